@@ -1,0 +1,89 @@
+//! The admin endpoint: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever supervises the process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Says whether the service does its work now; `Err` says why not.
+pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// The admin endpoint's address cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address} for /metrics, /healthz and /readyz: {cause}; choose another [worker] admin_addr (port 0 takes a free one)"
+)]
+pub struct BindError {
+    address: String,
+    cause: std::io::Error,
+}
+
+#[derive(Clone)]
+struct Admin {
+    registry: Registry,
+    readiness: Readiness,
+}
+
+/// Listens on `address` (`HOST:PORT`; port 0 takes a free one), serves until `stop`, and returns the address it
+/// really has.
+///
+/// # Errors
+/// [`BindError`] when the address is taken or is not one of this machine.
+pub async fn serve(
+    address: &str,
+    registry: Registry,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> Result<SocketAddr, BindError> {
+    let error = |cause| BindError {
+        address: address.to_owned(),
+        cause,
+    };
+    let listener = TcpListener::bind(address).await.map_err(error)?;
+    let bound = listener.local_addr().map_err(error)?;
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        // Liveness is the process itself: an answer is proof. It must not depend on the broker, or every
+        // worker of a fleet would be restarted when the broker is.
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(Admin { registry, readiness });
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router)
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the admin endpoint failed");
+        }
+    });
+    Ok(bound)
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    match crate::metrics::render(&admin.registry) {
+        Ok(text) => (
+            StatusCode::OK,
+            [(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)],
+            text,
+        ),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(header::CONTENT_TYPE, "text/plain")],
+            error.to_string().into_bytes(),
+        ),
+    }
+}
+
+async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
+    match (admin.readiness)() {
+        Ok(()) => (StatusCode::OK, "ready\n".into()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+    }
+}

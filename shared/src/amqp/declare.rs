@@ -1,0 +1,204 @@
+//! Making the broker hold what the topology says.
+
+use lapin::ExchangeKind;
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use tracing::warn;
+
+use super::error::BrokerError;
+use super::link::{Link, within};
+use super::topology::{Argument, Binding, Exchange, Kind, Queue, Topology};
+
+/// AMQP's reply code for an object that exists with other arguments.
+const PRECONDITION_FAILED: u16 = 406;
+
+/// Arguments whose difference changes what happens to messages: these are refused. Another (a limit, a
+/// timeout, a retention) is tolerated with a warning.
+const DECISIVE: [&str; 6] = [
+    "x-queue-type",
+    "x-dead-letter-exchange",
+    "x-dead-letter-strategy",
+    "x-overflow",
+    "type",
+    "durable",
+];
+
+/// What a passive declaration found of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueState {
+    /// Messages ready to be delivered.
+    pub messages: u32,
+    /// Consumers.
+    pub consumers: u32,
+}
+
+impl Link {
+    /// Declares everything; what exists already with the same arguments is left as it is.
+    ///
+    /// # Errors
+    /// [`BrokerError::Mismatch`] for an object that differs in a way that matters, other kinds otherwise.
+    pub async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
+        let mut channel = self.channel().await?;
+        for exchange in &topology.exchanges {
+            if let Err(error) = declare_exchange(&channel, exchange).await {
+                tolerate(format!("exchange {:?}", exchange.name), error)?;
+                channel = self.channel().await?;
+            }
+        }
+        for queue in &topology.queues {
+            if let Err(error) = declare_queue(&channel, queue).await {
+                tolerate(format!("queue {:?}", queue.name), error)?;
+                channel = self.channel().await?;
+            }
+        }
+        for binding in &topology.bindings {
+            bind(&channel, binding).await?;
+        }
+        close(&channel).await;
+        Ok(())
+    }
+
+    /// Declares one queue with its bindings, for a client.
+    ///
+    /// # Errors
+    /// [`BrokerError`]: the exchange does not exist (404), permission (403), …
+    pub async fn declare_bound(&self, queue: &Queue, bindings: &[Binding]) -> Result<(), BrokerError> {
+        let channel = self.channel().await?;
+        declare_queue(&channel, queue).await?;
+        for binding in bindings {
+            bind(&channel, binding).await?;
+        }
+        close(&channel).await;
+        Ok(())
+    }
+
+    /// Looks at a queue without changing it; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// [`BrokerError`] for everything but "not found".
+    pub async fn queue_state(&self, name: &str) -> Result<Option<QueueState>, BrokerError> {
+        let channel = self.channel().await?;
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let action = format!("look at queue {name:?}");
+        match within(
+            &action,
+            channel.queue_declare(name.into(), options, FieldTable::default()),
+        )
+        .await
+        {
+            Ok(queue) => {
+                close(&channel).await;
+                Ok(Some(QueueState {
+                    messages: queue.message_count(),
+                    consumers: queue.consumer_count(),
+                }))
+            }
+            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a client's own queue.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; a queue that is gone already is none.
+    pub async fn delete_queue(&self, name: &str) -> Result<(), BrokerError> {
+        let channel = self.channel().await?;
+        let action = format!("delete queue {name:?}");
+        within(
+            &action,
+            channel.queue_delete(name.into(), QueueDeleteOptions::default()),
+        )
+        .await?;
+        close(&channel).await;
+        Ok(())
+    }
+}
+
+async fn declare_exchange(channel: &lapin::Channel, exchange: &Exchange) -> Result<(), BrokerError> {
+    let kind = match exchange.kind {
+        Kind::Direct => ExchangeKind::Direct,
+        Kind::Fanout => ExchangeKind::Fanout,
+        Kind::Topic => ExchangeKind::Topic,
+    };
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    let declare = channel.exchange_declare(
+        exchange.name.as_str().into(),
+        kind,
+        options,
+        table(&exchange.arguments),
+    );
+    within(&format!("declare exchange {:?}", exchange.name), declare).await
+}
+
+async fn declare_queue(channel: &lapin::Channel, queue: &Queue) -> Result<(), BrokerError> {
+    let options = QueueDeclareOptions::durable();
+    let declare = channel.queue_declare(queue.name.as_str().into(), options, table(&queue.arguments));
+    within(&format!("declare queue {:?}", queue.name), declare)
+        .await
+        .map(drop)
+}
+
+async fn bind(channel: &lapin::Channel, binding: &Binding) -> Result<(), BrokerError> {
+    let Binding { exchange, queue, key } = binding;
+    let bind = channel.queue_bind(
+        queue.as_str().into(),
+        exchange.as_str().into(),
+        key.as_str().into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
+    within(
+        &format!("bind queue {queue:?} to exchange {exchange:?} with the key {key:?}"),
+        bind,
+    )
+    .await
+}
+
+async fn close(channel: &lapin::Channel) {
+    // A channel that cannot be closed goes with its connection.
+    let _ = within("close a channel", channel.close(200, "OK".into())).await;
+}
+
+/// RabbitMQ names the first argument that differs: `inequivalent arg 'x-overflow' for queue …`.
+fn tolerate(object: String, error: BrokerError) -> Result<(), BrokerError> {
+    let BrokerError::Failed {
+        cause,
+        code: Some(PRECONDITION_FAILED),
+        ..
+    } = &error
+    else {
+        return Err(error);
+    };
+    let argument = cause.split('\'').nth(1).unwrap_or("argument").to_owned();
+    if DECISIVE.contains(&argument.as_str()) {
+        return Err(BrokerError::Mismatch {
+            object,
+            argument,
+            cause: cause.clone(),
+        });
+    }
+    warn!(
+        object,
+        argument, cause, "exists with another argument; used as it is"
+    );
+    Ok(())
+}
+
+pub(super) fn table(arguments: &[(&'static str, Argument)]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        let value = match value {
+            Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
+            Argument::Number(number) => AMQPValue::LongLongInt(*number),
+        };
+        table.insert((*name).into(), value);
+    }
+    table
+}

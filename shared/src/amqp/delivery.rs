@@ -1,0 +1,158 @@
+//! Consuming: deliveries and what becomes of them.
+
+use futures_util::StreamExt;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Acker, Channel};
+
+use super::error::BrokerError;
+use super::headers::{Properties, header};
+use super::link::{Link, within};
+
+/// How to consume a queue.
+#[derive(Debug, Clone)]
+pub struct ConsumeOptions {
+    /// Names the consumer in the broker's own lists.
+    pub tag: String,
+    /// How many deliveries may be held unacked.
+    pub prefetch: u16,
+    /// Where to start reading when the queue is a stream; `None` for other queues.
+    pub stream_offset: Option<StreamOffset>,
+}
+
+/// Where to start in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamOffset {
+    /// With the oldest message that is kept.
+    First,
+    /// With messages that arrive from now on.
+    Next,
+    /// With the first chunk at or after this moment, in seconds since 1970. A chunk may begin a little earlier.
+    At(u64),
+}
+
+/// A running consumer. It ends at its first error; there is nothing to expect after it.
+pub struct Consumer {
+    channel: Channel,
+    inner: lapin::Consumer,
+    queue: String,
+    ended: bool,
+}
+
+/// One message, to be acked when it is settled.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message's body.
+    pub body: Vec<u8>,
+    /// Its properties.
+    pub properties: Properties,
+    /// The routing key it was published with.
+    pub routing_key: String,
+    /// Whether it was delivered before, to anybody.
+    pub redelivered: bool,
+    /// How often it was delivered before, where the queue counts it.
+    pub delivery_count: u32,
+    acker: Acker,
+}
+
+impl Link {
+    /// Starts to consume `queue`.
+    ///
+    /// # Errors
+    /// [`BrokerError`]: the queue does not exist (404), permission (403), …
+    pub async fn consume(&self, queue: &str, options: &ConsumeOptions) -> Result<Consumer, BrokerError> {
+        let channel = self.channel().await?;
+        let action = format!("consume queue {queue:?}");
+        within(
+            &action,
+            channel.basic_qos(options.prefetch, BasicQosOptions::default()),
+        )
+        .await?;
+        let mut arguments = FieldTable::default();
+        if let Some(offset) = options.stream_offset {
+            let value = match offset {
+                StreamOffset::First => AMQPValue::LongString("first".into()),
+                StreamOffset::Next => AMQPValue::LongString("next".into()),
+                StreamOffset::At(seconds) => AMQPValue::Timestamp(seconds),
+            };
+            arguments.insert("x-stream-offset".into(), value);
+        }
+        let consume = channel.basic_consume(
+            queue.into(),
+            options.tag.as_str().into(),
+            BasicConsumeOptions::default(),
+            arguments,
+        );
+        let inner = within(&action, consume).await?;
+        Ok(Consumer {
+            channel,
+            inner,
+            queue: queue.to_owned(),
+            ended: false,
+        })
+    }
+}
+
+impl Consumer {
+    /// The next delivery; `None` when the consumer is over (cancelled, or after its error).
+    pub async fn next(&mut self) -> Option<Result<Delivery, BrokerError>> {
+        // After a channel error the client's stream stays silent for ever (measured): stop at the first one.
+        if self.ended {
+            return None;
+        }
+        match self.inner.next().await {
+            Some(Ok(delivery)) => Some(Ok(Delivery::from(delivery))),
+            Some(Err(error)) => {
+                self.ended = true;
+                Some(Err(BrokerError::from_lapin(
+                    format!("consume queue {:?}", self.queue),
+                    &error,
+                )))
+            }
+            None => {
+                self.ended = true;
+                None
+            }
+        }
+    }
+
+    /// Asks the broker for no further deliveries. Those already on their way still come out of [`Self::next`],
+    /// and those held stay ackable.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the channel is gone.
+    pub async fn cancel(&self) -> Result<(), BrokerError> {
+        let tag = self.inner.tag();
+        let cancel = self.channel.basic_cancel(tag, BasicCancelOptions::default());
+        within(&format!("stop consuming queue {:?}", self.queue), cancel).await
+    }
+}
+
+impl From<lapin::message::Delivery> for Delivery {
+    fn from(delivery: lapin::message::Delivery) -> Self {
+        let properties = Properties(delivery.properties);
+        Self {
+            body: delivery.data,
+            routing_key: delivery.routing_key.into(),
+            redelivered: delivery.redelivered,
+            delivery_count: properties.header_u32(header::DELIVERY_COUNT).unwrap_or(0),
+            properties,
+            acker: delivery.acker,
+        }
+    }
+}
+
+impl Delivery {
+    /// Settles the message. `false` when it could not be settled any more, since its channel is gone: the
+    /// broker will deliver it again.
+    pub async fn ack(&self) -> bool {
+        let ack = self.acker.ack(BasicAckOptions::default());
+        within("ack a delivery", ack).await.unwrap_or(false)
+    }
+
+    /// Whether it can still be acked. A delivery that was buffered when its channel closed cannot, and must
+    /// not be started: it is delivered again.
+    pub fn is_live(&self) -> bool {
+        self.acker.usable()
+    }
+}

@@ -1,0 +1,133 @@
+//! What can go wrong between us and the broker.
+
+use std::time::Duration;
+
+use super::uri::Endpoint;
+
+/// No connection could be made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConnectError {
+    /// The configured URL is not one.
+    #[error("[broker] url is not an AMQP URL ({0}); it looks like amqp://USER:PASSWORD@HOST:5672/%2f")]
+    Url(String),
+    /// Nothing answered in time.
+    #[error(
+        "RabbitMQ at {endpoint} did not answer within {timeout:?}; is it running and reachable? ([broker] url, connect_timeout_s)"
+    )]
+    Timeout {
+        /// Where.
+        endpoint: Endpoint,
+        /// How long we waited.
+        timeout: Duration,
+    },
+    /// It refused, or the network did.
+    #[error(
+        "cannot connect to RabbitMQ at {endpoint}: {cause}; is it running, and are the user and the virtual host right? ([broker] url)"
+    )]
+    Refused {
+        /// Where.
+        endpoint: Endpoint,
+        /// What the operating system or the broker said.
+        cause: String,
+    },
+}
+
+/// An operation on the broker failed after a connection was there.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// The broker, or the network on the way, ended the channel or the connection.
+    #[error("{action}: {cause}")]
+    Failed {
+        /// What we were doing, with the names involved.
+        action: String,
+        /// What the broker said.
+        cause: String,
+        /// AMQP's code: 404 not found, 403 refused, 406 precondition failed …
+        code: Option<u16>,
+    },
+    /// No answer in time: the broker hangs, or has blocked the connection (memory or disk alarm).
+    #[error(
+        "{action}: no answer from RabbitMQ within {timeout:?}; it may be blocked by a memory or disk alarm"
+    )]
+    Timeout {
+        /// What we were doing.
+        action: String,
+        /// How long we waited.
+        timeout: Duration,
+    },
+    /// There is no connection at present.
+    #[error("{action}: not connected to RabbitMQ")]
+    Disconnected {
+        /// What we were doing.
+        action: String,
+    },
+    /// A queue or exchange exists with arguments that change what happens to messages.
+    #[error(
+        "{object} exists with another {argument}: {cause}. Delete it when it is empty, or use another [broker] namespace"
+    )]
+    Mismatch {
+        /// The queue or exchange.
+        object: String,
+        /// The argument that differs.
+        argument: String,
+        /// The broker's own words.
+        cause: String,
+    },
+}
+
+impl BrokerError {
+    pub(super) fn from_lapin(action: impl Into<String>, error: &lapin::Error) -> Self {
+        let code = match error.kind() {
+            lapin::ErrorKind::ProtocolError(e) => Some(e.get_id()),
+            _ => None,
+        };
+        let cause = error.to_string();
+        Self::Failed {
+            action: action.into(),
+            cause,
+            code,
+        }
+    }
+
+    /// AMQP's reply code, where the broker gave one.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Failed { code, .. } => *code,
+            _ => None,
+        }
+    }
+}
+
+/// Why a message is not known to have been taken by the broker.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PublishError {
+    /// A mandatory message that no queue is bound for.
+    #[error("no queue is bound to exchange {exchange:?} for the key {routing_key:?}")]
+    Unroutable {
+        /// The exchange.
+        exchange: String,
+        /// The routing key.
+        routing_key: String,
+    },
+    /// The broker refused it: a queue is full (`x-overflow=reject-publish`).
+    #[error(
+        "RabbitMQ refused the message to exchange {exchange:?}, key {routing_key:?}: a queue behind it is full or failing"
+    )]
+    Refused {
+        /// The exchange.
+        exchange: String,
+        /// The routing key.
+        routing_key: String,
+    },
+    /// An error that publishing again cannot mend: the exchange is missing, permission, a message too large.
+    #[error(transparent)]
+    Broker(BrokerError),
+    /// It was tried until the time was up, and no confirm came: the broker may have it, or not.
+    #[error("not confirmed within {timeout:?}: {last}")]
+    InDoubt {
+        /// How long it was tried.
+        timeout: Duration,
+        /// What the last attempt met.
+        last: BrokerError,
+    },
+}

@@ -1,0 +1,327 @@
+//! The link to the broker: two connections, and the one supervisor that brings them back.
+//!
+//! The client's own recovery is not used: it is silent, hands out deliveries that can no longer be acked, and
+//! cannot follow changed queues (measured). Here any error ends the whole link; the supervisor connects anew
+//! with backoff, and those who use it wait for the next link. Two connections, since a broker under a memory
+//! or disk alarm blocks a connection that publishes, and acks must still pass.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::BackoffBuilder;
+use futures_util::StreamExt;
+use lapin::types::LongString;
+use lapin::{Channel, Connection, ConnectionProperties, Event};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{info, warn};
+
+use super::error::{BrokerError, ConnectError};
+use super::publisher::{Pools, Publisher};
+use super::uri::{self, Endpoint};
+use super::version::{self, ServerVersion};
+use crate::config::BrokerConfig;
+use crate::metrics::BrokerMetrics;
+
+/// How long one operation on an open connection may take before the connection counts as hung.
+pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A handle to the broker that outlives single connections. Cheap to clone; the last clone ends the link.
+#[derive(Clone)]
+pub struct Broker {
+    link: watch::Receiver<Option<Arc<Link>>>,
+    endpoint: Endpoint,
+    metrics: BrokerMetrics,
+    _supervisor: Arc<DropGuard>,
+}
+
+/// One life of the connections. It ends as a whole.
+pub struct Link {
+    consuming: Connection,
+    publishing: Arc<Connection>,
+    pub(super) pools: Pools,
+    version: ServerVersion,
+    ended: CancellationToken,
+    blocked: watch::Receiver<bool>,
+}
+
+impl Broker {
+    /// Connects now, and keeps connected until the last clone is dropped.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the first connection does not come about within `connect_timeout_s`.
+    pub async fn connect(config: &BrokerConfig, name: &str) -> Result<Self, ConnectError> {
+        let metrics = BrokerMetrics::new();
+        let first = connect(config, name, &metrics).await?;
+        Self::supervise(config, name, metrics, Some(first))
+    }
+
+    /// Keeps connecting, from the first time on, until it succeeds: for a service that may start before its broker.
+    ///
+    /// # Errors
+    /// [`ConnectError::Url`] only.
+    pub fn start(config: &BrokerConfig, name: &str) -> Result<Self, ConnectError> {
+        Self::supervise(config, name, BrokerMetrics::new(), None)
+    }
+
+    fn supervise(
+        config: &BrokerConfig,
+        name: &str,
+        metrics: BrokerMetrics,
+        first: Option<Arc<Link>>,
+    ) -> Result<Self, ConnectError> {
+        let (_, endpoint) = uri::parse(config)?;
+        let (sender, link) = watch::channel(first);
+        let stop = CancellationToken::new();
+        let supervisor = supervisor(config.clone(), name.to_owned(), metrics.clone(), sender);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(supervisor));
+        Ok(Self {
+            link,
+            endpoint,
+            metrics,
+            _supervisor: Arc::new(stop.drop_guard()),
+        })
+    }
+
+    /// The present link, if the broker is connected.
+    pub fn link(&self) -> Option<Arc<Link>> {
+        self.link
+            .borrow()
+            .clone()
+            .filter(|link| !link.ended.is_cancelled())
+    }
+
+    /// Waits until the broker is connected.
+    pub async fn connected(&self) -> Arc<Link> {
+        let mut receiver = self.link.clone();
+        loop {
+            if let Some(link) = self.link() {
+                return link;
+            }
+            if receiver.changed().await.is_err() {
+                // The supervisor ends only with the last handle, and we hold one.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Where the broker is, without its password.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// What this broker's connections count.
+    pub fn metrics(&self) -> &BrokerMetrics {
+        &self.metrics
+    }
+
+    /// A publisher over this broker's confirm channels.
+    pub fn publisher(&self) -> Publisher {
+        Publisher::new(self.clone())
+    }
+
+    /// Closes the connections in an orderly way, so that the broker logs no lost client.
+    pub async fn close(&self) {
+        if let Some(link) = self.link() {
+            link.close().await;
+        }
+    }
+}
+
+impl Link {
+    /// Opens a channel on the consuming connection.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the connection is gone or hangs.
+    pub async fn channel(&self) -> Result<Channel, BrokerError> {
+        open_channel(&self.consuming).await
+    }
+
+    /// Ends this link, so that the supervisor makes a new one and its users declare everything again.
+    pub fn abandon(&self) {
+        self.ended.cancel();
+    }
+
+    /// What the broker says it is.
+    pub fn version(&self) -> &ServerVersion {
+        &self.version
+    }
+
+    /// Completes when this link is over.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Whether the broker has blocked us (memory or disk alarm).
+    pub fn is_blocked(&self) -> bool {
+        *self.blocked.borrow()
+    }
+
+    async fn close(&self) {
+        for connection in [self.publishing.as_ref(), &self.consuming] {
+            let closing = connection.close(200, "OK".into());
+            // A broker that does not answer is left as it is: the sockets close with the process.
+            let _ = timeout(Duration::from_secs(2), closing).await;
+        }
+        self.ended.cancel();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
+}
+
+pub(super) async fn open_channel(connection: &Connection) -> Result<Channel, BrokerError> {
+    within("open a channel", connection.create_channel()).await
+}
+
+/// Awaits an operation of the client with a limit: a hung or blocked broker answers nothing at all.
+pub(super) async fn within<T>(
+    action: &str,
+    operation: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, BrokerError> {
+    match timeout(OPERATION_TIMEOUT, operation).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(BrokerError::from_lapin(action, &error)),
+        Err(_) => Err(BrokerError::Timeout {
+            action: action.to_owned(),
+            timeout: OPERATION_TIMEOUT,
+        }),
+    }
+}
+
+async fn supervisor(
+    config: BrokerConfig,
+    name: String,
+    metrics: BrokerMetrics,
+    sender: watch::Sender<Option<Arc<Link>>>,
+) {
+    loop {
+        let current = sender.borrow().clone();
+        if let Some(link) = current {
+            metrics.connected.set(1);
+            link.ended().await;
+            metrics.connected.set(0);
+            metrics.blocked.set(0);
+            sender.send_replace(None);
+        }
+        let link = reconnect(&config, &name, &metrics).await;
+        sender.send_replace(Some(link));
+    }
+}
+
+/// Tries until it works: after 0.1 s, then doubling up to 10 s, with jitter so that a fleet does not return
+/// in one wave.
+async fn reconnect(config: &BrokerConfig, name: &str, metrics: &BrokerMetrics) -> Arc<Link> {
+    let mut delays = backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(10))
+        .without_max_times()
+        .with_jitter()
+        .build();
+    loop {
+        match connect(config, name, metrics).await {
+            Ok(link) => return link,
+            Err(error) => {
+                let delay = delays.next().unwrap_or(Duration::from_secs(10));
+                warn!(%error, retry_in_ms = delay.as_millis() as u64, "no connection to RabbitMQ");
+                tokio::time::sleep(delay).await;
+            }
+        }
+    }
+}
+
+async fn connect(
+    config: &BrokerConfig,
+    name: &str,
+    metrics: &BrokerMetrics,
+) -> Result<Arc<Link>, ConnectError> {
+    let (uri, endpoint) = uri::parse(config)?;
+    let limit = Duration::from_secs(config.connect_timeout_s.into());
+    let attempt = async {
+        let version = version::probe(&uri).await?;
+        let connection = |role: &str| {
+            let label = LongString::from(format!("{name} ({role})"));
+            Connection::connect_uri(
+                uri.clone(),
+                ConnectionProperties::default().with_connection_name(label),
+            )
+        };
+        let refused = |e: lapin::Error| e.to_string();
+        let consuming = connection("consuming").await.map_err(refused)?;
+        let publishing = connection("publishing").await.map_err(refused)?;
+        Ok((version, consuming, publishing))
+    };
+    let (version, consuming, publishing) = match timeout(limit, attempt).await {
+        Ok(Ok(connections)) => connections,
+        Ok(Err(cause)) => return Err(ConnectError::Refused { endpoint, cause }),
+        Err(_) => {
+            return Err(ConnectError::Timeout {
+                endpoint,
+                timeout: limit,
+            });
+        }
+    };
+    info!(broker = %endpoint, %version, "connected to RabbitMQ");
+    let (ended, blocked) = watch_connections(&consuming, &publishing, metrics);
+    let publishing = Arc::new(publishing);
+    let pools = Pools::new(&publishing);
+    Ok(Arc::new(Link {
+        consuming,
+        publishing,
+        pools,
+        version,
+        ended,
+        blocked,
+    }))
+}
+
+/// One listener a connection (listeners compete for events, they do not share them), fanned out to all.
+fn watch_connections(
+    consuming: &Connection,
+    publishing: &Connection,
+    metrics: &BrokerMetrics,
+) -> (CancellationToken, watch::Receiver<bool>) {
+    let ended = CancellationToken::new();
+    let (blocked, receiver) = watch::channel(false);
+    for (role, connection) in [("consuming", consuming), ("publishing", publishing)] {
+        let mut events = Box::pin(connection.events_listener());
+        let (ended, blocked, gauge) = (ended.clone(), blocked.clone(), metrics.blocked.clone());
+        tokio::spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    () = ended.cancelled() => return,
+                    event = events.next() => event,
+                };
+                match event {
+                    Some(Event::ConnectionBlocked(reason)) => {
+                        warn!(role, reason, "RabbitMQ has blocked us; publishing waits");
+                        blocked.send_replace(true);
+                        gauge.set(1);
+                    }
+                    Some(Event::ConnectionUnblocked) => {
+                        info!(role, "RabbitMQ has unblocked us");
+                        blocked.send_replace(false);
+                        gauge.set(0);
+                    }
+                    // A closed channel is reported here too; its own user sees it, and the link lives on.
+                    Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
+                    Some(Event::Error(error)) => {
+                        warn!(role, %error, "the connection to RabbitMQ is lost");
+                        ended.cancel();
+                        return;
+                    }
+                    Some(_) => {}
+                    None => {
+                        ended.cancel();
+                        return;
+                    }
+                }
+            }
+        });
+    }
+    (ended, receiver)
+}

@@ -1,0 +1,30 @@
+//! RabbitMQ, as crewfleet uses it. Types of the AMQP client stop at this module's edge.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`version`] | which broker it is |
+//! | [`uri`] | where the broker is, without ever showing its password |
+//! | [`link`] | two connections and the one supervisor that brings them back |
+//! | [`topology`] | every exchange, queue and binding, as data |
+//! | [`declare`] | making the broker hold what the topology says |
+//! | [`publisher`] | publishing with confirms: single, mandatory, in doubt |
+//! | [`delivery`] | consuming: deliveries and their acknowledgement |
+//! | [`headers`] | message properties and the names of our headers |
+//! | [`error`] | what can go wrong, told so that it can be mended |
+
+pub mod declare;
+pub mod delivery;
+pub mod error;
+pub mod headers;
+pub mod link;
+pub mod publisher;
+pub mod topology;
+pub mod uri;
+pub mod version;
+
+pub use delivery::{ConsumeOptions, Consumer, Delivery};
+pub use error::{BrokerError, ConnectError, PublishError};
+pub use headers::{Properties, header};
+pub use link::{Broker, Link};
+pub use publisher::{Message, Publisher};
+pub use topology::Names;

@@ -1,0 +1,359 @@
+//! Every exchange, queue and binding of crewfleet, as data. This file is the only place that names them.
+//!
+//! The reasons behind the arguments stand beside them; they were measured on RabbitMQ 3.10 and hold on 4.0.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::kickoff::CrewName;
+
+/// How often a message may return to a request queue before the broker itself gives up on it. A backstop far
+/// above the worker's own crash limit: poison is the worker's to judge, and to tell its requester.
+pub const REQUEST_DELIVERY_LIMIT: i64 = 1_000;
+
+/// Looking at dead letters by get and requeue counts as deliveries; 21 looks lost a message at a limit of 20,
+/// and `-1` on RabbitMQ 3.10 loses it at once (measured). So: a huge positive number.
+pub const DEAD_LETTER_DELIVERY_LIMIT: i64 = 1_000_000_000;
+
+/// `x-consumer-timeout` of a request queue, in milliseconds: 24 h, the same for every crew, since a queue's
+/// arguments cannot change later. RabbitMQ acts on it from 3.12.
+pub const CONSUMER_TIMEOUT_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// The retry tiers: name and delay in milliseconds.
+pub const RETRY_TIERS: [(&str, i64); 5] = [
+    ("5s", 5_000),
+    ("30s", 30_000),
+    ("2m", 120_000),
+    ("10m", 600_000),
+    ("1h", 3_600_000),
+];
+
+/// How long a command stays in the control stream.
+pub const CONTROL_RETENTION_S: u64 = 24 * 60 * 60;
+
+/// Why a kickoff is in the dead letters (header `x-kickoff-reason`, metric label `reason`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The request could not be understood.
+    Rejected,
+    /// The crew failed for good.
+    Failed,
+    /// The crew's process died.
+    Crashed,
+    /// The time limit passed.
+    TimedOut,
+}
+
+impl Reason {
+    /// Every reason, for metrics that show them all from the start.
+    pub const ALL: [Self; 4] = [Self::Rejected, Self::Failed, Self::Crashed, Self::TimedOut];
+
+    /// The name in headers and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Crashed => "crashed",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// The names of everything, under one namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    namespace: String,
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $method:ident => $suffix:literal;)*) => {
+        $($(#[$doc])* pub fn $method(&self) -> String { format!("{}.{}", self.namespace, $suffix) })*
+    };
+}
+
+impl Names {
+    /// Names under `namespace` (checked by the configuration: `[a-z0-9._-]{1,32}`).
+    pub fn new(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    names! {
+        /// Direct exchange: requests, by crew.
+        requests => "requests";
+        /// Topic exchange: replies, by kickoff id (and a requester's own key).
+        replies => "replies";
+        /// Stream of all replies.
+        results => "results";
+        /// Topic exchange: events, by `<kickoff_id>.<type>`.
+        events => "events";
+        /// Stream of all events, declared only where somebody wants it.
+        history => "history";
+        /// Direct exchange that retry tiers return to.
+        due => "due";
+        /// Direct exchange: dead letters, by crew.
+        dead_letters => "dead-letters";
+        /// Queue of dead letters that no crew's queue takes, and the fanout exchange before it.
+        unroutable => "dead-letters.unroutable";
+        /// Stream of commands, and the fanout exchange before it.
+        control => "control";
+        /// Topic exchange: heartbeats, by worker.
+        fleet => "fleet";
+    }
+
+    /// The request queue of a crew.
+    pub fn request_queue(&self, crew: &CrewName) -> String {
+        format!("{}.requests.{crew}", self.namespace)
+    }
+
+    /// The dead-letter queue of a crew.
+    pub fn dead_letter_queue(&self, crew: &CrewName) -> String {
+        format!("{}.dead-letters.{crew}", self.namespace)
+    }
+
+    /// Exchange and queue of a retry tier.
+    pub fn retry(&self, tier: &str) -> String {
+        format!("{}.retry.{tier}", self.namespace)
+    }
+
+    /// A client's own queue, for replies or events.
+    pub fn client_queue(&self, client: &str) -> String {
+        format!("{}.clients.{client}", self.namespace)
+    }
+
+    /// The routing key under which an event is published.
+    pub fn event_key(kickoff_id: &str, event_type: &str) -> String {
+        format!("{kickoff_id}.{event_type}")
+    }
+}
+
+/// The value of a queue's or exchange's argument.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Argument {
+    /// Text.
+    Text(String),
+    /// A number.
+    Number(i64),
+}
+
+impl From<&str> for Argument {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+impl From<String> for Argument {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+impl From<i64> for Argument {
+    fn from(value: i64) -> Self {
+        Self::Number(value)
+    }
+}
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(value) => f.write_str(value),
+            Self::Number(value) => value.fmt(f),
+        }
+    }
+}
+
+/// The kinds of exchange in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the names are AMQP's")]
+pub enum Kind {
+    Direct,
+    Fanout,
+    Topic,
+}
+
+/// A durable exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exchange {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its arguments.
+    pub arguments: Vec<(&'static str, Argument)>,
+}
+
+/// A durable queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Its arguments, with `x-queue-type` first.
+    pub arguments: Vec<(&'static str, Argument)>,
+}
+
+/// A binding of a queue to an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Binding {
+    /// The exchange.
+    pub exchange: String,
+    /// The queue.
+    pub queue: String,
+    /// The binding key.
+    pub key: String,
+}
+
+/// What a broker must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Topology {
+    /// Exchanges, declared first.
+    pub exchanges: Vec<Exchange>,
+    /// Queues, declared next.
+    pub queues: Vec<Queue>,
+    /// Bindings, declared last.
+    pub bindings: Vec<Binding>,
+}
+
+/// How long replies stay readable in the results stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// In seconds; 0 means that there is no results stream.
+    pub max_age_s: u64,
+    /// In bytes.
+    pub max_bytes: u64,
+}
+
+impl Topology {
+    /// All that workers of these crews need.
+    pub fn of(names: &Names, crews: &[CrewName], results: Retention) -> Self {
+        let mut topology = Self::default();
+        topology.common(names, results);
+        topology.retries(names);
+        for crew in crews {
+            topology.crew(names, crew);
+        }
+        topology
+    }
+
+    fn common(&mut self, names: &Names, results: Retention) {
+        // No alternate exchange for requests: it would swallow the error "no such crew" that `mandatory` gives.
+        self.exchange(names.requests(), Kind::Direct, vec![]);
+        self.exchange(names.replies(), Kind::Topic, vec![]);
+        self.exchange(names.events(), Kind::Topic, vec![]);
+        self.exchange(names.fleet(), Kind::Topic, vec![]);
+        self.exchange(names.dead_letters(), Kind::Direct, vec![]);
+        self.queue(names.unroutable(), dead_letter_arguments());
+        if results.max_age_s > 0 {
+            let max_bytes = i64::try_from(results.max_bytes).unwrap_or(i64::MAX);
+            // Retention drops whole segments only, so a segment is a small part of the whole.
+            self.queue(
+                names.results(),
+                vec![
+                    ("x-queue-type", "stream".into()),
+                    ("x-max-age", format!("{}s", results.max_age_s).into()),
+                    ("x-max-length-bytes", max_bytes.into()),
+                    (
+                        "x-stream-max-segment-size-bytes",
+                        (max_bytes / 20).clamp(1_000_000, 100_000_000).into(),
+                    ),
+                ],
+            );
+            self.bind(names.replies(), names.results(), "#");
+        }
+        self.exchange(names.control(), Kind::Fanout, vec![]);
+        self.queue(
+            names.control(),
+            vec![
+                ("x-queue-type", "stream".into()),
+                ("x-max-age", format!("{CONTROL_RETENTION_S}s").into()),
+                ("x-stream-max-segment-size-bytes", 1_000_000.into()),
+            ],
+        );
+        self.bind(names.control(), names.control(), "");
+    }
+
+    fn retries(&mut self, names: &Names) {
+        // What returns for a crew that is gone goes to the catch-all; without it, 32 retries of a removed crew
+        // stop the retries of all (measured: at-least-once dead-lettering waits for a route).
+        self.exchange(
+            names.due(),
+            Kind::Direct,
+            vec![("alternate-exchange", names.unroutable().into())],
+        );
+        self.exchange(names.unroutable(), Kind::Fanout, vec![]);
+        self.bind(names.unroutable(), names.unroutable(), "");
+        for (tier, delay_ms) in RETRY_TIERS {
+            // A fanout exchange in front of each tier keeps the routing key, which is the crew; one TTL a
+            // queue, since a quorum queue expires messages at its head only.
+            let name = names.retry(tier);
+            self.exchange(name.clone(), Kind::Fanout, vec![]);
+            self.queue(
+                name.clone(),
+                vec![
+                    ("x-queue-type", "quorum".into()),
+                    ("x-message-ttl", delay_ms.into()),
+                    ("x-dead-letter-exchange", names.due().into()),
+                    ("x-dead-letter-strategy", "at-least-once".into()),
+                    ("x-overflow", "reject-publish".into()),
+                ],
+            );
+            self.bind(name.clone(), name, "");
+        }
+    }
+
+    fn crew(&mut self, names: &Names, crew: &CrewName) {
+        let (requests, dead_letters) = (names.request_queue(crew), names.dead_letter_queue(crew));
+        self.queue(
+            requests.clone(),
+            vec![
+                ("x-queue-type", "quorum".into()),
+                ("x-dead-letter-exchange", names.dead_letters().into()),
+                ("x-dead-letter-strategy", "at-least-once".into()),
+                ("x-overflow", "reject-publish".into()),
+                ("x-delivery-limit", REQUEST_DELIVERY_LIMIT.into()),
+                ("x-consumer-timeout", CONSUMER_TIMEOUT_MS.into()),
+            ],
+        );
+        self.queue(dead_letters.clone(), dead_letter_arguments());
+        self.bind(names.requests(), requests.clone(), crew.as_str());
+        self.bind(names.due(), requests, crew.as_str());
+        self.bind(names.dead_letters(), dead_letters, crew.as_str());
+    }
+
+    fn exchange(&mut self, name: String, kind: Kind, arguments: Vec<(&'static str, Argument)>) {
+        self.exchanges.push(Exchange {
+            name,
+            kind,
+            arguments,
+        });
+    }
+
+    fn queue(&mut self, name: String, arguments: Vec<(&'static str, Argument)>) {
+        self.queues.push(Queue { name, arguments });
+    }
+
+    fn bind(&mut self, exchange: String, queue: String, key: &str) {
+        self.bindings.push(Binding {
+            exchange,
+            queue,
+            key: key.to_owned(),
+        });
+    }
+}
+
+fn dead_letter_arguments() -> Vec<(&'static str, Argument)> {
+    vec![
+        ("x-queue-type", "quorum".into()),
+        ("x-delivery-limit", DEAD_LETTER_DELIVERY_LIMIT.into()),
+    ]
+}
+
+/// A client's own queue: durable so that it survives the client's reconnection, gone an hour after the client.
+pub fn client_queue(name: String) -> Queue {
+    let hour_ms = 60 * 60 * 1000;
+    Queue {
+        name,
+        arguments: vec![("x-queue-type", "quorum".into()), ("x-expires", hour_ms.into())],
+    }
+}

@@ -1,0 +1,332 @@
+//! The layered configuration: a TOML file, then the environment, then flags. Every refusal names the key, its
+//! value, where it came from, and what to do.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use config::{Environment, File, FileFormat, Value, ValueKind};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::amqp::topology::Retention;
+
+/// The file that is read when no other is named and it exists.
+pub const DEFAULT_FILE: &str = "crewfleet.toml";
+
+/// Environment variables look like `CREWFLEET__BROKER__URL`.
+pub const ENVIRONMENT_PREFIX: &str = "CREWFLEET";
+
+/// A configuration that is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that cannot be read or parsed, or a value of another type.
+    #[error("configuration: {0}")]
+    Unreadable(String),
+    /// Keys that nobody reads: a typing error, most likely.
+    #[error("configuration: {}", .0.join("; "))]
+    UnknownKeys(Vec<String>),
+    /// A value that cannot be.
+    #[error("configuration: {key} = {value} ({origin}): {problem}")]
+    Invalid {
+        /// The key, `section.name`.
+        key: String,
+        /// The value; never a secret's.
+        value: String,
+        /// The file or variable it came from.
+        origin: String,
+        /// What is wrong, and how to mend it.
+        problem: String,
+    },
+}
+
+/// A value that cannot be, before its origin is looked up.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The key, `section.name`.
+    pub key: String,
+    /// The value; leave a secret's out.
+    pub value: String,
+    /// What is wrong, and how to mend it.
+    pub problem: String,
+}
+
+impl Problem {
+    /// A problem with the value of a key.
+    pub fn new(key: impl Into<String>, value: impl std::fmt::Display, problem: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            value: value.to_string(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// A configuration with the places its values came from.
+#[derive(Debug, Clone)]
+pub struct Loaded<T> {
+    /// The values.
+    pub config: T,
+    origins: BTreeMap<String, String>,
+}
+
+impl<T> Loaded<T> {
+    /// The error for a value that cannot be, with the place it came from.
+    pub fn invalid(&self, problem: Problem) -> ConfigError {
+        let Problem { key, value, problem } = problem;
+        let origin = self
+            .origins
+            .get(&key)
+            .cloned()
+            .unwrap_or_else(|| "the default".into());
+        ConfigError::Invalid {
+            key,
+            value,
+            origin,
+            problem,
+        }
+    }
+}
+
+/// Loads `file`, else `crewfleet.toml` where it exists; then the environment; then `overrides` (key, value) from
+/// flags.
+///
+/// # Errors
+/// [`ConfigError`] for a missing file, a wrong type, or a key that nobody reads.
+pub fn load<T: DeserializeOwned>(
+    file: Option<&Path>,
+    overrides: &[(String, String)],
+) -> Result<Loaded<T>, ConfigError> {
+    let unreadable = |e: config::ConfigError| ConfigError::Unreadable(e.to_string());
+    let mut builder = config::Config::builder();
+    let file = file.map_or_else(|| (PathBuf::from(DEFAULT_FILE), false), |f| (f.to_owned(), true));
+    builder = builder.add_source(File::from(file.0).format(FileFormat::Toml).required(file.1));
+    // Values stay text here and are read as what the field wants: parsing them first would turn a secret like
+    // "0123" into a number.
+    builder = builder.add_source(
+        Environment::with_prefix(ENVIRONMENT_PREFIX)
+            .prefix_separator("__")
+            .separator("__"),
+    );
+    for (key, value) in overrides {
+        builder = builder.set_override(key, value.as_str()).map_err(unreadable)?;
+    }
+    let tree = builder.build().map_err(unreadable)?.cache;
+    let mut origins = BTreeMap::new();
+    collect_origins(&tree, String::new(), &mut origins);
+    let mut unknown = Vec::new();
+    let config = serde_ignored::deserialize(tree, |path| unknown.push(path.to_string().replace(".?.", ".")))
+        .map_err(unreadable)?;
+    let loaded = Loaded { config, origins };
+    if unknown.is_empty() {
+        return Ok(loaded);
+    }
+    let unknown = unknown.into_iter().map(|key| {
+        let origin = loaded.origins.get(&key).cloned();
+        let origin = origin.or_else(|| {
+            let below = format!("{key}.");
+            loaded
+                .origins
+                .iter()
+                .find(|(k, _)| k.starts_with(&below))
+                .map(|(_, origin)| origin.clone())
+        });
+        let origin = origin.unwrap_or_else(|| "a flag".into());
+        format!("unknown key {key:?} ({origin}); remove it or mend its name, the README lists all keys")
+    });
+    Err(ConfigError::UnknownKeys(unknown.collect()))
+}
+
+fn collect_origins(value: &Value, key: String, origins: &mut BTreeMap<String, String>) {
+    if let ValueKind::Table(table) = &value.kind {
+        for (name, value) in table {
+            let key = if key.is_empty() {
+                name.clone()
+            } else {
+                format!("{key}.{name}")
+            };
+            collect_origins(value, key, origins);
+        }
+        return;
+    }
+    let origin = match value.origin() {
+        Some("the environment") => {
+            format!(
+                "environment variable {ENVIRONMENT_PREFIX}__{}",
+                key.to_uppercase().replace('.', "__")
+            )
+        }
+        Some(file) => file.to_owned(),
+        None => "a flag".to_owned(),
+    };
+    origins.insert(key, origin);
+}
+
+/// The section `[broker]`: where RabbitMQ is, and what is agreed with it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct BrokerConfig {
+    /// `amqp://` or `amqps://`, with user and password. A secret.
+    pub url: SecretString,
+    /// A file that holds the URL instead.
+    pub url_file: Option<PathBuf>,
+    /// What every exchange and queue name starts with: `[a-z0-9._-]{1,32}`.
+    pub namespace: String,
+    /// A silent connection counts as lost after twice this many seconds.
+    pub heartbeat_s: u16,
+    /// How long a connection may take to come about.
+    pub connect_timeout_s: u16,
+    /// Larger requests are rejected.
+    pub max_request_bytes: usize,
+    /// Larger replies become `failed` with kind `result_too_large`.
+    pub max_reply_bytes: usize,
+    /// The node's own `consumer_timeout`, which no client can read: it limits a kickoff before RabbitMQ 3.12.
+    pub consumer_timeout_s: u64,
+    /// RabbitMQ's management API, for `crewfleet doctor`.
+    pub management_url: Option<SecretString>,
+    /// How long replies stay in the results stream; 0: no stream.
+    pub results_max_age_s: u64,
+    /// How many bytes of replies the results stream keeps at most.
+    pub results_max_bytes: u64,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            url: SecretString::from("amqp://guest:guest@127.0.0.1:5672/%2f"),
+            url_file: None,
+            namespace: "kickoff".into(),
+            heartbeat_s: 20,
+            connect_timeout_s: 10,
+            max_request_bytes: 8 * 1024 * 1024,
+            // RabbitMQ 4 takes 16 MiB a message by default, its properties included.
+            max_reply_bytes: 15 * 1024 * 1024,
+            consumer_timeout_s: 1800,
+            management_url: None,
+            results_max_age_s: 24 * 60 * 60,
+            results_max_bytes: 4 * 1024 * 1024 * 1024,
+        }
+    }
+}
+
+impl BrokerConfig {
+    /// Reads `url_file` and checks the values.
+    ///
+    /// # Errors
+    /// The first [`Problem`].
+    pub fn resolve(&mut self) -> Result<(), Problem> {
+        if let Some(file) = &self.url_file {
+            let url = std::fs::read_to_string(file).map_err(|e| {
+                Problem::new(
+                    "broker.url_file",
+                    file.display(),
+                    format!("cannot be read: {e}; name a readable file"),
+                )
+            })?;
+            self.url = SecretString::from(url.trim());
+        }
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+        if !(1..=32).contains(&self.namespace.len()) || !self.namespace.chars().all(allowed) {
+            let problem = "must be 1 to 32 characters of a-z, 0-9, '.', '_' and '-'";
+            return Err(Problem::new(
+                "broker.namespace",
+                format!("{:?}", self.namespace),
+                problem,
+            ));
+        }
+        for (key, value) in [
+            ("broker.heartbeat_s", u64::from(self.heartbeat_s)),
+            ("broker.connect_timeout_s", self.connect_timeout_s.into()),
+            ("broker.max_request_bytes", self.max_request_bytes as u64),
+            ("broker.max_reply_bytes", self.max_reply_bytes as u64),
+            ("broker.consumer_timeout_s", self.consumer_timeout_s),
+        ] {
+            if value == 0 {
+                return Err(Problem::new(key, value, "must be greater than 0"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The results stream's retention.
+    pub fn results(&self) -> Retention {
+        Retention {
+            max_age_s: self.results_max_age_s,
+            max_bytes: self.results_max_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Sample {
+        #[serde(default)]
+        broker: BrokerConfig,
+    }
+
+    fn load_text(text: &str, overrides: &[(&str, &str)]) -> Result<Loaded<Sample>, ConfigError> {
+        let dir = std::env::temp_dir().join(format!("crewfleet-config-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("test.toml");
+        std::fs::write(&file, text).unwrap();
+        let overrides: Vec<_> = overrides
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        let loaded = load(Some(&file), &overrides);
+        std::fs::remove_dir_all(dir).unwrap();
+        loaded
+    }
+
+    #[test]
+    fn later_layers_win_and_defaults_stay() {
+        let loaded = load_text(
+            "[broker]\nnamespace = \"a\"\nheartbeat_s = 7",
+            &[("broker.namespace", "b")],
+        )
+        .unwrap();
+        assert_eq!(loaded.config.broker.namespace, "b");
+        assert_eq!(loaded.config.broker.heartbeat_s, 7);
+        assert_eq!(loaded.config.broker.connect_timeout_s, 10);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_file() {
+        let error = load_text("[broker]\nheartbeet_s = 7", &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("\"broker.heartbeet_s\"") && error.contains("test.toml"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_with_key_value_and_file() {
+        let error = load_text("[broker]\nheartbeat_s = \"soon\"", &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("soon") && error.contains("heartbeat_s") && error.contains("test.toml"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_origin_and_secrets_are_not_shown() {
+        let mut loaded = load_text("[broker]\nnamespace = \"A B\"\nurl = \"amqp://u:0123@h/\"", &[]).unwrap();
+        let problem = loaded.config.broker.resolve().unwrap_err();
+        let error = loaded.invalid(problem).to_string();
+        assert!(
+            error.contains("broker.namespace = \"A B\"") && error.contains("test.toml"),
+            "{error}"
+        );
+        assert_eq!(loaded.config.broker.url.expose_secret(), "amqp://u:0123@h/");
+        assert!(!format!("{:?}", loaded.config).contains("0123"));
+    }
+}

@@ -1,0 +1,42 @@
+//! What happens during a kickoff, as it happens. Fire-and-forget: an event may be lost, a reply may not.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// One event, published to `kickoff.events` under the key `<kickoff_id>.<type>`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// The kickoff.
+    pub kickoff_id: String,
+    /// Its crew.
+    pub crew: String,
+    /// The attempt it belongs to, from 1.
+    pub attempt: u32,
+    /// Counts the events of one attempt on one worker from 1, without gaps at their source.
+    pub sequence: u64,
+    /// When it happened.
+    pub time: DateTime<Utc>,
+    /// One of [`event_type`], or CrewAI's own name (`task_started`, `llm_call_completed`, …).
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// Slim facts by type; never whole prompts.
+    #[schemars(with = "serde_json::Value")]
+    pub data: Box<RawValue>,
+    /// The request's `meta`, as sent.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub meta: Option<Box<RawValue>>,
+}
+
+/// The event types that crewfleet itself sends.
+pub mod event_type {
+    /// An attempt starts: `{worker}`.
+    pub const STARTED: &str = "kickoff_started";
+    /// Somebody asked to stop it; the crew is being told.
+    pub const CANCELLING: &str = "kickoff_cancelling";
+    /// It ended: `{status}`.
+    pub const FINISHED: &str = "kickoff_finished";
+    /// The crew printed a line: `{stream, line}`.
+    pub const LOG: &str = "log";
+}

@@ -1,0 +1,48 @@
+//! The heartbeat of a worker, published to `kickoff.fleet` under the worker's id.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How often a worker says that it lives.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Heartbeat {
+    /// The worker's id, unique in the fleet.
+    pub worker: String,
+    /// The machine it runs on.
+    pub host: String,
+    /// crewfleet's version.
+    pub version: String,
+    /// When this was said.
+    pub time: DateTime<Utc>,
+    /// When the worker started.
+    pub started_at: DateTime<Utc>,
+    /// It takes no new kickoffs and will end.
+    pub draining: bool,
+    /// What it serves.
+    pub crews: Vec<CrewStatus>,
+}
+
+/// One crew of a worker.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct CrewStatus {
+    /// The crew.
+    pub name: String,
+    /// `python`, `command` or `builtin`.
+    pub runner: String,
+    /// How many kickoffs of it this worker runs at once.
+    pub concurrency: u32,
+    /// How many it runs now.
+    pub in_flight: u32,
+    /// It starts none at present.
+    pub paused: bool,
+    /// The crew's time limit in seconds.
+    pub timeout_s: f64,
+    /// The inputs the crew asks for; `null` when it doesn't say.
+    pub inputs: Option<Vec<String>>,
+}

@@ -1,0 +1,165 @@
+//! The names that become routing keys: kickoff ids and crew names.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Why a name is refused. It says which characters and length are allowed, so that the sender can mend it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {value:?} is not allowed: it must be 1 to {max} characters of {alphabet}")]
+pub struct InvalidName {
+    what: &'static str,
+    value: String,
+    max: usize,
+    alphabet: &'static str,
+}
+
+fn checked(
+    what: &'static str,
+    value: &str,
+    max: usize,
+    alphabet: &'static str,
+    allowed: fn(char) -> bool,
+) -> Result<String, InvalidName> {
+    if (1..=max).contains(&value.len()) && value.chars().all(allowed) {
+        return Ok(value.to_owned());
+    }
+    // A refused name may be megabytes of somebody's garbage; the message shows where it starts.
+    let value = value.chars().take(80).collect();
+    Err(InvalidName {
+        what,
+        value,
+        max,
+        alphabet,
+    })
+}
+
+/// The id of one kickoff: 1 to 128 characters of `[A-Za-z0-9_-]`, by default a UUIDv7.
+///
+/// Only a valid id is ever used as a routing key: in the topic exchange `kickoff.replies` a `#` or a `.` of a
+/// stranger's id would mean something else.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+pub struct KickoffId(#[schemars(regex(pattern = "^[A-Za-z0-9_-]{1,128}$"))] String);
+
+impl KickoffId {
+    /// The longest id, in characters.
+    pub const MAX: usize = 128;
+
+    /// A new UUIDv7: ordered by time, so that the results stream can be read from the id's own moment.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7().to_string())
+    }
+
+    /// # Errors
+    /// [`InvalidName`] when it is empty, longer than [`Self::MAX`], or has another character.
+    pub fn parse(value: &str) -> Result<Self, InvalidName> {
+        checked("kickoff_id", value, Self::MAX, "A-Z, a-z, 0-9, _ and -", |c| {
+            c.is_ascii_alphanumeric() || c == '_' || c == '-'
+        })
+        .map(Self)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// When a UUIDv7 was made; `None` for any other id.
+    pub fn created_at(&self) -> Option<DateTime<Utc>> {
+        let uuid = Uuid::try_parse(&self.0).ok()?;
+        let (seconds, nanos) = uuid
+            .get_timestamp()
+            .filter(|_| uuid.get_version_num() == 7)?
+            .to_unix();
+        DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+    }
+}
+
+/// The name of a crew, which is also its routing key: 1 to 64 characters of `[a-z0-9_-]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+pub struct CrewName(#[schemars(regex(pattern = "^[a-z0-9_-]{1,64}$"))] String);
+
+impl CrewName {
+    /// # Errors
+    /// [`InvalidName`] when it is empty, longer than 64, or has another character.
+    pub fn parse(value: &str) -> Result<Self, InvalidName> {
+        checked("crew name", value, 64, "a-z, 0-9, _ and -", |c| {
+            c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-'
+        })
+        .map(Self)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+macro_rules! text_newtype {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(value: String) -> Result<Self, InvalidName> {
+                Self::parse(&value)
+            }
+        }
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.0
+            }
+        }
+        impl std::str::FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(value: &str) -> Result<Self, InvalidName> {
+                Self::parse(value)
+            }
+        }
+    };
+}
+text_newtype!(KickoffId);
+text_newtype!(CrewName);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_id_is_valid_and_knows_its_moment() {
+        let before = Utc::now() - chrono::Duration::milliseconds(1);
+        let id = KickoffId::generate();
+        assert_eq!(KickoffId::parse(id.as_str()), Ok(id.clone()));
+        assert!(id.created_at().is_some_and(|at| at >= before && at <= Utc::now()));
+        assert_eq!(
+            KickoffId::parse("batch-7").ok().and_then(|id| id.created_at()),
+            None
+        );
+    }
+
+    #[test]
+    fn names_that_would_mean_something_else_as_a_routing_key_are_refused() {
+        for bad in ["", "a.b", "#", "*", "a b", "ä", "a/b", &"x".repeat(129)] {
+            assert!(KickoffId::parse(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "Marketing", "a.b", &"x".repeat(65)] {
+            assert!(CrewName::parse(bad).is_err(), "{bad:?}");
+        }
+        let message = KickoffId::parse("a.b").map_err(|e| e.to_string());
+        assert_eq!(
+            message,
+            Err(
+                "kickoff_id \"a.b\" is not allowed: it must be 1 to 128 characters of A-Z, a-z, 0-9, _ and -"
+                    .into()
+            )
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! The JSON Schemas of the contract, generated from the types.
+
+use schemars::{Schema, schema_for};
+
+use super::{Control, Event, Heartbeat, KickoffRequest, Reply};
+
+/// Every message of the contract: its name (also the name of the committed file, with `.json`) and its schema.
+pub fn all() -> Vec<(&'static str, Schema)> {
+    vec![
+        (super::message_type::REQUEST, schema_for!(KickoffRequest)),
+        (super::message_type::REPLY, schema_for!(Reply)),
+        (super::message_type::EVENT, schema_for!(Event)),
+        (super::message_type::CONTROL, schema_for!(Control)),
+        (super::message_type::FLEET, schema_for!(Heartbeat)),
+    ]
+}

@@ -1,0 +1,22 @@
+//! What the producer and the worker of crewfleet share.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`kickoff`] | the wire contract: ids, requests, replies, events, control commands, heartbeats |
+//! | [`amqp`] | RabbitMQ: the supervised link, the topology as data, the publisher, deliveries |
+//! | [`config`] | the layered configuration loader and the `[broker]` section |
+//! | [`telemetry`] | structured logs |
+//! | [`metrics`] | the Prometheus registry and how metrics are defined |
+//! | [`admin`] | `/metrics`, `/healthz` and `/readyz` over HTTP |
+//! | [`shutdown`] | SIGTERM and SIGINT as one token |
+//! | `node` | a private RabbitMQ node for `crewfleet dev` and the tests (feature `node`) |
+
+pub mod admin;
+pub mod amqp;
+pub mod config;
+pub mod kickoff;
+pub mod metrics;
+#[cfg(feature = "node")]
+pub mod node;
+pub mod shutdown;
+pub mod telemetry;

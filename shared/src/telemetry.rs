@@ -1,0 +1,34 @@
+//! Structured logs on stderr: for people on a terminal, JSON lines otherwise.
+//!
+//! Every line of a kickoff is written inside a span with the fields `kickoff_id` and `crew`; in JSON they stand
+//! at the top level, so that one `jq 'select(.kickoff_id == "…")'` shows a kickoff's whole story.
+
+use std::io::IsTerminal;
+
+use json_subscriber::JsonLayer;
+use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// Switches logging on. `default` is the filter when `RUST_LOG` says nothing, as in `info` or `crewfleet=debug`.
+///
+/// A second call changes nothing: whoever embeds a worker may have logging of their own.
+pub fn init(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let registry = tracing_subscriber::registry().with(filter);
+    let already_set = if std::io::stderr().is_terminal() {
+        registry
+            .with(fmt::layer().with_writer(std::io::stderr).with_target(false))
+            .try_init()
+    } else {
+        let mut json = JsonLayer::stderr();
+        json.with_timer("time", SystemTime);
+        json.with_level("level");
+        json.with_target("target");
+        json.with_top_level_flattened_span_list();
+        json.with_flattened_event();
+        registry.with(json).try_init()
+    };
+    drop(already_set);
+}
