@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -9,7 +10,9 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus::Registry;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Says whether the service does its work now; `Err` says why not.
@@ -85,5 +88,26 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     match (admin.readiness)() {
         Ok(()) => (StatusCode::OK, "ready\n".into()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+    }
+}
+
+/// Asks an admin endpoint; for a container's health check, which has no HTTP client at hand.
+///
+/// # Errors
+/// What was answered instead of 200, or that nothing answered within `limit`.
+pub async fn check(address: &str, path: &str, limit: Duration) -> Result<(), String> {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.take(64 * 1024).read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    match timeout(limit, ask).await {
+        Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200") => Ok(()),
+        Ok(Ok(answer)) => Err(format!("{address}{path} answers: {}", answer.lines().next().unwrap_or("nothing"))),
+        Ok(Err(error)) => Err(format!("{address}{path} does not answer: {error}")),
+        Err(_) => Err(format!("{address}{path} does not answer within {limit:?}")),
     }
 }

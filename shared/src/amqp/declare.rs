@@ -72,6 +72,25 @@ impl Link {
         Ok(())
     }
 
+    /// Takes a binding away; one that does not exist is no error.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker refuses, or is gone.
+    pub async fn unbind(&self, binding: &Binding) -> Result<(), BrokerError> {
+        let Binding { exchange, queue, key } = binding;
+        let channel = self.channel().await?;
+        let unbind = channel.queue_unbind(
+            queue.as_str().into(),
+            exchange.as_str().into(),
+            key.as_str().into(),
+            FieldTable::default(),
+        );
+        let action = format!("unbind queue {queue:?} from exchange {exchange:?}, key {key:?}");
+        within(&action, unbind).await?;
+        close(&channel).await;
+        Ok(())
+    }
+
     /// Looks at a queue without changing it; `None` when it does not exist.
     ///
     /// # Errors

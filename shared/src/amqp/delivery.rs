@@ -25,6 +25,8 @@ pub struct ConsumeOptions {
 pub enum StreamOffset {
     /// With the oldest message that is kept.
     First,
+    /// With the last chunk that is written: its first offset tells a reader how far the stream goes at present.
+    Last,
     /// With messages that arrive from now on.
     Next,
     /// With the first chunk at or after this moment, in seconds since 1970. A chunk may begin a little earlier.
@@ -52,6 +54,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How often it was delivered before, where the queue counts it.
     pub delivery_count: u32,
+    /// Its place, when the queue is a stream.
+    pub stream_offset: Option<u64>,
     acker: Acker,
 }
 
@@ -72,6 +76,7 @@ impl Link {
         if let Some(offset) = options.stream_offset {
             let value = match offset {
                 StreamOffset::First => AMQPValue::LongString("first".into()),
+                StreamOffset::Last => AMQPValue::LongString("last".into()),
                 StreamOffset::Next => AMQPValue::LongString("next".into()),
                 StreamOffset::At(seconds) => AMQPValue::Timestamp(seconds),
             };
@@ -136,6 +141,7 @@ impl From<lapin::message::Delivery> for Delivery {
             routing_key: delivery.routing_key.into(),
             redelivered: delivery.redelivered,
             delivery_count: properties.header_u32(header::DELIVERY_COUNT).unwrap_or(0),
+            stream_offset: properties.header_u64(header::STREAM_OFFSET),
             properties,
             acker: delivery.acker,
         }

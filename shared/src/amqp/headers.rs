@@ -22,6 +22,8 @@ pub mod header {
     pub const CC: &str = "CC";
     /// How often a quorum queue has delivered a message before.
     pub const DELIVERY_COUNT: &str = "x-delivery-count";
+    /// The place of a message in the stream it was read from.
+    pub const STREAM_OFFSET: &str = "x-stream-offset";
 }
 
 /// Headers of the broker that must not be published again: before 4.0 a copied `x-death` makes RabbitMQ drop
@@ -127,6 +129,12 @@ impl Properties {
         Self(self.0.with_reply_to(short(key)))
     }
 
+    /// With this `priority`; quorum queues have none before RabbitMQ 4.0, then two levels.
+    #[must_use]
+    pub fn with_priority(self, priority: u8) -> Self {
+        Self(self.0.with_priority(priority))
+    }
+
     /// With this `content_type`.
     #[must_use]
     pub fn with_content_type(self, content_type: &str) -> Self {
@@ -173,7 +181,16 @@ impl Properties {
 
     /// A header that is a whole number, of whatever integer type the sender's language chose.
     pub fn header_u32(&self, name: &str) -> Option<u32> {
-        let number = match self.0.headers().as_ref()?.inner().get(name)? {
+        u32::try_from(self.header_integer(name)?).ok()
+    }
+
+    /// As [`Self::header_u32`], for numbers that may be larger.
+    pub fn header_u64(&self, name: &str) -> Option<u64> {
+        u64::try_from(self.header_integer(name)?).ok()
+    }
+
+    fn header_integer(&self, name: &str) -> Option<i64> {
+        Some(match self.0.headers().as_ref()?.inner().get(name)? {
             AMQPValue::ShortShortInt(n) => i64::from(*n),
             AMQPValue::ShortShortUInt(n) => i64::from(*n),
             AMQPValue::ShortInt(n) => i64::from(*n),
@@ -182,8 +199,7 @@ impl Properties {
             AMQPValue::LongUInt(n) => i64::from(*n),
             AMQPValue::LongLongInt(n) => *n,
             _ => return None,
-        };
-        u32::try_from(number).ok()
+        })
     }
 
     /// These properties for publishing the same message again: without what the broker or the routing added

@@ -33,6 +33,7 @@ pub struct Broker {
     link: watch::Receiver<Option<Arc<Link>>>,
     endpoint: Endpoint,
     metrics: BrokerMetrics,
+    stop: CancellationToken,
     _supervisor: Arc<DropGuard>,
 }
 
@@ -80,7 +81,8 @@ impl Broker {
             link,
             endpoint,
             metrics,
-            _supervisor: Arc::new(stop.drop_guard()),
+            _supervisor: Arc::new(stop.clone().drop_guard()),
+            stop,
         })
     }
 
@@ -121,8 +123,10 @@ impl Broker {
         Publisher::new(self.clone())
     }
 
-    /// Closes the connections in an orderly way, so that the broker logs no lost client.
+    /// Closes the connections in an orderly way, so that the broker logs no lost client, and makes no new ones:
+    /// from then on [`Self::connected`] waits for ever.
     pub async fn close(&self) {
+        self.stop.cancel();
         if let Some(link) = self.link() {
             link.close().await;
         }
@@ -213,12 +217,12 @@ async fn supervisor(
     }
 }
 
-/// Tries until it works: after 0.1 s, then doubling up to 10 s, with jitter so that a fleet does not return
+/// Tries until it works: after 0.1 s, then doubling up to 5 s, with jitter so that a fleet does not return
 /// in one wave.
 async fn reconnect(config: &BrokerConfig, name: &str, metrics: &BrokerMetrics) -> Arc<Link> {
     let mut delays = backon::ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(10))
+        .with_max_delay(Duration::from_secs(5))
         .without_max_times()
         .with_jitter()
         .build();
@@ -226,7 +230,7 @@ async fn reconnect(config: &BrokerConfig, name: &str, metrics: &BrokerMetrics) -
         match connect(config, name, metrics).await {
             Ok(link) => return link,
             Err(error) => {
-                let delay = delays.next().unwrap_or(Duration::from_secs(10));
+                let delay = delays.next().unwrap_or(Duration::from_secs(5));
                 warn!(%error, retry_in_ms = delay.as_millis() as u64, "no connection to RabbitMQ");
                 tokio::time::sleep(delay).await;
             }

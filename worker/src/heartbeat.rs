@@ -1,0 +1,66 @@
+//! The worker's heartbeat on `kickoff.fleet`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use chrono::Utc;
+use crewfleet_shared::amqp::{Message, Properties};
+use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
+use crewfleet_shared::kickoff::{CrewStatus, Heartbeat, message_type};
+use tracing::debug;
+
+use crate::state::{Crew, WorkerState};
+
+/// Beats until the worker ends, at once and then every [`HEARTBEAT_INTERVAL`].
+pub async fn run(worker: Arc<WorkerState>) {
+    let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        worker
+            .metrics
+            .oldest
+            .set(worker.in_flight.oldest().map_or(0.0, |age| age.as_secs_f64()));
+        let link = worker.broker.connected().await;
+        let beat = async { worker.declare(&link).await.map_err(|e| e.to_string()) };
+        if let Err(error) = beat.await {
+            debug!(error, "no heartbeat");
+            continue;
+        }
+        if let Err(error) = worker.publisher.publish_unconfirmed(&message(&worker)).await {
+            debug!(%error, "a heartbeat is lost");
+        }
+    }
+}
+
+fn message(worker: &WorkerState) -> Message {
+    let heartbeat = Heartbeat {
+        worker: worker.id.clone(),
+        host: worker.host.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        time: Utc::now(),
+        started_at: worker.started_at,
+        draining: worker.draining.is_cancelled(),
+        crews: worker.crews.iter().map(|crew| status(crew)).collect(),
+    };
+    Message {
+        exchange: worker.names.fleet(),
+        routing_key: worker.id.clone(),
+        properties: Properties::json(message_type::FLEET),
+        // The contract's types have string keys only, which is all that can fail.
+        body: serde_json::to_vec(&heartbeat).unwrap_or_default(),
+        mandatory: false,
+    }
+}
+
+fn status(crew: &Crew) -> CrewStatus {
+    CrewStatus {
+        name: crew.name.to_string(),
+        runner: crew.runner_name.into(),
+        concurrency: crew.concurrency.into(),
+        in_flight: crew.in_flight.load(Ordering::Relaxed),
+        paused: false,
+        timeout_s: crew.timeout.as_secs_f64(),
+        inputs: crew.runner.inputs(),
+    }
+}

@@ -1,0 +1,57 @@
+//! The worker of crewfleet: consumes kickoff requests, awaits the crews, publishes their replies.
+//!
+//! The way of one kickoff, a file a step:
+//!
+//! | step | file |
+//! |---|---|
+//! | deliveries of a crew's queue | [`consumer`] |
+//! | decode → admit → run → classify → settle → ack | [`pipeline`] |
+//! | what runs already, what was answered already | [`in_flight`] |
+//! | the ways to run a crew | [`runner`] |
+//! | how an attempt ended | [`outcome`] |
+//! | what follows from it | [`settle`] |
+//!
+//! Around it: [`service`] (the [`Worker`]: start, readiness, drain), [`config`], [`state`] (what the parts share),
+//! [`admission`] and [`memory`] (how much may run), [`workdir`] (the kickoffs' folders), [`events`],
+//! [`heartbeat`], [`control`] (commands to the fleet), [`metrics`].
+//!
+//! A worker with a crew in Rust:
+//!
+//! ```no_run
+//! use crewfleet_shared::kickoff::KickoffResult;
+//! use crewfleet_worker::{Inputs, KickoffContext, Worker};
+//!
+//! # async fn example() -> Result<(), crewfleet_worker::WorkerError> {
+//! Worker::builder()
+//!     .crew("greet", |_: KickoffContext, inputs: Inputs| async move {
+//!         let raw = format!("hello, {}", inputs.raw().get());
+//!         Ok(KickoffResult { raw, ..KickoffResult::default() })
+//!     })
+//!     .build()?
+//!     .run(std::future::pending())
+//!     .await
+//! # }
+//! ```
+
+pub mod admission;
+pub mod config;
+pub mod consumer;
+pub mod control;
+pub mod events;
+pub mod heartbeat;
+pub mod in_flight;
+pub mod memory;
+pub mod metrics;
+pub mod outcome;
+pub mod pipeline;
+pub mod processes;
+pub mod runner;
+pub mod service;
+pub mod settle;
+pub mod state;
+pub mod workdir;
+
+pub use outcome::Outcome;
+pub use runner::KickoffContext;
+pub use runner::builtin::{Handler, Inputs};
+pub use service::{CrewOptions, Worker, WorkerBuilder, WorkerError};

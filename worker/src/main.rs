@@ -1,0 +1,78 @@
+//! `crewfleet-worker`: serves the crews of its configuration until it is told to end.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use crewfleet_shared::{shutdown, telemetry};
+use crewfleet_worker::{Worker, config};
+
+/// Serves AI crews over RabbitMQ.
+///
+/// Runs until SIGTERM or SIGINT: then it stops consuming, lets what runs finish within [worker] drain_grace_s,
+/// requeues the rest, and exits 0. A second signal ends it at once.
+#[derive(Parser)]
+#[command(name = "crewfleet-worker", version)]
+struct Arguments {
+    /// The configuration file [default: crewfleet.toml in the working directory, if it exists].
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Asks a running worker's /healthz: exit 0 when it lives, 1 when not.
+    Healthcheck,
+}
+
+/// The configuration is refused, or an address is taken: as with wrong arguments, nothing was started.
+const REFUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("crewfleet-worker: the async runtime does not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(run(arguments));
+    // Blocking work that hangs (a file system that is gone) must not hold the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("crewfleet-worker: {error:#}");
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = config::load(arguments.config.as_deref(), &[], false)?;
+    if let Some(Command::Healthcheck) = arguments.command {
+        return Ok(healthcheck(&config.config.worker.admin_addr).await);
+    }
+    telemetry::init("info,lapin=error");
+    let shutdown = shutdown::token(|| std::process::exit(1))?;
+    Worker::builder()
+        .config(config)
+        .build()?
+        .run(shutdown.cancelled_owned())
+        .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn healthcheck(address: &str) -> ExitCode {
+    match crewfleet_shared::admin::check(address, "/healthz", Duration::from_secs(5)).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("crewfleet-worker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! How much memory the crew processes hold, and what happens when it is too much.
+//!
+//! Forked processes share most of their pages, so resident sizes cannot be added up. The sum of resident sizes is
+//! an upper bound that costs one read a process; only when it comes near the limit is the proportional size (PSS)
+//! read, which costs more.
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+/// How often memory is looked at.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// No kickoff starts, and idle hosts end, above this share of the limit.
+const FULL: f64 = 0.85;
+
+/// Watches the memory of all crew processes of a worker.
+pub struct MemoryGuard {
+    limit: u64,
+    tracked: Mutex<HashMap<i32, Option<Arc<AtomicBool>>>>,
+    full: watch::Sender<bool>,
+}
+
+/// A process that is watched until this is dropped.
+pub struct Tracked {
+    guard: Arc<MemoryGuard>,
+    pid: i32,
+    killed: Arc<AtomicBool>,
+}
+
+impl MemoryGuard {
+    /// A guard for `limit` bytes, or for 80 % of what the container or the machine has.
+    pub fn new(limit: Option<u64>) -> Arc<Self> {
+        let limit = limit.unwrap_or_else(|| available() / 10 * 8);
+        Arc::new(Self {
+            limit,
+            tracked: Mutex::default(),
+            full: watch::Sender::new(false),
+        })
+    }
+
+    /// The limit, in bytes.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Watches a crew host: it counts, but is not killed.
+    pub fn track_host(self: &Arc<Self>, pid: i32) -> Tracked {
+        self.track(pid, None)
+    }
+
+    /// Watches a process group that runs kickoffs, and that is killed when it is the largest and memory is short.
+    pub fn track_group(self: &Arc<Self>, pid: i32) -> Tracked {
+        self.track(pid, Some(Arc::default()))
+    }
+
+    fn track(self: &Arc<Self>, pid: i32, killed: Option<Arc<AtomicBool>>) -> Tracked {
+        self.lock().insert(pid, killed.clone());
+        Tracked {
+            guard: Arc::clone(self),
+            pid,
+            killed: killed.unwrap_or_default(),
+        }
+    }
+
+    /// Waits until there is room for another kickoff.
+    pub async fn room(&self) {
+        // The sender lives as long as the guard, so this cannot fail.
+        let _ = self.full.subscribe().wait_for(|full| !full).await;
+    }
+
+    /// Completes when memory becomes short: whoever holds something idle should give it up.
+    pub async fn shortage(&self) {
+        let mut full = self.full.subscribe();
+        full.mark_unchanged();
+        loop {
+            if full.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            if *full.borrow_and_update() {
+                return;
+            }
+        }
+    }
+
+    /// Watches until the worker ends.
+    pub async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let guard = Arc::clone(&self);
+            if let Err(error) = tokio::task::spawn_blocking(move || guard.look()).await {
+                warn!(%error, "memory could not be looked at");
+            }
+        }
+    }
+
+    fn look(&self) {
+        let leaders: HashMap<i32, Option<Arc<AtomicBool>>> = self.lock().clone();
+        if leaders.is_empty() {
+            self.full.send_if_modified(std::mem::take);
+            return;
+        }
+        let processes = processes_of(&leaders);
+        let mut used: u64 = processes.iter().map(|p| p.resident).sum();
+        let mut by_leader: HashMap<i32, u64> = HashMap::new();
+        if used as f64 > self.limit as f64 * FULL {
+            used = 0;
+            for process in &processes {
+                let share = proportional(process.pid).unwrap_or(process.resident);
+                used += share;
+                *by_leader.entry(process.leader).or_default() += share;
+            }
+        }
+        let full = used as f64 > self.limit as f64 * FULL;
+        self.full.send_if_modified(|was| {
+            let changed = *was != full;
+            *was = full;
+            changed
+        });
+        if used > self.limit {
+            self.kill_largest(used, &leaders, &by_leader);
+        } else if full {
+            debug!(used, limit = self.limit, "memory is short: kickoffs wait");
+        }
+    }
+
+    fn kill_largest(
+        &self,
+        used: u64,
+        leaders: &HashMap<i32, Option<Arc<AtomicBool>>>,
+        sizes: &HashMap<i32, u64>,
+    ) {
+        let groups = leaders
+            .iter()
+            .filter_map(|(pid, killed)| killed.as_ref().map(|killed| (*pid, killed)));
+        let largest = groups.max_by_key(|(pid, _)| sizes.get(pid).copied().unwrap_or(0));
+        if let Some((pid, killed)) = largest
+            && !killed.swap(true, Ordering::Relaxed)
+        {
+            let bytes = sizes.get(&pid).copied().unwrap_or(0);
+            warn!(
+                pid,
+                bytes,
+                used,
+                limit = self.limit,
+                "memory_limit is exceeded: killing the largest crew process"
+            );
+            // It may have ended in this moment; then memory is free anyway.
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Option<Arc<AtomicBool>>>> {
+        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tracked {
+    /// Whether the guard killed it.
+    pub fn killed_for_memory(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.guard.lock().remove(&self.pid);
+    }
+}
+
+struct Process {
+    pid: i32,
+    leader: i32,
+    resident: u64,
+}
+
+/// The tracked processes and all members of their sessions: a child leads a session of its own.
+fn processes_of(leaders: &HashMap<i32, Option<Arc<AtomicBool>>>) -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let read = |pid: i32| {
+        // pid (comm) state ppid pgrp session … rss is the 24th field; comm may hold spaces and parentheses.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let session = fields.get(3)?.parse().ok()?;
+        let pages: u64 = fields.get(21)?.parse().ok()?;
+        let leader = [pid, session]
+            .into_iter()
+            .find(|leader| leaders.contains_key(leader))?;
+        Some(Process {
+            pid,
+            leader,
+            resident: pages * 4096,
+        })
+    };
+    pids.filter_map(read).collect()
+}
+
+/// Proportional set size, in bytes.
+fn proportional(pid: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_whitespace()
+        .next()?
+        .parse::<u64>()
+        .ok()
+        .map(|kb| kb * 1024)
+}
+
+/// What the container grants, else the machine's memory, in bytes.
+fn available() -> u64 {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:").map(str::to_owned))?;
+        line.split_whitespace()
+            .next()?
+            .parse::<u64>()
+            .ok()
+            .map(|kb| kb * 1024)
+    });
+    let container = fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    [machine, container]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(u64::MAX / 16)
+}

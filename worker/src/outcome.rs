@@ -1,0 +1,77 @@
+//! How an attempt ended: a closed set. What follows from each stands in one place, [`crate::settle`].
+
+use crewfleet_shared::kickoff::{KickoffError, KickoffResult, Status};
+
+use crate::runner::StopReason;
+
+/// How an attempt at a kickoff ended.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The crew finished.
+    Succeeded(Box<KickoffResult>),
+    /// The crew failed: an exception, a refusing program, a result nobody can carry.
+    Failed(KickoffError),
+    /// The crew's process died: a signal, an exit code, out of memory.
+    Crashed(KickoffError),
+    /// The hard limit passed; its processes were killed.
+    TimedOut(KickoffError),
+    /// Somebody cancelled it.
+    Cancelled(KickoffError),
+    /// Its deadline passed before it started.
+    Expired(KickoffError),
+    /// The request is bad, or lacks an input; the crew never started.
+    Rejected(KickoffError),
+    /// Not the kickoff's fault (drain, lost host): another worker shall run it, as the same attempt.
+    Requeued {
+        /// Why, for the log.
+        reason: String,
+    },
+}
+
+impl Outcome {
+    /// The outcome of a run that was stopped from outside.
+    pub fn stopped(reason: StopReason, limit: std::time::Duration) -> Self {
+        match reason {
+            StopReason::TimedOut => Self::TimedOut(KickoffError::new(
+                "timed_out",
+                format!(
+                    "the crew ran longer than its limit of {} s and was stopped",
+                    limit.as_secs_f64()
+                ),
+            )),
+            StopReason::Cancelled => Self::Cancelled(KickoffError::new(
+                "cancelled",
+                "the kickoff was cancelled while it ran",
+            )),
+            StopReason::Drained => Self::Requeued {
+                reason: "the worker is draining".into(),
+            },
+        }
+    }
+
+    /// The status its requester sees; `None` while it is not terminal.
+    pub fn status(&self) -> Option<Status> {
+        match self {
+            Self::Succeeded(_) => Some(Status::Succeeded),
+            Self::Failed(_) | Self::Crashed(_) => Some(Status::Failed),
+            Self::TimedOut(_) => Some(Status::TimedOut),
+            Self::Cancelled(_) => Some(Status::Cancelled),
+            Self::Expired(_) => Some(Status::Expired),
+            Self::Rejected(_) => Some(Status::Rejected),
+            Self::Requeued { .. } => None,
+        }
+    }
+
+    /// The error, where there is one.
+    pub fn error(&self) -> Option<&KickoffError> {
+        match self {
+            Self::Succeeded(_) | Self::Requeued { .. } => None,
+            Self::Failed(e)
+            | Self::Crashed(e)
+            | Self::TimedOut(e)
+            | Self::Cancelled(e)
+            | Self::Expired(e)
+            | Self::Rejected(e) => Some(e),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Finding the processes of a kickoff that left its process group.
+
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Every process of a kickoff has this variable in its environment, with the kickoff's id.
+pub const KICKOFF_VARIABLE: &str = "CREWFLEET_KICKOFF_ID";
+
+/// Kills every process that carries the kickoff's mark, until none is left: a daemon leaves its parent's group
+/// and session, but keeps its environment.
+pub fn kill_marked(kickoff_id: &str) {
+    let mark = format!("{KICKOFF_VARIABLE}={kickoff_id}");
+    // Each round kills all that are seen; a process that forks meanwhile is seen in the next. One that forks
+    // faster than it can be killed is left after a bounded number of rounds.
+    for _ in 0..20 {
+        let found = marked(mark.as_bytes());
+        if found.is_empty() {
+            return;
+        }
+        for pid in found {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+fn marked(mark: &[u8]) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        // Another user's process cannot be read, and a zombie's environment is empty.
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == mark)
+    })
+    .collect()
+}

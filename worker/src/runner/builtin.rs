@@ -1,0 +1,175 @@
+//! Crews in Rust, in this process: those of a library user, and three for trials and benchmarks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crewfleet_shared::kickoff::{KickoffError, KickoffResult};
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::{KickoffContext, Runner};
+use crate::outcome::Outcome;
+
+/// The inputs of a kickoff, as sent.
+#[derive(Debug, Clone)]
+pub struct Inputs(Box<RawValue>);
+
+impl Inputs {
+    /// Reads them as `T`.
+    ///
+    /// # Errors
+    /// An `invalid_inputs` error, which makes the kickoff `rejected`.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, KickoffError> {
+        serde_json::from_str(self.0.get())
+            .map_err(|e| KickoffError::new(INVALID_INPUTS, format!("the inputs do not fit the crew: {e}")))
+    }
+
+    /// The JSON object as it came.
+    pub fn raw(&self) -> &RawValue {
+        &self.0
+    }
+}
+
+/// The error kind that rejects a kickoff instead of failing it.
+pub const INVALID_INPUTS: &str = "invalid_inputs";
+
+/// A crew in Rust. Every `Fn(KickoffContext, Inputs) -> Future<Output = Result<KickoffResult, KickoffError>>` is one.
+pub trait Handler: Send + Sync + 'static {
+    /// Runs one kickoff. It is dropped at its time limit or when it is cancelled; a panic is a crash of this
+    /// kickoff alone.
+    fn handle(
+        &self,
+        context: KickoffContext,
+        inputs: Inputs,
+    ) -> BoxFuture<'static, Result<KickoffResult, KickoffError>>;
+}
+
+impl<F, R> Handler for F
+where
+    F: Fn(KickoffContext, Inputs) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<KickoffResult, KickoffError>> + Send + 'static,
+{
+    fn handle(
+        &self,
+        context: KickoffContext,
+        inputs: Inputs,
+    ) -> BoxFuture<'static, Result<KickoffResult, KickoffError>> {
+        Box::pin(self(context, inputs))
+    }
+}
+
+/// Runs a [`Handler`].
+pub struct BuiltinRunner {
+    handler: Arc<dyn Handler>,
+}
+
+impl BuiltinRunner {
+    /// A runner of `handler`.
+    pub fn new(handler: Arc<dyn Handler>) -> Self {
+        Self { handler }
+    }
+
+    /// One of the crews that every worker has: `echo`, `sleep`, `fail`.
+    pub fn named(target: &str) -> Option<Self> {
+        let handler: Arc<dyn Handler> = match target {
+            "echo" => Arc::new(echo),
+            "sleep" => Arc::new(sleep),
+            "fail" => Arc::new(fail),
+            _ => return None,
+        };
+        Some(Self { handler })
+    }
+}
+
+impl Runner for BuiltinRunner {
+    fn needs_work_dir(&self) -> bool {
+        false
+    }
+
+    fn run<'a>(&'a self, context: KickoffContext, inputs: &'a RawValue) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let (stop, limit) = (context.stop.clone(), context.time_limit);
+            // A task of its own, so that a panic ends the kickoff and nothing else.
+            let mut running = tokio::spawn(self.handler.handle(context, Inputs(inputs.to_owned())));
+            tokio::select! {
+                ended = &mut running => match ended {
+                    Ok(Ok(result)) => Outcome::Succeeded(Box::new(result)),
+                    Ok(Err(error)) if error.kind == INVALID_INPUTS => Outcome::Rejected(error),
+                    Ok(Err(error)) => Outcome::Failed(error),
+                    Err(error) => Outcome::Crashed(panicked(error)),
+                },
+                reason = stop.requested() => {
+                    running.abort();
+                    Outcome::stopped(reason, limit)
+                }
+            }
+        })
+    }
+}
+
+fn panicked(error: tokio::task::JoinError) -> KickoffError {
+    let text = match error.try_into_panic() {
+        Ok(panic) => match panic.downcast::<String>() {
+            Ok(text) => *text,
+            Err(panic) => panic
+                .downcast::<&str>()
+                .map_or_else(|_| "no message".into(), |text| (*text).to_owned()),
+        },
+        Err(error) => error.to_string(),
+    };
+    KickoffError::new("crashed", format!("the crew panicked: {text}"))
+}
+
+/// `result.json` is the inputs as sent, `result.raw` their text.
+async fn echo(_: KickoffContext, inputs: Inputs) -> Result<KickoffResult, KickoffError> {
+    Ok(KickoffResult {
+        raw: inputs.raw().get().to_owned(),
+        json: Some(inputs.0),
+        ..KickoffResult::default()
+    })
+}
+
+#[derive(Deserialize)]
+struct SleepInputs {
+    seconds: f64,
+}
+
+/// Sleeps `seconds`, then answers as [`echo`].
+async fn sleep(context: KickoffContext, inputs: Inputs) -> Result<KickoffResult, KickoffError> {
+    let SleepInputs { seconds } = inputs.parse()?;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|e| {
+        KickoffError::new(
+            INVALID_INPUTS,
+            format!("seconds = {seconds} cannot be slept: {e}"),
+        )
+    })?;
+    tokio::time::sleep(duration).await;
+    echo(context, inputs).await
+}
+
+#[derive(Deserialize)]
+struct FailInputs {
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    retryable: bool,
+    #[serde(default)]
+    times: Option<u32>,
+}
+
+/// Fails the first `times` attempts, or always; then answers as [`echo`].
+async fn fail(context: KickoffContext, inputs: Inputs) -> Result<KickoffResult, KickoffError> {
+    let FailInputs {
+        message,
+        retryable,
+        times,
+    } = inputs.parse()?;
+    if times.is_some_and(|times| context.attempt > times) {
+        return echo(context, inputs).await;
+    }
+    let mut error = KickoffError::new("failed", message.unwrap_or_else(|| "failed as asked".into()));
+    error.retryable = retryable;
+    Err(error)
+}

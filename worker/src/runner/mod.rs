@@ -1,0 +1,106 @@
+//! Runners: the ways a crew can be run. A runner awaits one crew and reports how it ended; deadlines,
+//! cancellation and drain reach it through its [`KickoffContext`].
+
+pub mod builtin;
+pub mod command;
+mod output;
+pub mod python;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crewfleet_shared::kickoff::{CrewName, KickoffId};
+use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::events::EventSink;
+use crate::outcome::Outcome;
+
+/// A way to run a crew.
+pub trait Runner: Send + Sync {
+    /// Runs one kickoff to its end. It must end soon after [`Stop::requested`] completes, and leave no process
+    /// behind.
+    fn run<'a>(&'a self, context: KickoffContext, inputs: &'a RawValue) -> BoxFuture<'a, Outcome>;
+
+    /// The names of the inputs that the crew asks for, where it says so.
+    fn inputs(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    /// Whether kickoffs need a folder of their own.
+    fn needs_work_dir(&self) -> bool {
+        true
+    }
+
+    /// Ends what outlives single kickoffs (crew hosts).
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// What a runner knows of the kickoff it runs.
+#[derive(Clone)]
+pub struct KickoffContext {
+    /// The kickoff.
+    pub kickoff_id: KickoffId,
+    /// Its crew.
+    pub crew: CrewName,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// How often it was run again from the dead letters, from 0.
+    pub redrive: u32,
+    /// The request's `meta`, as sent.
+    pub meta: Option<Box<RawValue>>,
+    /// The hard limit of this attempt.
+    pub time_limit: Duration,
+    /// An empty folder of this attempt's own, removed after the reply; an empty path for builtin crews.
+    pub work_dir: PathBuf,
+    /// When to stop.
+    pub stop: Stop,
+    /// Where events go.
+    pub events: EventSink,
+}
+
+/// Why a run must stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The hard limit has passed.
+    TimedOut,
+    /// Somebody cancelled the kickoff.
+    Cancelled,
+    /// The worker ends and cannot wait any longer.
+    Drained,
+}
+
+/// Tells a runner when to stop.
+#[derive(Clone)]
+pub struct Stop {
+    deadline: Instant,
+    asked: watch::Receiver<Option<StopReason>>,
+}
+
+impl Stop {
+    /// Stops at `deadline`, or before it when `asked` says so.
+    pub fn new(deadline: Instant, asked: watch::Receiver<Option<StopReason>>) -> Self {
+        Self { deadline, asked }
+    }
+
+    /// Completes when the run must stop, with the reason; stays completed.
+    pub async fn requested(&self) -> StopReason {
+        let mut asked = self.asked.clone();
+        let asked = async {
+            match asked.wait_for(Option::is_some).await.map(|reason| *reason) {
+                Ok(reason) => reason.unwrap_or(StopReason::Drained),
+                // Nobody is left who could ask.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            reason = asked => reason,
+            () = tokio::time::sleep_until(self.deadline) => StopReason::TimedOut,
+        }
+    }
+}

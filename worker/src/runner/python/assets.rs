@@ -1,0 +1,74 @@
+//! The Python side, carried in the worker's binary and written to its folder at the start.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+macro_rules! python {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../python/", $name)))),*]
+    };
+}
+
+/// Every file of `worker/python` but its tests; a unit test compares this list with the folder.
+const FILES: &[(&str, &str)] = python![
+    "main.py",
+    "crewfleet_host/__init__.py",
+    "crewfleet_host/cancel.py",
+    "crewfleet_host/child.py",
+    "crewfleet_host/crewai_quiet.py",
+    "crewfleet_host/errors.py",
+    "crewfleet_host/events.py",
+    "crewfleet_host/frames.py",
+    "crewfleet_host/host.py",
+    "crewfleet_host/inputs.py",
+    "crewfleet_host/inspection.py",
+    "crewfleet_host/jsonable.py",
+    "crewfleet_host/kickoff.py",
+    "crewfleet_host/locks.py",
+    "crewfleet_host/nursery.py",
+    "crewfleet_host/probe.py",
+    "crewfleet_host/process.py",
+    "crewfleet_host/result.py",
+    "crewfleet_host/settings.py",
+    "crewfleet_host/signals.py",
+    "crewfleet_host/spawned.py",
+    "crewfleet_host/target.py",
+    "crewfleet_host/threads.py",
+    "crewfleet_host/tls.py",
+    "crewfleet_host/usage.py",
+    "crewfleet_host/workdir.py",
+    "crewfleet_host/zygote.py",
+];
+
+/// Writes them below `dir` and returns the path of `main.py`.
+pub(super) fn unpack(dir: &Path) -> io::Result<PathBuf> {
+    let root = dir.join("python");
+    fs::create_dir_all(root.join("crewfleet_host"))?;
+    for (name, text) in FILES {
+        fs::write(root.join(name), text)?;
+    }
+    Ok(root.join("main.py"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_python_file_is_carried() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
+        let package = fs::read_dir(root.join("crewfleet_host"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut on_disk: Vec<String> = package
+            .filter(|path| path.extension().is_some_and(|e| e == "py"))
+            .map(|path| format!("crewfleet_host/{}", path.file_name().unwrap().to_string_lossy()))
+            .collect();
+        on_disk.push("main.py".into());
+        on_disk.sort();
+        let mut carried: Vec<String> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        carried.sort();
+        assert_eq!(carried, on_disk);
+    }
+}

@@ -1,0 +1,406 @@
+//! A child: the process in which kickoffs run, one at a time.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crewfleet_shared::kickoff::KickoffError;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, warn};
+
+use super::channel::{self, Frame, Receiver, Sender};
+use super::frames::{Aftermath, Bare, ChildError, ChildEvent, ChildResult, Failed, Kickoff, Settings};
+use super::host::Host;
+use super::nursery::End;
+use crate::memory::{MemoryGuard, Tracked};
+use crate::outcome::Outcome;
+use crate::runner::output::Lines;
+use crate::runner::{KickoffContext, StopReason};
+
+/// How long a child may take until it says hello: milliseconds for a fork, an import for a fresh interpreter.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(240);
+/// How long the nursery may take to report the end of a killed child.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A child that is ready for a kickoff, or runs one.
+pub(super) struct Child {
+    /// Its process id, session and process group.
+    pub(super) pid: i32,
+    sender: Sender,
+    receiver: Receiver,
+    stdout: Output,
+    stderr: Output,
+    end: watch::Receiver<Option<End>>,
+    tracked: Tracked,
+    /// How many kickoffs it has run.
+    pub(super) served: u32,
+    /// Whether it can take another.
+    pub(super) usable: bool,
+    /// The host lives at least as long as its children.
+    _host: Arc<Host>,
+}
+
+/// How a run ended, and what the metrics want to know of it.
+pub(super) struct Ended {
+    /// The outcome.
+    pub(super) outcome: Outcome,
+    /// Tokens, leftovers.
+    pub(super) aftermath: Aftermath,
+}
+
+impl Child {
+    /// Starts one and waits for its hello.
+    pub(super) async fn start(
+        host: Arc<Host>,
+        crew: &str,
+        settings: &Settings,
+        memory: &Arc<MemoryGuard>,
+    ) -> Result<Self, KickoffError> {
+        let failed = |message: String| KickoffError::new("host_lost", message).retryable();
+        let io_failed = |e: io::Error| KickoffError::new("host_lost", e.to_string()).retryable();
+        let (sender, receiver, theirs) = channel::pair().map_err(io_failed)?;
+        let (stdout, stdout_end) = Output::new().map_err(io_failed)?;
+        let (stderr, stderr_end) = Output::new().map_err(io_failed)?;
+        let fds = vec![theirs, stdout_end, stderr_end];
+        let process = host
+            .nursery
+            .start("child", crew, settings, fds)
+            .await
+            .map_err(failed)?;
+        let tracked = memory.track_group(process.pid);
+        let mut child = Self {
+            pid: process.pid,
+            sender,
+            receiver,
+            stdout,
+            stderr,
+            end: process.end,
+            tracked,
+            served: 0,
+            usable: true,
+            _host: host,
+        };
+        match timeout(HELLO_TIMEOUT, child.hello()).await {
+            Ok(Ok(())) => Ok(child),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(failed(format!("a child was not ready within {HELLO_TIMEOUT:?}"))),
+        }
+    }
+
+    async fn hello(&mut self) -> Result<(), KickoffError> {
+        // A fresh interpreter may print while it imports; its pipes are read so that it does not block on them.
+        let (mut out, mut err) = (Lines::new("stdout", None), Lines::new("stderr", None));
+        loop {
+            tokio::select! {
+                frame = self.receiver.next() => match frame {
+                    Some(Ok(frame)) if frame.kind == "hello" => {
+                        out.finish();
+                        err.finish();
+                        return Ok(());
+                    }
+                    Some(Ok(frame)) => {
+                        let failed = frame.parse::<Failed>();
+                        return Err(failed.map_or_else(|e| KickoffError::new("host_lost", e.to_string()), |f| f.error));
+                    }
+                    Some(Err(error)) => return Err(KickoffError::new("host_lost", error.to_string()).retryable()),
+                    None => {
+                        let end = self.ended().await;
+                        return Err(self.crash(&end));
+                    }
+                },
+                () = self.stdout.read_into(&mut out) => {}
+                () = self.stderr.read_into(&mut err) => {}
+            }
+        }
+    }
+
+    /// Holds its end once it has ended.
+    pub(super) fn end(&self) -> watch::Receiver<Option<End>> {
+        self.end.clone()
+    }
+
+    /// Whether it still lives and may take another kickoff.
+    pub(super) fn is_ready(&self, kickoffs_per_child: u32) -> bool {
+        self.usable && self.served < kickoffs_per_child && self.end.borrow().is_none()
+    }
+
+    /// Runs one kickoff to its end: result, error, death, or being stopped.
+    pub(super) async fn run(
+        &mut self,
+        context: &KickoffContext,
+        inputs: &RawValue,
+        cancel_grace: Duration,
+    ) -> Ended {
+        self.served += 1;
+        let events = || Some(context.events.clone());
+        let (mut out, mut err) = (Lines::new("stdout", events()), Lines::new("stderr", events()));
+        let mut ended = self
+            .attend(context, inputs, cancel_grace, &mut out, &mut err)
+            .await;
+        // Everything was flushed before the answer was sent, so it is in the pipes by now.
+        self.stdout.drain(&mut out);
+        self.stderr.drain(&mut err);
+        out.finish();
+        err.finish();
+        if ended.aftermath.threads_left > 0 || ended.aftermath.killed_descendants > 0 {
+            let Aftermath {
+                threads_left,
+                killed_descendants,
+                ..
+            } = ended.aftermath;
+            debug!(
+                threads_left,
+                killed_descendants, "the kickoff left something running; the child is not used again"
+            );
+            self.usable = false;
+        }
+        if let Outcome::Failed(error) = &ended.outcome
+            && error.kind == "out_of_memory"
+        {
+            self.usable = false;
+            ended.outcome = Outcome::Crashed(error.clone());
+        }
+        ended
+    }
+
+    async fn attend(
+        &mut self,
+        context: &KickoffContext,
+        inputs: &RawValue,
+        cancel_grace: Duration,
+        out: &mut Lines,
+        err: &mut Lines,
+    ) -> Ended {
+        let kickoff = Kickoff {
+            kind: "kickoff",
+            kickoff_id: context.kickoff_id.as_str(),
+            attempt: context.attempt,
+            redrive: context.redrive,
+            inputs,
+            meta: context.meta.as_deref(),
+            work_dir: &context.work_dir,
+            timeout_s: context.time_limit.as_secs_f64(),
+        };
+        if self.sender.send(&kickoff).await.is_err() {
+            return self.died(None, context).await;
+        }
+        let mut stopping: Option<StopReason> = None;
+        let mut kill_at: Option<Instant> = None;
+        loop {
+            let kill = async {
+                match kill_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                frame = self.receiver.next() => match frame {
+                    Some(Ok(frame)) => {
+                        if let Some(ended) = self.take(frame, context, stopping) {
+                            return ended;
+                        }
+                    }
+                    Some(Err(error)) => {
+                        warn!(%error, "the child speaks nonsense; killing it");
+                        return self.died(stopping, context).await;
+                    }
+                    None => return self.died(stopping, context).await,
+                },
+                () = self.stdout.read_into(out) => {}
+                () = self.stderr.read_into(err) => {}
+                reason = context.stop.requested(), if stopping.is_none() => {
+                    stopping = Some(reason);
+                    if reason == StopReason::TimedOut {
+                        return self.died(stopping, context).await;
+                    }
+                    context.events.emit(
+                        crewfleet_shared::kickoff::event::event_type::CANCELLING,
+                        &json!({"grace_s": cancel_grace.as_secs_f64()}),
+                    );
+                    // It may be dead already, which the channel's end shows next.
+                    let _ = self.sender.send(&Bare { kind: "cancel" }).await;
+                    kill_at = Some(Instant::now() + cancel_grace);
+                }
+                () = kill => return self.died(stopping, context).await,
+            }
+        }
+    }
+
+    /// Takes a frame of the running kickoff; the last one ends it.
+    fn take(
+        &mut self,
+        frame: Frame,
+        context: &KickoffContext,
+        stopping: Option<StopReason>,
+    ) -> Option<Ended> {
+        let parsed = match frame.kind.as_str() {
+            "event" => frame.parse::<ChildEvent>().map(|event| {
+                context.events.emit_raw(&event.event_type, event.data);
+                None
+            }),
+            "result" => frame
+                .parse::<ChildResult>()
+                .map(|ChildResult { result, aftermath }| {
+                    Some(Ended {
+                        outcome: Outcome::Succeeded(Box::new(result)),
+                        aftermath,
+                    })
+                }),
+            "error" => frame
+                .parse::<ChildError>()
+                .map(|ChildError { error, aftermath }| {
+                    let outcome = match (stopping, error.kind.as_str()) {
+                        (Some(reason), "cancelled") => Outcome::stopped(reason, context.time_limit),
+                        (_, "invalid_inputs") => Outcome::Rejected(error),
+                        _ => Outcome::Failed(error),
+                    };
+                    Some(Ended { outcome, aftermath })
+                }),
+            // "beat" says that it lives.
+            _ => Ok(None),
+        };
+        match parsed {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.usable = false;
+                let message = format!("the child's frame {:?} cannot be read: {error}", frame.kind);
+                let outcome = Outcome::Crashed(KickoffError::new("crashed", message));
+                Some(Ended {
+                    outcome,
+                    aftermath: Aftermath::default(),
+                })
+            }
+        }
+    }
+
+    /// Makes sure that it is dead, and says what that means for the kickoff.
+    async fn died(&mut self, stopping: Option<StopReason>, context: &KickoffContext) -> Ended {
+        self.usable = false;
+        if stopping.is_some() {
+            self.kill();
+        }
+        let end = self.ended().await;
+        let outcome = match (stopping, &end) {
+            (Some(reason), _) => Outcome::stopped(reason, context.time_limit),
+            (None, End::Lost) => Outcome::Requeued {
+                reason: HOST_LOST.into(),
+            },
+            (None, End::Exited(_)) => Outcome::Crashed(self.crash(&end)),
+        };
+        Ended {
+            outcome,
+            aftermath: Aftermath::default(),
+        }
+    }
+
+    /// Waits for its end. A child that closed its channel and lives on is killed.
+    async fn ended(&mut self) -> End {
+        let mut end = self.end.clone();
+        for limit in [Duration::from_secs(2), END_TIMEOUT] {
+            if let Ok(Ok(end)) = timeout(limit, end.wait_for(Option::is_some)).await {
+                return end.clone().unwrap_or(End::Lost);
+            }
+            self.kill();
+        }
+        End::Lost
+    }
+
+    fn crash(&self, end: &End) -> KickoffError {
+        let End::Exited(exited) = end else {
+            return KickoffError::new("host_lost", HOST_LOST).retryable();
+        };
+        let peak = exited.max_rss_bytes;
+        let cause = match (exited.exit_code, exited.signal) {
+            _ if self.tracked.killed_for_memory() => {
+                format!(
+                    "it was the largest when [worker] memory_limit was exceeded, with {peak} bytes at its peak"
+                )
+            }
+            (_, Some(9)) => format!(
+                "it was killed by signal 9 (SIGKILL), which is also what the kernel does when memory runs out; \
+                 it held {peak} bytes at its peak"
+            ),
+            (_, Some(signal)) => {
+                let name = Signal::try_from(signal).map_or("unknown", Signal::as_str);
+                format!("it was killed by signal {signal} ({name})")
+            }
+            (code, None) => format!("it ended with exit code {}", code.unwrap_or(-1)),
+        };
+        let kind = if self.tracked.killed_for_memory() {
+            "out_of_memory"
+        } else {
+            "crashed"
+        };
+        KickoffError::new(kind, format!("the crew's process died: {cause}")).with_detail(&json!({
+            "exit_code": exited.exit_code,
+            "signal": exited.signal,
+            "max_rss_bytes": exited.max_rss_bytes,
+            "cpu_s": exited.cpu_s,
+            "orphans_killed": exited.orphans_killed,
+        }))
+    }
+
+    fn kill(&self) {
+        // Only while its nursery has not reaped it is the number certainly its own.
+        if self.end.borrow().is_none() {
+            let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
+    }
+}
+
+/// The reason of a requeue when the host is gone.
+pub(super) const HOST_LOST: &str = "the crew host is gone";
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Our end of one of the child's output streams.
+struct Output {
+    pipe: Option<pipe::Receiver>,
+    buffer: Vec<u8>,
+}
+
+impl Output {
+    fn new() -> io::Result<(Self, OwnedFd)> {
+        let (sender, receiver) = pipe::pipe()?;
+        Ok((
+            Self {
+                pipe: Some(receiver),
+                buffer: vec![0; 16 * 1024],
+            },
+            sender.into_blocking_fd()?,
+        ))
+    }
+
+    /// Reads what is there, waiting for some; at its end it waits for ever, since the channel says the rest.
+    async fn read_into(&mut self, lines: &mut Lines) {
+        let Some(pipe) = &mut self.pipe else {
+            return std::future::pending().await;
+        };
+        match pipe.read(&mut self.buffer).await {
+            Ok(read @ 1..) => lines.push(&self.buffer[..read]),
+            _ => self.pipe = None,
+        }
+    }
+
+    /// Reads what is there, without waiting.
+    fn drain(&mut self, lines: &mut Lines) {
+        while let Some(pipe) = &self.pipe {
+            match pipe.try_read(&mut self.buffer) {
+                Ok(read @ 1..) => lines.push(&self.buffer[..read]),
+                _ => return,
+            }
+        }
+    }
+}

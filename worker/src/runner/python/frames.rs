@@ -1,0 +1,162 @@
+//! The frames between worker and Python, as both sides know them (`worker/python/crewfleet_host`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crewfleet_shared::kickoff::{KickoffError, KickoffResult};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What a crew's processes must know of it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Settings {
+    /// `package.module:Name`.
+    pub(super) target: String,
+    /// Put before `sys.path`.
+    pub(super) path: Vec<PathBuf>,
+    /// `fork` or `spawn`.
+    pub(super) isolation: &'static str,
+    /// The crew's own storage.
+    pub(super) storage_dir: PathBuf,
+    /// `kickoff` or `shared`.
+    pub(super) storage: &'static str,
+    /// A child's RLIMIT_DATA.
+    pub(super) rlimit_data_bytes: u64,
+}
+
+/// Asks a zygote whether a target imports and builds.
+#[derive(Serialize)]
+pub(super) struct Check<'a> {
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) id: u64,
+    pub(super) crew: &'a str,
+    pub(super) settings: &'a Settings,
+    pub(super) timeout_s: f64,
+}
+
+/// The answer.
+#[derive(Debug, Deserialize)]
+pub(super) struct Checked {
+    pub(super) id: u64,
+    pub(super) ok: bool,
+    pub(super) inputs: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) extra_threads: Vec<serde_json::Value>,
+    pub(super) error: Option<KickoffError>,
+}
+
+/// Asks a nursery (zygote or host) to start a process; its file descriptors travel with the frame.
+#[derive(Serialize)]
+pub(super) struct Start<'a> {
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) id: u64,
+    pub(super) role: &'static str,
+    pub(super) crew: &'a str,
+    pub(super) settings: &'a Settings,
+}
+
+/// It was started.
+#[derive(Deserialize)]
+pub(super) struct Started {
+    pub(super) id: u64,
+    pub(super) pid: i32,
+}
+
+/// It could not be started.
+#[derive(Deserialize)]
+pub(super) struct StartFailed {
+    pub(super) id: u64,
+    pub(super) message: String,
+}
+
+/// How a process of a nursery ended.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Exited {
+    pub(super) id: u64,
+    pub(super) exit_code: Option<i32>,
+    pub(super) signal: Option<i32>,
+    pub(super) max_rss_bytes: u64,
+    pub(super) cpu_s: f64,
+    #[serde(default)]
+    pub(super) orphans_killed: u64,
+}
+
+/// A zygote is there.
+#[derive(Debug, Deserialize)]
+pub(super) struct ZygoteReady {
+    pub(super) pid: i32,
+    pub(super) crewai: Option<String>,
+    pub(super) python: String,
+    pub(super) import_error: Option<String>,
+}
+
+/// A host has imported its crew.
+#[derive(Debug, Deserialize)]
+pub(super) struct HostReady {
+    #[serde(default)]
+    pub(super) extra_threads: Vec<serde_json::Value>,
+    pub(super) isolation: String,
+}
+
+/// A host or child cannot serve.
+#[derive(Debug, Deserialize)]
+pub(super) struct Failed {
+    pub(super) error: KickoffError,
+}
+
+/// A kickoff for a child.
+#[derive(Serialize)]
+pub(super) struct Kickoff<'a> {
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) kickoff_id: &'a str,
+    pub(super) attempt: u32,
+    pub(super) redrive: u32,
+    pub(super) inputs: &'a RawValue,
+    pub(super) meta: Option<&'a RawValue>,
+    pub(super) work_dir: &'a Path,
+    pub(super) timeout_s: f64,
+}
+
+/// A frame that is its type.
+#[derive(Serialize)]
+pub(super) struct Bare {
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+}
+
+/// Something happened in the crew.
+#[derive(Deserialize)]
+pub(super) struct ChildEvent {
+    pub(super) event_type: String,
+    pub(super) data: Box<RawValue>,
+}
+
+/// The kickoff's result.
+#[derive(Deserialize)]
+pub(super) struct ChildResult {
+    pub(super) result: KickoffResult,
+    #[serde(flatten)]
+    pub(super) aftermath: Aftermath,
+}
+
+/// The kickoff's failure.
+#[derive(Deserialize)]
+pub(super) struct ChildError {
+    pub(super) error: KickoffError,
+    #[serde(flatten)]
+    pub(super) aftermath: Aftermath,
+}
+
+/// What a kickoff leaves behind, whatever its end.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Aftermath {
+    #[serde(default)]
+    pub(super) tokens_by_model: BTreeMap<String, BTreeMap<String, u64>>,
+    #[serde(default)]
+    pub(super) threads_left: u64,
+    #[serde(default)]
+    pub(super) killed_descendants: u64,
+}

@@ -1,0 +1,78 @@
+//! A crew host: the process that has imported one crew, and forks a child for each kickoff.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crewfleet_shared::kickoff::KickoffError;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::channel;
+use super::frames::{Failed, HostReady, Settings};
+use super::nursery::Nursery;
+use super::zygote::{CHECK_TIMEOUT, Zygote};
+use crate::memory::{MemoryGuard, Tracked};
+
+/// A running crew host. Dropped, it closes its channel, and the process ends with all its children.
+pub(super) struct Host {
+    /// Starts children.
+    pub(super) nursery: Nursery,
+    _tracked: Tracked,
+}
+
+impl Host {
+    /// Starts a host for a crew and waits until it has imported the crew.
+    pub(super) async fn start(
+        zygote: &Zygote,
+        crew: &str,
+        settings: &Settings,
+        memory: &Arc<MemoryGuard>,
+    ) -> Result<Self, KickoffError> {
+        let lost = |message: String| KickoffError::new("host_lost", message).retryable();
+        let (sender, receiver, theirs) = channel::pair().map_err(|e| lost(e.to_string()))?;
+        let process = zygote
+            .nursery
+            .start("host", crew, settings, vec![theirs])
+            .await
+            .map_err(lost)?;
+        let (others, mut frames) = mpsc::unbounded_channel();
+        let nursery = Nursery::attach(sender, receiver, others);
+        // Twice the import's own limit: the machine is busy when a host is started on demand.
+        match timeout(CHECK_TIMEOUT * 2, frames.recv()).await {
+            Ok(Some(frame)) if frame.kind == "ready" => {
+                let ready: HostReady = frame.parse().map_err(|e| lost(e.to_string()))?;
+                if !ready.extra_threads.is_empty() && settings.isolation == "fork" {
+                    warn!(
+                        crew,
+                        threads = ?ready.extra_threads,
+                        "the target starts threads when it is imported, so forking is not safe: kickoffs run in fresh \
+                         interpreters (isolation = \"spawn\")"
+                    );
+                }
+                info!(
+                    crew,
+                    pid = process.pid,
+                    isolation = ready.isolation,
+                    "crew host is ready"
+                );
+                Ok(Self {
+                    nursery,
+                    _tracked: memory.track_host(process.pid),
+                })
+            }
+            Ok(Some(frame)) => {
+                let Failed { error } = frame.parse().map_err(|e| lost(e.to_string()))?;
+                Err(error)
+            }
+            Ok(None) => Err(lost("the crew host ended while it imported the crew".into())),
+            Err(_) => Err(lost(format!(
+                "the crew host was not ready within {:?}",
+                CHECK_TIMEOUT * 2
+            ))),
+        }
+    }
+
+    /// How long a host may take to end, beyond which it is left to its zygote.
+    pub(super) const END_TIMEOUT: Duration = Duration::from_secs(5);
+}

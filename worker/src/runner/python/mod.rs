@@ -1,0 +1,266 @@
+//! Python crews, CrewAI's above all: a zygote imports CrewAI, a crew host the crew, and a child runs the kickoff.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`zygote`] | one process an interpreter: imports CrewAI, checks targets, forks hosts |
+//! | [`host`] | one process a crew: imports it, forks children |
+//! | [`child`] | one process a kickoff at a time: runs it, is killed when it must stop |
+//! | [`pool`] | warm children, ready to take a kickoff |
+//! | [`nursery`] | starting processes and learning how they ended |
+//! | [`channel`], [`frames`] | the wire |
+//! | [`assets`] | the Python side, carried in this binary |
+
+mod assets;
+mod channel;
+mod child;
+mod frames;
+mod host;
+mod nursery;
+mod pool;
+mod zygote;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crewfleet_shared::config::Problem;
+use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId};
+use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
+use tokio::sync::Mutex;
+use tracing::{debug, info, warn};
+
+use self::child::HOST_LOST;
+use self::frames::Settings;
+use self::pool::CrewHost;
+use self::zygote::{Interpreter, Zygote, ZygoteError};
+use super::{KickoffContext, Runner};
+use crate::config::{CrewConfig, FileConfig, Isolation, Storage};
+use crate::memory::MemoryGuard;
+use crate::metrics::Metrics;
+use crate::outcome::Outcome;
+use crate::workdir::WorkDirs;
+
+/// The interpreter when the configuration names none.
+const DEFAULT_PYTHON: &str = "python3";
+
+/// All Python of one worker: the zygotes, and what the crews' hosts share.
+#[derive(Clone)]
+pub struct Pythons(Arc<Shared>);
+
+struct Shared {
+    zygotes: Mutex<HashMap<Interpreter, Arc<Zygote>>>,
+    work_dirs: WorkDirs,
+    memory: Arc<MemoryGuard>,
+    metrics: Arc<Metrics>,
+    host_idle: Duration,
+    cancel_grace: Duration,
+}
+
+impl Pythons {
+    /// Starts nothing yet: the first crew does.
+    pub fn start(
+        config: &FileConfig,
+        work_dirs: &WorkDirs,
+        memory: &Arc<MemoryGuard>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            zygotes: Mutex::default(),
+            work_dirs: work_dirs.clone(),
+            memory: Arc::clone(memory),
+            metrics: Arc::clone(metrics),
+            host_idle: Duration::from_secs_f64(config.worker.host_idle_s),
+            cancel_grace: Duration::from_secs_f64(config.worker.cancel_grace_s),
+        }))
+    }
+
+    /// The zygote of an interpreter, started when there is none.
+    async fn zygote(&self, interpreter: &Interpreter) -> Result<Arc<Zygote>, ZygoteError> {
+        let mut zygotes = self.0.zygotes.lock().await;
+        if let Some(zygote) = zygotes
+            .get(interpreter)
+            .filter(|zygote| !zygote.nursery.is_over())
+        {
+            return Ok(Arc::clone(zygote));
+        }
+        let main = assets::unpack(self.0.work_dirs.root()).map_err(|e| ZygoteError::Broken(e.to_string()))?;
+        let zygote = Zygote::start(interpreter, &main, &self.0.memory).await?;
+        zygotes.insert(interpreter.clone(), Arc::clone(&zygote));
+        Ok(zygote)
+    }
+
+    /// Ends everything.
+    pub async fn shutdown(&self) {
+        let zygotes: Vec<_> = self
+            .0
+            .zygotes
+            .lock()
+            .await
+            .drain()
+            .map(|(_, zygote)| zygote)
+            .collect();
+        for zygote in zygotes {
+            zygote.end(host::Host::END_TIMEOUT).await;
+        }
+    }
+}
+
+/// Runs one Python crew.
+pub struct PythonRunner {
+    host: Arc<CrewHost>,
+    inputs: Option<Vec<String>>,
+    /// Kickoffs that lost a host here already; a second loss is a crash, or a crew that kills its host would be
+    /// requeued for ever.
+    host_losses: Mutex<VecDeque<KickoffId>>,
+    cancel_grace: Duration,
+}
+
+impl PythonRunner {
+    /// Checks that the target imports and builds, and makes its runner. The host starts with the first kickoff.
+    ///
+    /// # Errors
+    /// The [`Problem`] with the crew's configuration: interpreter or target.
+    pub async fn check(pythons: &Pythons, crew: &CrewName, config: &CrewConfig) -> Result<Self, Problem> {
+        let shared = &pythons.0;
+        let key = |field: &str| format!("crews.{crew}.{field}");
+        let python = config
+            .python
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_PYTHON));
+        let interpreter = Interpreter {
+            python: python.clone(),
+            env: config.env.clone(),
+        };
+        let zygote = pythons.zygote(&interpreter).await.map_err(|error| match error {
+            ZygoteError::Interpreter(e) => {
+                let problem = format!(
+                    "does not start: {e}; name a Python 3.11 or later, best that of a virtual environment"
+                );
+                Problem::new(key("python"), python.display(), problem)
+            }
+            ZygoteError::Broken(message) => {
+                let problem = format!("cannot host crews: {message}; see the log lines above");
+                Problem::new(key("python"), python.display(), problem)
+            }
+        })?;
+        let target = config.target.clone().unwrap_or_default();
+        let shown = format!("{target:?}");
+        let settings = Settings {
+            target,
+            path: config.path.clone(),
+            isolation: match config.isolation {
+                Isolation::Fork => "fork",
+                Isolation::Spawn => "spawn",
+            },
+            storage_dir: shared.work_dirs.root().join("storage").join(crew.as_str()),
+            storage: match config.storage {
+                Storage::Kickoff => "kickoff",
+                Storage::Shared => "shared",
+            },
+            rlimit_data_bytes: shared.memory.limit(),
+        };
+        let checked = zygote.check(crew.as_str(), &settings).await.map_err(|message| {
+            Problem::new(
+                key("target"),
+                &shown,
+                format!("could not be checked: {message}; see the log lines above"),
+            )
+        })?;
+        if let Some(error) = checked.error.filter(|_| !checked.ok) {
+            return Err(Problem::new(key("target"), &shown, unusable(&error, &python)));
+        }
+        debug!(%crew, threads = ?checked.extra_threads, "target imports");
+        info!(%crew, inputs = ?checked.inputs, "crew is usable");
+        let host = CrewHost::new(
+            pythons,
+            crew,
+            interpreter,
+            settings,
+            config.concurrency,
+            config.kickoffs_per_child,
+        );
+        let (host_losses, cancel_grace) = (Mutex::default(), shared.cancel_grace);
+        Ok(Self {
+            host,
+            inputs: checked.inputs,
+            host_losses,
+            cancel_grace,
+        })
+    }
+
+    async fn run(&self, context: KickoffContext, inputs: &RawValue) -> Outcome {
+        let in_use = self.host.in_use();
+        let mut child = tokio::select! {
+            child = self.host.child() => match child {
+                Ok(child) => child,
+                Err(error) => return not_started(error),
+            },
+            reason = context.stop.requested() => return Outcome::stopped(reason, context.time_limit),
+        };
+        let ended = child.run(&context, inputs, self.cancel_grace).await;
+        self.host.count_tokens(&ended.aftermath);
+        self.host.give_back(child);
+        drop(in_use);
+        match ended.outcome {
+            Outcome::Requeued { reason } if reason == HOST_LOST => self.host_lost(&context).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn host_lost(&self, context: &KickoffContext) -> Outcome {
+        let mut losses = self.host_losses.lock().await;
+        if losses.contains(&context.kickoff_id) {
+            let message = "the crew host died under this kickoff twice on this worker, so the kickoff is taken to be the cause";
+            return Outcome::Crashed(KickoffError::new("host_lost", message).retryable());
+        }
+        losses.push_back(context.kickoff_id.clone());
+        if losses.len() > 1000 {
+            losses.pop_front();
+        }
+        Outcome::Requeued {
+            reason: HOST_LOST.into(),
+        }
+    }
+}
+
+/// A kickoff that found no process to run in. What another worker may do better is requeued by the pipeline's
+/// policy for crashes; a crew that does not import any more is a failure with its traceback.
+fn not_started(error: KickoffError) -> Outcome {
+    warn!(
+        error_kind = error.kind,
+        error = error.message,
+        "no process for the kickoff"
+    );
+    Outcome::Crashed(error)
+}
+
+/// What to tell the operator of a target that cannot be used.
+fn unusable(error: &KickoffError, python: &std::path::Path) -> String {
+    let traceback = error
+        .detail
+        .as_ref()
+        .and_then(|detail| serde_json::from_str::<String>(detail.get()).ok());
+    let traceback = traceback.map(|t| format!("\n{t}")).unwrap_or_default();
+    format!(
+        "cannot be used ({kind}): {message}; check target and path, and that {python} has what it imports{traceback}",
+        kind = error.kind,
+        message = error.message,
+        python = python.display(),
+    )
+}
+
+impl Runner for PythonRunner {
+    fn run<'a>(&'a self, context: KickoffContext, inputs: &'a RawValue) -> BoxFuture<'a, Outcome> {
+        Box::pin(self.run(context, inputs))
+    }
+
+    fn inputs(&self) -> Option<Vec<String>> {
+        self.inputs.clone()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.host.end())
+    }
+}

@@ -1,0 +1,167 @@
+//! Our side of a nursery: a zygote or a host, which starts processes for us and reports how each ended.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tracing::{Instrument, Span, warn};
+
+use super::channel::{Frame, Receiver, Sender};
+use super::frames::{Exited, Settings, Start, StartFailed, Started};
+
+/// How long a nursery may take to fork.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a process ended, as far as anybody can tell.
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    /// Its nursery reaped it.
+    Exited(Exited),
+    /// Its nursery is gone, and with it the process.
+    Lost,
+}
+
+/// A process that a nursery has started.
+pub(super) struct Process {
+    /// Its process id, which is also its session and process group.
+    pub(super) pid: i32,
+    /// Holds its end once it has ended.
+    pub(super) end: watch::Receiver<Option<End>>,
+}
+
+/// A connected nursery.
+pub(super) struct Nursery {
+    sender: Sender,
+    waiting: Arc<Mutex<Waiting>>,
+    next_id: AtomicU64,
+}
+
+#[derive(Default)]
+struct Waiting {
+    over: bool,
+    starts: HashMap<u64, oneshot::Sender<Result<i32, String>>>,
+    ends: HashMap<u64, watch::Sender<Option<End>>>,
+}
+
+impl Nursery {
+    /// Reads the channel from now on. Frames of other kinds go to `others`, which closes when the nursery is gone.
+    pub(super) fn attach(sender: Sender, receiver: Receiver, others: mpsc::UnboundedSender<Frame>) -> Self {
+        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        tokio::spawn(read(receiver, Arc::clone(&waiting), others).instrument(Span::none()));
+        Self {
+            sender,
+            waiting,
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    /// An id that no other frame of this nursery has.
+    pub(super) fn id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Sends a frame of another kind.
+    pub(super) async fn send(&self, frame: &impl serde::Serialize) -> io::Result<()> {
+        self.sender.send(frame).await
+    }
+
+    /// Whether it can start nothing any more.
+    pub(super) fn is_over(&self) -> bool {
+        lock(&self.waiting).over
+    }
+
+    /// Starts a process that inherits `fds`.
+    pub(super) async fn start(
+        &self,
+        role: &'static str,
+        crew: &str,
+        settings: &Settings,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Process, String> {
+        let id = self.id();
+        let (started, wait) = oneshot::channel();
+        let (sender, end) = watch::channel(None);
+        {
+            let mut waiting = lock(&self.waiting);
+            if waiting.over {
+                return Err(format!("the process that starts every {role} is gone"));
+            }
+            waiting.starts.insert(id, started);
+            waiting.ends.insert(id, sender);
+        }
+        let frame = Start {
+            kind: "start",
+            id,
+            role,
+            crew,
+            settings,
+        };
+        self.sender
+            .send_with(&frame, &fds)
+            .await
+            .map_err(|e| format!("cannot start a {role}: {e}"))?;
+        drop(fds);
+        match timeout(START_TIMEOUT, wait).await {
+            Ok(Ok(Ok(pid))) => Ok(Process { pid, end }),
+            Ok(Ok(Err(message))) => Err(message),
+            Ok(Err(_)) => Err(format!("the process that starts every {role} ended")),
+            Err(_) => Err(format!("a {role} was not started within {START_TIMEOUT:?}")),
+        }
+    }
+}
+
+async fn read(mut receiver: Receiver, waiting: Arc<Mutex<Waiting>>, others: mpsc::UnboundedSender<Frame>) {
+    while let Some(frame) = receiver.next().await {
+        let handled = frame.and_then(|frame| handle(frame, &waiting, &others));
+        if let Err(error) = handled {
+            warn!(%error, "a crew host speaks nonsense; it is given up");
+            break;
+        }
+    }
+    let mut waiting = lock(&waiting);
+    waiting.over = true;
+    waiting.starts.clear();
+    for (_, end) in waiting.ends.drain() {
+        end.send_replace(Some(End::Lost));
+    }
+}
+
+fn handle(frame: Frame, waiting: &Mutex<Waiting>, others: &mpsc::UnboundedSender<Frame>) -> io::Result<()> {
+    match frame.kind.as_str() {
+        "started" => {
+            let Started { id, pid } = frame.parse()?;
+            if let Some(start) = lock(waiting).starts.remove(&id) {
+                // Whoever asked has given up; the process ends when its channel closes.
+                let _ = start.send(Ok(pid));
+            }
+        }
+        "start_failed" => {
+            let StartFailed { id, message } = frame.parse()?;
+            let mut waiting = lock(waiting);
+            waiting.ends.remove(&id);
+            if let Some(start) = waiting.starts.remove(&id) {
+                let _ = start.send(Err(message));
+            }
+        }
+        "exited" => {
+            let exited: Exited = frame.parse()?;
+            if let Some(end) = lock(waiting).ends.remove(&exited.id) {
+                end.send_replace(Some(End::Exited(exited)));
+            }
+        }
+        _ => {
+            // Nobody listens any more: the owner is being dropped.
+            let _ = others.send(frame);
+        }
+    }
+    Ok(())
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}

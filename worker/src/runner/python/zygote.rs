@@ -1,0 +1,217 @@
+//! Zygotes: one Python process for each distinct interpreter and environment. It imports CrewAI once, checks
+//! targets, and forks the crew hosts. Thirty crews so share one import.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::channel::{self, Frame};
+use super::frames::{Check, Checked, Settings, ZygoteReady};
+use super::nursery::Nursery;
+use crate::memory::{MemoryGuard, Tracked};
+use crate::runner::output::Lines;
+
+/// How long CrewAI's import may take: 3 to 4 s on two cores, many times that on a busy machine.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a target's own import may take.
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What distinguishes zygotes: the environment acts when an interpreter starts, so it cannot be changed later.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Interpreter {
+    /// The program.
+    pub(super) python: PathBuf,
+    /// Variables beside the worker's own.
+    pub(super) env: BTreeMap<String, String>,
+}
+
+/// A running zygote.
+pub(super) struct Zygote {
+    /// Starts hosts.
+    pub(super) nursery: Nursery,
+    checks: Mutex<HashMap<u64, oneshot::Sender<Checked>>>,
+    process: Mutex<Child>,
+    _tracked: Tracked,
+}
+
+/// Why there is no zygote.
+#[derive(Debug)]
+pub(super) enum ZygoteError {
+    /// The interpreter does not start.
+    Interpreter(io::Error),
+    /// It started, and something else went wrong.
+    Broken(String),
+}
+
+impl Zygote {
+    /// Starts one and waits until it has imported CrewAI.
+    pub(super) async fn start(
+        interpreter: &Interpreter,
+        main: &Path,
+        memory: &Arc<MemoryGuard>,
+    ) -> Result<Arc<Self>, ZygoteError> {
+        let (sender, receiver, theirs) = channel::pair().map_err(ZygoteError::Interpreter)?;
+        let mut command = Command::new(&interpreter.python);
+        command
+            .arg(main)
+            .arg("zygote")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        environment(&mut command, &interpreter.env);
+        command.kill_on_drop(true);
+        let mut process = command.spawn().map_err(ZygoteError::Interpreter)?;
+        // The command holds their end of the socket; while it lives we would never see them go.
+        drop(command);
+        log_output(&mut process);
+        let pid = process.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+        let (others, mut frames) = mpsc::unbounded_channel();
+        let nursery = Nursery::attach(sender, receiver, others);
+        let ready: ZygoteReady = match timeout(READY_TIMEOUT, frames.recv()).await {
+            Ok(Some(frame)) if frame.kind == "ready" => {
+                frame.parse().map_err(|e| ZygoteError::Broken(e.to_string()))?
+            }
+            Ok(Some(frame)) => {
+                return Err(ZygoteError::Broken(format!(
+                    "it began with a frame {:?}",
+                    frame.kind
+                )));
+            }
+            Ok(None) => {
+                return Err(ZygoteError::Broken(format!(
+                    "it ended at its start: {}",
+                    status(&mut process).await
+                )));
+            }
+            Err(_) => {
+                return Err(ZygoteError::Broken(format!(
+                    "it was not ready within {READY_TIMEOUT:?}"
+                )));
+            }
+        };
+        if let Some(error) = &ready.import_error {
+            warn!(python = %interpreter.python.display(), error, "crewai does not import; only targets without it can run");
+        }
+        info!(
+            pid = ready.pid,
+            python = ready.python,
+            crewai = ready.crewai,
+            "Python is ready"
+        );
+        let zygote = Arc::new(Self {
+            nursery,
+            checks: Mutex::default(),
+            process: Mutex::new(process),
+            _tracked: memory.track_host(pid),
+        });
+        tokio::spawn(deliver(Arc::downgrade(&zygote), frames));
+        Ok(zygote)
+    }
+
+    /// Asks whether a target imports and builds.
+    pub(super) async fn check(&self, crew: &str, settings: &Settings) -> Result<Checked, String> {
+        let id = self.nursery.id();
+        let (sender, answer) = oneshot::channel();
+        self.checks.lock().await.insert(id, sender);
+        let check = Check {
+            kind: "check",
+            id,
+            crew,
+            settings,
+            timeout_s: CHECK_TIMEOUT.as_secs_f64(),
+        };
+        self.nursery.send(&check).await.map_err(|e| e.to_string())?;
+        match timeout(CHECK_TIMEOUT + Duration::from_secs(10), answer).await {
+            Ok(Ok(checked)) => Ok(checked),
+            Ok(Err(_)) => Err("the Python process ended".into()),
+            Err(_) => Err(format!("no answer within {CHECK_TIMEOUT:?}")),
+        }
+    }
+
+    /// Ends it and waits for it; its hosts end with it.
+    pub(super) async fn end(self: Arc<Self>, limit: Duration) {
+        let Ok(zygote) = Arc::try_unwrap(self) else { return };
+        drop(zygote.nursery);
+        let mut process = zygote.process.into_inner();
+        if timeout(limit, process.wait()).await.is_err() {
+            warn!("Python does not end; killing it");
+            if let Err(error) = process.kill().await {
+                warn!(%error, "cannot kill it");
+            }
+        }
+    }
+}
+
+/// What every crew's interpreter is told, where the crew's own configuration does not say otherwise: CREWAI.md
+/// holds the measurements (with telemetry on and no network, an exit takes 11 s longer).
+const DEFAULTS: [(&str, &str); 5] = [
+    ("CREWAI_DISABLE_TELEMETRY", "true"),
+    ("CREWAI_TRACING_ENABLED", "false"),
+    ("CREWAI_DISABLE_VERSION_CHECK", "true"),
+    ("OTEL_SDK_DISABLED", "true"),
+    ("PYTHONUNBUFFERED", "1"),
+];
+
+fn environment(command: &mut Command, own: &BTreeMap<String, String>) {
+    for (name, value) in DEFAULTS {
+        if std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
+    }
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CREWFLEET__"))
+    {
+        command.env_remove(name);
+    }
+    command.envs(own);
+}
+
+async fn deliver(zygote: std::sync::Weak<Zygote>, mut frames: mpsc::UnboundedReceiver<Frame>) {
+    while let Some(frame) = frames.recv().await {
+        let Some(zygote) = zygote.upgrade() else { return };
+        if let Ok(checked) = frame.parse::<Checked>()
+            && let Some(waiter) = zygote.checks.lock().await.remove(&checked.id)
+        {
+            // Whoever asked has given up.
+            let _ = waiter.send(checked);
+        }
+    }
+    if let Some(zygote) = zygote.upgrade() {
+        zygote.checks.lock().await.clear();
+    }
+}
+
+/// What an import prints belongs to no kickoff.
+fn log_output(process: &mut Child) {
+    async fn pump(mut stream: impl AsyncReadExt + Unpin, name: &'static str) {
+        let mut buffer = vec![0; 8192];
+        // Forever: a host lives as long as its worker, so there is no total to cut at.
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            let mut lines = Lines::new(name, None);
+            lines.push(&buffer[..read]);
+            lines.finish();
+        }
+    }
+    if let Some(stdout) = process.stdout.take() {
+        tokio::spawn(pump(stdout, "stdout"));
+    }
+    if let Some(stderr) = process.stderr.take() {
+        tokio::spawn(pump(stderr, "stderr"));
+    }
+}
+
+async fn status(process: &mut Child) -> String {
+    match timeout(Duration::from_secs(5), process.wait()).await {
+        Ok(Ok(status)) => status.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it still runs".into(),
+    }
+}

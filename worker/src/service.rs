@@ -1,0 +1,353 @@
+//! The worker as a whole: how it is put together, starts, says that it is ready, and drains.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::time::Duration;
+
+use chrono::Utc;
+use crewfleet_shared::admin;
+use crewfleet_shared::amqp::{Broker, ConnectError, Names};
+use crewfleet_shared::config::{ConfigError, Loaded, Problem};
+use crewfleet_shared::kickoff::{CrewName, InvalidName};
+use prometheus::Registry;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::admission::Admission;
+use crate::config::{CrewConfig, FileConfig, OnRedelivery, RunnerKind};
+use crate::control::Cancelled;
+use crate::events::EventPublisher;
+use crate::in_flight::InFlight;
+use crate::memory::MemoryGuard;
+use crate::metrics::Metrics;
+use crate::runner::builtin::{BuiltinRunner, Handler};
+use crate::runner::command::CommandRunner;
+use crate::runner::python::{PythonRunner, Pythons};
+use crate::runner::{Runner, StopReason};
+use crate::state::{Crew, WorkerState};
+use crate::workdir::WorkDirs;
+use crate::{consumer, control, heartbeat};
+
+/// Why a worker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The configuration is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The broker's URL is none.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The admin address cannot be used.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    /// A crew's name cannot be a routing key.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The folder for the kickoffs cannot be used.
+    #[error("the folder for kickoffs cannot be used: {0}; set [worker] data_dir")]
+    DataDir(std::io::Error),
+    /// A metric cannot be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// How a crew in Rust is served.
+#[derive(Debug, Clone, Copy)]
+pub struct CrewOptions {
+    /// How many kickoffs at once.
+    pub concurrency: u16,
+    /// The hard limit of one.
+    pub timeout: Duration,
+    /// What to do with a redelivered one.
+    pub on_redelivery: OnRedelivery,
+}
+
+impl Default for CrewOptions {
+    fn default() -> Self {
+        Self {
+            concurrency: 16,
+            timeout: Duration::from_secs(600),
+            on_redelivery: OnRedelivery::Run,
+        }
+    }
+}
+
+/// Puts a [`Worker`] together.
+#[derive(Default)]
+pub struct WorkerBuilder {
+    config: Option<Loaded<FileConfig>>,
+    handlers: BTreeMap<String, (CrewOptions, Arc<dyn Handler>)>,
+}
+
+impl WorkerBuilder {
+    /// With this configuration; without one, it is loaded as the `crewfleet-worker` command does.
+    #[must_use]
+    pub fn config(mut self, config: Loaded<FileConfig>) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// With a crew in Rust, 16 at once, each at most 10 minutes.
+    #[must_use]
+    pub fn crew(self, name: &str, handler: impl Handler) -> Self {
+        self.crew_with(name, CrewOptions::default(), handler)
+    }
+
+    /// With a crew in Rust.
+    #[must_use]
+    pub fn crew_with(mut self, name: &str, options: CrewOptions, handler: impl Handler) -> Self {
+        self.handlers
+            .insert(name.to_owned(), (options, Arc::new(handler)));
+        self
+    }
+
+    /// Loads what is missing and checks everything that needs no broker and no crew.
+    ///
+    /// # Errors
+    /// [`WorkerError::Config`] or [`WorkerError::Name`].
+    pub fn build(self) -> Result<Worker, WorkerError> {
+        let config = match self.config {
+            Some(config) => config,
+            None => crate::config::load(None, &[], !self.handlers.is_empty())?,
+        };
+        for name in self.handlers.keys() {
+            CrewName::parse(name)?;
+        }
+        Ok(Worker {
+            config,
+            handlers: self.handlers,
+        })
+    }
+}
+
+/// A worker, ready to run.
+pub struct Worker {
+    config: Loaded<FileConfig>,
+    handlers: BTreeMap<String, (CrewOptions, Arc<dyn Handler>)>,
+}
+
+impl Worker {
+    /// Starts to put a worker together.
+    pub fn builder() -> WorkerBuilder {
+        WorkerBuilder::default()
+    }
+
+    /// Serves its crews until `shutdown` completes; then drains and returns.
+    ///
+    /// # Errors
+    /// [`WorkerError`] when it cannot start: a bad configuration, a crew that does not import, a taken address.
+    /// A broker that is away is none: the worker waits for it.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), WorkerError> {
+        let file = &self.config.config;
+        let broker = Broker::start(&file.broker, "crewfleet-worker")?;
+        let host =
+            hostname::get().map_or_else(|_| "unknown".into(), |name| name.to_string_lossy().into_owned());
+        let id = file.worker.id.clone().unwrap_or_else(|| default_id(&host));
+        let registry = crewfleet_shared::metrics::registry()?;
+        let metrics = Metrics::register(&registry)?;
+        broker.metrics().register(&registry)?;
+        let work_dirs = WorkDirs::open(&file.worker, &id).map_err(WorkerError::DataDir)?;
+        let memory = MemoryGuard::new(file.worker.memory_limit.map(|limit| limit.as_u64()));
+        info!(worker = id, version = env!("CARGO_PKG_VERSION"), broker = %broker.endpoint(), "worker starts");
+
+        let mut background = JoinSet::new();
+        background.spawn(Arc::clone(&memory).watch());
+        background.spawn(work_dirs.clone().keep_tidy());
+        let pythons = Pythons::start(file, &work_dirs, &memory, &metrics);
+        let crews = self.crews(&pythons).await?;
+        for crew in &crews {
+            metrics.show(&crew.name, crew.concurrency);
+        }
+        let (names, publisher) = (Names::new(&file.broker.namespace), broker.publisher());
+        let worker = Arc::new(WorkerState {
+            id,
+            host,
+            started_at: Utc::now(),
+            broker_config: file.broker.clone(),
+            config: file.worker.clone(),
+            events: EventPublisher::start(&names, publisher.clone()),
+            publisher,
+            names,
+            crews,
+            in_flight: InFlight::default(),
+            cancelled: Cancelled::default(),
+            admission: Admission::new(file.worker.max_in_flight, memory),
+            work_dirs,
+            metrics,
+            draining: CancellationToken::new(),
+            declared: Mutex::default(),
+            broker,
+        });
+        self.serve(worker, &pythons, registry, background, shutdown).await
+    }
+
+    async fn serve(
+        &self,
+        worker: Arc<WorkerState>,
+        pythons: &Pythons,
+        registry: Registry,
+        mut background: JoinSet<()>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), WorkerError> {
+        let (admin_stop, readiness) = (CancellationToken::new(), Arc::clone(&worker));
+        let readiness: admin::Readiness = Arc::new(move || readiness.ready());
+        let address = &worker.config.admin_addr;
+        let admin_addr = admin::serve(address, registry, readiness, admin_stop.clone()).await?;
+        info!(%admin_addr, "admin endpoint listens");
+
+        let kickoffs = TaskTracker::new();
+        let mut consumers = JoinSet::new();
+        tokio::pin!(shutdown);
+        let connected = tokio::select! {
+            link = worker.broker.connected() => Some(link),
+            () = &mut shutdown => None,
+        };
+        if let Some(link) = connected {
+            let checked = self.config.config.check_consumer_timeout(link.version());
+            checked.map_err(|problem| self.config.invalid(problem))?;
+            background.spawn(heartbeat::run(Arc::clone(&worker)));
+            background.spawn(control::run(Arc::clone(&worker)));
+            for crew in &worker.crews {
+                consumers.spawn(consumer::run(
+                    Arc::clone(&worker),
+                    Arc::clone(crew),
+                    kickoffs.clone(),
+                ));
+            }
+            background.spawn(announce_ready(Arc::clone(&worker), admin_addr));
+            shutdown.await;
+        }
+        drain(&worker, consumers, kickoffs).await;
+        for crew in &worker.crews {
+            crew.runner.shutdown().await;
+        }
+        pythons.shutdown().await;
+        background.shutdown().await;
+        worker.work_dirs.close().await;
+        worker.broker.close().await;
+        admin_stop.cancel();
+        info!("worker ends");
+        Ok(())
+    }
+
+    /// Makes the crews, and checks that every Python target imports.
+    async fn crews(&self, pythons: &Pythons) -> Result<Vec<Arc<Crew>>, WorkerError> {
+        let mut crews = Vec::new();
+        for (name, (options, handler)) in &self.handlers {
+            let runner = Arc::new(BuiltinRunner::new(Arc::clone(handler)));
+            crews.push(crew(CrewName::parse(name)?, "builtin", runner, *options));
+        }
+        for (name, config) in &self.config.config.crews {
+            let crew_name = CrewName::parse(name)?;
+            let runner: Arc<dyn Runner> = match config.runner {
+                RunnerKind::Builtin => Arc::new(self.builtin(name, config)?),
+                RunnerKind::Command => Arc::new(CommandRunner::new(config, &self.config.config.worker)),
+                RunnerKind::Python => {
+                    let runner = PythonRunner::check(pythons, &crew_name, config).await;
+                    Arc::new(runner.map_err(|problem| self.config.invalid(problem))?)
+                }
+            };
+            let options = CrewOptions {
+                concurrency: config.concurrency,
+                timeout: Duration::from_secs_f64(config.timeout_s),
+                on_redelivery: config.on_redelivery,
+            };
+            crews.push(crew(crew_name, config.runner.as_str(), runner, options));
+        }
+        Ok(crews)
+    }
+
+    fn builtin(&self, name: &str, config: &CrewConfig) -> Result<BuiltinRunner, ConfigError> {
+        let target = config.target.as_deref().unwrap_or_default();
+        BuiltinRunner::named(target).ok_or_else(|| {
+            let problem = "is not a builtin crew; take \"echo\", \"sleep\" or \"fail\", or give a Rust handler to Worker::builder()";
+            self.config.invalid(Problem::new(format!("crews.{name}.target"), format!("{target:?}"), problem))
+        })
+    }
+}
+
+fn crew(
+    name: CrewName,
+    runner_name: &'static str,
+    runner: Arc<dyn Runner>,
+    options: CrewOptions,
+) -> Arc<Crew> {
+    Arc::new(Crew {
+        name,
+        runner_name,
+        runner,
+        concurrency: options.concurrency,
+        timeout: options.timeout,
+        on_redelivery: options.on_redelivery,
+        in_flight: AtomicU32::new(0),
+        consuming: AtomicBool::new(false),
+    })
+}
+
+/// The host's name, where it can be part of a routing key, and a part that no other worker has.
+fn default_id(host: &str) -> String {
+    let host: String = host
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(100)
+        .collect();
+    let random = Uuid::now_v7().simple().to_string();
+    format!("{host}-{}", &random[random.len() - 8..])
+}
+
+/// Says once, in the log, that deliveries can arrive.
+async fn announce_ready(worker: Arc<WorkerState>, admin_addr: std::net::SocketAddr) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        ticks.tick().await;
+        if worker.ready().is_ok() {
+            info!(%admin_addr, worker = worker.id, "ready");
+            return;
+        }
+    }
+}
+
+/// Stops consuming, lets what runs finish within the grace, and has the rest requeued.
+async fn drain(worker: &WorkerState, mut consumers: JoinSet<()>, kickoffs: TaskTracker) {
+    let grace = Duration::from_secs_f64(worker.config.drain_grace_s);
+    worker.draining.cancel();
+    info!(
+        in_flight = worker.in_flight.len(),
+        grace_s = grace.as_secs_f64(),
+        "draining"
+    );
+    let finish = async {
+        while consumers.join_next().await.is_some() {}
+        kickoffs.close();
+        kickoffs.wait().await;
+    };
+    tokio::pin!(finish);
+    if timeout(grace, &mut finish).await.is_ok() {
+        return;
+    }
+    warn!(
+        in_flight = worker.in_flight.len(),
+        "the drain grace is over: requeuing what still runs"
+    );
+    worker.in_flight.stop_all(StopReason::Drained);
+    let last = Duration::from_secs_f64(worker.config.cancel_grace_s) + Duration::from_secs(15);
+    if timeout(last, finish).await.is_err() {
+        // What is not acked is redelivered by the broker when our connection closes.
+        error!(
+            in_flight = worker.in_flight.len(),
+            "some kickoffs could not be requeued; RabbitMQ redelivers them"
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! What the parts of one worker share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use crewfleet_shared::amqp::topology::{CONSUMER_TIMEOUT_MS, Topology};
+use crewfleet_shared::amqp::{Broker, BrokerError, Link, Names, Publisher};
+use crewfleet_shared::config::BrokerConfig;
+use crewfleet_shared::kickoff::CrewName;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Admission;
+use crate::config::{CONSUMER_TIMEOUT_MARGIN, OnRedelivery, WorkerConfig};
+use crate::control::Cancelled;
+use crate::events::EventPublisher;
+use crate::in_flight::InFlight;
+use crate::metrics::Metrics;
+use crate::runner::Runner;
+use crate::workdir::WorkDirs;
+
+/// One crew of this worker.
+pub struct Crew {
+    /// Its name.
+    pub name: CrewName,
+    /// The runner's name, for people.
+    pub runner_name: &'static str,
+    /// How it is run.
+    pub runner: Arc<dyn Runner>,
+    /// How many at once.
+    pub concurrency: u16,
+    /// The hard limit of a kickoff.
+    pub timeout: Duration,
+    /// What to do with a redelivered kickoff.
+    pub on_redelivery: OnRedelivery,
+    /// How many run now.
+    pub in_flight: AtomicU32,
+    /// Whether deliveries can arrive now.
+    pub consuming: AtomicBool,
+}
+
+/// What the parts of one worker share.
+pub struct WorkerState {
+    /// The worker's id in the fleet.
+    pub id: String,
+    /// The machine's name.
+    pub host: String,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// `[broker]`.
+    pub broker_config: BrokerConfig,
+    /// `[worker]`.
+    pub config: WorkerConfig,
+    /// The link to RabbitMQ.
+    pub broker: Broker,
+    /// Publishes over it.
+    pub publisher: Publisher,
+    /// The names on it.
+    pub names: Names,
+    /// What it serves.
+    pub crews: Vec<Arc<Crew>>,
+    /// What runs.
+    pub in_flight: InFlight,
+    /// What somebody cancelled.
+    pub cancelled: Cancelled,
+    /// Who may start.
+    pub admission: Admission,
+    /// Where kickoffs have their folders.
+    pub work_dirs: WorkDirs,
+    /// Where events go.
+    pub events: EventPublisher,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when the worker takes no new kickoffs.
+    pub draining: CancellationToken,
+    /// The link on which everything is declared.
+    pub declared: Mutex<Option<Arc<Link>>>,
+}
+
+impl WorkerState {
+    /// Declares the topology once a link; the crews' consumers all ask for it.
+    ///
+    /// # Errors
+    /// [`BrokerError`], above all a queue that exists with arguments that matter.
+    pub async fn declare(&self, link: &Arc<Link>) -> Result<(), BrokerError> {
+        let mut declared = self.declared.lock().await;
+        if declared.as_ref().is_some_and(|done| Arc::ptr_eq(done, link)) {
+            return Ok(());
+        }
+        let crews: Vec<CrewName> = self.crews.iter().map(|crew| crew.name.clone()).collect();
+        link.declare(&Topology::of(&self.names, &crews, self.broker_config.results()))
+            .await?;
+        *declared = Some(Arc::clone(link));
+        Ok(())
+    }
+
+    /// Forgets that the topology is declared, after an object of it was found missing.
+    pub async fn forget_declared(&self) {
+        *self.declared.lock().await = None;
+    }
+
+    /// Whether deliveries can arrive; `Err` says why not.
+    ///
+    /// # Errors
+    /// The reason, for `/readyz`.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.draining.is_cancelled() {
+            return Err("draining".into());
+        }
+        let Some(link) = self.broker.link() else {
+            return Err(format!("not connected to RabbitMQ at {}", self.broker.endpoint()));
+        };
+        if link.is_blocked() {
+            return Err("RabbitMQ blocks the connection (memory or disk alarm)".into());
+        }
+        match self
+            .crews
+            .iter()
+            .find(|crew| !crew.consuming.load(Ordering::Relaxed))
+        {
+            Some(crew) => Err(format!("crew {} is not being consumed", crew.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// How long a kickoff of a crew with this limit may wait before it starts, so that wait and run together
+    /// stay below the broker's consumer timeout.
+    pub fn max_wait(&self, limit: Duration) -> Duration {
+        let queue_argument = self
+            .broker
+            .link()
+            .is_some_and(|link| link.version().has_queue_consumer_timeout());
+        let timeout = if queue_argument {
+            Duration::from_millis(CONSUMER_TIMEOUT_MS.unsigned_abs())
+        } else {
+            Duration::from_secs(self.broker_config.consumer_timeout_s)
+        };
+        timeout.saturating_sub(limit + CONSUMER_TIMEOUT_MARGIN)
+    }
+}

@@ -1,0 +1,274 @@
+//! The folders of kickoffs: one each, removed after the reply; that of a failed one is kept for a while.
+//!
+//! A worker's folders stand in `<data_dir>/<worker id>/`, under a lock that the worker holds while it lives. A
+//! worker that starts removes what dead ones left behind.
+
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use crewfleet_shared::kickoff::KickoffId;
+use nix::fcntl::{Flock, FlockArg};
+use tracing::{debug, warn};
+
+use crate::config::WorkerConfig;
+
+/// How often a running kickoff's folder is measured, and kept folders are looked through.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Makes and removes the folders of kickoffs. Cheap to clone.
+#[derive(Clone)]
+pub struct WorkDirs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    keep: Duration,
+    limit: u64,
+    counter: AtomicU64,
+    kept: Mutex<VecDeque<Kept>>,
+    _lock: Flock<File>,
+}
+
+struct Kept {
+    path: PathBuf,
+    since: Instant,
+    bytes: u64,
+}
+
+/// One kickoff's folder.
+pub struct WorkDir {
+    path: PathBuf,
+    dirs: Option<WorkDirs>,
+}
+
+impl WorkDirs {
+    /// Opens the worker's own folder and removes those of dead workers whose time is over.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, or is not ours.
+    pub fn open(config: &WorkerConfig, worker: &str) -> io::Result<Self> {
+        let uid = nix::unistd::geteuid();
+        let base = config
+            .data_dir
+            .clone()
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("crewfleet-{uid}")));
+        let base = std::path::absolute(base)?;
+        private_dir(&base)?;
+        // Under a shared temporary folder anybody could have made it before us.
+        if fs::metadata(&base)?.uid() != uid.as_raw() {
+            let text = format!(
+                "{} belongs to another user; set [worker] data_dir",
+                base.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        let keep = Duration::from_secs_f64(config.keep_failed_s);
+        sweep(&base, keep);
+        let root = base.join(worker);
+        private_dir(&root)?;
+        let Ok(lock) = Flock::lock(File::create(root.join("lock"))?, FlockArg::LockExclusiveNonblock) else {
+            let text = format!(
+                "{} is in use by another worker; give each its own [worker] id",
+                root.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+        };
+        let (limit, counter) = (config.disk_limit.as_u64(), AtomicU64::new(0));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                root,
+                keep,
+                limit,
+                counter,
+                kept: Mutex::default(),
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// The worker's own folder.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Where replies that are too large to send are kept.
+    pub fn results(&self) -> PathBuf {
+        self.inner.root.join("results")
+    }
+
+    /// Makes a folder for one attempt.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub async fn create(&self, kickoff_id: &KickoffId, attempt: u32) -> io::Result<WorkDir> {
+        let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
+        let path = self
+            .inner
+            .root
+            .join("kickoffs")
+            .join(format!("{kickoff_id}-{attempt}-{number}"));
+        let made = path.clone();
+        blocking(move || private_dir(&made)).await?;
+        Ok(WorkDir {
+            path,
+            dirs: Some(self.clone()),
+        })
+    }
+
+    /// Removes what was kept long enough, and the oldest while all together is too much.
+    pub async fn tidy(&self) {
+        let expired = {
+            let mut kept = lock(&self.inner.kept);
+            let mut total: u64 = kept.iter().map(|k| k.bytes).sum();
+            let mut expired = Vec::new();
+            while let Some(oldest) = kept.front() {
+                if oldest.since.elapsed() < self.inner.keep && total <= self.inner.limit {
+                    break;
+                }
+                total -= oldest.bytes;
+                expired.extend(kept.pop_front().map(|k| k.path));
+            }
+            expired
+        };
+        for path in expired {
+            remove(path).await;
+        }
+    }
+
+    /// Tidies up until the worker ends.
+    pub async fn keep_tidy(self) {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            self.tidy().await;
+        }
+    }
+
+    /// Removes everything but what is kept for somebody to look at; for the worker's end.
+    pub async fn close(&self) {
+        self.tidy().await;
+        if lock(&self.inner.kept).is_empty() && !self.results().exists() {
+            remove(self.inner.root.clone()).await;
+        }
+    }
+
+    /// Counts a file that is kept outside the kickoffs' folders.
+    pub fn kept_file(&self, path: PathBuf, bytes: u64) {
+        lock(&self.inner.kept).push_back(Kept {
+            path,
+            since: Instant::now(),
+            bytes,
+        });
+    }
+}
+
+impl WorkDir {
+    /// No folder, for crews that need none.
+    pub fn none() -> Self {
+        Self {
+            path: PathBuf::new(),
+            dirs: None,
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Completes with its size when it has grown beyond the disk limit.
+    pub async fn outgrown(&self) -> u64 {
+        let Some(dirs) = &self.dirs else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let path = self.path.clone();
+            let bytes = blocking(move || Ok(size(&path))).await.unwrap_or(0);
+            if bytes > dirs.inner.limit {
+                return bytes;
+            }
+        }
+    }
+
+    /// Removes it, or keeps it for as long as the configuration says.
+    pub async fn finish(self, keep: bool) {
+        let Some(dirs) = self.dirs else { return };
+        if !keep || dirs.inner.keep.is_zero() {
+            return remove(self.path).await;
+        }
+        let measured = self.path.clone();
+        let bytes = blocking(move || Ok(size(&measured))).await.unwrap_or(0);
+        debug!(folder = %self.path.display(), bytes, "the folder of a failed kickoff is kept");
+        lock(&dirs.inner.kept).push_back(Kept {
+            path: self.path,
+            since: Instant::now(),
+            bytes,
+        });
+        dirs.tidy().await;
+    }
+}
+
+fn private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Removes the folders of workers that are dead (their lock is free) and were last touched long enough ago.
+fn sweep(base: &Path, keep: Duration) {
+    let Ok(entries) = fs::read_dir(base) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let lock = path.join("lock");
+        let old = fs::metadata(&lock).and_then(|m| m.modified());
+        let old = old.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > keep));
+        let Ok(file) = File::open(&lock) else { continue };
+        if old && Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
+            debug!(folder = %path.display(), "removing what a worker that is gone left behind");
+            if let Err(error) = fs::remove_dir_all(&path) {
+                warn!(folder = %path.display(), %error, "cannot remove the folder of a worker that is gone");
+            }
+        }
+    }
+}
+
+async fn remove(path: PathBuf) {
+    let shown = path.display().to_string();
+    let removed = blocking(move || {
+        if path.is_dir() {
+            fs::remove_dir_all(path)
+        } else {
+            fs::remove_file(path)
+        }
+    });
+    if let Err(error) = removed.await
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        warn!(path = shown, %error, "cannot remove what a kickoff left");
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(io::Error::other(e)))
+}
+
+/// Bytes of all files below, links not followed.
+fn size(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+fn lock(kept: &Mutex<VecDeque<Kept>>) -> MutexGuard<'_, VecDeque<Kept>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
