@@ -106,7 +106,10 @@ pub async fn check(address: &str, path: &str, limit: Duration) -> Result<(), Str
     };
     match timeout(limit, ask).await {
         Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200") => Ok(()),
-        Ok(Ok(answer)) => Err(format!("{address}{path} answers: {}", answer.lines().next().unwrap_or("nothing"))),
+        Ok(Ok(answer)) => Err(format!(
+            "{address}{path} answers: {}",
+            answer.lines().next().unwrap_or("nothing")
+        )),
         Ok(Err(error)) => Err(format!("{address}{path} does not answer: {error}")),
         Err(_) => Err(format!("{address}{path} does not answer within {limit:?}")),
     }

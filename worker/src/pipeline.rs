@@ -126,6 +126,16 @@ async fn kickoff(worker: &WorkerState, crew: &Crew, request: Request, delivery: 
         }
         Err(outcome) => outcome,
     };
+    if let Outcome::Requeued { .. } = outcome {
+        // The copy may come back to this very worker, at once. It must not be taken for a delivery of the run that
+        // is just ending: that would ack both, and lose the kickoff.
+        let held = run.finish(None);
+        settle::publish(worker, &attempt, &outcome).await;
+        if let Some(work_dir) = work_dir {
+            work_dir.finish(false).await;
+        }
+        return ack(&held).await;
+    }
     let reply = settle::publish(worker, &attempt, &outcome).await;
     settle::emit_finished(&sink, &outcome);
     if let Some(work_dir) = work_dir {

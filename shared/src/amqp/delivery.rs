@@ -1,5 +1,7 @@
 //! Consuming: deliveries and what becomes of them.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -35,7 +37,7 @@ pub enum StreamOffset {
 
 /// A running consumer. It ends at its first error; there is nothing to expect after it.
 pub struct Consumer {
-    channel: Channel,
+    channel: Arc<Channel>,
     inner: lapin::Consumer,
     queue: String,
     ended: bool,
@@ -57,6 +59,9 @@ pub struct Delivery {
     /// Its place, when the queue is a stream.
     pub stream_offset: Option<u64>,
     acker: Acker,
+    /// The channel closes when nobody holds it any more, and with it the chance to ack: a delivery outlives its
+    /// consumer when a worker drains.
+    _channel: Arc<Channel>,
 }
 
 impl Link {
@@ -90,7 +95,7 @@ impl Link {
         );
         let inner = within(&action, consume).await?;
         Ok(Consumer {
-            channel,
+            channel: Arc::new(channel),
             inner,
             queue: queue.to_owned(),
             ended: false,
@@ -106,7 +111,7 @@ impl Consumer {
             return None;
         }
         match self.inner.next().await {
-            Some(Ok(delivery)) => Some(Ok(Delivery::from(delivery))),
+            Some(Ok(delivery)) => Some(Ok(Delivery::new(delivery, &self.channel))),
             Some(Err(error)) => {
                 self.ended = true;
                 Some(Err(BrokerError::from_lapin(
@@ -133,8 +138,8 @@ impl Consumer {
     }
 }
 
-impl From<lapin::message::Delivery> for Delivery {
-    fn from(delivery: lapin::message::Delivery) -> Self {
+impl Delivery {
+    fn new(delivery: lapin::message::Delivery, channel: &Arc<Channel>) -> Self {
         let properties = Properties(delivery.properties);
         Self {
             body: delivery.data,
@@ -144,16 +149,21 @@ impl From<lapin::message::Delivery> for Delivery {
             stream_offset: properties.header_u64(header::STREAM_OFFSET),
             properties,
             acker: delivery.acker,
+            _channel: Arc::clone(channel),
         }
     }
-}
 
-impl Delivery {
     /// Settles the message. `false` when it could not be settled any more, since its channel is gone: the
     /// broker will deliver it again.
     pub async fn ack(&self) -> bool {
         let ack = self.acker.ack(BasicAckOptions::default());
         within("ack a delivery", ack).await.unwrap_or(false)
+    }
+
+    /// Settles the message and all that came before it from the same consumer: one ack instead of many.
+    pub async fn ack_through(&self) -> bool {
+        let ack = self.acker.ack(BasicAckOptions { multiple: true });
+        within("ack deliveries", ack).await.unwrap_or(false)
     }
 
     /// Whether it can still be acked. A delivery that was buffered when its channel closed cannot, and must

@@ -42,7 +42,7 @@ pub(super) struct Checked {
     pub(super) ok: bool,
     pub(super) inputs: Option<Vec<String>>,
     #[serde(default)]
-    pub(super) extra_threads: Vec<serde_json::Value>,
+    pub(super) extra_threads: Vec<String>,
     pub(super) error: Option<KickoffError>,
 }
 
@@ -96,7 +96,7 @@ pub(super) struct ZygoteReady {
 #[derive(Debug, Deserialize)]
 pub(super) struct HostReady {
     #[serde(default)]
-    pub(super) extra_threads: Vec<serde_json::Value>,
+    pub(super) extra_threads: Vec<String>,
     pub(super) isolation: String,
 }
 

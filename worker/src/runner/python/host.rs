@@ -45,7 +45,7 @@ impl Host {
                 if !ready.extra_threads.is_empty() && settings.isolation == "fork" {
                     warn!(
                         crew,
-                        threads = ?ready.extra_threads,
+                        threads = ready.extra_threads.join(", "),
                         "the target starts threads when it is imported, so forking is not safe: kickoffs run in fresh \
                          interpreters (isolation = \"spawn\")"
                     );

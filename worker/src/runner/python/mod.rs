@@ -159,7 +159,9 @@ impl PythonRunner {
                 Storage::Kickoff => "kickoff",
                 Storage::Shared => "shared",
             },
-            rlimit_data_bytes: shared.memory.limit(),
+            // Above the limit that the memory guard enforces, so that the guard, which can say what happened, comes
+            // first; this stops what grows too fast to be seen.
+            rlimit_data_bytes: shared.memory.limit() / 4 * 5,
         };
         let checked = zygote.check(crew.as_str(), &settings).await.map_err(|message| {
             Problem::new(
@@ -171,7 +173,7 @@ impl PythonRunner {
         if let Some(error) = checked.error.filter(|_| !checked.ok) {
             return Err(Problem::new(key("target"), &shown, unusable(&error, &python)));
         }
-        debug!(%crew, threads = ?checked.extra_threads, "target imports");
+        debug!(%crew, threads = checked.extra_threads.join(", "), "target imports");
         info!(%crew, inputs = ?checked.inputs, "crew is usable");
         let host = CrewHost::new(
             pythons,

@@ -68,7 +68,7 @@ impl CrewHost {
             in_use: AtomicUsize::new(0),
             released: Notify::new(),
         });
-        host.gauge("ready").set(0);
+        host.show_metrics();
         tokio::spawn(give_up_when_idle(Arc::downgrade(&host)));
         host
     }
@@ -171,6 +171,16 @@ impl CrewHost {
             &self.pythons.0.memory,
         )
         .await
+    }
+
+    /// Makes the crew's series visible before there is anything to count.
+    fn show_metrics(&self) {
+        let (metrics, labels) = (&self.pythons.0.metrics, [self.crew.as_str()]);
+        metrics.child_peak_rss.with_label_values(&labels);
+        metrics.child_cpu.with_label_values(&labels);
+        for state in ["starting", "ready"] {
+            self.gauge(state).set(0);
+        }
     }
 
     fn gauge(&self, state: &str) -> prometheus::IntGauge {

@@ -177,11 +177,14 @@ fn environment(command: &mut Command, own: &BTreeMap<String, String>) {
 async fn deliver(zygote: std::sync::Weak<Zygote>, mut frames: mpsc::UnboundedReceiver<Frame>) {
     while let Some(frame) = frames.recv().await {
         let Some(zygote) = zygote.upgrade() else { return };
-        if let Ok(checked) = frame.parse::<Checked>()
-            && let Some(waiter) = zygote.checks.lock().await.remove(&checked.id)
-        {
-            // Whoever asked has given up.
-            let _ = waiter.send(checked);
+        match frame.parse::<Checked>() {
+            Ok(checked) => {
+                if let Some(waiter) = zygote.checks.lock().await.remove(&checked.id) {
+                    // Whoever asked may have given up.
+                    let _ = waiter.send(checked);
+                }
+            }
+            Err(error) => warn!(frame = frame.kind, %error, "Python sent a frame that cannot be read"),
         }
     }
     if let Some(zygote) = zygote.upgrade() {

@@ -1,0 +1,1 @@
+"""An example crew: market research, then marketing copy."""

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# From a fresh checkout to a crew's result: installs what is missing, builds, and hands over to `crewfleet dev`, which
+# gets all arguments. Needs Rust, and root or sudo where something has to be installed.
+#   deploy/quickstart.sh                                      the example crew, then keeps running until Ctrl-C
+#   deploy/quickstart.sh --once                               ends after the result; the reply is the last line of stdout
+#   deploy/quickstart.sh --target pkg.crew:MyCrew --path src  your own crew
+set -euo pipefail
+here=$PWD
+cd "$(dirname "$0")/.."
+source deploy/lib.sh
+source deploy/build-tools.sh
+
+if [ -n "${CREWFLEET__BROKER__URL:-}" ]; then
+    say "using the broker of CREWFLEET__BROKER__URL"
+else
+    deploy/install-rabbitmq.sh
+fi
+
+if [ -z "${CREWFLEET_PYTHON:-}" ]; then
+    deploy/python-env.sh
+    export CREWFLEET_PYTHON="$CREWFLEET_DIR/python/bin/python"
+fi
+
+start=$SECONDS
+say "building ..."
+cargo build --release --locked >&2 ||
+    fail "cargo could not build crewfleet" "read the lines above; an old Rust is mended by 'rustup update stable'"
+took "built" "$start"
+
+crewfleet=$(realpath "${CARGO_TARGET_DIR:-target}")/release/crewfleet
+cd "$here"
+exec "$crewfleet" dev "$@"

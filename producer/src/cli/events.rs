@@ -1,0 +1,150 @@
+//! `crewfleet events ID`
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args;
+use crewfleet_producer::{Event, EventStream, KickoffClient, KickoffHandle, KickoffId, Reply};
+use crewfleet_shared::kickoff::event::event_type;
+use serde_json::Value;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Exit;
+use super::output::{gave_up, one_line, print, say};
+use super::settings::Settings;
+
+/// Reply and last event take different ways: so long the one waits for the other.
+const LAST_EVENT: Duration = Duration::from_secs(1);
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The kickoff's id
+    id: KickoffId,
+    /// Print each event as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(
+    settings: &Settings,
+    arguments: Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let watching = async {
+        let client = KickoffClient::connect(&settings.broker, "crewfleet events").await?;
+        let stream = client.events(&arguments.id).await?;
+        // Events are live only: of a kickoff that is finished nothing would ever come. Its reply says so.
+        let mut handle = client.attach(&arguments.id).await?;
+        let mut show = |event: &Event| {
+            let line = if arguments.json {
+                one_line(event)?
+            } else {
+                line(event)
+            };
+            print(&line)
+        };
+        let reply = until_reply(stream, &mut handle, &mut show).await;
+        client.close().await;
+        reply
+    };
+    match stop.run_until_cancelled(watching).await {
+        Some(reply) => {
+            let reply = reply?;
+            say(&format!("kickoff {} {}", reply.kickoff_id, reply.status));
+            Ok(Exit::Succeeded)
+        }
+        None => Ok(gave_up(&arguments.id, "interrupted")),
+    }
+}
+
+/// Shows events until the kickoff is finished, and returns its reply.
+pub(super) async fn until_reply(
+    mut stream: EventStream,
+    handle: &mut KickoffHandle,
+    show: &mut impl FnMut(&Event) -> anyhow::Result<()>,
+) -> anyhow::Result<Reply> {
+    let reply = loop {
+        tokio::select! {
+            biased;
+            event = stream.next() => match event {
+                Some(event) => show(&event)?,
+                None => return Ok(handle.reply().await?),
+            },
+            reply = handle.reply() => break reply?,
+        }
+    };
+    let rest = async {
+        while let Some(event) = stream.next().await {
+            show(&event)?;
+        }
+        anyhow::Ok(())
+    };
+    timeout(LAST_EVENT, rest).await.unwrap_or(Ok(()))?;
+    Ok(reply)
+}
+
+/// For whoever waits for a result on stdout.
+pub(super) fn to_stderr(event: &Event) -> anyhow::Result<()> {
+    let _ = writeln!(std::io::stderr(), "{}", line(event));
+    Ok(())
+}
+
+/// As in `12:00:01.250 task_started task="research"`; what the crew printed as `12:00:01.250 | its words`.
+fn line(event: &Event) -> String {
+    let time = event.time.format("%H:%M:%S%.3f");
+    let data: Value = serde_json::from_str(event.data.get()).unwrap_or_default();
+    if event.event_type == event_type::LOG
+        && let Some(line) = data.get("line").and_then(Value::as_str)
+    {
+        return format!("{time} | {line}");
+    }
+    let mut text = format!("{time} {}", event.event_type);
+    if event.attempt > 1 {
+        text += &format!(" attempt={}", event.attempt);
+    }
+    match data {
+        Value::Object(fields) => {
+            for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+                text += &format!(" {name}={value}");
+            }
+        }
+        Value::Null => {}
+        other => text += &format!(" {other}"),
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn event(event_type: &str, attempt: u32, data: &str) -> Event {
+        serde_json::from_str(&format!(
+            r#"{{"kickoff_id": "a", "crew": "echo", "attempt": {attempt}, "sequence": 1,
+                "time": "2026-11-22T10:00:01.25Z", "type": "{event_type}", "data": {data}, "meta": null}}"#
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn lines_for_people() {
+        for (event, expected) in [
+            (
+                event("log", 1, r#"{"stream": "stdout", "line": "hello"}"#),
+                "10:00:01.250 | hello",
+            ),
+            (
+                event("task_started", 1, r#"{"task": "x", "agent": null}"#),
+                "10:00:01.250 task_started task=\"x\"",
+            ),
+            (
+                event("kickoff_started", 2, "null"),
+                "10:00:01.250 kickoff_started attempt=2",
+            ),
+        ] {
+            assert_eq!(line(&event), expected);
+        }
+    }
+}

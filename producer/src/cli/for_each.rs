@@ -1,0 +1,92 @@
+//! `crewfleet kickoff-for-each CREW`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use crewfleet_producer::Status;
+use crewfleet_producer::batch::{self, BatchError, BatchOptions, BatchSummary};
+use crewfleet_shared::kickoff::CrewName;
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Exit;
+use super::output::say;
+use super::settings::Settings;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The crew to kick off
+    crew: CrewName,
+    /// JSON lines: a line is an object of inputs
+    #[arg(long, value_name = "FILE")]
+    inputs: PathBuf,
+    /// JSON lines: {"row": N, …the reply…}, in the order they finish. FILE.journal beside it serves resuming
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Kickoffs on their way at once
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
+    /// The batch's id, instead of a new one; a row's kickoff is ID-ROW. Give each batch its own
+    #[arg(long, value_name = "ID")]
+    batch: Option<String>,
+    /// When resuming, publish again what was published and is answered nowhere, instead of waiting for it. For
+    /// replies that are lost; what still runs may then run twice
+    #[arg(long)]
+    again: bool,
+}
+
+pub(crate) async fn run(
+    settings: &Settings,
+    arguments: Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let options = BatchOptions {
+        crew: arguments.crew,
+        inputs: arguments.inputs,
+        output: arguments.output,
+        concurrency: arguments.concurrency.into(),
+        batch: arguments.batch,
+        again: arguments.again,
+    };
+    let summary = batch::run(&settings.broker, &options, stop).await;
+    let summary = summary.inspect_err(|error| {
+        if matches!(error, BatchError::Client(_)) {
+            say("the batch is not finished; run the same command again to resume it");
+        }
+    })?;
+    Ok(report(&summary, &options))
+}
+
+fn report(summary: &BatchSummary, options: &BatchOptions) -> Exit {
+    let answered = summary.answered;
+    let by_status: Vec<_> = Status::ALL
+        .iter()
+        .filter(|status| answered.of(**status) > 0)
+        .map(|status| format!("{} {status}", answered.of(*status)))
+        .collect();
+    say(&format!(
+        "batch {}: {} of {} rows answered in {}: {}",
+        summary.batch,
+        answered.total(),
+        summary.rows,
+        options.output.display(),
+        match by_status.as_slice() {
+            [] => "none".to_owned(),
+            counted => counted.join(", "),
+        }
+    ));
+    if summary.interrupted {
+        say("interrupted; what is on its way goes on. Run the same command again to resume");
+        return Exit::GaveUp;
+    }
+    if summary.unreadable > 0 {
+        say(&format!(
+            "{} replies could not be read, see above",
+            summary.unreadable
+        ));
+    }
+    if answered.of(Status::Succeeded) == summary.rows {
+        Exit::Succeeded
+    } else {
+        Exit::Failed
+    }
+}

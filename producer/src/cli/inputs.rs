@@ -1,0 +1,111 @@
+//! A kickoff's inputs from the command line: a file, and single values over it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use anyhow::{Context, bail};
+use serde_json::value::{RawValue, to_raw_value};
+
+/// The inputs of `--inputs FILE|-` with those of `--input` put over them. A file alone is kept byte for byte.
+pub(crate) fn gather(file: Option<&str>, single: &[String]) -> anyhow::Result<Box<RawValue>> {
+    let base = file.map(read).transpose()?;
+    let base = match base {
+        Some(base) if single.is_empty() => return Ok(base),
+        base => base,
+    };
+    let mut inputs: BTreeMap<String, Box<RawValue>> = match (&base, file) {
+        (Some(base), Some(file)) => serde_json::from_str(base.get()).with_context(|| {
+            format!("--inputs {file}: --input can only be put over a JSON object, as in {{\"NAME\": value}}")
+        })?,
+        _ => BTreeMap::new(),
+    };
+    for argument in single {
+        let (key, value) = parse(argument)?;
+        inputs.insert(key.to_owned(), value);
+    }
+    to_raw_value(&inputs).context("the inputs cannot be written as JSON")
+}
+
+fn read(file: &str) -> anyhow::Result<Box<RawValue>> {
+    let mut text = String::new();
+    if file == "-" {
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("--inputs -: cannot read stdin")?;
+    } else {
+        text = std::fs::read_to_string(file)
+            .with_context(|| format!("--inputs {file}: the file cannot be read"))?;
+    }
+    serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .with_context(|| format!("--inputs {file}: not JSON"))
+}
+
+/// `KEY=VALUE` is text, `KEY=@FILE` the text of a file, `KEY:=JSON` any JSON.
+fn parse(argument: &str) -> anyhow::Result<(&str, Box<RawValue>)> {
+    let Some((key, value)) = argument.split_once('=') else {
+        bail!("--input {argument:?} has no '='; write KEY=VALUE, KEY=@FILE or KEY:=JSON");
+    };
+    let (key, value) = if let Some(key) = key.strip_suffix(':') {
+        let json = serde_json::from_str(value).with_context(|| format!("--input {key}:= is not JSON"))?;
+        (key, json)
+    } else if let Some(file) = value.strip_prefix('@') {
+        let text = std::fs::read_to_string(file).with_context(|| {
+            format!("--input {key}=@{file}: the file cannot be read (for a text that begins with @: {key}:='\"@…\"')")
+        })?;
+        (key, to_raw_value(&text)?)
+    } else {
+        (key, to_raw_value(value)?)
+    };
+    if key.is_empty() {
+        bail!("--input {argument:?} has no key before '='; write KEY=VALUE");
+    }
+    Ok((key, value))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn from(file: Option<&str>, single: &[&str]) -> Result<String, String> {
+        let single: Vec<_> = single.iter().map(|s| (*s).to_owned()).collect();
+        gather(file, &single)
+            .map(|inputs| inputs.get().to_owned())
+            .map_err(|e| format!("{e:#}"))
+    }
+
+    #[test]
+    fn values_are_text_files_or_json() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("details.txt");
+        std::fs::write(&file, "two\nlines\n").unwrap();
+        let by_file = format!("C=@{}", file.display());
+        assert_eq!(
+            from(None, &["A=1", "B:=[1.50]", &by_file, "D=a=b"]).unwrap(),
+            r#"{"A":"1","B":[1.50],"C":"two\nlines\n","D":"a=b"}"#
+        );
+        assert_eq!(from(None, &[]).unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_file_alone_is_kept_and_single_values_go_over_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("inputs.json");
+        std::fs::write(&file, "{ \"b\": 1.50,\n \"a\": 2 }\n").unwrap();
+        let file = file.to_str();
+        assert_eq!(from(file, &[]).unwrap(), "{ \"b\": 1.50,\n \"a\": 2 }");
+        assert_eq!(from(file, &["a=x"]).unwrap(), r#"{"a":"x","b":1.50}"#);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (argument, expected) in [
+            ("A", "has no '='"),
+            ("=1", "no key"),
+            ("A:=x", "--input A:= is not JSON"),
+            ("A=@/does/not/exist", "--input A=@/does/not/exist"),
+        ] {
+            assert!(from(None, &[argument]).unwrap_err().contains(expected));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `crewfleet kickoff CREW`
+
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use clap::Args;
+use crewfleet_producer::{Kickoff, KickoffClient, KickoffHandle, KickoffId};
+use crewfleet_shared::kickoff::CrewName;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Exit;
+use super::output::{gave_up, print, reply, say};
+use super::settings::Settings;
+use super::{events, inputs, wait};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The crew to kick off
+    crew: CrewName,
+    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text) or KEY:=JSON; may be given several times
+    #[arg(long = "input", value_name = "KEY=VALUE")]
+    input: Vec<String>,
+    /// All inputs: a file with a JSON object, - for stdin
+    #[arg(long, value_name = "FILE")]
+    inputs: Option<String>,
+    /// Don't wait: print the kickoff's id and end
+    #[arg(long, conflicts_with_all = ["follow", "timeout", "json"])]
+    detach: bool,
+    /// Show live events on stderr while waiting
+    #[arg(long)]
+    follow: bool,
+    /// Give up waiting after so many seconds (exit 8); the kickoff goes on
+    #[arg(long, value_name = "SECONDS", value_parser = wait::seconds)]
+    timeout: Option<Duration>,
+    /// Print the whole reply as one line of JSON
+    #[arg(long)]
+    json: bool,
+    /// The kickoff's id, instead of a new one: 1 to 128 characters of A-Z, a-z, 0-9, _ and -
+    #[arg(long, value_name = "ID")]
+    id: Option<KickoffId>,
+    /// JSON that comes back in the reply and in every event
+    #[arg(long, value_name = "JSON")]
+    meta: Option<String>,
+    /// Time limit of the kickoff, in seconds, below the crew's own
+    #[arg(long, value_name = "SECONDS", value_parser = wait::seconds)]
+    time_limit: Option<Duration>,
+    /// Don't start it after this moment, as in 2026-11-22T10:00:00Z
+    #[arg(long, value_name = "TIME")]
+    deadline: Option<DateTime<Utc>>,
+}
+
+pub(crate) async fn run(
+    settings: &Settings,
+    arguments: Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let inputs = inputs::gather(arguments.inputs.as_deref(), &arguments.input)?;
+    let meta = arguments.meta.as_deref().map(serde_json::from_str::<&RawValue>);
+    let meta = meta.transpose().context("--meta is not JSON")?;
+    let id = arguments.id.clone().unwrap_or_else(KickoffId::generate);
+
+    let sending = async {
+        let client = KickoffClient::connect(&settings.broker, "crewfleet kickoff").await?;
+        let kickoff = client.kickoff(arguments.crew.as_str(), &inputs).id(id.clone());
+        let kickoff = with_options(kickoff, &arguments, meta);
+        let sent = if arguments.detach {
+            kickoff.detach().await.map(|_| None)
+        } else {
+            kickoff.await.map(Some)
+        };
+        anyhow::Ok((client, sent))
+    };
+    let Some(sent) = stop.run_until_cancelled(sending).await else {
+        return Ok(gave_up(&id, "interrupted while sending; if it was sent, it runs"));
+    };
+    let (client, sent) = sent?;
+    let exit = match sent {
+        Ok(None) => print(id.as_str()).map(|()| Exit::Succeeded),
+        Ok(Some(handle)) => {
+            say(&format!("kickoff {id} sent to the crew {}", arguments.crew));
+            await_reply(handle, &arguments, stop).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    client.close().await;
+    exit
+}
+
+fn with_options(mut kickoff: Kickoff, arguments: &Arguments, meta: Option<&RawValue>) -> Kickoff {
+    if let Some(meta) = meta {
+        kickoff = kickoff.meta(meta);
+    }
+    if let Some(limit) = arguments.time_limit {
+        kickoff = kickoff.timeout_s(limit.as_secs_f64());
+    }
+    if let Some(deadline) = arguments.deadline {
+        kickoff = kickoff.deadline(deadline);
+    }
+    if arguments.follow {
+        kickoff = kickoff.with_events();
+    }
+    kickoff
+}
+
+async fn await_reply(
+    mut handle: KickoffHandle,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let followed = if arguments.follow {
+        Some(handle.events().await?)
+    } else {
+        None
+    };
+    let id = handle.id().clone();
+    let answered = async {
+        match followed {
+            Some(stream) => events::until_reply(stream, &mut handle, &mut events::to_stderr).await,
+            None => Ok(handle.reply().await?),
+        }
+    };
+    match wait::patiently(answered, arguments.timeout, stop).await {
+        Ok(answered) => reply(&answered?, arguments.json),
+        Err(why) => Ok(gave_up(&id, why)),
+    }
+}

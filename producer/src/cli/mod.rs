@@ -1,0 +1,131 @@
+//! The command line: arguments, and a file a command.
+//!
+//! stdout has the result and nothing else; whatever is said to people, logs included, goes to stderr.
+
+mod events;
+mod exit;
+mod for_each;
+mod inputs;
+mod kickoff;
+mod output;
+mod settings;
+mod topology;
+mod wait;
+mod workers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use crewfleet_shared::{shutdown, telemetry};
+use tokio_util::sync::CancellationToken;
+
+use self::exit::Exit;
+use self::output::say;
+use self::settings::Settings;
+
+/// Kick off AI crews over RabbitMQ, and await their results.
+#[derive(Parser)]
+#[command(name = "crewfleet", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 succeeded, 1 failed, 2 usage or configuration, 3 broker unreachable, publish \
+refused or no such crew, 4 timed out, 5 cancelled, 6 rejected, 7 expired, 8 gave up waiting (the kickoff goes on).";
+
+#[derive(Args)]
+struct Global {
+    /// Configuration file; without it crewfleet.toml in the working directory, where there is one
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Broker, as amqp://USER:PASSWORD@HOST:5672/%2f; other users of this machine can see arguments, so for a
+    /// secret rather use CREWFLEET__BROKER__URL
+    #[arg(long, global = true, value_name = "URL")]
+    broker_url: Option<String>,
+    /// What every exchange and queue name starts with
+    #[arg(long, global = true, value_name = "NAME")]
+    namespace: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Kick off a crew and wait for its result
+    Kickoff(kickoff::Arguments),
+    /// Kick off a crew once for each line of a file; run it again to resume
+    KickoffForEach(for_each::Arguments),
+    /// Wait for a kickoff that was sent elsewhere or earlier
+    Wait(wait::Arguments),
+    /// Show the events of a kickoff, as they happen, until it is finished
+    Events(events::Arguments),
+    /// List the workers that live
+    Workers(workers::Arguments),
+    /// Declare or show exchanges, queues and bindings
+    #[command(subcommand)]
+    Topology(topology::Action),
+    /// Connect to the broker: exit 0 if that works, 3 if not
+    Healthcheck,
+}
+
+/// Parses, runs, and turns what comes of it into an exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // What the AMQP client says of itself comes back to us as errors, which we tell; of a returned message it
+    // would write the whole body.
+    telemetry::init("warn,lapin=off");
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(&format!("cannot start: {error}"));
+            return Exit::Usage.into();
+        }
+    };
+    let exit = runtime.block_on(run(cli)).unwrap_or_else(|error| {
+        say(&format!("{error:#}"));
+        Exit::of(&error)
+    });
+    // A runtime that waits for its last task would wait for a hung broker.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let settings = Settings::load(&cli.global)?;
+    let stop = stop_token()?;
+    match cli.command {
+        Command::Kickoff(arguments) => kickoff::run(&settings, arguments, &stop).await,
+        Command::KickoffForEach(arguments) => for_each::run(&settings, arguments, &stop).await,
+        Command::Wait(arguments) => wait::run(&settings, arguments, &stop).await,
+        Command::Events(arguments) => events::run(&settings, arguments, &stop).await,
+        Command::Workers(arguments) => workers::run(&settings, arguments, &stop).await,
+        Command::Topology(action) => topology::run(&settings, action).await,
+        Command::Healthcheck => healthcheck(&settings).await,
+    }
+}
+
+/// Cancelled by the first Ctrl-C or SIGTERM; a second one ends the process at once.
+fn stop_token() -> std::io::Result<CancellationToken> {
+    shutdown::token(|| std::process::exit(i32::from(Exit::GaveUp as u8)))
+}
+
+async fn healthcheck(settings: &Settings) -> anyhow::Result<Exit> {
+    let broker = crewfleet_shared::amqp::Broker::connect(&settings.broker, "crewfleet healthcheck").await?;
+    say(&format!("connected to {}", broker.endpoint()));
+    broker.close().await;
+    Ok(Exit::Succeeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_well_defined() {
+        Cli::command().debug_assert();
+    }
+}

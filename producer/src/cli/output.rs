@@ -1,0 +1,64 @@
+//! What is written where.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+
+use anyhow::Context;
+use crewfleet_producer::{KickoffId, Reply};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::exit::Exit;
+
+/// Writes a line to stdout. A reader that has gone away (`| head -1`) is no error.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush());
+    match written {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
+}
+
+/// Says something to the person at stderr. Without a stderr there is nobody to tell.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "crewfleet: {text}");
+}
+
+/// As JSON, in one line.
+pub(crate) fn one_line(value: &impl Serialize) -> anyhow::Result<String> {
+    let text = serde_json::to_string(value).context("cannot write JSON")?;
+    // A crew's own JSON may be laid out over lines; outside of strings, where JSON has none, they are space.
+    Ok(text.replace(['\n', '\r'], " "))
+}
+
+/// Prints the result of a kickoff to stdout, what went wrong to stderr, and gives the exit code.
+pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
+    if let Some(error) = &reply.error {
+        say(&format!("kickoff {} {}: {error}", reply.kickoff_id, reply.status));
+        let detail: Option<Value> = error
+            .detail
+            .as_ref()
+            .and_then(|d| serde_json::from_str(d.get()).ok());
+        if let Some(traceback) = detail.as_ref().and_then(|d| d.get("traceback")?.as_str()) {
+            let _ = writeln!(std::io::stderr(), "{}", traceback.trim_end());
+        }
+    }
+    if json {
+        print(&one_line(reply)?)?;
+    } else if let Some(result) = &reply.result {
+        print(&result.raw)?;
+    }
+    Ok(reply.status.into())
+}
+
+/// Says that a kickoff goes on without us, and how to come back to it.
+pub(crate) fn gave_up(id: &KickoffId, why: impl Display) -> Exit {
+    say(&format!(
+        "{why}; kickoff {id} goes on. Its reply: crewfleet wait {id}"
+    ));
+    Exit::GaveUp
+}

@@ -1,0 +1,51 @@
+//! The part of the configuration that the command reads.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use crewfleet_shared::config::{self, BrokerConfig, ConfigError};
+use crewfleet_shared::kickoff::CrewName;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Global;
+
+/// One file serves the worker, too: its sections are known here, and left to it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Settings {
+    pub(crate) broker: BrokerConfig,
+    crews: BTreeMap<String, Value>,
+    #[allow(dead_code, reason = "known, so that it is not refused; the worker's")]
+    worker: Value,
+    #[allow(dead_code, reason = "known, so that it is not refused; the gateway's")]
+    gateway: Value,
+}
+
+impl Settings {
+    pub(super) fn load(global: &Global) -> Result<Self, ConfigError> {
+        let flags = [
+            ("broker.url", &global.broker_url),
+            ("broker.namespace", &global.namespace),
+        ];
+        let given = flags
+            .iter()
+            .filter_map(|(key, value)| Some(((*key).to_owned(), (*value).clone()?)));
+        let mut loaded = config::load::<Self>(global.config.as_deref(), &given.collect::<Vec<_>>())?;
+        if global.broker_url.is_some() {
+            // A flag is more than a file that the configuration names.
+            loaded.config.broker.url_file = None;
+        }
+        match loaded.config.broker.resolve() {
+            Ok(()) => Ok(loaded.config),
+            Err(problem) => Err(loaded.invalid(problem)),
+        }
+    }
+
+    /// The crews of the configuration.
+    pub(crate) fn crews(&self) -> anyhow::Result<Vec<CrewName>> {
+        let parse =
+            |name: &String| CrewName::parse(name).with_context(|| format!("configuration: [crews.{name}]"));
+        self.crews.keys().map(parse).collect()
+    }
+}

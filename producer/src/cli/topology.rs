@@ -1,0 +1,105 @@
+//! `crewfleet topology declare|show`
+
+use clap::{Args, Subcommand};
+use crewfleet_shared::amqp::topology::{Argument, Topology};
+use crewfleet_shared::amqp::{Broker, Names};
+use crewfleet_shared::kickoff::CrewName;
+
+use super::exit::Exit;
+use super::output::{one_line, print, say};
+use super::settings::Settings;
+
+#[derive(Subcommand)]
+pub(crate) enum Action {
+    /// Declare all of it on the broker; what is there already is left as it is
+    Declare(Crews),
+    /// Print all of it; the broker is not asked
+    Show {
+        #[command(flatten)]
+        crews: Crews,
+        /// Print it as one line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Crews {
+    /// The crews; without any, those of the configuration
+    #[arg(value_name = "CREW")]
+    crews: Vec<CrewName>,
+}
+
+pub(crate) async fn run(settings: &Settings, action: Action) -> anyhow::Result<Exit> {
+    match action {
+        Action::Declare(crews) => {
+            let (topology, crews) = topology(settings, crews)?;
+            let broker = Broker::connect(&settings.broker, "crewfleet topology declare").await?;
+            broker.connected().await.declare(&topology).await?;
+            say(&format!(
+                "declared {} exchanges, {} queues and {} bindings on {}",
+                topology.exchanges.len(),
+                topology.queues.len(),
+                topology.bindings.len(),
+                broker.endpoint()
+            ));
+            say(&match crews.as_slice() {
+                [] => "no crew among them: name crews as arguments, or in the configuration".to_owned(),
+                crews => format!("crews: {}", joined(crews)),
+            });
+            broker.close().await;
+        }
+        Action::Show { crews, json } => {
+            let (topology, _) = topology(settings, crews)?;
+            print(&if json {
+                one_line(&topology)?
+            } else {
+                listing(&topology)
+            })?;
+        }
+    }
+    Ok(Exit::Succeeded)
+}
+
+fn topology(settings: &Settings, given: Crews) -> anyhow::Result<(Topology, Vec<CrewName>)> {
+    let crews = if given.crews.is_empty() {
+        settings.crews()?
+    } else {
+        given.crews
+    };
+    let names = Names::new(&settings.broker.namespace);
+    Ok((Topology::of(&names, &crews, settings.broker.results()), crews))
+}
+
+fn joined(crews: &[CrewName]) -> String {
+    crews.iter().map(CrewName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn listing(topology: &Topology) -> String {
+    let mut lines = Vec::new();
+    for exchange in &topology.exchanges {
+        let kind = format!("{:?}", exchange.kind).to_lowercase();
+        lines.push(format!(
+            "exchange {} ({kind}){}",
+            exchange.name,
+            arguments(&exchange.arguments)
+        ));
+    }
+    for queue in &topology.queues {
+        lines.push(format!("queue {}{}", queue.name, arguments(&queue.arguments)));
+    }
+    for binding in &topology.bindings {
+        lines.push(format!(
+            "binding {} -> {} key={:?}",
+            binding.exchange, binding.queue, binding.key
+        ));
+    }
+    lines.join("\n")
+}
+
+fn arguments(arguments: &[(&'static str, Argument)]) -> String {
+    arguments
+        .iter()
+        .map(|(name, value)| format!(" {name}={value}"))
+        .collect()
+}

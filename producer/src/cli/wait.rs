@@ -1,0 +1,84 @@
+//! `crewfleet wait ID`
+
+use std::time::Duration;
+
+use clap::Args;
+use crewfleet_producer::{KickoffClient, KickoffId};
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Exit;
+use super::output::{gave_up, reply};
+use super::settings::Settings;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The kickoff's id
+    id: KickoffId,
+    /// Give up waiting after so many seconds (exit 8); the kickoff goes on
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    /// Print the whole reply as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(
+    settings: &Settings,
+    arguments: Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let connecting = KickoffClient::connect(&settings.broker, "crewfleet wait");
+    let Some(client) = stop.run_until_cancelled(connecting).await else {
+        return Ok(gave_up(&arguments.id, "interrupted"));
+    };
+    let client = client?;
+    let waited = patiently(client.wait_for(&arguments.id), arguments.timeout, stop).await;
+    client.close().await;
+    match waited {
+        Ok(answered) => reply(&answered?, arguments.json),
+        Err(why) => Ok(gave_up(&arguments.id, why)),
+    }
+}
+
+/// Waits until `timeout` or a signal; then says why it gave up.
+pub(super) async fn patiently<T>(
+    waiting: impl Future<Output = T>,
+    timeout: Option<Duration>,
+    stop: &CancellationToken,
+) -> Result<T, String> {
+    let limit = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        done = waiting => Ok(done),
+        () = stop.cancelled() => Err("interrupted".into()),
+        () = limit => Err(format!("no reply within {} s", timeout.unwrap_or_default().as_secs_f64())),
+    }
+}
+
+/// A number of seconds, above 0, as in `90` or `1.5`.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a number of seconds above 0, as in 90 or 1.5".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| expected())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(expected()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_numbers_above_zero() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for bad in ["0", "-1", "soon", "inf", "NaN", ""] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

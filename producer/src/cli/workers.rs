@@ -1,0 +1,102 @@
+//! `crewfleet workers`
+
+use clap::Args;
+use crewfleet_producer::{Heartbeat, KickoffClient, fleet};
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Exit;
+use super::output::{one_line, print, say};
+use super::settings::Settings;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Print the workers' heartbeats as one line of JSON: a list
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(
+    settings: &Settings,
+    arguments: Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let listening = async {
+        let client = KickoffClient::connect(&settings.broker, "crewfleet workers").await?;
+        say(&format!(
+            "listening for heartbeats, {} s",
+            fleet::LISTENING.as_secs()
+        ));
+        let workers = client.workers().await;
+        client.close().await;
+        workers
+    };
+    let Some(workers) = stop.run_until_cancelled(listening).await else {
+        return Ok(Exit::GaveUp);
+    };
+    let workers = workers?;
+    if workers.is_empty() {
+        say("no worker was heard");
+    }
+    if arguments.json {
+        print(&one_line(&workers)?)?;
+    } else if !workers.is_empty() {
+        print(&table(&workers))?;
+    }
+    Ok(Exit::Succeeded)
+}
+
+/// Crews stand as `name in_flight/concurrency`.
+fn table(workers: &[Heartbeat]) -> String {
+    let mut rows = vec![["WORKER", "HOST", "VERSION", "STATE", "CREWS"].map(str::to_owned)];
+    for worker in workers {
+        let crews = worker.crews.iter().map(|crew| {
+            let paused = if crew.paused { " (paused)" } else { "" };
+            format!("{} {}/{}{paused}", crew.name, crew.in_flight, crew.concurrency)
+        });
+        let state = if worker.draining { "draining" } else { "running" };
+        rows.push([
+            worker.worker.clone(),
+            worker.host.clone(),
+            worker.version.clone(),
+            state.to_owned(),
+            crews.collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..5).map(width).collect();
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(&widths);
+        let cells: Vec<_> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_workers() {
+        let worker: Heartbeat = serde_json::from_str(
+            r#"{"worker": "w-1", "host": "alpha", "version": "0.1.0", "time": "2026-11-22T10:00:00Z",
+                "started_at": "2026-11-22T10:00:00Z", "draining": true, "crews": [
+                {"name": "echo", "runner": "builtin", "concurrency": 8, "in_flight": 3, "paused": false,
+                 "timeout_s": 60.0, "inputs": null},
+                {"name": "fail", "runner": "builtin", "concurrency": 1, "in_flight": 0, "paused": true,
+                 "timeout_s": 60.0, "inputs": []}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            table(&[worker]),
+            "WORKER  HOST   VERSION  STATE     CREWS\n\
+             w-1     alpha  0.1.0    draining  echo 3/8, fail 0/1 (paused)"
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! What can go wrong for a client.
+
+use crewfleet_shared::amqp::{BrokerError, ConnectError, PublishError};
+use crewfleet_shared::kickoff::KickoffId;
+
+/// Why a kickoff could not be sent, or its reply not be had. A crew that fails is no error here: it is a reply.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ClientError {
+    /// The kickoff, as it was asked for, would be rejected by every worker; nothing was sent.
+    #[error("{0}")]
+    InvalidInput(String),
+    /// No queue takes kickoffs of this crew.
+    #[error(
+        "no such crew: no queue takes {crew:?} from exchange {exchange:?} on {broker}. A worker that serves this crew \
+         must have run there once; or declare its queue with `crewfleet topology declare {crew}`"
+    )]
+    NoSuchCrew {
+        /// The crew that was asked for.
+        crew: String,
+        /// The exchange for requests, which begins with the namespace.
+        exchange: String,
+        /// The broker, without its password.
+        broker: String,
+    },
+    /// Nothing of crewfleet is on this broker, in this namespace.
+    #[error(
+        "exchange {exchange:?} does not exist on {broker}: no worker has run in this namespace yet. Start one, or run \
+         `crewfleet topology declare`; or name another [broker] namespace"
+    )]
+    NotDeclared {
+        /// The exchange that is missing.
+        exchange: String,
+        /// The broker, without its password.
+        broker: String,
+    },
+    /// No connection to the broker.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The broker did not take the request, or did not say that it did.
+    #[error("kickoff {kickoff_id}: {cause}{}", in_doubt(.kickoff_id, .cause))]
+    Publish {
+        /// The kickoff's id: after [`PublishError::InDoubt`] it may run all the same.
+        kickoff_id: KickoffId,
+        /// What the broker said.
+        cause: PublishError,
+    },
+    /// Another operation on the broker failed.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// A reply came that is none of version 1.
+    #[error(
+        "the reply of kickoff {kickoff_id} cannot be read: {problem}; is the worker of another version of crewfleet?"
+    )]
+    UnreadableReply {
+        /// The kickoff's id.
+        kickoff_id: KickoffId,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+fn in_doubt(kickoff_id: &KickoffId, cause: &PublishError) -> String {
+    match cause {
+        PublishError::InDoubt { .. } => {
+            format!("; it may run all the same: `crewfleet wait {kickoff_id}` would show its reply")
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,59 @@
+//! Which workers live, by their heartbeats.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crewfleet_shared::amqp::Delivery;
+use crewfleet_shared::kickoff::{Heartbeat, KickoffId, fleet};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::client::KickoffClient;
+use crate::error::ClientError;
+use crate::inbox::{Inbox, Receive};
+
+/// A little more than a heartbeat's interval: every worker that lives is heard.
+pub const LISTENING: Duration = fleet::HEARTBEAT_INTERVAL.saturating_add(Duration::from_secs(1));
+
+struct Listener(mpsc::UnboundedSender<Heartbeat>);
+
+impl Receive for Listener {
+    fn receive(&self, delivery: &Delivery) {
+        match serde_json::from_slice(&delivery.body) {
+            // Nobody listens any more: the time is up.
+            Ok(heartbeat) => drop(self.0.send(heartbeat)),
+            Err(error) => debug!(worker = delivery.routing_key, %error, "a heartbeat that cannot be read"),
+        }
+    }
+}
+
+impl KickoffClient {
+    /// Listens for [`LISTENING`], and returns the last heartbeat of each worker, by the workers' ids.
+    ///
+    /// # Errors
+    /// [`ClientError::NotDeclared`] where no worker ever ran, and [`ClientError::Broker`].
+    pub async fn workers(&self) -> Result<Vec<Heartbeat>, ClientError> {
+        let (sender, mut heartbeats) = mpsc::unbounded_channel();
+        let exchange = self.names().fleet();
+        let queue = self
+            .names()
+            .client_queue(&format!("fleet.{}", KickoffId::generate()));
+        let stop = CancellationToken::new();
+        let bindings = vec![(exchange.clone(), "#".to_owned())];
+        let listener = Arc::new(Listener(sender));
+        let inbox = Inbox::open(self.broker().clone(), queue, bindings, listener, &stop)
+            .await
+            .map_err(|e| self.not_declared(e, exchange))?;
+        let mut workers = BTreeMap::new();
+        let end = Instant::now() + LISTENING;
+        while let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.recv()).await {
+            workers.insert(heartbeat.worker.clone(), heartbeat);
+        }
+        stop.cancel();
+        inbox.delete().await;
+        Ok(workers.into_values().collect())
+    }
+}

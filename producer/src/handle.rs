@@ -1,0 +1,73 @@
+//! One kickoff after it was sent.
+
+use crewfleet_shared::kickoff::{KickoffId, Reply};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::client::KickoffClient;
+use crate::error::ClientError;
+use crate::events::EventStream;
+use crate::inbox::Bound;
+use crate::replies::Waiter;
+
+/// Waits for a kickoff's reply from the moment it is made; dropping it ends the waiting, not the kickoff.
+/// It keeps its client connected.
+pub struct KickoffHandle {
+    client: KickoffClient,
+    waiter: Waiter,
+    events: Option<EventStream>,
+    /// For a kickoff that somebody else sent: its own key, and the look at what came before.
+    _attached: Option<(Bound, AbortOnDropHandle<()>)>,
+}
+
+impl KickoffHandle {
+    pub(crate) fn new(client: KickoffClient, id: &KickoffId) -> Self {
+        Self {
+            waiter: client.replies().wait(id),
+            client,
+            events: None,
+            _attached: None,
+        }
+    }
+
+    pub(crate) fn attached(mut self, bound: Bound, looking_back: AbortOnDropHandle<()>) -> Self {
+        self._attached = Some((bound, looking_back));
+        self
+    }
+
+    /// The kickoff's id.
+    pub fn id(&self) -> &KickoffId {
+        self.waiter.id()
+    }
+
+    /// Waits for the terminal reply, for as long as it takes; put a `tokio::time::timeout` around it to give
+    /// up earlier. Cancel-safe, and it may be called again. A kickoff that did not succeed is a reply, too.
+    ///
+    /// # Errors
+    /// [`ClientError::UnreadableReply`].
+    pub async fn reply(&mut self) -> Result<Reply, ClientError> {
+        Ok(self.waiter.reply().await?.as_ref().clone())
+    }
+
+    /// The events of the kickoff: from the first one on when it was sent
+    /// [`with_events`](crate::Kickoff::with_events), else (and at a second call) from now on.
+    ///
+    /// # Errors
+    /// [`ClientError::NotDeclared`] and [`ClientError::Broker`].
+    pub async fn events(&mut self) -> Result<EventStream, ClientError> {
+        match self.events.take() {
+            Some(events) => Ok(events),
+            None => self.client.events(self.waiter.id()).await,
+        }
+    }
+
+    pub(crate) async fn follow(&mut self) -> Result<(), ClientError> {
+        self.events = Some(self.client.events(self.waiter.id()).await?);
+        Ok(())
+    }
+
+    /// Whether the reply is here.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_answered(&self) -> bool {
+        self.waiter.is_answered()
+    }
+}

@@ -1,0 +1,50 @@
+//! Kick off AI crews over RabbitMQ and await their replies.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), crewfleet_producer::ClientError> {
+//! use crewfleet_producer::{BrokerConfig, KickoffClient};
+//!
+//! let client = KickoffClient::connect(&BrokerConfig::default(), "orders").await?;
+//! let inputs = serde_json::json!({"BUSINESS_DETAILS": "a bakery", "PRODUCT_DESCRIPTION": "rye bread"});
+//! let reply = client.kickoff("marketing", &inputs).await?.reply().await?;
+//! println!("{}: {:?}", reply.status, reply.result.map(|result| result.raw));
+//! client.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`client`] | [`KickoffClient`]: connect, kick off, attach |
+//! | [`request`] | [`Kickoff`]: one kickoff before it is sent, and the message it becomes |
+//! | [`handle`] | [`KickoffHandle`]: one kickoff after it was sent; await its reply, stream its events |
+//! | `replies` | kickoff_id → waiter: the one reply queue of a client, thousands of waiters |
+//! | `results` | looking for replies that came before anybody waited, in the results stream |
+//! | [`events`] | [`EventStream`]: live events |
+//! | [`fleet`] | which workers live, by their heartbeats |
+//! | `inbox` | a client's own queue, consumed across reconnections |
+//! | [`error`] | what can go wrong |
+//! | `batch` | many kickoffs from a file, resumable (feature `cli`) |
+//! | `progress` | how far a batch is, for people (feature `cli`) |
+
+#[cfg(feature = "cli")]
+pub mod batch;
+pub mod client;
+pub mod error;
+pub mod events;
+pub mod fleet;
+pub mod handle;
+mod inbox;
+#[cfg(feature = "cli")]
+pub mod progress;
+mod replies;
+pub mod request;
+mod results;
+
+pub use client::KickoffClient;
+pub use crewfleet_shared::config::BrokerConfig;
+pub use crewfleet_shared::kickoff::{Event, Heartbeat, KickoffId, KickoffResult, Reply, Status};
+pub use error::ClientError;
+pub use events::EventStream;
+pub use handle::KickoffHandle;
+pub use request::Kickoff;

@@ -1,0 +1,208 @@
+//! kickoff_id → waiter: the one reply queue of a client, for any number of waiters.
+//!
+//! Exactly one terminal reply a kickoff is the aim, at least one the promise. So a waiter keeps the first reply
+//! of the highest redrive, and a reply that nobody waits for (a second copy, most likely) is acked and dropped.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use crewfleet_shared::amqp::{Broker, Delivery, Names};
+use crewfleet_shared::kickoff::{KickoffId, Reply};
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+use crate::error::ClientError;
+use crate::inbox::Receive;
+use crate::results;
+
+/// What came for a kickoff: its reply, or why that cannot be read.
+pub(crate) type Answer = Result<Arc<Reply>, String>;
+
+/// Who waits for what.
+pub(crate) struct Replies {
+    broker: Broker,
+    names: Names,
+    waiting: Mutex<HashMap<String, Waited>>,
+}
+
+struct Waited {
+    since: DateTime<Utc>,
+    answer: watch::Sender<Option<Answer>>,
+}
+
+impl Replies {
+    pub(crate) fn new(broker: Broker, names: Names) -> Self {
+        Self {
+            broker,
+            names,
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// From now on the reply of this kickoff is kept for the waiter.
+    pub(crate) fn wait(self: &Arc<Self>, id: &KickoffId) -> Waiter {
+        let receiver = self
+            .waiting()
+            .entry(id.as_str().to_owned())
+            .or_insert_with(|| Waited {
+                since: Utc::now(),
+                answer: watch::Sender::new(None),
+            })
+            .answer
+            .subscribe();
+        Waiter {
+            id: id.clone(),
+            receiver,
+            replies: Arc::clone(self),
+        }
+    }
+
+    pub(crate) fn is_awaited(&self, id: &str) -> bool {
+        self.waiting().contains_key(id)
+    }
+
+    /// Hands a reply to whoever waits for it.
+    pub(crate) fn put(&self, id: &str, answer: Answer) {
+        let waiting = self.waiting();
+        let Some(waited) = waiting.get(id) else {
+            debug!(kickoff_id = id, "a reply that nobody waits for");
+            return;
+        };
+        waited.answer.send_if_modified(|best| {
+            let better = best.as_ref().is_none_or(|best| is_better(&answer, best));
+            if better {
+                *best = Some(answer);
+            }
+            better
+        });
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, Waited>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Receive for Replies {
+    fn receive(&self, delivery: &Delivery) {
+        let id = id_of(delivery);
+        // Replies of others are not even parsed: they may be large.
+        if self.is_awaited(id) {
+            self.put(id, read(&delivery.body));
+        }
+    }
+
+    fn missed(self: Arc<Self>) {
+        let Some(since) = self.waiting().values().map(|waited| waited.since).min() else {
+            return;
+        };
+        warn!("the reply queue was gone (expired or deleted); looking for replies in the results stream");
+        tokio::spawn(async move { results::look_back(&self.broker, &self.names, Some(since), &self).await });
+    }
+}
+
+/// The kickoff that a reply answers.
+pub(crate) fn id_of(delivery: &Delivery) -> &str {
+    delivery
+        .properties
+        .correlation_id()
+        .unwrap_or(&delivery.routing_key)
+}
+
+pub(crate) fn read(body: &[u8]) -> Answer {
+    serde_json::from_slice(body)
+        .map(Arc::new)
+        .map_err(|e| e.to_string())
+}
+
+/// The first reply of the highest redrive; any reply is better than one that cannot be read.
+pub(crate) fn is_better(new: &Answer, best: &Answer) -> bool {
+    match (new, best) {
+        (Ok(new), Ok(best)) => new.redrive > best.redrive,
+        (Ok(_), Err(_)) => true,
+        (Err(_), _) => false,
+    }
+}
+
+/// Waits for one reply. The last waiter of a kickoff takes its entry along.
+pub(crate) struct Waiter {
+    id: KickoffId,
+    receiver: watch::Receiver<Option<Answer>>,
+    replies: Arc<Replies>,
+}
+
+impl Waiter {
+    pub(crate) fn id(&self) -> &KickoffId {
+        &self.id
+    }
+
+    /// The reply, when it is here.
+    pub(crate) async fn reply(&mut self) -> Result<Arc<Reply>, ClientError> {
+        let answer = match self.receiver.wait_for(Option::is_some).await {
+            Ok(answer) => answer.clone(),
+            // The sender lives as long as a waiter does.
+            Err(_) => None,
+        };
+        match answer {
+            Some(Ok(reply)) => Ok(reply),
+            Some(Err(problem)) => Err(ClientError::UnreadableReply {
+                kickoff_id: self.id.clone(),
+                problem,
+            }),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether the reply is here.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_answered(&self) -> bool {
+        self.receiver.borrow().is_some()
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut waiting = self.replies.waiting();
+        let last = |waited: &Waited| waited.answer.receiver_count() <= 1;
+        if waiting.get(self.id.as_str()).is_some_and(last) {
+            waiting.remove(self.id.as_str());
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn answer(status: &str, redrive: u32) -> Answer {
+        read(
+            format!(
+                r#"{{"kickoff_id": "a", "crew": "echo", "status": "{status}", "result": null, "error": null,
+                    "attempt": 1, "redrive": {redrive}, "worker": "w", "requested_at": null, "started_at": null,
+                    "finished_at": "2026-11-22T10:00:00Z", "meta": null}}"#
+            )
+            .as_bytes(),
+        )
+    }
+
+    #[test]
+    fn the_first_reply_of_the_highest_redrive_is_kept() {
+        let (failed, again, redriven) = (
+            answer("failed", 0),
+            answer("succeeded", 0),
+            answer("succeeded", 1),
+        );
+        assert!(!is_better(&again, &failed));
+        assert!(is_better(&redriven, &failed));
+        assert!(!is_better(&failed, &redriven));
+    }
+
+    #[test]
+    fn a_reply_that_cannot_be_read_gives_way_to_any_other() {
+        let unreadable = answer("vanished", 0);
+        assert!(unreadable.as_ref().unwrap_err().contains("vanished"));
+        assert!(is_better(&answer("failed", 0), &unreadable));
+        assert!(!is_better(&unreadable, &answer("failed", 0)));
+    }
+}

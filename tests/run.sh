@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Runs every check and test of the project, after installing what they need. Needs Rust, and root or sudo where something
+# has to be installed. Ends with a summary; the exit status is 0 only when everything passed.
+#   tests/run.sh              everything
+#   tests/run.sh e2e python   only these (see below for their names)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source deploy/lib.sh
+source deploy/build-tools.sh
+
+scripts=(deploy/*.sh tests/*.sh .ci/run)
+python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
+
+# The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
+# profile, so that one build serves every check.
+all=(format scripts build lint unit doc python e2e)
+format() { cargo fmt --all --check; }
+scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
+build() { cargo build --locked --workspace --all-targets; }
+lint() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+unit() { cargo test --locked --workspace --lib --bins --examples; }
+doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps && cargo test --locked --workspace --doc; }
+python() { (cd worker/python && "$python" -W error::ResourceWarning -m unittest discover -s tests); }
+e2e() { cargo test --locked --workspace --test '*'; }
+
+prepare() {
+    command -v shellcheck >/dev/null || apt_install "checking the scripts" shellcheck
+    deploy/install-rabbitmq.sh
+    if [ -z "${CREWFLEET_PYTHON:-}" ]; then deploy/python-env.sh; fi
+}
+
+main() {
+    local check began=$SECONDS start failed=() summary=()
+    [ $# -gt 0 ] || set -- "${all[@]}"
+    for check in "$@"; do
+        [[ " ${all[*]} " == *" $check "* ]] || fail "there is no check named $check" "use some of: ${all[*]}"
+    done
+    prepare
+    for check in "$@"; do
+        say "--- $check"
+        start=$SECONDS
+        if "$check"; then
+            summary+=("passed  $check ($((SECONDS - start)) s)")
+        else
+            summary+=("FAILED  $check ($((SECONDS - start)) s)")
+            failed+=("$check")
+            # Without a build nothing else says anything new.
+            [ "$check" != build ] || break
+        fi
+    done
+    say "--- $((SECONDS - began)) s in all"
+    printf '%s\n' "${summary[@]}" >&2
+    [ ${#failed[@]} = 0 ] || fail "${#failed[@]} of $# failed" "run them alone: tests/run.sh ${failed[*]}"
+    say "all passed"
+}
+
+main "$@"

@@ -1,0 +1,64 @@
+//! The RabbitMQ node that the tests of one binary share.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crewfleet_shared::node::{Node, NodeOptions};
+use tokio::sync::OnceCell;
+
+/// The node of this test binary, started by the first test that asks. It ends with the process, and its folder with it.
+///
+/// A test that stops, kills or floods a broker starts a [`Node`] of its own.
+pub async fn broker() -> &'static Node {
+    static NODE: OnceCell<Node> = OnceCell::const_new();
+    NODE.get_or_init(|| async {
+        let options = NodeOptions::temporary().expect("a temporary folder");
+        Node::start(options)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
+    })
+    .await
+}
+
+/// The names of one test's queues and exchanges, so that tests share a broker and don't meet.
+#[derive(Debug, Clone)]
+pub struct Namespace(String);
+
+impl Namespace {
+    /// One that no other test has.
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default is always the same; this never is"
+    )]
+    pub fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        Self(format!(
+            "test-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        ))
+    }
+
+    /// The exchange `<namespace>.<what>`, as in `requests` and `replies`.
+    pub fn exchange(&self, what: &str) -> String {
+        format!("{self}.{what}")
+    }
+
+    /// The queue of a crew's requests.
+    pub fn requests_of(&self, crew: &str) -> String {
+        format!("{self}.requests.{crew}")
+    }
+
+    /// The queue of a crew's dead letters.
+    pub fn dead_letters_of(&self, crew: &str) -> String {
+        format!("{self}.dead-letters.{crew}")
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}

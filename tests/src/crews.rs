@@ -1,0 +1,59 @@
+//! The programs under test, and the configuration of the example crews.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+/// The folder of the checkout.
+pub fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is in the checkout")
+}
+
+/// A binary of the workspace: from the folder that `CREWFLEET_BIN_DIR` names, else from where this test was built.
+pub fn binary(name: &str) -> PathBuf {
+    let dir = std::env::var_os("CREWFLEET_BIN_DIR").map_or_else(build_dir, PathBuf::from);
+    let binary = dir.join(name);
+    assert!(
+        binary.exists(),
+        "{} is not built: run `cargo build` first, or `tests/run.sh` for everything",
+        binary.display()
+    );
+    binary
+}
+
+/// The Python interpreter with CrewAI: `CREWFLEET_PYTHON`, else that of `deploy/python-env.sh`.
+pub fn venv_python() -> PathBuf {
+    let python = std::env::var_os("CREWFLEET_PYTHON")
+        .map_or_else(|| checkout().join(".crewfleet/python/bin/python"), PathBuf::from);
+    assert!(
+        python.exists(),
+        "{} is missing: run `deploy/python-env.sh`, which makes it",
+        python.display()
+    );
+    python
+}
+
+/// The section of the example crew, which runs so many kickoffs at once.
+pub fn marketing_crew_toml(concurrency: u32) -> String {
+    let path = checkout().join("deploy/examples/marketing/src");
+    python_crew_toml("marketing", "marketing.crew:MarketingCrew", &path, concurrency)
+}
+
+/// The section of any Python crew whose package is in the folder `path`.
+pub fn python_crew_toml(name: &str, target: &str, path: &Path, concurrency: u32) -> String {
+    // JSON's strings are TOML's too.
+    let (python, target, path) = (json!(venv_python()), json!(target), json!([path]));
+    format!(
+        "[crews.{name}]\nrunner = \"python\"\npython = {python}\ntarget = {target}\npath = {path}\n\
+         concurrency = {concurrency}\n"
+    )
+}
+
+fn build_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    // target/<profile>/deps/<test>
+    let deps = test.parent().expect("a folder");
+    deps.parent().expect("the profile's folder").to_owned()
+}

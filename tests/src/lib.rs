@@ -1,0 +1,27 @@
+//! What the end-to-end tests of crewfleet share: nothing here is a stand-in. The broker is a real RabbitMQ node, the
+//! workers and the command are the real binaries, the crews are real crews.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`broker`] | the RabbitMQ node that the tests of one binary share, and the namespace that each has for itself |
+//! | [`process`] | a process under watch: its output line by line, its end, all that descends from it |
+//! | [`worker`] | a `crewfleet-worker` process: configuration, logs, admin address, metrics |
+//! | [`cli`] | the `crewfleet` command |
+//! | [`client`] | a plain AMQP client, as a publisher in another language would be |
+//! | [`crews`] | configuration of the example crews |
+//!
+//! A test awaits moments: a log line, a delivery, the end of a process. Each wait has a limit far above what it takes,
+//! and panics with what was seen when it is over.
+
+use std::time::Duration;
+
+pub mod broker;
+pub mod cli;
+pub mod client;
+pub mod crews;
+pub mod process;
+pub mod worker;
+
+/// How long a test waits for a moment before it says that the moment does not come. Not a measure: a machine that is
+/// busy with other builds may need most of it.
+pub const PATIENCE: Duration = Duration::from_secs(120);

@@ -1,0 +1,244 @@
+//! A `crewfleet-worker` process.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::{Command, ExitStatus},
+};
+
+use nix::{sys::signal::Signal, unistd::Pid};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{broker::Namespace, crews, process::Process};
+
+/// How a worker is to run.
+#[derive(Debug)]
+pub struct WorkerBuilder {
+    url: String,
+    namespace: String,
+    worker: Vec<String>,
+    broker: Vec<String>,
+    crews: String,
+    environment: Vec<(String, String)>,
+}
+
+impl WorkerBuilder {
+    /// Adds a whole section, as [`crews::marketing_crew_toml`] makes it.
+    pub fn crews(mut self, toml: &str) -> Self {
+        self.crews.push_str(toml);
+        self.crews.push('\n');
+        self
+    }
+
+    /// Adds the section of one crew, without its heading.
+    pub fn crew(self, name: &str, toml: &str) -> Self {
+        self.crews(&format!("[crews.{name}]\n{toml}"))
+    }
+
+    /// Adds a line to `[worker]`.
+    pub fn worker(mut self, line: &str) -> Self {
+        self.worker.push(line.to_owned());
+        self
+    }
+
+    /// Adds a line to `[broker]`.
+    pub fn broker(mut self, line: &str) -> Self {
+        self.broker.push(line.to_owned());
+        self
+    }
+
+    /// Sets a variable in the worker's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the worker, and returns without waiting for it.
+    pub fn spawn(self) -> WorkerProcess {
+        let dir = tempfile::Builder::new()
+            .prefix("crewfleet-worker-")
+            .tempdir()
+            .expect("a temporary folder");
+        let file = dir.path().join("crewfleet.toml");
+        fs::write(&file, self.toml(&dir.path().join("data"))).expect("the configuration is written");
+        let mut command = Command::new(crews::binary("crewfleet-worker"));
+        command
+            .arg("--config")
+            .arg(&file)
+            .current_dir(dir.path())
+            .envs(self.environment);
+        WorkerProcess {
+            process: Process::spawn("crewfleet-worker", &command, b""),
+            dir,
+        }
+    }
+
+    /// Starts the worker, and waits until it is ready.
+    pub async fn ready(self) -> WorkerProcess {
+        let worker = self.spawn();
+        worker.ready().await;
+        worker
+    }
+
+    fn toml(&self, data: &Path) -> String {
+        // JSON's strings are TOML's too.
+        let (url, namespace, data) = (json!(self.url), json!(self.namespace), json!(data));
+        format!(
+            "[broker]\nurl = {url}\nnamespace = {namespace}\n{}\n\n\
+             [worker]\nadmin_addr = \"127.0.0.1:0\"\ndata_dir = {data}\n{}\n\n{}",
+            self.broker.join("\n"),
+            self.worker.join("\n"),
+            self.crews
+        )
+    }
+}
+
+/// A worker process. It is killed, with everything it started, when this is dropped.
+#[derive(Debug)]
+pub struct WorkerProcess {
+    process: Process,
+    dir: TempDir,
+}
+
+impl WorkerProcess {
+    /// A worker on this broker and namespace, without crews so far.
+    pub fn builder(url: &str, namespace: &Namespace) -> WorkerBuilder {
+        WorkerBuilder {
+            url: url.to_owned(),
+            namespace: namespace.to_string(),
+            worker: Vec::new(),
+            broker: Vec::new(),
+            crews: String::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Waits for the first log line, past or future, that `matches`; a line that is no JSON comes as its `message`.
+    pub async fn logged(&self, what: &str, mut matches: impl FnMut(&Value) -> bool) -> Value {
+        let parsed = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| json!({ "message": line }));
+        self.process
+            .stderr
+            .first(what, |line| Some(parsed(line)).filter(&mut matches))
+            .await
+    }
+
+    /// Waits for a log line with this message.
+    pub async fn logged_message(&self, message: &str) -> Value {
+        self.logged(&format!("the log line {message:?}"), |line| {
+            line["message"] == message
+        })
+        .await
+    }
+
+    /// All log lines so far.
+    pub fn log(&self) -> Vec<String> {
+        self.process.stderr.so_far()
+    }
+
+    /// Waits until it consumes.
+    pub async fn ready(&self) {
+        self.logged_message("ready").await;
+    }
+
+    /// The address of its admin server, once that listens.
+    pub async fn admin_addr(&self) -> String {
+        let line = self.logged_message("admin endpoint listens").await;
+        line["admin_addr"].as_str().expect("the address").to_owned()
+    }
+
+    /// The status and the body of a path of its admin server, as in `/readyz`.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.admin_addr().await);
+        let response = reqwest::get(&url)
+            .await
+            .unwrap_or_else(|error| panic!("{url}: {error}"));
+        let status = response.status().as_u16();
+        (
+            status,
+            response
+                .text()
+                .await
+                .unwrap_or_else(|error| panic!("{url}: {error}")),
+        )
+    }
+
+    /// Its metrics, as Prometheus would read them.
+    pub async fn metrics(&self) -> String {
+        let (status, text) = self.get("/metrics").await;
+        assert_eq!(status, 200, "{text}");
+        text
+    }
+
+    /// The value of one metric with (at least) these labels, or `None` where there is no such series.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        series_value(&self.metrics().await, name, labels)
+    }
+
+    /// The folder that it runs in.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Kills it, and only it, by SIGKILL.
+    pub fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Waits for its end.
+    pub async fn exit(&self) -> ExitStatus {
+        self.process.exit().await
+    }
+
+    /// Everything that it started and that lives, wherever it went.
+    pub fn processes(&self) -> BTreeSet<Pid> {
+        self.process.descendants()
+    }
+
+    /// Waits until nothing is left of what it started.
+    pub async fn processes_gone(&self) {
+        self.process.descendants_gone().await;
+    }
+}
+
+/// The value of the first series of this name with at least these labels, in Prometheus' text format.
+fn series_value(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    text.lines().find_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (found, rest) = series.split_once('{').unwrap_or((series, "}"));
+        let has = |(key, value): &(&str, &str)| {
+            let label = format!("{key}=\"{value}\"");
+            rest.starts_with(&label) || rest.contains(&format!(",{label}"))
+        };
+        (found == name && labels.iter().all(has)).then(|| value.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::series_value;
+
+    #[test]
+    fn a_series_is_found_by_name_and_labels() {
+        let text =
+            "# HELP up x\nup 1\ndone{crew=\"a,b\",status=\"failed\"} 2\ndone{crew=\"a\",status=\"ok\"} 3\n";
+        assert_eq!(series_value(text, "up", &[]), Some(1.0));
+        assert_eq!(series_value(text, "done", &[("status", "ok")]), Some(3.0));
+        assert_eq!(
+            series_value(text, "done", &[("crew", "a,b"), ("status", "failed")]),
+            Some(2.0)
+        );
+        assert_eq!(series_value(text, "done", &[("crew", "b")]), None);
+    }
+}

@@ -1,0 +1,276 @@
+//! The wire contract, as a publisher in any language meets it.
+
+use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::cli::Cli;
+use crewfleet_tests::client::PlainClient;
+use crewfleet_tests::worker::WorkerProcess;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::{Value, json};
+
+const ECHO: &str = "runner = \"builtin\"\ntarget = \"echo\"\n";
+
+async fn worker_with_echo(namespace: &Namespace) -> WorkerProcess {
+    let builder = WorkerProcess::builder(&broker().await.url(), namespace).crew("echo", ECHO);
+    builder.broker("max_request_bytes = 100000").ready().await
+}
+
+#[tokio::test]
+async fn the_plainest_request_is_answered_under_its_correlation_id() {
+    let namespace = Namespace::new();
+    let _worker = worker_with_echo(&namespace).await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut replies = client.replies(&["order-1"]).await;
+    client
+        .publish("echo", r#"{"inputs": {"b":1.50,"a" : "\u00e4"}}"#, id("order-1"))
+        .await;
+
+    let message = replies.next().await;
+    assert_eq!(message.routing_key, "order-1");
+    assert_eq!(message.correlation_id(), "order-1");
+    assert_eq!(message.kind(), "kickoff.reply.v1");
+    let body = String::from_utf8(message.body.clone()).unwrap();
+    assert!(
+        body.contains(r#""json":{"b":1.50,"a" : "\u00e4"}"#),
+        "inputs came back as other bytes: {body}"
+    );
+    let reply = message.json();
+    let keys: Vec<&str> = reply.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut expected = vec![
+        "kickoff_id",
+        "crew",
+        "status",
+        "result",
+        "error",
+        "attempt",
+        "redrive",
+        "worker",
+        "requested_at",
+        "started_at",
+        "finished_at",
+        "meta",
+    ];
+    expected.sort_unstable();
+    assert_eq!(keys, expected, "absent values are null, never missing");
+    assert_eq!(reply["status"], "succeeded");
+    assert_eq!(reply["error"], Value::Null);
+    assert_eq!((&reply["attempt"], &reply["redrive"]), (&json!(1), &json!(0)));
+}
+
+#[tokio::test]
+async fn reply_to_is_an_extra_key_and_a_queue_bound_by_both_gets_one_copy() {
+    let namespace = Namespace::new();
+    let _worker = worker_with_echo(&namespace).await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut by_key = client.replies(&["my.key"]).await;
+    let mut by_both = client.replies(&["my.key", "k-1", "k-2"]).await;
+    for kickoff_id in ["k-1", "k-2"] {
+        let properties = id(kickoff_id).with_reply_to("my.key".into());
+        client
+            .publish("echo", r#"{"inputs": {}, "meta": {"n": 1}}"#, properties)
+            .await;
+    }
+    for kickoff_id in ["k-1", "k-2"] {
+        assert_eq!(by_key.of(kickoff_id).await.json()["meta"], json!({"n": 1}));
+        by_both.of(kickoff_id).await;
+    }
+    // Had there been two copies of k-1, the second would stand before this one.
+    client.publish("echo", r#"{"inputs": {}}"#, id("k-2")).await;
+    assert_eq!(by_both.next().await.correlation_id(), "k-2");
+}
+
+#[tokio::test]
+async fn a_reply_that_nobody_awaited_is_found_afterwards() {
+    let namespace = Namespace::new();
+    let worker = worker_with_echo(&namespace).await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    client
+        .publish("echo", r#"{"inputs": {"mark": "late"}}"#, id("nobody-1"))
+        .await;
+    worker
+        .logged("the end of nobody-1", |line| {
+            line["kickoff_id"] == "nobody-1" && line["message"] == "kickoff finished"
+        })
+        .await;
+    let cli = Cli::new(&broker().await.url(), &namespace);
+    let found = cli
+        .run(&["wait", "nobody-1", "--json", "--timeout", "60"])
+        .await
+        .success();
+    let reply: Value = serde_json::from_str(&found).expect("one JSON line");
+    assert_eq!(reply["kickoff_id"], "nobody-1");
+    assert_eq!(reply["result"]["json"], json!({"mark": "late"}));
+}
+
+#[tokio::test]
+async fn every_bad_request_is_rejected_told_and_kept() {
+    let namespace = Namespace::new();
+    let worker = worker_with_echo(&namespace).await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    let deep = format!(
+        r#"{{"inputs": {{"a": {}{}}}}}"#,
+        "[".repeat(5000),
+        "]".repeat(5000)
+    );
+    let large = format!(r#"{{"inputs": {{"a": "{}"}}}}"#, "x".repeat(100_000));
+    let good = br#"{"inputs": {}}"#.to_vec();
+    let typed = |content_type: &str| id("told").with_content_type(content_type.into());
+    // Body, properties, the error kind, and whether anybody can be told.
+    let cases: Vec<(Vec<u8>, BasicProperties, &str, bool)> = vec![
+        (b"hello".to_vec(), id("told"), "invalid_json", true),
+        (br#"["inputs"]"#.to_vec(), id("told"), "invalid_request", true),
+        (
+            br#"{"inputs": "text"}"#.to_vec(),
+            id("told"),
+            "invalid_request",
+            true,
+        ),
+        (
+            br#"{"input": {"a": 1}}"#.to_vec(),
+            id("told"),
+            "invalid_request",
+            true,
+        ),
+        (
+            br#"{"inputs": {}, "timeout_s": "soon"}"#.to_vec(),
+            id("told"),
+            "invalid_request",
+            true,
+        ),
+        (
+            br#"{"inputs": {}, "deadline": "soon"}"#.to_vec(),
+            id("told"),
+            "invalid_request",
+            true,
+        ),
+        (
+            br#"{"kickoff_id": "other", "inputs": {}}"#.to_vec(),
+            id("told"),
+            "contradicting_ids",
+            true,
+        ),
+        (
+            br#"{"crew": "other", "inputs": {}}"#.to_vec(),
+            id("told"),
+            "contradicting_crew",
+            true,
+        ),
+        (good.clone(), id("a.b"), "invalid_id", false),
+        (good.clone(), id("#"), "invalid_id", false),
+        (good.clone(), BasicProperties::default(), "missing_id", false),
+        (large.into_bytes(), id("told"), "body_too_large", true),
+        (deep.into_bytes(), id("told"), "too_deep", true),
+        (
+            b"{\"inputs\": {\"a\": \"\xff\xfe\"}}".to_vec(),
+            id("told"),
+            "invalid_utf8",
+            true,
+        ),
+        (
+            good.clone(),
+            typed("text/plain"),
+            "unsupported_content_type",
+            true,
+        ),
+        (Vec::new(), id("told"), "empty_body", true),
+        (
+            good.clone(),
+            id("told").with_content_encoding("gzip".into()),
+            "unsupported_content_encoding",
+            true,
+        ),
+        (
+            good.clone(),
+            id("told").with_reply_to("amq.gen-x".into()),
+            "invalid_reply_to",
+            true,
+        ),
+    ];
+    for (body, properties, kind, told) in cases {
+        client.publish("echo", &body, properties.clone()).await;
+        if told {
+            let reply = replies.next().await.json();
+            assert_eq!(
+                (&reply["status"], &reply["error"]["kind"]),
+                (&json!("rejected"), &json!(kind))
+            );
+            assert_eq!(reply["kickoff_id"], "told");
+            assert_eq!(reply["error"]["retryable"], false);
+        }
+        let dead = client.dead_letter("echo").await;
+        assert_eq!(
+            dead.body, body,
+            "the dead letter of {kind} is the request as it came"
+        );
+        assert_eq!(dead.headers["x-kickoff-reason"], "rejected");
+        let error = dead.headers["x-kickoff-error"].as_str().unwrap();
+        assert!(error.starts_with(&format!("{kind}: ")), "{kind}: {error}");
+        assert!(
+            dead.headers.contains_key("x-kickoff-dead-at")
+                && dead.headers.contains_key("x-kickoff-fingerprint")
+        );
+        assert_eq!(dead.properties.correlation_id(), properties.correlation_id());
+    }
+    // The worker is untouched, and nothing else was told to anybody.
+    client.publish("echo", good, id("still-there")).await;
+    assert_eq!(replies.next().await.json()["kickoff_id"], "still-there");
+    assert_eq!(worker.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn an_expired_request_is_answered_and_not_run() {
+    let namespace = Namespace::new();
+    let worker = worker_with_echo(&namespace).await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    let body = r#"{"inputs": {}, "deadline": "2020-01-01T00:00:00Z"}"#;
+    client.publish("echo", body, id("too-late")).await;
+    let reply = replies.next().await.json();
+    assert_eq!(
+        (&reply["status"], &reply["started_at"]),
+        (&json!("expired"), &Value::Null)
+    );
+    assert!(reply["error"]["message"].as_str().unwrap().contains("2020-01-01"));
+    let completed = [("crew", "echo"), ("status", "expired")];
+    assert_eq!(
+        worker
+            .metric("crewfleet_kickoffs_completed_total", &completed)
+            .await,
+        Some(1.0)
+    );
+}
+
+#[tokio::test]
+async fn what_the_broker_and_the_routing_added_is_not_published_again() {
+    let namespace = Namespace::new();
+    let _worker = worker_with_echo(&namespace).await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut headers = FieldTable::default();
+    headers.insert(
+        "traceparent".into(),
+        AMQPValue::LongString("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+    );
+    headers.insert(
+        "x-first-death-reason".into(),
+        AMQPValue::LongString("expired".into()),
+    );
+    headers.insert("x-kickoff-attempt".into(), AMQPValue::LongInt(3));
+    let properties = id("told")
+        .with_headers(headers)
+        .with_expiration("60000".into())
+        .with_user_id("guest".into());
+    client.publish("echo", "nonsense", properties).await;
+    let dead = client.dead_letter("echo").await;
+    assert_eq!(dead.headers["x-kickoff-attempt"], 3);
+    assert!(dead.headers.contains_key("traceparent"));
+    assert!(!dead.headers.contains_key("x-first-death-reason"));
+    assert_eq!(
+        (dead.properties.expiration(), dead.properties.user_id()),
+        (&None, &None)
+    );
+}
+
+fn id(id: &str) -> BasicProperties {
+    BasicProperties::default().with_correlation_id(id.into())
+}

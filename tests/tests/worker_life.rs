@@ -1,0 +1,410 @@
+//! How a worker starts, dies and drains.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::client::PlainClient;
+use crewfleet_tests::crews::{self, checkout, python_crew_toml};
+use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+const SLEEP: &str = "runner = \"builtin\"\ntarget = \"sleep\"\n";
+
+fn misbehaving() -> String {
+    python_crew_toml(
+        "bad",
+        "misbehaving:misbehaving",
+        &checkout().join("tests/crews"),
+        4,
+    )
+}
+
+/// A kickoff that goes on when the file exists.
+fn awaiting(file: &Path, id: &str) -> Value {
+    json!({"DO": "await_file", "WITH": file, "MARK": id, "JOURNAL": ""})
+}
+
+fn sleeping(seconds: &str, id: &str) -> Value {
+    json!({"DO": "sleep", "WITH": seconds, "MARK": id, "JOURNAL": ""})
+}
+
+async fn builder(namespace: &Namespace) -> WorkerBuilder {
+    WorkerProcess::builder(&broker().await.url(), namespace)
+}
+
+async fn started(worker: &WorkerProcess, id: &str) {
+    worker
+        .logged(&format!("the start of {id}"), |line| {
+            line["message"] == "kickoff started" && line["kickoff_id"] == id
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_kickoff_whose_worker_is_killed_is_answered_by_another() {
+    let namespace = Namespace::new();
+    let first = builder(&namespace).await.crews(&misbehaving()).ready().await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    let go_on = first.dir().join("go-on");
+    client
+        .request("bad", "survivor", &awaiting(&go_on, "survivor"))
+        .await;
+    started(&first, "survivor").await;
+    let second = builder(&namespace).await.crews(&misbehaving()).ready().await;
+    first.kill();
+    first.exit().await;
+    started(&second, "survivor").await;
+    first.processes_gone().await;
+    fs::write(&go_on, "").unwrap();
+    let reply = replies.of("survivor").await.json();
+    assert_eq!(reply["result"]["raw"], "survivor went on", "{reply}");
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_running_kickoff_finish_on_the_same_worker() {
+    let namespace = Namespace::new();
+    let worker = builder(&namespace)
+        .await
+        .worker("id = \"finisher\"")
+        .crews(&misbehaving())
+        .ready()
+        .await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    let go_on = worker.dir().join("go-on");
+    client
+        .request("bad", "finishing", &awaiting(&go_on, "finishing"))
+        .await;
+    started(&worker, "finishing").await;
+    worker.signal(Signal::SIGTERM);
+    worker.logged_message("draining").await;
+    assert_eq!(
+        worker.get("/readyz").await.0,
+        503,
+        "a draining worker takes no deliveries"
+    );
+    fs::write(&go_on, "").unwrap();
+    let reply = replies.of("finishing").await.json();
+    assert_eq!(
+        (&reply["status"], &reply["worker"]),
+        (&json!("succeeded"), &json!("finisher"))
+    );
+    assert_eq!(worker.exit().await.code(), Some(0));
+    worker.processes_gone().await;
+}
+
+#[tokio::test]
+async fn what_does_not_finish_within_the_grace_is_requeued_as_the_same_attempt() {
+    let namespace = Namespace::new();
+    let crews = format!("[crews.sleep]\n{SLEEP}\n{}", misbehaving());
+    let worker = builder(&namespace)
+        .await
+        .worker("drain_grace_s = 0.2\ncancel_grace_s = 0.2")
+        .crews(&crews)
+        .ready()
+        .await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    client.request("sleep", "long-1", &json!({"seconds": 3600})).await;
+    client.request("bad", "long-2", &sleeping("3600", "long-2")).await;
+    started(&worker, "long-1").await;
+    started(&worker, "long-2").await;
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.exit().await.code(), Some(0));
+    worker.processes_gone().await;
+    for (crew, id) in [("sleep", "long-1"), ("bad", "long-2")] {
+        let copy = client
+            .get(&namespace.requests_of(crew))
+            .await
+            .expect("the requeued request");
+        assert_eq!(
+            (copy.correlation_id(), &copy.headers["x-kickoff-attempt"]),
+            (id, &json!(1))
+        );
+        assert!(!copy.redelivered, "a copy, so that no delivery is counted");
+    }
+    client
+        .publish("sleep", "nonsense", lapin::BasicProperties::default())
+        .await;
+    assert_eq!(
+        client.count(&namespace.requests_of("bad")).await,
+        0,
+        "one copy each, and no more"
+    );
+    drop(replies.next());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let namespace = Namespace::new();
+    let worker = builder(&namespace).await.crews(&misbehaving()).ready().await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    client.request("bad", "stuck", &sleeping("3600", "stuck")).await;
+    started(&worker, "stuck").await;
+    worker.signal(Signal::SIGTERM);
+    worker.logged_message("draining").await;
+    worker.signal(Signal::SIGTERM);
+    assert_ne!(worker.exit().await.code(), Some(0));
+    worker.processes_gone().await;
+}
+
+#[tokio::test]
+async fn readiness_and_metrics_follow_what_happens() {
+    let namespace = Namespace::new();
+    let worker = builder(&namespace)
+        .await
+        .crew("sleep", SLEEP)
+        .crews(&misbehaving())
+        .spawn();
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    worker.ready().await;
+    assert_eq!(worker.get("/readyz").await, (200, "ready\n".into()));
+    let mut replies = client.replies(&["#"]).await;
+    client.request("bad", "one", &sleeping("0", "one")).await;
+    replies.of("one").await;
+    let reached = async |name: &str, labels: &[(&str, &str)], value: f64| {
+        let found = worker.metric(name, labels).await;
+        assert_eq!(found, Some(value), "{name} {labels:?}");
+    };
+    let bad = ("crew", "bad");
+    reached("crewfleet_kickoffs_received_total", &[bad], 1.0).await;
+    reached(
+        "crewfleet_kickoffs_completed_total",
+        &[bad, ("status", "succeeded")],
+        1.0,
+    )
+    .await;
+    reached("crewfleet_worker_slots", &[bad], 4.0).await;
+    reached("crewfleet_consumers", &[bad], 1.0).await;
+    reached("crewfleet_broker_connected", &[], 1.0).await;
+    reached("crewfleet_crew_hosts", &[bad, ("state", "ready")], 1.0).await;
+
+    // The table is what a scrape shows, and a scrape shows what the table says. Tokens have their series only
+    // after a model said that it used some.
+    let table = fs::read_to_string(checkout().join("deploy/monitoring/METRICS.md")).unwrap();
+    let documented: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `crewfleet_"))
+        .map(|rest| rest.split('`').next().unwrap())
+        .collect();
+    let scrape = worker.metrics().await;
+    for name in &documented {
+        let shown = scrape.contains(&format!("# TYPE crewfleet_{name} "));
+        assert!(
+            shown || *name == "crew_tokens_total",
+            "crewfleet_{name} is documented and not shown"
+        );
+    }
+    let shown = scrape
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE crewfleet_"));
+    for name in shown.map(|rest| rest.split(' ').next().unwrap()) {
+        assert!(
+            documented.contains(&name),
+            "crewfleet_{name} is shown and not documented"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_is_refused_with_key_value_origin_and_fix() {
+    let (url, python) = (broker().await.url(), crews::venv_python());
+    let python = python.display();
+    let cases = [
+        (
+            "[worker]\ndrain_grace = 3\n[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"".to_owned(),
+            vec!["worker.drain_grace", "refused.toml"],
+        ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\nconcurrency = \"many\"".into(),
+            vec!["concurrency", "many", "refused.toml"],
+        ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"nothing\"".into(),
+            vec!["crews.a.target", "nothing", "refused.toml", "echo"],
+        ),
+        (
+            format!(
+                "[crews.a]\nrunner = \"python\"\npython = \"{python}\"\ntarget = \"no_such_module:Crew\""
+            ),
+            vec![
+                "crews.a.target",
+                "no_such_module:Crew",
+                "refused.toml",
+                "ModuleNotFoundError",
+                "path",
+            ],
+        ),
+        (
+            "[crews.a]\nrunner = \"python\"\npython = \"/no/python\"\ntarget = \"a:b\"".into(),
+            vec!["crews.a.python", "/no/python", "virtual environment"],
+        ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\ntimeout_s = 1790".into(),
+            vec![
+                "crews.a.timeout_s",
+                "1790",
+                "consumer timeout",
+                "consumer_timeout_s",
+            ],
+        ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\ntimeout_s = 90000".into(),
+            vec!["crews.a.timeout_s", "90000", "86400"],
+        ),
+        (
+            "[crews.A]\nrunner = \"builtin\"\ntarget = \"echo\"".into(),
+            vec!["crews.A", "a-z"],
+        ),
+        (String::new(), vec!["crews", "nothing to serve"]),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("refused.toml");
+    for (toml, expected) in cases {
+        fs::write(&file, toml).unwrap();
+        let mut worker = Command::new(crews::binary("crewfleet-worker"));
+        worker
+            .arg("--config")
+            .arg(&file)
+            .env("CREWFLEET__BROKER__URL", &url);
+        worker
+            .env("CREWFLEET__WORKER__ADMIN_ADDR", "127.0.0.1:0")
+            .env("CREWFLEET__WORKER__DATA_DIR", dir.path());
+        let output = tokio::task::spawn_blocking(move || worker.output())
+            .await
+            .unwrap()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let refusal: Vec<&str> = said
+            .lines()
+            .skip_while(|line| !line.starts_with("crewfleet-worker: "))
+            .collect();
+        let refusal = refusal.join("\n");
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        for part in expected {
+            assert!(refusal.contains(part), "{part:?} is not named in: {refusal}");
+        }
+    }
+    // The variable, not the file, is named when the value came from there.
+    let mut worker = Command::new(crews::binary("crewfleet-worker"));
+    worker
+        .env("CREWFLEET__WORKER__DRAIN_GRACE_S", "-1")
+        .env("CREWFLEET__CREWS__A__RUNNER", "builtin");
+    let output = worker
+        .env("CREWFLEET__CREWS__A__TARGET", "echo")
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("CREWFLEET__WORKER__DRAIN_GRACE_S"), "{said}");
+}
+
+#[tokio::test]
+async fn a_command_gets_the_request_and_its_group_is_killed() {
+    let namespace = Namespace::new();
+    let script = "import json, os, sys, subprocess, time\n\
+        request = json.load(sys.stdin)\n\
+        os.write(3, b'{\"type\": \"step_done\", \"data\": {\"n\": 1}}\\n')\n\
+        sys.stderr.write('a line for the log\\n')\n\
+        if request['inputs'].get('hang'):\n\
+        \x20   subprocess.Popen(['sleep', '1000'], start_new_session=True)\n\
+        \x20   time.sleep(1000)\n\
+        if 'exit' in request['inputs']: sys.exit(request['inputs']['exit'])\n\
+        if 'error' in request['inputs']: print(json.dumps({'error': {'message': 'refused', 'kind': 'mine'}})); sys.exit(1)\n\
+        print(request['inputs'].get('say') or json.dumps({'raw': request['kickoff_id'], 'json': request['inputs']}))\n";
+    let command = json!(["python3", "-c", script]);
+    let crew = format!("runner = \"command\"\ncommand = {command}\ntimeout_s = 3\n");
+    let worker = builder(&namespace).await.crew("program", &crew).ready().await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    let mut events = client.subscribe("events", &["c-1.step_done"]).await;
+    for (id, inputs) in [
+        ("c-1", json!({"a": 1})),
+        ("c-2", json!({"exit": 5})),
+        ("c-3", json!({"error": true})),
+        ("c-4", json!({"say": "no json"})),
+        ("c-5", json!({"hang": true})),
+    ] {
+        client.request("program", id, &inputs).await;
+    }
+    let first = replies.of("c-1").await.json();
+    assert_eq!(
+        (&first["result"]["raw"], &first["result"]["json"]),
+        (&json!("c-1"), &json!({"a": 1}))
+    );
+    assert_eq!(events.next().await.json()["data"], json!({"n": 1}));
+    let error = async |replies: &mut crewfleet_tests::client::Messages, id: &str| {
+        let reply = replies.of(id).await.json();
+        (
+            reply["status"].clone(),
+            reply["error"]["kind"].clone(),
+            reply["error"]["message"].to_string(),
+        )
+    };
+    let (status, kind, message) = error(&mut replies, "c-2").await;
+    assert_eq!((status, kind), (json!("failed"), json!("crashed")));
+    assert!(message.contains("exit code 5"));
+    let (status, kind, _) = error(&mut replies, "c-3").await;
+    assert_eq!((status, kind), (json!("failed"), json!("mine")));
+    let (status, kind, message) = error(&mut replies, "c-4").await;
+    assert_eq!((status, kind), (json!("failed"), json!("invalid_output")));
+    assert!(message.contains("no json"), "{message}");
+    let (status, ..) = error(&mut replies, "c-5").await;
+    assert_eq!(status, "timed_out");
+    worker
+        .logged("what it wrote to stderr", |line| {
+            line["kickoff_id"] == "c-1" && line["message"] == "a line for the log"
+        })
+        .await;
+    worker.signal(Signal::SIGTERM);
+    assert!(worker.exit().await.success());
+    worker.processes_gone().await;
+}
+
+#[tokio::test]
+async fn a_running_crew_is_cancelled_by_a_command_on_the_control_exchange() {
+    let namespace = Namespace::new();
+    let _worker = builder(&namespace)
+        .await
+        .worker("cancel_grace_s = 0.5")
+        .crew("sleep", SLEEP)
+        .crews(&misbehaving())
+        .ready()
+        .await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    client.request("bad", "unwanted-1", &sleeping("3600", "x")).await;
+    client
+        .request("sleep", "unwanted-2", &json!({"seconds": 3600}))
+        .await;
+    let mut events = client.subscribe("events", &["*.kickoff_started"]).await;
+    for id in ["unwanted-1", "unwanted-2"] {
+        started(&_worker, id).await;
+        let command = json!({"id": format!("c-{id}"), "time": "2099-01-01T00:00:00Z", "command": "cancel", "kickoff_id": id});
+        client
+            .publish_to(
+                &namespace.exchange("control"),
+                "",
+                command.to_string(),
+                lapin::BasicProperties::default(),
+            )
+            .await;
+        let reply = replies.of(id).await.json();
+        assert_eq!(
+            (&reply["status"], &reply["error"]["kind"]),
+            (&json!("cancelled"), &json!("cancelled"))
+        );
+    }
+    // One that is cancelled before it is published, as the command stays in the stream.
+    client
+        .request("sleep", "unwanted-2", &json!({"seconds": 3601}))
+        .await;
+    assert_eq!(replies.of("unwanted-2").await.json()["started_at"], Value::Null);
+    client.request("sleep", "wanted", &json!({"seconds": 0})).await;
+    assert_eq!(replies.of("wanted").await.json()["status"], "succeeded");
+    assert_eq!(events.next().await.json()["type"], "kickoff_started");
+}

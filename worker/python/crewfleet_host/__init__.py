@@ -1,0 +1,25 @@
+"""The crew host of a crewfleet worker: imports a crew once, forks a child for each kickoff.
+
+Standard library only, since it runs inside the interpreter of the user's crew.
+
+    zygote.py    imports crewai, forks one crew host a crew (and probes that only check a target)
+    host.py      imports the target, forks the children
+    nursery.py   what zygote and host share: fork with passed fds, watch, reap, kill orphans
+    probe.py     runs a function in a throw-away fork
+    spawned.py   a child in a fresh interpreter, where a fork is not safe
+    child.py     serves kickoffs, one at a time
+      kickoff.py   one kickoff: directory, inputs, events, cancel, outcome
+      inputs.py    which inputs are missing
+      events.py    CrewAI's events, slim
+      usage.py     the tokens that they report
+      cancel.py    the cooperative stop
+      result.py    what the crew returned, as JSON
+      errors.py    what the crew raised, as JSON
+      workdir.py   the kickoff's own directory and environment
+    inspection.py  imports and builds a target, to learn what the worker must know
+    target.py    "pkg.crew:MyCrew" to a factory of crews
+    settings.py  the settings of one crew, applied to a process
+    crewai_quiet.py, locks.py, tls.py   CrewAI made fit for many processes
+    frames.py    the wire; jsonable.py  any object to valid JSON
+    process.py, threads.py, signals.py   what Linux knows about processes, threads and signals
+"""

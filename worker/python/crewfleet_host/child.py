@@ -1,0 +1,101 @@
+"""A child: serves kickoffs on its own channel, one at a time, until the worker closes it."""
+
+import faulthandler
+import os
+import queue
+import sys
+import threading
+from typing import NoReturn
+
+from . import process
+from .cancel import Cancel
+from .frames import Channel, FrameError
+from .kickoff import run_kickoff
+from .settings import Settings
+from .target import Target
+
+
+def become_child(stdout_fd: int, stderr_fd: int, parent: int) -> None:
+    """Makes a fresh fork the head of its own session, that dies with `parent` and writes to these two."""
+    process.die_with_parent(parent)
+    process.own_session()
+    process.prefer_for_oom_kill()
+    for fd, output_fd in ((1, stdout_fd), (2, stderr_fd)):
+        os.dup2(output_fd, fd)
+        os.close(output_fd)
+
+
+def serve_kickoffs(channel: Channel, target: Target, settings: Settings) -> NoReturn:
+    """Says hello, then answers each "kickoff" with "result" or "error". Ends the process with 0 when the channel ends."""
+    process.become_subreaper()
+    _reseed()
+    faulthandler.enable()
+    inbox = _Inbox(channel)
+    inbox.start()
+    channel.send({"type": "hello", "pid": os.getpid()})
+    while True:
+        frame = inbox.next_kickoff()
+        answer = run_kickoff(frame, target, settings, channel, inbox.cancel)
+        inbox.idle = True
+        try:
+            channel.send(answer)
+        except FrameError as error:
+            channel.send(_too_large(answer, error))
+        except ConnectionError:
+            continue  # the inbox sees the end too, and ends this process
+        del answer
+
+
+class _Inbox(threading.Thread):
+    """Reads the channel all the time, so that a cancel, and the worker's end, are seen while a kickoff runs."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(name="crewfleet-inbox", daemon=True)
+        self.cancel = Cancel()
+        self.idle = True
+        self._channel = channel
+        self._kickoffs: queue.SimpleQueue[dict] = queue.SimpleQueue()
+
+    def next_kickoff(self) -> dict:
+        """Waits for the next frame "kickoff"."""
+        return self._kickoffs.get()
+
+    def run(self) -> None:
+        try:
+            while (frames := self._channel.read()) is not None:
+                for frame in frames:
+                    self._take(frame)
+        except FrameError as error:
+            sys.stderr.write(f"crew child {os.getpid()}: {error}; it ends\n")
+            self.idle = False
+        end_child(0 if self.idle else 1)
+
+    def _take(self, frame: dict) -> None:
+        if frame["type"] == "kickoff":
+            # Here, not where the kickoff starts: a cancel may follow at once.
+            self.cancel.forget()
+            self.idle = False
+            self._kickoffs.put(frame)
+        elif frame["type"] == "cancel":
+            self.cancel.ask()
+
+
+def end_child(code: int) -> NoReturn:
+    """Ends this process and all below it. Not by sys.exit: threads that a crew left would hold the interpreter for long."""
+    process.flush_stdio()
+    process.kill_descendants()
+    os._exit(code)
+
+
+def _too_large(answer: dict, error: FrameError) -> dict:
+    small = {key: value for key, value in answer.items() if key not in ("result", "error", "files")}
+    usage = (answer.get("result") or answer).get("usage")
+    described = {"kind": "result_too_large", "message": f"the crew's result makes {error}", "retryable": False, "detail": None}
+    return {**small, "type": "error", "usage": usage, "error": described}
+
+
+def _reseed() -> None:
+    """Forks share numpy's random state; Python's own random module looks after itself."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()

@@ -1,0 +1,114 @@
+"""CrewAI's events of one kickoff, sent slim: who did what and how long, never prompts or answers."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from . import crewai_quiet
+from .frames import Channel
+from .usage import Usage, tokens
+
+_MAX_TEXT = 500
+# CrewAI names a nameless task by its whole description, which is a prompt.
+_MAX_NAME = 100
+# Ours: every cancel check would be reported.
+_SILENT = frozenset({"hook_dispatched"})
+
+
+@contextmanager
+def forwarded(kickoff_id: str, channel: Channel, usage: Usage) -> Iterator[None]:
+    """Within it, this context's events go to `channel` and their usage to `usage`. Nothing happens where CrewAI is too old."""
+    execution = crewai_quiet.module("crewai.execution")
+    stream = crewai_quiet.module("crewai.events.stream_context")
+    execution_token = execution.set_execution_uuid(kickoff_id) if hasattr(execution, "set_execution_uuid") else None
+    sink_token = stream.add_stream_sink(EventSink(channel, usage)) if hasattr(stream, "add_stream_sink") else None
+    try:
+        yield
+    finally:
+        if sink_token is not None:
+            stream.reset_stream_sinks(sink_token)
+        if execution_token is not None:
+            execution.clear_execution_uuid(execution_token)
+
+
+class EventSink:
+    """Called by CrewAI with each event, in order, in the thread that emits it; so it must never raise."""
+
+    def __init__(self, channel: Channel, usage: Usage) -> None:
+        self._channel = channel
+        self._usage = usage
+        self._started: dict[str, datetime] = {}
+        self._complained = False
+
+    def __call__(self, _source: Any, event: Any) -> None:
+        try:
+            self._forward(event)
+        except MemoryError:  # the crew will meet it too
+            return
+        except Exception as error:
+            if not self._complained:
+                self._complained = True
+                sys.stderr.write(f"an event of CrewAI's could not be sent: {type(error).__name__}: {error}\n")
+
+    def _forward(self, event: Any) -> None:
+        event_type = str(getattr(event, "type", type(event).__name__))
+        if event_type in _SILENT:
+            return
+        if event_type == "llm_call_completed":
+            self._usage.add(event)
+        data = slim(event)
+        duration_s = self._duration_s(event_type, event)
+        if duration_s is not None:
+            data["duration_s"] = duration_s
+        self._channel.send({"type": "event", "event_type": event_type[:_MAX_NAME], "data": data})
+
+    def _duration_s(self, event_type: str, event: Any) -> float | None:
+        """Seconds since the event that this one ends."""
+        at = getattr(event, "timestamp", None)
+        if not isinstance(at, datetime):
+            return None
+        if event_type.endswith("_started"):
+            self._started[str(getattr(event, "event_id", ""))] = at
+            return None
+        started = self._started.pop(str(getattr(event, "started_event_id", "")), None)
+        return round((at - started).total_seconds(), 3) if started is not None else None
+
+
+def slim(event: Any) -> dict[str, Any]:
+    """The fields of `event` worth sending; those it does not have are left out."""
+    data: dict[str, Any] = {}
+    task = _first(event, "task_name") or _first(getattr(event, "task", None), "name")
+    agent = _first(event, "agent_role") or _first(getattr(event, "agent", None), "role")
+    for name, value in (
+        ("crew", _first(event, "crew_name")),
+        ("flow", _first(event, "flow_name")),
+        ("method", _first(event, "method_name")),
+        ("task", task),
+        ("agent", agent),
+        ("tool", _first(event, "tool_name")),
+        ("model", _first(event, "model")),
+    ):
+        if value:
+            data[name] = _line(value)
+    for name in ("error", "chunk"):
+        value = getattr(event, name, None)
+        if value is not None:
+            data[name] = str(value)[:_MAX_TEXT]
+    usage = tokens(getattr(event, "usage", None))
+    if usage is not None:
+        data["usage"] = {name: usage[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+    if getattr(event, "from_cache", False) is True:
+        data["from_cache"] = True
+    return data
+
+
+def _first(thing: Any, name: str) -> str | None:
+    value = getattr(thing, name, None)
+    return value if isinstance(value, str) and value else None
+
+
+def _line(text: str) -> str:
+    line = text.strip().split("\n", 1)[0]
+    return line if len(line) <= _MAX_NAME else line[: _MAX_NAME - 1] + "…"

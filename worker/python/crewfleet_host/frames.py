@@ -1,0 +1,123 @@
+"""The wire between worker, zygote, hosts and children: a length (4 bytes, big-endian), then one JSON object with "type"."""
+
+import json
+import os
+import select
+import socket
+import struct
+import threading
+from collections import deque
+
+from .jsonable import jsonable
+
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+_READ_BYTES = 256 * 1024
+_MAX_FDS = 16
+_LENGTH = struct.Struct(">I")
+
+
+class FrameError(Exception):
+    """A frame that breaks the rules: too long, not JSON, or no object with a "type"."""
+
+
+def encode(frame: dict) -> bytes:
+    """The bytes of one frame; always valid UTF-8 and JSON, whatever strings and numbers the crew made.
+
+    Raises FrameError when it would be longer than MAX_FRAME_BYTES.
+    """
+    try:
+        text = json.dumps(frame, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):  # no JSON type, NaN, or too deep
+        text = json.dumps(jsonable(frame), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    body = text.encode("utf-8", "replace")  # lone surrogates have no UTF-8
+    if len(body) > MAX_FRAME_BYTES:
+        raise FrameError(f'a frame of type "{frame.get("type")}" of {len(body)} bytes; at most {MAX_FRAME_BYTES} are allowed')
+    return _LENGTH.pack(len(body)) + body
+
+
+class Channel:
+    """One end of a frame channel. Sends never interleave; reads belong to one thread."""
+
+    def __init__(self, fd: int) -> None:
+        """Takes over `fd`, a connected Unix stream socket."""
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(True)
+        self._socket.set_inheritable(False)
+        self._sending = threading.Lock()
+        self._buffer = bytearray()
+        self._fds: deque[int] = deque()
+
+    def fileno(self) -> int:
+        """The socket's fd, for poll."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Closes this end, and fds that came but were not taken."""
+        self._socket.close()
+        while self._fds:
+            os.close(self._fds.popleft())
+
+    def send(self, frame: dict) -> None:
+        """Sends one frame, waiting for room. Raises OSError when the other end has gone, FrameError when it is too long."""
+        data = encode(frame)
+        with self._sending:
+            self._socket.sendall(data)
+
+    def send_if_idle(self, frame: dict) -> bool:
+        """Sends a small frame only if that needs no waiting, for another sender or for room; returns whether it did."""
+        if not self._sending.acquire(blocking=False):
+            return False
+        try:
+            poll = select.poll()
+            poll.register(self._socket, select.POLLOUT)
+            if not poll.poll(0):
+                return False
+            self._socket.sendall(encode(frame))
+            return True
+        finally:
+            self._sending.release()
+
+    def read(self) -> list[dict] | None:
+        """Reads once, blocking until something comes; returns the frames completed by it, None at the end of the stream.
+
+        Raises FrameError on a frame that breaks the rules.
+        """
+        try:
+            data, fds, _, _ = socket.recv_fds(self._socket, _READ_BYTES, _MAX_FDS)
+        except ConnectionError:
+            return None
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        self._fds.extend(fds)
+        if not data:
+            return None
+        self._buffer += data
+        return list(iter(self._next, None))
+
+    def take_fds(self, count: int) -> list[int]:
+        """The fds that came with the oldest frame that brought some; raises FrameError when fewer than `count` came."""
+        if len(self._fds) < count:
+            came = len(self._fds)
+            while self._fds:  # or the next frame would take them for its own
+                os.close(self._fds.popleft())
+            raise FrameError(f"the frame needs {count} file descriptors, {came} came with it")
+        return [self._fds.popleft() for _ in range(count)]
+
+    def _next(self) -> dict | None:
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > MAX_FRAME_BYTES:
+            raise FrameError(f"a frame of {length} bytes came; at most {MAX_FRAME_BYTES} are allowed")
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        body = bytes(memoryview(self._buffer)[_LENGTH.size : end])
+        del self._buffer[:end]
+        try:
+            frame = json.loads(body)
+        except ValueError as error:
+            raise FrameError(f"a frame that is not JSON came: {error}") from None
+        if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
+            raise FrameError('a frame that is no object with a "type" came')
+        return frame

@@ -1,0 +1,103 @@
+"""A crew host: imports one crew's target, then forks its children. It builds a crew, but never kicks one off:
+after a kickoff in the parent, all forks hang, since CrewAI's threads do not come along."""
+
+import gc
+import json
+import os
+import sys
+from typing import NoReturn
+
+from . import process
+from .child import become_child, serve_kickoffs
+from .frames import Channel
+from .inspection import Unusable, build_once, import_target, rehearse
+from .nursery import Nursery
+from .settings import Settings
+from .signals import StopSignals
+from .target import Target
+
+MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "main.py")
+
+
+def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignals) -> NoReturn:
+    """In a fork of the zygote: serves the worker on `channel_fd` until that, or the zygote, ends."""
+    process.die_with_parent(parent)  # until somebody watches
+    process.own_session()
+    channel = Channel(channel_fd)
+    nursery = Nursery(channel)
+    settings = Settings.from_frame(frame["settings"])
+    code = 0
+    try:
+        target, ready = _prepare(settings)
+        stop_signals.hold()
+        nursery.adopt_baseline()
+        zygote = _watch(parent)
+        channel.send(ready)
+        host = _Host(nursery, settings, target, ready["isolation"], stop_signals)
+        nursery.serve(host.handle, until=(zygote,))
+    except Unusable as unusable:
+        code = 1
+        _tell(channel, {"type": "failed", "error": unusable.error})
+    except ConnectionError:  # the worker went during the import
+        code = 1
+    finally:
+        nursery.end_all(0)
+        process.flush_stdio()
+        os._exit(code)
+
+
+class _Host:
+    def __init__(self, nursery: Nursery, settings: Settings, target: Target, isolation: str, stop_signals: StopSignals) -> None:
+        self._nursery = nursery
+        self._settings = settings
+        self._target = target
+        self._run = self._exec if isolation == "spawn" else self._serve
+        self._stop_signals = stop_signals
+
+    def handle(self, frame: dict) -> None:
+        if frame["type"] == "start":
+            self._nursery.start(frame, 3, self._run)
+
+    def _serve(self, fds: list[int], parent: int) -> NoReturn:
+        channel_fd, stdout_fd, stderr_fd = fds
+        become_child(stdout_fd, stderr_fd, parent)
+        self._stop_signals.release()
+        serve_kickoffs(Channel(channel_fd), self._target, self._settings)
+
+    def _exec(self, fds: list[int], parent: int) -> NoReturn:
+        channel_fd, stdout_fd, stderr_fd = fds
+        become_child(stdout_fd, stderr_fd, parent)
+        os.set_inheritable(channel_fd, True)
+        arguments = {"settings": vars(self._settings), "channel_fd": channel_fd, "parent": parent}
+        os.execv(sys.executable, [sys.executable, MAIN, "child", json.dumps(arguments)])
+
+
+def _prepare(settings: Settings) -> tuple[Target, dict]:
+    """Imports and builds, freezes the heap; returns the target and the frame "ready". Raises Unusable."""
+    gc.disable()
+    target, threads = import_target(settings)
+    isolation = "spawn" if threads or settings.isolation == "spawn" else "fork"
+    if isolation == "spawn":
+        inputs = build_once(target)
+    else:
+        inputs, safe_here = rehearse(target)
+        if safe_here:
+            build_once(target)  # warms what every child would else do first: TLS context, lazy imports, parsed files
+    gc.enable()
+    gc.collect()
+    gc.freeze()  # a collection in a child would else write to every shared page
+    return target, {"type": "ready", "pid": os.getpid(), "inputs": inputs, "extra_threads": threads, "isolation": isolation}
+
+
+def _watch(zygote: int) -> int:
+    """A pidfd of the zygote: from now on this process sees its end and cleans up, instead of being killed by the kernel."""
+    watch = os.pidfd_open(zygote)
+    process.survive_parent()
+    return watch
+
+
+def _tell(channel: Channel, frame: dict) -> None:
+    try:
+        channel.send(frame)
+    except ConnectionError:
+        return

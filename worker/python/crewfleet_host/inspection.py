@@ -1,0 +1,81 @@
+"""Imports a target and builds one crew of it, to learn what the worker must know before it serves that crew."""
+
+import os
+import threading
+import traceback
+
+from . import crewai_quiet
+from .inputs import input_names
+from .probe import run_in_fork
+from .settings import Settings
+from .target import Target, TargetError, load
+from .threads import extra_threads
+
+
+class Unusable(Exception):
+    """A target that cannot be served; `error` is the object for the frame."""
+
+    def __init__(self, error: dict) -> None:
+        super().__init__(error["message"])
+        self.error = error
+
+
+def inspect_target(settings: Settings) -> dict:
+    """The fields of the answer "checked", for a process that is thrown away afterwards."""
+    try:
+        target, threads = import_target(settings)
+        inputs = build_once(target)
+    except Unusable as unusable:
+        return {"ok": False, "error": unusable.error}
+    return {"ok": True, "inputs": inputs, "extra_threads": threads, "crewai": crewai_quiet.version()}
+
+
+def import_target(settings: Settings) -> tuple[Target, list[str]]:
+    """Applies `settings` and imports the target; returns it and the names of the threads that the import left.
+
+    Raises Unusable of kind "import_failed".
+    """
+    settings.apply()
+    try:
+        target = load(settings)
+        crewai_quiet.settle(settings)
+    except TargetError as error:
+        raise Unusable(_error("import_failed", str(error), error.traceback)) from None
+    threads = extra_threads()
+    if threads and threading.active_count() == 1:
+        # Native ones only: libraries that take care of forks (OpenBLAS in numpy) stop theirs at a fork.
+        run_in_fork(dict)
+        threads = extra_threads()
+    return target, threads
+
+
+def build_once(target: Target) -> list[str] | None:
+    """Builds one crew, never kicks it off; returns its inputs' names. Raises Unusable of kind "build_failed"."""
+    try:
+        return input_names(target.build())
+    except (Exception, SystemExit) as error:
+        message = f'target "{target.name}" was imported, but building its crew raised {type(error).__name__}: {error}'
+        raise Unusable(_error("build_failed", message, traceback.format_exc())) from None
+
+
+def rehearse(target: Target) -> tuple[list[str] | None, bool]:
+    """Builds one crew in a fork that is thrown away; returns its inputs' names, and whether building left no threads,
+    so that it may be done in this process too. Raises Unusable of kind "build_failed"."""
+
+    def rehearsal() -> dict:
+        try:
+            inputs = build_once(target)
+        except Unusable as unusable:
+            return {"error": unusable.error}
+        return {"inputs": inputs, "quiet": len(os.listdir("/proc/self/task")) == 1}
+
+    report, ended = run_in_fork(rehearsal)
+    if report is None:
+        raise Unusable(_error("build_failed", f'target "{target.name}" was imported, but the process that built its crew died: {ended}', None))
+    if "error" in report:
+        raise Unusable(report["error"])
+    return report["inputs"], report["quiet"]
+
+
+def _error(kind: str, message: str, detail: str | None) -> dict:
+    return {"kind": kind, "message": message, "retryable": False, "detail": detail}

@@ -1,0 +1,131 @@
+"""One kickoff in a child: a crew of its own, its inputs, its events, its end, and nothing left over."""
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any
+
+from . import crewai_quiet, errors, process, result
+from .cancel import Cancel
+from .events import forwarded
+from .frames import Channel
+from .inputs import require_inputs, with_defaults
+from .settings import Settings
+from .target import Target
+from .threads import ThreadCensus
+from .usage import Usage
+from .workdir import WorkDir
+
+_BEAT_S = 2.0
+
+
+def run_kickoff(frame: dict[str, Any], target: Target, settings: Settings, channel: Channel, cancel: Cancel) -> dict[str, Any]:
+    """Runs the kickoff of `frame`; returns the frame "result" or "error". Raises nothing that a crew can cause."""
+    usage = Usage()
+    census = ThreadCensus()
+    place = WorkDir(frame["work_dir"], frame["kickoff_id"], settings)
+    with _Beat(channel):
+        try:
+            process.limit_data(settings.rlimit_data_bytes)
+            with place:
+                output = contextvars.copy_context().run(_build_and_run, frame, target, channel, cancel, usage)
+                usage.fall_back(output)
+                answer = {"type": "result", "result": result.describe(output, usage.totals())}
+        except BaseException as error:  # also SystemExit: only this kickoff ends
+            process.limit_data(None)  # or there is no memory to say so
+            answer = {"type": "error", "error": errors.describe(error, cancel.caused(error)), "usage": usage.totals() if usage.any() else None}
+        process.limit_data(None)
+        process.flush_stdio()
+        answer["killed_descendants"] = process.kill_descendants()
+        if answer["type"] == "result":
+            answer["files"] = place.files()
+        answer["tokens_by_model"] = usage.by_model()
+    answer["threads_left"] = census.left()
+    return answer
+
+
+def _build_and_run(frame: dict[str, Any], target: Target, channel: Channel, cancel: Cancel, usage: Usage) -> Any:
+    cancel.check()
+    crewai_quiet.refuse_human_input()
+    crew = target.build()
+    inputs = with_defaults(target, frame.get("inputs") or {})
+    require_inputs(crew, inputs)
+    with forwarded(frame["kickoff_id"], channel, usage), cancel.at_seams():
+        try:
+            return _kick_off(crew, inputs)
+        finally:
+            _finish_events()
+
+
+def _kick_off(crew: Any, inputs: dict[str, Any]) -> Any:
+    """Calls kickoff, or kickoff_async where that is all there is, and waits for the whole output."""
+    method = getattr(crew, "kickoff", None)
+    output = _with_inputs(method if callable(method) else crew.kickoff_async, inputs)
+    if inspect.isawaitable(output):
+        return asyncio.run(_whole_async(output))
+    return _whole(output)
+
+
+def _with_inputs(method: Callable[..., Any], inputs: dict[str, Any]) -> Any:
+    try:
+        parameters = inspect.signature(method).parameters
+    except (TypeError, ValueError):  # a builtin
+        return method(inputs)
+    if "inputs" in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return method(inputs=inputs)
+    return method(inputs)
+
+
+def _whole(output: Any) -> Any:
+    """The result of a streaming output, which has one only when it has been read to its end."""
+    if not _streams(output):
+        return output
+    for _ in output:
+        continue
+    return output.result
+
+
+async def _whole_async(awaitable: Awaitable[Any]) -> Any:
+    output = await awaitable
+    if not _streams(output):
+        return output
+    async for _ in output:
+        continue
+    return output.result
+
+
+def _streams(output: Any) -> bool:
+    return hasattr(type(output), "result") and hasattr(type(output), "is_completed")
+
+
+def _finish_events() -> None:
+    """Lets CrewAI's own listeners, which run in threads, finish with this kickoff's events."""
+    bus = getattr(crewai_quiet.module("crewai.events.event_bus"), "crewai_event_bus", None)
+    if hasattr(bus, "flush"):
+        bus.flush(timeout=5.0)
+
+
+class _Beat:
+    """Sends a "beat" every two seconds from a thread of its own: while it comes, nothing holds the interpreter's lock."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="crewfleet-beat", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_BEAT_S):
+            try:
+                self._channel.send_if_idle({"type": "beat"})
+            except OSError:  # the worker has gone; the reading thread ends this process
+                return

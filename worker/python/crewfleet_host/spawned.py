@@ -1,0 +1,32 @@
+"""A child in a fresh interpreter: for crews whose import starts threads, which a fork would lose."""
+
+import gc
+import json
+import os
+
+from . import process
+from .child import end_child, serve_kickoffs
+from .frames import Channel
+from .inspection import Unusable, import_target
+from .settings import Settings, forget_workers_own_environment
+
+
+def run_spawned_child(arguments: str) -> int:
+    """Imports the target, then serves kickoffs; `arguments` is what host.py wrote. Never returns normally."""
+    given = json.loads(arguments)
+    process.die_with_parent(given["parent"])
+    process.become_subreaper()
+    forget_workers_own_environment()
+    channel = Channel(given["channel_fd"])
+    settings = Settings.from_frame(given["settings"])
+    gc.disable()
+    try:
+        target, _ = import_target(settings)
+    except Unusable as unusable:
+        channel.send({"type": "failed", "error": unusable.error})
+        end_child(1)
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+    serve_kickoffs(channel, target, settings)
+    return os.EX_OK

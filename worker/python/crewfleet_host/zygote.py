@@ -1,0 +1,127 @@
+"""The zygote: imports crewai once, forks a crew host for each crew, and probes that check a target."""
+
+import fcntl
+import gc
+import os
+import platform
+import sys
+import time
+import traceback
+from typing import NoReturn
+
+from . import crewai_quiet
+from .frames import Channel
+from .host import run_host
+from .inspection import inspect_target
+from .nursery import Nursery
+from .probe import Report, ended, run_and_exit
+from .process import own_session
+from .settings import Settings, forget_workers_own_environment
+from .signals import StopSignals
+
+# Above what programs use by number, so that a crew closing "its" fds 3 to 9 misses it.
+_CHANNEL_FD_FROM = 100
+_CHECK_TIMEOUT_S = 120.0
+# What crew hosts get to kill their own children, once the worker has gone.
+_GRACE_S = 2.0
+
+
+def run_zygote() -> int:
+    """Serves the worker on fd 0 until that ends; returns the exit code."""
+    channel = Channel(_take_stdin())
+    forget_workers_own_environment()
+    own_session()
+    stop_signals = StopSignals()
+    stop_signals.hold()
+    nursery = Nursery(channel)
+    import_error = _import_crewai()
+    stop_signals.hold()
+    nursery.adopt_baseline()
+    try:
+        channel.send(
+            {
+                "type": "ready",
+                "pid": os.getpid(),
+                "crewai": crewai_quiet.version(),
+                "python": platform.python_version(),
+                "import_error": import_error,
+            }
+        )
+        nursery.serve(_Zygote(nursery, stop_signals).handle)
+    except ConnectionError:  # the worker went during the import
+        pass
+    finally:
+        nursery.end_all(_GRACE_S)
+    return 0
+
+
+class _Zygote:
+    def __init__(self, nursery: Nursery, stop_signals: StopSignals) -> None:
+        self._nursery = nursery
+        self._stop_signals = stop_signals
+
+    def handle(self, frame: dict) -> None:
+        if frame["type"] == "start":
+            self._nursery.start(frame, 1, lambda fds, parent: self._host(frame, fds[0], parent))
+        elif frame["type"] == "check":
+            self._check(frame)
+
+    def _host(self, frame: dict, fd: int, parent: int) -> NoReturn:
+        run_host(frame, fd, parent, self._stop_signals)
+
+    def _check(self, frame: dict) -> None:
+        """Forks a probe that imports and builds the target; its report, or how it died, is the answer."""
+        report = Report()
+
+        def gone(status: int, _exited: dict) -> None:
+            self._nursery.channel.send(_checked(frame, report.take(), status))
+
+        def probe(parent: int) -> NoReturn:
+            run_and_exit(lambda: inspect_target(Settings.from_frame(frame["settings"])), report, parent)
+
+        try:
+            charge = self._nursery.fork(probe, gone)
+        except OSError as error:
+            self._nursery.channel.send({**_answer(frame), **_import_failed(f"cannot fork to import it: {error}", retryable=True)})
+            return
+        charge.deadline = time.monotonic() + float(frame.get("timeout_s") or _CHECK_TIMEOUT_S)
+
+
+def _answer(frame: dict) -> dict:
+    return {"type": "checked", "id": frame.get("id"), "crew": frame.get("crew")}
+
+
+def _checked(frame: dict, report: dict | None, status: int) -> dict:
+    if report is None:
+        limit_s = float(frame.get("timeout_s") or _CHECK_TIMEOUT_S)
+        message = f"the process that imported it ended before it could report: {ended(status)}; an import may take {limit_s:g} s"
+        report = _import_failed(message, retryable=False)
+    return {**_answer(frame), **report}
+
+
+def _import_failed(message: str, retryable: bool) -> dict:
+    return {"ok": False, "error": {"kind": "import_failed", "message": message, "retryable": retryable, "detail": None}}
+
+
+def _take_stdin() -> int:
+    """Moves fd 0, the channel, out of the way, so that no crew ever reads from it; fd 0 becomes /dev/null."""
+    fd = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _CHANNEL_FD_FROM)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return fd
+
+
+def _import_crewai() -> str | None:
+    """Imports and quiets crewai, if it is there; returns the traceback when that failed."""
+    gc.disable()  # an import makes no garbage to speak of, and collections cost a quarter of its time
+    try:
+        crewai_quiet.import_crewai()
+    except (Exception, SystemExit):  # a target may live without it: the worker decides
+        return traceback.format_exc()
+    finally:
+        sys.stdout.flush()
+        gc.enable()
+        gc.collect()
+        gc.freeze()  # a collection in a fork would else write to every shared page
+    return None

@@ -1,0 +1,30 @@
+//! The configuration reference is what the worker reads.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn every_key_of_the_reference_is_read() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/CONFIGURATION.md");
+    let text = fs::read_to_string(reference).unwrap();
+    let block = text
+        .split("```toml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    // Keys that are shown commented out, for their default is "none", count too.
+    let uncommented: String = block
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if !key.starts_with("url_file") && !key.starts_with("env_file") => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), uncommented).unwrap();
+    let loaded =
+        crewfleet_worker::config::load(Some(file.path()), &[], false).expect("the reference is accepted");
+    assert_eq!(loaded.config.crews.len(), 3);
+    assert_eq!(loaded.config.worker.max_in_flight, Some(32));
+}
