@@ -17,6 +17,9 @@ pub const DEFAULT_FILE: &str = "crewfleet.toml";
 /// Environment variables look like `CREWFLEET__BROKER__URL`.
 pub const ENVIRONMENT_PREFIX: &str = "CREWFLEET";
 
+/// What the configuration library calls the origin of a variable.
+const FROM_ENVIRONMENT: &str = "the environment";
+
 /// A configuration that is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -71,6 +74,11 @@ pub struct Loaded<T> {
 }
 
 impl<T> Loaded<T> {
+    /// Whether some layer said something of this key (`section.name`), even if that is the default.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.origins.contains_key(key)
+    }
+
     /// The error for a value that cannot be, with the place it came from.
     pub fn invalid(&self, problem: Problem) -> ConfigError {
         let Problem { key, value, problem } = problem;
@@ -112,6 +120,7 @@ pub fn load<T: DeserializeOwned>(
         builder = builder.set_override(key, value.as_str()).map_err(unreadable)?;
     }
     let tree = builder.build().map_err(unreadable)?.cache;
+    let tree = without_outranked_url_file(tree);
     let mut origins = BTreeMap::new();
     collect_origins(&tree, String::new(), &mut origins);
     let mut unknown = Vec::new();
@@ -137,6 +146,28 @@ pub fn load<T: DeserializeOwned>(
     Err(ConfigError::UnknownKeys(unknown.collect()))
 }
 
+/// A `url` of a later layer wins over the `url_file` of an earlier one, as any other value does.
+fn without_outranked_url_file(mut tree: Value) -> Value {
+    if let ValueKind::Table(sections) = &mut tree.kind
+        && let Some(ValueKind::Table(broker)) = sections.get_mut("broker").map(|broker| &mut broker.kind)
+    {
+        let rank = |key: &str| broker.get(key).map(|value| layer(value.origin()));
+        if rank("url") > rank("url_file") {
+            broker.remove("url_file");
+        }
+    }
+    tree
+}
+
+/// Which layer a value came from: a file, the environment, a flag.
+fn layer(origin: Option<&str>) -> u8 {
+    match origin {
+        Some(FROM_ENVIRONMENT) => 1,
+        Some(_) => 0,
+        None => 2,
+    }
+}
+
 fn collect_origins(value: &Value, key: String, origins: &mut BTreeMap<String, String>) {
     if let ValueKind::Table(table) = &value.kind {
         for (name, value) in table {
@@ -150,7 +181,7 @@ fn collect_origins(value: &Value, key: String, origins: &mut BTreeMap<String, St
         return;
     }
     let origin = match value.origin() {
-        Some("the environment") => {
+        Some(FROM_ENVIRONMENT) => {
             format!(
                 "environment variable {ENVIRONMENT_PREFIX}__{}",
                 key.to_uppercase().replace('.', "__")
@@ -293,6 +324,15 @@ mod tests {
         assert_eq!(loaded.config.broker.namespace, "b");
         assert_eq!(loaded.config.broker.heartbeat_s, 7);
         assert_eq!(loaded.config.broker.connect_timeout_s, 10);
+    }
+
+    #[test]
+    fn a_url_of_a_later_layer_wins_over_a_file() {
+        let both = "[broker]\nurl_file = \"/no/such/file\"";
+        let mut loaded = load_text(both, &[("broker.url", "amqp://later/")]).unwrap();
+        loaded.config.broker.resolve().unwrap();
+        assert_eq!(loaded.config.broker.url.expose_secret(), "amqp://later/");
+        assert!(load_text(both, &[]).unwrap().config.broker.resolve().is_err());
     }
 
     #[test]

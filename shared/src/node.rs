@@ -16,6 +16,7 @@
 //! ```
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -32,12 +33,12 @@ use tracing::{debug, info, warn};
 mod error;
 mod folder;
 mod ports;
-mod supervisor;
+pub mod supervisor;
 
 pub use error::NodeError;
 use folder::Folder;
 use ports::Ports;
-use supervisor::{POLL, Supervisor};
+use supervisor::{POLL, Program, STATUS_IN_USE, SUPERVISED_VARIABLE, Supervisor};
 
 /// The environment variable that names the folder of RabbitMQ's programs, where it is not Debian's.
 pub const BIN_DIR_VARIABLE: &str = "CREWFLEET_RABBITMQ_BIN_DIR";
@@ -55,8 +56,6 @@ const CTL_TIMEOUT: Duration = Duration::from_secs(60);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a start is repeated with other ports, when something took one of them in between.
 const START_ATTEMPTS: u32 = 3;
-/// The supervising shell's exit status when the folder belongs to a node that runs.
-const STATUS_IN_USE: i32 = 75;
 
 /// How a node is to run.
 #[derive(Debug, Clone)]
@@ -176,13 +175,7 @@ impl Node {
         let began = Instant::now();
         info!(dir = %self.dir().display(), port = self.ports.amqp, "starting a private RabbitMQ node");
         self.folder.configure(&self.options.config)?;
-        let supervisor = Supervisor::start(
-            self.folder.path(),
-            &self.bin.join("rabbitmq-server"),
-            self.options.temporary,
-            self.environment(),
-        )?;
-        self.running = Some(supervisor);
+        self.running = Some(self.spawn()?);
         if let Err(error) = self.become_ready().await {
             self.kill().await;
             return Err(error);
@@ -254,7 +247,7 @@ impl Node {
             .env_clear()
             .envs(self.environment())
             // The supervisor ends what carries this, should this process be killed meanwhile.
-            .env("CREWFLEET_NODE", self.dir())
+            .env(SUPERVISED_VARIABLE, self.dir())
             .current_dir(self.dir())
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -292,6 +285,24 @@ impl Node {
         self.folder.log_tail()
     }
 
+    fn spawn(&self) -> Result<Supervisor, NodeError> {
+        let owned = |(name, value): (&str, OsString)| (OsString::from(name), value);
+        let started = Supervisor::start(Program {
+            command: vec![self.bin.join("rabbitmq-server").into_os_string()],
+            folder: self.dir(),
+            current_dir: self.dir(),
+            environment: self.environment().into_iter().map(owned).collect(),
+            log: Some(&self.folder.log()),
+            epmd_port: Some(self.ports.epmd),
+            temporary: self.options.temporary,
+        });
+        started.map_err(|source| NodeError::Spawn {
+            program: "setsid sh".to_owned(),
+            package: "util-linux",
+            source,
+        })
+    }
+
     async fn become_ready(&mut self) -> Result<(), NodeError> {
         let failed = |folder: &Folder, reason: String| NodeError::Start {
             dir: folder.path().to_owned(),
@@ -327,7 +338,7 @@ impl Node {
         }
     }
 
-    fn environment(&self) -> Vec<(&'static str, std::ffi::OsString)> {
+    fn environment(&self) -> Vec<(&'static str, OsString)> {
         self.folder.environment(&self.options.name, &self.ports)
     }
 }

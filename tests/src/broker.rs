@@ -41,6 +41,11 @@ impl Namespace {
         ))
     }
 
+    /// One of a certain name, as in the default `kickoff`: for a test that has a node of its own.
+    pub fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// The exchange `<namespace>.<what>`, as in `requests` and `replies`.
     pub fn exchange(&self, what: &str) -> String {
         format!("{self}.{what}")

@@ -84,7 +84,21 @@ impl Cli {
 impl Output {
     /// Its stdout, if it ended with 0; else panics with everything it wrote.
     pub fn success(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:#?}");
-        self.stdout.join("\n")
+        self.ended_with(0).stdout.join("\n")
+    }
+
+    /// Itself, if it ended with this code; else panics with everything it wrote.
+    pub fn ended_with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+
+    /// All of its stderr, which must name each of these.
+    pub fn said(&self, expected: &[&str]) -> String {
+        let said = self.stderr.join("\n");
+        for part in expected {
+            assert!(said.contains(part), "{part:?} is not said in: {said}");
+        }
+        said
     }
 }

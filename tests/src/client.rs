@@ -148,6 +148,17 @@ impl PlainClient {
         got.map(|message| Message::from(message.delivery))
     }
 
+    /// Declares a durable classic queue, as somebody else's mistake.
+    pub async fn declare_classic(&self, queue: &str) {
+        let channel = within("a channel", self.connection.create_channel()).await;
+        let declared = channel.queue_declare(
+            queue.into(),
+            QueueDeclareOptions::durable(),
+            FieldTable::default(),
+        );
+        within("a queue", declared).await;
+    }
+
     /// How many messages of a queue are ready.
     pub async fn count(&self, queue: &str) -> u32 {
         let channel = within("a channel", self.connection.create_channel()).await;

@@ -41,6 +41,11 @@ pub fn marketing_crew_toml(concurrency: u32) -> String {
     python_crew_toml("marketing", "marketing.crew:MarketingCrew", &path, concurrency)
 }
 
+/// The section of a crew of the worker's own, without its heading: `echo`, `sleep` or `fail`.
+pub fn builtin_crew_toml(target: &str, concurrency: u32) -> String {
+    format!("runner = \"builtin\"\ntarget = \"{target}\"\nconcurrency = {concurrency}\n")
+}
+
 /// The section of any Python crew whose package is in the folder `path`.
 pub fn python_crew_toml(name: &str, target: &str, path: &Path, concurrency: u32) -> String {
     // JSON's strings are TOML's too.

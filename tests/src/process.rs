@@ -256,6 +256,23 @@ impl Lines {
     }
 }
 
+/// Waits until `look` finds something: for what tells nobody when it changes, a file as a rule.
+pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let found = async {
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tick.tick().await;
+            if let Some(found) = look() {
+                return found;
+            }
+        }
+    };
+    match timeout(PATIENCE, found).await {
+        Ok(found) => found,
+        Err(_) => panic!("{what} does not come"),
+    }
+}
+
 /// The processes, zombies apart, that carry a variable of this value in their environment.
 pub fn with_environment(name: &str, value: &str) -> BTreeSet<Pid> {
     let wanted = format!("{name}={value}").into_bytes();

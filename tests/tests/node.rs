@@ -2,7 +2,7 @@
 
 use std::{fs::File, path::Path, process::Command};
 
-use crewfleet_shared::node::{Node, NodeError, NodeOptions};
+use crewfleet_shared::node::{Node, NodeError, NodeOptions, supervisor::SUPERVISED_VARIABLE};
 use crewfleet_tests::{
     broker::broker,
     process::{self, Process},
@@ -187,7 +187,7 @@ async fn take(channel: &Channel) -> Option<String> {
 }
 
 fn processes_of(dir: &Path) -> std::collections::BTreeSet<nix::unistd::Pid> {
-    process::with_environment("CREWFLEET_NODE", &dir.display().to_string())
+    process::with_environment(SUPERVISED_VARIABLE, &dir.display().to_string())
 }
 
 fn assert_gone(dir: &Path) {

@@ -4,9 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crewfleet_shared::node::{Node, NodeOptions};
 use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::{self, checkout, python_crew_toml};
+use crewfleet_tests::process::Process;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -407,4 +410,97 @@ async fn a_running_crew_is_cancelled_by_a_command_on_the_control_exchange() {
     client.request("sleep", "wanted", &json!({"seconds": 0})).await;
     assert_eq!(replies.of("wanted").await.json()["status"], "succeeded");
     assert_eq!(events.next().await.json()["type"], "kickoff_started");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_broker_and_work_goes_on_when_it_is_back() {
+    let mut node = Node::start(NodeOptions::temporary().unwrap()).await.unwrap();
+    let namespace = Namespace::new();
+    let worker = WorkerProcess::builder(&node.url(), &namespace)
+        .crew("sleep", SLEEP)
+        .ready()
+        .await;
+    assert_eq!(worker.get("/readyz").await.0, 200);
+    // RabbitMQ writes the list of its quorum queues with a delay; this one must survive the kill.
+    node.ctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."])
+        .await
+        .unwrap();
+    node.kill().await;
+    worker.logged_message("no connection to RabbitMQ").await;
+    let (status, reason) = worker.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(reason.contains("not connected to RabbitMQ"), "{reason}");
+    assert_eq!(
+        worker.get("/healthz").await.0,
+        200,
+        "liveness does not depend on the broker"
+    );
+    assert_eq!(worker.metric("crewfleet_broker_connected", &[]).await, Some(0.0));
+
+    node.start_again().await.unwrap();
+    let mut times = 0;
+    worker
+        .logged("consuming again", |line| {
+            times += usize::from(line["message"] == "consuming");
+            times == 2
+        })
+        .await;
+    assert_eq!(worker.get("/readyz").await.0, 200);
+    let client = PlainClient::connect(&node.url(), &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    client.request("sleep", "after", &json!({"seconds": 0})).await;
+    assert_eq!(replies.of("after").await.json()["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_queue_that_would_lose_messages_is_refused_by_name() {
+    let (namespace, url) = (Namespace::new(), broker().await.url());
+    let client = PlainClient::connect(&url, &namespace).await;
+    client.declare_classic(&namespace.requests_of("sleep")).await;
+    let worker = WorkerProcess::builder(&url, &namespace)
+        .crew("sleep", SLEEP)
+        .spawn();
+    let said = worker
+        .logged("the refusal", |line| {
+            line["message"] == "the consumer failed; starting it again"
+        })
+        .await;
+    let error = said["error"].as_str().unwrap();
+    assert!(
+        error.contains(&namespace.requests_of("sleep")) && error.contains("exists with another x-"),
+        "{error}"
+    );
+    assert_eq!(worker.get("/readyz").await.0, 503);
+}
+
+#[tokio::test]
+async fn the_example_of_a_crew_in_rust_runs() {
+    let (namespace, url) = (Namespace::new(), broker().await.url());
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(crews::binary("examples/rust_crew"));
+    command
+        .current_dir(dir.path())
+        .env("CREWFLEET__BROKER__URL", &url)
+        .env("CREWFLEET__BROKER__NAMESPACE", namespace.to_string())
+        .env("CREWFLEET__WORKER__ADMIN_ADDR", "127.0.0.1:0")
+        .env("CREWFLEET__WORKER__DATA_DIR", dir.path());
+    let example = Process::spawn("rust_crew", &command, b"");
+    example
+        .stderr
+        .first("ready", |line| line.contains("\"ready\"").then_some(()))
+        .await;
+    let cli = Cli::new(&url, &namespace);
+    assert_eq!(
+        cli.run(&["kickoff", "greet", "--input", "name=Ada"])
+            .await
+            .success(),
+        "hello, Ada"
+    );
+    assert_eq!(
+        cli.run(&["kickoff", "greet"]).await.code,
+        Some(6),
+        "no name is a rejection"
+    );
+    example.signal(Signal::SIGTERM);
+    assert!(example.exit().await.success());
 }

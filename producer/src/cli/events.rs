@@ -36,6 +36,7 @@ pub(crate) async fn run(
         let stream = client.events(&arguments.id).await?;
         // Events are live only: of a kickoff that is finished nothing would ever come. Its reply says so.
         let mut handle = client.attach(&arguments.id).await?;
+        say(&format!("listening for the events of kickoff {}", arguments.id));
         let mut show = |event: &Event| {
             let line = if arguments.json {
                 one_line(event)?

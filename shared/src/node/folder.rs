@@ -96,7 +96,7 @@ impl Folder {
 
     /// The last lines of the log, or why there are none.
     pub(super) fn log_tail(&self) -> String {
-        let path = self.path.join("node.log");
+        let path = self.log();
         match read_end(&path) {
             Ok(text) => {
                 let lines: Vec<&str> = text.lines().collect();
@@ -104,6 +104,11 @@ impl Folder {
             }
             Err(error) => format!("(could not read {}: {error})", path.display()),
         }
+    }
+
+    /// The file of the log.
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join("node.log")
     }
 
     fn home(&self) -> PathBuf {

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Makes what the snippets of producer/PUBLISHERS.md run in: .crewfleet/test-python with pika and .crewfleet/test-javascript
+# with amqplib, each once, and again when its lock file changes. Nothing is downloaded that a lock file does not name by
+# its hash. Needs the Python of deploy/python-env.sh (or CREWFLEET_PYTHON).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source deploy/lib.sh
+
+python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
+
+# Two runs at once: the second waits for the first, and finds its work done.
+exec 9>"$CREWFLEET_DIR/test-env.lock"
+flock 9
+
+# is_made FOLDER LOCK: whether the folder was made from this lock file.
+is_made() { [ "$(cat "$1/made-from-lock" 2>/dev/null)" = "$(sha256sum <"$2")" ]; }
+mark_made() { sha256sum <"$2" >"$1/made-from-lock"; }
+
+make_python() {
+    local venv=$CREWFLEET_DIR/test-python lock=tests/python/requirements.lock start=$SECONDS
+    if is_made "$venv" "$lock" && "$venv/bin/python" -c pass 2>/dev/null; then return; fi
+    [ -x "$python" ] || fail "$python is missing" "run deploy/python-env.sh, which makes it, or correct CREWFLEET_PYTHON"
+    rm -rf "$venv"
+    quietly test-python.log "$python" -m venv "$venv" ||
+        fail "$python could not make a virtual environment in $venv" "use a Python that has venv and ensurepip"
+    quietly test-pip.log "$venv/bin/python" -m pip install --disable-pip-version-check --no-cache-dir --require-hashes \
+        --no-deps --only-binary :all: --requirement "$lock" ||
+        fail "pip could not install $lock" "read the lines above; often the network"
+    mark_made "$venv" "$lock"
+    took "made the Python environment of the publishers' tests" "$start"
+}
+
+make_javascript() {
+    local dir=$CREWFLEET_DIR/test-javascript lock=tests/javascript/package-lock.json start=$SECONDS missing=()
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
+    [ ${#missing[@]} = 0 ] || apt_install "the publishers' tests" "${missing[@]}"
+    if is_made "$dir" "$lock" && [ -d "$dir/node_modules" ]; then return; fi
+    rm -rf "$dir"
+    mkdir "$dir"
+    cp tests/javascript/package.json "$lock" "$dir"
+    quietly npm.log npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund ||
+        fail "npm could not install $lock" "read the lines above; often the network"
+    mark_made "$dir" "$lock"
+    took "made the JavaScript environment of the publishers' tests" "$start"
+}
+
+make_python
+make_javascript
