@@ -11,14 +11,13 @@ mark="# crewfleet: no service is started or stopped while packages are installed
 exec 9<"$(dirname "$policy")"
 flock 9
 
-saved=
+# A run that was killed left its own policy, and perhaps the machine's beside it.
+saved=$policy.saved-by-crewfleet
 restore() {
-    if [ -n "$saved" ]; then mv -f "$saved" "$policy"; else rm -f "$policy"; fi
+    if [ -e "$saved" ]; then mv -f "$saved" "$policy"; else rm -f "$policy"; fi
 }
-# One with our mark was left by a run that was killed.
 if [ -e "$policy" ] && ! grep -qF "$mark" "$policy"; then
-    saved=$policy.saved-by-crewfleet
-    mv "$policy" "$saved"
+    mv -f "$policy" "$saved"
 fi
 trap restore EXIT
 trap 'exit 130' INT TERM HUP

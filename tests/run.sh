@@ -18,15 +18,17 @@ format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
 build() { cargo build --locked --workspace --all-targets; }
 lint() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
-unit() { cargo test --locked --workspace --lib --bins --examples; }
-doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps && cargo test --locked --workspace --doc; }
+unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples; }
+# A map of a module may link to what is private in it: it is for readers of the source.
+doc() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps && cargo test --locked --workspace --doc; }
 python() { (cd worker/python && "$python" -W error::ResourceWarning -m unittest discover -s tests); }
-e2e() { cargo test --locked --workspace --test '*'; }
+e2e() { cargo test --locked --workspace --no-fail-fast --test '*'; }
 
 prepare() {
     command -v shellcheck >/dev/null || apt_install "checking the scripts" shellcheck
     deploy/install-rabbitmq.sh
     if [ -z "${CREWFLEET_PYTHON:-}" ]; then deploy/python-env.sh; fi
+    tests/test-env.sh
 }
 
 main() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_shared::amqp::Delivery;
-use crewfleet_shared::kickoff::{Heartbeat, KickoffId, fleet};
+use crewfleet_shared::kickoff::{CrewStatus, Heartbeat, KickoffId, fleet};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,21 @@ impl KickoffClient {
     /// # Errors
     /// [`ClientError::NotDeclared`] where no worker ever ran, and [`ClientError::Broker`].
     pub async fn workers(&self) -> Result<Vec<Heartbeat>, ClientError> {
+        self.listen(|_| false).await
+    }
+
+    /// What the first worker that serves `crew` and is heard says of it: its inputs, for one. `None` when none is heard
+    /// within [`LISTENING`].
+    ///
+    /// # Errors
+    /// As [`Self::workers`].
+    pub async fn crew_status(&self, crew: &str) -> Result<Option<CrewStatus>, ClientError> {
+        let heard = self.listen(|worker| worker.crews.iter().any(|status| status.name == crew));
+        let mut crews = heard.await?.into_iter().flat_map(|worker| worker.crews);
+        Ok(crews.find(|status| status.name == crew))
+    }
+
+    async fn listen(&self, is_enough: impl Fn(&Heartbeat) -> bool) -> Result<Vec<Heartbeat>, ClientError> {
         let (sender, mut heartbeats) = mpsc::unbounded_channel();
         let exchange = self.names().fleet();
         let queue = self
@@ -50,7 +65,11 @@ impl KickoffClient {
         let mut workers = BTreeMap::new();
         let end = Instant::now() + LISTENING;
         while let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.recv()).await {
+            let enough = is_enough(&heartbeat);
             workers.insert(heartbeat.worker.clone(), heartbeat);
+            if enough {
+                break;
+            }
         }
         stop.cancel();
         inbox.delete().await;

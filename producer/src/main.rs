@@ -1,6 +1,7 @@
 //! The `crewfleet` command.
 
 mod cli;
+mod dev;
 
 use std::process::ExitCode;
 

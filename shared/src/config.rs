@@ -105,7 +105,7 @@ pub fn load<T: DeserializeOwned>(
     file: Option<&Path>,
     overrides: &[(String, String)],
 ) -> Result<Loaded<T>, ConfigError> {
-    let unreadable = |e: config::ConfigError| ConfigError::Unreadable(e.to_string());
+    let unreadable = |e: config::ConfigError| ConfigError::Unreadable(without_source(&e.to_string()));
     let mut builder = config::Config::builder();
     let file = file.map_or_else(|| (PathBuf::from(DEFAULT_FILE), false), |f| (f.to_owned(), true));
     builder = builder.add_source(File::from(file.0).format(FileFormat::Toml).required(file.1));
@@ -127,6 +127,7 @@ pub fn load<T: DeserializeOwned>(
     let config = serde_ignored::deserialize(tree, |path| unknown.push(path.to_string().replace(".?.", ".")))
         .map_err(unreadable)?;
     let loaded = Loaded { config, origins };
+    refuse_lowercased_env(&loaded.origins)?;
     if unknown.is_empty() {
         return Ok(loaded);
     }
@@ -144,6 +145,16 @@ pub fn load<T: DeserializeOwned>(
         format!("unknown key {key:?} ({origin}); remove it or mend its name, the README lists all keys")
     });
     Err(ConfigError::UnknownKeys(unknown.collect()))
+}
+
+/// A parser quotes the line it stumbles over, which may hold the broker's password.
+fn without_source(error: &str) -> String {
+    let lines = error.lines().filter(|line| !line.contains('|'));
+    lines
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// A `url` of a later layer wins over the `url_file` of an earlier one, as any other value does.
@@ -165,6 +176,21 @@ fn layer(origin: Option<&str>) -> u8 {
         Some(FROM_ENVIRONMENT) => 1,
         Some(_) => 0,
         None => 2,
+    }
+}
+
+/// The names of environment variables come here in lower case, so a crew's `env` cannot be set that way.
+fn refuse_lowercased_env(origins: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    let variable = format!("environment variable {ENVIRONMENT_PREFIX}__CREWS__");
+    match origins
+        .iter()
+        .find(|(key, origin)| key.contains(".env.") && origin.starts_with(&variable))
+    {
+        Some((key, origin)) => Err(ConfigError::Unreadable(format!(
+            "{key} ({origin}): a crew's variables cannot be set by one of ours, which knows no lower and upper case; \
+             set env in the file, or name an env_file"
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -333,6 +359,14 @@ mod tests {
         loaded.config.broker.resolve().unwrap();
         assert_eq!(loaded.config.broker.url.expose_secret(), "amqp://later/");
         assert!(load_text(both, &[]).unwrap().config.broker.resolve().is_err());
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_parsed_is_not_shown() {
+        let error = load_text("[broker]\nurl = \"amqp://u:secret@h/", &[])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("line 2") && !error.contains("secret"), "{error}");
     }
 
     #[test]

@@ -4,24 +4,17 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::{broker::Namespace, crews, process::Process};
+use crate::{
+    broker::Namespace,
+    crews,
+    process::{Output, Process},
+};
 
 /// The command on one broker and namespace, in a working directory of its own.
 #[derive(Debug)]
 pub struct Cli {
     environment: Vec<(String, String)>,
     dir: TempDir,
-}
-
-/// How a command ended, and what it wrote.
-#[derive(Debug)]
-pub struct Output {
-    /// The exit code; `None` where a signal ended it.
-    pub code: Option<i32>,
-    /// All of stdout, line by line.
-    pub stdout: Vec<String>,
-    /// All of stderr, line by line.
-    pub stderr: Vec<String>,
 }
 
 impl Cli {
@@ -56,13 +49,7 @@ impl Cli {
 
     /// Runs `crewfleet` with something to read on its stdin.
     pub async fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let process = self.spawn_with_input(arguments, input);
-        let status = process.exit().await;
-        Output {
-            code: status.code(),
-            stdout: process.stdout.so_far(),
-            stderr: process.stderr.so_far(),
-        }
+        self.spawn_with_input(arguments, input).output().await
     }
 
     /// Starts `crewfleet` and returns at once; it is killed when the process is dropped.
@@ -78,27 +65,5 @@ impl Cli {
             .current_dir(self.dir.path())
             .envs(environment);
         Process::spawn(&format!("crewfleet {}", arguments.join(" ")), &command, input)
-    }
-}
-
-impl Output {
-    /// Its stdout, if it ended with 0; else panics with everything it wrote.
-    pub fn success(self) -> String {
-        self.ended_with(0).stdout.join("\n")
-    }
-
-    /// Itself, if it ended with this code; else panics with everything it wrote.
-    pub fn ended_with(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{self:#?}");
-        self
-    }
-
-    /// All of its stderr, which must name each of these.
-    pub fn said(&self, expected: &[&str]) -> String {
-        let said = self.stderr.join("\n");
-        for part in expected {
-            assert!(said.contains(part), "{part:?} is not said in: {said}");
-        }
-        said
     }
 }

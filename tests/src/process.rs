@@ -44,6 +44,17 @@ pub struct Process {
     pub stderr: Lines,
 }
 
+/// How a command ended, and what it wrote.
+#[derive(Debug)]
+pub struct Output {
+    /// The exit code; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// All of stdout, line by line.
+    pub stdout: Vec<String>,
+    /// All of stderr, line by line.
+    pub stderr: Vec<String>,
+}
+
 impl Process {
     /// Starts `command`, with `input` on its stdin.
     pub fn spawn(name: &str, command: &Command, input: &[u8]) -> Self {
@@ -120,6 +131,15 @@ impl Process {
         status
     }
 
+    /// Waits for its end, and takes all that it wrote.
+    pub async fn output(&self) -> Output {
+        Output {
+            code: self.exit().await.code(),
+            stdout: self.stdout.so_far(),
+            stderr: self.stderr.so_far(),
+        }
+    }
+
     /// All living processes that descend from it, itself not among them, also those that went away from it.
     pub fn descendants(&self) -> BTreeSet<Pid> {
         let mut found = with_environment(MARK, &self.mark);
@@ -168,6 +188,28 @@ impl Drop for Process {
         if thread::panicking() {
             eprintln!("--- the end of {}", self.stderr.tail());
         }
+    }
+}
+
+impl Output {
+    /// Its stdout, if it ended with 0; else panics with everything it wrote.
+    pub fn success(self) -> String {
+        self.ended_with(0).stdout.join("\n")
+    }
+
+    /// Itself, if it ended with this code; else panics with everything it wrote.
+    pub fn ended_with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+
+    /// All of its stderr, which must name each of these.
+    pub fn said(&self, expected: &[&str]) -> String {
+        let said = self.stderr.join("\n");
+        for part in expected {
+            assert!(said.contains(part), "{part:?} is not said in: {said}");
+        }
+        said
     }
 }
 

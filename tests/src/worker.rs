@@ -10,8 +10,14 @@ use std::{
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
-use crate::{broker::Namespace, crews, process::Process};
+use crate::{
+    PATIENCE,
+    broker::Namespace,
+    crews,
+    process::{Process, TICK},
+};
 
 /// How a worker is to run.
 #[derive(Debug)]
@@ -174,6 +180,22 @@ impl WorkerProcess {
     /// The value of one metric with (at least) these labels, or `None` where there is no such series.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         series_value(&self.metrics().await, name, labels)
+    }
+
+    /// Waits until a metric with (at least) these labels has this value: a reply may come before its kickoff is counted.
+    pub async fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let becomes = async {
+            let mut tick = tokio::time::interval(TICK);
+            while self.metric(name, labels).await != Some(value) {
+                tick.tick().await;
+            }
+        };
+        if timeout(PATIENCE, becomes).await.is_err() {
+            panic!(
+                "{name} {labels:?} does not become {value}:\n{}",
+                self.metrics().await
+            );
+        }
     }
 
     /// The folder that it runs in.

@@ -233,12 +233,9 @@ async fn an_expired_request_is_answered_and_not_run() {
     );
     assert!(reply["error"]["message"].as_str().unwrap().contains("2020-01-01"));
     let completed = [("crew", "echo"), ("status", "expired")];
-    assert_eq!(
-        worker
-            .metric("crewfleet_kickoffs_completed_total", &completed)
-            .await,
-        Some(1.0)
-    );
+    worker
+        .metric_becomes("crewfleet_kickoffs_completed_total", &completed, 1.0)
+        .await;
 }
 
 #[tokio::test]

@@ -33,12 +33,13 @@ async fn a_request_with_only_inputs_and_a_correlation_id_is_answered_on_its_key(
     assert_eq!(reply["status"], "succeeded");
     assert_eq!(reply["result"]["json"], json!({"question": "zwölf?"}));
     assert_eq!(reply["attempt"], 1);
-    assert_eq!(
-        worker
-            .metric("crewfleet_kickoffs_completed_total", &[("status", "succeeded")])
-            .await,
-        Some(1.0)
-    );
+    worker
+        .metric_becomes(
+            "crewfleet_kickoffs_completed_total",
+            &[("status", "succeeded")],
+            1.0,
+        )
+        .await;
 
     worker.signal(Signal::SIGTERM);
     assert!(worker.exit().await.success());

@@ -170,8 +170,7 @@ async fn readiness_and_metrics_follow_what_happens() {
     client.request("bad", "one", &sleeping("0", "one")).await;
     replies.of("one").await;
     let reached = async |name: &str, labels: &[(&str, &str)], value: f64| {
-        let found = worker.metric(name, labels).await;
-        assert_eq!(found, Some(value), "{name} {labels:?}");
+        worker.metric_becomes(name, labels, value).await;
     };
     let bad = ("crew", "bad");
     reached("crewfleet_kickoffs_received_total", &[bad], 1.0).await;

@@ -213,12 +213,7 @@ impl FileConfig {
         self.worker.check()?;
         for (name, crew) in &mut self.crews {
             crew.check(name)?;
-            check_limit(
-                name,
-                crew,
-                Duration::from_millis(CONSUMER_TIMEOUT_MS.unsigned_abs()),
-                "x-consumer-timeout",
-            )?;
+            check_limit(name, crew.timeout_s, QUEUE_TIMEOUT, "x-consumer-timeout")?;
         }
         Ok(())
     }
@@ -228,20 +223,54 @@ impl FileConfig {
     ///
     /// # Errors
     /// The first crew that breaks it.
-    pub fn check_consumer_timeout(&self, version: &ServerVersion) -> Result<(), Problem> {
+    pub fn check_consumer_timeout<'a>(
+        &'a self,
+        version: &ServerVersion,
+        own_crews: impl Iterator<Item = (&'a str, f64)>,
+    ) -> Result<(), Problem> {
         if version.has_queue_consumer_timeout() {
             return Ok(());
         }
         let limit = Duration::from_secs(self.broker.consumer_timeout_s);
         let source = "[broker] consumer_timeout_s, which must say what the node's consumer_timeout is";
-        self.crews
+        let configured = self
+            .crews
             .iter()
-            .try_for_each(|(name, crew)| check_limit(name, crew, limit, source))
+            .map(|(name, crew)| (name.as_str(), crew.timeout_s));
+        configured
+            .chain(own_crews)
+            .try_for_each(|(name, timeout_s)| check_limit(name, timeout_s, limit, source))
+    }
+
+    /// Checks a crew that is not in the file, but a Rust handler of the program.
+    ///
+    /// # Errors
+    /// What cannot be, under the key that the file would have for it.
+    pub fn check_own_crew(&self, name: &str, concurrency: u16, timeout_s: f64) -> Result<(), Problem> {
+        let key = |field: &str| format!("crews.{name}.{field}");
+        if self.crews.contains_key(name) {
+            let problem =
+                "is a crew of the configuration and a Rust handler of the program; rename one of them";
+            return Err(Problem::new(format!("crews.{name}"), "{…}", problem));
+        }
+        check_concurrency(&key("concurrency"), concurrency)?;
+        check_seconds(&key("timeout_s"), timeout_s, 0.001)?;
+        check_limit(name, timeout_s, QUEUE_TIMEOUT, "x-consumer-timeout")
     }
 }
 
-fn check_limit(name: &str, crew: &CrewConfig, limit: Duration, source: &str) -> Result<(), Problem> {
-    if Duration::from_secs_f64(crew.timeout_s) + CONSUMER_TIMEOUT_MARGIN < limit {
+/// The consumer timeout of a request queue, from RabbitMQ 3.12 on.
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(CONSUMER_TIMEOUT_MS.unsigned_abs());
+
+fn check_concurrency(key: &str, concurrency: u16) -> Result<(), Problem> {
+    if concurrency > 0 {
+        return Ok(());
+    }
+    Err(Problem::new(key, 0, "must be from 1 to 65535"))
+}
+
+fn check_limit(name: &str, timeout_s: f64, limit: Duration, source: &str) -> Result<(), Problem> {
+    if Duration::from_secs_f64(timeout_s) + CONSUMER_TIMEOUT_MARGIN < limit {
         return Ok(());
     }
     let problem = format!(
@@ -252,7 +281,7 @@ fn check_limit(name: &str, crew: &CrewConfig, limit: Duration, source: &str) -> 
     );
     Err(Problem::new(
         format!("crews.{name}.timeout_s"),
-        crew.timeout_s,
+        timeout_s,
         problem,
     ))
 }
@@ -295,9 +324,11 @@ impl WorkerConfig {
         }
         let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if let Some(id) = &self.id
-            && !((1..=128).contains(&id.len()) && id.chars().all(named))
+            // It is a folder's name, too.
+            && !((1..=128).contains(&id.len()) && id.chars().all(named) && !id.starts_with('.'))
         {
-            let problem = "must be 1 to 128 characters of A-Z, a-z, 0-9, '.', '_' and '-'";
+            let problem =
+                "must be 1 to 128 characters of A-Z, a-z, 0-9, '.', '_' and '-', and not begin with '.'";
             return Err(Problem::new("worker.id", format!("{id:?}"), problem));
         }
         Ok(())
@@ -311,9 +342,7 @@ impl CrewConfig {
             return Err(Problem::new(format!("crews.{name}"), "{…}", invalid.to_string()));
         }
         check_seconds(&key("timeout_s"), self.timeout_s, 0.001)?;
-        if self.concurrency == 0 {
-            return Err(Problem::new(key("concurrency"), 0, "must be from 1 to 65535"));
-        }
+        check_concurrency(&key("concurrency"), self.concurrency)?;
         if self.kickoffs_per_child == 0 {
             return Err(Problem::new(key("kickoffs_per_child"), 0, "must be at least 1"));
         }
@@ -324,7 +353,10 @@ impl CrewConfig {
                     "runner = \"command\" needs a program, as in command = [\"./crew\", \"--json\"]";
                 return Err(Problem::new(key("command"), "[]", problem));
             }
-            RunnerKind::Command => self.refuse_others(&key, &self.python_only())?,
+            RunnerKind::Command => {
+                self.refuse_others(&key, &self.python_only())?;
+                self.find_program(&key)?;
+            }
             RunnerKind::Builtin => {
                 self.refuse_others(&key, &self.python_only())?;
                 self.refuse_others(&key, &[("command", !self.command.is_empty())])?;
@@ -347,6 +379,29 @@ impl CrewConfig {
             *folder = absolute;
         }
         self.refuse_others(key, &[("command", !self.command.is_empty())])
+    }
+
+    /// The program runs in the kickoff's own folder, so its path must not depend on ours.
+    fn find_program(&mut self, key: &dyn Fn(&str) -> String) -> Result<(), Problem> {
+        let program = PathBuf::from(&self.command[0]);
+        let found = if self.command[0].contains('/') {
+            std::path::absolute(&program).ok().filter(|path| path.is_file())
+        } else {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path)
+                .map(|dir| dir.join(&program))
+                .find(|path| path.is_file())
+        };
+        let Some(found) = found.and_then(|path| path.into_os_string().into_string().ok()) else {
+            let problem = "is no program (relative paths start at the working directory, plain names are looked up in PATH)";
+            return Err(Problem::new(
+                key("command"),
+                format!("{:?}", self.command[0]),
+                problem,
+            ));
+        };
+        self.command[0] = found;
+        Ok(())
     }
 
     fn python_only(&self) -> [(&'static str, bool); 2] {

@@ -67,8 +67,14 @@ async fn tail(worker: &WorkerState, link: &Arc<Link>) -> Result<(), BrokerError>
         stream_offset: Some(StreamOffset::First),
     };
     let mut consumer = link.consume(&worker.names.control(), &options).await?;
-    while let Some(delivery) = consumer.next().await {
-        let delivery = delivery?;
+    loop {
+        let delivery = tokio::select! {
+            next = consumer.next() => next,
+            () = link.ended() => None,
+        };
+        let Some(delivery) = delivery.transpose()? else {
+            return Ok(());
+        };
         match serde_json::from_slice::<Control>(&delivery.body) {
             Ok(control) => obey(worker, control),
             // Another version's command, or nobody's: not ours to judge.
@@ -76,17 +82,17 @@ async fn tail(worker: &WorkerState, link: &Arc<Link>) -> Result<(), BrokerError>
         }
         delivery.ack().await;
     }
-    Ok(())
 }
 
 fn obey(worker: &WorkerState, control: Control) {
     let Command::Cancel { kickoff_id } = control.command else {
         return;
     };
+    // First remembered, then looked for: a kickoff that enters in between meets one or the other.
+    worker.cancelled.insert(kickoff_id.clone(), control.time);
     if let Ok(id) = KickoffId::parse(&kickoff_id)
         && worker.in_flight.stop(&id, control.time, StopReason::Cancelled)
     {
         info!(kickoff_id, "cancelling");
     }
-    worker.cancelled.insert(kickoff_id, control.time);
 }

@@ -17,16 +17,23 @@ const BUFFER: usize = 4096;
 /// Takes the events of all kickoffs and publishes them in order.
 #[derive(Clone)]
 pub struct EventPublisher {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<Queued>,
+}
+
+/// An event on its way; its `meta` is shared, since a request may carry much of it and a crew emit thousands.
+struct Queued {
+    event: Event,
+    meta: Option<Arc<RawValue>>,
 }
 
 impl EventPublisher {
     /// Starts to publish; ends when the last clone is dropped.
     pub fn start(names: &Names, publisher: Publisher) -> Self {
-        let (queue, mut events) = mpsc::channel::<Event>(BUFFER);
+        let (queue, mut events) = mpsc::channel::<Queued>(BUFFER);
         let exchange = names.events();
         tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
+            while let Some(Queued { mut event, meta }) = events.recv().await {
+                event.meta = meta.map(|meta| (*meta).to_owned());
                 let Ok(body) = serde_json::to_vec(&event) else {
                     continue;
                 };
@@ -59,7 +66,7 @@ impl EventPublisher {
                 kickoff_id: kickoff_id.to_string(),
                 crew: crew.to_string(),
                 attempt,
-                meta: meta.map(ToOwned::to_owned),
+                meta: meta.map(|meta| meta.to_owned().into()),
                 sequence: AtomicU64::new(0),
             }),
         }
@@ -69,7 +76,7 @@ impl EventPublisher {
 /// Where one attempt's events go. Cheap to clone; never blocks.
 #[derive(Clone)]
 pub struct EventSink {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<Queued>,
     inner: Arc<Inner>,
 }
 
@@ -77,7 +84,7 @@ struct Inner {
     kickoff_id: String,
     crew: String,
     attempt: u32,
-    meta: Option<Box<RawValue>>,
+    meta: Option<Arc<RawValue>>,
     sequence: AtomicU64,
 }
 
@@ -100,9 +107,10 @@ impl EventSink {
             time: Utc::now(),
             event_type: event_type.to_owned(),
             data,
-            meta: inner.meta.clone(),
+            meta: None,
         };
-        if self.queue.try_send(event).is_err() {
+        let meta = inner.meta.clone();
+        if self.queue.try_send(Queued { event, meta }).is_err() {
             debug!(
                 event = event_type,
                 "too many events wait for the broker; one is lost"

@@ -21,7 +21,9 @@ pub async fn run(worker: Arc<WorkerState>) {
             .metrics
             .oldest
             .set(worker.in_flight.oldest().map_or(0.0, |age| age.as_secs_f64()));
-        let link = worker.broker.connected().await;
+        let Some(link) = worker.broker.link() else {
+            continue;
+        };
         let beat = async { worker.declare(&link).await.map_err(|e| e.to_string()) };
         if let Err(error) = beat.await {
             debug!(error, "no heartbeat");

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::runner::StopReason;
 
 /// How many bytes of replies are remembered.
-const MEMORY_BYTES: usize = 32 * 1024 * 1024;
+const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
 /// What makes two deliveries the same kickoff.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -151,6 +151,13 @@ impl Run {
     /// Completes or changes when the run is asked to stop.
     pub fn stop(&self) -> watch::Receiver<Option<StopReason>> {
         self.stop.clone()
+    }
+
+    /// Asks this run to stop, unless somebody has asked already.
+    pub fn ask(&self, reason: StopReason) {
+        if let Some(running) = lock(&self.state).running.get(&self.key) {
+            ask(&running.stop, reason);
+        }
     }
 
     /// Ends the run: remembers its reply, if it has one, and hands back the deliveries to be acked.

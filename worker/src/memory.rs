@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,10 @@ pub struct MemoryGuard {
     limit: u64,
     tracked: Mutex<HashMap<i32, Option<Arc<AtomicBool>>>>,
     full: watch::Sender<bool>,
+    /// Above half of the limit kickoffs start one at a time, so that each is seen before the next.
+    looks: watch::Sender<u64>,
+    turn: tokio::sync::Mutex<()>,
+    used: AtomicU64,
 }
 
 /// A process that is watched until this is dropped.
@@ -42,6 +46,9 @@ impl MemoryGuard {
             limit,
             tracked: Mutex::default(),
             full: watch::Sender::new(false),
+            looks: watch::Sender::new(0),
+            turn: tokio::sync::Mutex::default(),
+            used: AtomicU64::new(0),
         })
     }
 
@@ -71,22 +78,31 @@ impl MemoryGuard {
 
     /// Waits until there is room for another kickoff.
     pub async fn room(&self) {
-        // The sender lives as long as the guard, so this cannot fail.
-        let _ = self.full.subscribe().wait_for(|full| !full).await;
-    }
-
-    /// Completes when memory becomes short: whoever holds something idle should give it up.
-    pub async fn shortage(&self) {
+        let _turn = self.turn.lock().await;
         let mut full = self.full.subscribe();
-        full.mark_unchanged();
         loop {
-            if full.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            // The senders live as long as the guard, so these cannot fail.
+            let _ = full.wait_for(|full| !full).await;
+            if self.used.load(Ordering::Relaxed) < self.limit / 2 {
+                return;
             }
-            if *full.borrow_and_update() {
+            let mut looks = self.looks.subscribe();
+            looks.mark_unchanged();
+            let _ = looks.changed().await;
+            if !*full.borrow() {
                 return;
             }
         }
+    }
+
+    /// Whether memory is short.
+    pub fn is_full(&self) -> bool {
+        *self.full.borrow()
+    }
+
+    /// Completes while memory is short: whoever holds something idle should give it up.
+    pub async fn shortage(&self) {
+        let _ = self.full.subscribe().wait_for(|full| *full).await;
     }
 
     /// Watches until the worker ends.
@@ -102,7 +118,9 @@ impl MemoryGuard {
 
     fn look(&self) {
         let leaders: HashMap<i32, Option<Arc<AtomicBool>>> = self.lock().clone();
+        self.looks.send_modify(|looks| *looks += 1);
         if leaders.is_empty() {
+            self.used.store(0, Ordering::Relaxed);
             self.full.send_if_modified(std::mem::take);
             return;
         }
@@ -117,6 +135,7 @@ impl MemoryGuard {
                 *by_leader.entry(process.leader).or_default() += share;
             }
         }
+        self.used.store(used, Ordering::Relaxed);
         let full = used as f64 > self.limit as f64 * FULL;
         self.full.send_if_modified(|was| {
             let changed = *was != full;
@@ -180,7 +199,7 @@ struct Process {
     resident: u64,
 }
 
-/// The tracked processes and all members of their sessions: a child leads a session of its own.
+/// The tracked processes and all members of their sessions and groups: a child leads both.
 fn processes_of(leaders: &HashMap<i32, Option<Arc<AtomicBool>>>) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -192,9 +211,9 @@ fn processes_of(leaders: &HashMap<i32, Option<Arc<AtomicBool>>>) -> Vec<Process>
         // pid (comm) state ppid pgrp session … rss is the 24th field; comm may hold spaces and parentheses.
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let session = fields.get(3)?.parse().ok()?;
+        let (group, session) = (fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
         let pages: u64 = fields.get(21)?.parse().ok()?;
-        let leader = [pid, session]
+        let leader = [pid, group, session]
             .into_iter()
             .find(|leader| leaders.contains_key(leader))?;
         Some(Process {

@@ -43,6 +43,12 @@ impl Outcome {
                 "cancelled",
                 "the kickoff was cancelled while it ran",
             )),
+            StopReason::DiskLimit(bytes) => Self::Failed(KickoffError::new(
+                "disk_limit",
+                format!(
+                    "the kickoff's folder holds {bytes} bytes, more than [worker] disk_limit allows; it was stopped"
+                ),
+            )),
             StopReason::Drained => Self::Requeued {
                 reason: "the worker is draining".into(),
             },

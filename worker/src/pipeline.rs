@@ -69,7 +69,7 @@ async fn reject(worker: &WorkerState, crew: &Crew, rejection: Rejection, deliver
         properties: &delivery.properties,
         body: &delivery.body,
     };
-    settle::publish(worker, &attempt, &Outcome::Rejected(rejection.error)).await;
+    settle::publish(worker, &attempt, Outcome::Rejected(rejection.error)).await;
     ack(&[delivery]).await;
 }
 
@@ -87,14 +87,8 @@ async fn kickoff(worker: &WorkerState, crew: &Crew, request: Request, delivery: 
         }
         Entry::Answered(delivery, reply) => {
             info!("redelivered after its reply; answered from memory");
-            if worker
-                .publisher
-                .publish(&reply, Duration::from_secs(60))
-                .await
-                .is_ok()
-            {
-                ack(&[*delivery]).await;
-            }
+            settle::publish_surely(worker, &reply).await;
+            ack(&[*delivery]).await;
             return;
         }
     };
@@ -130,22 +124,23 @@ async fn kickoff(worker: &WorkerState, crew: &Crew, request: Request, delivery: 
         // The copy may come back to this very worker, at once. It must not be taken for a delivery of the run that
         // is just ending: that would ack both, and lose the kickoff.
         let held = run.finish(None);
-        settle::publish(worker, &attempt, &outcome).await;
         if let Some(work_dir) = work_dir {
             work_dir.finish(false).await;
         }
-        return ack(&held).await;
+        // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself.
+        if held.iter().any(Delivery::is_live) {
+            settle::publish(worker, &attempt, outcome).await;
+            ack(&held).await;
+        }
+        return;
     }
-    let reply = settle::publish(worker, &attempt, &outcome).await;
-    settle::emit_finished(&sink, &outcome);
+    let settled = settle::publish(worker, &attempt, outcome).await;
+    settle::emit_finished(&sink, &settled.outcome);
     if let Some(work_dir) = work_dir {
-        let keep = !matches!(
-            outcome,
-            Outcome::Succeeded(_) | Outcome::Requeued { .. } | Outcome::Cancelled(_)
-        );
+        let keep = !matches!(settled.outcome, Outcome::Succeeded(_) | Outcome::Cancelled(_));
         work_dir.finish(keep).await;
     }
-    ack(&run.finish(reply)).await;
+    ack(&run.finish(settled.reply)).await;
 }
 
 async fn ack(deliveries: &[Delivery]) {
@@ -163,9 +158,13 @@ async fn ack(deliveries: &[Delivery]) {
     }
 }
 
+/// A place among the crew's kickoffs (the prefetch alone does not hold after a reconnection, when what ran before
+/// goes on), and one among the worker's.
+type Slots = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
+
 /// What a kickoff holds while it runs.
 struct Admitted {
-    _slot: Option<OwnedSemaphorePermit>,
+    _slots: Slots,
     work_dir: WorkDir,
 }
 
@@ -192,25 +191,27 @@ async fn admit(
     // A kickoff that waits here holds its delivery, and the broker's consumer timeout runs: wait only as long
     // as the crew's whole limit still fits behind it.
     let room = worker.max_wait(crew.timeout);
-    let stop = Stop::new(Instant::now() + room, run.stop());
+    let stop = Stop::new(room, run.stop());
+    stop.start_clock();
     let waiting = async {
-        let slot = worker.admission.slot().await;
+        let of_crew = Arc::clone(&crew.slots).acquire_owned().await.ok();
+        let of_worker = worker.admission.slot().await;
         worker.admission.memory().await;
-        slot
+        (of_crew, of_worker)
     };
-    let slot = tokio::select! {
+    let slots = tokio::select! {
         biased;
         () = worker.draining.cancelled() => return Err(Outcome::stopped(StopReason::Drained, crew.timeout)),
         reason = stop.requested() => return Err(match reason {
             StopReason::TimedOut => Outcome::Requeued { reason: format!("no room on this worker for {room:?}") },
             reason => Outcome::stopped(reason, crew.timeout),
         }),
-        slot = waiting => slot,
+        slots = waiting => slots,
     };
     expired(request)?;
     if !crew.runner.needs_work_dir() {
         return Ok(Admitted {
-            _slot: slot,
+            _slots: slots,
             work_dir: WorkDir::none(),
         });
     }
@@ -225,7 +226,7 @@ async fn admit(
             ))
         })?;
     Ok(Admitted {
-        _slot: slot,
+        _slots: slots,
         work_dir,
     })
 }
@@ -273,19 +274,20 @@ async fn run_crew(
         meta: request.meta.clone(),
         time_limit,
         work_dir: admitted.work_dir.path().to_owned(),
-        stop: Stop::new(Instant::now() + time_limit, run.stop()),
+        stop: Stop::new(time_limit, run.stop()),
         events,
     };
     let gauge = worker.metrics.in_flight.with_label_values(labels);
     gauge.inc();
     crew.in_flight.fetch_add(1, Ordering::Relaxed);
     let started = Instant::now();
+    let mut running = crew.runner.run(context, &request.inputs);
     let outcome = tokio::select! {
-        outcome = crew.runner.run(context, &request.inputs) => outcome,
-        bytes = admitted.work_dir.outgrown() => Outcome::Failed(KickoffError::new(
-            "disk_limit",
-            format!("the kickoff's folder holds {bytes} bytes, more than [worker] disk_limit allows; it was stopped"),
-        )),
+        outcome = &mut running => outcome,
+        bytes = admitted.work_dir.outgrown() => {
+            run.ask(StopReason::DiskLimit(bytes));
+            running.await
+        }
     };
     worker
         .metrics

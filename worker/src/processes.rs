@@ -7,11 +7,13 @@ use nix::unistd::Pid;
 
 /// Every process of a kickoff has this variable in its environment, with the kickoff's id.
 pub const KICKOFF_VARIABLE: &str = "CREWFLEET_KICKOFF_ID";
+/// And this one, with an id of this one run: the same kickoff may run on another worker of the same machine.
+pub const RUN_VARIABLE: &str = "CREWFLEET_RUN_ID";
 
-/// Kills every process that carries the kickoff's mark, until none is left: a daemon leaves its parent's group
-/// and session, but keeps its environment.
-pub fn kill_marked(kickoff_id: &str) {
-    let mark = format!("{KICKOFF_VARIABLE}={kickoff_id}");
+/// Kills every process that carries the run's mark, until none is left: a daemon leaves its parent's group and
+/// session, but keeps its environment. Reads all of `/proc`: not for a thread of the async runtime.
+pub fn kill_marked(run_id: &str) {
+    let mark = format!("{RUN_VARIABLE}={run_id}");
     // Each round kills all that are seen; a process that forks meanwhile is seen in the next. One that forks
     // faster than it can be killed is left after a bounded number of rounds.
     for _ in 0..20 {
@@ -20,6 +22,7 @@ pub fn kill_marked(kickoff_id: &str) {
             return;
         }
         for pid in found {
+            // It may have ended by itself.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }

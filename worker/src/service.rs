@@ -1,6 +1,7 @@
 //! The worker as a whole: how it is put together, starts, says that it is ready, and drains.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crewfleet_shared::amqp::{Broker, ConnectError, Names};
 use crewfleet_shared::config::{ConfigError, Loaded, Problem};
 use crewfleet_shared::kickoff::{CrewName, InvalidName};
 use prometheus::Registry;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -116,8 +117,11 @@ impl WorkerBuilder {
             Some(config) => config,
             None => crate::config::load(None, &[], !self.handlers.is_empty())?,
         };
-        for name in self.handlers.keys() {
+        for (name, (options, _)) in &self.handlers {
             CrewName::parse(name)?;
+            let limit = options.timeout.as_secs_f64();
+            let checked = config.config.check_own_crew(name, options.concurrency, limit);
+            checked.map_err(|problem| config.invalid(problem))?;
         }
         Ok(Worker {
             config,
@@ -160,7 +164,14 @@ impl Worker {
         background.spawn(Arc::clone(&memory).watch());
         background.spawn(work_dirs.clone().keep_tidy());
         let pythons = Pythons::start(file, &work_dirs, &memory, &metrics);
-        let crews = self.crews(&pythons).await?;
+        tokio::pin!(shutdown);
+        let crews = tokio::select! {
+            crews = self.crews(&pythons, &memory) => crews?,
+            () = &mut shutdown => {
+                pythons.shutdown().await;
+                return Ok(());
+            }
+        };
         for crew in &crews {
             metrics.show(&crew.name, crew.concurrency);
         }
@@ -184,7 +195,8 @@ impl Worker {
             declared: Mutex::default(),
             broker,
         });
-        self.serve(worker, &pythons, registry, background, shutdown).await
+        self.serve(worker, &pythons, registry, background, shutdown.as_mut())
+            .await
     }
 
     async fn serve(
@@ -193,7 +205,7 @@ impl Worker {
         pythons: &Pythons,
         registry: Registry,
         mut background: JoinSet<()>,
-        shutdown: impl Future<Output = ()>,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), WorkerError> {
         let (admin_stop, readiness) = (CancellationToken::new(), Arc::clone(&worker));
         let readiness: admin::Readiness = Arc::new(move || readiness.ready());
@@ -203,13 +215,16 @@ impl Worker {
 
         let kickoffs = TaskTracker::new();
         let mut consumers = JoinSet::new();
-        tokio::pin!(shutdown);
         let connected = tokio::select! {
             link = worker.broker.connected() => Some(link),
-            () = &mut shutdown => None,
+            () = shutdown.as_mut() => None,
         };
         if let Some(link) = connected {
-            let checked = self.config.config.check_consumer_timeout(link.version());
+            let own = self
+                .handlers
+                .iter()
+                .map(|(name, (options, _))| (name.as_str(), options.timeout.as_secs_f64()));
+            let checked = self.config.config.check_consumer_timeout(link.version(), own);
             checked.map_err(|problem| self.config.invalid(problem))?;
             background.spawn(heartbeat::run(Arc::clone(&worker)));
             background.spawn(control::run(Arc::clone(&worker)));
@@ -237,7 +252,11 @@ impl Worker {
     }
 
     /// Makes the crews, and checks that every Python target imports.
-    async fn crews(&self, pythons: &Pythons) -> Result<Vec<Arc<Crew>>, WorkerError> {
+    async fn crews(
+        &self,
+        pythons: &Pythons,
+        memory: &Arc<MemoryGuard>,
+    ) -> Result<Vec<Arc<Crew>>, WorkerError> {
         let mut crews = Vec::new();
         for (name, (options, handler)) in &self.handlers {
             let runner = Arc::new(BuiltinRunner::new(Arc::clone(handler)));
@@ -247,7 +266,9 @@ impl Worker {
             let crew_name = CrewName::parse(name)?;
             let runner: Arc<dyn Runner> = match config.runner {
                 RunnerKind::Builtin => Arc::new(self.builtin(name, config)?),
-                RunnerKind::Command => Arc::new(CommandRunner::new(config, &self.config.config.worker)),
+                RunnerKind::Command => {
+                    Arc::new(CommandRunner::new(config, &self.config.config.worker, memory))
+                }
                 RunnerKind::Python => {
                     let runner = PythonRunner::check(pythons, &crew_name, config).await;
                     Arc::new(runner.map_err(|problem| self.config.invalid(problem))?)
@@ -285,6 +306,7 @@ fn crew(
         concurrency: options.concurrency,
         timeout: options.timeout,
         on_redelivery: options.on_redelivery,
+        slots: Arc::new(Semaphore::new(options.concurrency.into())),
         in_flight: AtomicU32::new(0),
         consuming: AtomicBool::new(false),
     })

@@ -17,6 +17,10 @@ use crate::state::WorkerState;
 
 /// How long one round of publishing tries before it is logged and begun again. A reply is never given up.
 const ROUND: Duration = Duration::from_secs(60);
+/// The pause before a message that was refused is published again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// AMQP's reply code for a message that is larger than the broker takes.
+const PRECONDITION_FAILED: u16 = 406;
 
 /// What is left to do when an attempt has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,34 +76,37 @@ pub struct Attempt<'a> {
     pub body: &'a [u8],
 }
 
-/// Publishes all that follows from `outcome` and returns the reply, if there was one. The caller acks then, and
-/// only then.
-pub async fn publish(worker: &WorkerState, attempt: &Attempt<'_>, outcome: &Outcome) -> Option<Message> {
-    let settlement = settlement(outcome);
-    let mut sent = None;
-    if let (Some(status), Some(kickoff_id)) = (settlement.reply, attempt.kickoff_id) {
-        sent = Some(publish_reply(worker, attempt, kickoff_id, status, outcome).await);
-    }
+/// What was done.
+pub struct Settled {
+    /// The outcome that was told: a result too large to be sent has become a failure.
+    pub outcome: Outcome,
+    /// The reply, if there was one.
+    pub reply: Option<Message>,
+}
+
+/// Publishes all that follows from `outcome`. The caller acks then, and only then.
+pub async fn publish(worker: &WorkerState, attempt: &Attempt<'_>, outcome: Outcome) -> Settled {
+    let (outcome, reply) = match (outcome.status(), attempt.kickoff_id) {
+        (Some(status), Some(kickoff_id)) => {
+            let (outcome, reply) = publish_reply(worker, attempt, kickoff_id, outcome).await;
+            let told = outcome.status().unwrap_or(status);
+            let labels = [attempt.crew.as_str(), told.as_str()];
+            worker.metrics.completed.with_label_values(&labels).inc();
+            (outcome, Some(reply))
+        }
+        _ => (outcome, None),
+    };
+    let settlement = settlement(&outcome);
     if let (Some(reason), Some(error)) = (settlement.dead_letter, outcome.error()) {
-        publish_surely(worker, dead_letter(worker, attempt, reason, error)).await;
-        worker
-            .metrics
-            .dead_lettered
-            .with_label_values(&[attempt.crew.as_str(), reason.as_str()])
-            .inc();
+        publish_surely(worker, &dead_letter(worker, attempt, reason, error)).await;
+        let labels = [attempt.crew.as_str(), reason.as_str()];
+        worker.metrics.dead_lettered.with_label_values(&labels).inc();
     }
     if settlement.requeue {
-        publish_surely(worker, requeued_copy(worker, attempt)).await;
+        publish_surely(worker, &requeued_copy(worker, attempt)).await;
     }
-    if let Some(status) = settlement.reply {
-        worker
-            .metrics
-            .completed
-            .with_label_values(&[attempt.crew.as_str(), status.as_str()])
-            .inc();
-    }
-    log_end(outcome);
-    sent
+    log_end(&outcome);
+    Settled { outcome, reply }
 }
 
 fn log_end(outcome: &Outcome) {
@@ -123,13 +130,45 @@ async fn publish_reply(
     worker: &WorkerState,
     attempt: &Attempt<'_>,
     kickoff_id: &KickoffId,
-    status: Status,
+    mut outcome: Outcome,
+) -> (Outcome, Message) {
+    let mut message = reply_message(worker, attempt, kickoff_id, &outcome);
+    let mut shortened = false;
+    loop {
+        let failure = if message.body.len() > worker.broker_config.max_reply_bytes && !shortened {
+            None
+        } else {
+            match worker.publisher.publish(&message, ROUND).await {
+                Ok(()) => return (outcome, message),
+                Err(failure) => Some(failure),
+            }
+        };
+        match failure {
+            // The broker may take less than we were told. The crew is not run again for that.
+            Some(PublishError::Broker(e)) if e.code() == Some(PRECONDITION_FAILED) && !shortened => {}
+            Some(failure) => {
+                again(worker, &failure).await;
+                continue;
+            }
+            None => {}
+        }
+        outcome = Outcome::Failed(too_large(worker, attempt, kickoff_id, &outcome, &message.body).await);
+        message = reply_message(worker, attempt, kickoff_id, &outcome);
+        shortened = true;
+    }
+}
+
+fn reply_message(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    kickoff_id: &KickoffId,
     outcome: &Outcome,
 ) -> Message {
-    let mut reply = Reply {
+    let reply = Reply {
         kickoff_id: kickoff_id.to_string(),
         crew: attempt.crew.to_string(),
-        status,
+        // Only an outcome with a status has a reply.
+        status: outcome.status().unwrap_or(Status::Failed),
         result: match outcome {
             Outcome::Succeeded(result) => Some((**result).clone()),
             _ => None,
@@ -143,23 +182,6 @@ async fn publish_reply(
         finished_at: Utc::now(),
         meta: attempt.meta.map(ToOwned::to_owned),
     };
-    let mut message = reply_message(worker, attempt, &reply);
-    if message.body.len() > worker.broker_config.max_reply_bytes {
-        message = too_large(worker, attempt, &mut reply, &message.body);
-    }
-    loop {
-        match worker.publisher.publish(&message, ROUND).await {
-            Ok(()) => return message,
-            // The broker takes smaller messages than we were told; the crew is not run again for that.
-            Err(PublishError::Broker(e)) if e.code() == Some(406) && reply.result.is_some() => {
-                message = too_large(worker, attempt, &mut reply, &message.body);
-            }
-            Err(failure) => again(worker, &failure).await,
-        }
-    }
-}
-
-fn reply_message(worker: &WorkerState, attempt: &Attempt<'_>, reply: &Reply) -> Message {
     let mut properties = Properties::json(message_type::REPLY)
         .with_correlation_id(&reply.kickoff_id)
         .with_message_id(&reply.kickoff_id);
@@ -168,22 +190,32 @@ fn reply_message(worker: &WorkerState, attempt: &Attempt<'_>, reply: &Reply) -> 
     }
     Message {
         exchange: worker.names.replies(),
-        routing_key: reply.kickoff_id.clone(),
         properties,
         // The contract's types have string keys only, which is all that can fail.
-        body: serde_json::to_vec(reply).unwrap_or_default(),
+        body: serde_json::to_vec(&reply).unwrap_or_default(),
+        routing_key: reply.kickoff_id,
         mandatory: false,
     }
 }
 
 /// Keeps what cannot be sent in a file, and says where.
-fn too_large(worker: &WorkerState, attempt: &Attempt<'_>, reply: &mut Reply, body: &[u8]) -> Message {
-    let name = format!("{}-{}-{}.json", reply.kickoff_id, reply.redrive, reply.attempt);
+async fn too_large(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    kickoff_id: &KickoffId,
+    outcome: &Outcome,
+    body: &[u8],
+) -> KickoffError {
     let dir = worker.work_dirs.results();
-    let file = dir.join(name);
-    let kept = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&file, body));
-    worker.work_dirs.kept_file(file.clone(), body.len() as u64);
-    let place = match kept {
+    let file = dir.join(format!(
+        "{kickoff_id}-{}-{}.json",
+        attempt.redrive, attempt.attempt
+    ));
+    let kept = async {
+        tokio::fs::create_dir_all(&dir).await?;
+        tokio::fs::write(&file, body).await
+    };
+    let place = match kept.await {
         Ok(()) => format!(
             "the whole reply is kept in {} on worker {}",
             file.display(),
@@ -191,16 +223,19 @@ fn too_large(worker: &WorkerState, attempt: &Attempt<'_>, reply: &mut Reply, bod
         ),
         Err(e) => format!("it could not be kept in {} either: {e}", file.display()),
     };
-    let limit = worker.broker_config.max_reply_bytes;
+    worker.work_dirs.kept_result(file.clone(), body.len() as u64);
+    let (bytes, limit) = (body.len(), worker.broker_config.max_reply_bytes);
     let message = format!(
-        "the reply has {} bytes; at most {limit} are sent ([broker] max_reply_bytes); {place}",
-        body.len()
+        "the reply has {bytes} bytes; at most {limit} are sent ([broker] max_reply_bytes, and the broker's own \
+         max_message_size); {place}"
     );
-    let detail = json!({"bytes": body.len(), "limit": limit, "file": file, "worker": worker.id, "status": reply.status});
-    reply.status = Status::Failed;
-    reply.result = None;
-    reply.error = Some(KickoffError::new("result_too_large", message).with_detail(&detail));
-    reply_message(worker, attempt, reply)
+    KickoffError::new("result_too_large", message).with_detail(&json!({
+        "bytes": bytes,
+        "limit": limit,
+        "file": file,
+        "worker": worker.id,
+        "status": outcome.status(),
+    }))
 }
 
 fn dead_letter(worker: &WorkerState, attempt: &Attempt<'_>, reason: Reason, error: &KickoffError) -> Message {
@@ -238,23 +273,23 @@ fn requeued_copy(worker: &WorkerState, attempt: &Attempt<'_>) -> Message {
 
 /// Publishes until the broker has it. While it tries, the delivery stays unacked, so nothing is lost if the
 /// worker ends before.
-async fn publish_surely(worker: &WorkerState, message: Message) {
-    while let Err(failure) = worker.publisher.publish(&message, ROUND).await {
+pub async fn publish_surely(worker: &WorkerState, message: &Message) {
+    while let Err(failure) = worker.publisher.publish(message, ROUND).await {
         again(worker, &failure).await;
     }
 }
 
 async fn again(worker: &WorkerState, failure: &PublishError) {
     error!(error = %failure, "not published; trying again");
-    match failure {
-        // An exchange or queue is gone: a new link declares everything again.
-        PublishError::Unroutable { .. } | PublishError::Broker(_) => {
-            if let Some(link) = worker.broker.link() {
-                link.abandon();
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+    // An exchange or queue may be gone: everything is declared again.
+    if let PublishError::Unroutable { .. } | PublishError::Broker(_) = failure {
+        tokio::time::sleep(PAUSE).await;
+        worker.forget_declared().await;
+        if let Some(link) = worker.broker.link()
+            && let Err(error) = worker.declare(&link).await
+        {
+            error!(%error, "the topology cannot be declared");
         }
-        PublishError::Refused { .. } | PublishError::InDoubt { .. } => {}
     }
 }
 

@@ -9,7 +9,7 @@ use crewfleet_shared::amqp::topology::{CONSUMER_TIMEOUT_MS, Topology};
 use crewfleet_shared::amqp::{Broker, BrokerError, Link, Names, Publisher};
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::kickoff::CrewName;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
@@ -35,6 +35,8 @@ pub struct Crew {
     pub timeout: Duration,
     /// What to do with a redelivered kickoff.
     pub on_redelivery: OnRedelivery,
+    /// A place for each.
+    pub slots: Arc<Semaphore>,
     /// How many run now.
     pub in_flight: AtomicU32,
     /// Whether deliveries can arrive now.
@@ -137,6 +139,6 @@ impl WorkerState {
         } else {
             Duration::from_secs(self.broker_config.consumer_timeout_s)
         };
-        timeout.saturating_sub(limit + CONSUMER_TIMEOUT_MARGIN)
+        timeout.saturating_sub(limit.saturating_add(CONSUMER_TIMEOUT_MARGIN))
     }
 }

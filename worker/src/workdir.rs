@@ -28,19 +28,23 @@ pub struct WorkDirs {
 }
 
 struct Inner {
+    base: PathBuf,
     root: PathBuf,
     keep: Duration,
     limit: u64,
     counter: AtomicU64,
     kept: Mutex<VecDeque<Kept>>,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 struct Kept {
     path: PathBuf,
-    since: Instant,
+    until: Instant,
     bytes: u64,
 }
+
+/// How long the file of a result that was too large to send is kept: as long as a reply in the results stream.
+const KEEP_RESULT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One kickoff's folder.
 pub struct WorkDir {
@@ -83,12 +87,13 @@ impl WorkDirs {
         let (limit, counter) = (config.disk_limit.as_u64(), AtomicU64::new(0));
         Ok(Self {
             inner: Arc::new(Inner {
+                base,
                 root,
                 keep,
                 limit,
                 counter,
                 kept: Mutex::default(),
-                _lock: lock,
+                lock,
             }),
         })
     }
@@ -96,6 +101,11 @@ impl WorkDirs {
     /// The worker's own folder.
     pub fn root(&self) -> &Path {
         &self.inner.root
+    }
+
+    /// What CrewAI keeps for all kickoffs of a crew, on this machine and beyond this worker's life.
+    pub fn storage(&self, crew: &str) -> PathBuf {
+        self.inner.base.join("storage").join(crew)
     }
 
     /// Where replies that are too large to send are kept.
@@ -128,13 +138,15 @@ impl WorkDirs {
             let mut kept = lock(&self.inner.kept);
             let mut total: u64 = kept.iter().map(|k| k.bytes).sum();
             let mut expired = Vec::new();
-            while let Some(oldest) = kept.front() {
-                if oldest.since.elapsed() < self.inner.keep && total <= self.inner.limit {
-                    break;
+            let now = Instant::now();
+            kept.retain(|folder| {
+                let keep = folder.until > now && total <= self.inner.limit;
+                if !keep {
+                    total -= folder.bytes;
+                    expired.push(folder.path.clone());
                 }
-                total -= oldest.bytes;
-                expired.extend(kept.pop_front().map(|k| k.path));
-            }
+                keep
+            });
             expired
         };
         for path in expired {
@@ -147,6 +159,10 @@ impl WorkDirs {
         loop {
             tokio::time::sleep(INTERVAL).await;
             self.tidy().await;
+            // Its age tells those who start later how long this worker is gone.
+            if let Err(error) = self.inner.lock.set_modified(SystemTime::now()) {
+                debug!(%error, "the lock file cannot be touched");
+            }
         }
     }
 
@@ -158,11 +174,11 @@ impl WorkDirs {
         }
     }
 
-    /// Counts a file that is kept outside the kickoffs' folders.
-    pub fn kept_file(&self, path: PathBuf, bytes: u64) {
+    /// Counts the file of a result that was too large to send.
+    pub fn kept_result(&self, path: PathBuf, bytes: u64) {
         lock(&self.inner.kept).push_back(Kept {
             path,
-            since: Instant::now(),
+            until: Instant::now() + KEEP_RESULT,
             bytes,
         });
     }
@@ -208,7 +224,7 @@ impl WorkDir {
         debug!(folder = %self.path.display(), bytes, "the folder of a failed kickoff is kept");
         lock(&dirs.inner.kept).push_back(Kept {
             path: self.path,
-            since: Instant::now(),
+            until: Instant::now() + dirs.inner.keep,
             bytes,
         });
         dirs.tidy().await;

@@ -6,6 +6,9 @@ use crewfleet_producer::batch::BatchError;
 use crewfleet_producer::{ClientError, Status};
 use crewfleet_shared::amqp::{BrokerError, ConnectError};
 use crewfleet_shared::config::ConfigError;
+use crewfleet_shared::node::NodeError;
+
+use crate::dev::workers::NotReady;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,12 @@ impl Exit {
             Some(ConnectError::Url(_)) => return Self::Usage,
             Some(_) => return Self::Broker,
             None => {}
+        }
+        if error.is::<NodeError>() {
+            return Self::Broker;
+        }
+        if error.is::<NotReady>() {
+            return Self::Failed;
         }
         match error.downcast_ref::<ConfigError>() {
             None if error.downcast_ref::<BrokerError>().is_some() => Self::Broker,

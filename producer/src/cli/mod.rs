@@ -2,12 +2,13 @@
 //!
 //! stdout has the result and nothing else; whatever is said to people, logs included, goes to stderr.
 
+mod dev;
 mod events;
 mod exit;
 mod for_each;
 mod inputs;
 mod kickoff;
-mod output;
+pub(crate) mod output;
 mod settings;
 mod topology;
 mod wait;
@@ -53,6 +54,8 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run everything on this machine until Ctrl-C: a private broker, two workers, and the example crew or your own
+    Dev(dev::Arguments),
     /// Kick off a crew and wait for its result
     Kickoff(kickoff::Arguments),
     /// Kick off a crew once for each line of a file; run it again to resume
@@ -96,6 +99,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let settings = Settings::load(&cli.global)?;
     let stop = stop_token()?;
     match cli.command {
+        Command::Dev(arguments) => dev::run(&settings, arguments, &stop).await,
         Command::Kickoff(arguments) => kickoff::run(&settings, arguments, &stop).await,
         Command::KickoffForEach(arguments) => for_each::run(&settings, arguments, &stop).await,
         Command::Wait(arguments) => wait::run(&settings, arguments, &stop).await,

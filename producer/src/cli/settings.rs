@@ -15,6 +15,9 @@ use super::Global;
 #[serde(default)]
 pub(crate) struct Settings {
     pub(crate) broker: BrokerConfig,
+    /// Whether somebody named a broker, even if it is the default one.
+    #[serde(skip)]
+    pub(crate) broker_is_given: bool,
     crews: BTreeMap<String, Value>,
     #[allow(dead_code, reason = "known, so that it is not refused; the worker's")]
     worker: Value,
@@ -36,6 +39,8 @@ impl Settings {
             // A flag is more than a file that the configuration names.
             loaded.config.broker.url_file = None;
         }
+        loaded.config.broker_is_given =
+            loaded.is_given("broker.url") || loaded.config.broker.url_file.is_some();
         match loaded.config.broker.resolve() {
             Ok(()) => Ok(loaded.config),
             Err(problem) => Err(loaded.invalid(problem)),

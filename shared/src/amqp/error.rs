@@ -8,8 +8,8 @@ use super::uri::Endpoint;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectError {
     /// The configured URL is not one.
-    #[error("[broker] url is not an AMQP URL ({0}); it looks like amqp://USER:PASSWORD@HOST:5672/%2f")]
-    Url(String),
+    #[error("[broker] url is not an AMQP URL; it looks like amqp://USER:PASSWORD@HOST:5672/%2f")]
+    Url,
     /// Nothing answered in time.
     #[error(
         "RabbitMQ at {endpoint} did not answer within {timeout:?}; is it running and reachable? ([broker] url, connect_timeout_s)"

@@ -142,11 +142,6 @@ impl Link {
         open_channel(&self.consuming).await
     }
 
-    /// Ends this link, so that the supervisor makes a new one and its users declare everything again.
-    pub fn abandon(&self) {
-        self.ended.cancel();
-    }
-
     /// What the broker says it is.
     pub fn version(&self) -> &ServerVersion {
         &self.version
@@ -163,12 +158,13 @@ impl Link {
     }
 
     async fn close(&self) {
+        // First the listeners: what the client reports of a connection that closes is no loss.
+        self.ended.cancel();
         for connection in [self.publishing.as_ref(), &self.consuming] {
             let closing = connection.close(200, "OK".into());
             // A broker that does not answer is left as it is: the sockets close with the process.
             let _ = timeout(Duration::from_secs(2), closing).await;
         }
-        self.ended.cancel();
     }
 }
 

@@ -103,27 +103,14 @@ impl Publisher {
 
     async fn once(&self, link: &Arc<Link>, message: &Message) -> Result<(), Failure> {
         let confirmation = if message.mandatory {
-            let channel = timeout(OPERATION_TIMEOUT, link.pools.mandatory.get())
-                .await
-                .unwrap_or(Err(managed::PoolError::Timeout(managed::TimeoutType::Wait)))
-                .map_err(|e| Failure::Doubt(pool_error(message, e)))?;
-            let confirmation = confirmed(&channel, message).await;
-            if confirmation.is_err() {
-                drop(Object::take(channel));
-            }
-            confirmation
+            exclusively(link, message).await?
         } else {
-            let channel = link
-                .pools
-                .pipelined
-                .channel()
-                .await
-                .map_err(|e| Failure::Doubt(Doubt::Broker(e)))?;
-            let confirmation = confirmed(&channel, message).await;
-            if confirmation.is_err() {
-                link.pools.pipelined.discard(&channel).await;
+            match pipelined(link, message).await? {
+                // A refusal closes the shared channel, and every message on it meets the same error; whose it was
+                // shows a channel of the message's own.
+                Err(error) if is_refusal(&error) => exclusively(link, message).await?,
+                confirmation => confirmation,
             }
-            confirmation
         };
         match confirmation {
             Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => Ok(()),
@@ -136,12 +123,57 @@ impl Publisher {
             }
             Ok(Confirmation::Nack(_)) => Err(Failure::Doubt(Doubt::Refused)),
             // Not found, refused, or against a limit: the same message would meet the same answer.
-            Err(error) if error.code().is_some_and(|code| [403, 404, 406].contains(&code)) => {
-                Err(Failure::Final(PublishError::Broker(error)))
-            }
+            Err(error) if is_refusal(&error) => Err(Failure::Final(PublishError::Broker(error))),
             Err(error) => Err(Failure::Doubt(Doubt::Broker(error))),
         }
     }
+}
+
+/// Publishes on a channel that carries nothing else meanwhile.
+async fn exclusively(link: &Link, message: &Message) -> Result<Result<Confirmation, BrokerError>, Failure> {
+    let channel = timeout(OPERATION_TIMEOUT, link.pools.mandatory.get())
+        .await
+        .unwrap_or(Err(managed::PoolError::Timeout(managed::TimeoutType::Wait)))
+        .map_err(|e| Failure::Doubt(pool_error(message, e)))?;
+    let mut lent = Lent(Some(channel));
+    let Some(channel) = &lent.0 else {
+        return Ok(Err(BrokerError::Disconnected {
+            action: describe(message),
+        }));
+    };
+    let confirmation = confirmed(channel, message).await;
+    if confirmation.is_ok() {
+        drop(lent.0.take());
+    }
+    Ok(confirmation)
+}
+
+/// Publishes beside others on the shared channel.
+async fn pipelined(link: &Link, message: &Message) -> Result<Result<Confirmation, BrokerError>, Failure> {
+    let channel = link.pools.pipelined.channel().await;
+    let channel = channel.map_err(|e| Failure::Doubt(Doubt::Broker(e)))?;
+    let confirmation = confirmed(&channel, message).await;
+    if confirmation.is_err() {
+        link.pools.pipelined.discard(&channel).await;
+    }
+    Ok(confirmation)
+}
+
+/// A channel of the pool that goes back only when its confirm has come: one that is given up in between, with its
+/// confirm pending, would have two messages in flight next time.
+struct Lent(Option<Object<ConfirmChannels>>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(channel) = self.0.take() {
+            drop(Object::take(channel));
+        }
+    }
+}
+
+/// Not found, no permission, or against a limit: the same message would meet the same answer.
+fn is_refusal(error: &BrokerError) -> bool {
+    error.code().is_some_and(|code| [403, 404, 406].contains(&code))
 }
 
 enum Failure {

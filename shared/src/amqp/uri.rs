@@ -30,7 +30,11 @@ impl fmt::Display for Endpoint {
 /// [`ConnectError::Url`], which says what is wrong without repeating the URL.
 pub(super) fn parse(config: &BrokerConfig) -> Result<(AMQPUri, Endpoint), ConnectError> {
     let url: &SecretString = &config.url;
-    let mut uri: AMQPUri = url.expose_secret().parse().map_err(ConnectError::Url)?;
+    let mut uri: AMQPUri = url
+        .expose_secret()
+        .parse()
+        // The parser's own words may repeat the whole URL, password included.
+        .map_err(|_| ConnectError::Url)?;
     uri.query.heartbeat = Some(config.heartbeat_s);
     uri.query.frame_max.get_or_insert(FRAME_MAX);
     let endpoint = Endpoint {

@@ -106,6 +106,7 @@ fn read(
         };
     }
     let request: KickoffRequest = serde_json::from_str(text).map_err(|e| {
+        told_by_body(text, properties, seen);
         let kind = if e.is_data() {
             "invalid_request"
         } else {
@@ -117,8 +118,8 @@ fn read(
         )
     })?;
     seen.meta = request.meta.clone();
-    check_fields(&request, crew)?;
     let kickoff_id = agreed_id(&request, properties, seen)?;
+    check_fields(&request, crew)?;
     let requested_at = seen.requested_at.or_else(|| kickoff_id.created_at());
     seen.requested_at = requested_at;
     Ok(Request {
@@ -133,6 +134,22 @@ fn read(
         redrive: seen.redrive,
         requested_at,
     })
+}
+
+/// What a body that is no request still says of whom to tell.
+fn told_by_body(text: &str, properties: &Properties, seen: &mut Rejection) {
+    #[derive(serde::Deserialize)]
+    struct Told {
+        kickoff_id: Option<String>,
+        meta: Option<Box<RawValue>>,
+    }
+    let Ok(told) = serde_json::from_str::<Told>(text) else {
+        return;
+    };
+    seen.meta = told.meta;
+    if property_id(properties).is_none() {
+        seen.kickoff_id = told.kickoff_id.and_then(|id| KickoffId::parse(&id).ok());
+    }
 }
 
 fn check_properties(properties: &Properties) -> Result<(), KickoffError> {
@@ -338,6 +355,18 @@ mod tests {
         .unwrap_err();
         assert_eq!(rejection.kickoff_id.unwrap().as_str(), "mine");
         assert_eq!(rejection.meta.unwrap().get(), "7");
+    }
+
+    #[test]
+    fn an_id_that_stands_only_in_the_body_is_answered_too() {
+        for body in [
+            r#"{"kickoff_id": "k1", "timeout_s": -1, "inputs": {}}"#,
+            r#"{"kickoff_id": "k1", "meta": 7}"#,
+        ] {
+            let rejection = decode_as(body.as_bytes(), &Properties::default()).unwrap_err();
+            assert_eq!(rejection.error.kind, "invalid_request");
+            assert_eq!(rejection.kickoff_id.unwrap().as_str(), "k1", "{body}");
+        }
     }
 
     #[test]

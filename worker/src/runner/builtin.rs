@@ -91,8 +91,10 @@ impl Runner for BuiltinRunner {
     fn run<'a>(&'a self, context: KickoffContext, inputs: &'a RawValue) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let (stop, limit) = (context.stop.clone(), context.time_limit);
+            stop.start_clock();
             // A task of its own, so that a panic ends the kickoff and nothing else.
-            let mut running = tokio::spawn(self.handler.handle(context, Inputs(inputs.to_owned())));
+            let (handler, inputs) = (Arc::clone(&self.handler), Inputs(inputs.to_owned()));
+            let mut running = tokio::spawn(async move { handler.handle(context, inputs).await });
             tokio::select! {
                 ended = &mut running => match ended {
                     Ok(Ok(result)) => Outcome::Succeeded(Box::new(result)),

@@ -7,20 +7,22 @@ mod output;
 pub mod python;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_shared::kickoff::{CrewName, KickoffId};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::events::EventSink;
 use crate::outcome::Outcome;
 
 /// A way to run a crew.
 pub trait Runner: Send + Sync {
-    /// Runs one kickoff to its end. It must end soon after [`Stop::requested`] completes, and leave no process
+    /// Runs one kickoff to its end. It starts the clock of the time limit ([`Stop::start_clock`]) when the crew
+    /// itself starts, must end soon after [`Stop::requested`] completes, and leave no process
     /// behind.
     fn run<'a>(&'a self, context: KickoffContext, inputs: &'a RawValue) -> BoxFuture<'a, Outcome>;
 
@@ -72,24 +74,45 @@ pub enum StopReason {
     Cancelled,
     /// The worker ends and cannot wait any longer.
     Drained,
+    /// The kickoff's folder has grown to so many bytes, beyond the disk limit.
+    DiskLimit(u64),
+}
+
+impl StopReason {
+    /// Whether the crew is killed without being told first: it has had its time, or does harm.
+    pub fn is_hard(self) -> bool {
+        matches!(self, Self::TimedOut | Self::DiskLimit(_))
+    }
 }
 
 /// Tells a runner when to stop.
+///
+/// The limit's clock stands still until [`Stop::start_clock`]: starting a crew host is not the crew's time.
 #[derive(Clone)]
 pub struct Stop {
-    deadline: Instant,
+    limit: Duration,
+    deadline: Arc<watch::Sender<Option<Instant>>>,
     asked: watch::Receiver<Option<StopReason>>,
 }
 
 impl Stop {
-    /// Stops at `deadline`, or before it when `asked` says so.
-    pub fn new(deadline: Instant, asked: watch::Receiver<Option<StopReason>>) -> Self {
-        Self { deadline, asked }
+    /// Stops `limit` after the clock was started, or when `asked` says so.
+    pub fn new(limit: Duration, asked: watch::Receiver<Option<StopReason>>) -> Self {
+        Self {
+            limit,
+            deadline: Arc::new(watch::Sender::new(None)),
+            asked,
+        }
+    }
+
+    /// The crew starts now.
+    pub fn start_clock(&self) {
+        self.deadline.send_replace(Some(Instant::now() + self.limit));
     }
 
     /// Completes when the run must stop, with the reason; stays completed.
     pub async fn requested(&self) -> StopReason {
-        let mut asked = self.asked.clone();
+        let (mut asked, mut deadline) = (self.asked.clone(), self.deadline.subscribe());
         let asked = async {
             match asked.wait_for(Option::is_some).await.map(|reason| *reason) {
                 Ok(reason) => reason.unwrap_or(StopReason::Drained),
@@ -97,10 +120,16 @@ impl Stop {
                 Err(_) => std::future::pending().await,
             }
         };
+        let timed_out = async {
+            match deadline.wait_for(Option::is_some).await.map(|at| *at) {
+                Ok(Some(at)) => sleep_until(at).await,
+                _ => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             reason = asked => reason,
-            () = tokio::time::sleep_until(self.deadline) => StopReason::TimedOut,
+            () = timed_out => StopReason::TimedOut,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! A child: the process in which kickoffs run, one at a time.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +9,6 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
@@ -20,6 +17,7 @@ use super::channel::{self, Frame, Receiver, Sender};
 use super::frames::{Aftermath, Bare, ChildError, ChildEvent, ChildResult, Failed, Kickoff, Settings};
 use super::host::Host;
 use super::nursery::End;
+use super::pipes::Output;
 use crate::memory::{MemoryGuard, Tracked};
 use crate::outcome::Outcome;
 use crate::runner::output::Lines;
@@ -44,6 +42,8 @@ pub(super) struct Child {
     pub(super) served: u32,
     /// Whether it can take another.
     pub(super) usable: bool,
+    /// What it did to its channel, when we killed it for that.
+    breach: Option<String>,
     /// The host lives at least as long as its children.
     _host: Arc<Host>,
 }
@@ -64,8 +64,8 @@ impl Child {
         settings: &Settings,
         memory: &Arc<MemoryGuard>,
     ) -> Result<Self, KickoffError> {
-        let failed = |message: String| KickoffError::new("host_lost", message).retryable();
-        let io_failed = |e: io::Error| KickoffError::new("host_lost", e.to_string()).retryable();
+        let failed = |message: String| KickoffError::new(HOST_LOST_KIND, message).retryable();
+        let io_failed = |e: io::Error| KickoffError::new(HOST_LOST_KIND, e.to_string()).retryable();
         let (sender, receiver, theirs) = channel::pair().map_err(io_failed)?;
         let (stdout, stdout_end) = Output::new().map_err(io_failed)?;
         let (stderr, stderr_end) = Output::new().map_err(io_failed)?;
@@ -86,6 +86,7 @@ impl Child {
             tracked,
             served: 0,
             usable: true,
+            breach: None,
             _host: host,
         };
         match timeout(HELLO_TIMEOUT, child.hello()).await {
@@ -108,9 +109,9 @@ impl Child {
                     }
                     Some(Ok(frame)) => {
                         let failed = frame.parse::<Failed>();
-                        return Err(failed.map_or_else(|e| KickoffError::new("host_lost", e.to_string()), |f| f.error));
+                        return Err(failed.map_or_else(|e| KickoffError::new(HOST_LOST_KIND, e.to_string()), |f| f.error));
                     }
-                    Some(Err(error)) => return Err(KickoffError::new("host_lost", error.to_string()).retryable()),
+                    Some(Err(error)) => return Err(KickoffError::new(HOST_LOST_KIND, error.to_string()).retryable()),
                     None => {
                         let end = self.ended().await;
                         return Err(self.crash(&end));
@@ -132,43 +133,48 @@ impl Child {
         self.usable && self.served < kickoffs_per_child && self.end.borrow().is_none()
     }
 
-    /// Runs one kickoff to its end: result, error, death, or being stopped.
+    /// Runs one kickoff to its end: result, error, death, or being stopped. `None`: it was dead before it took it.
     pub(super) async fn run(
         &mut self,
         context: &KickoffContext,
         inputs: &RawValue,
         cancel_grace: Duration,
-    ) -> Ended {
+    ) -> Option<Ended> {
         self.served += 1;
+        // Until it has answered nobody else may use it, even if this future is dropped.
+        self.usable = false;
         let events = || Some(context.events.clone());
         let (mut out, mut err) = (Lines::new("stdout", events()), Lines::new("stderr", events()));
         let mut ended = self
             .attend(context, inputs, cancel_grace, &mut out, &mut err)
-            .await;
+            .await?;
         // Everything was flushed before the answer was sent, so it is in the pipes by now.
         self.stdout.drain(&mut out);
         self.stderr.drain(&mut err);
         out.finish();
         err.finish();
-        if ended.aftermath.threads_left > 0 || ended.aftermath.killed_descendants > 0 {
-            let Aftermath {
-                threads_left,
-                killed_descendants,
-                ..
-            } = ended.aftermath;
+        let Aftermath {
+            threads_left,
+            killed_descendants,
+            ..
+        } = ended.aftermath;
+        if threads_left > 0 || killed_descendants > 0 {
             debug!(
                 threads_left,
                 killed_descendants, "the kickoff left something running; the child is not used again"
             );
-            self.usable = false;
         }
         if let Outcome::Failed(error) = &ended.outcome
             && error.kind == "out_of_memory"
         {
-            self.usable = false;
             ended.outcome = Outcome::Crashed(error.clone());
         }
-        ended
+        let answered = matches!(
+            ended.outcome,
+            Outcome::Succeeded(_) | Outcome::Failed(_) | Outcome::Rejected(_)
+        );
+        self.usable = answered && threads_left == 0 && killed_descendants == 0;
+        Some(ended)
     }
 
     async fn attend(
@@ -178,7 +184,7 @@ impl Child {
         cancel_grace: Duration,
         out: &mut Lines,
         err: &mut Lines,
-    ) -> Ended {
+    ) -> Option<Ended> {
         let kickoff = Kickoff {
             kind: "kickoff",
             kickoff_id: context.kickoff_id.as_str(),
@@ -189,8 +195,11 @@ impl Child {
             work_dir: &context.work_dir,
             timeout_s: context.time_limit.as_secs_f64(),
         };
-        if self.sender.send(&kickoff).await.is_err() {
-            return self.died(None, context).await;
+        context.stop.start_clock();
+        tokio::select! {
+            // Large inputs fill the socket, and a child that does not read them must still be stopped.
+            sent = self.sender.send(&kickoff) => sent.ok()?,
+            reason = context.stop.requested() => return Some(self.died(Some(reason), context).await),
         }
         let mut stopping: Option<StopReason> = None;
         let mut kill_at: Option<Instant> = None;
@@ -205,21 +214,22 @@ impl Child {
                 frame = self.receiver.next() => match frame {
                     Some(Ok(frame)) => {
                         if let Some(ended) = self.take(frame, context, stopping) {
-                            return ended;
+                            return Some(ended);
                         }
                     }
                     Some(Err(error)) => {
                         warn!(%error, "the child speaks nonsense; killing it");
-                        return self.died(stopping, context).await;
+                        self.breach = Some(format!("it wrote what is no frame to its channel ({error}), and was killed"));
+                        return Some(self.died(stopping, context).await);
                     }
-                    None => return self.died(stopping, context).await,
+                    None => return Some(self.died(stopping, context).await),
                 },
                 () = self.stdout.read_into(out) => {}
                 () = self.stderr.read_into(err) => {}
                 reason = context.stop.requested(), if stopping.is_none() => {
                     stopping = Some(reason);
-                    if reason == StopReason::TimedOut {
-                        return self.died(stopping, context).await;
+                    if reason.is_hard() {
+                        return Some(self.died(stopping, context).await);
                     }
                     context.events.emit(
                         crewfleet_shared::kickoff::event::event_type::CANCELLING,
@@ -229,7 +239,7 @@ impl Child {
                     let _ = self.sender.send(&Bare { kind: "cancel" }).await;
                     kill_at = Some(Instant::now() + cancel_grace);
                 }
-                () = kill => return self.died(stopping, context).await,
+                () = kill => return Some(self.died(stopping, context).await),
             }
         }
     }
@@ -308,6 +318,9 @@ impl Child {
             if let Ok(Ok(end)) = timeout(limit, end.wait_for(Option::is_some)).await {
                 return end.clone().unwrap_or(End::Lost);
             }
+            self.breach.get_or_insert_with(|| {
+                "it closed its channel without an answer, lived on, and was killed".into()
+            });
             self.kill();
         }
         End::Lost
@@ -315,10 +328,11 @@ impl Child {
 
     fn crash(&self, end: &End) -> KickoffError {
         let End::Exited(exited) = end else {
-            return KickoffError::new("host_lost", HOST_LOST).retryable();
+            return KickoffError::new(HOST_LOST_KIND, HOST_LOST).retryable();
         };
         let peak = exited.max_rss_bytes;
         let cause = match (exited.exit_code, exited.signal) {
+            _ if self.breach.is_some() => self.breach.clone().unwrap_or_default(),
             _ if self.tracked.killed_for_memory() => {
                 format!(
                     "it was the largest when [worker] memory_limit was exceeded, with {peak} bytes at its peak"
@@ -358,49 +372,11 @@ impl Child {
 
 /// The reason of a requeue when the host is gone.
 pub(super) const HOST_LOST: &str = "the crew host is gone";
+/// The error kind of a kickoff that has no process to run in.
+pub(super) const HOST_LOST_KIND: &str = "host_lost";
 
 impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// Our end of one of the child's output streams.
-struct Output {
-    pipe: Option<pipe::Receiver>,
-    buffer: Vec<u8>,
-}
-
-impl Output {
-    fn new() -> io::Result<(Self, OwnedFd)> {
-        let (sender, receiver) = pipe::pipe()?;
-        Ok((
-            Self {
-                pipe: Some(receiver),
-                buffer: vec![0; 16 * 1024],
-            },
-            sender.into_blocking_fd()?,
-        ))
-    }
-
-    /// Reads what is there, waiting for some; at its end it waits for ever, since the channel says the rest.
-    async fn read_into(&mut self, lines: &mut Lines) {
-        let Some(pipe) = &mut self.pipe else {
-            return std::future::pending().await;
-        };
-        match pipe.read(&mut self.buffer).await {
-            Ok(read @ 1..) => lines.push(&self.buffer[..read]),
-            _ => self.pipe = None,
-        }
-    }
-
-    /// Reads what is there, without waiting.
-    fn drain(&mut self, lines: &mut Lines) {
-        while let Some(pipe) = &self.pipe {
-            match pipe.try_read(&mut self.buffer) {
-                Ok(read @ 1..) => lines.push(&self.buffer[..read]),
-                _ => return,
-            }
-        }
     }
 }

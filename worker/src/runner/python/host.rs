@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_shared::kickoff::KickoffError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::channel;
+use super::child::HOST_LOST_KIND;
 use super::frames::{Failed, HostReady, Settings};
-use super::nursery::Nursery;
+use super::nursery::{End, Nursery};
 use super::zygote::{CHECK_TIMEOUT, Zygote};
 use crate::memory::{MemoryGuard, Tracked};
 
@@ -18,6 +19,8 @@ use crate::memory::{MemoryGuard, Tracked};
 pub(super) struct Host {
     /// Starts children.
     pub(super) nursery: Nursery,
+    /// Holds its end once it has ended.
+    pub(super) end: watch::Receiver<Option<End>>,
     _tracked: Tracked,
 }
 
@@ -29,7 +32,7 @@ impl Host {
         settings: &Settings,
         memory: &Arc<MemoryGuard>,
     ) -> Result<Self, KickoffError> {
-        let lost = |message: String| KickoffError::new("host_lost", message).retryable();
+        let lost = |message: String| KickoffError::new(HOST_LOST_KIND, message).retryable();
         let (sender, receiver, theirs) = channel::pair().map_err(|e| lost(e.to_string()))?;
         let process = zygote
             .nursery
@@ -58,6 +61,7 @@ impl Host {
                 );
                 Ok(Self {
                     nursery,
+                    end: process.end,
                     _tracked: memory.track_host(process.pid),
                 })
             }

@@ -6,6 +6,7 @@
 //! | [`host`] | one process a crew: imports it, forks children |
 //! | [`child`] | one process a kickoff at a time: runs it, is killed when it must stop |
 //! | [`pool`] | warm children, ready to take a kickoff |
+//! | [`pipes`] | what a child prints |
 //! | [`nursery`] | starting processes and learning how they ended |
 //! | [`channel`], [`frames`] | the wire |
 //! | [`assets`] | the Python side, carried in this binary |
@@ -16,6 +17,7 @@ mod child;
 mod frames;
 mod host;
 mod nursery;
+mod pipes;
 mod pool;
 mod zygote;
 
@@ -29,9 +31,9 @@ use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-use self::child::HOST_LOST;
+use self::child::{Ended, HOST_LOST, HOST_LOST_KIND};
 use self::frames::Settings;
 use self::pool::CrewHost;
 use self::zygote::{Interpreter, Zygote, ZygoteError};
@@ -41,6 +43,9 @@ use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use crate::workdir::WorkDirs;
+
+/// How many idle children may turn out to be dead before the host is taken to be lost.
+const TRIES: usize = 3;
 
 /// The interpreter when the configuration names none.
 const DEFAULT_PYTHON: &str = "python3";
@@ -154,7 +159,7 @@ impl PythonRunner {
                 Isolation::Fork => "fork",
                 Isolation::Spawn => "spawn",
             },
-            storage_dir: shared.work_dirs.root().join("storage").join(crew.as_str()),
+            storage_dir: shared.work_dirs.storage(crew.as_str()),
             storage: match config.storage {
                 Storage::Kickoff => "kickoff",
                 Storage::Shared => "shared",
@@ -193,29 +198,36 @@ impl PythonRunner {
     }
 
     async fn run(&self, context: KickoffContext, inputs: &RawValue) -> Outcome {
-        let in_use = self.host.in_use();
-        let mut child = tokio::select! {
-            child = self.host.child() => match child {
-                Ok(child) => child,
-                Err(error) => return not_started(error),
-            },
-            reason = context.stop.requested() => return Outcome::stopped(reason, context.time_limit),
-        };
-        let ended = child.run(&context, inputs, self.cancel_grace).await;
-        self.host.count_tokens(&ended.aftermath);
-        self.host.give_back(child);
-        drop(in_use);
-        match ended.outcome {
-            Outcome::Requeued { reason } if reason == HOST_LOST => self.host_lost(&context).await,
-            outcome => outcome,
+        let _in_use = self.host.in_use();
+        for _ in 0..TRIES {
+            let mut child = tokio::select! {
+                child = self.host.child() => match child {
+                    Ok(child) => child,
+                    Err(error) if error.kind == HOST_LOST_KIND => return self.host_lost(&context).await,
+                    Err(error) => return Outcome::Crashed(error),
+                },
+                reason = context.stop.requested() => return Outcome::stopped(reason, context.time_limit),
+            };
+            let ended = child.run(&context, inputs, self.cancel_grace).await;
+            self.host.give_back(child);
+            let Some(Ended { outcome, aftermath }) = ended else {
+                debug!("the child died while it was idle; another one takes the kickoff");
+                continue;
+            };
+            self.host.count_tokens(&aftermath);
+            return match outcome {
+                Outcome::Requeued { reason } if reason == HOST_LOST => self.host_lost(&context).await,
+                outcome => outcome,
+            };
         }
+        self.host_lost(&context).await
     }
 
     async fn host_lost(&self, context: &KickoffContext) -> Outcome {
         let mut losses = self.host_losses.lock().await;
         if losses.contains(&context.kickoff_id) {
             let message = "the crew host died under this kickoff twice on this worker, so the kickoff is taken to be the cause";
-            return Outcome::Crashed(KickoffError::new("host_lost", message).retryable());
+            return Outcome::Crashed(KickoffError::new(HOST_LOST_KIND, message).retryable());
         }
         losses.push_back(context.kickoff_id.clone());
         if losses.len() > 1000 {
@@ -225,17 +237,6 @@ impl PythonRunner {
             reason: HOST_LOST.into(),
         }
     }
-}
-
-/// A kickoff that found no process to run in. What another worker may do better is requeued by the pipeline's
-/// policy for crashes; a crew that does not import any more is a failure with its traceback.
-fn not_started(error: KickoffError) -> Outcome {
-    warn!(
-        error_kind = error.kind,
-        error = error.message,
-        "no process for the kickoff"
-    );
-    Outcome::Crashed(error)
 }
 
 /// What to tell the operator of a target that cannot be used.
@@ -263,6 +264,6 @@ impl Runner for PythonRunner {
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.host.end())
+        Box::pin(self.host.shut_down())
     }
 }

@@ -1,17 +1,15 @@
 //! A crew's host and its children: the host on demand, a few children warm, all of it given up when idle.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crewfleet_shared::kickoff::{CrewName, KickoffError};
 use deadpool::managed::{self, Object, Pool, PoolError, RecycleError};
 use tokio::sync::{Mutex, Notify};
-use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{Instrument, debug, info};
 
 use super::Pythons;
-use super::child::Child;
+use super::child::{Child, HOST_LOST_KIND};
 use super::frames::{Aftermath, Settings};
 use super::host::Host;
 use super::nursery::End;
@@ -32,6 +30,10 @@ pub(super) struct CrewHost {
     concurrency: usize,
     in_use: AtomicUsize,
     released: Notify,
+    /// A child is being made in advance.
+    warming: AtomicBool,
+    /// The worker ends; nothing is made in advance any more.
+    ended: AtomicBool,
 }
 
 /// Makes children for the pool.
@@ -67,6 +69,8 @@ impl CrewHost {
             concurrency: concurrency.into(),
             in_use: AtomicUsize::new(0),
             released: Notify::new(),
+            warming: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
         });
         host.show_metrics();
         tokio::spawn(give_up_when_idle(Arc::downgrade(&host)));
@@ -83,7 +87,7 @@ impl CrewHost {
     pub(super) async fn child(self: &Arc<Self>) -> Result<Object<Children>, KickoffError> {
         self.pool().get().await.map_err(|error| match error {
             PoolError::Backend(error) => error,
-            other => KickoffError::new("host_lost", other.to_string()).retryable(),
+            other => KickoffError::new(HOST_LOST_KIND, other.to_string()).retryable(),
         })
     }
 
@@ -93,13 +97,18 @@ impl CrewHost {
             return;
         }
         drop(Object::take(child));
-        let host = Arc::clone(self);
-        if host.pool().status().available < WARM {
-            tokio::spawn(async move {
-                // Made, and back in the pool at once. If it cannot be made, the next kickoff says why.
-                drop(host.child().await);
-            });
+        let enough = self.pool().status().available >= WARM || self.pythons.0.memory.is_full();
+        if enough || self.ended.load(Ordering::Acquire) || self.warming.swap(true, Ordering::AcqRel) {
+            return;
         }
+        // It counts as a kickoff, so that the host is not given up meanwhile.
+        let warm = (Arc::clone(self), self.in_use());
+        tokio::spawn(async move {
+            let (host, _in_use) = warm;
+            // Made, and back in the pool at once. If it cannot be made, the next kickoff says why.
+            drop(host.child().await);
+            host.warming.store(false, Ordering::Release);
+        });
     }
 
     /// Counts the model tokens of a kickoff.
@@ -117,8 +126,14 @@ impl CrewHost {
         }
     }
 
+    /// Ends the host and its children for good.
+    pub(super) async fn shut_down(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.end().await;
+    }
+
     /// Ends the host and its children; the next kickoff starts them again.
-    pub(super) async fn end(&self) {
+    async fn end(&self) {
         let host = self.host.lock().await.take();
         self.clear_pool();
         if host.is_some() {
@@ -141,7 +156,16 @@ impl CrewHost {
         })
     }
 
-    async fn host(&self) -> Result<Arc<Host>, KickoffError> {
+    /// The running host, or a new one. A start goes on when the kickoff that asked for it gives up: the next one
+    /// needs it too.
+    async fn host(self: &Arc<Self>) -> Result<Arc<Host>, KickoffError> {
+        let this = Arc::clone(self);
+        let start = async move { this.current_host().await }.in_current_span();
+        let broken = |e: tokio::task::JoinError| KickoffError::new(HOST_LOST_KIND, e.to_string()).retryable();
+        tokio::spawn(start).await.map_err(broken)?
+    }
+
+    async fn current_host(&self) -> Result<Arc<Host>, KickoffError> {
         let mut current = self.host.lock().await;
         if let Some(host) = current.as_ref().filter(|host| !host.nursery.is_over()) {
             return Ok(Arc::clone(host));
@@ -153,6 +177,13 @@ impl CrewHost {
         let host = Arc::new(started?);
         self.gauge("ready").set(1);
         *current = Some(Arc::clone(&host));
+        let (gauge, mut end) = (self.gauge("ready"), host.end.clone());
+        tokio::spawn(async move {
+            // A host that follows this one starts after its end, and says so itself.
+            if end.wait_for(Option::is_some).await.is_ok() {
+                gauge.set(0);
+            }
+        });
         Ok(host)
     }
 
@@ -162,7 +193,7 @@ impl CrewHost {
                 ZygoteError::Interpreter(e) => e.to_string(),
                 ZygoteError::Broken(message) => message,
             };
-            KickoffError::new("host_lost", format!("Python does not start: {message}")).retryable()
+            KickoffError::new(HOST_LOST_KIND, format!("Python does not start: {message}")).retryable()
         })?;
         Host::start(
             &zygote,
@@ -197,7 +228,7 @@ impl managed::Manager for Children {
     type Error = KickoffError;
 
     async fn create(&self) -> Result<Child, KickoffError> {
-        let gone = || KickoffError::new("host_lost", "the worker ends").retryable();
+        let gone = || KickoffError::new(HOST_LOST_KIND, "the worker ends").retryable();
         let crew = self.0.upgrade().ok_or_else(gone)?;
         let host = crew.host().await?;
         let child = Child::start(host, crew.crew.as_str(), &crew.settings, &crew.pythons.0.memory).await?;
@@ -242,11 +273,18 @@ async fn give_up_when_idle(crew: std::sync::Weak<CrewHost>) {
         return;
     };
     loop {
-        let idle_until = Instant::now() + shared.host_idle;
         let Some(this) = crew.upgrade() else { return };
+        let busy = this.in_use.load(Ordering::Acquire) > 0 || this.host.lock().await.is_none();
+        let shortage = async {
+            match busy {
+                // There is nothing to give up now; the next release is the moment to look again.
+                true => std::future::pending().await,
+                false => shared.memory.shortage().await,
+            }
+        };
         let reason = tokio::select! {
-            () = tokio::time::sleep_until(idle_until) => "idle",
-            () = shared.memory.shortage() => "memory is short",
+            () = tokio::time::sleep(shared.host_idle) => "idle",
+            () = shortage => "memory is short",
             () = this.released.notified() => continue,
         };
         if this.in_use.load(Ordering::Acquire) > 0 {
@@ -256,8 +294,5 @@ async fn give_up_when_idle(crew: std::sync::Weak<CrewHost>) {
             info!(crew = %this.crew, reason, "ending the crew host");
             this.end().await;
         }
-        drop(this);
-        // A shortage that lasts is signalled anew when it begins anew.
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -1,0 +1,277 @@
+//! `crewfleet dev`: everything on one machine, in the foreground.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use clap::Args;
+use crewfleet_producer::{BrokerConfig, KickoffClient};
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Exit;
+use super::output::{gave_up, reply, say};
+use super::settings::Settings;
+use super::{events, inputs};
+use crate::dev::broker::Broker;
+use crate::dev::crew::Crew;
+use crate::dev::folder::Folder;
+use crate::dev::workers::{self, Address, Workers};
+
+/// The workers' own limit of a kickoff is 10 minutes; kickoffs that an earlier run left may come before it.
+const REPLY_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Your own crew, as package.module:Name; without it, the example crew
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+    /// The folder that holds the target's package [default: src if there is one, else the working directory]
+    #[arg(long, value_name = "FOLDER", requires = "target")]
+    path: Option<PathBuf>,
+    /// The Python to run it with [default: CREWFLEET_PYTHON, else .crewfleet/python, else python3]
+    #[arg(long, value_name = "PYTHON")]
+    python: Option<PathBuf>,
+    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text) or KEY:=JSON; may be given several times
+    #[arg(long = "input", value_name = "KEY=VALUE")]
+    input: Vec<String>,
+    /// All inputs: a file with a JSON object, - for stdin
+    #[arg(long, value_name = "FILE")]
+    inputs: Option<String>,
+    /// End after the result: the reply is the last line of stdout, the exit code is that of `kickoff`
+    #[arg(long)]
+    once: bool,
+}
+
+pub(crate) async fn run(
+    settings: &Settings,
+    arguments: Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let crew = Crew::choose(
+        arguments.target.as_deref(),
+        arguments.path.as_deref(),
+        arguments.python.as_deref(),
+    )?;
+    let session = Session {
+        inputs: given_inputs(&arguments, &crew)?,
+        crew,
+        once: arguments.once,
+        began: Instant::now(),
+    };
+    let program = workers::program()?;
+    let folder = Folder::open()?;
+
+    let starting = Broker::start(&settings.broker, settings.broker_is_given, &folder);
+    let Some(broker) = stop.run_until_cancelled(starting).await else {
+        return Ok(session.interrupted());
+    };
+    let mut broker = broker?;
+    let ended = serve(&session, &mut broker, &folder, &program, stop).await;
+    broker.stop().await;
+    say("ended; nothing is left running");
+    ended
+}
+
+/// Everything between the start of the broker and its end.
+async fn serve(
+    session: &Session,
+    broker: &mut Broker,
+    folder: &Folder,
+    program: &Path,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    // First of all: a broker that was given and is not there is told at once.
+    let connecting = KickoffClient::connect(broker.config(), "crewfleet dev");
+    let Some(client) = stop.run_until_cancelled(connecting).await else {
+        return Ok(session.interrupted());
+    };
+    let client = client?;
+    let config = session.crew.configure(folder, broker.config())?;
+    let workers = Workers::start(folder, program, &config, broker.config())?;
+    let export = export_lines(broker);
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(session.interrupted()),
+        refused = workers.refused() => Err(refused),
+        error = broker.watch() => Err(error.into()),
+        ended = session.run(&client, &workers, &export) => ended,
+    };
+    client.close().await;
+    workers.stop().await;
+    ended
+}
+
+/// What was asked for, and since when.
+struct Session {
+    crew: Crew,
+    /// `None` where the crew is to say what it needs.
+    inputs: Option<Box<RawValue>>,
+    once: bool,
+    began: Instant,
+}
+
+impl Session {
+    async fn run(&self, client: &KickoffClient, workers: &Workers, export: &str) -> anyhow::Result<Exit> {
+        let began = Instant::now();
+        say(&format!(
+            "starting the workers with {} ...",
+            self.crew.python.display()
+        ));
+        workers.ready().await?;
+        say(&format!(
+            "the workers are ready ({:.1} s)",
+            began.elapsed().as_secs_f64()
+        ));
+
+        let needed = self.needed_inputs(client).await?;
+        if self.once {
+            if !needed.is_empty() {
+                let again = std::env::args()
+                    .map(|argument| quoted(&argument))
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                bail!(
+                    "the crew {} needs the inputs {}. Run: {again}{}",
+                    self.crew.name,
+                    needed.join(", "),
+                    placeholders(&needed)
+                );
+            }
+            return self.kickoff(client).await;
+        }
+
+        if needed.is_empty() {
+            match self.kickoff(client).await {
+                Ok(Exit::Succeeded) => {}
+                Ok(_) => say("the kickoff did not succeed; everything keeps running, for another try"),
+                Err(error) => say(&format!("{error:#}; everything keeps running, for another try")),
+            }
+        } else {
+            say(&format!(
+                "the crew {} needs the inputs {}",
+                self.crew.name,
+                needed.join(", ")
+            ));
+        }
+        self.tell_how_to_go_on(workers, export, &needed);
+        std::future::pending().await
+    }
+
+    /// The names of the inputs that the crew asks for, where none were given.
+    async fn needed_inputs(&self, client: &KickoffClient) -> anyhow::Result<Vec<String>> {
+        if self.inputs.is_some() {
+            return Ok(Vec::new());
+        }
+        say("asking the workers which inputs the crew needs ...");
+        let status = client.crew_status(self.crew.name.as_str()).await?;
+        Ok(status.and_then(|status| status.inputs).unwrap_or_default())
+    }
+
+    async fn kickoff(&self, client: &KickoffClient) -> anyhow::Result<Exit> {
+        let nothing = inputs::gather(None, &[])?;
+        let inputs = self.inputs.as_deref().unwrap_or(&nothing);
+        if self.crew.is_example() && std::env::var_os("OPENAI_API_KEY").is_none() {
+            say("there is no OPENAI_API_KEY: the example crew uses its offline model, which says so");
+        }
+        let mut handle = client
+            .kickoff(self.crew.name.as_str(), inputs)
+            .with_events()
+            .await?;
+        let id = handle.id().clone();
+        say(&format!(
+            "kickoff {id} sent to the crew {} with the inputs {inputs}",
+            self.crew.name
+        ));
+        let stream = handle.events().await?;
+        let mut show = events::to_stderr;
+        let answered = events::until_reply(stream, &mut handle, &mut show);
+        let Ok(answered) = timeout(REPLY_LIMIT, answered).await else {
+            return Ok(gave_up(
+                &id,
+                format!("no reply within {} s", REPLY_LIMIT.as_secs()),
+            ));
+        };
+        let answered = answered?;
+        say(&format!(
+            "kickoff {id} {} ({:.1} s after the start)",
+            answered.status,
+            self.began.elapsed().as_secs_f64()
+        ));
+        reply(&answered, self.once)
+    }
+
+    fn tell_how_to_go_on(&self, workers: &Workers, export: &str, needed: &[String]) {
+        for Address {
+            name,
+            admin_addr,
+            log,
+        } in workers.addresses()
+        {
+            say(&format!(
+                "{name}: http://{admin_addr}/metrics, /healthz, /readyz; log {}",
+                log.display()
+            ));
+        }
+        let this = std::env::current_exe().unwrap_or_else(|_| "crewfleet".into());
+        let this = quoted(&this.to_string_lossy());
+        // A pipe, since the inputs may be many and of any size.
+        let (before, after) = match &self.inputs {
+            Some(inputs) => (
+                format!("printf %s {} | ", quoted(inputs.get())),
+                " --inputs -".to_owned(),
+            ),
+            None => (String::new(), placeholders(needed)),
+        };
+        say(&format!(
+            "running until Ctrl-C. In another terminal:\n{export}  {before}{this} kickoff {} --follow{after}\n  {this} workers",
+            self.crew.name
+        ));
+    }
+
+    fn interrupted(&self) -> Exit {
+        if self.once {
+            say("interrupted before the result");
+            Exit::GaveUp
+        } else {
+            Exit::Succeeded
+        }
+    }
+}
+
+/// `None` when the crew's own names decide.
+fn given_inputs(arguments: &Arguments, crew: &Crew) -> anyhow::Result<Option<Box<RawValue>>> {
+    if arguments.inputs.is_some() || !arguments.input.is_empty() {
+        return inputs::gather(arguments.inputs.as_deref(), &arguments.input).map(Some);
+    }
+    let own = crew.own_inputs();
+    if own.is_empty() {
+        return Ok(None);
+    }
+    inputs::gather(None, &own).map(Some)
+}
+
+/// What another terminal needs to reach the same broker. A given one is known there; its URL may hold a password.
+fn export_lines(broker: &Broker) -> String {
+    let url = broker
+        .private_url()
+        .map(|url| format!("  export CREWFLEET__BROKER__URL={}\n", quoted(&url)));
+    let namespace = &broker.config().namespace;
+    let usual = *namespace == BrokerConfig::default().namespace;
+    let namespace = (!usual).then(|| format!("  export CREWFLEET__BROKER__NAMESPACE={namespace}\n"));
+    url.into_iter().chain(namespace).collect()
+}
+
+fn placeholders(names: &[String]) -> String {
+    names.iter().map(|name| format!(" --input {name}=...")).collect()
+}
+
+/// As a word of a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

@@ -1,0 +1,16 @@
+//! The parts of `crewfleet dev`: everything on one machine, in the care of one foreground process.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `folder` | `.crewfleet/dev/`: all that is written, and the lock that lets one `dev` at a time use it |
+//! | `crew` | which crew is served, by which Python; the workers' configuration file |
+//! | `broker` | the private node, or the broker that was given |
+//! | `workers` | the worker processes: started, watched, started again, drained |
+//! | `log` | what of a worker's log concerns people |
+
+pub(crate) mod broker;
+pub(crate) mod crew;
+pub(crate) mod folder;
+mod log;
+mod worker;
+pub(crate) mod workers;

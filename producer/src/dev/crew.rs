@@ -1,0 +1,220 @@
+//! Which crew `crewfleet dev` serves, and the workers' configuration file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use crewfleet_shared::config::BrokerConfig;
+use crewfleet_shared::kickoff::CrewName;
+use serde_json::{Value, json};
+
+use super::folder::{self, EXAMPLE, Folder};
+
+/// The example crew's inputs, where none are given.
+const EXAMPLE_INPUTS: [(&str, &str); 2] = [
+    (
+        "BUSINESS_DETAILS",
+        "A family bakery in Lisbon with three shops and no online sales so far",
+    ),
+    (
+        "PRODUCT_DESCRIPTION",
+        "A sourdough subscription, delivered weekly by bicycle",
+    ),
+];
+
+/// How long a Ctrl-C lets a kickoff finish, in seconds; what still runs then is requeued, and runs at the next start.
+const DRAIN_GRACE_S: u32 = 5;
+const CANCEL_GRACE_S: u32 = 2;
+
+/// The crew, and the Python that runs it.
+pub(crate) struct Crew {
+    pub(crate) name: CrewName,
+    pub(crate) python: PathBuf,
+    target: String,
+    path: PathBuf,
+    example: bool,
+}
+
+impl Crew {
+    /// The crew of `--target` and `--path`, else the example.
+    ///
+    /// # Errors
+    /// When there is no such folder, or no example.
+    pub(crate) fn choose(
+        target: Option<&str>,
+        path: Option<&Path>,
+        python: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let python = choose_python(python)?;
+        let Some(target) = target else {
+            let Some(checkout) = folder::checkout() else {
+                bail!(
+                    "the example crew ({EXAMPLE}) is not found from here: run this in a checkout of crewfleet, or serve a crew \
+                     of your own: crewfleet dev --target package.module:MyCrew --path src"
+                );
+            };
+            return Ok(Self {
+                name: CrewName::parse("marketing")?,
+                python,
+                target: "marketing.crew:MarketingCrew".to_owned(),
+                path: checkout.join(EXAMPLE),
+                example: true,
+            });
+        };
+        if !target
+            .split_once(':')
+            .is_some_and(|(module, name)| !module.is_empty() && !name.is_empty())
+        {
+            bail!(
+                "--target {target:?} is not of the form package.module:Name, as in --target marketing.crew:MarketingCrew"
+            );
+        }
+        Ok(Self {
+            name: name_of(target)?,
+            python,
+            target: target.to_owned(),
+            path: choose_path(path)?,
+            example: false,
+        })
+    }
+
+    /// Whether it is the example crew.
+    pub(crate) fn is_example(&self) -> bool {
+        self.example
+    }
+
+    /// As arguments of `--input`: what to kick it off with when nothing is given.
+    pub(crate) fn own_inputs(&self) -> Vec<String> {
+        let inputs = EXAMPLE_INPUTS.iter().filter(|_| self.example);
+        inputs.map(|(name, text)| format!("{name}={text}")).collect()
+    }
+
+    /// Writes the configuration of the workers, and returns the file. The broker's URL is not in it, since that may
+    /// hold a password.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn configure(&self, folder: &Folder, broker: &BrokerConfig) -> anyhow::Result<PathBuf> {
+        let text = format!(
+            "# Written by `crewfleet dev` at each start. The broker's URL comes by CREWFLEET__BROKER__URL.\n\
+             [broker]\n\
+             namespace = {namespace}\n\
+             heartbeat_s = {heartbeat_s}\n\
+             connect_timeout_s = {connect_timeout_s}\n\
+             max_request_bytes = {max_request_bytes}\n\
+             max_reply_bytes = {max_reply_bytes}\n\
+             consumer_timeout_s = {consumer_timeout_s}\n\
+             results_max_age_s = {results_max_age_s}\n\
+             results_max_bytes = {results_max_bytes}\n\n\
+             [worker]\n\
+             admin_addr = \"127.0.0.1:0\"\n\
+             data_dir = {data_dir}\n\
+             drain_grace_s = {DRAIN_GRACE_S}\n\
+             cancel_grace_s = {CANCEL_GRACE_S}\n\n\
+             [crews.{name}]\n\
+             runner = \"python\"\n\
+             python = {python}\n\
+             target = {target}\n\
+             path = [{path}]\n\
+             env = {{ {env} }}\n",
+            // JSON's strings are TOML's too.
+            namespace = json!(broker.namespace),
+            heartbeat_s = broker.heartbeat_s,
+            connect_timeout_s = broker.connect_timeout_s,
+            max_request_bytes = broker.max_request_bytes,
+            max_reply_bytes = broker.max_reply_bytes,
+            consumer_timeout_s = broker.consumer_timeout_s,
+            results_max_age_s = broker.results_max_age_s,
+            results_max_bytes = broker.results_max_bytes,
+            data_dir = json!(folder.join("data")),
+            name = self.name,
+            python = json!(self.python),
+            target = json!(self.target),
+            path = json!(self.path),
+            env = self.environment(folder)?.join(", "),
+        );
+        let file = folder.join("worker.toml");
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(file)
+    }
+
+    /// What Python is told so that it writes into our folder only.
+    fn environment(&self, folder: &Folder) -> anyhow::Result<Vec<String>> {
+        let mut environment = vec![setting("PYTHONDONTWRITEBYTECODE", "1")];
+        if self.example {
+            // Importing CrewAI makes folders in the home. An own crew has its owner's home, and what is in it.
+            environment.push(setting("HOME", folder.make("home")?.to_string_lossy()));
+            if let (None, Some(home)) = (std::env::var_os("PYTHONUSERBASE"), std::env::var_os("HOME")) {
+                // CrewAI may be installed there.
+                let base = Path::new(&home).join(".local");
+                environment.push(setting("PYTHONUSERBASE", base.to_string_lossy()));
+            }
+        }
+        Ok(environment)
+    }
+}
+
+/// A line of TOML.
+fn setting(name: &str, value: impl Into<Value>) -> String {
+    format!("{name} = {}", value.into())
+}
+
+/// `pkg.crew:MyCrew` is known as `pkg`.
+fn name_of(target: &str) -> anyhow::Result<CrewName> {
+    let package = target.split(['.', ':']).next().unwrap_or_default();
+    let name = package.to_lowercase();
+    CrewName::parse(&name).with_context(|| format!("--target {target}: {package:?} cannot name a crew"))
+}
+
+fn choose_path(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let usual = if Path::new("src").is_dir() { "src" } else { "." };
+    let path = given.unwrap_or(Path::new(usual));
+    if !path.is_dir() {
+        bail!(
+            "--path {}: no such folder; name the folder that holds the target's package, most often src",
+            path.display()
+        );
+    }
+    absolute(path)
+}
+
+/// `--python`, `CREWFLEET_PYTHON`, that of `deploy/python-env.sh`, or `python3`, in this order.
+fn choose_python(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let variable = std::env::var_os("CREWFLEET_PYTHON").filter(|value| !value.is_empty());
+    let named = given.map(Path::to_owned).or(variable.map(PathBuf::from));
+    if let Some(python) = named {
+        // A bare name is looked up in PATH.
+        let is_path = python.components().count() > 1;
+        return if is_path { absolute(&python) } else { Ok(python) };
+    }
+    let checkout = folder::checkout().map(|checkout| checkout.join(".crewfleet"));
+    let made = [Some(folder::home()?), checkout].into_iter().flatten();
+    let mut made = made.map(|home| home.join("python/bin/python"));
+    Ok(made
+        .find(|python| python.exists())
+        .unwrap_or_else(|| "python3".into()))
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    // Links stay: the python of a virtual environment is one.
+    std::path::absolute(path).with_context(|| format!("{}: not a path", path.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crew_is_known_by_its_package() {
+        for (target, expected) in [
+            ("pkg.crew:MyCrew", "pkg"),
+            ("Crew:MyCrew", "crew"),
+            ("my_crew.a.b:C", "my_crew"),
+        ] {
+            assert_eq!(name_of(target).unwrap().as_str(), expected);
+        }
+        let error = name_of("\u{e9}t\u{e9}.crew:C").unwrap_err();
+        assert!(format!("{error:#}").contains("cannot name a crew"), "{error:#}");
+    }
+}

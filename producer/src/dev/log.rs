@@ -1,0 +1,80 @@
+//! A worker's log lines, for people.
+
+use serde_json::{Map, Value};
+
+/// Longer lines are cut; the log file has all of it.
+const WIDTH: usize = 240;
+
+/// What a line of a worker's log says to us.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// The worker takes kickoffs; its admin address.
+    Ready(String),
+    /// A warning or an error: its message, and that with its details, shortened.
+    Warning(String, String),
+    /// No log line: what the program writes when it ends in an error.
+    Plain(String),
+    /// Anything else.
+    Other,
+}
+
+impl Line {
+    pub(super) fn parse(line: &str) -> Self {
+        let Ok(Value::Object(fields)) = serde_json::from_str(line) else {
+            return Self::Plain(line.to_owned());
+        };
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+        match (text("level"), text("message")) {
+            ("INFO", "ready") => Self::Ready(text("admin_addr").to_owned()),
+            ("WARN" | "ERROR", message) => {
+                let detailed = shorten(&format!("{message}{}", details(&fields)));
+                Self::Warning(message.to_owned(), detailed)
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+fn details(fields: &Map<String, Value>) -> String {
+    let told = ["time", "level", "target", "message"];
+    let rest = fields.iter().filter(|(name, _)| !told.contains(&name.as_str()));
+    let detail = |(name, value): (&String, &Value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        // Of a traceback the last line says what happened.
+        let value = value
+            .trim_end()
+            .lines()
+            .next_back()
+            .unwrap_or_default()
+            .to_owned();
+        format!(" {name}={value}")
+    };
+    rest.map(detail).collect()
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_concerns_people() {
+        let ready =
+            r#"{"time":"t","level":"INFO","message":"ready","admin_addr":"127.0.0.1:5","worker":"w"}"#;
+        assert_eq!(Line::parse(ready), Line::Ready("127.0.0.1:5".into()));
+        let warning = r#"{"level":"WARN","target":"t","message":"no import","error":"Traceback:\n  x\nImportError: y\n","n":1}"#;
+        assert_eq!(
+            Line::parse(warning),
+            Line::Warning("no import".into(), "no import error=ImportError: y n=1".into())
+        );
+        assert_eq!(Line::parse(r#"{"level":"INFO","message":"x"}"#), Line::Other);
+        assert_eq!(Line::parse("error: x"), Line::Plain("error: x".into()));
+        assert_eq!(shorten(&"\u{e9}".repeat(WIDTH + 1)).chars().count(), WIDTH + 4);
+    }
+}

@@ -1,0 +1,203 @@
+//! The worker processes of `crewfleet dev`.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use crewfleet_shared::config::{BrokerConfig, ENVIRONMENT_PREFIX};
+use crewfleet_shared::node::supervisor::SUPERVISED_VARIABLE;
+use futures_util::future::select_all;
+use secrecy::ExposeSecret;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::folder::Folder;
+use super::worker::{State, Worker};
+use crate::cli::output::say;
+
+/// How many there are: the smallest fleet in which one takes over from another.
+const COUNT: usize = 2;
+/// The first import of CrewAI from a cold disk takes most of a minute on a small machine.
+const READY_LIMIT: Duration = Duration::from_secs(180);
+const PROGRAM: &str = "crewfleet-worker";
+
+/// The workers do not take kickoffs.
+#[derive(Debug, thiserror::Error)]
+#[error("no worker was ready within {} s; their logs say why: {}", READY_LIMIT.as_secs(), .logs.display())]
+pub(crate) struct NotReady {
+    logs: PathBuf,
+}
+
+/// The workers. Dropping them kills them; [`Self::stop`] drains them.
+pub(crate) struct Workers {
+    members: Vec<Member>,
+    running: JoinSet<()>,
+    stop: CancellationToken,
+    folder: PathBuf,
+}
+
+struct Member {
+    name: String,
+    log: PathBuf,
+    state: watch::Receiver<State>,
+}
+
+/// A worker that takes kickoffs.
+pub(crate) struct Address {
+    pub(crate) name: String,
+    pub(crate) admin_addr: String,
+    pub(crate) log: PathBuf,
+}
+
+/// The worker's program, beside this one.
+///
+/// # Errors
+/// When it is not there.
+pub(crate) fn program() -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe().context("cannot tell where this program is")?;
+    let program = this.with_file_name(PROGRAM);
+    if !program.is_file() {
+        bail!(
+            "{} is missing: build it with `cargo build --release`",
+            program.display()
+        );
+    }
+    Ok(program)
+}
+
+impl Workers {
+    /// Starts them, and returns at once.
+    ///
+    /// # Errors
+    /// When their folders or logs cannot be made.
+    pub(crate) fn start(
+        folder: &Folder,
+        program: &Path,
+        config: &Path,
+        broker: &BrokerConfig,
+    ) -> anyhow::Result<Self> {
+        let mut workers = Self {
+            members: Vec::new(),
+            running: JoinSet::new(),
+            stop: CancellationToken::new(),
+            folder: folder.path().to_owned(),
+        };
+        let current_dir = std::env::current_dir().context("the working directory cannot be told")?;
+        for number in 1..=COUNT {
+            let name = format!("worker-{number}");
+            let log_path = folder.join(&format!("{name}.log"));
+            let log =
+                File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
+            let (sender, state) = watch::channel(State::Starting);
+            let worker = Worker {
+                name: name.clone(),
+                command: vec![program.into(), "--config".into(), config.into()],
+                environment: environment(broker),
+                folder: folder.make(&name)?,
+                current_dir: current_dir.clone(),
+                log,
+                log_path: log_path.clone(),
+            };
+            workers.running.spawn(worker.run(sender, workers.stop.clone()));
+            workers.members.push(Member {
+                name,
+                log: log_path,
+                state,
+            });
+        }
+        Ok(workers)
+    }
+
+    /// Waits until all take kickoffs. Beside it, [`Self::refused`] is to be awaited.
+    ///
+    /// # Errors
+    /// [`NotReady`], when it takes too long.
+    pub(crate) async fn ready(&self) -> Result<(), NotReady> {
+        let all_ready = async {
+            for member in &self.members {
+                let mut state = member.state.clone();
+                if state
+                    .wait_for(|state| matches!(state, State::Ready(_)))
+                    .await
+                    .is_err()
+                {
+                    // It has refused.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        timeout(READY_LIMIT, all_ready).await.map_err(|_| NotReady {
+            logs: self.folder.join("worker-*.log"),
+        })
+    }
+
+    /// Waits for a worker that cannot run as it is configured, which is all of them, and returns what it said.
+    pub(crate) async fn refused(&self) -> anyhow::Error {
+        let refusal = |member: &Member| {
+            let mut state = member.state.clone();
+            Box::pin(async move {
+                match state
+                    .wait_for(|state| matches!(state, State::Refused(_)))
+                    .await
+                    .as_deref()
+                {
+                    Ok(State::Refused(said)) => said.clone(),
+                    _ => std::future::pending().await,
+                }
+            })
+        };
+        let (said, ..) = select_all(self.members.iter().map(refusal)).await;
+        anyhow::anyhow!(with_advice(said))
+    }
+
+    /// Those that take kickoffs now.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        let address = |member: &Member| match &*member.state.borrow() {
+            State::Ready(admin_addr) => Some(Address {
+                name: member.name.clone(),
+                admin_addr: admin_addr.clone(),
+                log: member.log.clone(),
+            }),
+            _ => None,
+        };
+        self.members.iter().filter_map(address).collect()
+    }
+
+    /// Lets them finish what they run, within limits, and waits for their end.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.running.join_next().await {
+            if let Err(error) = ended {
+                say(&format!("a worker's supervision failed: {error}"));
+            }
+        }
+    }
+}
+
+/// That of this process, but for what would contradict the configuration file, or silence the log lines we read.
+fn environment(broker: &BrokerConfig) -> Vec<(OsString, OsString)> {
+    let ours = format!("{ENVIRONMENT_PREFIX}__");
+    let kept = |name: &OsString| {
+        let name = name.to_string_lossy();
+        !name.starts_with(&ours) && name != "RUST_LOG" && name != SUPERVISED_VARIABLE
+    };
+    let mut environment: Vec<_> = std::env::vars_os().filter(|(name, _)| kept(name)).collect();
+    environment.push((
+        format!("{ours}BROKER__URL").into(),
+        broker.url.expose_secret().into(),
+    ));
+    environment
+}
+
+fn with_advice(said: String) -> String {
+    if said.contains("No module named 'crewai") || said.contains(".python = ") {
+        return said
+            + "\nwhat to do: `deploy/python-env.sh` makes a Python with CrewAI, which is then found by itself; or name one that \
+               has it: --python .venv/bin/python";
+    }
+    said
+}

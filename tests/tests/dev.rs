@@ -1,0 +1,322 @@
+//! `crewfleet dev`: everything on one machine, and nothing of it left behind.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crewfleet_shared::node::supervisor::SUPERVISED_VARIABLE;
+use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::crews;
+use crewfleet_tests::process::{Output, Process, until, with_environment};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A working directory with a home and a temporary folder beside it, which `dev` must not touch.
+struct Place {
+    dir: TempDir,
+    broker: Option<(String, Namespace)>,
+}
+
+impl Place {
+    /// Where `dev` starts a broker of its own.
+    fn new() -> Self {
+        // No checkout is around it, so the working directory itself is where everything goes.
+        let dir = tempfile::Builder::new()
+            .prefix("crewfleet-dev-")
+            .tempdir()
+            .unwrap();
+        for name in ["work", "home", "tmp"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        Self { dir, broker: None }
+    }
+
+    /// Where it uses the broker of this test binary.
+    async fn with_broker() -> Self {
+        let broker = Some((broker().await.url(), Namespace::new()));
+        Self {
+            broker,
+            ..Self::new()
+        }
+    }
+
+    fn work(&self) -> PathBuf {
+        self.dir.path().join("work")
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let file = self.work().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+
+    fn dev(&self, arguments: &[&str]) -> Process {
+        let mut command = Command::new(crews::binary("crewfleet"));
+        command
+            .arg("dev")
+            .args(arguments)
+            .current_dir(self.work())
+            .env("HOME", self.dir.path().join("home"))
+            .env("TMPDIR", self.dir.path().join("tmp"))
+            .env("CREWFLEET_PYTHON", crews::venv_python())
+            .env_remove("CREWFLEET_DIR")
+            .env_remove("OPENAI_API_KEY");
+        if let Some((url, namespace)) = &self.broker {
+            command.env("CREWFLEET__BROKER__URL", url);
+            command.env("CREWFLEET__BROKER__NAMESPACE", namespace.to_string());
+        }
+        Process::spawn("crewfleet dev", &command, b"")
+    }
+
+    /// The processes of a part: `broker`, `worker-1`, `worker-2`.
+    fn processes_of(&self, part: &str) -> BTreeSet<Pid> {
+        let folder = self.work().join(".crewfleet/dev").join(part);
+        with_environment(SUPERVISED_VARIABLE, &folder.display().to_string())
+    }
+
+    fn parts(&self) -> [BTreeSet<Pid>; 3] {
+        ["broker", "worker-1", "worker-2"].map(|part| self.processes_of(part))
+    }
+
+    /// Waits until nothing of it runs, and looks that nothing was written elsewhere. `expected` is what is in the working
+    /// directory; with an own crew there CrewAI itself makes its usual folders in the home.
+    async fn is_clean(&self, dev: &Process, expected: &[&str]) {
+        dev.descendants_gone().await;
+        until("the end of everything", || {
+            self.parts().iter().all(BTreeSet::is_empty).then_some(())
+        })
+        .await;
+        let home = entries(&self.dir.path().join("home"));
+        assert!(expected != [".crewfleet"] || home.is_empty(), "{home:?}");
+        assert_eq!(entries(&self.dir.path().join("tmp")), BTreeSet::new());
+        let expected = expected.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(entries(&self.work()), expected);
+    }
+}
+
+fn entries(dir: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+/// Waits until it keeps running, and returns the value of the line that another terminal needs.
+async fn keeps_running(dev: &Process) {
+    dev.stderr
+        .first("that it keeps running", |line| {
+            line.contains("running until Ctrl-C").then_some(())
+        })
+        .await;
+}
+
+fn last_json(output: &Output) -> Value {
+    let line = output.stdout.last().expect("a line on stdout");
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+const OWN_CREW: &str = r#"
+from crewai import Agent, BaseLLM, Crew, Task
+
+
+class Parrot(BaseLLM):
+    def call(self, messages, *args, **kwargs):
+        text = messages if isinstance(messages, str) else " ".join(str(m["content"]) for m in messages)
+        return "Thought: done\nFinal Answer: heard " + text[text.index("say "):].split("\n")[0]
+
+
+class OwnCrew:
+    def crew(self):
+        agent = Agent(role="parrot", goal="repeat", backstory="none", llm=Parrot(model="parrot"))
+        task = Task(description="say {TOPIC} and {PLACE}", expected_output="the same", agent=agent)
+        return Crew(agents=[agent], tasks=[task])
+"#;
+
+#[tokio::test]
+async fn once_gives_the_example_s_reply_and_leaves_nothing() {
+    let place = Place::new();
+    let dev = place.dev(&["--once"]);
+    let output = dev.output().await.ended_with(0);
+    let reply = last_json(&output);
+    assert_eq!(
+        (&reply["status"], &reply["crew"]),
+        (&"succeeded".into(), &"marketing".into())
+    );
+    let raw = reply["result"]["raw"].as_str().unwrap();
+    for input in ["family bakery in Lisbon", "sourdough subscription"] {
+        assert!(raw.contains(input), "{input:?} is not in {raw}");
+    }
+    assert_eq!(output.stdout.len(), 1, "stdout has the reply alone");
+    output.said(&[
+        "the broker is ready",
+        "the workers are ready",
+        "task_started",
+        "kickoff_finished",
+    ]);
+    place.is_clean(&dev, &[".crewfleet"]).await;
+}
+
+#[tokio::test]
+async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
+    let place = Place::new();
+    let dev = place.dev(&[]);
+    keeps_running(&dev).await;
+    assert!(
+        place.parts().iter().all(|part| !part.is_empty()),
+        "{:?}",
+        place.parts()
+    );
+    assert!(
+        dev.stdout.so_far().join("\n").contains("sourdough subscription"),
+        "the result is shown"
+    );
+
+    let second = place.dev(&["--once"]).output().await.ended_with(2);
+    second.said(&["another `crewfleet dev`", &dev.pid().to_string()]);
+
+    // A worker that is killed is started again.
+    let before = place.processes_of("worker-1");
+    for pid in &before {
+        // Its Python may have ended with it meanwhile.
+        let _ = kill(*pid, Signal::SIGKILL);
+    }
+    dev.stderr
+        .first("the death", |line| {
+            line.contains("worker-1 has ended").then_some(())
+        })
+        .await;
+    until("another worker", || {
+        let log = fs::read_to_string(place.work().join(".crewfleet/dev/worker-1.log")).ok()?;
+        (log.matches("\"message\":\"ready\"").count() == 2).then_some(())
+    })
+    .await;
+
+    // What it says works in another terminal.
+    let export = dev
+        .stderr
+        .first("the export line", |line| {
+            line.trim()
+                .strip_prefix("export CREWFLEET__BROKER__URL=")
+                .map(str::to_owned)
+        })
+        .await;
+    let kickoff = dev
+        .stderr
+        .first("the command", |line| {
+            line.contains(" kickoff marketing ")
+                .then(|| line.trim().to_owned())
+        })
+        .await;
+    let mut terminal = Command::new("sh");
+    terminal
+        .args([
+            "-c",
+            &format!("export CREWFLEET__BROKER__URL={export}; {kickoff} --json"),
+        ])
+        .current_dir(place.work());
+    let reply = last_json(
+        &Process::spawn("another terminal", &terminal, b"")
+            .output()
+            .await
+            .ended_with(0),
+    );
+    assert_eq!(reply["status"], "succeeded");
+
+    dev.signal(Signal::SIGINT);
+    assert_eq!(dev.exit().await.code(), Some(0));
+    place.is_clean(&dev, &[".crewfleet"]).await;
+}
+
+#[tokio::test]
+async fn nothing_outlives_a_killed_dev() {
+    let place = Place::new();
+    let dev = place.dev(&[]);
+    keeps_running(&dev).await;
+    dev.signal(Signal::SIGKILL);
+    dev.exit().await;
+    place.is_clean(&dev, &[".crewfleet"]).await;
+}
+
+#[tokio::test]
+async fn an_own_crew_runs_on_a_given_broker() {
+    let place = Place::with_broker().await;
+    place.write("code/own/__init__.py", "");
+    place.write("code/own/crew.py", OWN_CREW);
+    let target = ["--target", "own.crew:OwnCrew", "--path", "code"];
+
+    let inputs = ["--once", "--input", "TOPIC=tea for two", "--input", "PLACE=Porto"];
+    let dev = place.dev(&[&target[..], &inputs].concat());
+    let output = dev.output().await.ended_with(0);
+    let reply = last_json(&output);
+    assert_eq!(
+        (&reply["crew"], &reply["result"]["raw"]),
+        (&"own".into(), &"heard say tea for two and Porto".into())
+    );
+    place.is_clean(&dev, &[".crewfleet", "code"]).await;
+    assert_eq!(
+        entries(&place.work().join("code/own")),
+        ["__init__.py", "crew.py"].map(str::to_owned).into()
+    );
+    let made = entries(&place.work().join(".crewfleet/dev"));
+    assert!(!made.contains("broker"), "no node of its own: {made:?}");
+
+    // Without inputs it says which there are, and what to run.
+    let dev = place.dev(&[&target[..], &["--once"]].concat());
+    let output = dev.output().await.ended_with(2);
+    output.said(&[
+        "needs the inputs PLACE, TOPIC",
+        "--path code --once --input PLACE=... --input TOPIC=...",
+    ]);
+
+    let dev = place.dev(&target);
+    keeps_running(&dev).await;
+    let said = dev.stderr.so_far().join("\n");
+    assert!(
+        said.contains("kickoff own --follow --input PLACE=... --input TOPIC=..."),
+        "{said}"
+    );
+    assert!(
+        !said.contains("export CREWFLEET__BROKER__URL"),
+        "a given broker may have a password: {said}"
+    );
+    dev.signal(Signal::SIGTERM);
+    assert_eq!(dev.exit().await.code(), Some(0));
+    place.is_clean(&dev, &[".crewfleet", "code"]).await;
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_import_is_told() {
+    let place = Place::with_broker().await;
+    place.write("src/own/crew.py", "import there_is_no_such_module\n");
+    let dev = place.dev(&["--target", "own.crew:OwnCrew", "--path", "src"]);
+    let output = dev.output().await.ended_with(2);
+    output.said(&[
+        "crews.own.target",
+        "import_failed",
+        "there_is_no_such_module",
+        "check target and path",
+    ]);
+    place.is_clean(&dev, &[".crewfleet", "src"]).await;
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_told_at_once() {
+    let place = Place::with_broker().await;
+    for (arguments, code, expected) in [
+        (vec!["--broker-url", "amqp://127.0.0.1:1/%2f"], 3, "127.0.0.1:1"),
+        (vec!["--target", "own.crew"], 2, "package.module:Name"),
+        (
+            vec!["--target", "own.crew:C", "--path", "nowhere"],
+            2,
+            "--path nowhere: no such folder",
+        ),
+        (vec!["--python", "/no/such/python"], 2, "deploy/python-env.sh"),
+    ] {
+        let dev = place.dev(&arguments);
+        dev.output().await.ended_with(code).said(&[expected]);
+        dev.descendants_gone().await;
+    }
+}

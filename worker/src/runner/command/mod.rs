@@ -1,0 +1,259 @@
+//! Any program as a crew: the request as JSON on stdin, the result as JSON on stdout, events as JSON lines on
+//! file descriptor 3; what it writes to stderr is logged.
+
+mod answer;
+mod group;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use command_fds::{CommandFdExt, FdMapping};
+use crewfleet_shared::kickoff::KickoffError;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::{Instant, sleep_until, timeout};
+use uuid::Uuid;
+
+use self::answer::{MAX_STDOUT, classify};
+use self::group::ProcessGroup;
+use super::output::Lines;
+use super::{KickoffContext, Runner};
+use crate::config::{CrewConfig, WorkerConfig};
+use crate::memory::MemoryGuard;
+use crate::outcome::Outcome;
+use crate::processes;
+
+/// Where events are expected.
+const EVENTS_FD: i32 = 3;
+/// A longer line there is no event.
+const MAX_EVENT: u64 = 256 * 1024;
+/// How long pipes may stay open after the program's end: everything that held them has been killed.
+const PIPES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs a program for each kickoff.
+pub struct CommandRunner {
+    argv: Vec<String>,
+    env: BTreeMap<String, String>,
+    cancel_grace: Duration,
+    memory: Arc<MemoryGuard>,
+}
+
+/// What the program gets on stdin: one JSON object.
+#[derive(Serialize)]
+struct Request<'a> {
+    kickoff_id: &'a str,
+    crew: &'a str,
+    attempt: u32,
+    redrive: u32,
+    timeout_s: f64,
+    inputs: &'a RawValue,
+    meta: Option<&'a RawValue>,
+}
+
+impl CommandRunner {
+    /// A runner of `config.command`.
+    pub fn new(config: &CrewConfig, worker: &WorkerConfig, memory: &Arc<MemoryGuard>) -> Self {
+        Self {
+            argv: config.command.clone(),
+            env: config.env.clone(),
+            cancel_grace: Duration::from_secs_f64(worker.cancel_grace_s),
+            memory: Arc::clone(memory),
+        }
+    }
+
+    async fn run(&self, context: KickoffContext, inputs: &RawValue) -> Outcome {
+        let request = Request {
+            kickoff_id: context.kickoff_id.as_str(),
+            crew: context.crew.as_str(),
+            attempt: context.attempt,
+            redrive: context.redrive,
+            timeout_s: context.time_limit.as_secs_f64(),
+            inputs,
+            meta: context.meta.as_deref(),
+        };
+        // Text and numbers only, which is all that can fail.
+        let request = serde_json::to_vec(&request).unwrap_or_default();
+        let run_id = Uuid::now_v7().to_string();
+        let (child, events) = match self.spawn(&context, &run_id) {
+            Ok(started) => started,
+            Err(error) => {
+                let message = format!("the program {:?} does not start: {error}", self.argv[0]);
+                return Outcome::Crashed(KickoffError::new("spawn_failed", message));
+            }
+        };
+        context.stop.start_clock();
+        let group = ProcessGroup::new(&child, run_id);
+        let tracked = self.memory.track_group(group.leader());
+        let outcome = self.attend(child, events, request, &context, &group).await;
+        match outcome {
+            Outcome::Crashed(error) if tracked.killed_for_memory() => Outcome::Crashed(KickoffError {
+                kind: "out_of_memory".into(),
+                message: "it was the largest when [worker] memory_limit was exceeded, and was killed".into(),
+                ..error
+            }),
+            outcome => outcome,
+        }
+    }
+
+    fn spawn(&self, context: &KickoffContext, run_id: &str) -> io::Result<(Child, pipe::Receiver)> {
+        let (events_sender, events) = pipe::pipe()?;
+        let events_end: OwnedFd = events_sender.into_blocking_fd()?;
+        let mut command = Command::new(&self.argv[0]);
+        command.args(&self.argv[1..]).current_dir(&context.work_dir);
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CREWFLEET__"))
+        {
+            command.env_remove(name);
+        }
+        command
+            .envs(&self.env)
+            .env(processes::KICKOFF_VARIABLE, context.kickoff_id.as_str())
+            .env(processes::RUN_VARIABLE, run_id)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let mapping = FdMapping {
+            parent_fd: events_end,
+            child_fd: EVENTS_FD,
+        };
+        command
+            .as_std_mut()
+            .fd_mappings(vec![mapping])
+            .map_err(io::Error::other)?;
+        Ok((command.spawn()?, events))
+    }
+
+    async fn attend(
+        &self,
+        mut child: Child,
+        events: pipe::Receiver,
+        request: Vec<u8>,
+        context: &KickoffContext,
+        group: &ProcessGroup,
+    ) -> Outcome {
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let io = async {
+            let log = Lines::new("stderr", Some(context.events.clone()));
+            tokio::join!(
+                feed(stdin, request),
+                read(stdout),
+                log_lines(stderr, log),
+                forward_events(events, context)
+            )
+            .1
+        };
+        tokio::pin!(io);
+        let (mut output, mut stopping, mut kill_at) = (None, None, None);
+        let status: io::Result<ExitStatus> = loop {
+            let kill = async {
+                match kill_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                status = child.wait() => break status,
+                read = &mut io, if output.is_none() => output = Some(read),
+                reason = context.stop.requested(), if stopping.is_none() => {
+                    stopping = Some(reason);
+                    if reason.is_hard() {
+                        group.kill();
+                    } else {
+                        group.terminate();
+                        kill_at = Some(Instant::now() + self.cancel_grace);
+                    }
+                }
+                () = kill => {
+                    kill_at = None;
+                    group.kill();
+                }
+            }
+        };
+        // What it left running holds its pipes open: that is ended before they are read out.
+        group.kill_all().await;
+        let output = match output {
+            Some(output) => output,
+            None => timeout(PIPES_TIMEOUT, io).await.unwrap_or_default(),
+        };
+        let finished = status.as_ref().is_ok_and(ExitStatus::success);
+        match stopping {
+            // It was asked to stop and had finished its work: that work counts.
+            Some(reason) if reason.is_hard() || !finished => Outcome::stopped(reason, context.time_limit),
+            _ => classify(status, &output),
+        }
+    }
+}
+
+impl Runner for CommandRunner {
+    fn run<'a>(&'a self, context: KickoffContext, inputs: &'a RawValue) -> BoxFuture<'a, Outcome> {
+        Box::pin(self.run(context, inputs))
+    }
+}
+
+async fn feed(stdin: Option<ChildStdin>, request: Vec<u8>) {
+    if let Some(mut stdin) = stdin {
+        // A program that does not read its request has closed the pipe; that is its own business.
+        let _ = stdin.write_all(&request).await;
+        let _ = stdin.shutdown().await;
+    }
+}
+
+/// Reads all of stdout; what is beyond the limit is read and dropped, and seen by the length.
+async fn read(stdout: Option<ChildStdout>) -> Vec<u8> {
+    let mut output = Vec::new();
+    if let Some(mut stdout) = stdout {
+        // A pipe that breaks has said all it will.
+        let _ = (&mut stdout).take(MAX_STDOUT + 1).read_to_end(&mut output).await;
+        let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
+    }
+    output
+}
+
+async fn log_lines(stream: Option<impl AsyncReadExt + Unpin>, mut lines: Lines) {
+    let Some(mut stream) = stream else { return };
+    let mut buffer = vec![0; 8192];
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        lines.push(&buffer[..read]);
+    }
+    lines.finish();
+}
+
+/// Events as the program writes them: `{"type": "…", "data": {…}}`, one a line. Others are ignored.
+#[derive(Deserialize)]
+struct EventLine {
+    #[serde(rename = "type")]
+    event_type: String,
+    data: Option<Box<RawValue>>,
+}
+
+async fn forward_events(stream: pipe::Receiver, context: &KickoffContext) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        let read = (&mut stream).take(MAX_EVENT).read_until(b'\n', &mut line).await;
+        if !matches!(read, Ok(1..)) {
+            return;
+        }
+        let Ok(event) = serde_json::from_slice::<EventLine>(&line) else {
+            continue;
+        };
+        let usable = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let data = event.data.or_else(|| RawValue::from_string("{}".into()).ok());
+        if let Some(data) = data
+            && (1..=64).contains(&event.event_type.len())
+            && event.event_type.chars().all(usable)
+        {
+            context.events.emit_raw(&event.event_type, data);
+        }
+    }
+}
