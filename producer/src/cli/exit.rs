@@ -56,7 +56,7 @@ impl From<Status> for Exit {
 impl From<&ClientError> for Exit {
     fn from(error: &ClientError) -> Self {
         match error {
-            ClientError::InvalidInput(_) | ClientError::Connect(ConnectError::Url(_)) => Self::Usage,
+            ClientError::InvalidInput(_) | ClientError::Connect(ConnectError::Url) => Self::Usage,
             ClientError::UnreadableReply { .. } => Self::Failed,
             _ => Self::Broker,
         }
@@ -75,7 +75,7 @@ impl Exit {
             None => {}
         }
         match error.downcast_ref::<ConnectError>() {
-            Some(ConnectError::Url(_)) => return Self::Usage,
+            Some(ConnectError::Url) => return Self::Usage,
             Some(_) => return Self::Broker,
             None => {}
         }
