@@ -273,11 +273,11 @@ async fn an_own_crew_runs_on_a_given_broker() {
 
     let dev = place.dev(&target);
     keeps_running(&dev).await;
+    let command = "kickoff own --follow --input PLACE=... --input TOPIC=...";
+    dev.stderr
+        .first(command, |line| line.contains(command).then_some(()))
+        .await;
     let said = dev.stderr.so_far().join("\n");
-    assert!(
-        said.contains("kickoff own --follow --input PLACE=... --input TOPIC=..."),
-        "{said}"
-    );
     assert!(
         !said.contains("export CREWFLEET__BROKER__URL"),
         "a given broker may have a password: {said}"

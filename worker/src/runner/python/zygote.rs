@@ -67,6 +67,9 @@ impl Zygote {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        // CrewAI makes its storage folder when it is imported, in the home folder unless told otherwise. Each crew has
+        // its own later.
+        command.env("CREWAI_STORAGE_DIR", main.with_file_name("storage"));
         environment(&mut command, &interpreter.env);
         command.kill_on_drop(true);
         let mut process = command.spawn().map_err(ZygoteError::Interpreter)?;
