@@ -13,7 +13,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
 # profile, so that one build serves every check.
-all=(format scripts build lint unit doc python e2e)
+all=(format scripts build lint unit doc python e2e quickstart)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
 build() { cargo build --locked --workspace --all-targets; }
@@ -23,6 +23,19 @@ unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples;
 doc() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps && cargo test --locked --workspace --doc; }
 python() { (cd worker/python && "$python" -W error::ResourceWarning -m unittest discover -s tests); }
 e2e() { cargo test --locked --workspace --no-fail-fast --test '*'; }
+
+# The two commands that the README begins with, as a newcomer runs them.
+quickstart() {
+    local work reply
+    work=$(mktemp -d)
+    mkdir -p "$work/src/pkg"
+    cp tests/crews/own_crew.py "$work/src/pkg/crew.py"
+    reply=$(deploy/quickstart.sh --once | tail -n 1) || return 1
+    [[ "$reply" == *'"status":"succeeded"'* ]] || return 1
+    reply=$(cd "$work" && "$OLDPWD/deploy/quickstart.sh" --target pkg.crew:MyCrew --path src --input TOPIC=lamps --once | tail -n 1) || return 1
+    rm -rf "$work"
+    [[ "$reply" == *'"status":"succeeded"'* && "$reply" == *lamps* ]]
+}
 
 prepare() {
     command -v shellcheck >/dev/null || apt_install "checking the scripts" shellcheck

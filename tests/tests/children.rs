@@ -201,6 +201,17 @@ async fn large_results_and_tracebacks_are_one_reply_of_one_run() {
         (&reply["status"], &reply["error"]["kind"]),
         (&json!("failed"), &json!("result_too_large"))
     );
+    // It is a failure everywhere, not only in the reply.
+    let dead = fleet.client.dead_letter("bad").await;
+    assert_eq!(
+        (dead.correlation_id(), &dead.headers["x-kickoff-reason"]),
+        ("big_result", &json!("failed"))
+    );
+    let failed = [("crew", "bad"), ("status", "failed")];
+    fleet
+        .worker
+        .metric_becomes("crewfleet_kickoffs_completed_total", &failed, 1.0)
+        .await;
     let kept = reply["error"]["detail"]["file"]
         .as_str()
         .expect("where it is kept");

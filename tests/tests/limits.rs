@@ -151,6 +151,24 @@ async fn kept_folders_stay_below_the_disk_limit() {
     );
 }
 
+#[tokio::test]
+async fn a_kickoff_that_outgrows_the_disk_limit_is_stopped() {
+    let (namespace, url) = (Namespace::new(), broker().await.url());
+    let script = "open('big', 'wb').write(b'x' * 3_000_000); import time; time.sleep(1000)";
+    let command = json!(["python3", "-c", script]);
+    let worker = WorkerProcess::builder(&url, &namespace)
+        .worker("disk_limit = \"2.5MB\"")
+        .crew("writer", &format!("runner = \"command\"\ncommand = {command}\n"))
+        .ready()
+        .await;
+    let client = PlainClient::connect(&url, &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    client.request("writer", "glutton", &json!({})).await;
+    let reply = replies.of("glutton").await.json();
+    assert_eq!(reply["error"]["kind"], "disk_limit", "{reply}");
+    worker.processes_gone().await;
+}
+
 /// How many kickoffs' folders are below a worker's data folder.
 fn folders(data: &Path) -> usize {
     let workers = fs::read_dir(data).unwrap().flatten();

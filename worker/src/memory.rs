@@ -1,14 +1,14 @@
 //! How much memory the crew processes hold, and what happens when it is too much.
 //!
 //! Forked processes share most of their pages, so resident sizes cannot be added up. The sum of resident sizes is
-//! an upper bound that costs one read a process; only when it comes near the limit is the proportional size (PSS)
-//! read, which costs more.
+//! an upper bound that costs one read a process; only when it passes half of the limit is the proportional size (PSS)
+//! read, which costs more, and then as a sample that holds for a while.
 
 use std::collections::HashMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -17,6 +17,8 @@ use tracing::{debug, warn};
 
 /// How often memory is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// How long an exact measurement holds.
+const SAMPLE_AGE: Duration = Duration::from_secs(2);
 /// No kickoff starts, and idle hosts end, above this share of the limit.
 const FULL: f64 = 0.85;
 
@@ -29,6 +31,17 @@ pub struct MemoryGuard {
     looks: watch::Sender<u64>,
     turn: tokio::sync::Mutex<()>,
     used: AtomicU64,
+    sample: Mutex<Sample>,
+}
+
+/// The last exact measurement.
+#[derive(Default)]
+struct Sample {
+    /// Proportional sizes together, in bytes.
+    used: u64,
+    /// Resident sizes together at that time, in bytes.
+    resident: u64,
+    at: Option<Instant>,
 }
 
 /// A process that is watched until this is dropped.
@@ -49,6 +62,7 @@ impl MemoryGuard {
             looks: watch::Sender::new(0),
             turn: tokio::sync::Mutex::default(),
             used: AtomicU64::new(0),
+            sample: Mutex::default(),
         })
     }
 
@@ -125,16 +139,28 @@ impl MemoryGuard {
             return;
         }
         let processes = processes_of(&leaders);
-        let mut used: u64 = processes.iter().map(|p| p.resident).sum();
+        let resident: u64 = processes.iter().map(|p| p.resident).sum();
         let mut by_leader: HashMap<i32, u64> = HashMap::new();
-        if used as f64 > self.limit as f64 * FULL {
+        let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was added since the last sample counts in full.
+        let mut used = sample.used + resident.saturating_sub(sample.resident);
+        let stale = sample.at.is_none_or(|at| at.elapsed() > SAMPLE_AGE);
+        if resident <= self.limit / 2 {
+            used = resident;
+        } else if stale || used > self.limit / 2 {
             used = 0;
             for process in &processes {
                 let share = proportional(process.pid).unwrap_or(process.resident);
                 used += share;
                 *by_leader.entry(process.leader).or_default() += share;
             }
+            *sample = Sample {
+                used,
+                resident,
+                at: Some(Instant::now()),
+            };
         }
+        drop(sample);
         self.used.store(used, Ordering::Relaxed);
         let full = used as f64 > self.limit as f64 * FULL;
         self.full.send_if_modified(|was| {

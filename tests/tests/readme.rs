@@ -1,0 +1,102 @@
+//! What the README shows runs as it stands: its configuration, its worker, its commands. `deploy/quickstart.sh` itself
+//! is a check of `tests/run.sh`, since it builds everything in the release profile.
+
+use std::fs;
+use std::process::Command;
+
+use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::crews::{binary, checkout, venv_python};
+use crewfleet_tests::process::Process;
+use nix::sys::signal::Signal;
+
+/// The blocks of this language, in order.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("```{language}\n");
+    text.split(fence.as_str())
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn the_worker_and_the_command_of_the_readme_run() {
+    let readme = fs::read_to_string(checkout().join("README.md")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("crewfleet.toml");
+    fs::write(&config, blocks(&readme, "toml")[0]).unwrap();
+    let (url, namespace, python) = (broker().await.url(), Namespace::new(), venv_python());
+    let environment = [
+        ("CREWFLEET__BROKER__URL", url.clone()),
+        ("CREWFLEET__BROKER__NAMESPACE", namespace.to_string()),
+        ("CREWFLEET__WORKER__ADMIN_ADDR", "127.0.0.1:0".into()),
+        ("CREWFLEET__WORKER__DATA_DIR", dir.path().display().to_string()),
+        // The README's path is that of a checkout in which deploy/python-env.sh ran.
+        (
+            "CREWFLEET__CREWS__MARKETING__PYTHON",
+            python.display().to_string(),
+        ),
+    ];
+    let shell = |line: &str| {
+        let programs = binary("crewfleet").parent().unwrap().display().to_string();
+        let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", &format!("exec {line}")])
+            .current_dir(checkout())
+            .env("PATH", path);
+        command.envs(environment.clone());
+        Process::spawn(line, &command, b"")
+    };
+    let lines: Vec<&str> = blocks(&readme, "sh")
+        .iter()
+        .flat_map(|block| block.lines())
+        .collect();
+
+    let serve = lines
+        .iter()
+        .find(|line| line.starts_with("crewfleet-worker "))
+        .unwrap();
+    let worker = shell(&serve.replace("crewfleet.toml", config.to_str().unwrap()));
+    worker
+        .stderr
+        .first("ready", |line| line.contains("\"ready\"").then_some(()))
+        .await;
+    let kickoffs: Vec<&&str> = lines
+        .iter()
+        .filter(|line| line.starts_with("crewfleet kickoff "))
+        .collect();
+    assert!(!kickoffs.is_empty());
+    for line in kickoffs {
+        let output = shell(line).output().await.ended_with(0);
+        let text = output.stdout.join("\n");
+        assert!(text.contains("a bakery") && text.contains("rye bread"), "{text}");
+    }
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.exit().await.code(), Some(0));
+}
+
+#[test]
+fn every_link_of_the_documentation_leads_somewhere() {
+    for page in [
+        "README.md",
+        "producer/PUBLISHERS.md",
+        "deploy/CONFIGURATION.md",
+        "deploy/monitoring/METRICS.md",
+    ] {
+        let page = checkout().join(page);
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text
+            .split("](")
+            .skip(1)
+            .map(|rest| rest.split(')').next().unwrap())
+        {
+            if !link.starts_with("http") {
+                assert!(
+                    page.parent().unwrap().join(link).exists(),
+                    "{}: {link}",
+                    page.display()
+                );
+            }
+        }
+    }
+}
