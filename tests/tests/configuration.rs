@@ -1,0 +1,100 @@
+//! A configuration that cannot be is refused at start.
+
+use std::fs;
+use std::process::Command;
+
+use crewfleet_tests::broker::broker;
+use crewfleet_tests::crews;
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_is_refused_with_key_value_origin_and_fix() {
+    let (url, python) = (broker().await.url(), crews::venv_python());
+    let python = python.display();
+    let cases = [
+        (
+            "[worker]\ndrain_grace = 3\n[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"".to_owned(),
+            vec!["worker.drain_grace", "refused.toml"],
+        ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\nconcurrency = \"many\"".into(),
+            vec!["concurrency", "many", "refused.toml"],
+        ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"nothing\"".into(),
+            vec!["crews.a.target", "nothing", "refused.toml", "echo"],
+        ),
+        (
+            format!(
+                "[crews.a]\nrunner = \"python\"\npython = \"{python}\"\ntarget = \"no_such_module:Crew\""
+            ),
+            vec![
+                "crews.a.target",
+                "no_such_module:Crew",
+                "refused.toml",
+                "ModuleNotFoundError",
+                "path",
+            ],
+        ),
+        (
+            "[crews.a]\nrunner = \"python\"\npython = \"/no/python\"\ntarget = \"a:b\"".into(),
+            vec!["crews.a.python", "/no/python", "virtual environment"],
+        ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\ntimeout_s = 1790".into(),
+            vec![
+                "crews.a.timeout_s",
+                "1790",
+                "consumer timeout",
+                "consumer_timeout_s",
+            ],
+        ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\ntimeout_s = 90000".into(),
+            vec!["crews.a.timeout_s", "90000", "86400"],
+        ),
+        (
+            "[crews.A]\nrunner = \"builtin\"\ntarget = \"echo\"".into(),
+            vec!["crews.A", "a-z"],
+        ),
+        (String::new(), vec!["crews", "nothing to serve"]),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("refused.toml");
+    for (toml, expected) in cases {
+        fs::write(&file, toml).unwrap();
+        let mut worker = Command::new(crews::binary("crewfleet-worker"));
+        worker
+            .arg("--config")
+            .arg(&file)
+            .env("CREWFLEET__BROKER__URL", &url);
+        worker
+            .env("CREWFLEET__WORKER__ADMIN_ADDR", "127.0.0.1:0")
+            .env("CREWFLEET__WORKER__DATA_DIR", dir.path());
+        let output = tokio::task::spawn_blocking(move || worker.output())
+            .await
+            .unwrap()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let refusal: Vec<&str> = said
+            .lines()
+            .skip_while(|line| !line.starts_with("crewfleet-worker: "))
+            .collect();
+        let refusal = refusal.join("\n");
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        for part in expected {
+            assert!(refusal.contains(part), "{part:?} is not named in: {refusal}");
+        }
+    }
+    // The variable, not the file, is named when the value came from there.
+    let mut worker = Command::new(crews::binary("crewfleet-worker"));
+    worker
+        .env("CREWFLEET__WORKER__DRAIN_GRACE_S", "-1")
+        .env("CREWFLEET__CREWS__A__RUNNER", "builtin");
+    let output = worker
+        .env("CREWFLEET__CREWS__A__TARGET", "echo")
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("CREWFLEET__WORKER__DRAIN_GRACE_S"), "{said}");
+}
