@@ -348,3 +348,26 @@ async fn the_example_of_a_crew_in_rust_runs() {
     example.signal(Signal::SIGTERM);
     assert!(example.exit().await.success());
 }
+
+#[tokio::test]
+async fn a_crew_that_may_run_only_once_is_failed_when_it_is_interrupted() {
+    let namespace = Namespace::new();
+    let worker = builder(&namespace)
+        .await
+        .worker("drain_grace_s = 0.2")
+        .crew("sleep", &format!("{SLEEP}on_redelivery = \"fail\"\n"))
+        .ready()
+        .await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    client.request("sleep", "costly", &json!({"seconds": 3600})).await;
+    started(&worker, "costly").await;
+    worker.signal(Signal::SIGTERM);
+    let reply = replies.of("costly").await.json();
+    assert_eq!(
+        (&reply["status"], &reply["error"]["kind"]),
+        (&json!("failed"), &json!("interrupted"))
+    );
+    assert!(worker.exit().await.success());
+    assert_eq!(client.count(&namespace.requests_of("sleep")).await, 0);
+}

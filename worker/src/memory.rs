@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::sync::watch;
-use tracing::{debug, warn};
+use tracing::warn;
 
 /// How often memory is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -109,6 +109,16 @@ impl MemoryGuard {
         }
     }
 
+    /// Whether a host of this process leaves room for kickoffs at all; `Err` holds its size in bytes.
+    pub fn leaves_room(&self, pid: i32) -> Result<(), u64> {
+        let bytes = proportional(pid).unwrap_or(0);
+        if (bytes as f64) < self.limit as f64 * FULL {
+            Ok(())
+        } else {
+            Err(bytes)
+        }
+    }
+
     /// Whether memory is short.
     pub fn is_full(&self) -> bool {
         *self.full.borrow()
@@ -132,10 +142,10 @@ impl MemoryGuard {
 
     fn look(&self) {
         let leaders: HashMap<i32, Option<Arc<AtomicBool>>> = self.lock().clone();
-        self.looks.send_modify(|looks| *looks += 1);
         if leaders.is_empty() {
             self.used.store(0, Ordering::Relaxed);
             self.full.send_if_modified(std::mem::take);
+            self.looks.send_modify(|looks| *looks += 1);
             return;
         }
         let processes = processes_of(&leaders);
@@ -163,15 +173,20 @@ impl MemoryGuard {
         drop(sample);
         self.used.store(used, Ordering::Relaxed);
         let full = used as f64 > self.limit as f64 * FULL;
-        self.full.send_if_modified(|was| {
-            let changed = *was != full;
-            *was = full;
-            changed
-        });
+        let changed = self
+            .full
+            .send_if_modified(|was| std::mem::replace(was, full) != full);
+        // After `full`, which whoever waits for a look reads next.
+        self.looks.send_modify(|looks| *looks += 1);
         if used > self.limit {
             self.kill_largest(used, &leaders, &by_leader);
-        } else if full {
-            debug!(used, limit = self.limit, "memory is short: kickoffs wait");
+        }
+        if changed && full {
+            warn!(
+                used,
+                limit = self.limit,
+                "memory is short: kickoffs wait, and idle crew hosts end"
+            );
         }
     }
 
@@ -184,10 +199,15 @@ impl MemoryGuard {
         let groups = leaders
             .iter()
             .filter_map(|(pid, killed)| killed.as_ref().map(|killed| (*pid, killed)));
-        let largest = groups.max_by_key(|(pid, _)| sizes.get(pid).copied().unwrap_or(0));
-        if let Some((pid, killed)) = largest
-            && !killed.swap(true, Ordering::Relaxed)
-        {
+        let size = |pid: &i32| sizes.get(pid).copied().unwrap_or(0);
+        // One that was killed and is slow to go is memory that comes back.
+        let (dying, living): (Vec<_>, Vec<_>) =
+            groups.partition(|(_, killed)| killed.load(Ordering::Relaxed));
+        if used.saturating_sub(dying.iter().map(|(pid, _)| size(pid)).sum()) <= self.limit {
+            return;
+        }
+        if let Some((pid, killed)) = living.into_iter().max_by_key(|(pid, _)| size(pid)) {
+            killed.store(true, Ordering::Relaxed);
             let bytes = sizes.get(&pid).copied().unwrap_or(0);
             warn!(
                 pid,

@@ -136,11 +136,11 @@ async fn kickoff(worker: &WorkerState, crew: &Crew, request: Request, delivery: 
     }
     let settled = settle::publish(worker, &attempt, outcome).await;
     settle::emit_finished(&sink, &settled.outcome);
+    ack(&run.finish(settled.reply)).await;
     if let Some(work_dir) = work_dir {
         let keep = !matches!(settled.outcome, Outcome::Succeeded(_) | Outcome::Cancelled(_));
         work_dir.finish(keep).await;
     }
-    ack(&run.finish(settled.reply)).await;
 }
 
 async fn ack(deliveries: &[Delivery]) {
@@ -277,6 +277,7 @@ async fn run_crew(
         stop: Stop::new(time_limit, run.stop()),
         events,
     };
+    let stop = context.stop.clone();
     let gauge = worker.metrics.in_flight.with_label_values(labels);
     gauge.inc();
     crew.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -296,5 +297,13 @@ async fn run_crew(
         .observe(started.elapsed().as_secs_f64());
     crew.in_flight.fetch_sub(1, Ordering::Relaxed);
     gauge.dec();
-    outcome
+    match outcome {
+        Outcome::Requeued { reason } if stop.clock_started() && crew.on_redelivery == OnRedelivery::Fail => {
+            let message = format!(
+                "it was interrupted ({reason}), and this crew runs at most once (on_redelivery = \"fail\")"
+            );
+            Outcome::Failed(KickoffError::new("interrupted", message))
+        }
+        outcome => outcome,
+    }
 }

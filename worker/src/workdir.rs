@@ -84,6 +84,9 @@ impl WorkDirs {
             );
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
         };
+        // What an earlier life of this worker left counts as if it had failed now.
+        let mut kept = leftovers(&root.join("kickoffs"), keep);
+        kept.extend(leftovers(&root.join("results"), KEEP_RESULT));
         let (limit, counter) = (config.disk_limit.as_u64(), AtomicU64::new(0));
         Ok(Self {
             inner: Arc::new(Inner {
@@ -92,7 +95,7 @@ impl WorkDirs {
                 keep,
                 limit,
                 counter,
-                kept: Mutex::default(),
+                kept: Mutex::new(kept),
                 lock,
             }),
         })
@@ -159,6 +162,14 @@ impl WorkDirs {
         loop {
             tokio::time::sleep(INTERVAL).await;
             self.tidy().await;
+            let (base, keep) = (self.inner.base.clone(), self.inner.keep);
+            let swept = blocking(move || {
+                sweep(&base, keep);
+                Ok(())
+            });
+            if let Err(error) = swept.await {
+                debug!(%error, "the folders of workers that are gone could not be looked through");
+            }
             // Its age tells those who start later how long this worker is gone.
             if let Err(error) = self.inner.lock.set_modified(SystemTime::now()) {
                 debug!(%error, "the lock file cannot be touched");
@@ -235,12 +246,32 @@ fn private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+fn leftovers(dir: &Path, keep: Duration) -> VecDeque<Kept> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let kept = entries.map(|entry| {
+        let path = entry.path();
+        let bytes = if path.is_dir() {
+            size(&path)
+        } else {
+            entry.metadata().map_or(0, |m| m.len())
+        };
+        let until = Instant::now() + keep;
+        Kept { path, until, bytes }
+    });
+    kept.collect()
+}
+
 /// Removes the folders of workers that are dead (their lock is free) and were last touched long enough ago.
 fn sweep(base: &Path, keep: Duration) {
     let Ok(entries) = fs::read_dir(base) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let lock = path.join("lock");
         let old = fs::metadata(&lock).and_then(|m| m.modified());
+        let keep = if path.join("results").exists() {
+            keep.max(KEEP_RESULT)
+        } else {
+            keep
+        };
         let old = old.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > keep));
         let Ok(file) = File::open(&lock) else { continue };
         if old && Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
@@ -287,4 +318,57 @@ fn size(path: &Path) -> u64 {
 
 fn lock(kept: &Mutex<VecDeque<Kept>>) -> MutexGuard<'_, VecDeque<Kept>> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dirs(data: &Path, keep_failed_s: f64) -> WorkDirs {
+        let config = WorkerConfig {
+            data_dir: Some(data.to_owned()),
+            keep_failed_s,
+            ..WorkerConfig::default()
+        };
+        WorkDirs::open(&config, "worker").unwrap()
+    }
+
+    async fn failed(dirs: &WorkDirs) -> PathBuf {
+        let id = KickoffId::generate();
+        let dir = dirs.create(&id, 1).await.unwrap();
+        let path = dir.path().to_owned();
+        fs::write(path.join("file"), "left").unwrap();
+        dir.finish(true).await;
+        path
+    }
+
+    #[tokio::test]
+    async fn the_folder_of_a_failed_kickoff_is_kept_as_configured_over_a_restart() {
+        let data = tempfile::tempdir().unwrap();
+        let first = dirs(data.path(), 3600.0);
+        let kept = failed(&first).await;
+        assert!(kept.join("file").exists());
+        drop(first);
+        // The same worker again: what it finds counts, and goes when its time is over.
+        let second = dirs(data.path(), 3600.0);
+        second.tidy().await;
+        assert!(kept.exists());
+        drop(second);
+        let third = dirs(data.path(), 0.0);
+        third.tidy().await;
+        assert!(!kept.exists());
+        assert!(!failed(&third).await.exists(), "0 keeps nothing");
+    }
+
+    #[tokio::test]
+    async fn two_workers_do_not_share_a_folder() {
+        let data = tempfile::tempdir().unwrap();
+        let _first = dirs(data.path(), 1.0);
+        let config = WorkerConfig {
+            data_dir: Some(data.path().to_owned()),
+            ..WorkerConfig::default()
+        };
+        let error = WorkDirs::open(&config, "worker").err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
 }

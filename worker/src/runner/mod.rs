@@ -110,6 +110,11 @@ impl Stop {
         self.deadline.send_replace(Some(Instant::now() + self.limit));
     }
 
+    /// Whether the crew has started.
+    pub fn clock_started(&self) -> bool {
+        self.deadline.borrow().is_some()
+    }
+
     /// Completes when the run must stop, with the reason; stays completed.
     pub async fn requested(&self) -> StopReason {
         let (mut asked, mut deadline) = (self.asked.clone(), self.deadline.subscribe());

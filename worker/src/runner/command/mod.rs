@@ -142,18 +142,18 @@ impl CommandRunner {
         group: &ProcessGroup,
     ) -> Outcome {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let mut output = Vec::new();
         let io = async {
             let log = Lines::new("stderr", Some(context.events.clone()));
             tokio::join!(
                 feed(stdin, request),
-                read(stdout),
+                read(stdout, &mut output),
                 log_lines(stderr, log),
                 forward_events(events, context)
-            )
-            .1
+            );
         };
-        tokio::pin!(io);
-        let (mut output, mut stopping, mut kill_at) = (None, None, None);
+        let mut io = Box::pin(io);
+        let (mut io_done, mut stopping, mut kill_at) = (false, None, None);
         let status: io::Result<ExitStatus> = loop {
             let kill = async {
                 match kill_at {
@@ -163,7 +163,7 @@ impl CommandRunner {
             };
             tokio::select! {
                 status = child.wait() => break status,
-                read = &mut io, if output.is_none() => output = Some(read),
+                () = &mut io, if !io_done => io_done = true,
                 reason = context.stop.requested(), if stopping.is_none() => {
                     stopping = Some(reason);
                     if reason.is_hard() {
@@ -181,10 +181,11 @@ impl CommandRunner {
         };
         // What it left running holds its pipes open: that is ended before they are read out.
         group.kill_all().await;
-        let output = match output {
-            Some(output) => output,
-            None => timeout(PIPES_TIMEOUT, io).await.unwrap_or_default(),
-        };
+        if !io_done {
+            // What was read counts, even if somebody who got away holds a pipe open.
+            let _ = timeout(PIPES_TIMEOUT, &mut io).await;
+        }
+        drop(io);
         let finished = status.as_ref().is_ok_and(ExitStatus::success);
         match stopping {
             // It was asked to stop and had finished its work: that work counts.
@@ -209,14 +210,12 @@ async fn feed(stdin: Option<ChildStdin>, request: Vec<u8>) {
 }
 
 /// Reads all of stdout; what is beyond the limit is read and dropped, and seen by the length.
-async fn read(stdout: Option<ChildStdout>) -> Vec<u8> {
-    let mut output = Vec::new();
+async fn read(stdout: Option<ChildStdout>, output: &mut Vec<u8>) {
     if let Some(mut stdout) = stdout {
         // A pipe that breaks has said all it will.
-        let _ = (&mut stdout).take(MAX_STDOUT + 1).read_to_end(&mut output).await;
+        let _ = (&mut stdout).take(MAX_STDOUT + 1).read_to_end(output).await;
         let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
     }
-    output
 }
 
 async fn log_lines(stream: Option<impl AsyncReadExt + Unpin>, mut lines: Lines) {

@@ -348,6 +348,12 @@ impl Child {
             }
             (code, None) => format!("it ended with exit code {}", code.unwrap_or(-1)),
         };
+        if self.tracked.killed_for_memory() {
+            warn!(
+                max_rss_bytes = peak,
+                "the crew's process was killed: [worker] memory_limit was exceeded"
+            );
+        }
         let kind = if self.tracked.killed_for_memory() {
             "out_of_memory"
         } else {

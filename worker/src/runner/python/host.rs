@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_shared::kickoff::KickoffError;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -24,6 +26,21 @@ pub(super) struct Host {
     _tracked: Tracked,
 }
 
+/// A host that is not ready yet. An import that hangs reads no channel, so it is killed when it is given up.
+struct Importing(Option<(i32, watch::Receiver<Option<End>>)>);
+
+impl Drop for Importing {
+    fn drop(&mut self) {
+        if let Some((pid, end)) = self.0.take()
+            && end.borrow().is_none()
+        {
+            // It may be in its own group by now, or not yet.
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
 impl Host {
     /// Starts a host for a crew and waits until it has imported the crew.
     pub(super) async fn start(
@@ -39,6 +56,8 @@ impl Host {
             .start("host", crew, settings, vec![theirs])
             .await
             .map_err(lost)?;
+        let tracked = memory.track_host(process.pid);
+        let mut importing = Importing(Some((process.pid, process.end.clone())));
         let (others, mut frames) = mpsc::unbounded_channel();
         let nursery = Nursery::attach(sender, receiver, others);
         // Twice the import's own limit: the machine is busy when a host is started on demand.
@@ -59,10 +78,11 @@ impl Host {
                     isolation = ready.isolation,
                     "crew host is ready"
                 );
+                importing.0 = None;
                 Ok(Self {
                     nursery,
                     end: process.end,
-                    _tracked: memory.track_host(process.pid),
+                    _tracked: tracked,
                 })
             }
             Ok(Some(frame)) => {

@@ -150,6 +150,12 @@ impl PythonRunner {
                 Problem::new(key("python"), python.display(), problem)
             }
         })?;
+        shared.memory.leaves_room(zygote.pid).map_err(|bytes| {
+            let problem = format!(
+                "Python with crewai alone holds {bytes} bytes, so no kickoff would ever start; raise it"
+            );
+            Problem::new("worker.memory_limit", shared.memory.limit(), problem)
+        })?;
         let target = config.target.clone().unwrap_or_default();
         let shown = format!("{target:?}");
         let settings = Settings {

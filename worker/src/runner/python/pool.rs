@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crewfleet_shared::kickoff::{CrewName, KickoffError};
 use deadpool::managed::{self, Object, Pool, PoolError, RecycleError};
 use tokio::sync::{Mutex, Notify};
+use tokio::time::timeout;
 use tracing::{Instrument, debug, info};
 
 use super::Pythons;
@@ -134,7 +135,9 @@ impl CrewHost {
 
     /// Ends the host and its children; the next kickoff starts them again.
     async fn end(&self) {
-        let host = self.host.lock().await.take();
+        // A host that is just starting holds the lock; it ends with its zygote.
+        let host = timeout(Host::END_TIMEOUT, self.host.lock()).await.ok();
+        let host = host.and_then(|mut host| host.take());
         self.clear_pool();
         if host.is_some() {
             self.gauge("ready").set(0);

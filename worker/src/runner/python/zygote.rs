@@ -38,6 +38,8 @@ pub(super) struct Interpreter {
 pub(super) struct Zygote {
     /// Starts hosts.
     pub(super) nursery: Nursery,
+    /// Its process id.
+    pub(super) pid: i32,
     checks: Mutex<HashMap<u64, oneshot::Sender<Checked>>>,
     process: Mutex<Child>,
     _tracked: Tracked,
@@ -112,6 +114,7 @@ impl Zygote {
         );
         let zygote = Arc::new(Self {
             nursery,
+            pid,
             checks: Mutex::default(),
             process: Mutex::new(process),
             _tracked: memory.track_host(pid),
