@@ -17,7 +17,10 @@ all=(format scripts build lint unit doc python e2e quickstart)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
 build() { cargo build --locked --workspace --all-targets; }
-lint() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+lint() {
+    cargo clippy --locked --workspace --all-targets -- -D warnings &&
+        cargo clippy --locked -p crewfleet-producer --no-default-features --lib -- -D warnings
+}
 unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples; }
 # A map of a module may link to what is private in it: it is for readers of the source.
 doc() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps && cargo test --locked --workspace --doc; }

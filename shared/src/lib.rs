@@ -7,10 +7,11 @@
 //! | [`config`] | the layered configuration loader and the `[broker]` section |
 //! | [`telemetry`] | structured logs |
 //! | [`metrics`] | the Prometheus registry and how metrics are defined |
-//! | [`admin`] | `/metrics`, `/healthz` and `/readyz` over HTTP |
+//! | `admin` | `/metrics`, `/healthz` and `/readyz` over HTTP (feature `admin`) |
 //! | [`shutdown`] | SIGTERM and SIGINT as one token |
 //! | `node` | a private RabbitMQ node for `crewfleet dev` and the tests (feature `node`) |
 
+#[cfg(feature = "admin")]
 pub mod admin;
 pub mod amqp;
 pub mod config;
