@@ -6,6 +6,7 @@ use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::worker::WorkerProcess;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 const ECHO: &str = "runner = \"builtin\"\ntarget = \"echo\"\n";
@@ -18,11 +19,15 @@ async fn worker_with_echo(namespace: &Namespace) -> WorkerProcess {
 #[tokio::test]
 async fn the_plainest_request_is_answered_under_its_correlation_id() {
     let namespace = Namespace::new();
-    let _worker = worker_with_echo(&namespace).await;
+    let worker = worker_with_echo(&namespace).await;
     let client = PlainClient::connect(&broker().await.url(), &namespace).await;
     let mut replies = client.replies(&["order-1"]).await;
     client
-        .publish("echo", r#"{"inputs": {"b":1.50,"a" : "\u00e4"}}"#, id("order-1"))
+        .publish(
+            "echo",
+            r#"{"inputs": {"b":1.50,"a" : "\u00e4","c":"zwölf?"}}"#,
+            id("order-1"),
+        )
         .await;
 
     let message = replies.next().await;
@@ -31,7 +36,7 @@ async fn the_plainest_request_is_answered_under_its_correlation_id() {
     assert_eq!(message.kind(), "kickoff.reply.v1");
     let body = String::from_utf8(message.body.clone()).unwrap();
     assert!(
-        body.contains(r#""json":{"b":1.50,"a" : "\u00e4"}"#),
+        body.contains(r#""json":{"b":1.50,"a" : "\u00e4","c":"zwölf?"}"#),
         "inputs came back as other bytes: {body}"
     );
     let reply = message.json();
@@ -55,6 +60,12 @@ async fn the_plainest_request_is_answered_under_its_correlation_id() {
     assert_eq!(reply["status"], "succeeded");
     assert_eq!(reply["error"], Value::Null);
     assert_eq!((&reply["attempt"], &reply["redrive"]), (&json!(1), &json!(0)));
+    let succeeded = [("crew", "echo"), ("status", "succeeded")];
+    worker
+        .metric_becomes("crewfleet_kickoffs_completed_total", &succeeded, 1.0)
+        .await;
+    worker.signal(Signal::SIGTERM);
+    assert!(worker.exit().await.success());
 }
 
 #[tokio::test]
@@ -63,7 +74,7 @@ async fn reply_to_is_an_extra_key_and_a_queue_bound_by_both_gets_one_copy() {
     let _worker = worker_with_echo(&namespace).await;
     let client = PlainClient::connect(&broker().await.url(), &namespace).await;
     let mut by_key = client.replies(&["my.key"]).await;
-    let mut by_both = client.replies(&["my.key", "k-1", "k-2"]).await;
+    let mut by_both = client.replies(&["my.key", "k-1", "k-2", "k-3"]).await;
     for kickoff_id in ["k-1", "k-2"] {
         let properties = id(kickoff_id).with_reply_to("my.key".into());
         client
@@ -74,9 +85,9 @@ async fn reply_to_is_an_extra_key_and_a_queue_bound_by_both_gets_one_copy() {
         assert_eq!(by_key.of(kickoff_id).await.json()["meta"], json!({"n": 1}));
         by_both.of(kickoff_id).await;
     }
-    // Had there been two copies of k-1, the second would stand before this one.
-    client.publish("echo", r#"{"inputs": {}}"#, id("k-2")).await;
-    assert_eq!(by_both.next().await.correlation_id(), "k-2");
+    // Had there been two copies of either, the second would stand before this one.
+    client.publish("echo", r#"{"inputs": {}}"#, id("k-3")).await;
+    assert_eq!(by_both.next().await.correlation_id(), "k-3");
 }
 
 #[tokio::test]
@@ -119,6 +130,7 @@ async fn every_bad_request_is_rejected_told_and_kept() {
     // Body, properties, the error kind, and whether anybody can be told.
     let cases: Vec<(Vec<u8>, BasicProperties, &str, bool)> = vec![
         (b"hello".to_vec(), id("told"), "invalid_json", true),
+        (br#"{"inputs": "#.to_vec(), id("told"), "invalid_json", true),
         (br#"["inputs"]"#.to_vec(), id("told"), "invalid_request", true),
         (
             br#"{"inputs": "text"}"#.to_vec(),

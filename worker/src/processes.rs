@@ -1,14 +1,25 @@
-//! Finding the processes of a kickoff that left its process group.
+//! What all processes of crews have in common: what they see of us, and how those that left their process group are
+//! found.
 
 use std::fs;
 
+use crewfleet_shared::config::ENVIRONMENT_PREFIX;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::process::Command;
 
 /// Every process of a kickoff has this variable in its environment, with the kickoff's id.
 pub const KICKOFF_VARIABLE: &str = "CREWFLEET_KICKOFF_ID";
 /// And this one, with an id of this one run: the same kickoff may run on another worker of the same machine.
 pub const RUN_VARIABLE: &str = "CREWFLEET_RUN_ID";
+
+/// Keeps the worker's own configuration, secrets among it, from what `command` will see.
+pub fn hide_own_configuration(command: &mut Command) {
+    let own = format!("{ENVIRONMENT_PREFIX}__");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(&own)) {
+        command.env_remove(name);
+    }
+}
 
 /// Kills every process that carries the run's mark, until none is left: a daemon leaves its parent's group and
 /// session, but keeps its environment. Reads all of `/proc`: not for a thread of the async runtime.

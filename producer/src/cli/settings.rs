@@ -35,10 +35,6 @@ impl Settings {
             .iter()
             .filter_map(|(key, value)| Some(((*key).to_owned(), (*value).clone()?)));
         let mut loaded = config::load::<Self>(global.config.as_deref(), &given.collect::<Vec<_>>())?;
-        if global.broker_url.is_some() {
-            // A flag is more than a file that the configuration names.
-            loaded.config.broker.url_file = None;
-        }
         loaded.config.broker_is_given =
             loaded.is_given("broker.url") || loaded.config.broker.url_file.is_some();
         match loaded.config.broker.resolve() {

@@ -135,15 +135,13 @@ async fn exclusively(link: &Link, message: &Message) -> Result<Result<Confirmati
         .await
         .unwrap_or(Err(managed::PoolError::Timeout(managed::TimeoutType::Wait)))
         .map_err(|e| Failure::Doubt(pool_error(message, e)))?;
-    let mut lent = Lent(Some(channel));
-    let Some(channel) = &lent.0 else {
-        return Ok(Err(BrokerError::Disconnected {
-            action: describe(message),
-        }));
+    let mut lent = Lent {
+        channel: (*channel).clone(),
+        object: Some(channel),
     };
-    let confirmation = confirmed(channel, message).await;
+    let confirmation = confirmed(&lent.channel, message).await;
     if confirmation.is_ok() {
-        drop(lent.0.take());
+        drop(lent.object.take());
     }
     Ok(confirmation)
 }
@@ -161,12 +159,15 @@ async fn pipelined(link: &Link, message: &Message) -> Result<Result<Confirmation
 
 /// A channel of the pool that goes back only when its confirm has come: one that is given up in between, with its
 /// confirm pending, would have two messages in flight next time.
-struct Lent(Option<Object<ConfirmChannels>>);
+struct Lent {
+    channel: Channel,
+    object: Option<Object<ConfirmChannels>>,
+}
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(channel) = self.0.take() {
-            drop(Object::take(channel));
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
         }
     }
 }

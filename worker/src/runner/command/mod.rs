@@ -108,11 +108,7 @@ impl CommandRunner {
         let events_end: OwnedFd = events_sender.into_blocking_fd()?;
         let mut command = Command::new(&self.argv[0]);
         command.args(&self.argv[1..]).current_dir(&context.work_dir);
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CREWFLEET__"))
-        {
-            command.env_remove(name);
-        }
+        processes::hide_own_configuration(&mut command);
         command
             .envs(&self.env)
             .env(processes::KICKOFF_VARIABLE, context.kickoff_id.as_str())

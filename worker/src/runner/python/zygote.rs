@@ -18,6 +18,7 @@ use super::channel::{self, Frame};
 use super::frames::{Check, Checked, Settings, ZygoteReady};
 use super::nursery::Nursery;
 use crate::memory::{MemoryGuard, Tracked};
+use crate::processes;
 use crate::runner::output::Lines;
 
 /// How long CrewAI's import may take: 3 to 4 s on two cores, many times that on a busy machine.
@@ -173,10 +174,7 @@ fn environment(command: &mut Command, own: &BTreeMap<String, String>) {
             command.env(name, value);
         }
     }
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CREWFLEET__"))
-    {
-        command.env_remove(name);
-    }
+    processes::hide_own_configuration(command);
     command.envs(own);
 }
 
