@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crewfleet_shared::amqp::{Broker, BrokerError, Message, Names, PublishError, Publisher};
+use crewfleet_shared::amqp::{Broker, BrokerError, Inbox, Message, Names, PublishError, Publisher};
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::kickoff::{CrewName, KickoffId, Reply};
 use serde::Serialize;
@@ -16,7 +16,6 @@ use tracing::{debug, warn};
 use crate::error::ClientError;
 use crate::events::{EventStream, Events};
 use crate::handle::KickoffHandle;
-use crate::inbox::Inbox;
 use crate::replies::Replies;
 use crate::request::Kickoff;
 use crate::results;

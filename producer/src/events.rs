@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crewfleet_shared::amqp::Delivery;
+use crewfleet_shared::amqp::inbox::{Bound, Receive};
 use crewfleet_shared::kickoff::{Event, event::event_type};
 use tokio::sync::mpsc;
 use tracing::debug;
-
-use crate::inbox::{Bound, Receive};
 
 /// Events that may wait to be read; further ones are dropped.
 const BUFFER: usize = 4096;

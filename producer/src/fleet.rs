@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_shared::amqp::Delivery;
+use crewfleet_shared::amqp::inbox::{Inbox, Receive};
 use crewfleet_shared::kickoff::{CrewStatus, Heartbeat, KickoffId, fleet};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -13,7 +14,6 @@ use tracing::debug;
 
 use crate::client::KickoffClient;
 use crate::error::ClientError;
-use crate::inbox::{Inbox, Receive};
 
 /// A little more than a heartbeat's interval: every worker that lives is heard.
 pub const LISTENING: Duration = fleet::HEARTBEAT_INTERVAL.saturating_add(Duration::from_secs(1));

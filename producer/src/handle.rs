@@ -1,12 +1,12 @@
 //! One kickoff after it was sent.
 
+use crewfleet_shared::amqp::inbox::Bound;
 use crewfleet_shared::kickoff::{KickoffId, Reply};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::KickoffClient;
 use crate::error::ClientError;
 use crate::events::EventStream;
-use crate::inbox::Bound;
 use crate::replies::Waiter;
 
 /// Waits for a kickoff's reply from the moment it is made; dropping it ends the waiting, not the kickoff.

@@ -22,7 +22,6 @@
 //! | `results` | looking for replies that came before anybody waited, in the results stream |
 //! | [`events`] | [`EventStream`]: live events |
 //! | [`fleet`] | which workers live, by their heartbeats |
-//! | `inbox` | a client's own queue, consumed across reconnections |
 //! | [`error`] | what can go wrong |
 //! | `batch` | many kickoffs from a file, resumable (feature `cli`) |
 //! | `progress` | how far a batch is, for people (feature `cli`) |
@@ -34,7 +33,6 @@ pub mod error;
 pub mod events;
 pub mod fleet;
 pub mod handle;
-mod inbox;
 #[cfg(feature = "cli")]
 pub mod progress;
 mod replies;

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
+use crewfleet_shared::amqp::inbox::Receive;
 use crewfleet_shared::amqp::{Broker, Delivery, Names};
 use crewfleet_shared::kickoff::{KickoffId, Reply};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::error::ClientError;
-use crate::inbox::Receive;
 use crate::results;
 
 /// What came for a kickoff: its reply, or why that cannot be read.

@@ -10,6 +10,15 @@ pub mod header {
     pub const ATTEMPT: &str = "x-kickoff-attempt";
     /// How often a person ran it again from the dead letters, from 0.
     pub const REDRIVE: &str = "x-kickoff-redrive";
+    /// Retries: not to be started before this moment (RFC 3339). It may come back from a retry tier earlier, and is
+    /// sent to another then.
+    pub const NOT_BEFORE: &str = "x-kickoff-not-before";
+    /// Requests published again by a worker: in how many deliveries of earlier copies a worker was lost. Together with
+    /// [`DELIVERY_COUNT`] it says how many workers a kickoff has taken along.
+    pub const WORKERS_LOST: &str = "x-kickoff-workers-lost";
+    /// A message whose first publish is in doubt (no confirm came): the broker may hold two copies. A worker treats it
+    /// like a redelivery, and asks whether another worker has the first.
+    pub const POSSIBLE_DUPLICATE: &str = "x-kickoff-possible-duplicate";
     /// Dead letters: why it died (a [`Reason`](crate::amqp::topology::Reason)).
     pub const REASON: &str = "x-kickoff-reason";
     /// Dead letters: kind and message of the error.
@@ -70,9 +79,9 @@ impl Properties {
                 .with_content_type("application/json".into())
                 .with_delivery_mode(2)
                 .with_type(short(message_type))
-                .with_app_id("crewfleet".into())
-                .with_timestamp(u64::try_from(Utc::now().timestamp()).unwrap_or_default()),
+                .with_app_id("crewfleet".into()),
         )
+        .with_timestamp_now()
     }
 
     /// `correlation_id`.
@@ -155,6 +164,27 @@ impl Properties {
     #[must_use]
     pub fn with_header_u32(self, name: &str, value: u32) -> Self {
         self.insert(name, AMQPValue::LongLongInt(value.into()))
+    }
+
+    /// As published now: the `timestamp` property.
+    #[must_use]
+    pub fn with_timestamp_now(self) -> Self {
+        Self(
+            self.0
+                .with_timestamp(u64::try_from(Utc::now().timestamp()).unwrap_or_default()),
+        )
+    }
+
+    /// Without a header.
+    #[must_use]
+    pub fn without_header(self, name: &str) -> Self {
+        let mut kept = FieldTable::default();
+        for (key, value) in self.0.headers().iter().flatten() {
+            if key.as_str() != name {
+                kept.insert(key.clone(), value.clone());
+            }
+        }
+        Self(self.0.with_headers(kept))
     }
 
     /// With an additional routing key in the `CC` header, which RabbitMQ wants as a list.

@@ -9,6 +9,7 @@
 //! | [`declare`] | making the broker hold what the topology says |
 //! | [`publisher`] | publishing with confirms: single, mandatory, in doubt |
 //! | [`delivery`] | consuming: deliveries and their acknowledgement |
+//! | [`inbox`] | a queue of one's own, consumed across reconnections |
 //! | [`headers`] | message properties and the names of our headers |
 //! | [`error`] | what can go wrong, told so that it can be mended |
 
@@ -16,6 +17,7 @@ pub mod declare;
 pub mod delivery;
 pub mod error;
 pub mod headers;
+pub mod inbox;
 pub mod link;
 pub mod publisher;
 pub mod topology;
@@ -25,6 +27,7 @@ pub mod version;
 pub use delivery::{ConsumeOptions, Consumer, Delivery};
 pub use error::{BrokerError, ConnectError, PublishError};
 pub use headers::{Properties, header};
+pub use inbox::Inbox;
 pub use link::{Broker, Link};
 pub use publisher::{Message, Publisher};
 pub use topology::Names;

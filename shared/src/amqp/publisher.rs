@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::error::{BrokerError, PublishError};
-use super::headers::Properties;
+use super::headers::{Properties, header};
 use super::link::{Broker, Link, OPERATION_TIMEOUT, open_channel, within};
 
 /// Confirm channels a process keeps for mandatory messages; 4,350 publishes a second with 16 (measured).
@@ -43,6 +43,20 @@ pub struct Publisher {
     broker: Broker,
 }
 
+impl Message {
+    /// The same message, marked as one that the broker may hold already.
+    #[must_use]
+    pub fn possible_duplicate(&self) -> Self {
+        Self {
+            properties: self
+                .properties
+                .clone()
+                .with_header_u32(header::POSSIBLE_DUPLICATE, 1),
+            ..self.clone()
+        }
+    }
+}
+
 impl Publisher {
     pub(super) fn new(broker: Broker) -> Self {
         Self { broker }
@@ -59,7 +73,9 @@ impl Publisher {
             action: describe(message),
         });
         let mut pause = Duration::from_millis(20);
+        let mut copy = None;
         loop {
+            let message = copy.as_ref().unwrap_or(message);
             let remaining = limit.saturating_sub(started.elapsed());
             let attempt = async {
                 let link = self.broker.connected().await;
@@ -74,7 +90,12 @@ impl Publisher {
                     return Ok(());
                 }
                 Ok(Err(Failure::Final(error))) => return Err(error),
-                Ok(Err(Failure::Doubt(doubt))) => last = doubt,
+                Ok(Err(Failure::Doubt(doubt))) => {
+                    if let (Doubt::Broker(_), None) = (&doubt, &copy) {
+                        copy = Some(message.possible_duplicate());
+                    }
+                    last = doubt;
+                }
                 Err(_) => return Err(last.into_error(message, limit)),
             }
             tokio::time::sleep(pause.min(limit.saturating_sub(started.elapsed()))).await;

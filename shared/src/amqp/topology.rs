@@ -43,11 +43,19 @@ pub enum Reason {
     Crashed,
     /// The time limit passed.
     TimedOut,
+    /// Its workers died, as often as the crash limit allows.
+    CrashedWorkers,
 }
 
 impl Reason {
     /// Every reason, for metrics that show them all from the start.
-    pub const ALL: [Self; 4] = [Self::Rejected, Self::Failed, Self::Crashed, Self::TimedOut];
+    pub const ALL: [Self; 5] = [
+        Self::Rejected,
+        Self::Failed,
+        Self::Crashed,
+        Self::TimedOut,
+        Self::CrashedWorkers,
+    ];
 
     /// The name in headers and labels.
     pub fn as_str(self) -> &'static str {
@@ -56,6 +64,7 @@ impl Reason {
             Self::Failed => "failed",
             Self::Crashed => "crashed",
             Self::TimedOut => "timed_out",
+            Self::CrashedWorkers => "crashed_workers",
         }
     }
 }

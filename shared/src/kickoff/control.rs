@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// One control message: `{id, time, command, …}`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -16,7 +17,18 @@ pub struct Control {
     pub command: Command,
 }
 
-/// What a control message asks for.
+impl Control {
+    /// A command, given now.
+    pub fn new(command: Command) -> Self {
+        Self {
+            id: Uuid::now_v7().to_string(),
+            time: Utc::now(),
+            command,
+        }
+    }
+}
+
+/// What a control message asks for, or says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
@@ -56,6 +68,29 @@ pub enum Command {
         /// Its redrive.
         redrive: u32,
         /// Who runs it.
+        worker: String,
+    },
+    /// After [`Self::Mine`]: the owner has answered it or handed it on; whoever holds another delivery of it acks that.
+    Settled {
+        /// The kickoff.
+        kickoff_id: String,
+        /// Its redrive.
+        redrive: u32,
+        /// Who settled it.
+        worker: String,
+    },
+    /// After [`Self::Mine`]: the owner's run ended without anything to tell; whoever holds the delivery runs it.
+    Released {
+        /// The kickoff.
+        kickoff_id: String,
+        /// Its redrive.
+        redrive: u32,
+        /// Whose run ended.
+        worker: String,
+    },
+    /// Means nothing to anybody but its sender, who reads the stream and so knows when it has read all that came before.
+    Marker {
+        /// Its sender.
         worker: String,
     },
 }

@@ -33,6 +33,8 @@ pub struct Event {
 pub mod event_type {
     /// An attempt starts: `{worker}`.
     pub const STARTED: &str = "kickoff_started";
+    /// An attempt failed, and another follows: `{delay_s, reason, attempt}`, the attempt being the next one.
+    pub const RETRYING: &str = "kickoff_retrying";
     /// Somebody asked to stop it; the crew is being told.
     pub const CANCELLING: &str = "kickoff_cancelling";
     /// It ended: `{status}`.

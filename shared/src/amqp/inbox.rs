@@ -1,6 +1,6 @@
-//! A client's own queue, consumed across reconnections.
+//! A client's (or a worker's) own queue, consumed across reconnections.
 //!
-//! The queue is durable and named by the client, so it collects what arrives while the client is away, for an
+//! The queue is durable and named by its owner, so it collects what arrives while the owner is away, for an
 //! hour. Each new link to the broker declares it again with all its bindings (nothing changes when it is still
 //! there) and consumes it again.
 
@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::topology::{self, Binding, Queue};
-use crewfleet_shared::amqp::{Broker, BrokerError, ConsumeOptions, Delivery, Link};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+
+use super::topology::{self, Binding, Queue};
+use super::{Broker, BrokerError, ConsumeOptions, Delivery, Link};
 
 /// Deliveries on their way to us at once. They are only handed on, so more would buy nothing, and a reply may
 /// have many megabytes.
@@ -26,7 +27,7 @@ const BROKER_PATIENCE: Duration = Duration::from_secs(30);
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What becomes of the messages of an inbox.
-pub(crate) trait Receive: Send + Sync + 'static {
+pub trait Receive: Send + Sync + 'static {
     /// Takes one message; it is acked afterwards.
     fn receive(&self, delivery: &Delivery);
 
@@ -35,7 +36,7 @@ pub(crate) trait Receive: Send + Sync + 'static {
 }
 
 /// The queue and its bindings.
-pub(crate) struct Inbox {
+pub struct Inbox {
     broker: Broker,
     queue: Queue,
     /// How many need each binding. Locked while the broker is told, so that its bindings follow these counts.
@@ -43,8 +44,11 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Declares the queue, binds it, and consumes it until `stop`.
-    pub(crate) async fn open(
+    /// Declares the queue, binds it to these pairs of exchange and key, and consumes it until `stop`.
+    ///
+    /// # Errors
+    /// [`BrokerError`]: an exchange does not exist (404), permission (403), no broker for 30 s.
+    pub async fn open(
         broker: Broker,
         queue: String,
         bindings: Vec<(String, String)>,
@@ -70,7 +74,10 @@ impl Inbox {
     }
 
     /// Binds the queue to one more key, until the guard is dropped.
-    pub(crate) async fn bind(self: &Arc<Self>, exchange: String, key: String) -> Result<Bound, BrokerError> {
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn bind(self: &Arc<Self>, exchange: String, key: String) -> Result<Bound, BrokerError> {
         let binding = (exchange, key);
         {
             let mut bindings = self.bindings.lock().await;
@@ -86,7 +93,7 @@ impl Inbox {
     }
 
     /// Deletes the queue, as far as a broker answers.
-    pub(crate) async fn delete(&self) {
+    pub async fn delete(&self) {
         let Some(link) = self.broker.link() else {
             return;
         };
@@ -187,7 +194,7 @@ async fn link_is_over(link: &Link) {
 }
 
 /// A binding that somebody needs; unbound when the last one is dropped.
-pub(crate) struct Bound {
+pub struct Bound {
     inbox: Arc<Inbox>,
     binding: (String, String),
 }
