@@ -1,6 +1,7 @@
 //! The worker's configuration: `[worker]`, `[crews.<name>]`, and `[broker]` from the shared crate.
 
 mod crew;
+mod retry;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,16 @@ use crewfleet_shared::amqp::version::ServerVersion;
 use crewfleet_shared::config::{self, BrokerConfig, ConfigError, Loaded, Problem};
 use serde::Deserialize;
 
+pub(crate) use self::crew::DEFAULT_CRASH_LIMIT;
 pub use self::crew::{CrewConfig, Isolation, OnRedelivery, RunnerKind, Storage};
+pub use self::retry::{Backoff, OnTimeout, RetryConfig};
 
 /// What must lie between a crew's time limit and the broker's consumer timeout: starting the crew, killing it,
 /// and publishing its reply.
 pub const CONSUMER_TIMEOUT_MARGIN: Duration = Duration::from_secs(60);
+
+/// What a drain may take beyond its grace: killing what still runs, and publishing its copies.
+pub const REQUEUE_MARGIN: Duration = Duration::from_secs(15);
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -60,6 +66,9 @@ pub struct WorkerConfig {
     pub disk_limit: ByteSize,
     /// How long a cancelled crew may take to stop by itself before it is killed, in seconds.
     pub cancel_grace_s: f64,
+    /// What the deployment grants between SIGTERM and SIGKILL, in seconds, where that is known: Kubernetes'
+    /// `terminationGracePeriodSeconds`, systemd's `TimeoutStopSec`.
+    pub termination_grace_s: Option<f64>,
 }
 
 impl Default for WorkerConfig {
@@ -76,6 +85,7 @@ impl Default for WorkerConfig {
             keep_failed_s: 3600.0,
             disk_limit: ByteSize::gib(1),
             cancel_grace_s: 5.0,
+            termination_grace_s: None,
         }
     }
 }
@@ -205,6 +215,7 @@ impl WorkerConfig {
         ] {
             check_seconds(key, value, 0.0)?;
         }
+        self.check_termination()?;
         if self.max_in_flight == Some(0) {
             return Err(Problem::new(
                 "worker.max_in_flight",
@@ -229,5 +240,26 @@ impl WorkerConfig {
             return Err(Problem::new("worker.id", format!("{id:?}"), problem));
         }
         Ok(())
+    }
+
+    /// A worker that is killed while it drains leaves its kickoffs to the broker, as a crash does.
+    fn check_termination(&self) -> Result<(), Problem> {
+        let Some(granted) = self.termination_grace_s else {
+            return Ok(());
+        };
+        check_seconds("worker.termination_grace_s", granted, 0.0)?;
+        let needed = self.drain_grace_s + self.cancel_grace_s + REQUEUE_MARGIN.as_secs_f64();
+        if granted >= needed {
+            return Ok(());
+        }
+        let problem = format!(
+            "drain_grace_s ({} s), cancel_grace_s ({} s) and {} s to requeue what is left do not fit into the {granted} s that \
+             the deployment grants (termination_grace_s): the worker would be killed while it drains; lower drain_grace_s, \
+             or raise what the deployment grants",
+            self.drain_grace_s,
+            self.cancel_grace_s,
+            REQUEUE_MARGIN.as_secs(),
+        );
+        Err(Problem::new("worker.drain_grace_s", self.drain_grace_s, problem))
     }
 }

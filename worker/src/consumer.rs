@@ -1,4 +1,5 @@
-//! Deliveries of one crew: consumed while the worker lives, each handed to the pipeline in a task of its own.
+//! Deliveries of one crew: consumed while the worker lives and the crew's intake is open, each handed to the pipeline
+//! in a task of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,26 +15,31 @@ use crate::state::{Crew, WorkerState};
 /// The pause before a consumer that failed is started again on the same link.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Why a consumer is over without an error.
+enum Over {
+    /// RabbitMQ ended it: its queue is gone, most likely.
+    Ended,
+    /// The intake was closed: a pause, a blocked connection, the worker drains.
+    Closed,
+}
+
 /// Consumes until the worker drains; then takes no further deliveries and returns. What was started goes on in
 /// `kickoffs`.
 pub async fn run(worker: Arc<WorkerState>, crew: Arc<Crew>, kickoffs: TaskTracker) {
     while !worker.draining.is_cancelled() {
         let link = tokio::select! {
-            link = worker.broker.connected() => link,
+            link = intake_opens(&worker, &crew) => link,
             () = worker.draining.cancelled() => return,
         };
-        let ended = consume(&worker, &crew, &link, &kickoffs).await;
-        crew.consuming.store(false, Ordering::Relaxed);
-        worker
-            .metrics
-            .consumers
-            .with_label_values(&[crew.name.as_str()])
-            .set(0);
-        if worker.draining.is_cancelled() {
-            return;
-        }
-        match ended {
-            Ok(()) => warn!(crew = %crew.name, "RabbitMQ ended the consumer; starting it again"),
+        let over = consume(&worker, &crew, &link, &kickoffs).await;
+        show_consuming(&worker, &crew, false);
+        match over {
+            Ok(Over::Closed) => {
+                info!(crew = %crew.name, "not consuming");
+                continue;
+            }
+            _ if worker.draining.is_cancelled() => return,
+            Ok(Over::Ended) => warn!(crew = %crew.name, "RabbitMQ ended the consumer; starting it again"),
             Err(error) => warn!(crew = %crew.name, %error, "the consumer failed; starting it again"),
         }
         worker.forget_declared().await;
@@ -44,12 +50,36 @@ pub async fn run(worker: Arc<WorkerState>, crew: Arc<Crew>, kickoffs: TaskTracke
     }
 }
 
+/// Waits until kickoffs of the crew may start: all commands are known, nobody has paused it, the broker takes replies.
+async fn intake_opens(worker: &WorkerState, crew: &Crew) -> Arc<Link> {
+    loop {
+        crew.pause.becomes(false).await;
+        let link = worker.caught_up.wait().await;
+        if link.is_blocked() {
+            tokio::select! {
+                () = link.becomes_blocked(false) => {}
+                () = link.ended() => {}
+            }
+        } else if !crew.pause.is_paused() {
+            return link;
+        }
+    }
+}
+
+async fn intake_closes(worker: &WorkerState, crew: &Crew, link: &Link) {
+    tokio::select! {
+        () = crew.pause.becomes(true) => {}
+        () = link.becomes_blocked(true) => {}
+        () = worker.draining.cancelled() => {}
+    }
+}
+
 async fn consume(
     worker: &Arc<WorkerState>,
     crew: &Arc<Crew>,
     link: &Arc<Link>,
     kickoffs: &TaskTracker,
-) -> Result<(), BrokerError> {
+) -> Result<Over, BrokerError> {
     worker.declare(link).await?;
     let options = ConsumeOptions {
         tag: format!("{}.{}", worker.id, crew.name),
@@ -59,21 +89,16 @@ async fn consume(
     let mut consumer = link
         .consume(&worker.names.request_queue(&crew.name), &options)
         .await?;
-    crew.consuming.store(true, Ordering::Relaxed);
-    worker
-        .metrics
-        .consumers
-        .with_label_values(&[crew.name.as_str()])
-        .set(1);
+    show_consuming(worker, crew, true);
     info!(crew = %crew.name, runner = crew.runner_name, concurrency = crew.concurrency, "consuming");
-    let mut cancelled = false;
+    let mut closed = false;
     loop {
         let next = tokio::select! {
             next = consumer.next() => next,
             () = link.ended() => return Err(BrokerError::Disconnected { action: "consume".into() }),
-            () = worker.draining.cancelled(), if !cancelled => {
-                // What is already on its way still comes out below; the pipeline requeues it.
-                cancelled = true;
+            () = intake_closes(worker, crew, link), if !closed => {
+                // What is already on its way still comes out below; the pipeline requeues it, or lets it wait.
+                closed = true;
                 consumer.cancel().await?;
                 continue;
             }
@@ -83,7 +108,14 @@ async fn consume(
                 let delivery = delivery?;
                 kickoffs.spawn(pipeline::process(Arc::clone(worker), Arc::clone(crew), delivery));
             }
-            None => return Ok(()),
+            None if closed => return Ok(Over::Closed),
+            None => return Ok(Over::Ended),
         }
     }
+}
+
+fn show_consuming(worker: &WorkerState, crew: &Crew, consuming: bool) {
+    crew.consuming.store(consuming, Ordering::Relaxed);
+    let gauge = worker.metrics.consumers.with_label_values(&[crew.name.as_str()]);
+    gauge.set(consuming.into());
 }

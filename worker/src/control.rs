@@ -1,17 +1,21 @@
 //! Tails the stream `kickoff.control` from its beginning: one mechanism for commands given while this worker
-//! runs, and for those given while no worker did.
+//! runs, and for those given while no worker did. No kickoff is started before the commands are known.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
-use crewfleet_shared::amqp::topology::CONTROL_RETENTION_S;
-use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Link};
-use crewfleet_shared::kickoff::{Command, Control, KickoffId, Request};
+use crewfleet_shared::amqp::topology::Topology;
+use crewfleet_shared::amqp::{
+    BrokerError, ConsumeOptions, Consumer, Link, Message, Names, Properties, PublishError,
+};
+use crewfleet_shared::kickoff::{Command, Control, KickoffId, message_type};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::commands::is_outdated;
+use crate::in_flight::{Claim, Known};
 use crate::runner::StopReason;
 use crate::state::WorkerState;
 
@@ -19,80 +23,249 @@ use crate::state::WorkerState;
 const PREFETCH: u16 = 200;
 /// The pause before a tail that failed is started again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long an answer to another worker, or a marker, is tried to be published.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(20);
+/// After a reconnection the tail begins so much before what it read last: the times are those of several machines.
+const OVERLAP_S: i64 = 300;
 
-/// The kickoffs that somebody cancelled, as long as their commands are kept.
+/// The link on which every command that was given before it came about is known.
 #[derive(Default)]
-pub struct Cancelled(Mutex<HashMap<String, DateTime<Utc>>>);
+pub struct CaughtUp(watch::Sender<Option<Arc<Link>>>);
 
-impl Cancelled {
-    fn insert(&self, kickoff_id: String, at: DateTime<Utc>) {
-        let mut cancelled = self.lock();
-        let oldest =
-            Utc::now() - TimeDelta::seconds(i64::try_from(CONTROL_RETENTION_S).unwrap_or(i64::MAX / 1000));
-        cancelled.retain(|_, time| *time > oldest);
-        if at > oldest {
-            cancelled.insert(kickoff_id, at);
+impl CaughtUp {
+    /// Waits for a link on which nothing is left to read.
+    pub async fn wait(&self) -> Arc<Link> {
+        let mut receiver = self.0.subscribe();
+        loop {
+            if let Some(link) = receiver
+                .borrow_and_update()
+                .clone()
+                .filter(|link| !link.is_over())
+            {
+                return link;
+            }
+            if receiver.changed().await.is_err() {
+                // The sender lives as long as `self`.
+                std::future::pending::<()>().await;
+            }
         }
-    }
-
-    /// Whether a request was cancelled before it started. A request that was published after the command is
-    /// another one under the same id, and runs.
-    pub fn contains(&self, request: &Request) -> bool {
-        let cancelled = self.lock();
-        let at = cancelled.get(request.kickoff_id.as_str());
-        at.is_some_and(|at| request.requested_at.is_none_or(|requested| requested <= *at))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, DateTime<Utc>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Tails until the worker ends.
 pub async fn run(worker: Arc<WorkerState>) {
+    let mut last = None;
     loop {
         let link = worker.broker.connected().await;
-        if let Err(error) = tail(&worker, &link).await {
-            warn!(%error, "the control stream is not being read; trying again");
+        if let Err(error) = tail(&worker, &link, &mut last).await {
+            warn!(%error, "the control stream is not being read, so no kickoff is started; trying again");
         }
-        tokio::time::sleep(PAUSE).await;
+        worker.caught_up.0.send_replace(None);
+        let _ = tokio::time::timeout(PAUSE, link.ended()).await;
     }
 }
 
-async fn tail(worker: &WorkerState, link: &Arc<Link>) -> Result<(), BrokerError> {
-    worker.declare(link).await?;
+async fn tail(
+    worker: &Arc<WorkerState>,
+    link: &Arc<Link>,
+    last: &mut Option<DateTime<Utc>>,
+) -> Result<(), BrokerError> {
+    // Without the crews' queues: what is wrong with one of them is told where that crew is consumed.
+    let common = Topology::of(&worker.names, &[], worker.broker_config.results());
+    link.declare(&common).await?;
+    let from = last.and_then(|last| u64::try_from(last.timestamp() - OVERLAP_S).ok());
     let options = ConsumeOptions {
         tag: format!("{}.control", worker.id),
         prefetch: PREFETCH,
-        stream_offset: Some(StreamOffset::First),
+        stream_offset: Some(from.map_or(StreamOffset::First, StreamOffset::At)),
     };
     let mut consumer = link.consume(&worker.names.control(), &options).await?;
+    let marker = Control::new(Command::Marker {
+        worker: worker.id.clone(),
+    });
+    let marked = publish(worker, &marker);
+    tokio::pin!(marked);
+    let mut published = false;
     loop {
-        let delivery = tokio::select! {
-            next = consumer.next() => next,
-            () = link.ended() => None,
+        let control = tokio::select! {
+            control = next(&mut consumer) => control?,
+            () = link.ended() => return Ok(()),
+            sent = &mut marked, if !published => {
+                published = true;
+                if let Err(error) = sent {
+                    warn!(%error, "the marker in the control stream is not published; trying again");
+                    return Ok(());
+                }
+                continue;
+            }
         };
-        let Some(delivery) = delivery.transpose()? else {
-            return Ok(());
-        };
-        match serde_json::from_slice::<Control>(&delivery.body) {
-            Ok(control) => obey(worker, control),
-            // Another version's command, or nobody's: not ours to judge.
-            Err(error) => debug!(%error, "a control message that this worker does not know"),
+        match control {
+            Next::Over => return Ok(()),
+            Next::Unknown => {}
+            Next::Command(control) if control.id == marker.id => {
+                worker.caught_up.0.send_replace(Some(Arc::clone(link)));
+            }
+            Next::Command(control) => {
+                *last = (*last).max(Some(control.time.min(Utc::now())));
+                obey(worker, control);
+            }
         }
-        delivery.ack().await;
     }
 }
 
-fn obey(worker: &WorkerState, control: Control) {
-    let Command::Cancel { kickoff_id } = control.command else {
-        return;
+enum Next {
+    Command(Control),
+    Unknown,
+    Over,
+}
+
+async fn next(consumer: &mut Consumer) -> Result<Next, BrokerError> {
+    let Some(delivery) = consumer.next().await.transpose()? else {
+        return Ok(Next::Over);
     };
+    delivery.ack().await;
+    Ok(match serde_json::from_slice(&delivery.body) {
+        Ok(control) => Next::Command(control),
+        // Another version's command, or nobody's: not ours to judge.
+        Err(error) => {
+            debug!(%error, "a control message that this worker does not know");
+            Next::Unknown
+        }
+    })
+}
+
+fn obey(worker: &Arc<WorkerState>, control: Control) {
+    if is_outdated(control.time) {
+        return;
+    }
+    match control.command {
+        Command::Cancel { kickoff_id } => cancel(worker, kickoff_id, control.time),
+        Command::Pause { crew } => set_paused(worker, &crew, true, control.time),
+        Command::Resume { crew } => set_paused(worker, &crew, false, control.time),
+        Command::Drain { worker: id } => {
+            // A worker of the same name that was told to drain before is another one.
+            if id == worker.id && control.time >= worker.started_at {
+                info!("told to drain");
+                worker.told_to_drain.cancel();
+            }
+        }
+        Command::Whose {
+            kickoff_id,
+            redrive,
+            worker: asker,
+            body_hash,
+        } if asker != worker.id => answer(worker, kickoff_id, redrive, &asker, body_hash.as_deref()),
+        Command::Mine {
+            kickoff_id,
+            redrive,
+            worker: owner,
+        } => {
+            if owner != worker.id {
+                claimed(worker, &kickoff_id, redrive, &Claim::Mine(owner));
+            }
+            worker.commands.forgive(kickoff_id, redrive, control.time);
+        }
+        Command::Settled {
+            kickoff_id,
+            redrive,
+            worker: owner,
+        } if owner != worker.id => {
+            claimed(worker, &kickoff_id, redrive, &Claim::Settled);
+        }
+        Command::Released {
+            kickoff_id,
+            redrive,
+            worker: owner,
+        } if owner != worker.id => {
+            claimed(worker, &kickoff_id, redrive, &Claim::Released);
+        }
+        Command::Whose { .. }
+        | Command::Settled { .. }
+        | Command::Released { .. }
+        | Command::Marker { .. } => {}
+    }
+}
+
+fn cancel(worker: &WorkerState, kickoff_id: String, at: DateTime<Utc>) {
     // First remembered, then looked for: a kickoff that enters in between meets one or the other.
-    worker.cancelled.insert(kickoff_id.clone(), control.time);
+    worker.commands.cancel(kickoff_id.clone(), at);
     if let Ok(id) = KickoffId::parse(&kickoff_id)
-        && worker.in_flight.stop(&id, control.time, StopReason::Cancelled)
+        && worker.in_flight.stop(&id, at, StopReason::Cancelled)
     {
         info!(kickoff_id, "cancelling");
+    }
+}
+
+fn set_paused(worker: &WorkerState, crew: &str, paused: bool, at: DateTime<Utc>) {
+    if let Some(crew) = worker.crews.iter().find(|served| served.name.as_str() == crew)
+        && crew.pause.set(paused, at)
+    {
+        info!(crew = %crew.name, paused, "told to pause or resume");
+    }
+}
+
+fn claimed(worker: &WorkerState, kickoff_id: &str, redrive: u32, claim: &Claim) {
+    if let Ok(id) = KickoffId::parse(kickoff_id) {
+        worker.in_flight.claimed(&id, redrive, claim);
+    }
+}
+
+/// Answers a worker that asks whose a kickoff is, if it is ours.
+fn answer(worker: &Arc<WorkerState>, kickoff_id: String, redrive: u32, asker: &str, body_hash: Option<&str>) {
+    let Ok(id) = KickoffId::parse(&kickoff_id) else {
+        return;
+    };
+    let me = worker.id.clone();
+    let Some(known) = worker
+        .in_flight
+        .asked((&id, redrive), body_hash, (asker, me.as_str()))
+    else {
+        return;
+    };
+    info!(kickoff_id, asker, ?known, "another worker asks for it");
+    let command = match known {
+        Known::Mine => Command::Mine {
+            kickoff_id,
+            redrive,
+            worker: me,
+        },
+        Known::Settled => Command::Settled {
+            kickoff_id,
+            redrive,
+            worker: me,
+        },
+    };
+    say(worker, command);
+}
+
+/// Tells the fleet, without waiting for it. What is lost makes another worker wait longer, or run a kickoff again.
+pub fn say(worker: &Arc<WorkerState>, command: Command) {
+    let worker = Arc::clone(worker);
+    tokio::spawn(async move {
+        if let Err(error) = publish(&worker, &Control::new(command)).await {
+            warn!(%error, "a message to the other workers is lost");
+        }
+    });
+}
+
+/// Publishes to the control stream.
+///
+/// # Errors
+/// [`PublishError`] when the stream does not have it within 20 s.
+pub async fn publish(worker: &WorkerState, control: &Control) -> Result<(), PublishError> {
+    worker
+        .publisher
+        .publish(&message(&worker.names, control), PUBLISH_LIMIT)
+        .await
+}
+
+fn message(names: &Names, control: &Control) -> Message {
+    Message {
+        exchange: names.control(),
+        routing_key: String::new(),
+        properties: Properties::json(message_type::CONTROL).with_message_id(&control.id),
+        // The contract's types have string keys only, which is all that can fail.
+        body: serde_json::to_vec(control).unwrap_or_default(),
+        mandatory: true,
     }
 }

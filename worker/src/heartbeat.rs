@@ -61,7 +61,7 @@ fn status(crew: &Crew) -> CrewStatus {
         runner: crew.runner_name.into(),
         concurrency: crew.concurrency.into(),
         in_flight: crew.in_flight.load(Ordering::Relaxed),
-        paused: false,
+        paused: crew.pause.is_paused(),
         timeout_s: crew.timeout.as_secs_f64(),
         inputs: crew.runner.inputs(),
     }

@@ -1,10 +1,11 @@
-//! What runs in this process, and what it answered lately: a kickoff that still runs is never started again,
-//! and one that has finished is answered from memory.
+//! What runs in this process: a kickoff that still runs is never started again, and one that has ended here is
+//! answered from memory.
 //!
 //! The key is (kickoff id, redrive, hash of the body): a copy that a producer in doubt or a broker that lost us
 //! has doubled is the same kickoff; another body under the same id is not.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,12 @@ use crewfleet_shared::kickoff::{KickoffId, Request};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use crate::answered::{Answered, Ended};
+use crate::digest;
 use crate::runner::StopReason;
 
-/// How many bytes of replies are remembered.
-const MEMORY_BYTES: usize = 64 * 1024 * 1024;
-
 /// What makes two deliveries the same kickoff.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RunKey {
     kickoff_id: KickoffId,
     redrive: u32,
@@ -36,6 +36,21 @@ impl RunKey {
             body: Sha256::digest(body).into(),
         }
     }
+
+    /// The body's hash as it stands in `whose` and `mine`.
+    pub fn body_hash(&self) -> String {
+        digest::shorten(&self.body)
+    }
+
+    /// The keys of all bodies under one id and redrive.
+    fn of(kickoff_id: &KickoffId, redrive: u32) -> RangeInclusive<Self> {
+        let key = |byte| Self {
+            kickoff_id: kickoff_id.clone(),
+            redrive,
+            body: [byte; 32],
+        };
+        key(0)..=key(0xff)
+    }
 }
 
 /// What a delivery meets.
@@ -46,6 +61,42 @@ pub enum Entry {
     Adopted,
     /// It has been answered; publish this again, and ack.
     Answered(Box<Delivery>, Arc<Message>),
+    /// Its next attempt is on its way; ack.
+    HandedOn(Box<Delivery>),
+    /// It is the next attempt of a run that is just being handed on: not that run's to hold. Enter again when the
+    /// receiver says that the run is gone.
+    Later(Box<Delivery>, watch::Receiver<Option<StopReason>>),
+}
+
+/// What another worker says of a kickoff.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// This worker runs it.
+    Mine(String),
+    /// It has been answered or handed on.
+    Settled,
+    /// Its run ended without anything to tell.
+    Released,
+}
+
+/// What this worker knows of a kickoff that another asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It runs here, or will.
+    Mine,
+    /// It ended here.
+    Settled,
+}
+
+/// Whether a run's end can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// One of its deliveries can be acked.
+    Held,
+    /// All its deliveries are lost, so RabbitMQ delivers the request again.
+    Lost,
+    /// As [`Self::Lost`], and another worker has asked for it.
+    Taken,
 }
 
 /// The kickoffs of this process.
@@ -56,17 +107,23 @@ pub struct InFlight {
 
 #[derive(Default)]
 struct State {
-    running: HashMap<RunKey, Running>,
-    answered: HashMap<RunKey, Arc<Message>>,
-    order: VecDeque<RunKey>,
-    bytes: usize,
+    running: BTreeMap<RunKey, Running>,
+    answered: Answered,
 }
 
 struct Running {
+    attempt: u32,
     held: Vec<Delivery>,
     requested_at: Option<DateTime<Utc>>,
     stop: watch::Sender<Option<StopReason>>,
+    claim: watch::Sender<Option<Claim>>,
     since: Instant,
+    /// We are asking the others; until that is answered it may be theirs.
+    asking: bool,
+    /// Another worker has asked for it, and waits for its end.
+    asked: bool,
+    /// The copy of its next attempt is being published.
+    handing_on: bool,
 }
 
 /// A kickoff that is being run, with the deliveries it answers for.
@@ -74,7 +131,16 @@ pub struct Run {
     state: Arc<Mutex<State>>,
     key: RunKey,
     stop: watch::Receiver<Option<StopReason>>,
+    claim: watch::Receiver<Option<Claim>>,
     finished: bool,
+}
+
+/// What a run leaves behind.
+pub struct Finished {
+    /// The deliveries to be acked.
+    pub held: Vec<Delivery>,
+    /// Whether another worker waits to hear of its end.
+    pub asked: bool,
 }
 
 impl InFlight {
@@ -82,29 +148,70 @@ impl InFlight {
     pub fn enter(&self, request: &Request, key: RunKey, delivery: Delivery) -> Entry {
         let mut state = lock(&self.state);
         if let Some(running) = state.running.get_mut(&key) {
+            if running.handing_on && request.attempt > running.attempt {
+                return Entry::Later(Box::new(delivery), running.stop.subscribe());
+            }
             // A tag of a channel that is gone is worthless; any other is held until the kickoff is settled.
             running.held.retain(Delivery::is_live);
             running.held.push(delivery);
             return Entry::Adopted;
         }
-        if let Some(reply) = state.answered.get(&key) {
-            return Entry::Answered(Box::new(delivery), Arc::clone(reply));
+        match state.answered.get(&key) {
+            Some(Ended::Answered(reply)) => return Entry::Answered(Box::new(delivery), Arc::clone(reply)),
+            Some(Ended::HandedOn { attempt }) if *attempt >= request.attempt => {
+                return Entry::HandedOn(Box::new(delivery));
+            }
+            _ => {}
         }
-        let (stop, receiver) = watch::channel(None);
-        let (held, requested_at) = (vec![delivery], request.requested_at);
+        let (stop, stop_receiver) = watch::channel(None);
+        let (claim, claim_receiver) = watch::channel(None);
         let running = Running {
-            held,
-            requested_at,
+            attempt: request.attempt,
+            held: vec![delivery],
+            requested_at: request.requested_at,
             stop,
+            claim,
             since: Instant::now(),
+            asking: false,
+            asked: false,
+            handing_on: false,
         };
         state.running.insert(key.clone(), running);
         Entry::Fresh(Run {
             state: Arc::clone(&self.state),
             key,
-            stop: receiver,
+            stop: stop_receiver,
+            claim: claim_receiver,
             finished: false,
         })
+    }
+
+    /// Another worker asks whose a kickoff is. Where both ask at once, the one whose id is lower has it.
+    pub fn asked(
+        &self,
+        (kickoff_id, redrive): (&KickoffId, u32),
+        body_hash: Option<&str>,
+        (asker, me): (&str, &str),
+    ) -> Option<Known> {
+        let same = |key: &RunKey| body_hash.is_none_or(|hash| hash == key.body_hash());
+        let mut state = lock(&self.state);
+        let keys = RunKey::of(kickoff_id, redrive);
+        for (key, running) in state.running.range_mut(keys.clone()) {
+            if same(key) && (!running.asking || me < asker) {
+                running.asked = true;
+                return Some(Known::Mine);
+            }
+        }
+        state.answered.any(keys, same).then_some(Known::Settled)
+    }
+
+    /// Another worker says what it knows of a kickoff.
+    pub fn claimed(&self, kickoff_id: &KickoffId, redrive: u32, claim: &Claim) {
+        for (_, running) in lock(&self.state).running.range(RunKey::of(kickoff_id, redrive)) {
+            if running.asking {
+                running.claim.send_replace(Some(claim.clone()));
+            }
+        }
     }
 
     /// Asks the runs of a kickoff that were requested before `asked_at` to stop; `false` when none is here.
@@ -148,30 +255,69 @@ impl InFlight {
 }
 
 impl Run {
+    /// What makes it this kickoff and no other.
+    pub fn key(&self) -> &RunKey {
+        &self.key
+    }
+
     /// Completes or changes when the run is asked to stop.
     pub fn stop(&self) -> watch::Receiver<Option<StopReason>> {
         self.stop.clone()
     }
 
-    /// Asks this run to stop, unless somebody has asked already.
-    pub fn ask(&self, reason: StopReason) {
-        if let Some(running) = lock(&self.state).running.get(&self.key) {
-            ask(&running.stop, reason);
-        }
+    /// What other workers say of it, while we ask.
+    pub fn claims(&self) -> watch::Receiver<Option<Claim>> {
+        self.claim.clone()
     }
 
-    /// Ends the run: remembers its reply, if it has one, and hands back the deliveries to be acked.
-    pub fn finish(mut self, reply: Option<Message>) -> Vec<Delivery> {
+    /// Asks this run to stop, unless somebody has asked already.
+    pub fn ask(&self, reason: StopReason) {
+        self.with(|running| {
+            ask(&running.stop, reason);
+        });
+    }
+
+    /// Says whether we are asking the other workers whose it is.
+    pub fn set_asking(&self, asking: bool) {
+        self.with(|running| running.asking = asking);
+    }
+
+    /// Whether its end can be told.
+    pub fn standing(&self) -> Standing {
+        let mut standing = Standing::Lost;
+        self.with(|running| {
+            standing = match running.held.iter().any(Delivery::is_live) {
+                true => Standing::Held,
+                false if running.asked => Standing::Taken,
+                false => Standing::Lost,
+            }
+        });
+        standing
+    }
+
+    /// From now on a delivery of a later attempt is not this run's.
+    pub fn hand_on(&self) {
+        self.with(|running| running.handing_on = true);
+    }
+
+    /// Ends the run: remembers how, if that is worth it, and hands back the deliveries to be acked.
+    pub fn finish(mut self, ended: Option<Ended>) -> Finished {
         self.finished = true;
         let mut state = lock(&self.state);
-        if let Some(reply) = reply {
-            state.remember(self.key.clone(), reply);
+        if let Some(ended) = ended {
+            state.answered.remember(self.key.clone(), ended);
         }
-        state
-            .running
-            .remove(&self.key)
-            .map(|running| running.held)
-            .unwrap_or_default()
+        let (held, asked) = match state.running.remove(&self.key) {
+            Some(running) => (running.held, running.asked),
+            None => (Vec::new(), false),
+        };
+        Finished { held, asked }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Running)) {
+        if let Some(running) = lock(&self.state).running.get_mut(&self.key) {
+            change(running);
+        }
     }
 }
 
@@ -180,26 +326,6 @@ impl Drop for Run {
     fn drop(&mut self) {
         if !self.finished {
             lock(&self.state).running.remove(&self.key);
-        }
-    }
-}
-
-impl State {
-    fn remember(&mut self, key: RunKey, reply: Message) {
-        if reply.body.len() > MEMORY_BYTES / 4 {
-            return;
-        }
-        self.bytes += reply.body.len();
-        if let Some(previous) = self.answered.insert(key.clone(), Arc::new(reply)) {
-            self.bytes -= previous.body.len();
-        } else {
-            self.order.push_back(key);
-        }
-        while self.bytes > MEMORY_BYTES {
-            let Some(oldest) = self.order.pop_front() else {
-                break;
-            };
-            self.bytes -= self.answered.remove(&oldest).map_or(0, |reply| reply.body.len());
         }
     }
 }

@@ -6,14 +6,17 @@
 //! |---|---|
 //! | deliveries of a crew's queue | [`consumer`] |
 //! | decode → admit → run → classify → settle → ack | [`pipeline`] |
-//! | what runs already, what was answered already | [`in_flight`] |
+//! | may it start, and when | [`admission`] |
+//! | what runs already, what has ended already | [`in_flight`], [`answered`] |
+//! | whose is a redelivered one | [`ownership`] |
 //! | the ways to run a crew | [`runner`] |
 //! | how an attempt ended | [`outcome`] |
+//! | whether another attempt follows | [`retry`] |
 //! | what follows from it | [`settle`] |
 //!
-//! Around it: [`service`] (the [`Worker`]: start, readiness, drain), [`config`], [`state`] (what the parts share),
-//! [`admission`] and [`memory`] (how much may run), [`workdir`] (the kickoffs' folders), [`events`],
-//! [`heartbeat`], [`control`] (commands to the fleet), [`metrics`].
+//! Around it: [`service`] (the [`Worker`]: start, readiness), [`drain`], [`config`], [`state`] (what the parts share),
+//! [`control`] and [`commands`] (what the fleet is told), [`pause`], [`memory`] (how much may run), [`workdir`] (the
+//! kickoffs' folders), [`events`], [`heartbeat`], [`metrics`].
 //!
 //! A worker with a crew in Rust:
 //!
@@ -34,17 +37,24 @@
 //! ```
 
 pub mod admission;
+pub mod answered;
+pub mod commands;
 pub mod config;
 pub mod consumer;
 pub mod control;
+pub mod digest;
+pub mod drain;
 pub mod events;
 pub mod heartbeat;
 pub mod in_flight;
 pub mod memory;
 pub mod metrics;
 pub mod outcome;
+pub mod ownership;
+pub mod pause;
 pub mod pipeline;
 pub mod processes;
+pub mod retry;
 pub mod runner;
 pub mod service;
 pub mod settle;

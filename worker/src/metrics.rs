@@ -16,6 +16,8 @@ pub struct Metrics {
     pub received: IntCounterVec,
     /// Terminal replies, by status.
     pub completed: IntCounterVec,
+    /// Further attempts, by what happened to the one before.
+    pub retries: IntCounterVec,
     /// Copies in the dead letters, by reason.
     pub dead_lettered: IntCounterVec,
     /// Deliveries that had been delivered before.
@@ -72,6 +74,11 @@ impl Metrics {
                 "kickoffs_completed_total",
                 "Terminal replies",
                 &["crew", "status"],
+            )?,
+            retries: counter(
+                "kickoff_retries_total",
+                "Attempts put into a retry tier, by what happened to the one before",
+                &["crew", "reason"],
             )?,
             dead_lettered: counter(
                 "kickoffs_dead_lettered_total",
@@ -136,6 +143,9 @@ impl Metrics {
         }
         for status in Status::ALL {
             self.completed.with_label_values(&[crew, status.as_str()]);
+        }
+        for reason in [Reason::Failed, Reason::Crashed, Reason::TimedOut] {
+            self.retries.with_label_values(&[crew, reason.as_str()]);
         }
         for reason in Reason::ALL {
             self.dead_lettered.with_label_values(&[crew, reason.as_str()]);

@@ -1,5 +1,7 @@
 //! How an attempt ended: a closed set. What follows from each stands in one place, [`crate::settle`].
 
+use std::time::Duration;
+
 use crewfleet_shared::kickoff::{KickoffError, KickoffResult, Status};
 
 use crate::runner::StopReason;
@@ -21,16 +23,28 @@ pub enum Outcome {
     Expired(KickoffError),
     /// The request is bad, or lacks an input; the crew never started.
     Rejected(KickoffError),
-    /// Not the kickoff's fault (drain, lost host): another worker shall run it, as the same attempt.
+    /// It took along as many workers as the crash limit allows, and is not started again.
+    CrashedWorkers(KickoffError),
+    /// Not the kickoff's fault (drain, pause, lost host, no room, not due): it shall be run later, as the same attempt.
     Requeued {
         /// Why, for the log.
         reason: String,
+        /// When not at once: after how long.
+        delay: Option<Duration>,
     },
 }
 
 impl Outcome {
+    /// Any worker shall run it, as soon as it can.
+    pub fn requeued(reason: impl Into<String>) -> Self {
+        Self::Requeued {
+            reason: reason.into(),
+            delay: None,
+        }
+    }
+
     /// The outcome of a run that was stopped from outside.
-    pub fn stopped(reason: StopReason, limit: std::time::Duration) -> Self {
+    pub fn stopped(reason: StopReason, limit: Duration) -> Self {
         match reason {
             StopReason::TimedOut => Self::TimedOut(KickoffError::new(
                 "timed_out",
@@ -49,9 +63,7 @@ impl Outcome {
                     "the kickoff's folder holds {bytes} bytes, more than [worker] disk_limit allows; it was stopped"
                 ),
             )),
-            StopReason::Drained => Self::Requeued {
-                reason: "the worker is draining".into(),
-            },
+            StopReason::Drained => Self::requeued("the worker is draining"),
         }
     }
 
@@ -59,7 +71,7 @@ impl Outcome {
     pub fn status(&self) -> Option<Status> {
         match self {
             Self::Succeeded(_) => Some(Status::Succeeded),
-            Self::Failed(_) | Self::Crashed(_) => Some(Status::Failed),
+            Self::Failed(_) | Self::Crashed(_) | Self::CrashedWorkers(_) => Some(Status::Failed),
             Self::TimedOut(_) => Some(Status::TimedOut),
             Self::Cancelled(_) => Some(Status::Cancelled),
             Self::Expired(_) => Some(Status::Expired),
@@ -74,6 +86,7 @@ impl Outcome {
             Self::Succeeded(_) | Self::Requeued { .. } => None,
             Self::Failed(e)
             | Self::Crashed(e)
+            | Self::CrashedWorkers(e)
             | Self::TimedOut(e)
             | Self::Cancelled(e)
             | Self::Expired(e)

@@ -5,17 +5,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
-use crewfleet_shared::amqp::Delivery;
+use crewfleet_shared::amqp::{Delivery, header};
 use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{KickoffError, Rejection, Request, decode};
+use crewfleet_shared::kickoff::{Command, KickoffError, Rejection, Request, decode};
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::{Instrument, info, info_span, warn};
 
+use crate::admission::{Admitted, Refused, admit};
+use crate::answered::Ended;
 use crate::config::OnRedelivery;
-use crate::in_flight::{Entry, Run, RunKey};
+use crate::control;
+use crate::events::EventSink;
+use crate::in_flight::{Entry, Run, RunKey, Standing};
 use crate::outcome::Outcome;
+use crate::retry::{self, Retry};
 use crate::runner::{KickoffContext, Stop, StopReason};
 use crate::settle::{self, Attempt};
 use crate::state::{Crew, WorkerState};
@@ -66,30 +70,39 @@ async fn reject(worker: &WorkerState, crew: &Crew, rejection: Rejection, deliver
         redrive: rejection.redrive,
         requested_at: rejection.requested_at,
         started_at: None,
+        workers_lost: 0,
+        undecided: false,
         properties: &delivery.properties,
         body: &delivery.body,
     };
-    settle::publish(worker, &attempt, Outcome::Rejected(rejection.error)).await;
+    settle::publish(worker, &attempt, None, Outcome::Rejected(rejection.error), None).await;
     ack(&[delivery]).await;
 }
 
-async fn kickoff(worker: &WorkerState, crew: &Crew, request: Request, delivery: Delivery) {
+async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut delivery: Delivery) {
     let (properties, body) = (delivery.properties.clone(), delivery.body.clone());
-    let redelivered = delivery.redelivered;
-    let run = match worker
-        .in_flight
-        .enter(&request, RunKey::new(&request, &body), delivery)
-    {
-        Entry::Fresh(run) => run,
-        Entry::Adopted => {
-            info!("redelivered while it runs here; the run goes on and will answer for it");
-            return;
-        }
-        Entry::Answered(delivery, reply) => {
-            info!("redelivered after its reply; answered from memory");
-            settle::publish_surely(worker, &reply).await;
-            ack(&[*delivery]).await;
-            return;
+    let workers_lost = delivery
+        .delivery_count
+        .saturating_add(properties.header_u32(header::WORKERS_LOST).unwrap_or(0));
+    let redelivered = delivery.redelivered || properties.has_header(header::POSSIBLE_DUPLICATE);
+    let run = loop {
+        let key = RunKey::new(&request, &body);
+        match worker.in_flight.enter(&request, key, delivery) {
+            Entry::Fresh(run) => break run,
+            Entry::Adopted => return adopted(worker, &request),
+            Entry::Answered(delivery, reply) => {
+                info!("delivered again after its reply; answered from memory");
+                settle::publish_surely(worker, (*reply).clone()).await;
+                return ack(&[*delivery]).await;
+            }
+            Entry::HandedOn(delivery) => {
+                info!("delivered again, but its next attempt is on its way");
+                return ack(&[*delivery]).await;
+            }
+            Entry::Later(next, mut gone) => {
+                while gone.changed().await.is_ok() {}
+                delivery = *next;
+            }
         }
     };
     let sink = worker.events.sink(
@@ -107,39 +120,171 @@ async fn kickoff(worker: &WorkerState, crew: &Crew, request: Request, delivery: 
         redrive: request.redrive,
         requested_at: request.requested_at,
         started_at: None,
+        workers_lost,
+        undecided: false,
         properties: &properties,
         body: &body,
     };
-    let mut work_dir = None;
-    let outcome = match admit(worker, crew, &request, &run, redelivered).await {
+    let mut work_dir = WorkDir::none();
+    let outcome = match admit(worker, crew, &request, &attempt, &run, redelivered).await {
         Ok(admitted) => {
             attempt.started_at = Some(Utc::now());
             let outcome = run_crew(worker, crew, &request, &run, &admitted, sink.clone()).await;
-            work_dir = Some(admitted.work_dir);
+            work_dir = admitted.work_dir;
             outcome
         }
-        Err(outcome) => outcome,
+        Err(Refused::With(outcome)) => outcome,
+        Err(Refused::Undecided) => {
+            attempt.undecided = true;
+            Outcome::requeued("another worker may run it")
+        }
+        Err(Refused::Settled) => {
+            info!("another worker has settled it");
+            return ack(&run.finish(None).held).await;
+        }
     };
-    if let Outcome::Requeued { .. } = outcome {
-        // The copy may come back to this very worker, at once. It must not be taken for a delivery of the run that
-        // is just ending: that would ack both, and lose the kickoff.
-        let held = run.finish(None);
-        if let Some(work_dir) = work_dir {
-            work_dir.finish(false).await;
+    let ended = Attempted {
+        worker,
+        crew,
+        request: &request,
+        attempt: &attempt,
+        events: &sink,
+    };
+    let keep = !matches!(
+        outcome,
+        Outcome::Succeeded(_) | Outcome::Cancelled(_) | Outcome::Requeued { .. }
+    );
+    ended.settle(run, outcome).await;
+    work_dir.finish(keep).await;
+}
+
+/// The delivery came back because a connection was lost, not because a worker died: the fleet is told, so that nobody
+/// counts it against the kickoff.
+fn adopted(worker: &Arc<WorkerState>, request: &Request) {
+    info!("delivered again while it runs here; the run goes on and will answer for it");
+    control::say(
+        worker,
+        Command::Mine {
+            kickoff_id: request.kickoff_id.to_string(),
+            redrive: request.redrive,
+            worker: worker.id.clone(),
+        },
+    );
+}
+
+/// An attempt that has ended.
+struct Attempted<'a> {
+    worker: &'a Arc<WorkerState>,
+    crew: &'a Crew,
+    request: &'a Request,
+    attempt: &'a Attempt<'a>,
+    events: &'a EventSink,
+}
+
+impl Attempted<'_> {
+    /// Publishes what follows from the outcome, and acks. A run that has lost its deliveries may only tell what cannot
+    /// contradict the worker that has the request now.
+    async fn settle(&self, run: Run, mut outcome: Outcome) {
+        let next = retry::judge(&self.crew.retry, self.request, &mut outcome);
+        let standing = match outcome {
+            Outcome::Succeeded(_) => Standing::Held,
+            _ => standing(self.worker, &run).await,
+        };
+        match (&outcome, standing) {
+            (Outcome::Requeued { .. }, _) => self.requeue(run, outcome).await,
+            (_, Standing::Taken) => {
+                warn!("another worker has it now; this run's outcome is dropped");
+                self.release(run);
+            }
+            (_, Standing::Lost) if next.is_some() => {
+                // RabbitMQ delivers the same attempt again.
+                warn!("its delivery is lost; this attempt is repeated");
+                self.release(run);
+            }
+            (_, _) if next.is_some() => self.hand_on(run, outcome, next).await,
+            _ => self.tell(run, outcome).await,
         }
-        // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself.
-        if held.iter().any(Delivery::is_live) {
-            settle::publish(worker, &attempt, outcome).await;
-            ack(&held).await;
-        }
-        return;
     }
-    let settled = settle::publish(worker, &attempt, outcome).await;
-    settle::emit_finished(&sink, &settled.outcome);
-    ack(&run.finish(settled.reply)).await;
-    if let Some(work_dir) = work_dir {
-        let keep = !matches!(settled.outcome, Outcome::Succeeded(_) | Outcome::Cancelled(_));
-        work_dir.finish(keep).await;
+
+    async fn tell(&self, run: Run, outcome: Outcome) {
+        let (_, reply) = settle::publish(self.worker, self.attempt, Some(self.events), outcome, None).await;
+        let finished = run.finish(reply.map(|reply| Ended::Answered(Arc::new(reply))));
+        ack(&finished.held).await;
+        if finished.asked {
+            self.say(settled);
+        }
+    }
+
+    async fn hand_on(&self, run: Run, outcome: Outcome, next: Option<Retry>) {
+        run.hand_on();
+        settle::publish(
+            self.worker,
+            self.attempt,
+            Some(self.events),
+            outcome,
+            next.as_ref(),
+        )
+        .await;
+        let attempt = self.request.attempt;
+        let finished = run.finish(Some(Ended::HandedOn { attempt }));
+        ack(&finished.held).await;
+        if finished.asked {
+            self.say(settled);
+        }
+    }
+
+    /// The copy may come back to this very worker, at once. It must not be taken for a delivery of the run that is just
+    /// ending: that would ack both, and lose the kickoff. So the run ends first.
+    async fn requeue(&self, run: Run, outcome: Outcome) {
+        let finished = run.finish(None);
+        // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself.
+        if finished.held.iter().any(Delivery::is_live) {
+            settle::publish(self.worker, self.attempt, None, outcome, None).await;
+            ack(&finished.held).await;
+        }
+        if finished.asked {
+            self.say(released);
+        }
+    }
+
+    fn release(&self, run: Run) {
+        if run.finish(None).asked {
+            self.say(released);
+        }
+    }
+
+    /// Tells a worker that asked for the kickoff, and waits.
+    fn say(&self, command: fn(String, u32, String) -> Command) {
+        let (kickoff_id, redrive) = (self.request.kickoff_id.to_string(), self.request.redrive);
+        let worker = self.worker.id.clone();
+        control::say(self.worker, command(kickoff_id, redrive, worker));
+    }
+}
+
+fn settled(kickoff_id: String, redrive: u32, worker: String) -> Command {
+    Command::Settled {
+        kickoff_id,
+        redrive,
+        worker,
+    }
+}
+
+fn released(kickoff_id: String, redrive: u32, worker: String) -> Command {
+    Command::Released {
+        kickoff_id,
+        redrive,
+        worker,
+    }
+}
+
+/// While the connection is away nobody can tell who has the request now: what other workers said meanwhile says it.
+async fn standing(worker: &WorkerState, run: &Run) -> Standing {
+    match run.standing() {
+        Standing::Held => Standing::Held,
+        _ => {
+            worker.caught_up.wait().await;
+            run.standing()
+        }
     }
 }
 
@@ -158,96 +303,13 @@ async fn ack(deliveries: &[Delivery]) {
     }
 }
 
-/// A place among the crew's kickoffs (the prefetch alone does not hold after a reconnection, when what ran before
-/// goes on), and one among the worker's.
-type Slots = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
-
-/// What a kickoff holds while it runs.
-struct Admitted {
-    _slots: Slots,
-    work_dir: WorkDir,
-}
-
-/// Whether the kickoff may start, and when: deadline, redelivery policy, the worker's limits. A kickoff that is
-/// not admitted has its outcome.
-async fn admit(
-    worker: &WorkerState,
-    crew: &Crew,
-    request: &Request,
-    run: &Run,
-    redelivered: bool,
-) -> Result<Admitted, Outcome> {
-    if redelivered && crew.on_redelivery == OnRedelivery::Fail {
-        let message = "it was delivered before and may have run; this crew runs at most once (on_redelivery = \"fail\")";
-        return Err(Outcome::Failed(KickoffError::new("redelivered", message)));
-    }
-    expired(request)?;
-    if worker.cancelled.contains(request) {
-        return Err(Outcome::Cancelled(KickoffError::new(
-            "cancelled",
-            "the kickoff was cancelled before it started",
-        )));
-    }
-    // A kickoff that waits here holds its delivery, and the broker's consumer timeout runs: wait only as long
-    // as the crew's whole limit still fits behind it.
-    let room = worker.max_wait(crew.timeout);
-    let stop = Stop::new(room, run.stop());
-    stop.start_clock();
-    let waiting = async {
-        let of_crew = Arc::clone(&crew.slots).acquire_owned().await.ok();
-        let of_worker = worker.admission.slot().await;
-        worker.admission.memory().await;
-        (of_crew, of_worker)
-    };
-    let slots = tokio::select! {
-        biased;
-        () = worker.draining.cancelled() => return Err(Outcome::stopped(StopReason::Drained, crew.timeout)),
-        reason = stop.requested() => return Err(match reason {
-            StopReason::TimedOut => Outcome::Requeued { reason: format!("no room on this worker for {room:?}") },
-            reason => Outcome::stopped(reason, crew.timeout),
-        }),
-        slots = waiting => slots,
-    };
-    expired(request)?;
-    if !crew.runner.needs_work_dir() {
-        return Ok(Admitted {
-            _slots: slots,
-            work_dir: WorkDir::none(),
-        });
-    }
-    let work_dir = worker
-        .work_dirs
-        .create(&request.kickoff_id, request.attempt)
-        .await
-        .map_err(|e| {
-            Outcome::Failed(KickoffError::new(
-                "work_dir",
-                format!("the kickoff's folder cannot be made: {e}"),
-            ))
-        })?;
-    Ok(Admitted {
-        _slots: slots,
-        work_dir,
-    })
-}
-
-fn expired(request: &Request) -> Result<(), Outcome> {
-    match request.deadline {
-        Some(deadline) if Utc::now() >= deadline => {
-            let message = format!("its deadline {deadline} passed before it could start");
-            Err(Outcome::Expired(KickoffError::new("expired", message)))
-        }
-        _ => Ok(()),
-    }
-}
-
 async fn run_crew(
     worker: &WorkerState,
     crew: &Crew,
     request: &Request,
     run: &Run,
     admitted: &Admitted,
-    events: crate::events::EventSink,
+    events: EventSink,
 ) -> Outcome {
     let asked = request.timeout_s.map_or(crew.timeout, |s| {
         Duration::try_from_secs_f64(s).unwrap_or(crew.timeout)
@@ -298,7 +360,9 @@ async fn run_crew(
     crew.in_flight.fetch_sub(1, Ordering::Relaxed);
     gauge.dec();
     match outcome {
-        Outcome::Requeued { reason } if stop.clock_started() && crew.on_redelivery == OnRedelivery::Fail => {
+        Outcome::Requeued { reason, .. }
+            if stop.clock_started() && crew.on_redelivery == OnRedelivery::Fail =>
+        {
             let message = format!(
                 "it was interrupted ({reason}), and this crew runs at most once (on_redelivery = \"fail\")"
             );

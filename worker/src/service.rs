@@ -14,23 +14,26 @@ use crewfleet_shared::kickoff::{CrewName, InvalidName};
 use prometheus::Registry;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::info;
 use uuid::Uuid;
 
 use crate::admission::Admission;
-use crate::config::{CrewConfig, FileConfig, OnRedelivery, RunnerKind};
-use crate::control::Cancelled;
+use crate::commands::Commands;
+use crate::config::{CrewConfig, DEFAULT_CRASH_LIMIT, FileConfig, OnRedelivery, RetryConfig, RunnerKind};
+use crate::control::CaughtUp;
+use crate::drain::drain;
 use crate::events::EventPublisher;
 use crate::in_flight::InFlight;
 use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
+use crate::ownership::Neighbours;
+use crate::pause::Pause;
+use crate::runner::Runner;
 use crate::runner::builtin::{BuiltinRunner, Handler};
 use crate::runner::command::CommandRunner;
 use crate::runner::python::{PythonRunner, Pythons};
-use crate::runner::{Runner, StopReason};
 use crate::state::{Crew, WorkerState};
 use crate::workdir::WorkDirs;
 use crate::{consumer, control, heartbeat};
@@ -59,7 +62,7 @@ pub enum WorkerError {
 }
 
 /// How a crew in Rust is served.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CrewOptions {
     /// How many kickoffs at once.
     pub concurrency: u16,
@@ -67,6 +70,10 @@ pub struct CrewOptions {
     pub timeout: Duration,
     /// What to do with a redelivered one.
     pub on_redelivery: OnRedelivery,
+    /// How many workers one may take along.
+    pub crash_limit: u32,
+    /// When to try again what failed.
+    pub retry: RetryConfig,
 }
 
 impl Default for CrewOptions {
@@ -75,6 +82,8 @@ impl Default for CrewOptions {
             concurrency: 16,
             timeout: Duration::from_secs(600),
             on_redelivery: OnRedelivery::Run,
+            crash_limit: DEFAULT_CRASH_LIMIT,
+            retry: RetryConfig::default(),
         }
     }
 }
@@ -176,6 +185,7 @@ impl Worker {
             metrics.show(&crew.name, crew.concurrency);
         }
         let (names, publisher) = (Names::new(&file.broker.namespace), broker.publisher());
+        let in_flight = InFlight::default();
         let worker = Arc::new(WorkerState {
             id,
             host,
@@ -186,12 +196,15 @@ impl Worker {
             publisher,
             names,
             crews,
-            in_flight: InFlight::default(),
-            cancelled: Cancelled::default(),
+            neighbours: Neighbours::new(in_flight.clone()),
+            in_flight,
+            commands: Commands::default(),
+            caught_up: CaughtUp::default(),
             admission: Admission::new(file.worker.max_in_flight, memory),
             work_dirs,
             metrics,
             draining: CancellationToken::new(),
+            told_to_drain: CancellationToken::new(),
             declared: Mutex::default(),
             broker,
         });
@@ -236,7 +249,10 @@ impl Worker {
                 ));
             }
             background.spawn(announce_ready(Arc::clone(&worker), admin_addr));
-            shutdown.await;
+            tokio::select! {
+                () = shutdown => {}
+                () = worker.told_to_drain.cancelled() => {}
+            }
         }
         drain(&worker, consumers, kickoffs).await;
         for crew in &worker.crews {
@@ -244,6 +260,7 @@ impl Worker {
         }
         pythons.shutdown().await;
         background.shutdown().await;
+        worker.neighbours.close().await;
         worker.work_dirs.close().await;
         worker.broker.close().await;
         admin_stop.cancel();
@@ -260,7 +277,7 @@ impl Worker {
         let mut crews = Vec::new();
         for (name, (options, handler)) in &self.handlers {
             let runner = Arc::new(BuiltinRunner::new(Arc::clone(handler)));
-            crews.push(crew(CrewName::parse(name)?, "builtin", runner, *options));
+            crews.push(crew(CrewName::parse(name)?, "builtin", runner, options.clone()));
         }
         for (name, config) in &self.config.config.crews {
             let crew_name = CrewName::parse(name)?;
@@ -278,6 +295,8 @@ impl Worker {
                 concurrency: config.concurrency,
                 timeout: Duration::from_secs_f64(config.timeout_s),
                 on_redelivery: config.on_redelivery,
+                crash_limit: config.crash_limit,
+                retry: config.retry(),
             };
             crews.push(crew(crew_name, config.runner.as_str(), runner, options));
         }
@@ -306,6 +325,9 @@ fn crew(
         concurrency: options.concurrency,
         timeout: options.timeout,
         on_redelivery: options.on_redelivery,
+        crash_limit: options.crash_limit,
+        retry: options.retry,
+        pause: Pause::default(),
         slots: Arc::new(Semaphore::new(options.concurrency.into())),
         in_flight: AtomicU32::new(0),
         consuming: AtomicBool::new(false),
@@ -338,38 +360,5 @@ async fn announce_ready(worker: Arc<WorkerState>, admin_addr: std::net::SocketAd
             info!(%admin_addr, worker = worker.id, "ready");
             return;
         }
-    }
-}
-
-/// Stops consuming, lets what runs finish within the grace, and has the rest requeued.
-async fn drain(worker: &WorkerState, mut consumers: JoinSet<()>, kickoffs: TaskTracker) {
-    let grace = Duration::from_secs_f64(worker.config.drain_grace_s);
-    worker.draining.cancel();
-    info!(
-        in_flight = worker.in_flight.len(),
-        grace_s = grace.as_secs_f64(),
-        "draining"
-    );
-    let finish = async {
-        while consumers.join_next().await.is_some() {}
-        kickoffs.close();
-        kickoffs.wait().await;
-    };
-    tokio::pin!(finish);
-    if timeout(grace, &mut finish).await.is_ok() {
-        return;
-    }
-    warn!(
-        in_flight = worker.in_flight.len(),
-        "the drain grace is over: requeuing what still runs"
-    );
-    worker.in_flight.stop_all(StopReason::Drained);
-    let last = Duration::from_secs_f64(worker.config.cancel_grace_s) + Duration::from_secs(15);
-    if timeout(last, finish).await.is_err() {
-        // What is not acked is redelivered by the broker when our connection closes.
-        error!(
-            in_flight = worker.in_flight.len(),
-            "some kickoffs could not be requeued; RabbitMQ redelivers them"
-        );
     }
 }

@@ -1,18 +1,22 @@
-//! What follows from an outcome: reply, dead-letter or requeue, then the ack. The table is [`settlement`].
+//! What follows from an outcome: reply, dead letter, another attempt or a requeue, then the ack. The table is
+//! [`settlement`].
+
+mod messages;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::topology::Reason;
-use crewfleet_shared::amqp::{Message, Properties, PublishError, header};
+use crewfleet_shared::amqp::{Message, Properties, PublishError};
 use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId, Reply, Status, message_type};
+use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId, Status};
 use serde_json::json;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
+use crate::events::EventSink;
 use crate::outcome::Outcome;
+use crate::retry::{self, Retry};
 use crate::state::WorkerState;
 
 /// How long one round of publishing tries before it is logged and begun again. A reply is never given up.
@@ -22,37 +26,36 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// AMQP's reply code for a message that is larger than the broker takes.
 const PRECONDITION_FAILED: u16 = 406;
 
-/// What is left to do when an attempt has ended.
+/// What is left to do when an attempt has ended, before its delivery is acked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Settlement {
-    /// The status of the reply; `None`: no reply.
-    reply: Option<Status>,
-    /// Why a copy goes to the dead letters; `None`: no copy.
-    dead_letter: Option<Reason>,
-    /// Whether the request is published again, as the same attempt.
-    requeue: bool,
+enum Settlement {
+    /// Its requester is told.
+    Tell(Status),
+    /// Its requester is told, and a copy of the request goes to the dead letters.
+    TellAndKeep(Status, Reason),
+    /// The request is published again, as the next attempt.
+    Retry,
+    /// The request is published again, as the same attempt.
+    Requeue,
 }
 
-/// The table. Every outcome ends with the ack.
-fn settlement(outcome: &Outcome) -> Settlement {
-    let dead_letter = match outcome {
-        Outcome::Succeeded(_) | Outcome::Cancelled(_) | Outcome::Expired(_) | Outcome::Requeued { .. } => {
-            None
-        }
-        Outcome::Failed(_) => Some(Reason::Failed),
-        Outcome::Crashed(_) => Some(Reason::Crashed),
-        Outcome::TimedOut(_) => Some(Reason::TimedOut),
-        Outcome::Rejected(_) => Some(Reason::Rejected),
-    };
-    let requeue = matches!(outcome, Outcome::Requeued { .. });
-    Settlement {
-        reply: outcome.status(),
-        dead_letter,
-        requeue,
+/// The table. `retry`: the crew's policy grants another attempt.
+fn settlement(outcome: &Outcome, retry: bool) -> Settlement {
+    match outcome {
+        Outcome::Failed(_) | Outcome::Crashed(_) | Outcome::TimedOut(_) if retry => Settlement::Retry,
+        Outcome::Succeeded(_) => Settlement::Tell(Status::Succeeded),
+        Outcome::Cancelled(_) => Settlement::Tell(Status::Cancelled),
+        Outcome::Expired(_) => Settlement::Tell(Status::Expired),
+        Outcome::Failed(_) => Settlement::TellAndKeep(Status::Failed, Reason::Failed),
+        Outcome::Crashed(_) => Settlement::TellAndKeep(Status::Failed, Reason::Crashed),
+        Outcome::CrashedWorkers(_) => Settlement::TellAndKeep(Status::Failed, Reason::CrashedWorkers),
+        Outcome::TimedOut(_) => Settlement::TellAndKeep(Status::TimedOut, Reason::TimedOut),
+        Outcome::Rejected(_) => Settlement::TellAndKeep(Status::Rejected, Reason::Rejected),
+        Outcome::Requeued { .. } => Settlement::Requeue,
     }
 }
 
-/// What a reply says beside its outcome.
+/// What a reply says beside its outcome, and the request as it came.
 pub struct Attempt<'a> {
     /// `None` when a bad request names no valid id: then nobody can be told.
     pub kickoff_id: Option<&'a KickoffId>,
@@ -70,60 +73,122 @@ pub struct Attempt<'a> {
     pub requested_at: Option<DateTime<Utc>>,
     /// When it started; `None` when it never did.
     pub started_at: Option<DateTime<Utc>>,
+    /// In how many deliveries of this request, and of the copies before it, a worker was lost or cut off.
+    pub workers_lost: u32,
+    /// Another worker may run it.
+    pub undecided: bool,
     /// The request as it came.
     pub properties: &'a Properties,
     /// The request as it came.
     pub body: &'a [u8],
 }
 
-/// What was done.
-pub struct Settled {
-    /// The outcome that was told: a result too large to be sent has become a failure.
-    pub outcome: Outcome,
-    /// The reply, if there was one.
-    pub reply: Option<Message>,
+/// Publishes all that follows from `outcome`. The caller acks then, and only then.
+///
+/// Returns the reply, if there was one.
+pub async fn publish(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    events: Option<&EventSink>,
+    outcome: Outcome,
+    next: Option<&Retry>,
+) -> (Outcome, Option<Message>) {
+    match (settlement(&outcome, next.is_some()), next) {
+        (Settlement::Retry, Some(next)) => {
+            retry(worker, attempt, events, &outcome, next).await;
+            (outcome, None)
+        }
+        (Settlement::Tell(_) | Settlement::TellAndKeep(..) | Settlement::Retry, _) => {
+            conclude(worker, attempt, events, outcome).await
+        }
+        (Settlement::Requeue, _) => {
+            requeue(worker, attempt, &outcome).await;
+            (outcome, None)
+        }
+    }
 }
 
-/// Publishes all that follows from `outcome`. The caller acks then, and only then.
-pub async fn publish(worker: &WorkerState, attempt: &Attempt<'_>, outcome: Outcome) -> Settled {
-    let (outcome, reply) = match (outcome.status(), attempt.kickoff_id) {
-        (Some(status), Some(kickoff_id)) => {
+/// Ends a kickoff's story: the reply, and what is to be kept.
+async fn conclude(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    events: Option<&EventSink>,
+    outcome: Outcome,
+) -> (Outcome, Option<Message>) {
+    let (outcome, reply) = match attempt.kickoff_id {
+        Some(kickoff_id) => {
             let (outcome, reply) = publish_reply(worker, attempt, kickoff_id, outcome).await;
-            let told = outcome.status().unwrap_or(status);
-            let labels = [attempt.crew.as_str(), told.as_str()];
-            worker.metrics.completed.with_label_values(&labels).inc();
             (outcome, Some(reply))
         }
-        _ => (outcome, None),
+        None => (outcome, None),
     };
-    let settlement = settlement(&outcome);
-    if let (Some(reason), Some(error)) = (settlement.dead_letter, outcome.error()) {
-        publish_surely(worker, &dead_letter(worker, attempt, reason, error)).await;
+    let (status, kept) = match settlement(&outcome, false) {
+        Settlement::Tell(status) => (status, None),
+        Settlement::TellAndKeep(status, reason) => (status, Some(reason)),
+        Settlement::Retry | Settlement::Requeue => return (outcome, reply),
+    };
+    if reply.is_some() {
+        let labels = [attempt.crew.as_str(), status.as_str()];
+        worker.metrics.completed.with_label_values(&labels).inc();
+    }
+    if let (Some(reason), Some(error)) = (kept, outcome.error()) {
+        publish_surely(worker, messages::dead_letter(worker, attempt, reason, error)).await;
         let labels = [attempt.crew.as_str(), reason.as_str()];
         worker.metrics.dead_lettered.with_label_values(&labels).inc();
     }
-    if settlement.requeue {
-        publish_surely(worker, &requeued_copy(worker, attempt)).await;
+    if let Some(events) = events {
+        events.emit(event_type::FINISHED, &json!({"status": status}));
     }
-    log_end(&outcome);
-    Settled { outcome, reply }
-}
-
-fn log_end(outcome: &Outcome) {
-    match (outcome, outcome.error()) {
-        (Outcome::Requeued { reason }, _) => info!(reason, "kickoff requeued"),
-        (_, Some(error)) => {
-            let status = outcome.status().map_or("none", Status::as_str);
-            let message: String = error.message.chars().take(500).collect();
+    match outcome.error() {
+        Some(error) => {
+            let (error_kind, message) = (&error.kind, shown(error));
             warn!(
-                status,
-                error_kind = error.kind,
+                status = status.as_str(),
+                error_kind,
                 error = message,
                 "kickoff finished"
             );
         }
-        _ => info!(status = "succeeded", "kickoff finished"),
+        None => info!(status = status.as_str(), "kickoff finished"),
     }
+    (outcome, reply)
+}
+
+async fn retry(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    events: Option<&EventSink>,
+    outcome: &Outcome,
+    next: &Retry,
+) {
+    let due = retry::due(next.delay);
+    publish_surely(worker, messages::retried(worker, attempt, next, due)).await;
+    let labels = [attempt.crew.as_str(), next.reason.as_str()];
+    worker.metrics.retries.with_label_values(&labels).inc();
+    let (delay_s, error) = (next.delay.as_secs_f64(), outcome.error().map(shown));
+    if let Some(events) = events {
+        let reason = outcome.error().map_or("", |error| error.kind.as_str());
+        let data = json!({"delay_s": delay_s, "reason": reason, "attempt": next.attempt});
+        events.emit(event_type::RETRYING, &data);
+    }
+    warn!(
+        next_attempt = next.attempt,
+        delay_s, error, "the attempt failed; another follows"
+    );
+}
+
+async fn requeue(worker: &WorkerState, attempt: &Attempt<'_>, outcome: &Outcome) {
+    let Outcome::Requeued { reason, delay } = outcome else {
+        return;
+    };
+    publish_surely(worker, messages::requeued(worker, attempt, *delay)).await;
+    let delay_s = delay.map(|delay| delay.as_secs_f64());
+    info!(reason, delay_s, "kickoff requeued");
+}
+
+/// An error for the log, which is no place for long texts.
+fn shown(error: &KickoffError) -> String {
+    error.message.chars().take(500).collect()
 }
 
 async fn publish_reply(
@@ -132,7 +197,7 @@ async fn publish_reply(
     kickoff_id: &KickoffId,
     mut outcome: Outcome,
 ) -> (Outcome, Message) {
-    let mut message = reply_message(worker, attempt, kickoff_id, &outcome);
+    let mut message = messages::reply(worker, attempt, kickoff_id, &outcome);
     let mut shortened = false;
     loop {
         let failure = if message.body.len() > worker.broker_config.max_reply_bytes && !shortened {
@@ -153,48 +218,8 @@ async fn publish_reply(
             None => {}
         }
         outcome = Outcome::Failed(too_large(worker, attempt, kickoff_id, &outcome, &message.body).await);
-        message = reply_message(worker, attempt, kickoff_id, &outcome);
+        message = messages::reply(worker, attempt, kickoff_id, &outcome);
         shortened = true;
-    }
-}
-
-fn reply_message(
-    worker: &WorkerState,
-    attempt: &Attempt<'_>,
-    kickoff_id: &KickoffId,
-    outcome: &Outcome,
-) -> Message {
-    let reply = Reply {
-        kickoff_id: kickoff_id.to_string(),
-        crew: attempt.crew.to_string(),
-        // Only an outcome with a status has a reply.
-        status: outcome.status().unwrap_or(Status::Failed),
-        result: match outcome {
-            Outcome::Succeeded(result) => Some((**result).clone()),
-            _ => None,
-        },
-        error: outcome.error().cloned(),
-        attempt: attempt.attempt,
-        redrive: attempt.redrive,
-        worker: worker.id.clone(),
-        requested_at: attempt.requested_at,
-        started_at: attempt.started_at,
-        finished_at: Utc::now(),
-        meta: attempt.meta.map(ToOwned::to_owned),
-    };
-    let mut properties = Properties::json(message_type::REPLY)
-        .with_correlation_id(&reply.kickoff_id)
-        .with_message_id(&reply.kickoff_id);
-    if let Some(key) = attempt.reply_to {
-        properties = properties.with_cc(key);
-    }
-    Message {
-        exchange: worker.names.replies(),
-        properties,
-        // The contract's types have string keys only, which is all that can fail.
-        body: serde_json::to_vec(&reply).unwrap_or_default(),
-        routing_key: reply.kickoff_id,
-        mandatory: false,
     }
 }
 
@@ -238,43 +263,13 @@ async fn too_large(
     }))
 }
 
-fn dead_letter(worker: &WorkerState, attempt: &Attempt<'_>, reason: Reason, error: &KickoffError) -> Message {
-    let text = error.to_string();
-    let properties = attempt
-        .properties
-        .for_republish()
-        .with_header(header::REASON, reason.as_str())
-        .with_header(header::ERROR, &text)
-        .with_header(header::FINGERPRINT, &fingerprint(&text))
-        .with_header_u32(header::ATTEMPT, attempt.attempt)
-        .with_header_u32(header::REDRIVE, attempt.redrive)
-        .with_header(header::DEAD_AT, &Utc::now().to_rfc3339());
-    Message {
-        exchange: worker.names.dead_letters(),
-        routing_key: attempt.crew.to_string(),
-        properties,
-        body: attempt.body.to_vec(),
-        mandatory: true,
-    }
-}
-
-fn requeued_copy(worker: &WorkerState, attempt: &Attempt<'_>) -> Message {
-    Message {
-        exchange: worker.names.requests(),
-        routing_key: attempt.crew.to_string(),
-        properties: attempt
-            .properties
-            .for_republish()
-            .with_header_u32(header::ATTEMPT, attempt.attempt),
-        body: attempt.body.to_vec(),
-        mandatory: true,
-    }
-}
-
 /// Publishes until the broker has it. While it tries, the delivery stays unacked, so nothing is lost if the
 /// worker ends before.
-pub async fn publish_surely(worker: &WorkerState, message: &Message) {
-    while let Err(failure) = worker.publisher.publish(message, ROUND).await {
+pub async fn publish_surely(worker: &WorkerState, mut message: Message) {
+    while let Err(failure) = worker.publisher.publish(&message, ROUND).await {
+        if let PublishError::InDoubt { .. } = failure {
+            message = message.possible_duplicate();
+        }
         again(worker, &failure).await;
     }
 }
@@ -293,90 +288,42 @@ async fn again(worker: &WorkerState, failure: &PublishError) {
     }
 }
 
-/// Publishes the event that ends a kickoff's story.
-pub fn emit_finished(events: &crate::events::EventSink, outcome: &Outcome) {
-    if let Some(status) = outcome.status() {
-        events.emit(event_type::FINISHED, &json!({"status": status}));
-    }
-}
-
-/// Equal for errors that differ only in digits and quoted values: 16 hexadecimal characters.
-fn fingerprint(error: &str) -> String {
-    let first_line = error.lines().next().unwrap_or_default();
-    let mut shape = String::with_capacity(first_line.len());
-    let mut quote = None;
-    for c in first_line.chars() {
-        match quote {
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if c == '\'' || c == '"' => quote = Some(c),
-            None if c.is_ascii_digit() => {}
-            None => shape.push(c),
-        }
-    }
-    Sha256::digest(shape.as_bytes())
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_settle_table() {
+        use Settlement::{Requeue, Retry, Tell, TellAndKeep};
         let error = || KickoffError::new("k", "m");
-        let row = |outcome: Outcome| {
-            let Settlement {
-                reply,
-                dead_letter,
-                requeue,
-            } = settlement(&outcome);
-            (
-                reply.map(Status::as_str),
-                dead_letter.map(Reason::as_str),
-                requeue,
-            )
-        };
+        let row = |outcome: Outcome| (settlement(&outcome, false), settlement(&outcome, true));
+        let same = |settlement: Settlement| (settlement, settlement);
         assert_eq!(
             row(Outcome::Succeeded(Box::default())),
-            (Some("succeeded"), None, false)
+            same(Tell(Status::Succeeded))
         );
+        assert_eq!(row(Outcome::Cancelled(error())), same(Tell(Status::Cancelled)));
+        assert_eq!(row(Outcome::Expired(error())), same(Tell(Status::Expired)));
         assert_eq!(
             row(Outcome::Failed(error())),
-            (Some("failed"), Some("failed"), false)
+            (TellAndKeep(Status::Failed, Reason::Failed), Retry)
         );
         assert_eq!(
             row(Outcome::Crashed(error())),
-            (Some("failed"), Some("crashed"), false)
+            (TellAndKeep(Status::Failed, Reason::Crashed), Retry)
         );
         assert_eq!(
             row(Outcome::TimedOut(error())),
-            (Some("timed_out"), Some("timed_out"), false)
+            (TellAndKeep(Status::TimedOut, Reason::TimedOut), Retry)
         );
-        assert_eq!(row(Outcome::Cancelled(error())), (Some("cancelled"), None, false));
-        assert_eq!(row(Outcome::Expired(error())), (Some("expired"), None, false));
+        assert_eq!(
+            row(Outcome::CrashedWorkers(error())),
+            same(TellAndKeep(Status::Failed, Reason::CrashedWorkers))
+        );
         assert_eq!(
             row(Outcome::Rejected(error())),
-            (Some("rejected"), Some("rejected"), false)
+            same(TellAndKeep(Status::Rejected, Reason::Rejected))
         );
-        assert_eq!(
-            row(Outcome::Requeued {
-                reason: "drain".into()
-            }),
-            (None, None, true)
-        );
-    }
-
-    #[test]
-    fn a_fingerprint_ignores_numbers_and_quoted_values() {
-        assert_eq!(
-            fingerprint("exception: user 'ann' has 3 items"),
-            fingerprint("exception: user 'bob' has 41 items")
-        );
-        assert_ne!(fingerprint("exception: a"), fingerprint("exception: b"));
-        assert_eq!(fingerprint("x").len(), 16);
+        assert_eq!(row(Outcome::requeued("drain")), same(Requeue));
     }
 }

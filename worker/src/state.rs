@@ -13,11 +13,14 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
-use crate::config::{CONSUMER_TIMEOUT_MARGIN, OnRedelivery, WorkerConfig};
-use crate::control::Cancelled;
+use crate::commands::Commands;
+use crate::config::{CONSUMER_TIMEOUT_MARGIN, OnRedelivery, RetryConfig, WorkerConfig};
+use crate::control::CaughtUp;
 use crate::events::EventPublisher;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
+use crate::ownership::Neighbours;
+use crate::pause::Pause;
 use crate::runner::Runner;
 use crate::workdir::WorkDirs;
 
@@ -35,6 +38,12 @@ pub struct Crew {
     pub timeout: Duration,
     /// What to do with a redelivered kickoff.
     pub on_redelivery: OnRedelivery,
+    /// How many workers a kickoff may take along.
+    pub crash_limit: u32,
+    /// When to try again what failed.
+    pub retry: RetryConfig,
+    /// Whether somebody paused it.
+    pub pause: Pause,
     /// A place for each.
     pub slots: Arc<Semaphore>,
     /// How many run now.
@@ -65,8 +74,12 @@ pub struct WorkerState {
     pub crews: Vec<Arc<Crew>>,
     /// What runs.
     pub in_flight: InFlight,
-    /// What somebody cancelled.
-    pub cancelled: Cancelled,
+    /// What the control stream says.
+    pub commands: Commands,
+    /// Whether it is read.
+    pub caught_up: CaughtUp,
+    /// What other workers tell of kickoffs that are theirs.
+    pub neighbours: Neighbours,
     /// Who may start.
     pub admission: Admission,
     /// Where kickoffs have their folders.
@@ -77,6 +90,8 @@ pub struct WorkerState {
     pub metrics: Arc<Metrics>,
     /// Cancelled when the worker takes no new kickoffs.
     pub draining: CancellationToken,
+    /// Cancelled when a command says to drain and end.
+    pub told_to_drain: CancellationToken,
     /// The link on which everything is declared.
     pub declared: Mutex<Option<Arc<Link>>>,
 }
@@ -120,10 +135,20 @@ impl WorkerState {
         match self
             .crews
             .iter()
-            .find(|crew| !crew.consuming.load(Ordering::Relaxed))
+            .find(|crew| !crew.pause.is_paused() && !crew.consuming.load(Ordering::Relaxed))
         {
             Some(crew) => Err(format!("crew {} is not being consumed", crew.name)),
             None => Ok(()),
+        }
+    }
+
+    /// Waits while the broker blocks us: a crew whose reply cannot be published is better not started.
+    pub async fn unblocked(&self) {
+        if let Some(link) = self.broker.link() {
+            tokio::select! {
+                () = link.becomes_blocked(false) => {}
+                () = link.ended() => {}
+            }
         }
     }
 

@@ -200,6 +200,12 @@ impl Properties {
         Self(self.0.with_headers(headers))
     }
 
+    /// Whether there is a header of this name.
+    pub fn has_header(&self, name: &str) -> bool {
+        let headers = self.0.headers().as_ref();
+        headers.is_some_and(|headers| headers.contains_key(name))
+    }
+
     /// A header of text.
     pub fn header_str(&self, name: &str) -> Option<&str> {
         match self.0.headers().as_ref()?.inner().get(name)? {

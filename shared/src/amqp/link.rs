@@ -152,6 +152,25 @@ impl Link {
         self.ended.cancelled().await;
     }
 
+    /// Whether this link is over.
+    pub fn is_over(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    /// Completes when the broker blocks us (`true`) or no longer does (`false`); at once when that is so now.
+    pub async fn becomes_blocked(&self, blocked: bool) {
+        // The sender lives as long as the link's connections do; after that the link is over, which is told elsewhere.
+        if self
+            .blocked
+            .clone()
+            .wait_for(|now| *now == blocked)
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Whether the broker has blocked us (memory or disk alarm).
     pub fn is_blocked(&self) -> bool {
         *self.blocked.borrow()
@@ -213,15 +232,20 @@ async fn supervisor(
     }
 }
 
-/// Tries until it works: after 0.1 s, then doubling up to 5 s, with jitter so that a fleet does not return
-/// in one wave.
+/// Tries until it works: after 0.1 s, then doubling up to 1 s, later up to 5 s, with jitter so that a fleet does not
+/// return in one wave.
 async fn reconnect(config: &BrokerConfig, name: &str, metrics: &BrokerMetrics) -> Arc<Link> {
-    let mut delays = backon::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(5))
-        .without_max_times()
-        .with_jitter()
-        .build();
+    let backoff = |longest_s: u64| {
+        backon::ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(Duration::from_secs(longest_s))
+            .with_jitter()
+    };
+    // Half a minute at short intervals: another worker waits only some seconds before it takes a kickoff that runs here.
+    let mut delays = backoff(1)
+        .with_max_times(30)
+        .build()
+        .chain(backoff(5).without_max_times().build());
     loop {
         match connect(config, name, metrics).await {
             Ok(link) => return link,

@@ -60,6 +60,10 @@ pub enum Command {
         redrive: u32,
         /// Who asks.
         worker: String,
+        /// The first 16 hexadecimal characters of the SHA-256 of the request's body: another body under the same id is
+        /// another kickoff.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body_hash: Option<String>,
     },
     /// The answer of the worker that runs it.
     Mine {

@@ -8,6 +8,7 @@ from typing import Any
 from .inputs import missing_in
 
 _MAX_MESSAGE = 4000
+_MAX_CLASSES = 50
 # Class names of what another try may cure, in whatever client library: a rate limit, a time limit, a connection.
 _TRANSIENT = re.compile(r"RateLimit|Timeout|APIConnectionError|ConnectionError|InternalServerError|ServiceUnavailable|Overloaded")
 _TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
@@ -31,6 +32,11 @@ def describe(error: BaseException, cancelled: bool) -> dict[str, Any]:
         retry_after_s = next((seconds for link in causes(error) if (seconds := _retry_after_s(link)) is not None), None)
         if retry_after_s is not None:
             detail["retry_after_s"] = retry_after_s
+        # What the crew's own retry policy is matched with.
+        detail["exception_classes"] = _class_names(error)
+        status = next((status for link in causes(error) if (status := _status(link)) is not None), None)
+        if status is not None:
+            detail["http_status"] = status
     return {"kind": kind, "message": _message(kind, error)[:_MAX_MESSAGE], "retryable": retryable, "detail": detail}
 
 
@@ -73,8 +79,17 @@ def _str(error: BaseException) -> str:
 
 
 def _type_name(error: BaseException) -> str:
-    kind = type(error)
+    return _name(type(error))
+
+
+def _name(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _class_names(error: BaseException) -> list[str]:
+    """The classes of `error` and of what it was raised from, with their bases, most special first; `object` and the like left out."""
+    kinds = (kind for link in causes(error) for kind in type(link).__mro__ if kind not in (object, BaseException, Exception))
+    return list(dict.fromkeys(_name(kind) for kind in kinds))[:_MAX_CLASSES]
 
 
 def _traceback(error: BaseException) -> str:

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crewfleet_shared::amqp::topology::REQUEST_DELIVERY_LIMIT;
 use crewfleet_shared::config::Problem;
 use crewfleet_shared::kickoff::CrewName;
 use serde::Deserialize;
 
-use super::{check_concurrency, check_seconds};
+use super::{RetryConfig, check_concurrency, check_seconds};
 
 /// How a crew is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -81,6 +82,11 @@ pub struct CrewConfig {
     /// What to do with a redelivered kickoff.
     #[serde(default)]
     pub on_redelivery: OnRedelivery,
+    /// How many workers a kickoff may take along; then it is dead-lettered as `crashed_workers`.
+    #[serde(default = "default_crash_limit")]
+    pub crash_limit: u32,
+    /// When to try again what failed; by default see [`RetryConfig`].
+    pub retry: Option<RetryConfig>,
     /// python: the interpreter.
     pub python: Option<PathBuf>,
     /// python: folders put before `sys.path`.
@@ -111,11 +117,26 @@ fn default_concurrency() -> u16 {
 fn default_timeout_s() -> f64 {
     600.0
 }
+/// How many workers a kickoff may take along, where nobody says another number.
+pub(crate) const DEFAULT_CRASH_LIMIT: u32 = 3;
+
+fn default_crash_limit() -> u32 {
+    DEFAULT_CRASH_LIMIT
+}
 fn default_kickoffs_per_child() -> u32 {
     1
 }
 
 impl CrewConfig {
+    /// The retry policy. A crew that must run at most once is not tried again unless its section says so.
+    pub fn retry(&self) -> RetryConfig {
+        match (&self.retry, self.on_redelivery) {
+            (Some(retry), _) => retry.clone(),
+            (None, OnRedelivery::Run) => RetryConfig::default(),
+            (None, OnRedelivery::Fail) => RetryConfig::never(),
+        }
+    }
+
     pub(super) fn check(&mut self, name: &str) -> Result<(), Problem> {
         let key = |field: &str| format!("crews.{name}.{field}");
         if let Err(invalid) = CrewName::parse(name) {
@@ -125,6 +146,14 @@ impl CrewConfig {
         check_concurrency(&key("concurrency"), self.concurrency)?;
         if self.kickoffs_per_child == 0 {
             return Err(Problem::new(key("kickoffs_per_child"), 0, "must be at least 1"));
+        }
+        let most = u32::try_from(REQUEST_DELIVERY_LIMIT / 2).unwrap_or(u32::MAX);
+        if !(1..=most).contains(&self.crash_limit) {
+            let problem = format!("must be from 1 to {most}, far below the queue's own delivery limit");
+            return Err(Problem::new(key("crash_limit"), self.crash_limit, problem));
+        }
+        if let Some(retry) = &self.retry {
+            retry.check(&key)?;
         }
         match self.runner {
             RunnerKind::Python => self.check_python(&key)?,

@@ -300,9 +300,7 @@ impl Child {
         let end = self.ended().await;
         let outcome = match (stopping, &end) {
             (Some(reason), _) => Outcome::stopped(reason, context.time_limit),
-            (None, End::Lost) => Outcome::Requeued {
-                reason: HOST_LOST.into(),
-            },
+            (None, End::Lost) => Outcome::requeued(HOST_LOST),
             (None, End::Exited(_)) => Outcome::Crashed(self.crash(&end)),
         };
         Ended {

@@ -222,7 +222,7 @@ impl PythonRunner {
             };
             self.host.count_tokens(&aftermath);
             return match outcome {
-                Outcome::Requeued { reason } if reason == HOST_LOST => self.host_lost(&context).await,
+                Outcome::Requeued { reason, .. } if reason == HOST_LOST => self.host_lost(&context).await,
                 outcome => outcome,
             };
         }
@@ -239,9 +239,7 @@ impl PythonRunner {
         if losses.len() > 1000 {
             losses.pop_front();
         }
-        Outcome::Requeued {
-            reason: HOST_LOST.into(),
-        }
+        Outcome::requeued(HOST_LOST)
     }
 }
 

@@ -1,0 +1,154 @@
+//! The messages that settling publishes: replies, dead letters, and requests published again.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use crewfleet_shared::amqp::topology::Reason;
+use crewfleet_shared::amqp::{Message, Properties, header};
+use crewfleet_shared::kickoff::{KickoffError, KickoffId, Reply, Status, message_type};
+
+use super::Attempt;
+use crate::digest;
+use crate::outcome::Outcome;
+use crate::retry::{self, Retry};
+use crate::state::WorkerState;
+
+pub(super) fn reply(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    kickoff_id: &KickoffId,
+    outcome: &Outcome,
+) -> Message {
+    let reply = Reply {
+        kickoff_id: kickoff_id.to_string(),
+        crew: attempt.crew.to_string(),
+        // Only an outcome with a status has a reply.
+        status: outcome.status().unwrap_or(Status::Failed),
+        result: match outcome {
+            Outcome::Succeeded(result) => Some((**result).clone()),
+            _ => None,
+        },
+        error: outcome.error().cloned(),
+        attempt: attempt.attempt,
+        redrive: attempt.redrive,
+        worker: worker.id.clone(),
+        requested_at: attempt.requested_at,
+        started_at: attempt.started_at,
+        finished_at: Utc::now(),
+        meta: attempt.meta.map(ToOwned::to_owned),
+    };
+    let mut properties = Properties::json(message_type::REPLY)
+        .with_correlation_id(&reply.kickoff_id)
+        .with_message_id(&reply.kickoff_id);
+    if let Some(key) = attempt.reply_to {
+        properties = properties.with_cc(key);
+    }
+    Message {
+        exchange: worker.names.replies(),
+        properties,
+        // The contract's types have string keys only, which is all that can fail.
+        body: serde_json::to_vec(&reply).unwrap_or_default(),
+        routing_key: reply.kickoff_id,
+        mandatory: false,
+    }
+}
+
+pub(super) fn dead_letter(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    reason: Reason,
+    error: &KickoffError,
+) -> Message {
+    let text = error.to_string();
+    let properties = again(attempt, attempt.attempt)
+        .with_header(header::REASON, reason.as_str())
+        .with_header(header::ERROR, &text)
+        .with_header(header::FINGERPRINT, &fingerprint(&text))
+        .with_header_u32(header::REDRIVE, attempt.redrive)
+        .with_header(header::DEAD_AT, &Utc::now().to_rfc3339());
+    Message {
+        exchange: worker.names.dead_letters(),
+        ..request(attempt, properties)
+    }
+}
+
+/// The same attempt again: at once, or by a tier once `delay` is over.
+pub(super) fn requeued(worker: &WorkerState, attempt: &Attempt<'_>, delay: Option<Duration>) -> Message {
+    let mut copy = request(attempt, again(attempt, attempt.attempt));
+    copy.exchange = match delay {
+        None => worker.names.requests(),
+        Some(delay) => worker.names.retry(retry::tier(delay)),
+    };
+    if attempt.undecided {
+        copy = copy.possible_duplicate();
+    }
+    copy
+}
+
+/// The next attempt, by a tier.
+pub(super) fn retried(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    next: &Retry,
+    due: DateTime<Utc>,
+) -> Message {
+    let properties = again(attempt, next.attempt).with_header(header::NOT_BEFORE, &due.to_rfc3339());
+    Message {
+        exchange: worker.names.retry(retry::tier(next.delay)),
+        ..request(attempt, properties)
+    }
+}
+
+fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
+    let properties = attempt
+        .properties
+        .for_republish()
+        .with_header_u32(header::ATTEMPT, number);
+    // The broker counts the deliveries of one message; the sum over the copies is ours to carry.
+    match attempt.workers_lost {
+        0 => properties,
+        lost => properties.with_header_u32(header::WORKERS_LOST, lost),
+    }
+}
+
+fn request(attempt: &Attempt<'_>, properties: Properties) -> Message {
+    Message {
+        exchange: String::new(),
+        routing_key: attempt.crew.to_string(),
+        properties,
+        body: attempt.body.to_vec(),
+        mandatory: true,
+    }
+}
+
+/// Equal for errors that differ only in digits and quoted values: 16 hexadecimal characters.
+fn fingerprint(error: &str) -> String {
+    let first_line = error.lines().next().unwrap_or_default();
+    let mut shape = String::with_capacity(first_line.len());
+    let mut quote = None;
+    for c in first_line.chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if c == '\'' || c == '"' => quote = Some(c),
+            None if c.is_ascii_digit() => {}
+            None => shape.push(c),
+        }
+    }
+    digest::short(shape.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_ignores_numbers_and_quoted_values() {
+        assert_eq!(
+            fingerprint("exception: user 'ann' has 3 items"),
+            fingerprint("exception: user 'bob' has 41 items")
+        );
+        assert_ne!(fingerprint("exception: a"), fingerprint("exception: b"));
+        assert_eq!(fingerprint("x").len(), 16);
+    }
+}
