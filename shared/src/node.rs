@@ -65,6 +65,15 @@ pub struct NodeOptions {
     name: String,
     port: Option<u16>,
     config: Vec<String>,
+    erl_arguments: String,
+    peers: Option<Peers>,
+}
+
+/// What nodes that make a cluster have in common.
+#[derive(Debug, Clone)]
+struct Peers {
+    cookie: String,
+    epmd_port: u16,
 }
 
 impl NodeOptions {
@@ -77,6 +86,8 @@ impl NodeOptions {
             name: "crewfleet".to_owned(),
             port: None,
             config: Vec::new(),
+            erl_arguments: String::new(),
+            peers: None,
         }
     }
 
@@ -118,6 +129,22 @@ impl NodeOptions {
         self.config.push(line.into());
         self
     }
+
+    /// Adds arguments for the Erlang VM, separated by spaces.
+    pub fn erl_arguments(mut self, arguments: &str) -> Self {
+        self.erl_arguments = format!("{} {arguments}", self.erl_arguments);
+        self
+    }
+
+    /// Lets the node meet others: those with the same cookie that it finds, by their names, at the epmd on this port of
+    /// 127.0.0.1. That epmd is the caller's; the node then starts none of its own.
+    pub fn peers(mut self, cookie: impl Into<String>, epmd_port: u16) -> Self {
+        self.peers = Some(Peers {
+            cookie: cookie.into(),
+            epmd_port,
+        });
+        self
+    }
 }
 
 /// A private node. Dropping it kills it, and removes its folder if that is temporary.
@@ -139,6 +166,9 @@ impl Node {
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
         let bin = find_programs()?;
         let folder = Folder::prepare(&options.dir)?;
+        if let Some(peers) = &options.peers {
+            folder.set_cookie(&peers.cookie)?;
+        }
         let ports = Ports::reserve(options.port)?;
         let mut node = Self {
             options,
@@ -265,6 +295,22 @@ impl Node {
         }
     }
 
+    /// Writes what RabbitMQ keeps of the names of its queues to disk now. It does so by itself with a delay of up to 3 s: a
+    /// quorum queue that was declared just before [`Node::kill`] is without a leader for ever after it.
+    ///
+    /// # Errors
+    /// As [`Node::ctl`].
+    pub async fn sync_names(&self) -> Result<(), NodeError> {
+        self.ctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."])
+            .await
+            .map(|_| ())
+    }
+
+    /// The name by which other nodes know it.
+    pub fn name(&self) -> String {
+        format!("{}@localhost", self.options.name)
+    }
+
     /// Where clients connect: user and password are RabbitMQ's `guest`, who may come from this machine only.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.ports.amqp)
@@ -293,7 +339,10 @@ impl Node {
             current_dir: self.dir(),
             environment: self.environment().into_iter().map(owned).collect(),
             log: Some(&self.folder.log()),
-            epmd_port: Some(self.ports.epmd),
+            epmd_port: match self.options.peers {
+                Some(_) => None,
+                None => Some(self.ports.epmd),
+            },
             temporary: self.options.temporary,
         });
         started.map_err(|source| NodeError::Spawn {
@@ -339,7 +388,13 @@ impl Node {
     }
 
     fn environment(&self) -> Vec<(&'static str, OsString)> {
-        self.folder.environment(&self.options.name, &self.ports)
+        let epmd_port = match &self.options.peers {
+            Some(peers) => peers.epmd_port,
+            None => self.ports.epmd,
+        };
+        let options = &self.options;
+        self.folder
+            .environment(&options.name, &self.ports, epmd_port, &options.erl_arguments)
     }
 }
 

@@ -4,6 +4,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`broker`] | the RabbitMQ node that the tests of one binary share, and the namespace that each has for itself |
+//! | [`cluster`] | three RabbitMQ nodes that make one broker, and the faults of nodes and of the network between them |
+//! | [`proxy`] | a TCP proxy for the faults of the network between a client and a broker |
 //! | [`process`] | a process under watch: its output line by line, its end, all that descends from it |
 //! | [`worker`] | a `crewfleet-worker` process: configuration, logs, admin address, metrics |
 //! | [`cli`] | the `crewfleet` command |
@@ -18,8 +20,10 @@ use std::time::Duration;
 pub mod broker;
 pub mod cli;
 pub mod client;
+pub mod cluster;
 pub mod crews;
 pub mod process;
+pub mod proxy;
 pub mod worker;
 
 /// How long a test waits for a moment before it says that the moment does not come. Not a measure: a machine that is

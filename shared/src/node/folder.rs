@@ -49,7 +49,13 @@ impl Folder {
 
     /// The whole environment of the node and of its command line tools. Nothing else is inherited but `PATH`, so that
     /// the settings of a system-wide RabbitMQ cannot leak in.
-    pub(super) fn environment(&self, name: &str, ports: &Ports) -> Vec<(&'static str, OsString)> {
+    pub(super) fn environment(
+        &self,
+        name: &str,
+        ports: &Ports,
+        epmd_port: u16,
+        erl_arguments: &str,
+    ) -> Vec<(&'static str, OsString)> {
         let file = |name: &str| self.path.join(name).into_os_string();
         let text = |value: String| OsString::from(value);
         let loopback = "-kernel inet_dist_use_interface {127,0,0,1}";
@@ -62,7 +68,7 @@ impl Folder {
             ("LANG", "C.UTF-8".into()),
             ("ERL_CRASH_DUMP_SECONDS", "0".into()),
             ("ERL_EPMD_ADDRESS", "127.0.0.1".into()),
-            ("ERL_EPMD_PORT", text(ports.epmd.to_string())),
+            ("ERL_EPMD_PORT", text(epmd_port.to_string())),
             ("RABBITMQ_CONF_ENV_FILE", file("there-is-no-rabbitmq-env.conf")),
             ("RABBITMQ_NODENAME", text(format!("{name}@localhost"))),
             ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into()),
@@ -75,7 +81,7 @@ impl Folder {
             // Two schedulers are enough for a private node on any machine, and keep its memory small.
             (
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                text(format!("+S 2:2 {loopback}")),
+                text(format!("+S 2:2 {loopback}{erl_arguments}")),
             ),
             ("RABBITMQ_MNESIA_BASE", file("mnesia")),
             ("RABBITMQ_LOG_BASE", file("log")),
@@ -131,6 +137,21 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(failed("create", &path)(error)),
         }
+    }
+
+    /// Writes another cookie in place of the folder's own.
+    pub(super) fn set_cookie(&self, cookie: &str) -> Result<(), NodeError> {
+        let path = self.home().join(".erlang.cookie");
+        fs::remove_file(&path)
+            .and_then(|()| {
+                OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o400)
+                    .open(&path)
+            })
+            .and_then(|mut file| file.write_all(cookie.as_bytes()))
+            .map_err(failed("write", &path))
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), NodeError> {

@@ -1,0 +1,259 @@
+//! Several RabbitMQ nodes that make one broker, and the faults that only a cluster knows: a leader that dies, a node cut
+//! off from the others, a rolling restart.
+//!
+//! Clients reach each node at its own port, or all of them by the [balancer](Cluster::balancer), whatever happens between
+//! the nodes: these meet by proxies ([`epmd`]), and it is those that fail. What doesn't pass them is the data of streams
+//! between their replicas, which has connections of its own; it ends when the nodes notice that they don't hear each
+//! other ([`Cluster::partition`]).
+
+use std::{collections::BTreeSet, time::Instant};
+
+use crewfleet_shared::node::{Node, NodeOptions, supervisor::SUPERVISED_VARIABLE};
+use futures_util::future::{join_all, try_join_all};
+use nix::sys::signal::{Signal, kill};
+
+use crate::{process, proxy::Proxy};
+
+mod epmd;
+
+use epmd::Network;
+
+/// In the nodes' configuration, before what a test adds.
+///
+/// `pause_minority` is what RabbitMQ's guide advises for three nodes. A node that no longer hears the others waits for
+/// `net_ticktime`, then stops serving its clients until it hears them again, and needs no hand to join them. (With the
+/// default `ignore` it goes on taking connections, but its tables stay apart after the heal until it is restarted.)
+/// Quorum queues and streams need a majority either way.
+const CONFIG: [&str; 2] = [
+    "cluster_partition_handling = pause_minority",
+    "cluster_formation.peer_discovery_backend = classic_config",
+];
+
+/// A node counts as gone when nothing was heard of it for 6 to 10 s, in place of RabbitMQ's 45 to 75.
+const ERL_ARGUMENTS: &str = "-kernel net_ticktime 8";
+
+/// A RabbitMQ cluster. Dropping it kills its nodes, and removes their folders.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Node>,
+    network: Network,
+    balancer: Proxy,
+    /// Cut off or frozen: they don't answer for the cluster.
+    set_apart: BTreeSet<usize>,
+}
+
+impl Cluster {
+    /// Starts a cluster of so many nodes, in temporary folders, and waits until they are one.
+    pub async fn start(count: usize) -> Self {
+        Self::start_with(count, &[]).await
+    }
+
+    /// Starts a cluster with further lines in `rabbitmq.conf`.
+    pub async fn start_with(count: usize, config: &[&str]) -> Self {
+        let names: Vec<String> = (1..=count).map(|number| format!("crewfleet-{number}")).collect();
+        let network = Network::start(names.clone()).await.expect("ports for epmd");
+        let options = names.iter().zip(&network.epmd_ports).map(|(name, &epmd_port)| {
+            let mut options = NodeOptions::temporary()
+                .expect("a temporary folder")
+                .name(name)
+                .peers("the-cookie-of-a-test", epmd_port)
+                .erl_arguments(ERL_ARGUMENTS);
+            for line in CONFIG.iter().chain(config) {
+                options = options.config(*line);
+            }
+            for (number, name) in (1..).zip(&names) {
+                options = options.config(format!(
+                    "cluster_formation.classic_config.nodes.{number} = {name}@localhost"
+                ));
+            }
+            options
+        });
+        // The first one alone: nodes that start at the same moment may each find nobody, and make clusters of their own.
+        let mut options = options.into_iter();
+        let first = Node::start(options.next().expect("a node at least"));
+        let first = first.await.unwrap_or_else(|error| panic!("{error}"));
+        let others = try_join_all(options.map(Node::start)).await;
+        let mut nodes = vec![first];
+        nodes.extend(others.unwrap_or_else(|error| panic!("{error}")));
+        let balancer = Proxy::balance(nodes.iter().map(Node::port).collect());
+        let cluster = Self {
+            nodes,
+            network,
+            balancer,
+            set_apart: BTreeSet::new(),
+        };
+        cluster.whole().await;
+        cluster
+    }
+
+    /// How many nodes it has, running or not.
+    #[expect(clippy::len_without_is_empty, reason = "it has always one at least")]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// One node, counted from 0.
+    pub fn node(&self, index: usize) -> &Node {
+        &self.nodes[index]
+    }
+
+    /// Where clients connect to each node.
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(Node::url).collect()
+    }
+
+    /// One address for all nodes: new connections go to each in turn, past those that don't run.
+    pub fn balancer(&self) -> &Proxy {
+        &self.balancer
+    }
+
+    /// Kills a node by SIGKILL, as a power cut would.
+    pub async fn kill(&mut self, index: usize) {
+        self.nodes[index].kill().await;
+        self.set_apart.insert(index);
+    }
+
+    /// Stops a node cleanly.
+    pub async fn stop(&mut self, index: usize) {
+        self.nodes[index]
+            .stop()
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        self.set_apart.insert(index);
+    }
+
+    /// Starts a node that was stopped or killed, on its data, and waits until it serves clients. It needs a majority to
+    /// start: after the end of several use [`Self::start_all`].
+    pub async fn start_again(&mut self, index: usize) {
+        self.nodes[index]
+            .start_again()
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        self.set_apart.remove(&index);
+    }
+
+    /// Stops a node cleanly and starts it again.
+    pub async fn restart(&mut self, index: usize) {
+        self.stop(index).await;
+        self.start_again(index).await;
+    }
+
+    /// Starts all nodes that were stopped or killed, at once, since they may wait for each other.
+    pub async fn start_all(&mut self) {
+        for started in join_all(self.nodes.iter_mut().map(Node::start_again)).await {
+            started.unwrap_or_else(|error| panic!("{error}"));
+        }
+        self.set_apart.clear();
+    }
+
+    /// Cuts a node off from the others, not from its clients: what the nodes send each other is lost. Nothing tells them;
+    /// they notice by silence, see [`Self::noticed`].
+    pub fn partition(&mut self, index: usize) {
+        self.network.cut_off(index, true);
+        self.set_apart.insert(index);
+    }
+
+    /// Ends all partitions. What TCP had to send since then arrives. See [`Self::whole`].
+    pub fn heal(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.network.cut_off(index, false);
+        }
+        self.set_apart.clear();
+    }
+
+    /// Stops every process of a node (SIGSTOP): its connections stay open, and it says nothing, to nodes or clients.
+    pub fn freeze(&mut self, index: usize) {
+        self.signal(index, Signal::SIGSTOP);
+        self.set_apart.insert(index);
+    }
+
+    /// Lets a frozen node go on.
+    pub fn thaw(&mut self, index: usize) {
+        self.signal(index, Signal::SIGCONT);
+        self.set_apart.remove(&index);
+    }
+
+    /// The node that leads a quorum queue or a stream of the virtual host `/`, as the nodes that were not set apart see
+    /// it.
+    pub async fn leader_of(&self, queue: &str) -> usize {
+        let expression = format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), \
+             case amqqueue:get_pid(Q) of {{_, Node}} -> Node; Pid -> node(Pid) end."
+        );
+        let leader = self.eval(&expression).await;
+        let of_that_name = |node: &Node| leader.trim().trim_matches('\'') == node.name();
+        self.nodes
+            .iter()
+            .position(of_that_name)
+            .unwrap_or_else(|| panic!("{leader} leads {queue}, and is no node of the cluster"))
+    }
+
+    /// Waits until the others count a node as gone: at once after a kill, up to 10 s after a partition or a freeze.
+    pub async fn noticed(&self, index: usize) {
+        let name = self.nodes[index].name();
+        let expression = format!(
+            "N = '{name}', erlang:monitor_node(N, true), receive {{nodedown, N}} -> gone after 45000 -> still_there end."
+        );
+        let arguments = ["eval", expression.as_str()];
+        let answers = self.majority().map(|node| node.ctl(&arguments));
+        for answer in try_join_all(answers)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
+        {
+            assert_eq!(answer.trim(), "gone", "the others still hear {name}");
+        }
+    }
+
+    /// Waits until all nodes run and all see each other.
+    pub async fn whole(&self) {
+        let names: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| format!("'{}'", node.name()))
+            .collect();
+        let names = names.join(", ");
+        let expression = format!(
+            "Names = lists:sort([{names}]), \
+             Seen = fun () -> erpc:multicall(Names, fun () -> lists:sort(rabbit_mnesia:cluster_nodes(running)) end, 5000) end, \
+             Wait = fun Wait(0) -> Seen(); \
+                        Wait(N) -> case lists:all(fun (S) -> S =:= {{ok, Names}} end, Seen()) of \
+                            true -> whole; \
+                            false -> timer:sleep(100), Wait(N - 1) \
+                        end \
+                    end, \
+             Wait(300)."
+        );
+        let began = Instant::now();
+        let answer = self.eval(&expression).await;
+        assert_eq!(answer.trim(), "whole", "after {:?}", began.elapsed());
+    }
+
+    /// [`Node::sync_names`] on all nodes: before a kill of several.
+    pub async fn sync_names(&self) {
+        try_join_all(self.majority().map(Node::sync_names))
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Evaluates Erlang on a node that was not set apart.
+    pub async fn eval(&self, expression: &str) -> String {
+        let node = self.majority().next().expect("a node that was not set apart");
+        node.ctl(&["eval", expression])
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The nodes that were not set apart.
+    fn majority(&self) -> impl Iterator<Item = &Node> {
+        let with = |(index, node)| (!self.set_apart.contains(&index)).then_some(node);
+        self.nodes.iter().enumerate().filter_map(with)
+    }
+
+    fn signal(&self, index: usize, signal: Signal) {
+        let dir = self.nodes[index].dir().display().to_string();
+        for process in process::with_environment(SUPERVISED_VARIABLE, &dir) {
+            // It may have ended meanwhile.
+            let _ = kill(process, signal);
+        }
+    }
+}
