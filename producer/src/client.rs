@@ -106,20 +106,26 @@ impl KickoffClient {
     /// # Errors
     /// [`ClientError::NotDeclared`] where no worker ever ran, and [`ClientError::Broker`].
     pub async fn attach(&self, id: &KickoffId) -> Result<KickoffHandle, ClientError> {
+        // First the binding, then the look back: nothing can fall between.
+        let handle = self.attach_from_now(id).await?;
+        let (inner, from) = (Arc::clone(&self.inner), id.created_at());
+        let looking_back = tokio::spawn(async move {
+            results::look_back(&inner.broker, &inner.names, from, &inner.replies).await;
+        });
+        Ok(handle.looking_back(AbortOnDropHandle::new(looking_back)))
+    }
+
+    /// As [`Self::attach`], for replies that come from now on only.
+    pub(crate) async fn attach_from_now(&self, id: &KickoffId) -> Result<KickoffHandle, ClientError> {
         let handle = KickoffHandle::new(self.clone(), id);
         let exchange = self.names().replies();
-        // First the binding, then the look back: nothing can fall between.
         let bound = self
             .reply_queue()
             .await?
             .bind(exchange.clone(), id.to_string())
             .await
             .map_err(|e| self.not_declared(e, exchange))?;
-        let (inner, from) = (Arc::clone(&self.inner), id.created_at());
-        let looking_back = tokio::spawn(async move {
-            results::look_back(&inner.broker, &inner.names, from, &inner.replies).await;
-        });
-        Ok(handle.attached(bound, AbortOnDropHandle::new(looking_back)))
+        Ok(handle.attached(bound))
     }
 
     /// Waits for the reply of a kickoff that somebody else sent: [`Self::attach`], then
@@ -172,6 +178,10 @@ impl KickoffClient {
 
     pub(crate) fn broker(&self) -> &Broker {
         &self.inner.broker
+    }
+
+    pub(crate) fn publisher(&self) -> (&Publisher, Duration) {
+        (&self.inner.publisher, self.inner.publish_limit)
     }
 
     pub(crate) fn names(&self) -> &Names {

@@ -44,6 +44,12 @@ pub enum ClientError {
         /// What the broker said.
         cause: PublishError,
     },
+    /// The broker did not take a command to the workers, or did not say that it did.
+    #[error("the command to the workers was not taken: {cause}; it may be given again without harm")]
+    Command {
+        /// What the broker said.
+        cause: PublishError,
+    },
     /// Another operation on the broker failed.
     #[error(transparent)]
     Broker(#[from] BrokerError),

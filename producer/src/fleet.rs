@@ -9,7 +9,7 @@ use crewfleet_shared::amqp::inbox::{Inbox, Receive};
 use crewfleet_shared::kickoff::{CrewStatus, Heartbeat, KickoffId, fleet};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
 use crate::client::KickoffClient;
@@ -27,6 +27,27 @@ impl Receive for Listener {
             Ok(heartbeat) => drop(self.0.send(heartbeat)),
             Err(error) => debug!(worker = delivery.routing_key, %error, "a heartbeat that cannot be read"),
         }
+    }
+}
+
+/// What workers say of themselves, as they say it.
+pub struct Heartbeats {
+    receiver: mpsc::UnboundedReceiver<Heartbeat>,
+    inbox: Arc<Inbox>,
+    _stop: DropGuard,
+}
+
+impl Heartbeats {
+    /// The next one. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Heartbeat> {
+        self.receiver.recv().await
+    }
+
+    /// Stops listening, and deletes the queue; without it the queue goes an hour later.
+    pub async fn close(self) {
+        let Self { inbox, _stop, .. } = self;
+        drop(_stop);
+        inbox.delete().await;
     }
 }
 
@@ -50,8 +71,12 @@ impl KickoffClient {
         Ok(crews.find(|status| status.name == crew))
     }
 
-    async fn listen(&self, is_enough: impl Fn(&Heartbeat) -> bool) -> Result<Vec<Heartbeat>, ClientError> {
-        let (sender, mut heartbeats) = mpsc::unbounded_channel();
+    /// Heartbeats of all workers, from now on.
+    ///
+    /// # Errors
+    /// As [`Self::workers`].
+    pub async fn heartbeats(&self) -> Result<Heartbeats, ClientError> {
+        let (sender, receiver) = mpsc::unbounded_channel();
         let exchange = self.names().fleet();
         let queue = self
             .names()
@@ -62,17 +87,25 @@ impl KickoffClient {
         let inbox = Inbox::open(self.broker().clone(), queue, bindings, listener, &stop)
             .await
             .map_err(|e| self.not_declared(e, exchange))?;
+        Ok(Heartbeats {
+            receiver,
+            inbox,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    async fn listen(&self, is_enough: impl Fn(&Heartbeat) -> bool) -> Result<Vec<Heartbeat>, ClientError> {
+        let mut heartbeats = self.heartbeats().await?;
         let mut workers = BTreeMap::new();
         let end = Instant::now() + LISTENING;
-        while let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.recv()).await {
+        while let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.next()).await {
             let enough = is_enough(&heartbeat);
             workers.insert(heartbeat.worker.clone(), heartbeat);
             if enough {
                 break;
             }
         }
-        stop.cancel();
-        inbox.delete().await;
+        heartbeats.close().await;
         Ok(workers.into_values().collect())
     }
 }

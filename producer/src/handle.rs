@@ -1,7 +1,7 @@
 //! One kickoff after it was sent.
 
 use crewfleet_shared::amqp::inbox::Bound;
-use crewfleet_shared::kickoff::{KickoffId, Reply};
+use crewfleet_shared::kickoff::{Command, KickoffId, Reply};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::KickoffClient;
@@ -15,8 +15,10 @@ pub struct KickoffHandle {
     client: KickoffClient,
     waiter: Waiter,
     events: Option<EventStream>,
-    /// For a kickoff that somebody else sent: its own key, and the look at what came before.
-    _attached: Option<(Bound, AbortOnDropHandle<()>)>,
+    /// For a kickoff that somebody else sent: its own key …
+    _bound: Option<Bound>,
+    /// … and the look at what came before.
+    looking_back: Option<AbortOnDropHandle<()>>,
 }
 
 impl KickoffHandle {
@@ -25,13 +27,28 @@ impl KickoffHandle {
             waiter: client.replies().wait(id),
             client,
             events: None,
-            _attached: None,
+            _bound: None,
+            looking_back: None,
         }
     }
 
-    pub(crate) fn attached(mut self, bound: Bound, looking_back: AbortOnDropHandle<()>) -> Self {
-        self._attached = Some((bound, looking_back));
+    pub(crate) fn attached(mut self, bound: Bound) -> Self {
+        self._bound = Some(bound);
         self
+    }
+
+    pub(crate) fn looking_back(mut self, looking_back: AbortOnDropHandle<()>) -> Self {
+        self.looking_back = Some(looking_back);
+        self
+    }
+
+    /// Waits until the look at what came before is over: [`Self::reply`] then has what there was. Cancel-safe.
+    pub(crate) async fn looked_back(&mut self) {
+        if let Some(looking) = &mut self.looking_back {
+            // It ends by itself, or not at all: there is nothing that it could tell.
+            let _ = looking.await;
+            self.looking_back = None;
+        }
     }
 
     /// The kickoff's id.
@@ -58,6 +75,16 @@ impl KickoffHandle {
             Some(events) => Ok(events),
             None => self.client.events(self.waiter.id()).await,
         }
+    }
+
+    /// Asks whatever worker has the kickoff, or will have it, to stop it; [`Self::reply`] then tells what came of it:
+    /// `cancelled`, unless it had ended before. Returns when the broker has the command.
+    ///
+    /// # Errors
+    /// As [`KickoffClient::pause`].
+    pub async fn cancel(&self) -> Result<(), ClientError> {
+        let kickoff_id = self.id().to_string();
+        self.client.command(Command::Cancel { kickoff_id }).await
     }
 
     pub(crate) async fn follow(&mut self) -> Result<(), ClientError> {

@@ -20,6 +20,7 @@
 //! | [`handle`] | [`KickoffHandle`]: one kickoff after it was sent; await its reply, stream its events |
 //! | `replies` | kickoff_id → waiter: the one reply queue of a client, thousands of waiters |
 //! | `results` | looking for replies that came before anybody waited, in the results stream |
+//! | [`control`] | commands to the workers: cancel, pause, resume, drain |
 //! | [`events`] | [`EventStream`]: live events |
 //! | [`fleet`] | which workers live, by their heartbeats |
 //! | [`error`] | what can go wrong |
@@ -29,6 +30,7 @@
 #[cfg(feature = "cli")]
 pub mod batch;
 pub mod client;
+pub mod control;
 pub mod error;
 pub mod events;
 pub mod fleet;
@@ -40,6 +42,7 @@ pub mod request;
 mod results;
 
 pub use client::KickoffClient;
+pub use control::{Cancel, Cancellation};
 pub use crewfleet_shared::config::BrokerConfig;
 pub use crewfleet_shared::kickoff::{Event, Heartbeat, KickoffId, KickoffResult, Reply, Status};
 pub use error::ClientError;

@@ -2,6 +2,8 @@
 //!
 //! stdout has the result and nothing else; whatever is said to people, logs included, goes to stderr.
 
+mod cancel;
+mod control;
 mod dev;
 mod events;
 mod exit;
@@ -64,6 +66,14 @@ enum Command {
     Wait(wait::Arguments),
     /// Show the events of a kickoff, as they happen, until it is finished
     Events(events::Arguments),
+    /// Stop a kickoff wherever it is: in a queue, running, or waiting for a retry
+    Cancel(cancel::Arguments),
+    /// Have all workers start no kickoff of a crew until it is resumed
+    Pause(control::OfCrew),
+    /// Have all workers start kickoffs of a crew again
+    Resume(control::OfCrew),
+    /// Have a worker finish what it runs, hand on the rest, and end
+    Drain(control::OfWorker),
     /// List the workers that live
     Workers(workers::Arguments),
     /// Declare or show exchanges, queues and bindings
@@ -104,6 +114,10 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::KickoffForEach(arguments) => for_each::run(&settings, arguments, &stop).await,
         Command::Wait(arguments) => wait::run(&settings, arguments, &stop).await,
         Command::Events(arguments) => events::run(&settings, arguments, &stop).await,
+        Command::Cancel(arguments) => cancel::run(&settings, arguments, &stop).await,
+        Command::Pause(arguments) => control::pause(&settings, arguments, &stop).await,
+        Command::Resume(arguments) => control::resume(&settings, arguments, &stop).await,
+        Command::Drain(arguments) => control::drain(&settings, arguments, &stop).await,
         Command::Workers(arguments) => workers::run(&settings, arguments, &stop).await,
         Command::Topology(action) => topology::run(&settings, action).await,
         Command::Healthcheck => healthcheck(&settings).await,

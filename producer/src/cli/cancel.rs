@@ -1,0 +1,121 @@
+//! `crewfleet cancel ID`
+
+use std::time::Duration;
+
+use clap::Args;
+use crewfleet_producer::control::CANCEL_PATIENCE;
+use crewfleet_producer::{Cancellation, KickoffClient, KickoffId, Reply, Status};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Exit;
+use super::output::{one_line, print, say};
+use super::settings::Settings;
+use super::wait;
+
+#[derive(Args)]
+#[command(
+    after_help = "Exit codes: 0 it is cancelled, or will be when a worker reaches it; 1 it had ended otherwise; 2 usage or \
+configuration; 3 the broker is unreachable or did not take the command; 8 interrupted."
+)]
+pub(crate) struct Arguments {
+    /// The kickoff's id
+    id: KickoffId,
+    /// Watch for so many seconds what comes of it (default 10)
+    #[arg(long, value_name = "SECONDS", value_parser = wait::seconds)]
+    timeout: Option<Duration>,
+    /// Cancel it even if it has a reply: it was redriven since
+    #[arg(long)]
+    redriven: bool,
+    /// Print what was found as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Found<'a> {
+    kickoff_id: &'a KickoffId,
+    /// `cancelled`, `finished`, `cancelling` or `accepted`.
+    found: &'static str,
+    /// The worker that ran it, or is stopping it.
+    worker: Option<&'a str>,
+    /// How it ended, where it has.
+    status: Option<Status>,
+    reply: Option<&'a Reply>,
+}
+
+pub(crate) async fn run(
+    settings: &Settings,
+    arguments: Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let id = &arguments.id;
+    let cancelling = async {
+        let client = KickoffClient::connect(&settings.broker, "crewfleet cancel").await?;
+        let patience = arguments.timeout.unwrap_or(CANCEL_PATIENCE);
+        let mut cancel = client.cancel(id).within(patience);
+        if arguments.redriven {
+            cancel = cancel.redriven();
+        }
+        let cancelled = cancel.await;
+        client.close().await;
+        cancelled
+    };
+    let Some(cancellation) = stop.run_until_cancelled(cancelling).await else {
+        say(&format!(
+            "interrupted; the command to cancel kickoff {id} may have been sent"
+        ));
+        return Ok(Exit::GaveUp);
+    };
+    let cancellation = cancellation?;
+    say(&words(id, &cancellation));
+    if arguments.json {
+        print(&one_line(&found(id, &cancellation))?)?;
+    }
+    Ok(match cancellation {
+        Cancellation::Finished(_) => Exit::Failed,
+        _ => Exit::Succeeded,
+    })
+}
+
+fn words(id: &KickoffId, cancellation: &Cancellation) -> String {
+    match cancellation {
+        Cancellation::Cancelled(reply) if reply.started_at.is_some() => {
+            format!(
+                "kickoff {id} is cancelled; it was running on worker {}",
+                reply.worker
+            )
+        }
+        Cancellation::Cancelled(_) => format!("kickoff {id} is cancelled before it started"),
+        Cancellation::Finished(reply) => format!(
+            "kickoff {id} had ended already: {} at {} on worker {}. If it was redriven since, cancel it with --redriven",
+            reply.status, reply.finished_at, reply.worker
+        ),
+        Cancellation::Cancelling { worker } => {
+            let worker = worker.as_deref().unwrap_or("(unnamed)");
+            format!("kickoff {id} is being stopped by worker {worker}. Its reply: crewfleet wait {id}")
+        }
+        Cancellation::Accepted => format!(
+            "the command to cancel kickoff {id} is accepted: it takes effect when a worker reaches the kickoff within 24 \
+             hours. No worker said that it runs it: it waits in a queue or for a retry, or there is no such kickoff. Its \
+             reply: crewfleet wait {id}"
+        ),
+    }
+}
+
+fn found<'a>(kickoff_id: &'a KickoffId, cancellation: &'a Cancellation) -> Found<'a> {
+    let (found, worker, reply) = match cancellation {
+        Cancellation::Cancelled(reply) => ("cancelled", Some(reply.worker.as_str()), Some(&**reply)),
+        Cancellation::Finished(reply) => ("finished", Some(reply.worker.as_str()), Some(&**reply)),
+        Cancellation::Cancelling { worker } => ("cancelling", worker.as_deref(), None),
+        Cancellation::Accepted => ("accepted", None, None),
+    };
+    Found {
+        kickoff_id,
+        found,
+        worker,
+        status: reply.map(|reply| reply.status),
+        reply,
+    }
+}

@@ -1,0 +1,254 @@
+//! `crewfleet pause CREW`, `crewfleet resume CREW` and `crewfleet drain WORKER`
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use crewfleet_producer::fleet::{Heartbeats, LISTENING};
+use crewfleet_producer::{Heartbeat, KickoffClient};
+use crewfleet_shared::kickoff::CrewName;
+use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Exit;
+use super::output::say;
+use super::settings::Settings;
+
+/// How long workers have to say that they obey: each speaks twice.
+const PATIENCE: Duration = HEARTBEAT_INTERVAL
+    .saturating_mul(2)
+    .saturating_add(Duration::from_secs(1));
+
+#[derive(Args)]
+#[command(
+    after_help = "Exit codes: 0 every worker that serves the crew obeys, or none runs at present (those that start within 24 \
+hours will); 1 a worker did not say so in time; 2 usage or configuration; 3 the broker is unreachable or did not take the \
+command; 8 interrupted."
+)]
+pub(crate) struct OfCrew {
+    /// The crew
+    crew: CrewName,
+    /// Return when the broker has the command, without listening for the workers that obey it
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Exit codes: 0 the worker drains; 1 no such worker was heard (nothing is sent then), or it did not say in \
+time that it drains; 2 usage or configuration; 3 the broker is unreachable or did not take the command; 8 interrupted."
+)]
+pub(crate) struct OfWorker {
+    /// The worker's id, as `crewfleet workers` shows it
+    worker: String,
+    /// Send the command at once: don't listen whether there is such a worker, nor whether it obeys
+    #[arg(long)]
+    no_wait: bool,
+}
+
+pub(crate) async fn pause(
+    settings: &Settings,
+    arguments: OfCrew,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let work = set_paused(settings, arguments, true);
+    stop.run_until_cancelled(work).await.unwrap_or_else(interrupted)
+}
+
+pub(crate) async fn resume(
+    settings: &Settings,
+    arguments: OfCrew,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let work = set_paused(settings, arguments, false);
+    stop.run_until_cancelled(work).await.unwrap_or_else(interrupted)
+}
+
+pub(crate) async fn drain(
+    settings: &Settings,
+    arguments: OfWorker,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let work = drain_worker(settings, arguments);
+    stop.run_until_cancelled(work).await.unwrap_or_else(interrupted)
+}
+
+fn interrupted() -> anyhow::Result<Exit> {
+    say("interrupted; the command may have been sent");
+    Ok(Exit::GaveUp)
+}
+
+async fn set_paused(settings: &Settings, arguments: OfCrew, paused: bool) -> anyhow::Result<Exit> {
+    let OfCrew { crew, no_wait } = arguments;
+    let client = KickoffClient::connect(&settings.broker, "crewfleet control").await?;
+    let mut heartbeats = client.heartbeats().await?;
+    if paused {
+        client.pause(crew.as_str()).await?;
+    } else {
+        client.resume(crew.as_str()).await?;
+    }
+    let done = if paused { "paused" } else { "resumed" };
+    let exit = if no_wait {
+        say(&format!(
+            "the broker has the command: the crew {crew} is {done} on all workers, and on those that start within 24 hours"
+        ));
+        Exit::Succeeded
+    } else {
+        say(&format!(
+            "the broker has the command; listening which workers obey it, up to {} s",
+            PATIENCE.as_secs()
+        ));
+        let workers = until_all(&mut heartbeats, &crew, paused).await;
+        report(&crew, paused, &workers)
+    };
+    heartbeats.close().await;
+    client.close().await;
+    Ok(exit)
+}
+
+/// The last heartbeat of each worker: of all that live, and of those that serve the crew one that says that they obey,
+/// if it comes in time.
+async fn until_all(heartbeats: &mut Heartbeats, crew: &CrewName, paused: bool) -> Vec<Heartbeat> {
+    let start = Instant::now();
+    // When every living worker has spoken, and when the slowest has had its time.
+    let (all_heard, end) = (start + LISTENING, start + PATIENCE);
+    let mut workers = BTreeMap::new();
+    loop {
+        let settled = workers
+            .values()
+            .all(|worker| obeys(worker, crew, paused) != Some(false));
+        let until = if settled { all_heard } else { end };
+        match timeout_at(until, heartbeats.next()).await {
+            Ok(Some(heartbeat)) => drop(workers.insert(heartbeat.worker.clone(), heartbeat)),
+            Ok(None) | Err(_) => return workers.into_values().collect(),
+        }
+    }
+}
+
+/// Whether a worker is as the command wants it; `None` when the command is none of its business.
+fn obeys(worker: &Heartbeat, crew: &CrewName, paused: bool) -> Option<bool> {
+    if worker.draining {
+        return None;
+    }
+    let status = worker.crews.iter().find(|status| status.name == crew.as_str())?;
+    Some(status.paused == paused)
+}
+
+fn report(crew: &CrewName, paused: bool, workers: &[Heartbeat]) -> Exit {
+    let done = if paused { "paused" } else { "resumed" };
+    let which = |wanted: bool| -> Vec<&str> {
+        let chosen = workers
+            .iter()
+            .filter(|worker| obeys(worker, crew, paused) == Some(wanted));
+        chosen.map(|worker| worker.worker.as_str()).collect()
+    };
+    let (obeying, others) = (which(true), which(false));
+    if !obeying.is_empty() {
+        say(&format!("the crew {crew} is {done} on {}", obeying.join(", ")));
+    }
+    if !others.is_empty() {
+        say(&format!(
+            "these serve the crew {crew} and did not say within {} s that it is {done}: {}. They obey when they read the \
+             command; look again with `crewfleet workers`",
+            PATIENCE.as_secs(),
+            others.join(", ")
+        ));
+        return Exit::Failed;
+    }
+    if workers.is_empty() {
+        say("no worker was heard");
+    } else if obeying.is_empty() {
+        say(&format!(
+            "warning: no worker that was heard serves the crew {crew}; is the name right?"
+        ));
+    }
+    say(&format!(
+        "it holds for workers that start within 24 hours, too; the crew {crew} is {done} on them"
+    ));
+    Exit::Succeeded
+}
+
+async fn drain_worker(settings: &Settings, arguments: OfWorker) -> anyhow::Result<Exit> {
+    let OfWorker { worker, no_wait } = arguments;
+    let client = KickoffClient::connect(&settings.broker, "crewfleet control").await?;
+    let exit = if no_wait {
+        client.drain(&worker).await?;
+        say(&format!(
+            "the broker has the command: the worker {worker:?} drains, if there is one of this id"
+        ));
+        Exit::Succeeded
+    } else {
+        let mut heartbeats = client.heartbeats().await?;
+        let exit = drain_heard(&client, &mut heartbeats, &worker).await?;
+        heartbeats.close().await;
+        exit
+    };
+    client.close().await;
+    Ok(exit)
+}
+
+async fn drain_heard(
+    client: &KickoffClient,
+    heartbeats: &mut Heartbeats,
+    worker: &str,
+) -> anyhow::Result<Exit> {
+    let mut others = Vec::new();
+    let end = Instant::now() + LISTENING;
+    say(&format!("listening for the worker {worker:?}"));
+    let heard = loop {
+        match timeout_at(end, heartbeats.next()).await {
+            Ok(Some(heartbeat)) if heartbeat.worker == worker => break Some(heartbeat),
+            Ok(Some(heartbeat)) if !others.contains(&heartbeat.worker) => others.push(heartbeat.worker),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break None,
+        }
+    };
+    let Some(heard) = heard else {
+        others.sort();
+        let heard = match others.as_slice() {
+            [] => "none at all was".to_owned(),
+            others => format!("those heard: {}", others.join(", ")),
+        };
+        say(&format!(
+            "no worker {worker:?} was heard within {} s ({heard}); nothing was sent",
+            LISTENING.as_secs()
+        ));
+        return Ok(Exit::Failed);
+    };
+    if heard.draining {
+        say(&format!("the worker {worker:?} drains already"));
+        return Ok(Exit::Succeeded);
+    }
+    client.drain(worker).await?;
+    let running: u32 = heard.crews.iter().map(|crew| crew.in_flight).sum();
+    say(&format!(
+        "the broker has the command; worker {worker:?} ran {running} kickoffs when it was last heard"
+    ));
+    Ok(until_draining(heartbeats, worker).await)
+}
+
+/// A worker with little to finish ends before it would speak again: its silence is an answer, too.
+async fn until_draining(heartbeats: &mut Heartbeats, worker: &str) -> Exit {
+    let end = Instant::now() + PATIENCE;
+    let mut spoke_at = None;
+    while let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.next()).await {
+        if heartbeat.worker != worker {
+            continue;
+        }
+        if heartbeat.draining {
+            say(&format!("worker {worker:?} drains"));
+            return Exit::Succeeded;
+        }
+        spoke_at = Some(Instant::now());
+    }
+    let waited = PATIENCE.as_secs();
+    if spoke_at.is_some_and(|at| at.elapsed() < LISTENING) {
+        say(&format!(
+            "worker {worker:?} did not say within {waited} s that it drains; look again with `crewfleet workers`"
+        ));
+        return Exit::Failed;
+    }
+    say(&format!("worker {worker:?} is not heard any more: it has ended"));
+    Exit::Succeeded
+}

@@ -1,0 +1,222 @@
+//! Commands to the workers, over the stream `kickoff.control` that each of them reads from its beginning: so a
+//! command reaches those that run now, and those that start within the next 24 hours.
+
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crewfleet_shared::amqp::{Message, Properties, PublishError};
+use crewfleet_shared::kickoff::event::event_type;
+use crewfleet_shared::kickoff::{Command, Control, CrewName, Event, KickoffId, Reply, Status, message_type};
+use futures_util::FutureExt;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::client::KickoffClient;
+use crate::error::ClientError;
+use crate::events::EventStream;
+use crate::handle::KickoffHandle;
+
+/// How long a cancellation is watched: a little more than the grace a worker gives a crew by default (5 s).
+pub const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the results stream is searched before the command goes out all the same: to cancel a kickoff that
+/// has ended does no harm, to be late does.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is known of a kickoff after it was cancelled.
+#[derive(Debug, Clone)]
+pub enum Cancellation {
+    /// It is cancelled, now or by an earlier command. `started_at` of the reply tells whether it had begun.
+    Cancelled(Box<Reply>),
+    /// It has ended otherwise: it was too late.
+    Finished(Box<Reply>),
+    /// A worker runs it and is stopping it; its reply has not come yet.
+    Cancelling {
+        /// The worker, where it says so.
+        worker: Option<String>,
+    },
+    /// The command is kept for 24 hours and takes effect when a worker reaches the kickoff. It is in a queue,
+    /// or waits for a retry, or there is none of this id: nobody can know.
+    Accepted,
+}
+
+/// A cancellation that is being put together. Awaiting it looks whether the kickoff has ended, sends the command, and
+/// watches for a while what comes of it:
+///
+/// ```no_run
+/// # use crewfleet_producer::{Cancellation, ClientError, KickoffClient, KickoffId};
+/// # async fn example(client: &KickoffClient, id: &KickoffId) -> Result<(), ClientError> {
+/// if let Cancellation::Finished(reply) = client.cancel(id).await? {
+///     println!("too late: {}", reply.status);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "the command is sent when it is awaited"]
+pub struct Cancel {
+    client: KickoffClient,
+    kickoff_id: KickoffId,
+    patience: Duration,
+    redriven: bool,
+}
+
+impl KickoffClient {
+    /// Stops a kickoff wherever it is: in a queue, running, or waiting for a retry. [`Cancel`] says how.
+    pub fn cancel(&self, kickoff_id: &KickoffId) -> Cancel {
+        Cancel {
+            client: self.clone(),
+            kickoff_id: kickoff_id.clone(),
+            patience: CANCEL_PATIENCE,
+            redriven: false,
+        }
+    }
+
+    /// Has all workers start no kickoff of this crew until [`Self::resume`]; those that run go on. Workers that start
+    /// within 24 hours obey it, too. Returns when the broker has the command.
+    ///
+    /// # Errors
+    /// [`ClientError::InvalidInput`] for what is no crew's name, [`ClientError::NotDeclared`] where no worker ever
+    /// ran, [`ClientError::Command`].
+    pub async fn pause(&self, crew: &str) -> Result<(), ClientError> {
+        let crew = crew_name(crew)?;
+        self.command(Command::Pause { crew }).await
+    }
+
+    /// Has all workers start kickoffs of this crew again. Returns when the broker has the command.
+    ///
+    /// # Errors
+    /// As [`Self::pause`].
+    pub async fn resume(&self, crew: &str) -> Result<(), ClientError> {
+        let crew = crew_name(crew)?;
+        self.command(Command::Resume { crew }).await
+    }
+
+    /// Has the worker of this id take no more kickoffs, finish what it runs within its grace, hand on the rest, and
+    /// end. Returns when the broker has the command; whether there is such a worker, [`Self::workers`] tells.
+    ///
+    /// # Errors
+    /// As [`Self::pause`].
+    pub async fn drain(&self, worker: &str) -> Result<(), ClientError> {
+        let worker = worker.to_owned();
+        self.command(Command::Drain { worker }).await
+    }
+
+    pub(crate) async fn command(&self, command: Command) -> Result<(), ClientError> {
+        let control = Control::new(command);
+        let body = serde_json::to_vec(&control)
+            .map_err(|e| ClientError::InvalidInput(format!("the command cannot be written as JSON: {e}")))?;
+        let message = Message {
+            exchange: self.names().control(),
+            routing_key: String::new(),
+            properties: Properties::json(message_type::CONTROL).with_message_id(&control.id),
+            body,
+            // Without the stream behind the exchange the command would reach nobody.
+            mandatory: true,
+        };
+        let (publisher, limit) = self.publisher();
+        match publisher.publish(&message, limit).await {
+            Ok(()) => Ok(()),
+            Err(PublishError::Broker(e)) if e.code() == Some(404) => {
+                Err(self.not_declared(e, self.names().control()))
+            }
+            Err(cause) => Err(ClientError::Command { cause }),
+        }
+    }
+}
+
+impl Cancel {
+    /// Watches for so long what comes of it, instead of [`CANCEL_PATIENCE`].
+    pub fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The kickoff was redriven: a reply that it has already does not mean that it has ended.
+    pub fn redriven(mut self) -> Self {
+        self.redriven = true;
+        self
+    }
+
+    async fn send(self) -> Result<Cancellation, ClientError> {
+        let Self {
+            client, kickoff_id, ..
+        } = &self;
+        // Both are bound before anything is sent, so no answer can be missed.
+        let events = client.events(kickoff_id).await?;
+        let mut handle = if self.redriven {
+            client.attach_from_now(kickoff_id).await?
+        } else {
+            client.attach(kickoff_id).await?
+        };
+        let _ = timeout(LOOK_LIMIT, handle.looked_back()).await;
+        if let Some(reply) = handle.reply().now_or_never() {
+            return reply.map(Cancellation::of);
+        }
+        handle.cancel().await?;
+        watch(handle, events, self.patience).await
+    }
+}
+
+impl IntoFuture for Cancel {
+    type Output = Result<Cancellation, ClientError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    /// # Errors
+    /// [`ClientError::NotDeclared`] where no worker ever ran, [`ClientError::Command`], [`ClientError::Broker`],
+    /// [`ClientError::UnreadableReply`].
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+impl Cancellation {
+    fn of(reply: Reply) -> Self {
+        match reply.status {
+            Status::Cancelled => Self::Cancelled(Box::new(reply)),
+            _ => Self::Finished(Box::new(reply)),
+        }
+    }
+}
+
+async fn watch(
+    mut handle: KickoffHandle,
+    mut events: EventStream,
+    patience: Duration,
+) -> Result<Cancellation, ClientError> {
+    let mut seen = Cancellation::Accepted;
+    let ended = async {
+        loop {
+            let event = tokio::select! {
+                biased;
+                reply = handle.reply() => return reply,
+                event = events.next() => event,
+            };
+            match event {
+                Some(event) if event.event_type == event_type::CANCELLING => {
+                    seen = Cancellation::Cancelling {
+                        worker: worker_of(&event),
+                    };
+                }
+                Some(_) => {}
+                None => return handle.reply().await,
+            }
+        }
+    };
+    match timeout(patience, ended).await {
+        Ok(reply) => reply.map(Cancellation::of),
+        Err(_) => Ok(seen),
+    }
+}
+
+/// The worker that an event names.
+fn worker_of(event: &Event) -> Option<String> {
+    let data: Value = serde_json::from_str(event.data.get()).ok()?;
+    Some(data.get("worker")?.as_str()?.to_owned())
+}
+
+fn crew_name(crew: &str) -> Result<String, ClientError> {
+    let name = CrewName::parse(crew).map_err(|e| ClientError::InvalidInput(e.to_string()))?;
+    Ok(name.to_string())
+}

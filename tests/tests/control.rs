@@ -1,0 +1,408 @@
+//! Commands to the workers: cancel, pause, resume and drain, by the `crewfleet` command and by the library.
+
+use std::fs;
+use std::path::Path;
+
+use crewfleet_producer::{BrokerConfig, Cancellation, KickoffClient, KickoffId, Status};
+use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::cli::Cli;
+use crewfleet_tests::client::PlainClient;
+use crewfleet_tests::crews::builtin_crew_toml;
+use crewfleet_tests::process::Process;
+use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
+use serde_json::{Value, json};
+
+async fn worker(namespace: &Namespace, id: &str) -> WorkerBuilder {
+    WorkerProcess::builder(&broker().await.url(), namespace)
+        .worker(&format!("id = {id:?}"))
+        .worker("cancel_grace_s = 0.5")
+}
+
+async fn cli(namespace: &Namespace) -> Cli {
+    Cli::new(&broker().await.url(), namespace)
+}
+
+async fn client(namespace: &Namespace) -> KickoffClient {
+    let config = BrokerConfig {
+        url: broker().await.url().into(),
+        namespace: namespace.to_string(),
+        ..BrokerConfig::default()
+    };
+    KickoffClient::connect(&config, "test")
+        .await
+        .expect("a connection")
+}
+
+/// A crew that writes a line to a file each time it runs.
+fn journaling(journal: &Path) -> String {
+    let script = "cat > /dev/null; echo run >> \"$0\"; echo '{\"raw\": \"done\"}'";
+    let command = json!(["sh", "-c", script, journal]);
+    format!("runner = \"command\"\ncommand = {command}\nconcurrency = 2\n")
+}
+
+fn runs(journal: &Path) -> usize {
+    fs::read_to_string(journal).unwrap_or_default().lines().count()
+}
+
+/// Waits for a line of its stderr with these words.
+async fn says(process: &Process, words: &str) -> String {
+    let found = |line: &str| line.contains(words).then(|| line.to_owned());
+    process.stderr.first(words, found).await
+}
+
+async fn started(worker: &WorkerProcess, id: &str) {
+    worker
+        .logged(&format!("the start of {id}"), |line| {
+            line["message"] == "kickoff started" && line["kickoff_id"] == id
+        })
+        .await;
+}
+
+fn parsed(line: &str) -> Value {
+    serde_json::from_str(line).expect("one line of JSON")
+}
+
+#[tokio::test]
+async fn a_kickoff_cancelled_while_no_worker_runs_is_never_started() {
+    let namespace = Namespace::new();
+    let cli = cli(&namespace).await;
+    let journal = cli.dir().join("journal");
+    cli.run(&["topology", "declare", "journal"]).await.success();
+    for id in ["unwanted", "wanted"] {
+        cli.run(&["kickoff", "journal", "--id", id, "--detach"])
+            .await
+            .success();
+    }
+    let accepted = cli
+        .run(&["cancel", "unwanted", "--timeout", "0.1", "--json"])
+        .await
+        .ended_with(0);
+    accepted.said(&["accepted", "crewfleet wait unwanted"]);
+    let found = parsed(&accepted.stdout.join("\n"));
+    assert_eq!(
+        (&found["found"], &found["kickoff_id"], &found["reply"]),
+        (&json!("accepted"), &json!("unwanted"), &Value::Null)
+    );
+    let _worker = worker(&namespace, "w-1")
+        .await
+        .crew("journal", &journaling(&journal))
+        .ready()
+        .await;
+    let reply = cli.run(&["wait", "unwanted", "--json"]).await.ended_with(5);
+    let reply = parsed(&reply.stdout.join("\n"));
+    assert_eq!(
+        (&reply["status"], &reply["started_at"]),
+        (&json!("cancelled"), &Value::Null)
+    );
+    cli.run(&["wait", "wanted"]).await.success();
+    assert_eq!(runs(&journal), 1, "only the wanted one ran");
+    cli.run(&["cancel", "unwanted"])
+        .await
+        .ended_with(0)
+        .said(&["cancelled before it started"]);
+}
+
+#[tokio::test]
+async fn a_running_kickoff_is_cancelled_and_its_worker_named() {
+    let namespace = Namespace::new();
+    let _worker = worker(&namespace, "oven-1")
+        .await
+        .crew("sleep", &builtin_crew_toml("sleep", 4))
+        .ready()
+        .await;
+    let cli = cli(&namespace).await;
+    let running = ["kickoff", "sleep", "--input", "seconds:=3600", "--follow", "--id"];
+    let waiting = cli.spawn(&[&running[..], &["by-command"]].concat());
+    says(&waiting, "kickoff_started").await;
+    let cancelled = cli
+        .run(&["cancel", "by-command", "--timeout", "60", "--json"])
+        .await
+        .ended_with(0);
+    cancelled.said(&["is cancelled; it was running on worker oven-1"]);
+    let found = parsed(&cancelled.stdout.join("\n"));
+    assert_eq!(
+        (&found["found"], &found["worker"], &found["status"]),
+        (&json!("cancelled"), &json!("oven-1"), &json!("cancelled"))
+    );
+    assert_eq!(waiting.exit().await.code(), Some(5));
+    let again = cli.run(&["cancel", "by-command"]).await.ended_with(0);
+    again.said(&["is cancelled"]);
+
+    let client = client(&namespace).await;
+    let sleeping = client
+        .kickoff("sleep", &json!({"seconds": 3600}))
+        .with_events()
+        .await;
+    let mut handle = sleeping.expect("it is sent");
+    let mut events = handle.events().await.expect("its events");
+    assert_eq!(
+        events.next().await.expect("an event").event_type,
+        "kickoff_started"
+    );
+    handle.cancel().await.expect("the broker takes the command");
+    let reply = handle.reply().await.expect("a reply");
+    assert_eq!(reply.status, Status::Cancelled);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_crew_that_takes_its_time_to_stop_is_reported_with_its_worker() {
+    let namespace = Namespace::new();
+    let script = "trap '' TERM; cat > /dev/null; while true; do sleep 1; done";
+    let command = json!(["sh", "-c", script]);
+    let stubborn = worker(&namespace, "oven-2")
+        .await
+        .worker("cancel_grace_s = 3600")
+        .crew(
+            "stubborn",
+            &format!("runner = \"command\"\ncommand = {command}\n"),
+        )
+        .ready()
+        .await;
+    let cli = cli(&namespace).await;
+    cli.run(&["kickoff", "stubborn", "--id", "mule", "--detach"])
+        .await
+        .success();
+    started(&stubborn, "mule").await;
+    let found = cli
+        .run(&["cancel", "mule", "--timeout", "10", "--json"])
+        .await
+        .ended_with(0);
+    found.said(&["is being stopped by worker oven-2"]);
+    let found = parsed(&found.stdout.join("\n"));
+    assert_eq!(
+        (&found["found"], &found["worker"], &found["status"]),
+        (&json!("cancelling"), &json!("oven-2"), &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn a_kickoff_that_waits_for_a_retry_is_cancelled_when_it_returns() {
+    let namespace = Namespace::new();
+    let retry = "[crews.fail.retry]\nmax_attempts = 5\nbackoff = \"fixed\"\ndelay_s = 5\n";
+    let crew = format!("{}{retry}", builtin_crew_toml("fail", 1));
+    let _worker = worker(&namespace, "w-1").await.crew("fail", &crew).ready().await;
+    let cli = cli(&namespace).await;
+    let inputs = ["--input", "message=out of flour", "--input", "retryable:=true"];
+    let waiting = cli.spawn(&[&["kickoff", "fail", "--id", "later", "--follow"], &inputs[..]].concat());
+    says(&waiting, "kickoff_retrying").await;
+    let cancelled = cli.run(&["cancel", "later", "--timeout", "60"]).await;
+    cancelled
+        .ended_with(0)
+        .said(&["kickoff later is cancelled before it started"]);
+    assert_eq!(waiting.exit().await.code(), Some(5));
+    let starts = waiting.stderr.so_far();
+    let starts = starts.iter().filter(|line| line.contains("kickoff_started"));
+    assert_eq!(starts.count(), 1, "the second attempt never started");
+}
+
+#[tokio::test]
+async fn it_is_too_late_for_a_kickoff_that_has_ended() {
+    let namespace = Namespace::new();
+    let _worker = worker(&namespace, "w-1")
+        .await
+        .crew("echo", &builtin_crew_toml("echo", 1))
+        .crew("fail", &builtin_crew_toml("fail", 1))
+        .ready()
+        .await;
+    let cli = cli(&namespace).await;
+    let control = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut commands = control.subscribe("control", &[""]).await;
+    cli.run(&["kickoff", "echo", "--id", "done"]).await.success();
+    cli.run(&["kickoff", "fail", "--id", "broken"])
+        .await
+        .ended_with(1);
+    for (id, status) in [("done", "succeeded"), ("broken", "failed")] {
+        let late = cli.run(&["cancel", id, "--json"]).await.ended_with(1);
+        late.said(&[id, "had ended already", status, "w-1"]);
+        let found = parsed(&late.stdout.join("\n"));
+        assert_eq!(
+            (&found["found"], &found["status"], &found["reply"]["kickoff_id"]),
+            (&json!("finished"), &json!(status), &json!(id))
+        );
+    }
+    let client = client(&namespace).await;
+    let id = KickoffId::parse("done").unwrap();
+    let found = client.cancel(&id).await.expect("an answer");
+    assert!(matches!(found, Cancellation::Finished(_)), "{found:?}");
+
+    // Who knows better says so; and then it is the first command that was sent at all.
+    let anyway = ["cancel", "broken", "--redriven", "--timeout", "0.1"];
+    cli.run(&anyway).await.ended_with(0).said(&["accepted"]);
+    let command = loop {
+        let message = commands.next().await;
+        assert_eq!(message.kind(), "kickoff.control.v1");
+        let command = message.json();
+        if command["command"] == "cancel" {
+            assert_eq!(
+                message.properties.message_id().as_ref().unwrap().as_str(),
+                command["id"]
+            );
+            break command;
+        }
+    };
+    assert_eq!(command["kickoff_id"], "broken");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn where_no_worker_ever_ran_a_command_is_refused() {
+    let namespace = Namespace::new();
+    let cli = cli(&namespace).await;
+    for arguments in [
+        vec!["cancel", "some-id"],
+        vec!["pause", "echo"],
+        vec!["resume", "echo", "--no-wait"],
+        vec!["drain", "w-1"],
+        vec!["drain", "w-1", "--no-wait"],
+    ] {
+        cli.run(&arguments)
+            .await
+            .ended_with(3)
+            .said(&["does not exist", &namespace.to_string()]);
+    }
+    cli.run(&["pause", "Echo!"]).await.ended_with(2).said(&["Echo!"]);
+    cli.run(&["cancel", "a.b"]).await.ended_with(2).said(&["a.b"]);
+    let client = client(&namespace).await;
+    let refused = client.pause("Echo!").await.expect_err("no name of a crew");
+    assert!(refused.to_string().contains("Echo!"), "{refused}");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_paused_crew_stays_paused_over_restarts_and_new_workers_until_it_is_resumed() {
+    let namespace = Namespace::new();
+    let cli = cli(&namespace).await;
+    let journal = cli.dir().join("journal");
+    let start = async |id: &str| {
+        let builder = worker(&namespace, id)
+            .await
+            .crew("journal", &journaling(&journal));
+        builder.crew("echo", &builtin_crew_toml("echo", 2)).ready().await
+    };
+    let (first, _second) = (start("w-1").await, start("w-2").await);
+    let paused = cli.run(&["pause", "journal"]).await.ended_with(0);
+    paused.said(&["the crew journal is paused on w-1, w-2", "start within 24 hours"]);
+
+    first.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(first.exit().await.code(), Some(0));
+    let (_again, _third) = (start("w-1").await, start("w-3").await);
+    let ids = ["late-1", "late-2", "late-3", "late-4"];
+    for id in ids {
+        cli.run(&["kickoff", "journal", "--id", id, "--detach"])
+            .await
+            .success();
+        // The other crew goes on, on whatever worker.
+        cli.run(&["kickoff", "echo"]).await.success();
+    }
+    let workers = parsed(&cli.run(&["workers", "--json"]).await.success());
+    let workers = workers.as_array().unwrap();
+    assert_eq!(workers.len(), 3, "{workers:?}");
+    for worker in workers {
+        for crew in worker["crews"].as_array().unwrap() {
+            assert_eq!(crew["paused"], json!(crew["name"] == "journal"), "{worker}");
+        }
+    }
+    assert_eq!(runs(&journal), 0, "nothing of a paused crew runs");
+
+    cli.run(&["resume", "journal"])
+        .await
+        .ended_with(0)
+        .said(&["the crew journal is resumed on w-1, w-2, w-3"]);
+    for id in ids {
+        cli.run(&["wait", id]).await.success();
+    }
+    assert_eq!(runs(&journal), ids.len());
+}
+
+#[tokio::test]
+async fn a_pause_that_nobody_hears_says_so() {
+    let namespace = Namespace::new();
+    let cli = cli(&namespace).await;
+    let journal = cli.dir().join("journal");
+    cli.run(&["topology", "declare", "journal"]).await.success();
+    cli.run(&["pause", "journal"])
+        .await
+        .ended_with(0)
+        .said(&["no worker was heard", "start within 24 hours"]);
+    cli.run(&["kickoff", "journal", "--id", "patient", "--detach"])
+        .await
+        .success();
+    let _worker = worker(&namespace, "w-1")
+        .await
+        .crew("journal", &journaling(&journal))
+        .ready()
+        .await;
+    cli.run(&["pause", "jurnal"])
+        .await
+        .ended_with(0)
+        .said(&["no worker that was heard serves the crew jurnal"]);
+    assert_eq!(runs(&journal), 0, "the worker started paused");
+    cli.run(&["resume", "journal", "--no-wait"])
+        .await
+        .ended_with(0)
+        .said(&["the broker has the command"]);
+    cli.run(&["wait", "patient"]).await.success();
+}
+
+#[tokio::test]
+async fn a_drained_worker_ends_and_another_finishes_what_it_ran() {
+    let namespace = Namespace::new();
+    let start = async |id: &str| {
+        worker(&namespace, id)
+            .await
+            .worker("drain_grace_s = 0.2")
+            .crew("sleep", &builtin_crew_toml("sleep", 2))
+            .ready()
+            .await
+    };
+    let first = start("w-1").await;
+    let cli = cli(&namespace).await;
+    for id in ["long-1", "long-2"] {
+        cli.run(&[
+            "kickoff",
+            "sleep",
+            "--input",
+            "seconds:=3600",
+            "--id",
+            id,
+            "--detach",
+        ])
+        .await
+        .success();
+        started(&first, id).await;
+    }
+    let second = start("w-2").await;
+    cli.run(&["drain", "w-9"]).await.ended_with(1).said(&[
+        "no worker \"w-9\" was heard",
+        "w-1, w-2",
+        "nothing was sent",
+    ]);
+    assert!(cli.run(&["workers"]).await.success().contains("w-1"));
+    let drained = cli.run(&["drain", "w-1"]).await.ended_with(0);
+    drained.said(&["worker \"w-1\" ran 2 kickoffs"]);
+    assert_eq!(first.exit().await.code(), Some(0));
+    for id in ["long-1", "long-2"] {
+        started(&second, id).await;
+        let cancelled = cli.run(&["cancel", id, "--timeout", "60"]).await.ended_with(0);
+        cancelled.said(&["it was running on worker w-2"]);
+        let reply = parsed(
+            &cli.run(&["wait", id, "--json"])
+                .await
+                .ended_with(5)
+                .stdout
+                .join("\n"),
+        );
+        assert_eq!(reply["attempt"], 1, "a drain counts no attempt");
+    }
+    // A command for one worker is none for the others, nor for a later one of the same name.
+    let again = start("w-1").await;
+    cli.run(&["drain", "w-2"]).await.ended_with(0);
+    assert_eq!(second.exit().await.code(), Some(0));
+    let reply = cli
+        .run(&["kickoff", "sleep", "--input", "seconds:=0", "--json"])
+        .await
+        .success();
+    assert_eq!(parsed(&reply)["worker"], "w-1");
+    again.ready().await;
+}
