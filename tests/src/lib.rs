@@ -1,5 +1,6 @@
-//! What the end-to-end tests of crewfleet share: nothing here is a stand-in. The broker is a real RabbitMQ node, the
-//! workers and the command are the real binaries, the crews are real crews.
+//! What the end-to-end tests of crewfleet share. The broker is a real RabbitMQ node (a scripted one stands in only for
+//! faults that RabbitMQ does not produce on demand), the workers and the command are the real binaries, the crews are
+//! real crews.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -10,6 +11,7 @@
 //! | [`worker`] | a `crewfleet-worker` process: configuration, logs, admin address, metrics |
 //! | [`cli`] | the `crewfleet` command |
 //! | [`client`] | a plain AMQP client, as a publisher in another language would be |
+//! | [`fault_broker`] | a scripted broker, for faults that RabbitMQ does not produce on demand |
 //! | [`crews`] | configuration of the example crews |
 //!
 //! A test awaits moments: a log line, a delivery, the end of a process. Each wait has a limit far above what it takes,
@@ -22,6 +24,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod crews;
+pub mod fault_broker;
 pub mod process;
 pub mod proxy;
 pub mod worker;

@@ -69,19 +69,14 @@ impl Publisher {
     /// queue) and [`PublishError::InDoubt`] after `limit`.
     pub async fn publish(&self, message: &Message, limit: Duration) -> Result<(), PublishError> {
         let started = Instant::now();
-        let mut last = Doubt::Broker(BrokerError::Disconnected {
-            action: describe(message),
-        });
+        let left = || limit.saturating_sub(started.elapsed());
+        let mut attempts = Attempts::new(message, limit);
         let mut pause = Duration::from_millis(20);
-        let mut copy = None;
         loop {
-            let message = copy.as_ref().unwrap_or(message);
-            let remaining = limit.saturating_sub(started.elapsed());
-            let attempt = async {
-                let link = self.broker.connected().await;
-                self.once(&link, message).await
+            let Ok(link) = timeout(left(), self.broker.connected()).await else {
+                return Err(attempts.given_up());
             };
-            match timeout(remaining, attempt).await {
+            match timeout(left(), self.once(&link, attempts.message())).await {
                 Ok(Ok(())) => {
                     self.broker
                         .metrics()
@@ -90,16 +85,22 @@ impl Publisher {
                     return Ok(());
                 }
                 Ok(Err(Failure::Final(error))) => return Err(error),
-                Ok(Err(Failure::Doubt(doubt))) => {
-                    if let (Doubt::Broker(_), None) = (&doubt, &copy) {
-                        copy = Some(message.possible_duplicate());
-                    }
-                    last = doubt;
+                Ok(Err(Failure::Again(obstacle))) => attempts.note(obstacle),
+                // Where exactly it was interrupted is not known.
+                Err(_) => {
+                    attempts.note(Obstacle::InDoubt(BrokerError::Timeout {
+                        action: describe(message),
+                        timeout: limit,
+                    }));
+                    return Err(attempts.given_up());
                 }
-                Err(_) => return Err(last.into_error(message, limit)),
             }
-            tokio::time::sleep(pause.min(limit.saturating_sub(started.elapsed()))).await;
+            tokio::time::sleep(pause.min(left())).await;
             pause = (pause * 2).min(Duration::from_secs(2));
+            // An attempt without time for its confirm would only leave one more copy in doubt.
+            if left().is_zero() {
+                return Err(attempts.given_up());
+            }
         }
     }
 
@@ -142,10 +143,10 @@ impl Publisher {
                     routing_key: message.routing_key.clone(),
                 }))
             }
-            Ok(Confirmation::Nack(_)) => Err(Failure::Doubt(Doubt::Refused)),
+            Ok(Confirmation::Nack(_)) => Err(Failure::Again(Obstacle::Refused)),
             // Not found, refused, or against a limit: the same message would meet the same answer.
             Err(error) if is_refusal(&error) => Err(Failure::Final(PublishError::Broker(error))),
-            Err(error) => Err(Failure::Doubt(Doubt::Broker(error))),
+            Err(error) => Err(Failure::Again(Obstacle::InDoubt(error))),
         }
     }
 }
@@ -155,7 +156,7 @@ async fn exclusively(link: &Link, message: &Message) -> Result<Result<Confirmati
     let channel = timeout(OPERATION_TIMEOUT, link.pools.mandatory.get())
         .await
         .unwrap_or(Err(managed::PoolError::Timeout(managed::TimeoutType::Wait)))
-        .map_err(|e| Failure::Doubt(pool_error(message, e)))?;
+        .map_err(|e| Failure::Again(Obstacle::NotSent(pool_error(message, e))))?;
     let mut lent = Lent {
         channel: (*channel).clone(),
         object: Some(channel),
@@ -170,7 +171,7 @@ async fn exclusively(link: &Link, message: &Message) -> Result<Result<Confirmati
 /// Publishes beside others on the shared channel.
 async fn pipelined(link: &Link, message: &Message) -> Result<Result<Confirmation, BrokerError>, Failure> {
     let channel = link.pools.pipelined.channel().await;
-    let channel = channel.map_err(|e| Failure::Doubt(Doubt::Broker(e)))?;
+    let channel = channel.map_err(|e| Failure::Again(Obstacle::NotSent(e)))?;
     let confirmation = confirmed(&channel, message).await;
     if confirmation.is_err() {
         link.pools.pipelined.discard(&channel).await;
@@ -198,24 +199,68 @@ fn is_refusal(error: &BrokerError) -> bool {
     error.code().is_some_and(|code| [403, 404, 406].contains(&code))
 }
 
+/// How an attempt failed.
 enum Failure {
+    /// Another would fail in the same way.
     Final(PublishError),
-    Doubt(Doubt),
+    Again(Obstacle),
 }
 
-enum Doubt {
+enum Obstacle {
+    /// The broker said no; it has no copy of this attempt.
     Refused,
-    Broker(BrokerError),
+    /// There was no channel to send it on.
+    NotSent(BrokerError),
+    /// It was sent, and nothing said that it was taken.
+    InDoubt(BrokerError),
 }
 
-impl Doubt {
-    fn into_error(self, message: &Message, timeout: Duration) -> PublishError {
-        match self {
-            Self::Refused => PublishError::Refused {
-                exchange: message.exchange.clone(),
-                routing_key: message.routing_key.clone(),
-            },
-            Self::Broker(last) => PublishError::InDoubt { timeout, last },
+/// What the attempts at one message have met so far.
+struct Attempts<'a> {
+    original: &'a Message,
+    limit: Duration,
+    /// What goes out once an attempt is in doubt, and why it is.
+    doubted: Option<(Message, BrokerError)>,
+    last: Obstacle,
+}
+
+impl<'a> Attempts<'a> {
+    fn new(original: &'a Message, limit: Duration) -> Self {
+        let action = describe(original);
+        Self {
+            original,
+            limit,
+            doubted: None,
+            last: Obstacle::NotSent(BrokerError::Disconnected { action }),
+        }
+    }
+
+    fn message(&self) -> &Message {
+        self.doubted.as_ref().map_or(self.original, |(marked, _)| marked)
+    }
+
+    fn note(&mut self, obstacle: Obstacle) {
+        if let (Obstacle::InDoubt(error), None) = (&obstacle, &self.doubted) {
+            self.doubted = Some((self.original.possible_duplicate(), error.clone()));
+        }
+        self.last = obstacle;
+    }
+
+    fn given_up(self) -> PublishError {
+        let last = match (self.last, self.doubted) {
+            (Obstacle::Refused, None) => {
+                return PublishError::Refused {
+                    exchange: self.original.exchange.clone(),
+                    routing_key: self.original.routing_key.clone(),
+                };
+            }
+            // A later refusal says nothing of the copy in doubt.
+            (Obstacle::Refused, Some((_, error))) => error,
+            (Obstacle::NotSent(error) | Obstacle::InDoubt(error), _) => error,
+        };
+        PublishError::InDoubt {
+            timeout: self.limit,
+            last,
         }
     }
 }
@@ -227,14 +272,14 @@ fn describe(message: &Message) -> String {
     )
 }
 
-fn pool_error(message: &Message, error: managed::PoolError<BrokerError>) -> Doubt {
-    Doubt::Broker(match error {
+fn pool_error(message: &Message, error: managed::PoolError<BrokerError>) -> BrokerError {
+    match error {
         managed::PoolError::Backend(error) => error,
         _ => BrokerError::Timeout {
             action: describe(message),
             timeout: OPERATION_TIMEOUT,
         },
-    })
+    }
 }
 
 async fn send(channel: &Channel, message: &Message) -> lapin::Result<lapin::PublisherConfirm> {
