@@ -8,7 +8,7 @@ use lapin::{
     message::Delivery,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions,
-        ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+        ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -157,6 +157,13 @@ impl PlainClient {
             FieldTable::default(),
         );
         within("a queue", declared).await;
+    }
+
+    /// Deletes a queue with all that is in it, as an operator would.
+    pub async fn delete(&self, queue: &str) {
+        let channel = within("a channel", self.connection.create_channel()).await;
+        let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default());
+        within("a deletion", deleted).await;
     }
 
     /// How many messages of a queue are ready.

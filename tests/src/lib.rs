@@ -13,6 +13,7 @@
 //! | [`client`] | a plain AMQP client, as a publisher in another language would be |
 //! | [`fault_broker`] | a scripted broker, for faults that RabbitMQ does not produce on demand |
 //! | [`crews`] | configuration of the example crews |
+//! | [`journal`] | a crew that writes down what it does, and ends when the test says so |
 //!
 //! A test awaits moments: a log line, a delivery, the end of a process. Each wait has a limit far above what it takes,
 //! and panics with what was seen when it is over.
@@ -25,6 +26,7 @@ pub mod client;
 pub mod cluster;
 pub mod crews;
 pub mod fault_broker;
+pub mod journal;
 pub mod process;
 pub mod proxy;
 pub mod worker;

@@ -7,9 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
 use crewfleet_shared::amqp::topology::Topology;
-use crewfleet_shared::amqp::{
-    BrokerError, ConsumeOptions, Consumer, Link, Message, Names, Properties, PublishError,
-};
+use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Link, Message, Names, Properties, PublishError};
 use crewfleet_shared::kickoff::{Command, Control, KickoffId, message_type};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -87,9 +85,10 @@ async fn tail(
     tokio::pin!(marked);
     let mut published = false;
     loop {
-        let control = tokio::select! {
-            control = next(&mut consumer) => control?,
-            () = link.ended() => return Ok(()),
+        // Only what is safe to give up half-way: a delivery that has come must not be dropped.
+        let delivery = tokio::select! {
+            next = consumer.next() => next.transpose()?,
+            () = link.ended() => None,
             sent = &mut marked, if !published => {
                 published = true;
                 if let Err(error) = sent {
@@ -99,39 +98,22 @@ async fn tail(
                 continue;
             }
         };
-        match control {
-            Next::Over => return Ok(()),
-            Next::Unknown => {}
-            Next::Command(control) if control.id == marker.id => {
+        let Some(delivery) = delivery else {
+            return Ok(());
+        };
+        delivery.ack().await;
+        match serde_json::from_slice::<Control>(&delivery.body) {
+            Ok(control) if control.id == marker.id => {
                 worker.caught_up.0.send_replace(Some(Arc::clone(link)));
             }
-            Next::Command(control) => {
+            Ok(control) => {
                 *last = (*last).max(Some(control.time.min(Utc::now())));
                 obey(worker, control);
             }
+            // Another version's command, or nobody's: not ours to judge.
+            Err(error) => debug!(%error, "a control message that this worker does not know"),
         }
     }
-}
-
-enum Next {
-    Command(Control),
-    Unknown,
-    Over,
-}
-
-async fn next(consumer: &mut Consumer) -> Result<Next, BrokerError> {
-    let Some(delivery) = consumer.next().await.transpose()? else {
-        return Ok(Next::Over);
-    };
-    delivery.ack().await;
-    Ok(match serde_json::from_slice(&delivery.body) {
-        Ok(control) => Next::Command(control),
-        // Another version's command, or nobody's: not ours to judge.
-        Err(error) => {
-            debug!(%error, "a control message that this worker does not know");
-            Next::Unknown
-        }
-    })
 }
 
 fn obey(worker: &Arc<WorkerState>, control: Control) {
