@@ -163,15 +163,13 @@ impl DeadLetters {
                 break;
             };
             let walked = pass(&mut look, part, stop, step).await;
+            // Also after an error: what was settled by then is to be out.
+            let closed = look.close().await;
             let got_on = part.letters() < before;
             losses = if got_on { 0 } else { losses + 1 };
-            match walked {
-                Ok(()) => {
-                    look.close().await;
-                    if !got_on {
-                        break;
-                    }
-                }
+            match walked.and(closed.map_err(DeadLetterError::from)) {
+                Ok(()) if got_on => {}
+                Ok(()) => break,
                 Err(DeadLetterError::Broker(error)) if may_go_on(&error) && losses < LOSSES => {
                     warn!(queue = part.queue, %error, "what is left of the dead letters is read again");
                 }

@@ -172,7 +172,7 @@ impl DeadLetters {
             others: look.others(),
             missed: look.missed(),
         };
-        look.close().await;
+        look.close().await?;
         Ok(seen)
     }
 
