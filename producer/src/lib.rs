@@ -23,6 +23,7 @@
 //! | [`control`] | commands to the workers: cancel, pause, resume, drain |
 //! | [`events`] | [`EventStream`]: live events |
 //! | [`fleet`] | which workers live, by their heartbeats |
+//! | [`dead_letters`] | what could not be done: list, show, redrive, purge |
 //! | [`error`] | what can go wrong |
 //! | `batch` | many kickoffs from a file, resumable (feature `cli`) |
 //! | `progress` | how far a batch is, for people (feature `cli`) |
@@ -31,6 +32,7 @@
 pub mod batch;
 pub mod client;
 pub mod control;
+pub mod dead_letters;
 pub mod error;
 pub mod events;
 pub mod fleet;

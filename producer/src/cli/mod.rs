@@ -4,6 +4,7 @@
 
 mod cancel;
 mod control;
+mod dead_letters;
 mod dev;
 mod events;
 mod exit;
@@ -76,6 +77,9 @@ enum Command {
     Drain(control::OfWorker),
     /// List the workers that live
     Workers(workers::Arguments),
+    /// List, show, redrive or purge what could not be done
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Action),
     /// Declare or show exchanges, queues and bindings
     #[command(subcommand)]
     Topology(topology::Action),
@@ -119,6 +123,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Resume(arguments) => control::resume(&settings, arguments, &stop).await,
         Command::Drain(arguments) => control::drain(&settings, arguments, &stop).await,
         Command::Workers(arguments) => workers::run(&settings, arguments, &stop).await,
+        Command::DeadLetters(action) => dead_letters::run(&settings, action, &stop).await,
         Command::Topology(action) => topology::run(&settings, action).await,
         Command::Healthcheck => healthcheck(&settings).await,
     }

@@ -139,7 +139,7 @@ impl Consumer {
 }
 
 impl Delivery {
-    fn new(delivery: lapin::message::Delivery, channel: &Arc<Channel>) -> Self {
+    pub(super) fn new(delivery: lapin::message::Delivery, channel: &Arc<Channel>) -> Self {
         let properties = Properties(delivery.properties);
         Self {
             body: delivery.data,

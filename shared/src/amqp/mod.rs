@@ -10,7 +10,9 @@
 //! | [`publisher`] | publishing with confirms: single, mandatory, in doubt |
 //! | [`delivery`] | consuming: deliveries and their acknowledgement |
 //! | [`inbox`] | a queue of one's own, consumed across reconnections |
+//! | [`look`] | looking at a queue without taking anything away |
 //! | [`headers`] | message properties and the names of our headers |
+//! | [`plain`] | message properties in plain words |
 //! | [`error`] | what can go wrong, told so that it can be mended |
 
 pub mod declare;
@@ -19,6 +21,8 @@ pub mod error;
 pub mod headers;
 pub mod inbox;
 pub mod link;
+pub mod look;
+pub mod plain;
 pub mod publisher;
 pub mod topology;
 pub mod uri;

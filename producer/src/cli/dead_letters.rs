@@ -1,0 +1,251 @@
+//! `crewfleet dead-letters list|show|redrive|purge`
+
+mod print;
+mod purge;
+mod redrive;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use crewfleet_producer::dead_letters::{DeadLetterError, DeadLetters, QueueLook, Selection};
+use crewfleet_producer::{KickoffClient, KickoffId, fleet};
+use crewfleet_shared::kickoff::CrewName;
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Exit;
+use super::output::{one_line, print as print_line, say};
+use super::settings::Settings;
+
+#[derive(Subcommand)]
+pub(crate) enum Action {
+    /// Count them by crew, reason and error fingerprint
+    List {
+        #[command(flatten)]
+        crews: Crews,
+        /// Print the groups as one line of JSON: a list
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one: the request as it came, its headers, and why it died
+    Show {
+        /// The kickoff's id
+        id: KickoffId,
+        #[command(flatten)]
+        crews: Crews,
+        /// Print it as one line of JSON; a line for each, where the kickoff has several
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run them again, under their ids
+    Redrive(redrive::Arguments),
+    /// Throw them away; asks first
+    Purge(purge::Arguments),
+}
+
+/// Where to look. AMQP cannot list queues.
+#[derive(Args)]
+pub(crate) struct Crews {
+    /// Only of this crew; may be given several times. Without it: of the crews of the configuration, else of those that
+    /// workers serve at present; and what no crew's queue takes
+    #[arg(long = "crew", value_name = "CREW")]
+    crews: Vec<CrewName>,
+}
+
+/// Which ones.
+#[derive(Args)]
+#[group(skip)]
+pub(crate) struct Selectors {
+    /// The kickoff's id
+    #[arg(conflicts_with_all = ["all", "reason", "fingerprint"])]
+    id: Option<KickoffId>,
+    #[command(flatten)]
+    crews: Crews,
+    /// Only with this reason, as `list` shows it
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+    /// Only with this error fingerprint, as `list` shows it
+    #[arg(long, value_name = "FINGERPRINT")]
+    fingerprint: Option<String>,
+    /// All of them
+    #[arg(long, conflicts_with_all = ["reason", "fingerprint"])]
+    all: bool,
+}
+
+impl Selectors {
+    fn selection(&self) -> anyhow::Result<Selection> {
+        let of_group = !self.crews.crews.is_empty() || self.reason.is_some() || self.fingerprint.is_some();
+        if self.id.is_none() && !self.all && !of_group {
+            bail!("say which dead letters: an ID, or --crew, --reason, --fingerprint, or --all");
+        }
+        Ok(Selection {
+            kickoff_id: self.id.clone(),
+            crews: self.crews.crews.clone(),
+            reason: self.reason.clone(),
+            fingerprint: self.fingerprint.clone(),
+        })
+    }
+}
+
+pub(crate) async fn run(
+    settings: &Settings,
+    action: Action,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    match action {
+        Action::List { crews, json } => {
+            interruptible(
+                stop,
+                with(settings, async |client| {
+                    list(client, settings, &crews, json).await
+                }),
+            )
+            .await
+        }
+        Action::Show { id, crews, json } => {
+            interruptible(
+                stop,
+                with(settings, async |client| {
+                    show(client, settings, &id, &crews, json).await
+                }),
+            )
+            .await
+        }
+        Action::Redrive(arguments) => redrive::run(settings, &arguments, stop).await,
+        Action::Purge(arguments) => purge::run(settings, &arguments, stop).await,
+    }
+}
+
+/// For what leaves everything as it was, wherever it ends.
+async fn interruptible(
+    stop: &CancellationToken,
+    command: impl Future<Output = anyhow::Result<Exit>>,
+) -> anyhow::Result<Exit> {
+    stop.run_until_cancelled(command).await.unwrap_or_else(|| {
+        say("interrupted; the dead letters are as before");
+        Ok(Exit::Failed)
+    })
+}
+
+/// Connects, and turns what only dead letters know into an exit code.
+async fn with(
+    settings: &Settings,
+    command: impl AsyncFnOnce(&KickoffClient) -> anyhow::Result<Exit>,
+) -> anyhow::Result<Exit> {
+    let client = KickoffClient::connect(&settings.broker, "crewfleet dead-letters").await?;
+    let ended = command(&client).await;
+    client.close().await;
+    match ended.map_err(|error| error.downcast::<DeadLetterError>()) {
+        Ok(exit) => Ok(exit),
+        Err(Ok(DeadLetterError::Client(error))) => Err(error.into()),
+        Err(Ok(DeadLetterError::Broker(error))) => Err(error.into()),
+        Err(Ok(error @ DeadLetterError::InDoubt { .. })) => {
+            say(&error.to_string());
+            Ok(Exit::Broker)
+        }
+        Err(Ok(error @ DeadLetterError::Busy { .. })) => {
+            say(&error.to_string());
+            Ok(Exit::Failed)
+        }
+        Err(Err(error)) => Err(error),
+    }
+}
+
+async fn list(
+    client: &KickoffClient,
+    settings: &Settings,
+    crews: &Crews,
+    json: bool,
+) -> anyhow::Result<Exit> {
+    let letters = DeadLetters::of(client);
+    let where_to_look = where_to_look(&letters, settings, crews).await?;
+    let selection = Selection {
+        crews: crews.crews.clone(),
+        ..Selection::default()
+    };
+    let listing = letters.list(&where_to_look, &selection).await?;
+    say_where(&listing.queues);
+    if json {
+        print_line(&one_line(&listing.groups)?)?;
+    } else if listing.groups.is_empty() {
+        say("no dead letters");
+    } else {
+        print_line(&print::table(&listing.groups, chrono::Utc::now()))?;
+    }
+    Ok(Exit::Succeeded)
+}
+
+async fn show(
+    client: &KickoffClient,
+    settings: &Settings,
+    id: &KickoffId,
+    crews: &Crews,
+    json: bool,
+) -> anyhow::Result<Exit> {
+    let letters = DeadLetters::of(client);
+    let where_to_look = where_to_look(&letters, settings, crews).await?;
+    let (found, queues) = letters.show(&where_to_look, id).await?;
+    say_where(&queues);
+    if found.is_empty() {
+        return Ok(not_there(id));
+    }
+    for letter in found {
+        print_line(&if json {
+            one_line(&letter)?
+        } else {
+            print::whole(&letter)
+        })?;
+    }
+    Ok(Exit::Succeeded)
+}
+
+fn not_there(id: &KickoffId) -> Exit {
+    say(&format!(
+        "no dead letter of kickoff {id} is there; `--crew` says where else to look, `crewfleet wait {id}` what became of it"
+    ));
+    Exit::Failed
+}
+
+/// The crews whose queues are looked at.
+async fn where_to_look(
+    letters: &DeadLetters,
+    settings: &Settings,
+    crews: &Crews,
+) -> anyhow::Result<Vec<CrewName>> {
+    let configured = settings.crews()?;
+    if !crews.crews.is_empty() {
+        return Ok(crews.crews.clone());
+    }
+    if !configured.is_empty() {
+        return Ok(configured);
+    }
+    say(&format!(
+        "neither --crew nor the configuration names a crew: listening for workers, {} s",
+        fleet::LISTENING.as_secs()
+    ));
+    Ok(letters.heard_crews().await?)
+}
+
+/// Nobody shall believe that all is well in a queue that nobody looked at.
+fn say_where(queues: &[QueueLook]) {
+    let there = queues.iter().filter(|look| look.letters.is_some());
+    let there: Vec<_> = there.map(|look| look.queue.as_str()).collect();
+    say(&format!("looked at {}", there.join(", ")));
+    for look in queues {
+        let queue = &look.queue;
+        if look.letters.is_none() {
+            say(&format!(
+                "there is no queue {queue}: no worker of that crew has run here"
+            ));
+        }
+        if look.others > 0 {
+            say(&format!(
+                "somebody else reads {queue} ({} consumers): what they hold at the moment is not among these",
+                look.others
+            ));
+        } else if look.missed > 0 {
+            say(&format!(
+                "{} letters of {queue} went to somebody else meanwhile, and are not among these",
+                look.missed
+            ));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `crewfleet dead-letters purge`
+
+use std::io::{BufRead, IsTerminal};
+
+use anyhow::bail;
+use clap::Args;
+use crewfleet_producer::KickoffClient;
+use crewfleet_producer::dead_letters::DeadLetters;
+use tokio_util::sync::CancellationToken;
+
+use super::super::exit::Exit;
+use super::super::output::{print, say};
+use super::super::settings::Settings;
+use super::{Selectors, not_there, say_where, where_to_look, with};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    selectors: Selectors,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) async fn run(
+    settings: &Settings,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let selection = arguments.selectors.selection()?;
+    let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !arguments.yes && !can_ask {
+        bail!("purge throws requests away for good, and there is no terminal to ask on: add --yes");
+    }
+    with(settings, async |client: &KickoffClient| {
+        let letters = DeadLetters::of(client);
+        let planning = async {
+            let crews = where_to_look(&letters, settings, &arguments.selectors.crews).await?;
+            let plan = letters.plan(&crews, &selection).await?;
+            say_where(&plan.queues);
+            if plan.letters() > 0 && !arguments.yes {
+                say(&format!(
+                    "these would be gone for good:\n{}",
+                    super::print::table(&plan.groups, chrono::Utc::now())
+                ));
+                if !agreed(plan.letters()).await {
+                    say("nothing was purged");
+                    return Ok(None);
+                }
+            }
+            anyhow::Ok(Some(plan))
+        };
+        let Some(plan) = stop.run_until_cancelled(planning).await else {
+            say("interrupted; nothing was purged");
+            return Ok(Exit::Failed);
+        };
+        let Some(plan) = plan? else {
+            return Ok(Exit::Failed);
+        };
+        if plan.letters() == 0
+            && let Some(id) = &selection.kickoff_id
+        {
+            return Ok(not_there(id));
+        }
+        let report = letters.purge(plan, stop).await?;
+        print(&format!("{} purged", report.purged))?;
+        if report.gone > 0 {
+            say(&format!(
+                "{} letters were no longer there: somebody else took them",
+                report.gone
+            ));
+        }
+        if report.interrupted {
+            say("interrupted; the others are in the dead letters as before");
+            return Ok(Exit::Failed);
+        }
+        Ok(Exit::Succeeded)
+    })
+    .await
+}
+
+/// Asks on the terminal. No letter is held meanwhile.
+async fn agreed(letters: u64) -> bool {
+    say(&format!("purge {letters} dead letters? Type yes:"));
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    matches!(answer.await, Ok(Ok(line)) if ["y", "yes"].contains(&line.trim().to_lowercase().as_str()))
+}

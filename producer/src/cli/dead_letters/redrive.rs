@@ -1,0 +1,166 @@
+//! `crewfleet dead-letters redrive`
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use crewfleet_producer::KickoffClient;
+use crewfleet_producer::dead_letters::{DeadLetters, Plan, RedriveOptions, RedriveReport};
+use crewfleet_shared::amqp::topology::Reason;
+use tokio_util::sync::CancellationToken;
+
+use super::super::exit::Exit;
+use super::super::output::{print, say};
+use super::super::settings::Settings;
+use super::{Selectors, not_there, say_where, where_to_look, with};
+
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Of a thousand letters that fail alike, so many are told.
+const TOLD: usize = 20;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    selectors: Selectors,
+    /// So many a second at most
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
+    /// Only say what would be redriven
+    #[arg(long)]
+    dry_run: bool,
+    /// Keep what was redriven so often already: it fails again and again
+    #[arg(long, value_name = "N", default_value_t = RedriveOptions::default().max_redrives)]
+    max_redrives: u32,
+    /// Redrive that, too
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) async fn run(
+    settings: &Settings,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let selection = arguments.selectors.selection()?;
+    let options = RedriveOptions {
+        rate: arguments.rate,
+        max_redrives: arguments.max_redrives,
+        force: arguments.force,
+    };
+    with(settings, async |client: &KickoffClient| {
+        let letters = DeadLetters::of(client);
+        let planning = async {
+            let crews = where_to_look(&letters, settings, &arguments.selectors.crews).await?;
+            anyhow::Ok(letters.plan(&crews, &selection).await?)
+        };
+        let Some(plan) = stop.run_until_cancelled(planning).await else {
+            say("interrupted; nothing was redriven");
+            return Ok(Exit::Failed);
+        };
+        let plan = plan?;
+        say_where(&plan.queues);
+        if plan.letters() == 0 {
+            return Ok(match &selection.kickoff_id {
+                Some(id) => not_there(id),
+                None => {
+                    print("0 redriven: no dead letter is selected")?;
+                    Exit::Succeeded
+                }
+            });
+        }
+        warn_of_rejected(&plan);
+        if arguments.dry_run {
+            return dry_run(&plan, &options);
+        }
+        let mut told = Instant::now();
+        let progress = |done, total| {
+            if done == total || told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                say(&format!("{done} of {total} dead letters done"));
+            }
+        };
+        let report = letters.redrive(plan, &options, stop, progress).await?;
+        tell(&report, &options)
+    })
+    .await
+}
+
+fn dry_run(plan: &Plan, options: &RedriveOptions) -> anyhow::Result<Exit> {
+    print(&super::print::table(&plan.groups, chrono::Utc::now()))?;
+    let forecast = plan.forecast(options);
+    print(&format!("{} would be redriven", forecast.redriven))?;
+    if forecast.copies > 0 {
+        say(&format!(
+            "{} letters would only be removed: another one stands for their kickoffs",
+            forecast.copies
+        ));
+    }
+    if forecast.guarded > 0 {
+        say_guarded(forecast.guarded, options);
+    }
+    Ok(Exit::Succeeded)
+}
+
+fn tell(report: &RedriveReport, options: &RedriveOptions) -> anyhow::Result<Exit> {
+    print(&format!("{} redriven", report.redriven))?;
+    if report.copies > 0 {
+        say(&format!(
+            "{} letters were only removed: another one stood for their kickoffs",
+            report.copies
+        ));
+    }
+    if report.guarded > 0 {
+        say_guarded(report.guarded, options);
+    }
+    for undone in report.undone.iter().take(TOLD) {
+        say(&format!(
+            "kickoff {} of crew {} is not redriven: {}",
+            undone.kickoff_id, undone.crew, undone.problem
+        ));
+    }
+    if report.undone.len() > TOLD {
+        say(&format!("and {} more like these", report.undone.len() - TOLD));
+    }
+    if report.gone > 0 {
+        say(&format!(
+            "{} letters are no longer there: somebody else took them",
+            report.gone
+        ));
+    }
+    if report.interrupted {
+        say("interrupted; what was not redriven is in the dead letters as before");
+    }
+    let all = report.undone.is_empty() && report.guarded == 0 && report.gone == 0 && !report.interrupted;
+    Ok(if all { Exit::Succeeded } else { Exit::Failed })
+}
+
+fn say_guarded(guarded: u64, options: &RedriveOptions) {
+    say(&format!(
+        "{guarded} letters are kept: they were redriven {} times or more, and died each time (--max-redrives; --force \
+         redrives them all the same)",
+        options.max_redrives
+    ));
+}
+
+fn warn_of_rejected(plan: &Plan) {
+    let rejected = plan
+        .groups
+        .iter()
+        .filter(|group| group.reason == Reason::Rejected.as_str());
+    let rejected: u64 = rejected.map(|group| group.count).sum();
+    if rejected > 0 {
+        say(&format!(
+            "{rejected} of these were rejected as requests that cannot be understood: they will be again, unless the \
+             workers have changed"
+        ));
+    }
+}
+
+/// A number above 0.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err("expected a number above 0, as in 5 or 0.5".into()),
+    }
+}
