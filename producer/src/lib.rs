@@ -25,12 +25,15 @@
 //! | [`fleet`] | which workers live, by their heartbeats |
 //! | [`error`] | what can go wrong |
 //! | `batch` | many kickoffs from a file, resumable (feature `cli`) |
+//! | `doctor` | whether the broker is as crewfleet needs it (feature `cli`) |
 //! | `progress` | how far a batch is, for people (feature `cli`) |
 
 #[cfg(feature = "cli")]
 pub mod batch;
 pub mod client;
 pub mod control;
+#[cfg(feature = "cli")]
+pub mod doctor;
 pub mod error;
 pub mod events;
 pub mod fleet;

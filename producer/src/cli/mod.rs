@@ -5,6 +5,7 @@
 mod cancel;
 mod control;
 mod dev;
+mod doctor;
 mod events;
 mod exit;
 mod for_each;
@@ -76,6 +77,8 @@ enum Command {
     Drain(control::OfWorker),
     /// List the workers that live
     Workers(workers::Arguments),
+    /// Check the broker, the queues, the limits and our permissions, with a fix for what is not as it should be
+    Doctor(doctor::Arguments),
     /// Declare or show exchanges, queues and bindings
     #[command(subcommand)]
     Topology(topology::Action),
@@ -119,6 +122,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Resume(arguments) => control::resume(&settings, arguments, &stop).await,
         Command::Drain(arguments) => control::drain(&settings, arguments, &stop).await,
         Command::Workers(arguments) => workers::run(&settings, arguments, &stop).await,
+        Command::Doctor(arguments) => doctor::run(&settings, arguments, &stop).await,
         Command::Topology(action) => topology::run(&settings, action).await,
         Command::Healthcheck => healthcheck(&settings).await,
     }
