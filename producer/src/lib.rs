@@ -26,6 +26,7 @@
 //! | [`dead_letters`] | what could not be done: list, show, redrive, purge |
 //! | [`error`] | what can go wrong |
 //! | `batch` | many kickoffs from a file, resumable (feature `cli`) |
+//! | `doctor` | whether the broker is as crewfleet needs it (feature `cli`) |
 //! | `progress` | how far a batch is, for people (feature `cli`) |
 
 #[cfg(feature = "cli")]
@@ -33,6 +34,8 @@ pub mod batch;
 pub mod client;
 pub mod control;
 pub mod dead_letters;
+#[cfg(feature = "cli")]
+pub mod doctor;
 pub mod error;
 pub mod events;
 pub mod fleet;

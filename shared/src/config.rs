@@ -2,6 +2,7 @@
 //! value, where it came from, and what to do.
 
 mod broker;
+pub mod time_limit;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

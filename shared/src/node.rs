@@ -65,6 +65,7 @@ pub struct NodeOptions {
     name: String,
     port: Option<u16>,
     config: Vec<String>,
+    plugins: Vec<String>,
     erl_arguments: String,
     peers: Option<Peers>,
 }
@@ -88,6 +89,7 @@ impl NodeOptions {
             config: Vec::new(),
             erl_arguments: String::new(),
             peers: None,
+            plugins: Vec::new(),
         }
     }
 
@@ -121,6 +123,12 @@ impl NodeOptions {
     /// The port for clients; by default a free one is chosen at each [`Node::start`].
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
+        self
+    }
+
+    /// Enables a plugin, as `rabbitmq_management`.
+    pub fn plugin(mut self, name: impl Into<String>) -> Self {
+        self.plugins.push(name.into());
         self
     }
 
@@ -204,7 +212,8 @@ impl Node {
         }
         let began = Instant::now();
         info!(dir = %self.dir().display(), port = self.ports.amqp, "starting a private RabbitMQ node");
-        self.folder.configure(&self.options.config)?;
+        self.folder
+            .configure(&self.options.config, &self.options.plugins)?;
         self.running = Some(self.spawn()?);
         if let Err(error) = self.become_ready().await {
             self.kill().await;

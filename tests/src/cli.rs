@@ -47,6 +47,11 @@ impl Cli {
         self.run_with_input(arguments, b"").await
     }
 
+    /// Runs `crewfleet` with more variables than [`Self::env`] set, which win.
+    pub async fn run_with_environment(&self, arguments: &[&str], more: &[(&str, &str)]) -> Output {
+        self.spawn_with(arguments, b"", more).output().await
+    }
+
     /// Runs `crewfleet` with something to read on its stdin.
     pub async fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Output {
         self.spawn_with_input(arguments, input).output().await
@@ -58,12 +63,17 @@ impl Cli {
     }
 
     fn spawn_with_input(&self, arguments: &[&str], input: &[u8]) -> Process {
+        self.spawn_with(arguments, input, &[])
+    }
+
+    fn spawn_with(&self, arguments: &[&str], input: &[u8], more: &[(&str, &str)]) -> Process {
         let mut command = Command::new(crews::binary("crewfleet"));
         let environment = self.environment.iter().map(|(name, value)| (name, value));
         command
             .args(arguments)
             .current_dir(self.dir.path())
-            .envs(environment);
+            .envs(environment)
+            .envs(more.iter().copied());
         Process::spawn(&format!("crewfleet {}", arguments.join(" ")), &command, input)
     }
 }

@@ -8,21 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use crewfleet_shared::amqp::topology::CONSUMER_TIMEOUT_MS;
 use crewfleet_shared::amqp::version::ServerVersion;
-use crewfleet_shared::config::{self, BrokerConfig, ConfigError, Loaded, Problem};
+use crewfleet_shared::config::{self, BrokerConfig, ConfigError, Loaded, Problem, time_limit};
 use serde::Deserialize;
 
 pub(crate) use self::crew::DEFAULT_CRASH_LIMIT;
 pub use self::crew::{CrewConfig, Isolation, OnRedelivery, RunnerKind, Storage};
 pub use self::retry::{Backoff, OnTimeout, RetryConfig};
-
-/// What must lie between a crew's time limit and the broker's consumer timeout: starting the crew, killing it,
-/// and publishing its reply.
-pub const CONSUMER_TIMEOUT_MARGIN: Duration = Duration::from_secs(60);
-
-/// What a drain may take beyond its grace: killing what still runs, and publishing its copies.
-pub const REQUEUE_MARGIN: Duration = Duration::from_secs(15);
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -75,7 +67,7 @@ impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
             admin_addr: "127.0.0.1:9464".into(),
-            drain_grace_s: 30.0,
+            drain_grace_s: time_limit::DEFAULT_DRAIN_GRACE_S,
             id: None,
             max_in_flight: None,
             memory_limit: None,
@@ -84,7 +76,7 @@ impl Default for WorkerConfig {
             data_dir: None,
             keep_failed_s: 3600.0,
             disk_limit: ByteSize::gib(1),
-            cancel_grace_s: 5.0,
+            cancel_grace_s: time_limit::DEFAULT_CANCEL_GRACE_S,
             termination_grace_s: None,
         }
     }
@@ -120,7 +112,12 @@ impl FileConfig {
         self.worker.check()?;
         for (name, crew) in &mut self.crews {
             crew.check(name)?;
-            check_limit(name, crew.timeout_s, QUEUE_TIMEOUT, "x-consumer-timeout")?;
+            time_limit::check(
+                name,
+                crew.timeout_s,
+                time_limit::QUEUE_TIMEOUT,
+                "x-consumer-timeout",
+            )?;
         }
         Ok(())
     }
@@ -146,7 +143,7 @@ impl FileConfig {
             .map(|(name, crew)| (name.as_str(), crew.timeout_s));
         configured
             .chain(own_crews)
-            .try_for_each(|(name, timeout_s)| check_limit(name, timeout_s, limit, source))
+            .try_for_each(|(name, timeout_s)| time_limit::check(name, timeout_s, limit, source))
     }
 
     /// Checks a crew that is not in the file, but a Rust handler of the program.
@@ -162,35 +159,15 @@ impl FileConfig {
         }
         check_concurrency(&key("concurrency"), concurrency)?;
         check_seconds(&key("timeout_s"), timeout_s, 0.001)?;
-        check_limit(name, timeout_s, QUEUE_TIMEOUT, "x-consumer-timeout")
+        time_limit::check(name, timeout_s, time_limit::QUEUE_TIMEOUT, "x-consumer-timeout")
     }
 }
-
-/// The consumer timeout of a request queue, from RabbitMQ 3.12 on.
-const QUEUE_TIMEOUT: Duration = Duration::from_millis(CONSUMER_TIMEOUT_MS.unsigned_abs());
 
 fn check_concurrency(key: &str, concurrency: u16) -> Result<(), Problem> {
     if concurrency > 0 {
         return Ok(());
     }
     Err(Problem::new(key, 0, "must be from 1 to 65535"))
-}
-
-fn check_limit(name: &str, timeout_s: f64, limit: Duration, source: &str) -> Result<(), Problem> {
-    if Duration::from_secs_f64(timeout_s) + CONSUMER_TIMEOUT_MARGIN < limit {
-        return Ok(());
-    }
-    let problem = format!(
-        "the limit and a margin of {} s must stay below the broker's consumer timeout of {} s ({source}), or RabbitMQ \
-         takes the kickoff away while it runs; lower timeout_s, or raise the timeout on the broker",
-        CONSUMER_TIMEOUT_MARGIN.as_secs(),
-        limit.as_secs()
-    );
-    Err(Problem::new(
-        format!("crews.{name}.timeout_s"),
-        timeout_s,
-        problem,
-    ))
 }
 
 fn check_seconds(key: &str, value: f64, at_least: f64) -> Result<(), Problem> {
@@ -248,7 +225,7 @@ impl WorkerConfig {
             return Ok(());
         };
         check_seconds("worker.termination_grace_s", granted, 0.0)?;
-        let needed = self.drain_grace_s + self.cancel_grace_s + REQUEUE_MARGIN.as_secs_f64();
+        let needed = self.drain_grace_s + self.cancel_grace_s + time_limit::REQUEUE_MARGIN.as_secs_f64();
         if granted >= needed {
             return Ok(());
         }
@@ -258,7 +235,7 @@ impl WorkerConfig {
              or raise what the deployment grants",
             self.drain_grace_s,
             self.cancel_grace_s,
-            REQUEUE_MARGIN.as_secs(),
+            time_limit::REQUEUE_MARGIN.as_secs(),
         );
         Err(Problem::new("worker.drain_grace_s", self.drain_grace_s, problem))
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crewfleet_shared::config::time_limit::REQUEUE_MARGIN;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::config::REQUEUE_MARGIN;
 use crate::runner::StopReason;
 use crate::state::WorkerState;
 

@@ -8,13 +8,14 @@ use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::topology::{CONSUMER_TIMEOUT_MS, Topology};
 use crewfleet_shared::amqp::{Broker, BrokerError, Link, Names, Publisher};
 use crewfleet_shared::config::BrokerConfig;
+use crewfleet_shared::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
 use crewfleet_shared::kickoff::CrewName;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::commands::Commands;
-use crate::config::{CONSUMER_TIMEOUT_MARGIN, OnRedelivery, RetryConfig, WorkerConfig};
+use crate::config::{OnRedelivery, RetryConfig, WorkerConfig};
 use crate::control::CaughtUp;
 use crate::events::EventPublisher;
 use crate::in_flight::InFlight;

@@ -6,6 +6,7 @@ mod cancel;
 mod control;
 mod dead_letters;
 mod dev;
+mod doctor;
 mod events;
 mod exit;
 mod for_each;
@@ -80,6 +81,8 @@ enum Command {
     /// List, show, redrive or purge what could not be done
     #[command(subcommand)]
     DeadLetters(dead_letters::Action),
+    /// Check the broker, the queues, the limits and our permissions, with a fix for what is not as it should be
+    Doctor(doctor::Arguments),
     /// Declare or show exchanges, queues and bindings
     #[command(subcommand)]
     Topology(topology::Action),
@@ -124,6 +127,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Drain(arguments) => control::drain(&settings, arguments, &stop).await,
         Command::Workers(arguments) => workers::run(&settings, arguments, &stop).await,
         Command::DeadLetters(action) => dead_letters::run(&settings, action, &stop).await,
+        Command::Doctor(arguments) => doctor::run(&settings, arguments, &stop).await,
         Command::Topology(action) => topology::run(&settings, action).await,
         Command::Healthcheck => healthcheck(&settings).await,
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use crewfleet_shared::config::{self, BrokerConfig, ConfigError};
+use crewfleet_shared::config::{self, BrokerConfig, ConfigError, time_limit};
 use crewfleet_shared::kickoff::CrewName;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,7 +19,6 @@ pub(crate) struct Settings {
     #[serde(skip)]
     pub(crate) broker_is_given: bool,
     crews: BTreeMap<String, Value>,
-    #[allow(dead_code, reason = "known, so that it is not refused; the worker's")]
     worker: Value,
     #[allow(dead_code, reason = "known, so that it is not refused; the gateway's")]
     gateway: Value,
@@ -49,4 +48,30 @@ impl Settings {
             |name: &String| CrewName::parse(name).with_context(|| format!("configuration: [crews.{name}]"));
         self.crews.keys().map(parse).collect()
     }
+
+    /// The crews of the configuration with their time limits, in seconds.
+    pub(crate) fn time_limits(&self) -> anyhow::Result<BTreeMap<CrewName, f64>> {
+        let limits = self.crews()?.into_iter().map(|name| {
+            let crew = &self.crews[name.as_str()];
+            let limit = seconds(crew, "timeout_s").unwrap_or(time_limit::DEFAULT_TIMEOUT_S);
+            (name, limit)
+        });
+        Ok(limits.collect())
+    }
+
+    /// `[worker] drain_grace_s`, `cancel_grace_s` and `termination_grace_s`, as the worker reads them.
+    pub(crate) fn graces(&self) -> (f64, f64, Option<f64>) {
+        let grace = |key: &str| seconds(&self.worker, key);
+        (
+            grace("drain_grace_s").unwrap_or(time_limit::DEFAULT_DRAIN_GRACE_S),
+            grace("cancel_grace_s").unwrap_or(time_limit::DEFAULT_CANCEL_GRACE_S),
+            grace("termination_grace_s"),
+        )
+    }
+}
+
+/// A number of a section that is the worker's; one that comes from the environment is text.
+fn seconds(section: &Value, key: &str) -> Option<f64> {
+    let value = section.get(key)?;
+    value.as_f64().or_else(|| value.as_str()?.parse().ok())
 }

@@ -10,11 +10,11 @@ use super::link::{Link, within};
 use super::topology::{Argument, Binding, Exchange, Kind, Queue, Topology};
 
 /// AMQP's reply code for an object that exists with other arguments.
-const PRECONDITION_FAILED: u16 = 406;
+pub(super) const PRECONDITION_FAILED: u16 = 406;
 
 /// Arguments whose difference changes what happens to messages: these are refused. Another (a limit, a
 /// timeout, a retention) is tolerated with a warning.
-const DECISIVE: [&str; 6] = [
+pub const DECISIVE: [&str; 6] = [
     "x-queue-type",
     "x-dead-letter-exchange",
     "x-dead-letter-strategy",
@@ -137,7 +137,10 @@ impl Link {
     }
 }
 
-async fn declare_exchange(channel: &lapin::Channel, exchange: &Exchange) -> Result<(), BrokerError> {
+pub(super) async fn declare_exchange(
+    channel: &lapin::Channel,
+    exchange: &Exchange,
+) -> Result<(), BrokerError> {
     let kind = match exchange.kind {
         Kind::Direct => ExchangeKind::Direct,
         Kind::Fanout => ExchangeKind::Fanout,
@@ -156,7 +159,7 @@ async fn declare_exchange(channel: &lapin::Channel, exchange: &Exchange) -> Resu
     within(&format!("declare exchange {:?}", exchange.name), declare).await
 }
 
-async fn declare_queue(channel: &lapin::Channel, queue: &Queue) -> Result<(), BrokerError> {
+pub(super) async fn declare_queue(channel: &lapin::Channel, queue: &Queue) -> Result<(), BrokerError> {
     let options = QueueDeclareOptions::durable();
     let declare = channel.queue_declare(queue.name.as_str().into(), options, table(&queue.arguments));
     within(&format!("declare queue {:?}", queue.name), declare)
@@ -180,12 +183,16 @@ async fn bind(channel: &lapin::Channel, binding: &Binding) -> Result<(), BrokerE
     .await
 }
 
-async fn close(channel: &lapin::Channel) {
+pub(super) async fn close(channel: &lapin::Channel) {
     // A channel that cannot be closed goes with its connection.
     let _ = within("close a channel", channel.close(200, "OK".into())).await;
 }
 
 /// RabbitMQ names the first argument that differs: `inequivalent arg 'x-overflow' for queue …`.
+pub(super) fn differing(cause: &str) -> String {
+    cause.split('\'').nth(1).unwrap_or("argument").to_owned()
+}
+
 fn tolerate(object: String, error: BrokerError) -> Result<(), BrokerError> {
     let BrokerError::Failed {
         cause,
@@ -195,7 +202,7 @@ fn tolerate(object: String, error: BrokerError) -> Result<(), BrokerError> {
     else {
         return Err(error);
     };
-    let argument = cause.split('\'').nth(1).unwrap_or("argument").to_owned();
+    let argument = differing(cause);
     if DECISIVE.contains(&argument.as_str()) {
         return Err(BrokerError::Mismatch {
             object,

@@ -41,6 +41,9 @@ pub struct Inbox {
     queue: Queue,
     /// How many need each binding. Locked while the broker is told, so that its bindings follow these counts.
     bindings: Mutex<HashMap<(String, String), usize>>,
+    stop: CancellationToken,
+    /// Nothing is consumed any more, since `stop`.
+    stopped: CancellationToken,
 }
 
 impl Inbox {
@@ -59,6 +62,8 @@ impl Inbox {
             broker,
             queue: topology::client_queue(queue),
             bindings: Mutex::new(bindings.into_iter().map(|binding| (binding, 1)).collect()),
+            stop: stop.clone(),
+            stopped: CancellationToken::new(),
         });
         if let Err(error) = inbox.declare(None).await {
             // The queue is there, perhaps, but what it should be bound to is not.
@@ -66,10 +71,10 @@ impl Inbox {
             return Err(error);
         }
         let running = Arc::clone(&inbox);
-        tokio::spawn(
-            stop.clone()
-                .run_until_cancelled_owned(async move { running.run(receiver).await }),
-        );
+        tokio::spawn(async move {
+            let _stopped = running.stopped.clone().drop_guard();
+            running.run(receiver).await;
+        });
         Ok(inbox)
     }
 
@@ -92,12 +97,19 @@ impl Inbox {
         Ok(bound)
     }
 
-    /// Deletes the queue, as far as a broker answers.
+    /// Deletes the queue, as far as a broker answers; after `stop`, when nothing consumes it any more: a queue that is
+    /// deleted while its consumer ends makes the AMQP client lose the whole connection.
     pub async fn delete(&self) {
         let Some(link) = self.broker.link() else {
             return;
         };
-        match timeout(CLOSE_LIMIT, link.delete_queue(&self.queue.name)).await {
+        let deleted = async {
+            if self.stop.is_cancelled() {
+                self.stopped.cancelled().await;
+            }
+            link.delete_queue(&self.queue.name).await
+        };
+        match timeout(CLOSE_LIMIT, deleted).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(queue = self.queue.name, %error, "not deleted; it expires"),
             Err(_) => debug!(queue = self.queue.name, "not deleted in time; it expires"),
@@ -146,8 +158,7 @@ impl Inbox {
 
     async fn run(&self, receiver: Arc<impl Receive>) {
         let mut first = true;
-        loop {
-            let link = self.broker.connected().await;
+        while let Some(link) = self.stop.run_until_cancelled(self.broker.connected()).await {
             match self.consume(&link, &receiver, first).await {
                 Err(error) if error.code().is_some() => {
                     warn!(queue = self.queue.name, %error, "cannot consume the client's own queue; trying again");
@@ -156,7 +167,7 @@ impl Inbox {
                 _ => {}
             }
             first = false;
-            link_is_over(&link).await;
+            let _ = self.stop.run_until_cancelled(link_is_over(&link)).await;
         }
     }
 
@@ -179,12 +190,14 @@ impl Inbox {
         if expired {
             Arc::clone(receiver).missed();
         }
-        while let Some(delivery) = consumer.next().await {
-            let delivery = delivery?;
+        while let Some(next) = self.stop.run_until_cancelled(consumer.next()).await {
+            let Some(delivery) = next.transpose()? else {
+                return Ok(());
+            };
             receiver.receive(&delivery);
             delivery.ack().await;
         }
-        Ok(())
+        consumer.cancel().await
     }
 }
 

@@ -142,6 +142,11 @@ impl Link {
         open_channel(&self.consuming).await
     }
 
+    /// Opens a channel on the publishing connection, which a broker under an alarm blocks.
+    pub(super) async fn publishing_channel(&self) -> Result<Channel, BrokerError> {
+        open_channel(&self.publishing).await
+    }
+
     /// What the broker says it is.
     pub fn version(&self) -> &ServerVersion {
         &self.version

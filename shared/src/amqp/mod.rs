@@ -7,6 +7,7 @@
 //! | [`link`] | two connections and the one supervisor that brings them back |
 //! | [`topology`] | every exchange, queue and binding, as data |
 //! | [`declare`] | making the broker hold what the topology says |
+//! | [`inspect`] | looking whether it does, without changing anything |
 //! | [`publisher`] | publishing with confirms: single, mandatory, in doubt |
 //! | [`delivery`] | consuming: deliveries and their acknowledgement |
 //! | [`inbox`] | a queue of one's own, consumed across reconnections |
@@ -20,6 +21,7 @@ pub mod delivery;
 pub mod error;
 pub mod headers;
 pub mod inbox;
+pub mod inspect;
 pub mod link;
 pub mod look;
 pub mod plain;

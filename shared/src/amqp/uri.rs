@@ -24,6 +24,32 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Who we are at the broker, and where.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The user.
+    pub user: String,
+    /// Its password.
+    pub password: SecretString,
+    /// The virtual host.
+    pub vhost: String,
+}
+
+impl Login {
+    /// As the configured URL says.
+    ///
+    /// # Errors
+    /// [`ConnectError::Url`].
+    pub fn of(config: &BrokerConfig) -> Result<Self, ConnectError> {
+        let (uri, _) = parse(config)?;
+        Ok(Self {
+            user: uri.authority.userinfo.username,
+            password: uri.authority.userinfo.password.into(),
+            vhost: uri.vhost,
+        })
+    }
+}
+
 /// Parses the configured URL and sets what must hold on every connection: heartbeat and frame size.
 ///
 /// # Errors

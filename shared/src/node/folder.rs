@@ -34,7 +34,6 @@ impl Folder {
         let folder = Self { path };
         make_dir(&folder.home())?;
         folder.make_cookie()?;
-        folder.write("enabled_plugins", "[].\n")?;
         Ok(folder)
     }
 
@@ -42,8 +41,9 @@ impl Folder {
         &self.path
     }
 
-    /// Writes `rabbitmq.conf`.
-    pub(super) fn configure(&self, lines: &[String]) -> Result<(), NodeError> {
+    /// Writes `rabbitmq.conf` and the list of plugins.
+    pub(super) fn configure(&self, lines: &[String], plugins: &[String]) -> Result<(), NodeError> {
+        self.write("enabled_plugins", &format!("[{}].\n", plugins.join(",")))?;
         self.write("rabbitmq.conf", &format!("{CONFIG}{}\n", lines.join("\n")))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crewfleet_shared::amqp::topology::REQUEST_DELIVERY_LIMIT;
-use crewfleet_shared::config::Problem;
+use crewfleet_shared::config::{Problem, time_limit};
 use crewfleet_shared::kickoff::CrewName;
 use serde::Deserialize;
 
@@ -115,7 +115,7 @@ fn default_concurrency() -> u16 {
     4
 }
 fn default_timeout_s() -> f64 {
-    600.0
+    time_limit::DEFAULT_TIMEOUT_S
 }
 /// How many workers a kickoff may take along, where nobody says another number.
 pub(crate) const DEFAULT_CRASH_LIMIT: u32 = 3;

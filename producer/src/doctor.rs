@@ -1,0 +1,80 @@
+//! `crewfleet doctor`: whether the broker is as crewfleet needs it, with a fix for what is not.
+//!
+//! It changes nothing: each question is one that the broker answers, or refuses, before it would act. Only the heartbeats
+//! of workers are heard through a queue of its own, which it deletes. What AMQP does not tell (policies, bindings, alarms,
+//! the broker's clock) is read from the management API where `[broker] management_url` is set, else it is `unknown`.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`finding`] | what a check found: state, found, wanted, fix |
+//! | `management` | the few questions to the management API |
+//! | `broker` | version, message size, nodes and alarms, feature flags, the broker's clock |
+//! | `topology` | exchanges, queues and bindings: declared against wanted |
+//! | `judgement` | what another argument, or a policy, does to the messages of a queue |
+//! | `permissions` | what our user may do |
+//! | `crews` | time limits against the consumer timeout, drain grace |
+//! | `workers` | who is heard, and their clocks |
+
+mod broker;
+mod crews;
+pub mod finding;
+mod judgement;
+mod management;
+mod permissions;
+mod topology;
+mod workers;
+
+use std::collections::BTreeMap;
+
+use crewfleet_shared::amqp::topology::Topology;
+use crewfleet_shared::config::BrokerConfig;
+use crewfleet_shared::kickoff::CrewName;
+
+pub use self::finding::{Finding, Report, State};
+use self::management::Management;
+use crate::client::KickoffClient;
+use crate::error::ClientError;
+
+/// What the configuration says, as far as it is to be checked.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The section `[broker]`.
+    pub broker: BrokerConfig,
+    /// The crews and their time limits in seconds.
+    pub crews: BTreeMap<CrewName, f64>,
+    /// `[worker] drain_grace_s`.
+    pub drain_grace_s: f64,
+    /// `[worker] cancel_grace_s`.
+    pub cancel_grace_s: f64,
+    /// `[worker] termination_grace_s`: what the deployment grants, where that is known.
+    pub termination_grace_s: Option<f64>,
+}
+
+/// Runs all checks; it takes some six seconds, in which workers are listened for.
+///
+/// # Errors
+/// [`ClientError::Connect`], and [`ClientError::Broker`] when the broker stops to answer meanwhile.
+pub async fn examine(subject: &Subject) -> Result<Report, ClientError> {
+    let client = KickoffClient::connect(&subject.broker, "crewfleet doctor").await?;
+    let link = client.broker().connected().await;
+    let mut findings = vec![broker::version(link.version())];
+    let management = Management::connect(&subject.broker, &mut findings).await?;
+    let management = management.as_ref();
+
+    let heard = workers::hear(&client, &mut findings).await;
+    let limits = crews::limits(subject, &heard);
+    let names: Vec<CrewName> = limits.keys().cloned().collect();
+    let wanted = Topology::of(client.names(), &names, subject.broker.results());
+    let present = topology::examine(&link, &wanted, management, &mut findings).await?;
+    crews::consumers(client.names(), &names, &present, &mut findings);
+    crews::time_limits(subject, &limits, link.version(), &present, &mut findings);
+    crews::drain_grace(subject, &mut findings);
+    permissions::examine(&link, &wanted, &present, &mut findings).await?;
+    broker::message_size(&link, subject, client.names(), &present, &mut findings).await?;
+    broker::cluster(management, &mut findings).await;
+    let endpoint = client.broker().endpoint().to_string();
+    let version = link.version().to_string();
+    drop(link);
+    client.close().await;
+    Ok(Report::new(endpoint, version, findings))
+}

@@ -1,0 +1,50 @@
+//! The invariant of long crews: `timeout_s + margin < consumer timeout`, or the broker takes a kickoff away from the
+//! worker that still runs it. The worker checks it at its start, `crewfleet doctor` at any time.
+
+use std::time::Duration;
+
+use super::Problem;
+use crate::amqp::topology::CONSUMER_TIMEOUT_MS;
+
+/// What must lie between a crew's time limit and the broker's consumer timeout: starting the crew, killing it,
+/// and publishing its reply.
+pub const CONSUMER_TIMEOUT_MARGIN: Duration = Duration::from_secs(60);
+
+/// The consumer timeout of a request queue, from RabbitMQ 3.12 on.
+pub const QUEUE_TIMEOUT: Duration = Duration::from_millis(CONSUMER_TIMEOUT_MS.unsigned_abs());
+
+/// `[crews.<name>] timeout_s` where it is not set.
+pub const DEFAULT_TIMEOUT_S: f64 = 600.0;
+
+/// `[worker] drain_grace_s` where it is not set.
+pub const DEFAULT_DRAIN_GRACE_S: f64 = 30.0;
+
+/// `[worker] cancel_grace_s` where it is not set.
+pub const DEFAULT_CANCEL_GRACE_S: f64 = 5.0;
+
+/// What a drain may take beyond its grace: killing what still runs, and publishing its copies.
+pub const REQUEUE_MARGIN: Duration = Duration::from_secs(15);
+
+/// Checks the time limit of a crew against a consumer timeout; `source` tells where that comes from.
+///
+/// # Errors
+/// The [`Problem`], under the crew's key.
+pub fn check(name: &str, timeout_s: f64, limit: Duration, source: &str) -> Result<(), Problem> {
+    let needed = Duration::try_from_secs_f64(timeout_s)
+        .unwrap_or(Duration::MAX)
+        .saturating_add(CONSUMER_TIMEOUT_MARGIN);
+    if needed < limit {
+        return Ok(());
+    }
+    let problem = format!(
+        "the limit and a margin of {} s must stay below the broker's consumer timeout of {} s ({source}), or RabbitMQ \
+         takes the kickoff away while it runs; lower timeout_s, or raise the timeout on the broker",
+        CONSUMER_TIMEOUT_MARGIN.as_secs(),
+        limit.as_secs()
+    );
+    Err(Problem::new(
+        format!("crews.{name}.timeout_s"),
+        timeout_s,
+        problem,
+    ))
+}

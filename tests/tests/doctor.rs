@@ -1,0 +1,671 @@
+//! `crewfleet doctor` against a real broker with its management plugin: what is as it should be, and each way in which it
+//! is not.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+
+use crewfleet_shared::node::{Node, NodeOptions};
+use crewfleet_tests::PATIENCE;
+use crewfleet_tests::broker::Namespace;
+use crewfleet_tests::cli::Cli;
+use crewfleet_tests::client::PlainClient;
+use crewfleet_tests::crews::builtin_crew_toml;
+use crewfleet_tests::process::Output;
+use crewfleet_tests::worker::WorkerProcess;
+use futures_util::future::join_all;
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+/// The node of these tests, and its management API's URL.
+async fn broker() -> &'static (Node, String) {
+    static NODE: OnceCell<(Node, String)> = OnceCell::const_new();
+    NODE.get_or_init(|| async {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let options = NodeOptions::temporary()
+            .unwrap()
+            .plugin("rabbitmq_management")
+            .config("management.tcp.ip = 127.0.0.1")
+            .config(format!("management.tcp.port = {port}"));
+        let node = Node::start(options)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        // The node answers AMQP before its plugins are up.
+        node.ctl(&["await_startup"]).await.unwrap();
+        (node, format!("http://127.0.0.1:{port}"))
+    })
+    .await
+}
+
+/// One crew `echo` in a namespace of its own, and the command that examines it.
+struct Patient {
+    namespace: Namespace,
+    cli: Cli,
+}
+
+impl Patient {
+    async fn new() -> Self {
+        Self::of("").await
+    }
+
+    /// With more lines for the crew's section.
+    async fn of(crew: &str) -> Self {
+        let namespace = Namespace::new();
+        let cli = Cli::new(&broker().await.0.url(), &namespace);
+        let config = format!("[crews.echo]\nrunner = \"builtin\"\ntarget = \"echo\"\n{crew}\n");
+        fs::write(cli.dir().join("crewfleet.toml"), config).unwrap();
+        Self { namespace, cli }
+    }
+
+    async fn declared() -> Self {
+        let patient = Self::new().await;
+        patient.declare().await.success();
+        patient
+    }
+
+    async fn declare(&self) -> Output {
+        self.cli.run(&["topology", "declare"]).await
+    }
+
+    fn name(&self, what: &str) -> String {
+        self.namespace.exchange(what)
+    }
+
+    /// Examined with what only the management API knows.
+    async fn managed(&self) -> Examined {
+        let url = &broker().await.1;
+        Examined::by(&self.cli, &["doctor", "--json"], url).await
+    }
+
+    /// Examined by AMQP alone.
+    async fn unmanaged(&self) -> Examined {
+        let output = self.cli.run(&["doctor", "--json"]).await;
+        Examined::of(output)
+    }
+
+    /// Declares a queue of our name as somebody else would.
+    async fn declare_queue(&self, what: &str, arguments: &[(&str, Value)]) {
+        let connection = connect().await;
+        let mut table = FieldTable::default();
+        for (name, value) in arguments {
+            let value = match value {
+                Value::String(text) => AMQPValue::LongString(text.as_str().into()),
+                number => AMQPValue::LongLongInt(number.as_i64().unwrap()),
+            };
+            table.insert((*name).into(), value);
+        }
+        let channel = connection.create_channel().await.unwrap();
+        let name = self.name(what);
+        let declared = channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), table);
+        declared.await.unwrap();
+        connection.close(200, "done".into()).await.unwrap();
+    }
+}
+
+async fn connect() -> Connection {
+    let url = broker().await.0.url();
+    Connection::connect(&url, ConnectionProperties::default())
+        .await
+        .unwrap()
+}
+
+/// A report, and the exit code that came with it.
+#[derive(Debug)]
+struct Examined {
+    code: Option<i32>,
+    state: String,
+    findings: BTreeMap<String, Value>,
+}
+
+impl Examined {
+    async fn by(cli: &Cli, arguments: &[&str], management: &str) -> Self {
+        let flags = [("CREWFLEET__BROKER__MANAGEMENT_URL", management)];
+        Self::of(cli.run_with_environment(arguments, &flags).await)
+    }
+
+    fn of(output: Output) -> Self {
+        let report: Value = serde_json::from_str(&output.stdout.join("\n"))
+            .unwrap_or_else(|error| panic!("{error}: {output:#?}"));
+        let findings = report["findings"].as_array().unwrap().iter();
+        Self {
+            code: output.code,
+            state: report["state"].as_str().unwrap().to_owned(),
+            findings: findings
+                .map(|finding| (finding["check"].as_str().unwrap().to_owned(), finding.clone()))
+                .collect(),
+        }
+    }
+
+    /// The finding of a check must be in this state, say this, and have a fix unless all is well.
+    fn finds(&self, check: &str, state: &str, said: &[&str]) -> &Self {
+        let finding = self
+            .findings
+            .get(check)
+            .unwrap_or_else(|| panic!("{check}: {self:#?}"));
+        assert_eq!(finding["state"], state, "{finding:#}");
+        let found = finding["found"].as_str().unwrap();
+        for part in said {
+            assert!(found.contains(part), "{part:?} is not in {finding:#}");
+        }
+        assert!(
+            state == "ok" || state == "note" || finding["fix"].is_string(),
+            "{finding:#}"
+        );
+        self
+    }
+
+    fn is_unsafe(&self) -> &Self {
+        assert_eq!((self.code, self.state.as_str()), (Some(1), "unsafe"), "{self:#?}");
+        self
+    }
+
+    fn is_safe(&self) -> &Self {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        assert_ne!(self.state, "unsafe", "{self:#?}");
+        self
+    }
+
+    fn in_state(&self, state: &str) -> Vec<&str> {
+        let those = self
+            .findings
+            .iter()
+            .filter(|(_, finding)| finding["state"] == state);
+        those.map(|(check, _)| check.as_str()).collect()
+    }
+}
+
+/// Whether the limit of a crew is that of the queue, from RabbitMQ 3.12 on, or that of the node.
+async fn queues_have_timeouts() -> bool {
+    let version = broker().await.0.ctl(&["version"]).await.unwrap();
+    let mut parts = version
+        .trim()
+        .split('.')
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap(), parts.next().unwrap()) >= (3, 12)
+}
+
+#[tokio::test]
+async fn a_healthy_fleet_is_safe_and_nothing_is_changed_by_looking() {
+    let patient = Patient::new().await;
+    let _worker = WorkerProcess::builder(&broker().await.0.url(), &patient.namespace)
+        .worker("id = \"oven-1\"")
+        .crew("echo", &builtin_crew_toml("echo", 4))
+        .ready()
+        .await;
+    patient.cli.run(&["kickoff", "echo"]).await.success();
+    let state = async || {
+        let node = &broker().await.0;
+        let list = async |what: &[&str]| {
+            let all = node.ctl(what).await.unwrap();
+            let ours = all
+                .lines()
+                .filter(|line| line.contains(&patient.namespace.to_string()));
+            let mut ours: Vec<String> = ours.map(ToOwned::to_owned).collect();
+            ours.sort();
+            ours
+        };
+        (
+            list(&["list_queues", "name", "arguments"]).await,
+            list(&["list_exchanges", "name", "type", "arguments"]).await,
+            list(&["list_bindings"]).await,
+        )
+    };
+    let client = PlainClient::connect(&broker().await.0.url(), &patient.namespace).await;
+    // What the probes might let through would come here first.
+    let mut published = Vec::new();
+    for exchange in [
+        "control",
+        "replies",
+        "events",
+        "retry.5s",
+        "dead-letters.unroutable",
+    ] {
+        published.push((exchange, client.subscribe(exchange, &["#"]).await));
+    }
+    let before = state().await;
+    assert!(
+        before.0.len() > 9 && before.1.len() > 11 && before.2.len() > 9,
+        "{before:?}"
+    );
+    let managed = patient.managed().await;
+    managed.is_safe();
+    assert_eq!(managed.in_state("warning"), [""; 0], "{managed:#?}");
+    let mut unseen = vec!["drain grace"];
+    if !queues_have_timeouts().await {
+        unseen.insert(0, "consumer timeout of the broker");
+    }
+    assert_eq!(managed.in_state("unknown"), unseen, "{managed:#?}");
+    managed
+        .finds("broker version", "ok", &["RabbitMQ"])
+        .finds("worker oven-1", "ok", &["serves echo"])
+        .finds("clock of worker oven-1", "ok", &["ours"])
+        .finds("broker's clock", "ok", &["ours"])
+        .finds(
+            &format!("queue {}", patient.name("requests.echo")),
+            "ok",
+            &["as wanted"],
+        )
+        .finds("consumers of crew echo", "ok", &["1 consumers"])
+        .finds("time limit of crew echo", "ok", &["600 s"])
+        .finds("bindings", "ok", &["all"])
+        .finds("policies", "ok", &["none"])
+        .finds("message size", "ok", &["15794176 bytes are taken"])
+        .finds("permissions", "ok", &["configure, write and read"]);
+
+    let unmanaged = patient.unmanaged().await;
+    unmanaged.is_safe();
+    for check in [
+        "management API",
+        "bindings",
+        "policies",
+        "nodes and alarms",
+        "feature flags",
+        "broker's clock",
+        "drain grace",
+        "consumer timeout of the broker",
+    ] {
+        unmanaged.finds(check, "unknown", &[]);
+    }
+    assert_eq!(state().await, before, "looking changes nothing");
+    for (exchange, messages) in &mut published {
+        let last = BasicProperties::default().with_correlation_id("last".into());
+        client
+            .publish_to(&patient.name(exchange), "last", "{}", last)
+            .await;
+        let first = messages.next().await;
+        assert_eq!(
+            first.correlation_id(),
+            "last",
+            "looking publishes nothing: {first:?}"
+        );
+    }
+    patient.cli.run(&["kickoff", "echo"]).await.success();
+
+    let people = patient.cli.run(&["doctor"]).await.success();
+    assert!(
+        people.contains("ok       exchange ") && people.contains("\n         fix: "),
+        "{people}"
+    );
+}
+
+#[tokio::test]
+async fn other_arguments_are_named_and_judged() {
+    let quorum = ("x-queue-type", json!("quorum"));
+    let stream = ("x-queue-type", json!("stream"));
+    let dead_lettering = |patient: &Patient, to: &str| {
+        [
+            ("x-dead-letter-exchange", json!(patient.name(to))),
+            ("x-dead-letter-strategy", json!("at-least-once")),
+            ("x-overflow", json!("reject-publish")),
+        ]
+    };
+    let cases = join_all((0..8).map(|_| Patient::new())).await;
+    let [a, b, c, d, e, f, g, h] = &cases[..] else {
+        unreachable!()
+    };
+    let request = |patient: &Patient| dead_lettering(patient, "dead-letters").to_vec();
+    let with = |mut arguments: Vec<(&'static str, Value)>, more: &[(&'static str, Value)]| {
+        arguments.insert(0, ("x-queue-type", json!("quorum")));
+        arguments.extend_from_slice(more);
+        arguments
+    };
+    let timeout = ("x-consumer-timeout", json!(86_400_000));
+    let limit = ("x-delivery-limit", json!(1000));
+    let without = |patient: &Patient, name: &str| {
+        let mut arguments = with(request(patient), &[limit.clone(), timeout.clone()]);
+        arguments.retain(|(key, _)| *key != name);
+        arguments
+    };
+    let cases = [
+        (a, "requests.echo", vec![], "x-", "unsafe"),
+        (
+            b,
+            "requests.echo",
+            without(b, "x-overflow"),
+            "x-overflow",
+            "unsafe",
+        ),
+        (
+            c,
+            "requests.echo",
+            with(
+                dead_lettering(c, "due").to_vec(),
+                &[limit.clone(), timeout.clone()],
+            ),
+            "x-dead-letter-exchange",
+            "unsafe",
+        ),
+        (
+            d,
+            "dead-letters.echo",
+            vec![quorum.clone(), ("x-delivery-limit", json!(20))],
+            "x-delivery-limit",
+            "unsafe",
+        ),
+        (
+            e,
+            "requests.echo",
+            with(
+                request(e),
+                &[limit.clone(), timeout.clone(), ("x-message-ttl", json!(60_000))],
+            ),
+            "x-message-ttl",
+            "unsafe",
+        ),
+        (
+            f,
+            "retry.5s",
+            with(
+                dead_lettering(f, "due").to_vec(),
+                &[("x-message-ttl", json!(6000))],
+            ),
+            "x-message-ttl",
+            "warning",
+        ),
+        (
+            g,
+            "control",
+            vec![
+                stream.clone(),
+                ("x-max-age", json!("60s")),
+                ("x-stream-max-segment-size-bytes", json!(1_000_000)),
+            ],
+            "x-max-age",
+            "warning",
+        ),
+        (
+            h,
+            "requests.echo",
+            with(request(h), &[("x-delivery-limit", json!(500)), timeout.clone()]),
+            "x-delivery-limit",
+            "warning",
+        ),
+    ];
+    join_all(
+        cases
+            .into_iter()
+            .map(async |(patient, queue, arguments, argument, state)| {
+                patient.declare_queue(queue, &arguments).await;
+                let declared = patient.declare().await;
+                if declared.code != Some(0) {
+                    // A worker refuses it, too: what comes after it is missing then, which is another finding.
+                    declared.ended_with(3).said(&[queue, argument]);
+                }
+                let check = format!("queue {}", patient.name(queue));
+                for examined in [patient.managed().await, patient.unmanaged().await] {
+                    examined.finds(&check, state, &[argument]);
+                    match state {
+                        "unsafe" => examined.is_unsafe(),
+                        _ => examined.is_safe(),
+                    };
+                }
+            }),
+    )
+    .await;
+    let check = format!("queue {}", a.name("requests.echo"));
+    a.managed().await.finds(
+        &check,
+        "unsafe",
+        &[
+            "x-queue-type is none",
+            "x-overflow is none",
+            "x-dead-letter-exchange is none",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_broker_without_anything_of_ours_is_no_danger() {
+    let patient = Patient::new().await;
+    for examined in [patient.managed().await, patient.unmanaged().await] {
+        examined
+            .is_safe()
+            .finds("topology", "warning", &["nothing of crewfleet"])
+            .finds("workers", "warning", &["none was heard"]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_missing_of_a_declared_topology_is_unsafe() {
+    let patient = Patient::declared().await;
+    let connection = connect().await;
+    let channel = connection.create_channel().await.unwrap();
+    let (queue, exchange) = (patient.name("requests.echo"), patient.name("due"));
+    let unbound = channel.queue_unbind(
+        queue.as_str().into(),
+        exchange.as_str().into(),
+        "echo".into(),
+        FieldTable::default(),
+    );
+    unbound.await.unwrap();
+    patient
+        .managed()
+        .await
+        .is_unsafe()
+        .finds("bindings", "unsafe", &[&exchange, &queue]);
+    let tier = patient.name("retry.30s");
+    let deleted = channel.queue_delete(tier.as_str().into(), QueueDeleteOptions::default());
+    deleted.await.unwrap();
+    connection.close(200, "done".into()).await.unwrap();
+    for examined in [patient.managed().await, patient.unmanaged().await] {
+        let check = format!("queue {tier}");
+        examined.is_unsafe().finds(&check, "unsafe", &["does not exist"]);
+    }
+    patient.declare().await.success();
+    patient.managed().await.is_safe();
+}
+
+#[tokio::test]
+async fn a_crew_that_outlasts_the_consumer_timeout_is_unsafe() {
+    // The timeout of a queue is 24 hours, that of a node before RabbitMQ 3.12 what the configuration says.
+    let patient = Patient::of("timeout_s = 86390").await;
+    patient.declare().await.success();
+    for examined in [patient.managed().await, patient.unmanaged().await] {
+        examined.is_unsafe().finds(
+            "time limit of crew echo",
+            "unsafe",
+            &["86390", "consumer timeout"],
+        );
+    }
+    if !queues_have_timeouts().await {
+        let patient = Patient::of("timeout_s = 1750").await;
+        patient.declare().await.success();
+        let examined = patient.unmanaged().await;
+        examined.is_unsafe().finds(
+            "time limit of crew echo",
+            "unsafe",
+            &["1800 s", "consumer_timeout_s"],
+        );
+    }
+}
+
+#[tokio::test]
+async fn messages_that_the_broker_would_refuse_are_found_by_trying() {
+    let patient = Patient::new().await;
+    patient.declare().await.success();
+    let config =
+        "[broker]\nmax_reply_bytes = 160000000\n[crews.echo]\nrunner = \"builtin\"\ntarget = \"echo\"\n";
+    fs::write(patient.cli.dir().join("crewfleet.toml"), config).unwrap();
+    let examined = patient.unmanaged().await;
+    examined.is_unsafe().finds("message size", "unsafe", &["max"]);
+}
+
+#[tokio::test]
+async fn missing_permissions_are_named() {
+    let node = &broker().await.0;
+    let patient = Patient::declared().await;
+    let ours = format!("^{}[.].*", patient.namespace);
+    let but_no_control = format!("^{}[.](?!control).*", patient.namespace);
+    for (user, configure, write, read, refused) in [
+        (
+            "idle",
+            "^$",
+            "^$",
+            "^$",
+            vec!["requests.echo", "replies", "control"],
+        ),
+        (
+            "mute",
+            &ours,
+            "^$",
+            &ours,
+            vec!["control", "replies", "dead-letters"],
+        ),
+        ("deaf", &ours, &ours, &but_no_control, vec!["control"]),
+        (
+            "rigid",
+            "[.]clients[.]",
+            &ours,
+            &ours,
+            vec!["requests.echo", "control"],
+        ),
+    ] {
+        node.ctl(&["add_user", user, "secret"]).await.unwrap();
+        let permissions = ["set_permissions", user, configure, write, read];
+        node.ctl(&permissions).await.unwrap();
+        let url = node.url().replace("guest:guest", &format!("{user}:secret"));
+        let flags = [("CREWFLEET__BROKER__URL", url.as_str())];
+        let output = patient
+            .cli
+            .run_with_environment(&["doctor", "--json"], &flags)
+            .await;
+        let examined = Examined::of(output);
+        let refused: Vec<String> = refused
+            .iter()
+            .map(|what| format!("'{}'", patient.name(what)))
+            .collect();
+        let mut said: Vec<&str> = refused.iter().map(String::as_str).collect();
+        said.push(user);
+        examined.is_unsafe().finds("permissions", "unsafe", &said);
+    }
+}
+
+#[tokio::test]
+async fn policies_that_act_on_our_queues_are_judged() {
+    let cases = [
+        (
+            "requests.echo",
+            r#"{"message-ttl": 60000}"#,
+            "unsafe",
+            "message-ttl 60000",
+        ),
+        (
+            "requests.echo",
+            r#"{"max-length": 10}"#,
+            "warning",
+            "max-length 10",
+        ),
+        (
+            "requests.echo",
+            r#"{"delivery-limit": 5}"#,
+            "unsafe",
+            "delivery-limit 5",
+        ),
+        (
+            "requests.echo",
+            r#"{"dead-letter-exchange": "other"}"#,
+            "note",
+            "argument wins",
+        ),
+        (
+            "dead-letters.echo",
+            r#"{"max-length": 10}"#,
+            "unsafe",
+            "max-length 10",
+        ),
+        (
+            "dead-letters.echo",
+            r#"{"expires": 1000000}"#,
+            "unsafe",
+            "expires 1000000",
+        ),
+        (
+            "retry.1h",
+            r#"{"message-ttl": 60000}"#,
+            "warning",
+            "message-ttl 60000",
+        ),
+        ("retry.5s", r#"{"message-ttl": 60000}"#, "note", "lower"),
+    ];
+    join_all(
+        cases
+            .into_iter()
+            .map(|(queue, definition, state, said)| policy("set_policy", queue, definition, state, said)),
+    )
+    .await;
+    // Whoever operates the broker may set one over all others.
+    let definition = r#"{"message-ttl": 1000}"#;
+    policy(
+        "set_operator_policy",
+        "requests.echo",
+        definition,
+        "unsafe",
+        "message-ttl 1000",
+    )
+    .await;
+}
+
+/// Sets a policy on one of our queues, and waits until the management API tells of it: its statistics are seconds old.
+async fn policy(command: &str, queue: &str, definition: &str, state: &str, said: &str) {
+    let patient = Patient::declared().await;
+    let (policy, name) = (format!("policy-{}", patient.namespace), patient.name(queue));
+    let pattern = format!("^{name}$").replace('.', "[.]");
+    let set = [command, &policy, &pattern, definition, "--apply-to", "queues"];
+    broker().await.0.ctl(&set).await.unwrap();
+    let check = format!("policy on {name}");
+    let seen = async {
+        loop {
+            let examined = patient.managed().await;
+            if examined.findings.contains_key(&check) {
+                return examined;
+            }
+        }
+    };
+    let examined = timeout(PATIENCE, seen).await.expect("the policy is seen");
+    examined.finds(&check, state, &[&policy, said]);
+    match state {
+        "unsafe" => examined.is_unsafe(),
+        _ => examined.is_safe(),
+    };
+    let unmanaged = patient.unmanaged().await;
+    unmanaged.is_safe().finds("policies", "unknown", &[]);
+}
+
+#[tokio::test]
+async fn a_management_api_that_cannot_be_asked_is_told_without_its_password() {
+    let patient = Patient::declared().await;
+    let refused = broker().await.1.replace("//", "//guest:pass%2Fw0rd-4711@");
+    let nobody = "http://guest:pass-4711@127.0.0.1:1".to_owned();
+    for (url, said) in [
+        (refused, "401"),
+        (nobody, "127.0.0.1:1"),
+        ("pass-4711".into(), "is no URL"),
+    ] {
+        let examined = Examined::by(&patient.cli, &["doctor", "--json"], &url).await;
+        examined.is_safe().finds("management API", "warning", &[said]);
+        examined.finds("policies", "unknown", &[]);
+        assert!(
+            !format!("{examined:?}").contains("4711"),
+            "the password is told: {examined:?}"
+        );
+    }
+    let with_user = broker().await.1.replace("//", "//guest:guest@");
+    let examined = Examined::by(&patient.cli, &["doctor", "--json"], &with_user).await;
+    examined.finds("management API", "ok", &["answers"]);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_not_there_is_no_finding() {
+    let patient = Patient::new().await;
+    let flags = [("CREWFLEET__BROKER__URL", "amqp://guest:guest@127.0.0.1:1/%2f")];
+    let output = patient.cli.run_with_environment(&["doctor"], &flags).await;
+    output.ended_with(3).said(&["127.0.0.1:1"]);
+}
