@@ -3,6 +3,7 @@
 # has to be installed. Ends with a summary; the exit status is 0 only when everything passed.
 #   tests/run.sh              everything
 #   tests/run.sh e2e python   only these (see below for their names)
+#   tests/run.sh --rabbitmq 4 [CHECK...]   against RabbitMQ 4.0 from Debian 13; by default the checks that run a broker
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh
@@ -14,6 +15,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 # The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
 # profile, so that one build serves every check.
 all=(format scripts build lint unit doc python e2e quickstart)
+with_broker=(build e2e quickstart)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
 build() { cargo build --locked --workspace --all-targets; }
@@ -49,6 +51,13 @@ prepare() {
 
 main() {
     local check began=$SECONDS start failed=() summary=()
+    if [ "${1:-}" = --rabbitmq ]; then
+        [ "${2:-}" = 4 ] || fail "--rabbitmq ${2:-} is not known" "say --rabbitmq 4, or leave it out for Debian's own RabbitMQ"
+        shift 2
+        [ $# -gt 0 ] || set -- "${with_broker[@]}"
+        CREWFLEET_RABBITMQ_BIN_DIR=$(tests/rabbitmq-4.sh)
+        export CREWFLEET_RABBITMQ_BIN_DIR
+    fi
     [ $# -gt 0 ] || set -- "${all[@]}"
     for check in "$@"; do
         [[ " ${all[*]} " == *" $check "* ]] || fail "there is no check named $check" "use some of: ${all[*]}"

@@ -270,6 +270,11 @@ impl Node {
         }
     }
 
+    /// Whether the node answers clients now.
+    pub async fn answers(&self) -> bool {
+        answers(self.ports.amqp).await
+    }
+
     /// Runs `rabbitmqctl` on this node, and returns what it prints on stdout.
     ///
     /// # Errors
@@ -380,10 +385,7 @@ impl Node {
                     _ => failed(&self.folder, format!("it ended with {status}")),
                 });
             }
-            if matches!(
-                timeout(PROBE_TIMEOUT, answers_amqp(self.ports.amqp)).await,
-                Ok(Ok(true))
-            ) {
+            if answers(self.ports.amqp).await {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -402,8 +404,16 @@ impl Node {
             None => self.ports.epmd,
         };
         let options = &self.options;
-        self.folder
-            .environment(&options.name, &self.ports, epmd_port, &options.erl_arguments)
+        let mut environment =
+            self.folder
+                .environment(&options.name, &self.ports, epmd_port, &options.erl_arguments);
+        // The folder of RabbitMQ's programs first: it may have the epmd that goes with them.
+        let inherited = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+        let mut path = self.bin.clone().into_os_string();
+        path.push(":");
+        path.push(inherited);
+        environment.push(("PATH", path));
+        environment
     }
 }
 
@@ -417,6 +427,10 @@ impl Drop for Node {
             let _ = std::fs::remove_dir_all(self.dir());
         }
     }
+}
+
+async fn answers(port: u16) -> bool {
+    matches!(timeout(PROBE_TIMEOUT, answers_amqp(port)).await, Ok(Ok(true)))
 }
 
 /// Whether a broker answers an AMQP 0-9-1 header with a frame of method (`connection.start`).

@@ -6,13 +6,16 @@
 //! between their replicas, which has connections of its own; it ends when the nodes notice that they don't hear each
 //! other ([`Cluster::partition`]).
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use crewfleet_shared::node::{Node, NodeOptions, supervisor::SUPERVISED_VARIABLE};
 use futures_util::future::{join_all, try_join_all};
 use nix::sys::signal::{Signal, kill};
 
-use crate::{process, proxy::Proxy};
+use crate::{PATIENCE, process, proxy::Proxy};
 
 mod epmd;
 
@@ -31,6 +34,9 @@ const CONFIG: [&str; 2] = [
 
 /// A node counts as gone when nothing was heard of it for 6 to 10 s, in place of RabbitMQ's 45 to 75.
 const ERL_ARGUMENTS: &str = "-kernel net_ticktime 8";
+
+/// How often a node is asked whether it serves clients again.
+const POLL: Duration = Duration::from_millis(50);
 
 /// A RabbitMQ cluster. Dropping it kills its nodes, and removes their folders.
 #[derive(Debug)]
@@ -204,7 +210,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until all nodes run and all see each other.
+    /// Waits until all nodes serve clients and see each other, for two seconds on end: a node that was cut off may notice
+    /// it only after the heal.
     pub async fn whole(&self) {
         let names: Vec<String> = self
             .nodes
@@ -214,18 +221,28 @@ impl Cluster {
         let names = names.join(", ");
         let expression = format!(
             "Names = lists:sort([{names}]), \
-             Seen = fun () -> erpc:multicall(Names, fun () -> lists:sort(rabbit_mnesia:cluster_nodes(running)) end, 5000) end, \
-             Wait = fun Wait(0) -> Seen(); \
-                        Wait(N) -> case lists:all(fun (S) -> S =:= {{ok, Names}} end, Seen()) of \
-                            true -> whole; \
-                            false -> timer:sleep(100), Wait(N - 1) \
-                        end \
+             Seen = fun () -> lists:sort(rabbit_mnesia:cluster_nodes(running)) end, \
+             Looks = fun () -> erpc:multicall(Names, Seen, 5000) end, \
+             Wait = fun Wait(_, 20) -> whole; \
+                        Wait(0, _) -> Looks(); \
+                        Wait(Left, Good) -> \
+                            timer:sleep(100), \
+                            case lists:usort(Looks()) of \
+                                [{{ok, Names}}] -> Wait(Left - 1, Good + 1); \
+                                _ -> Wait(Left - 1, 0) \
+                            end \
                     end, \
-             Wait(300)."
+             Wait(300, 0)."
         );
         let began = Instant::now();
         let answer = self.eval(&expression).await;
         assert_eq!(answer.trim(), "whole", "after {:?}", began.elapsed());
+        for node in &self.nodes {
+            while !node.answers().await {
+                assert!(began.elapsed() < PATIENCE, "{} serves no client", node.name());
+                tokio::time::sleep(POLL).await;
+            }
+        }
     }
 
     /// [`Node::sync_names`] on all nodes: before a kill of several.

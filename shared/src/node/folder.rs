@@ -47,7 +47,7 @@ impl Folder {
         self.write("rabbitmq.conf", &format!("{CONFIG}{}\n", lines.join("\n")))
     }
 
-    /// The whole environment of the node and of its command line tools. Nothing else is inherited but `PATH`, so that
+    /// The whole environment of the node and of its command line tools, but for `PATH`. Nothing else is inherited, so that
     /// the settings of a system-wide RabbitMQ cannot leak in.
     pub(super) fn environment(
         &self,
@@ -60,10 +60,6 @@ impl Folder {
         let text = |value: String| OsString::from(value);
         let loopback = "-kernel inet_dist_use_interface {127,0,0,1}";
         vec![
-            (
-                "PATH",
-                std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
-            ),
             ("HOME", self.home().into_os_string()),
             ("LANG", "C.UTF-8".into()),
             ("ERL_CRASH_DUMP_SECONDS", "0".into()),
