@@ -10,6 +10,7 @@ use crewfleet_shared::amqp::topology::RETRY_TIERS;
 use crewfleet_shared::kickoff::{KickoffError, Request};
 use serde_json::json;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::config::OnRedelivery;
@@ -110,13 +111,16 @@ pub async fn admit(
     run: &Run,
     redelivered: bool,
 ) -> Result<Admitted, Refused> {
+    // A kickoff that waits here holds its delivery, and the broker's consumer timeout runs: wait only as long
+    // as the crew's whole limit still fits behind it.
+    let latest = Instant::now() + worker.max_wait(crew.timeout);
     if !redelivered {
         cancelled(worker, request)?;
     }
     expired(request)?;
     due(attempt)?;
     if redelivered {
-        match ownership::ask(worker, crew, request, run).await {
+        match ownership::ask(worker, request, run, latest).await {
             Whose::Ours => {}
             Whose::Settled => return Err(Refused::Settled),
             Whose::Undecided => return Err(Refused::Undecided),
@@ -131,7 +135,7 @@ pub async fn admit(
         .workers_lost
         .saturating_sub(worker.commands.forgiven(request));
     poisonous(crew, lost)?;
-    let slots = room(worker, crew, run, lost >= ALONE_FROM).await?;
+    let slots = room(worker, crew, run, lost >= ALONE_FROM, latest).await?;
     expired(request)?;
     if run.standing() != Standing::Held {
         return Err(Outcome::requeued("its delivery was lost before it started").into());
@@ -203,11 +207,15 @@ fn poisonous(crew: &Crew, lost: u32) -> Result<(), Outcome> {
     ))
 }
 
-async fn room(worker: &WorkerState, crew: &Crew, run: &Run, alone: bool) -> Result<Slots, Outcome> {
-    // A kickoff that waits here holds its delivery, and the broker's consumer timeout runs: wait only as long
-    // as the crew's whole limit still fits behind it.
-    let room = worker.max_wait(crew.timeout);
-    let stop = Stop::new(room, run.stop());
+async fn room(
+    worker: &WorkerState,
+    crew: &Crew,
+    run: &Run,
+    alone: bool,
+    latest: Instant,
+) -> Result<Slots, Outcome> {
+    let patience = latest.saturating_duration_since(Instant::now());
+    let stop = Stop::new(patience, run.stop());
     stop.start_clock();
     let waiting = async {
         let of_crew = Arc::clone(&crew.slots).acquire_owned().await.ok();
@@ -222,7 +230,7 @@ async fn room(worker: &WorkerState, crew: &Crew, run: &Run, alone: bool) -> Resu
         () = crew.pause.becomes(true) => Err(Outcome::requeued("the crew is paused")),
         reason = stop.requested() => Err(match reason {
             StopReason::TimedOut => Outcome::Requeued {
-                reason: format!("no room on this worker for {room:?}"),
+                reason: format!("no room on this worker for {patience:?}"),
                 delay: Some(NO_ROOM_DELAY),
             },
             reason => Outcome::stopped(reason, crew.timeout),

@@ -15,16 +15,19 @@ use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
 use crewfleet_shared::kickoff::{Command, Control, KickoffId, Request};
 use serde::Deserialize;
 use tokio::sync::{OnceCell, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::control;
 use crate::in_flight::{Claim, InFlight, Run};
-use crate::state::{Crew, WorkerState};
+use crate::state::WorkerState;
 
 /// An owner that is silent for three heartbeats is gone.
 const SILENCE: Duration = HEARTBEAT_INTERVAL.saturating_mul(3);
+
+/// The pause before a question that could not be published is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whose a kickoff is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,14 +40,14 @@ pub enum Whose {
     Undecided,
 }
 
-/// Asks the other workers, and waits for the one that runs it.
-pub async fn ask(worker: &WorkerState, crew: &Crew, request: &Request, run: &Run) -> Whose {
+/// Asks the other workers, and waits for the one that runs it, until `latest`.
+pub async fn ask(worker: &WorkerState, request: &Request, run: &Run, latest: Instant) -> Whose {
     let hold = Duration::from_secs_f64(worker.config.redelivery_hold_s);
     if hold.is_zero() {
         return Whose::Ours;
     }
     run.set_asking(true);
-    let asking = timeout(worker.max_wait(crew.timeout), asking(worker, request, run, hold));
+    let asking = timeout_at(latest, asking(worker, request, run, hold));
     let whose = tokio::select! {
         whose = asking => whose.unwrap_or(Whose::Undecided),
         () = worker.draining.cancelled() => Whose::Undecided,
@@ -109,9 +112,9 @@ async fn inquire(
         worker: worker.id.clone(),
         body_hash: Some(run.key().body_hash()),
     });
-    if let Err(error) = control::publish(worker, &question).await {
-        warn!(%error, "cannot ask the other workers");
-        return None;
+    while let Err(error) = control::publish(worker, &question).await {
+        warn!(%error, "cannot ask the other workers; trying again");
+        tokio::time::sleep(PAUSE).await;
     }
     match timeout(hold, claims.changed()).await {
         Ok(Ok(())) => claims.borrow_and_update().clone(),

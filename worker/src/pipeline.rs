@@ -139,8 +139,7 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
             Outcome::requeued("another worker may run it")
         }
         Err(Refused::Settled) => {
-            info!("another worker has settled it");
-            return ack(&run.finish(None).held).await;
+            return settled_elsewhere(worker, &request, run).await;
         }
     };
     let ended = Attempted {
@@ -162,14 +161,17 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
 /// counts it against the kickoff.
 fn adopted(worker: &Arc<WorkerState>, request: &Request) {
     info!("delivered again while it runs here; the run goes on and will answer for it");
-    control::say(
-        worker,
-        Command::Mine {
-            kickoff_id: request.kickoff_id.to_string(),
-            redrive: request.redrive,
-            worker: worker.id.clone(),
-        },
-    );
+    say(worker, request, mine);
+}
+
+/// The owner has told its requester; who waits for us is told that.
+async fn settled_elsewhere(worker: &Arc<WorkerState>, request: &Request, run: Run) {
+    info!("another worker has settled it");
+    let finished = run.finish(None);
+    ack(&finished.held).await;
+    if finished.asked {
+        say(worker, request, settled);
+    }
 }
 
 /// An attempt that has ended.
@@ -211,7 +213,7 @@ impl Attempted<'_> {
         let finished = run.finish(reply.map(|reply| Ended::Answered(Arc::new(reply))));
         ack(&finished.held).await;
         if finished.asked {
-            self.say(settled);
+            say(self.worker, self.request, settled);
         }
     }
 
@@ -229,7 +231,7 @@ impl Attempted<'_> {
         let finished = run.finish(Some(Ended::HandedOn { attempt }));
         ack(&finished.held).await;
         if finished.asked {
-            self.say(settled);
+            say(self.worker, self.request, settled);
         }
     }
 
@@ -243,21 +245,28 @@ impl Attempted<'_> {
             ack(&finished.held).await;
         }
         if finished.asked {
-            self.say(released);
+            say(self.worker, self.request, released);
         }
     }
 
     fn release(&self, run: Run) {
         if run.finish(None).asked {
-            self.say(released);
+            say(self.worker, self.request, released);
         }
     }
+}
 
-    /// Tells a worker that asked for the kickoff, and waits.
-    fn say(&self, command: fn(String, u32, String) -> Command) {
-        let (kickoff_id, redrive) = (self.request.kickoff_id.to_string(), self.request.redrive);
-        let worker = self.worker.id.clone();
-        control::say(self.worker, command(kickoff_id, redrive, worker));
+/// Tells a worker that asked for the kickoff, and waits.
+fn say(worker: &Arc<WorkerState>, request: &Request, command: fn(String, u32, String) -> Command) {
+    let (kickoff_id, me) = (request.kickoff_id.to_string(), worker.id.clone());
+    control::say(worker, command(kickoff_id, request.redrive, me));
+}
+
+fn mine(kickoff_id: String, redrive: u32, worker: String) -> Command {
+    Command::Mine {
+        kickoff_id,
+        redrive,
+        worker,
     }
 }
 
@@ -303,6 +312,18 @@ async fn ack(deliveries: &[Delivery]) {
     }
 }
 
+/// Whoever watches the kickoff hears that it is being stopped, and where.
+async fn told_of_cancelling(worker: &WorkerState, stop: &Stop, events: EventSink) {
+    if stop.requested().await == StopReason::Cancelled {
+        let grace_s = worker.config.cancel_grace_s;
+        events.emit(
+            event_type::CANCELLING,
+            &json!({"worker": worker.id, "grace_s": grace_s}),
+        );
+    }
+    std::future::pending().await
+}
+
 async fn run_crew(
     worker: &WorkerState,
     crew: &Crew,
@@ -337,20 +358,24 @@ async fn run_crew(
         time_limit,
         work_dir: admitted.work_dir.path().to_owned(),
         stop: Stop::new(time_limit, run.stop()),
-        events,
+        events: events.clone(),
     };
     let stop = context.stop.clone();
     let gauge = worker.metrics.in_flight.with_label_values(labels);
     gauge.inc();
     crew.in_flight.fetch_add(1, Ordering::Relaxed);
     let started = Instant::now();
-    let mut running = crew.runner.run(context, &request.inputs);
-    let outcome = tokio::select! {
-        outcome = &mut running => outcome,
-        bytes = admitted.work_dir.outgrown() => {
-            run.ask(StopReason::DiskLimit(bytes));
-            running.await
+    let told = told_of_cancelling(worker, &stop, events);
+    let watched = async {
+        tokio::select! {
+            never = told => never,
+            bytes = admitted.work_dir.outgrown() => run.ask(StopReason::DiskLimit(bytes)),
         }
+        std::future::pending().await
+    };
+    let outcome = tokio::select! {
+        outcome = crew.runner.run(context, &request.inputs) => outcome,
+        never = watched => never,
     };
     worker
         .metrics

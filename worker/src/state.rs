@@ -25,6 +25,9 @@ use crate::pause::Pause;
 use crate::runner::Runner;
 use crate::workdir::WorkDirs;
 
+/// However generous the broker's consumer timeout is said to be.
+const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// One crew of this worker.
 pub struct Crew {
     /// Its name.
@@ -165,6 +168,8 @@ impl WorkerState {
         } else {
             Duration::from_secs(self.broker_config.consumer_timeout_s)
         };
-        timeout.saturating_sub(limit.saturating_add(CONSUMER_TIMEOUT_MARGIN))
+        timeout
+            .saturating_sub(limit.saturating_add(CONSUMER_TIMEOUT_MARGIN))
+            .min(LONGEST_WAIT)
     }
 }

@@ -27,4 +27,6 @@ fn every_key_of_the_reference_is_read() {
         crewfleet_worker::config::load(Some(file.path()), &[], false).expect("the reference is accepted");
     assert_eq!(loaded.config.crews.len(), 3);
     assert_eq!(loaded.config.worker.max_in_flight, Some(32));
+    let retry = loaded.config.crews["marketing"].retry();
+    assert_eq!(retry.retry_on, ["FlakyError", "my_tools.*"]);
 }

@@ -35,7 +35,7 @@ pub mod event_type {
     pub const STARTED: &str = "kickoff_started";
     /// An attempt failed, and another follows: `{delay_s, reason, attempt}`, the attempt being the next one.
     pub const RETRYING: &str = "kickoff_retrying";
-    /// Somebody asked to stop it; the crew is being told.
+    /// Somebody asked to stop it; the crew is being told, and killed after the grace: `{worker, grace_s}`.
     pub const CANCELLING: &str = "kickoff_cancelling";
     /// It ended: `{status}`.
     pub const FINISHED: &str = "kickoff_finished";

@@ -231,10 +231,6 @@ impl Child {
                     if reason.is_hard() {
                         return Some(self.died(stopping, context).await);
                     }
-                    context.events.emit(
-                        crewfleet_shared::kickoff::event::event_type::CANCELLING,
-                        &json!({"grace_s": cancel_grace.as_secs_f64()}),
-                    );
                     // It may be dead already, which the channel's end shows next.
                     let _ = self.sender.send(&Bare { kind: "cancel" }).await;
                     kill_at = Some(Instant::now() + cancel_grace);
