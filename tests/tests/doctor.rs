@@ -434,6 +434,19 @@ async fn a_broker_without_anything_of_ours_is_no_danger() {
 }
 
 #[tokio::test]
+async fn a_crew_that_nobody_named_is_found_by_its_queue() {
+    let patient = Patient::declared().await;
+    fs::remove_file(patient.cli.dir().join("crewfleet.toml")).unwrap();
+    let queue = format!("queue {}", patient.name("requests.echo"));
+    patient
+        .managed()
+        .await
+        .is_safe()
+        .finds(&queue, "ok", &["as wanted"]);
+    assert!(!patient.unmanaged().await.findings.contains_key(&queue));
+}
+
+#[tokio::test]
 async fn what_is_missing_of_a_declared_topology_is_unsafe() {
     let patient = Patient::declared().await;
     let connection = connect().await;
