@@ -61,7 +61,16 @@ async fn a_healthy_fleet_is_safe_and_nothing_is_changed_by_looking() {
         before.0.len() > 9 && before.1.len() > 11 && before.2.len() > 9,
         "{before:?}"
     );
-    let managed = patient.managed().await;
+    // The management API has the statistics of a new queue, and with them its policies, seconds later.
+    let complete = async {
+        loop {
+            let examined = patient.managed().await;
+            if examined.findings["policies"]["state"] != "unknown" {
+                return examined;
+            }
+        }
+    };
+    let managed = timeout(PATIENCE, complete).await.expect("the statistics come");
     managed.is_safe();
     assert_eq!(managed.in_state("warning"), [""; 0], "{managed:#?}");
     let mut unseen = vec!["drain grace"];
