@@ -151,7 +151,8 @@ async fn a_crew_that_takes_its_time_to_stop_is_reported_with_its_worker() {
     let script = "trap '' TERM; cat > /dev/null; while true; do sleep 1; done";
     let command = json!(["sh", "-c", script]);
     let stubborn = WorkerProcess::builder(&broker().await.url(), &namespace)
-        .worker("id = \"oven-2\"\ncancel_grace_s = 3600")
+        .worker("id = \"oven-2\"")
+        .worker("cancel_grace_s = 3600")
         .crew(
             "stubborn",
             &format!("runner = \"command\"\ncommand = {command}\n"),
