@@ -73,7 +73,10 @@ impl Publisher {
         let mut attempts = Attempts::new(message, limit);
         let mut pause = Duration::from_millis(20);
         loop {
-            let Ok(link) = timeout(left(), self.broker.connected()).await else {
+            let Ok(link) = timeout(left(), self.unblocked()).await else {
+                if self.broker.link().is_some() {
+                    attempts.note(Obstacle::NotSent(no_answer(message, limit)));
+                }
                 return Err(attempts.given_up());
             };
             match timeout(left(), self.once(&link, attempts.message())).await {
@@ -88,10 +91,7 @@ impl Publisher {
                 Ok(Err(Failure::Again(obstacle))) => attempts.note(obstacle),
                 // Where exactly it was interrupted is not known.
                 Err(_) => {
-                    attempts.note(Obstacle::InDoubt(BrokerError::Timeout {
-                        action: describe(message),
-                        timeout: limit,
-                    }));
+                    attempts.note(Obstacle::InDoubt(no_answer(message, limit)));
                     return Err(attempts.given_up());
                 }
             }
@@ -121,6 +121,21 @@ impl Publisher {
             link.pools.unconfirmed.discard(&channel).await;
         }
         published
+    }
+
+    /// A link that takes publishes. On one that the broker has blocked a message would wait inside the client, where
+    /// nothing can take it back, and would go out with the end of the alarm even if its publisher has given up.
+    async fn unblocked(&self) -> Arc<Link> {
+        loop {
+            let link = self.broker.connected().await;
+            if !link.is_blocked() {
+                return link;
+            }
+            tokio::select! {
+                () = link.becomes_blocked(false) => {}
+                () = link.ended() => {}
+            }
+        }
     }
 
     async fn once(&self, link: &Arc<Link>, message: &Message) -> Result<(), Failure> {
@@ -275,10 +290,14 @@ fn describe(message: &Message) -> String {
 fn pool_error(message: &Message, error: managed::PoolError<BrokerError>) -> BrokerError {
     match error {
         managed::PoolError::Backend(error) => error,
-        _ => BrokerError::Timeout {
-            action: describe(message),
-            timeout: OPERATION_TIMEOUT,
-        },
+        _ => no_answer(message, OPERATION_TIMEOUT),
+    }
+}
+
+fn no_answer(message: &Message, timeout: Duration) -> BrokerError {
+    BrokerError::Timeout {
+        action: describe(message),
+        timeout,
     }
 }
 

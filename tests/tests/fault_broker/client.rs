@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crewfleet_producer::{ClientError, KickoffClient};
 use crewfleet_shared::amqp::{Broker, ConnectError, Message, Properties, PublishError, header};
-use crewfleet_tests::fault_broker::{At, Fault, FaultBroker, Record, Tune};
+use crewfleet_tests::fault_broker::{At, Fault, FaultBroker, Published, Record, Tune};
+use crewfleet_tests::process::until;
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -98,6 +99,36 @@ async fn a_request_that_is_refused_to_the_end_is_an_error_that_says_so() {
         matches!(in_doubt, Err(PublishError::InDoubt { .. })),
         "{in_doubt:?}"
     );
+}
+
+#[tokio::test]
+async fn what_was_given_up_while_the_broker_blocked_is_never_sent() {
+    let broker = declared().await;
+    let connection = Broker::connect(&config(&broker), "test")
+        .await
+        .expect("a connection");
+    let publisher = connection.publisher();
+    broker.block("low on memory");
+    // RabbitMQ tells of its alarm at the next publish, and takes that one.
+    let taken = publisher.publish(&message("r-1"), Duration::from_secs(60)).await;
+    taken.expect("it is taken");
+    until("the news of the alarm", || {
+        (connection.metrics().blocked.get() == 1).then_some(())
+    })
+    .await;
+    let given_up = within(
+        "the end",
+        publisher.publish(&message("r-2"), Duration::from_secs(1)),
+    )
+    .await;
+    let given_up = given_up.expect_err("the broker takes nothing").to_string();
+    assert!(given_up.contains("alarm"), "{given_up}");
+    broker.unblock();
+    let taken = publisher.publish(&message("r-3"), Duration::from_secs(60)).await;
+    taken.expect("it is taken again");
+    let requests = published_to(&broker, REQUESTS);
+    let sent: Vec<&str> = requests.iter().map(Published::message_id).collect();
+    assert_eq!(sent, ["r-1", "r-3"]);
 }
 
 #[tokio::test]

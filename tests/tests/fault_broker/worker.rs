@@ -201,20 +201,37 @@ async fn a_consumer_that_the_broker_cancels_comes_back() {
 }
 
 #[tokio::test]
-async fn a_blocked_worker_is_not_ready_until_it_is_unblocked() {
+async fn a_blocked_worker_takes_nothing_and_is_not_ready_until_it_is_unblocked() {
     let (broker, crew) = (FaultBroker::start().await, Crew::new());
     let worker = crew.worker(&broker).ready().await;
     assert_eq!(worker.get("/readyz").await.0, 200);
     broker.block("low on memory");
     // Its next heartbeat meets the alarm.
+    let cancelled =
+        |record: &Record| matches!(record, Record::Cancelled { queue } if queue == ECHO_QUEUE).then_some(());
+    broker.first("the end of the intake", cancelled).await;
     worker.metric_becomes("crewfleet_broker_blocked", &[], 1.0).await;
     let (status, text) = worker.get("/readyz").await;
     assert_eq!(status, 503);
     assert!(text.contains("alarm"), "{text}");
+    request(&broker, "k-1");
+
     broker.unblock();
     worker.metric_becomes("crewfleet_broker_blocked", &[], 0.0).await;
-    request(&broker, "k-1");
     acked_after_its_confirmed_reply(&broker, "k-1").await;
+    let delivered = place(
+        &broker,
+        "the delivery",
+        |record| matches!(record, Record::Delivered { queue, .. } if queue == ECHO_QUEUE),
+    );
+    let consuming = broker
+        .records()
+        .iter()
+        .rposition(|record| matches!(record.as_ref(), Record::Consuming { queue } if queue == ECHO_QUEUE));
+    assert!(
+        consuming.is_some_and(|consuming| consuming < delivered),
+        "it was taken while the broker was blocked"
+    );
     assert_eq!(worker.get("/readyz").await.0, 200);
 }
 
