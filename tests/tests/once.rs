@@ -202,6 +202,7 @@ async fn a_doubled_request_is_recognised_by_another_worker() {
     pair.worker(1).logged_message(WAITS).await;
     pair.journal.release("o-6");
     assert_eq!(replies.of("o-6").await.json()["status"], "succeeded");
+    pair.worker(1).logged_message(SETTLED).await;
     pair.nothing_left().await;
     assert_eq!(pair.journal.starts("o-6"), ["1"]);
 }

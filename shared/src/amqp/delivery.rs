@@ -145,7 +145,11 @@ impl Delivery {
             body: delivery.data,
             routing_key: delivery.routing_key.into(),
             redelivered: delivery.redelivered,
-            delivery_count: properties.header_u32(header::DELIVERY_COUNT).unwrap_or(0),
+            // Of a first delivery it can only be what the publisher wrote.
+            delivery_count: match delivery.redelivered {
+                true => properties.header_u32(header::DELIVERY_COUNT).unwrap_or(0),
+                false => 0,
+            },
             stream_offset: properties.header_u64(header::STREAM_OFFSET),
             properties,
             acker: delivery.acker,

@@ -37,13 +37,15 @@ pub mod header {
 
 /// Headers of the broker that must not be published again: before 4.0 a copied `x-death` makes RabbitMQ drop
 /// the message as a cycle, and `CC`/`BCC` would route the copy anew.
-const NEVER_REPUBLISHED: [&str; 8] = [
+const NEVER_REPUBLISHED: [&str; 10] = [
     header::CC,
     "BCC",
     "x-death",
     "x-first-death-exchange",
     "x-first-death-queue",
     "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
     "x-last-death-reason",
     header::DELIVERY_COUNT,
 ];

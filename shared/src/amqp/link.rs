@@ -237,20 +237,20 @@ async fn supervisor(
     }
 }
 
-/// Tries until it works: after 0.1 s, then doubling up to 1 s, later up to 5 s, with jitter so that a fleet does not
-/// return in one wave.
+/// Tries until it works: some 20 s at intervals of 0.1 to 0.5 s, then at longer ones up to 10 s, with jitter (as much
+/// again) so that a fleet does not return in one wave.
 async fn reconnect(config: &BrokerConfig, name: &str, metrics: &BrokerMetrics) -> Arc<Link> {
-    let backoff = |longest_s: u64| {
+    let backoff = |longest_ms: u64| {
         backon::ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
-            .with_max_delay(Duration::from_secs(longest_s))
+            .with_max_delay(Duration::from_millis(longest_ms))
             .with_jitter()
     };
-    // Half a minute at short intervals: another worker waits only some seconds before it takes a kickoff that runs here.
-    let mut delays = backoff(1)
-        .with_max_times(30)
+    // At short intervals first: another worker waits only some seconds before it takes a kickoff that runs here.
+    let mut delays = backoff(250)
+        .with_max_times(60)
         .build()
-        .chain(backoff(5).without_max_times().build());
+        .chain(backoff(5000).without_max_times().build());
     loop {
         match connect(config, name, metrics).await {
             Ok(link) => return link,
