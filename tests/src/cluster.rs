@@ -180,18 +180,27 @@ impl Cluster {
     }
 
     /// The node that leads a quorum queue or a stream of the virtual host `/`, as the nodes that were not set apart see
-    /// it.
+    /// it. Where one that was set apart led, this waits for its successor.
     pub async fn leader_of(&self, queue: &str) -> usize {
         let expression = format!(
             "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), \
              case amqqueue:get_pid(Q) of {{_, Node}} -> Node; Pid -> node(Pid) end."
         );
-        let leader = self.eval(&expression).await;
-        let of_that_name = |node: &Node| leader.trim().trim_matches('\'') == node.name();
-        self.nodes
-            .iter()
-            .position(of_that_name)
-            .unwrap_or_else(|| panic!("{leader} leads {queue}, and is no node of the cluster"))
+        let began = Instant::now();
+        loop {
+            let leader = self.eval(&expression).await;
+            let of_that_name = |node: &Node| leader.trim().trim_matches('\'') == node.name();
+            let index = self.nodes.iter().position(of_that_name);
+            let index =
+                index.unwrap_or_else(|| panic!("{leader} leads {queue}, and is no node of the cluster"));
+            if !self.set_apart.contains(&index) {
+                return index;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{queue} has no leader but {leader}, which is set apart"
+            );
+        }
     }
 
     /// Waits until the others count a node as gone: at once after a kill, up to 10 s after a partition or a freeze.

@@ -1,6 +1,9 @@
 //! The cluster that other tests break: its nodes, and the network between them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use crewfleet_tests::{PATIENCE, cluster::Cluster};
 use lapin::{
@@ -10,92 +13,84 @@ use lapin::{
 };
 use tokio::time::timeout;
 
+const QUEUE: &str = "quorum";
+const UNCONFIRMED: &str = "in the minority";
+
 /// Far above what a confirm takes, far below what a heal would bring.
 const NO_CONFIRM: Duration = Duration::from_secs(3);
 
+/// One cluster for all of it: three nodes take two cores some 20 s to start.
 #[tokio::test]
-async fn a_node_cut_off_confirms_nothing_while_the_others_go_on_until_it_is_whole_again() {
+async fn it_loses_nothing_when_a_node_is_cut_off_or_frozen_or_killed_or_all_are_restarted() {
+    let began = Instant::now();
     let mut cluster = Cluster::start(3).await;
-    let url = cluster.node(0).url();
-    let (queue, stream) = ("quorum", "stream");
-    for kind in [queue, stream] {
-        declare(&channel(&url).await, kind).await;
+    println!("the cluster is up after {:?}", began.elapsed());
+    let balancer = cluster.balancer().url();
+    declare(&channel(&balancer).await).await;
+    until_confirmed(&balancer, "first").await;
+
+    a_partition(&mut cluster).await;
+    println!("partition and heal after {:?}", began.elapsed());
+    a_freeze(&mut cluster).await;
+    println!("freeze and thaw after {:?}", began.elapsed());
+    the_leaders_death(&mut cluster).await;
+    println!("kill after {:?}", began.elapsed());
+    for index in 0..cluster.len() {
+        cluster.restart(index).await;
+        cluster.whole().await;
     }
-    let apart = cluster.leader_of(queue).await;
+    println!("rolling restart after {:?}", began.elapsed());
+
+    let last = channel(&balancer).await;
+    let mut taken = Vec::new();
+    while let Some(text) = take(&last).await {
+        taken.push(text);
+    }
+    // What was never confirmed may be there, and what was published again may be there twice.
+    let mut known = HashSet::from([UNCONFIRMED.to_owned()]);
+    taken.retain(|text| known.insert(text.clone()));
+    assert_eq!(taken, ["first", "cut off", "healed", "frozen", "killed"]);
+}
+
+/// A node without the others: its port answers, and it confirms nothing. The others go on.
+async fn a_partition(cluster: &mut Cluster) {
+    let apart = cluster.leader_of(QUEUE).await;
     let (minority, majority) = (cluster.node(apart).url(), cluster.node((apart + 1) % 3).url());
-    let (there, here) = (channel(&minority).await, channel(&majority).await);
-    for channel in [&there, &here] {
-        publish(channel, queue, "before").await.expect("a confirm");
-    }
+    let before = channel(&minority).await;
 
     cluster.partition(apart);
-    // Its port still answers: a new connection, a new channel. But it has no majority.
-    let anew = channel(&minority).await;
-    for channel in [there, anew] {
-        let confirmed = timeout(NO_CONFIRM, publish(&channel, queue, "in the minority")).await;
-        assert!(confirmed.is_err(), "{confirmed:?}");
+    let after = channel(&minority).await;
+    for channel in [before, after] {
+        let confirmed = timeout(NO_CONFIRM, publish(&channel, UNCONFIRMED)).await;
+        assert!(!matches!(confirmed, Ok(true)), "{confirmed:?}");
     }
-    timeout(PATIENCE, publish(&here, queue, "in the majority"))
-        .await
-        .expect("the others choose a new leader")
-        .expect("a confirm");
-    assert_ne!(cluster.leader_of(queue).await, apart);
+    until_confirmed(&majority, "cut off").await;
     cluster.noticed(apart).await;
 
     cluster.heal();
     cluster.whole().await;
-    let there = channel(&minority).await;
-    publish(&there, queue, "after").await.expect("a confirm");
-    let mut taken = BTreeSet::new();
-    while let Some(text) = take(&there, queue).await {
-        taken.insert(text);
-    }
-    for text in ["before", "in the majority", "after"] {
-        assert!(taken.contains(text), "{text} is not in {taken:?}");
-    }
+    until_confirmed(&minority, "healed").await;
 }
 
-#[tokio::test]
-async fn the_leaders_death_and_a_rolling_restart_lose_nothing() {
-    let mut cluster = Cluster::start(3).await;
-    let balancer = cluster.balancer().url();
-    declare(&channel(&balancer).await, "quorum").await;
-    cluster.sync_names().await;
-    let leader = cluster.leader_of("quorum").await;
-    cluster.kill(leader).await;
-    cluster.noticed(leader).await;
-    let mut published = Vec::new();
-    published.push(published_through(&balancer, "one").await);
-    cluster.start_again(leader).await;
+/// A node that hangs, with its connections open, is gone for the others, and comes back.
+async fn a_freeze(cluster: &mut Cluster) {
+    let frozen = cluster.leader_of(QUEUE).await;
+    let here = cluster.node((frozen + 1) % 3).url();
+    cluster.freeze(frozen);
+    until_confirmed(&here, "frozen").await;
+    cluster.noticed(frozen).await;
+    cluster.thaw(frozen);
     cluster.whole().await;
-    for index in 0..cluster.len() {
-        cluster.restart(index).await;
-        cluster.whole().await;
-        published.push(published_through(&balancer, &format!("after the restart of {index}")).await);
-    }
-    let channel = channel(&balancer).await;
-    for text in published {
-        assert_eq!(take(&channel, "quorum").await, Some(text));
-    }
-    assert_eq!(take(&channel, "quorum").await, None);
 }
 
-#[tokio::test]
-async fn a_frozen_node_is_noticed_and_comes_back() {
-    let mut cluster = Cluster::start(3).await;
-    cluster.freeze(2);
-    cluster.noticed(2).await;
-    cluster.thaw(2);
+async fn the_leaders_death(cluster: &mut Cluster) {
+    let killed = cluster.leader_of(QUEUE).await;
+    cluster.kill(killed).await;
+    cluster.noticed(killed).await;
+    // The balancer passes over the node that is gone.
+    until_confirmed(&cluster.balancer().url(), "killed").await;
+    cluster.start_again(killed).await;
     cluster.whole().await;
-    let names: BTreeSet<String> = (0..3).map(|index| cluster.node(index).name()).collect();
-    assert_eq!(names.len(), 3);
-}
-
-async fn published_through(url: &str, text: &str) -> String {
-    publish(&channel(url).await, "quorum", text)
-        .await
-        .expect("a confirm");
-    text.to_owned()
 }
 
 async fn channel(url: &str) -> Channel {
@@ -110,38 +105,48 @@ async fn channel(url: &str) -> Channel {
     channel
 }
 
-async fn declare(channel: &Channel, kind: &str) {
+async fn declare(channel: &Channel) {
     let mut arguments = FieldTable::default();
     arguments.insert(
         "x-queue-type".into(),
-        AMQPValue::LongString(LongString::from(kind)),
+        AMQPValue::LongString(LongString::from("quorum")),
     );
     channel
-        .queue_declare(kind.into(), QueueDeclareOptions::durable(), arguments)
+        .queue_declare(QUEUE.into(), QueueDeclareOptions::durable(), arguments)
         .await
         .expect("a queue");
 }
 
-async fn publish(channel: &Channel, queue: &str, text: &str) -> lapin::Result<()> {
+/// Publishes on channel after channel, as a client must: what a channel's first publish sends to a leader that is gone is
+/// neither confirmed nor refused for ever, even where the others have a new leader (RabbitMQ 3.10).
+async fn until_confirmed(url: &str, text: &str) {
+    let confirmed = async {
+        while !matches!(
+            timeout(NO_CONFIRM, publish(&channel(url).await, text)).await,
+            Ok(true)
+        ) {}
+    };
+    timeout(PATIENCE, confirmed)
+        .await
+        .expect("the queue has a leader");
+}
+
+/// Whether it was confirmed; `false` where the broker said no.
+async fn publish(channel: &Channel, text: &str) -> bool {
     let persistent = BasicProperties::default().with_delivery_mode(2);
     let options = BasicPublishOptions {
         mandatory: true,
         ..BasicPublishOptions::default()
     };
     let confirm = channel
-        .basic_publish("".into(), queue.into(), options, text.as_bytes(), persistent)
-        .await?;
-    let confirmation = confirm.await?;
-    assert!(
-        matches!(confirmation, Confirmation::Ack(None)),
-        "{confirmation:?}"
-    );
-    Ok(())
+        .basic_publish("".into(), QUEUE.into(), options, text.as_bytes(), persistent)
+        .await;
+    matches!(confirm.expect("it is sent").await, Ok(Confirmation::Ack(None)))
 }
 
-async fn take(channel: &Channel, queue: &str) -> Option<String> {
+async fn take(channel: &Channel) -> Option<String> {
     let message = channel
-        .basic_get(queue.into(), BasicGetOptions { no_ack: true })
+        .basic_get(QUEUE.into(), BasicGetOptions { no_ack: true })
         .await
         .expect("an answer")?;
     Some(String::from_utf8(message.delivery.data).expect("text"))
