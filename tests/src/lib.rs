@@ -12,6 +12,7 @@
 //! | [`cli`] | the `crewfleet` command |
 //! | [`client`] | a plain AMQP client, as a publisher in another language would be |
 //! | [`fault_broker`] | a scripted broker, for faults that RabbitMQ does not produce on demand |
+//! | [`campaign`] | thousands of kickoffs through a fleet that is hit by faults, and the check of their whole history |
 //! | [`crews`] | configuration of the example crews |
 //! | [`journal`] | a crew that writes down what it does, and ends when the test says so |
 //!
@@ -21,6 +22,7 @@
 use std::time::Duration;
 
 pub mod broker;
+pub mod campaign;
 pub mod cli;
 pub mod client;
 pub mod cluster;

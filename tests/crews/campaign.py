@@ -1,0 +1,50 @@
+"""The campaign's crew in Python: writes down each execution, then does what its inputs order.
+
+Inputs: nonce (returned), work_ms, and acts, of which the attempt of that number counts, the last one for all further
+attempts. The journal's file and the worker's id are in the environment.
+"""
+
+import json
+import os
+import signal
+import time
+
+
+class CampaignCrew:
+    """Anything with a kickoff method is a crew; this one costs nothing but its process."""
+
+    def kickoff(self, inputs: dict) -> dict:
+        kickoff_id, attempt = _kickoff()
+        run = f"{os.environ['CAMPAIGN_WORKER']}-{os.getpid()}-{time.time_ns()}"
+        _write(what="start", run=run, id=kickoff_id, attempt=attempt, redrive=0, pid=os.getpid(), worker=os.environ["CAMPAIGN_WORKER"], nonce=inputs["nonce"])
+        how = "stopped"
+        try:
+            time.sleep(inputs["work_ms"] / 1000)
+            act = inputs["acts"][min(attempt, len(inputs["acts"])) - 1]
+            while act == "hang":
+                time.sleep(60)
+            how = "acted"
+        finally:
+            _write(what="end", run=run, how=how)
+        if act == "fail_for_now":
+            raise ConnectionError("as ordered")
+        if act == "fail":
+            raise ValueError("as ordered")
+        if act == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"nonce": inputs["nonce"]}
+
+
+def _kickoff() -> tuple[str, int]:
+    """The id and the attempt, which the kickoff's own folder is named by: <id>-<attempt>-<a number>."""
+    kickoff_id, attempt, _ = os.path.basename(os.getcwd()).rsplit("-", 2)
+    return kickoff_id, int(attempt)
+
+
+def _write(**line: object) -> None:
+    """One write a line: the children of a worker share the file."""
+    journal = os.open(os.environ["CAMPAIGN_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(journal, json.dumps({"t": time.time_ns(), **line}).encode() + b"\n")
+    finally:
+        os.close(journal)

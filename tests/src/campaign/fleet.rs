@@ -1,0 +1,309 @@
+//! The worker processes: started, killed, started again.
+//!
+//! All are this binary as `campaign worker`, which is the library behind `crewfleet-worker`: so they are never older than
+//! the campaign, and two of them have a crew in Rust.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex as Lock, PoisonError},
+};
+
+use nix::{sys::signal::Signal, unistd::Pid};
+use serde_json::json;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{
+    crew::{JOURNAL_VARIABLE, WORKER_VARIABLE},
+    history::CrewLine,
+    journal,
+    schedule::Kind,
+    site::{HEARTBEAT_S, NAMESPACE, Site},
+    workload::{FORKED, MAX_ATTEMPTS, MAX_CRASHES, PROGRAM},
+};
+use crate::{crews, process::Process, proxy::Proxy};
+
+/// How many there are: two with the crew in Rust, two with the crews in processes of their own; the second of each is
+/// behind a proxy and has a new id in each of its lives, as a container has.
+pub const WORKERS: usize = 4;
+/// Those behind a proxy.
+pub const BEHIND_PROXIES: [usize; 2] = [1, 3];
+/// Those with the Python crew.
+pub const PYTHON: [usize; 2] = [2, 3];
+
+/// What a worker that is told to end gives its kickoffs: less than the longest of them take.
+const DRAIN_GRACE_S: u32 = 2;
+
+/// All workers.
+#[derive(Debug)]
+pub struct Fleet {
+    members: Vec<Member>,
+    troubles: Lock<Vec<String>>,
+}
+
+/// A place in the fleet, with one worker after the other.
+#[derive(Debug)]
+pub struct Member {
+    name: String,
+    place: usize,
+    url: String,
+    folder: PathBuf,
+    /// Its line, where it has one of its own.
+    pub proxy: Option<Proxy>,
+    life: Mutex<Life>,
+}
+
+#[derive(Debug)]
+struct Life {
+    number: u32,
+    process: Option<Process>,
+}
+
+impl Fleet {
+    /// Starts all workers, and waits until they are ready.
+    pub async fn start(site: &Site, folder: &Path) -> anyhow::Result<Self> {
+        let mut members = Vec::new();
+        for place in 0..WORKERS {
+            let proxy = BEHIND_PROXIES.contains(&place).then(|| site.proxy());
+            let life = Life {
+                number: 0,
+                process: None,
+            };
+            members.push(Member {
+                name: format!("w{}", place + 1),
+                place,
+                url: proxy.as_ref().map_or_else(|| site.url(), Proxy::url),
+                folder: folder.to_owned(),
+                proxy,
+                life: Mutex::new(life),
+            });
+        }
+        for member in &members {
+            member.begin(&mut *member.life.lock().await)?;
+        }
+        for member in &members {
+            ready(&*member.life.lock().await).await;
+        }
+        Ok(Self {
+            members,
+            troubles: Lock::default(),
+        })
+    }
+
+    /// The worker at a place.
+    pub fn member(&self, place: usize) -> &Member {
+        &self.members[place]
+    }
+
+    /// Names of all places.
+    pub fn names(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.name.clone()).collect()
+    }
+
+    /// What went wrong with workers that nobody hit.
+    pub fn troubles(&self) -> Vec<String> {
+        self.troubles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Opens all lines.
+    pub fn heal(&self) {
+        self.members
+            .iter()
+            .filter_map(|member| member.proxy.as_ref())
+            .for_each(Proxy::pass);
+    }
+
+    /// Kills the worker at a place, or tells it to end, and waits for its end.
+    pub async fn end(&self, place: usize, kind: Kind) -> Ended<'_> {
+        let member = &self.members[place];
+        let mut life = member.life.lock().await;
+        let signal = if kind == Kind::WorkerSigkill {
+            Signal::SIGKILL
+        } else {
+            Signal::SIGTERM
+        };
+        self.end_life(member, &mut life, signal).await;
+        Ended { member, life }
+    }
+
+    /// Tells all workers to end, and waits until they have.
+    pub async fn stop(&self) {
+        for member in &self.members {
+            self.end_life(member, &mut *member.life.lock().await, Signal::SIGTERM)
+                .await;
+        }
+    }
+
+    async fn end_life(&self, member: &Member, life: &mut Life, signal: Signal) {
+        let Some(process) = life.process.take() else {
+            return;
+        };
+        if process.is_running() {
+            process.signal(signal);
+        } else {
+            self.trouble(format!(
+                "{} ended by itself; see {}",
+                member.id(life.number),
+                member.log(life.number).display()
+            ));
+        }
+        let status = process.exit().await;
+        if signal == Signal::SIGTERM && !status.success() {
+            self.trouble(format!(
+                "{} ended with {status} after SIGTERM; see {}",
+                member.id(life.number),
+                member.log(life.number).display()
+            ));
+        }
+        let log = process.stderr.so_far().join("\n");
+        fs::write(member.log(life.number), log + "\n").expect("the log is written");
+    }
+
+    fn trouble(&self, trouble: String) {
+        self.troubles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(trouble);
+    }
+}
+
+/// A place whose worker has ended.
+#[derive(Debug)]
+pub struct Ended<'a> {
+    member: &'a Member,
+    life: MutexGuard<'a, Life>,
+}
+
+impl Ended<'_> {
+    /// Starts the next worker.
+    pub fn begin_again(mut self) -> anyhow::Result<()> {
+        self.member.begin(&mut self.life)
+    }
+}
+
+impl Member {
+    /// The name of the place.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A forked child of it that is at work, if there is one.
+    pub async fn child_at_work(&self) -> Option<Pid> {
+        let life = self.life.lock().await;
+        let process = life.process.as_ref().filter(|process| process.is_running())?;
+        let lines: Vec<CrewLine> = journal::read(&self.journal()).ok()?;
+        let mut working = Vec::new();
+        for line in lines {
+            match line {
+                CrewLine::Start { run, pid, worker, .. } if worker == self.id(life.number) => {
+                    working.push((run, pid))
+                }
+                CrewLine::Start { .. } => {}
+                CrewLine::End { run, .. } => working.retain(|(known, _)| *known != run),
+            }
+        }
+        let children = process.descendants();
+        let mut pids = working.into_iter().rev().map(|(_, pid)| Pid::from_raw(pid));
+        pids.find(|pid| children.contains(pid))
+    }
+
+    /// Its Python crew host, while a forked child is at work.
+    pub async fn host_at_work(&self) -> Option<Pid> {
+        let child = self.child_at_work().await?;
+        let worker = self.life.lock().await.process.as_ref()?.pid();
+        // A program is the worker's own child.
+        parent(child).filter(|host| *host != worker)
+    }
+
+    fn begin(&self, life: &mut Life) -> anyhow::Result<()> {
+        life.number += 1;
+        let id = self.id(life.number);
+        let config = self.folder.join(format!("{}.toml", self.name));
+        fs::write(&config, self.toml(&id))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["worker", "--config"])
+            .arg(config)
+            .current_dir(&self.folder)
+            .env(JOURNAL_VARIABLE, self.journal())
+            .env(WORKER_VARIABLE, &id);
+        life.process = Some(Process::spawn(&format!("worker {id}"), &command, b""));
+        Ok(())
+    }
+
+    /// Of the worker in its so-manieth life.
+    fn id(&self, life: u32) -> String {
+        if BEHIND_PROXIES.contains(&self.place) {
+            format!("{}-{life}", self.name)
+        } else {
+            self.name.clone()
+        }
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.folder.join(format!("crews-{}.jsonl", self.name))
+    }
+
+    fn log(&self, life: u32) -> PathBuf {
+        self.folder.join(format!("worker-{}-{life}.log", self.name))
+    }
+
+    fn toml(&self, id: &str) -> String {
+        // JSON's strings are TOML's too.
+        let (url, data) = (
+            json!(self.url),
+            json!(self.folder.join(format!("data-{}", self.name))),
+        );
+        let mut toml = format!(
+            "[broker]\nurl = {url}\nnamespace = \"{NAMESPACE}\"\nheartbeat_s = {HEARTBEAT_S}\n\n\
+             [worker]\nid = \"{id}\"\nadmin_addr = \"127.0.0.1:0\"\ndata_dir = {data}\ndrain_grace_s = {DRAIN_GRACE_S}\n\
+             cancel_grace_s = 1\nkeep_failed_s = 0\n"
+        );
+        if PYTHON.contains(&self.place) {
+            let path = crews::checkout().join("tests/crews");
+            let program = std::env::current_exe().expect("the path of this binary");
+            let retry = |crew: &str| {
+                format!(
+                    "[crews.{crew}.retry]\nmax_attempts = {MAX_ATTEMPTS}\nmax_crashes = {MAX_CRASHES}\n\
+                     backoff = \"fixed\"\ndelay_s = 5\njitter = 0\n"
+                )
+            };
+            toml += "\n";
+            toml += &crews::python_crew_toml(FORKED, "campaign:CampaignCrew", &path, 6);
+            toml += &retry(FORKED);
+            toml += &format!(
+                "\n[crews.{PROGRAM}]\nrunner = \"command\"\ncommand = [{}, \"crew\"]\nconcurrency = 2\n",
+                json!(program)
+            );
+            toml += &retry(PROGRAM);
+        }
+        toml
+    }
+}
+
+fn parent(pid: Pid) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok().map(Pid::from_raw)
+}
+
+async fn ready(life: &Life) {
+    let process = life.process.as_ref().expect("it was started");
+    let is_ready = |line: &str| line.contains("\"message\":\"ready\"").then_some(());
+    process.stderr.first("the log line \"ready\"", is_ready).await;
+}
+
+/// The journals of all crews in a folder.
+pub fn read_journals(folder: &Path) -> anyhow::Result<Vec<CrewLine>> {
+    let mut lines = Vec::new();
+    for place in 0..WORKERS {
+        lines.extend(journal::read(
+            &folder.join(format!("crews-w{}.jsonl", place + 1)),
+        )?);
+    }
+    Ok(lines)
+}

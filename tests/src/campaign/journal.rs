@@ -1,0 +1,61 @@
+//! Lines that survive a SIGKILL of their writer.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::Path,
+    time::SystemTime,
+};
+
+use anyhow::{Context, ensure};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Nanoseconds since 1970, by the machine's clock: all processes of a campaign share it.
+pub type Nanos = u64;
+
+/// Now.
+pub fn now() -> Nanos {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Seconds from one moment to a later one; 0 where it is none.
+pub fn seconds(from: Nanos, to: Nanos) -> f64 {
+    to.saturating_sub(from) as f64 / 1e9
+}
+
+/// Appends one JSON object a line, each with one `write`: several processes may share the file, and the kernel has a line
+/// as soon as this returns. It is not synced: no fault of a campaign takes the machine down.
+#[derive(Debug)]
+pub struct Journal(File);
+
+impl Journal {
+    /// Opens the file, and makes it if it is missing.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        OpenOptions::new().append(true).create(true).open(path).map(Self)
+    }
+
+    /// Appends a line.
+    pub fn write(&self, record: &impl Serialize) {
+        let mut line = serde_json::to_vec(record).expect("a record is JSON");
+        line.push(b'\n');
+        (&self.0).write_all(&line).expect("the journal can be written");
+    }
+}
+
+/// All records of a journal; none where there is no file.
+pub fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    ensure!(
+        text.is_empty() || text.ends_with('\n'),
+        "{} ends in the middle of a line",
+        path.display()
+    );
+    let parsed = text.lines().map(|line| {
+        serde_json::from_str(line).with_context(|| format!("{} has the line {line}", path.display()))
+    });
+    parsed.collect()
+}

@@ -1,0 +1,44 @@
+//! The campaign: producers publish kickoffs while faults come down on everything, and a checker reads what became of
+//! each. It is started by `cargo run -p crewfleet-tests --bin campaign`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`run`] | the campaign from start to end |
+//! | [`options`] | the command line |
+//! | [`workload`] | the kickoffs, made from a seed |
+//! | [`schedule`] | the faults, made from the same seed: kinds, targets, times |
+//! | [`site`] | the broker, and the proxies before it |
+//! | [`fleet`] | the worker processes |
+//! | [`crew`] | what the crews do: in Rust, in this binary as a program, and the configuration of the Python one |
+//! | [`producer`], [`producers`] | a producer process; all of them |
+//! | [`faults`] | doing harm, as scheduled |
+//! | [`journal`] | lines that survive a SIGKILL of their writer |
+//! | [`history`] | all that was seen, as one value |
+//! | [`evidence`] | reading the history from the files and the broker |
+//! | [`checker`], [`explain`] | what the history must not hold; which fault explains which repeat |
+//! | [`summary`] | the last line |
+//!
+//! # What is promised, and so checked
+//!
+//! Delivery is at least once. So a second execution of one attempt is allowed where a fault hit the first one's process,
+//! worker or connection between its start and its ack ([`explain`]), and a second copy of the same reply is no fault at all.
+//! What is never allowed: a confirmed kickoff without a terminal reply; a reply, an execution or a dead letter that
+//! belongs to nobody; an answer with another's payload; two different answers of one attempt; an ending that neither the
+//! kickoff's plan nor a fault explains; anything left in a queue.
+
+pub mod checker;
+pub mod crew;
+pub mod evidence;
+pub mod explain;
+pub mod faults;
+pub mod fleet;
+pub mod history;
+pub mod journal;
+pub mod options;
+pub mod producer;
+pub mod producers;
+pub mod run;
+pub mod schedule;
+pub mod site;
+pub mod summary;
+pub mod workload;

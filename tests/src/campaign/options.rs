@@ -1,0 +1,104 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+use super::{producer::ProducerArguments, schedule::Kind};
+
+/// Runs kickoffs through a fleet while faults hit it, and checks what became of each.
+///
+/// Progress goes to stderr; the last line of stdout is a JSON summary. Exit status 0: nothing of what is promised was
+/// broken. 1: something was; the folder with the whole history is kept then, and named.
+#[derive(Debug, Parser)]
+#[command(name = "campaign", args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    /// The campaign.
+    #[command(flatten)]
+    pub options: Options,
+    /// What its own processes are.
+    #[command(subcommand)]
+    pub role: Option<Role>,
+}
+
+/// The campaign.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// How many kickoffs are published.
+    #[arg(long, default_value_t = 600)]
+    pub kickoffs: u64,
+    /// Makes kickoffs and faults; the same seed makes the same ones. Any, by default.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// The kinds of faults: `all` (that the nodes allow), `none`, or some, separated by commas.
+    #[arg(long, default_value = "all")]
+    pub faults: String,
+    /// How many faults; by default one for each 100 kickoffs, but at least one of each kind.
+    #[arg(long)]
+    pub fault_count: Option<usize>,
+    /// The nodes of the broker: 1, or a cluster of 3.
+    #[arg(long, default_value_t = 1, value_parser = one_or_three)]
+    pub nodes: u8,
+    /// Over how many seconds kickoffs and faults are spread; by default 15 kickoffs a second, but at least 90 s.
+    #[arg(long)]
+    pub span_s: Option<f64>,
+    /// How long, in seconds, all that was published may take to be answered after the last fault.
+    #[arg(long, default_value_t = 300.0)]
+    pub patience_s: f64,
+    /// Keep the folder with the history even where nothing was broken.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// What a process of the campaign is; it starts these itself.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// A worker with the crew in Rust.
+    #[command(hide = true)]
+    Worker {
+        /// Its configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// A crew that is a program.
+    #[command(hide = true)]
+    Crew,
+    /// A producer.
+    #[command(hide = true)]
+    Producer(ProducerArguments),
+}
+
+impl Options {
+    /// Over how long kickoffs and faults are spread.
+    pub fn span(&self) -> Duration {
+        let by_default = || (self.kickoffs as f64 / 15.0).max(90.0);
+        Duration::from_secs_f64(self.span_s.unwrap_or_else(by_default))
+    }
+
+    /// The kinds of faults that were asked for.
+    pub fn kinds(&self) -> anyhow::Result<Vec<Kind>> {
+        match self.faults.as_str() {
+            "none" => Ok(Vec::new()),
+            "all" => Ok(Kind::of_nodes(self.nodes)),
+            list => list.split(',').map(str::parse).collect(),
+        }
+    }
+
+    /// How many faults there are of so many kinds.
+    pub fn fault_count(&self, kinds: usize) -> usize {
+        let by_default = || {
+            usize::try_from(self.kickoffs / 100)
+                .unwrap_or(usize::MAX)
+                .max(kinds)
+        };
+        self.fault_count.unwrap_or_else(by_default)
+    }
+}
+
+fn one_or_three(nodes: &str) -> Result<u8, String> {
+    match nodes {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("must be 1, or 3 for a cluster".to_owned()),
+    }
+}

@@ -1,0 +1,188 @@
+//! All producers: each has every so-manieth kickoff of the plan.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::ensure;
+use nix::sys::signal::Signal;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{
+    history::History,
+    journal::{self, Journal, Nanos},
+    site::Site,
+    workload::Planned,
+};
+use crate::{process::Process, proxy::Proxy};
+
+/// How many there are.
+pub const PRODUCERS: usize = 3;
+/// Those behind a proxy.
+pub const BEHIND_PROXIES: [usize; 1] = [1];
+
+/// How often it is looked whether they have ended.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// All producer processes.
+#[derive(Debug)]
+pub struct Producers {
+    members: Vec<Member>,
+}
+
+/// One producer, through all its lives.
+#[derive(Debug)]
+pub struct Member {
+    name: String,
+    command: Vec<String>,
+    folder: PathBuf,
+    /// Its line, where it has one of its own.
+    pub proxy: Option<Proxy>,
+    process: Mutex<Process>,
+}
+
+impl Producers {
+    /// Starts them.
+    pub fn start(site: &Site, folder: &Path, plan: &[Planned], epoch: Nanos) -> anyhow::Result<Self> {
+        let mut members = Vec::new();
+        for place in 0..PRODUCERS {
+            let name = format!("p{}", place + 1);
+            let (part, history) = files(folder, &name);
+            let journal = Journal::open(&part)?;
+            plan.iter()
+                .skip(place)
+                .step_by(PRODUCERS)
+                .for_each(|planned| journal.write(planned));
+            let proxy = BEHIND_PROXIES.contains(&place).then(|| site.proxy());
+            let url = proxy.as_ref().map_or_else(|| site.url(), Proxy::url);
+            let file = |path: &Path| path.to_str().expect("a path of ours").to_owned();
+            let command = vec![
+                "producer".to_owned(),
+                format!("--url={url}"),
+                format!("--plan={}", file(&part)),
+                format!("--history={}", file(&history)),
+                format!("--epoch={epoch}"),
+            ];
+            let process = Mutex::new(spawn(&name, &command, folder)?);
+            members.push(Member {
+                name,
+                command,
+                folder: folder.to_owned(),
+                proxy,
+                process,
+            });
+        }
+        Ok(Self { members })
+    }
+
+    /// The producer at a place.
+    pub fn member(&self, place: usize) -> &Member {
+        &self.members[place]
+    }
+
+    /// Names of all.
+    pub fn names(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.name.clone()).collect()
+    }
+
+    /// Opens all lines.
+    pub fn heal(&self) {
+        self.members
+            .iter()
+            .filter_map(|member| member.proxy.as_ref())
+            .for_each(Proxy::pass);
+    }
+
+    /// Waits until all have their replies.
+    pub async fn finish(&self) -> anyhow::Result<()> {
+        for member in &self.members {
+            while member.process.lock().await.is_running() {
+                tokio::time::sleep(LOOK).await;
+            }
+            let output = member.process.lock().await.output().await;
+            ensure!(
+                output.code == Some(0),
+                "the producer {} ended: {output:#?}",
+                member.name
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Kills it, and waits for its end; `None` where it has ended already, with nothing left to do.
+    pub async fn kill(&self) -> Option<Killed<'_>> {
+        let process = self.process.lock().await;
+        if !process.is_running() {
+            return None;
+        }
+        process.signal(Signal::SIGKILL);
+        process.exit().await;
+        Some(Killed {
+            member: self,
+            process,
+        })
+    }
+}
+
+/// A producer that was killed.
+#[derive(Debug)]
+pub struct Killed<'a> {
+    member: &'a Member,
+    process: MutexGuard<'a, Process>,
+}
+
+impl Killed<'_> {
+    /// Starts it again.
+    pub fn begin_again(mut self) -> anyhow::Result<()> {
+        *self.process = spawn(&self.member.name, &self.member.command, &self.member.folder)?;
+        Ok(())
+    }
+}
+
+fn spawn(name: &str, arguments: &[String], folder: &Path) -> anyhow::Result<Process> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(arguments).current_dir(folder);
+    Ok(Process::spawn(&format!("producer {name}"), &command, b""))
+}
+
+/// The plan of a producer, and its history.
+pub(super) fn files(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+    (
+        folder.join(format!("plan-{name}.jsonl")),
+        folder.join(format!("producer-{name}.jsonl")),
+    )
+}
+
+/// What all producers wrote, the prober among them, in one history.
+pub fn read_histories(folder: &Path, into: &mut History) -> anyhow::Result<()> {
+    for place in 0..=PRODUCERS {
+        let name = format!("p{place}");
+        let (plan, history) = files(folder, &name);
+        let plan = journal::read::<Planned>(&plan)?
+            .into_iter()
+            .map(|planned| (planned.number, planned));
+        into.add_producer(&name, &plan.collect(), journal::read(&history)?);
+    }
+    Ok(())
+}
+
+/// How many kickoffs were confirmed and answered so far.
+pub fn progress(folder: &Path) -> (usize, usize) {
+    let (mut confirmed, mut replied) = (0, 0);
+    for place in 0..PRODUCERS {
+        let text = fs::read_to_string(files(folder, &format!("p{}", place + 1)).1).unwrap_or_default();
+        confirmed += text.matches("\"what\":\"confirmed\"").count();
+        replied += text.matches("\"what\":\"replied\"").count();
+    }
+    (confirmed, replied)
+}

@@ -1,0 +1,284 @@
+//! The faults of a campaign, made from its seed: what, to whom, when and for how long.
+//!
+//! Each fault belongs to a lane: the broker, a worker, a producer. Those of one lane come one after another, those of
+//! different lanes overlap as the seed has it.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use anyhow::bail;
+use fastrand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// SIGKILL of a worker, which is started again.
+    WorkerSigkill,
+    /// SIGTERM of a worker: it drains, and is started again.
+    WorkerSigterm,
+    /// SIGKILL of a forked Python child at work.
+    ChildSigkill,
+    /// SIGKILL of a Python crew host with children at work.
+    HostSigkill,
+    /// SIGKILL of a producer, which is started again and goes on from its own history.
+    ProducerSigkill,
+    /// The broker stops in order, and is started again.
+    BrokerRestart,
+    /// SIGKILL of the broker, which is started again.
+    BrokerSigkill,
+    /// `rabbitmqctl close_all_connections`.
+    CloseConnections,
+    /// The broker's memory alarm blocks whoever publishes.
+    MemoryAlarm,
+    /// The broker's disk alarm likewise.
+    DiskAlarm,
+    /// The queue of a crew without kickoffs is deleted under its consumers.
+    QueueDelete,
+    /// A worker's connections are reset, and refused for a while.
+    WorkerCut,
+    /// A worker's line is frozen for less than the heartbeat allows: nothing is lost.
+    WorkerFreezeShort,
+    /// A worker's line is frozen for longer than two heartbeats.
+    WorkerFreezeLong,
+    /// A worker's line is slow.
+    WorkerDelay,
+    /// One direction of a worker's connections ends.
+    WorkerHalfClose,
+    /// A producer's connections are reset, and refused for a while.
+    ProducerCut,
+    /// A producer's line is frozen for longer than two heartbeats.
+    ProducerFreeze,
+    /// Cluster: SIGKILL of the node that leads the queue with most kickoffs; it is started again.
+    LeaderSigkill,
+    /// Cluster: one node is cut off from the others for a while.
+    Partition,
+    /// Cluster: all nodes are restarted in order, one after the other.
+    RollingRestart,
+}
+
+use Kind::*;
+
+/// All that one node allows.
+const ONE_NODE: [Kind; 18] = [
+    WorkerSigkill,
+    WorkerSigterm,
+    ChildSigkill,
+    HostSigkill,
+    ProducerSigkill,
+    BrokerRestart,
+    BrokerSigkill,
+    CloseConnections,
+    MemoryAlarm,
+    DiskAlarm,
+    QueueDelete,
+    WorkerCut,
+    WorkerFreezeShort,
+    WorkerFreezeLong,
+    WorkerDelay,
+    WorkerHalfClose,
+    ProducerCut,
+    ProducerFreeze,
+];
+
+/// What a cluster allows: a single node is not taken down but as one of three.
+const CLUSTER: [Kind; 19] = [
+    WorkerSigkill,
+    WorkerSigterm,
+    ChildSigkill,
+    HostSigkill,
+    ProducerSigkill,
+    LeaderSigkill,
+    Partition,
+    RollingRestart,
+    CloseConnections,
+    MemoryAlarm,
+    DiskAlarm,
+    QueueDelete,
+    WorkerCut,
+    WorkerFreezeShort,
+    WorkerFreezeLong,
+    WorkerDelay,
+    WorkerHalfClose,
+    ProducerCut,
+    ProducerFreeze,
+];
+
+/// Of whom a fault takes hold: one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// The broker.
+    Broker,
+    /// The worker at this place.
+    Worker(usize),
+    /// The producer at this place.
+    Producer(usize),
+}
+
+/// A fault that is to come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scheduled {
+    /// What.
+    pub kind: Kind,
+    /// To whom.
+    pub lane: Lane,
+    /// When, from the campaign's start; later where the one before it in its lane is not over.
+    pub at: Duration,
+    /// How long what is down stays down, or the line bad.
+    pub lasts: Duration,
+    /// A number for whatever else is to be chosen.
+    pub draw: usize,
+}
+
+/// Who is there to be hit.
+#[derive(Debug, Clone, Copy)]
+pub struct Crowd<'a> {
+    /// How many workers there are.
+    pub workers: usize,
+    /// Those of them that are behind a proxy.
+    pub workers_behind_proxies: &'a [usize],
+    /// Those of them that serve the Python crew.
+    pub python_workers: &'a [usize],
+    /// How many producers there are.
+    pub producers: usize,
+    /// Those of them that are behind a proxy.
+    pub producers_behind_proxies: &'a [usize],
+    /// In seconds; a silent connection is lost after two.
+    pub heartbeat_s: u16,
+}
+
+impl Kind {
+    /// All kinds that make sense on so many nodes.
+    pub fn of_nodes(nodes: u8) -> Vec<Self> {
+        if nodes == 1 {
+            ONE_NODE.to_vec()
+        } else {
+            CLUSTER.to_vec()
+        }
+    }
+
+    /// Whether it ends a connection or a process, or may: only such a fault can explain that a kickoff runs again.
+    /// An alarm makes publishers wait, and a line that is slow or silent for a moment loses nothing.
+    pub fn interrupts(self) -> bool {
+        !matches!(
+            self,
+            MemoryAlarm | DiskAlarm | WorkerFreezeShort | WorkerDelay | QueueDelete
+        )
+    }
+
+    fn lane(self, random: &mut Rng, crowd: &Crowd<'_>) -> Lane {
+        let mut one_of = |places: &[usize]| places[random.usize(0..places.len())];
+        match self {
+            WorkerSigkill | WorkerSigterm => Lane::Worker(random.usize(0..crowd.workers)),
+            ChildSigkill | HostSigkill => Lane::Worker(one_of(crowd.python_workers)),
+            WorkerCut | WorkerFreezeShort | WorkerFreezeLong | WorkerDelay | WorkerHalfClose => {
+                Lane::Worker(one_of(crowd.workers_behind_proxies))
+            }
+            ProducerSigkill => Lane::Producer(random.usize(0..crowd.producers)),
+            ProducerCut | ProducerFreeze => Lane::Producer(one_of(crowd.producers_behind_proxies)),
+            _ => Lane::Broker,
+        }
+    }
+
+    fn lasts(self, random: &mut Rng, heartbeat_s: u16) -> Duration {
+        let heartbeat_ms = u64::from(heartbeat_s) * 1000;
+        let range = match self {
+            WorkerSigkill | WorkerSigterm | ProducerSigkill => 0..2_000,
+            ChildSigkill | HostSigkill | CloseConnections | QueueDelete | RollingRestart => 0..1,
+            BrokerRestart | BrokerSigkill | LeaderSigkill => 0..2_000,
+            MemoryAlarm | DiskAlarm => 1_000..6_000,
+            WorkerCut | ProducerCut => 0..6_000,
+            WorkerFreezeShort => 200..heartbeat_ms / 2,
+            WorkerFreezeLong | ProducerFreeze => heartbeat_ms * 5 / 2..heartbeat_ms * 4,
+            WorkerDelay => 1_000..6_000,
+            WorkerHalfClose => 0..1,
+            Partition => 5_000..15_000,
+        };
+        Duration::from_millis(random.u64(range))
+    }
+}
+
+/// The faults of a seed, in the order of their times: each kind as often as any other, spread over most of `span`.
+pub fn faults(seed: u64, kinds: &[Kind], count: usize, span: Duration, crowd: &Crowd<'_>) -> Vec<Scheduled> {
+    if kinds.is_empty() || count == 0 {
+        return Vec::new();
+    }
+    // Other numbers than those of the kickoffs.
+    let mut random = Rng::with_seed(!seed);
+    let mut drawn: Vec<Kind> = kinds.iter().copied().cycle().take(count).collect();
+    random.shuffle(&mut drawn);
+    let (first, last) = (span.mul_f64(0.05), span.mul_f64(0.9));
+    let step = (last - first) / u32::try_from(count).unwrap_or(u32::MAX);
+    let mut at = first;
+    let mut faults = Vec::new();
+    for kind in drawn {
+        faults.push(Scheduled {
+            kind,
+            lane: kind.lane(&mut random, crowd),
+            at: at + step.mul_f64(random.f64()),
+            lasts: kind.lasts(&mut random, crowd.heartbeat_s),
+            draw: random.usize(..),
+        });
+        at += step;
+    }
+    faults
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(formatter)
+    }
+}
+
+impl FromStr for Kind {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let all = || ONE_NODE.iter().chain(&CLUSTER);
+        match all().find(|kind| kind.to_string() == name) {
+            Some(kind) => Ok(*kind),
+            None => {
+                let mut names: Vec<String> = all().map(Kind::to_string).collect();
+                names.sort_unstable();
+                names.dedup();
+                bail!("there is no fault {name:?}; there are {}", names.join(", "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const CROWD: Crowd<'_> = Crowd {
+        workers: 4,
+        workers_behind_proxies: &[1, 3],
+        python_workers: &[2, 3],
+        producers: 3,
+        producers_behind_proxies: &[1],
+        heartbeat_s: 3,
+    };
+
+    #[test]
+    fn a_seed_makes_the_same_faults_each_time_and_every_kind_comes() {
+        let span = Duration::from_secs(60);
+        let all = Kind::of_nodes(1);
+        let faults = faults(7, &all, 36, span, &CROWD);
+        assert_eq!(faults, super::faults(7, &all, 36, span, &CROWD));
+        let kinds: BTreeSet<Kind> = faults.iter().map(|fault| fault.kind).collect();
+        assert_eq!(kinds.len(), all.len());
+        assert!(faults.is_sorted_by_key(|fault| fault.at));
+        assert!(faults.iter().all(|fault| fault.at < span));
+    }
+
+    #[test]
+    fn a_kind_is_known_by_its_name() {
+        assert_eq!("worker_sigkill".parse::<Kind>().expect("a kind"), WorkerSigkill);
+        let error = "worker_sighug".parse::<Kind>().expect_err("no kind");
+        assert!(error.to_string().contains("worker_half_close"), "{error}");
+    }
+}

@@ -1,0 +1,190 @@
+//! The broker of a campaign: one private node, or a cluster of three.
+
+use crewfleet_shared::{
+    amqp::{Broker, Names},
+    config::BrokerConfig,
+    kickoff::CrewName,
+    node::{Node, NodeOptions},
+};
+use serde_json::json;
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::{Duration, sleep},
+};
+
+use super::workload::SWIFT;
+use crate::{cluster::Cluster, proxy::Proxy};
+
+/// The namespace of all queues.
+pub const NAMESPACE: &str = "campaign";
+/// In seconds. Small, so that a frozen line is noticed within a fault's time.
+pub const HEARTBEAT_S: u16 = 3;
+
+/// The counts of all quorum queues, from their leaders themselves. `list_queues` asks whom the nodes believe to lead, and
+/// after a partition it was seen to say 0 for a queue that held messages, and to hang.
+const COUNTS: &str = "[begin \
+      {resource, _, queue, Name} = amqqueue:get_name(Queue), \
+      Total = fun rabbit_fifo:query_messages_total/1, \
+      case catch ra:leader_query(amqqueue:get_pid(Queue), Total, 5000) of \
+          {ok, {_, Count}, _} -> {Name, Count}; \
+          _ -> {Name, unknown} \
+      end \
+    end || Queue <- rabbit_amqqueue:list(), amqqueue:get_type(Queue) =:= rabbit_quorum_queue].";
+
+/// The broker.
+#[derive(Debug)]
+pub struct Site {
+    nodes: Mutex<Nodes>,
+    ports: Vec<u16>,
+    url: String,
+}
+
+/// What the broker consists of.
+#[derive(Debug)]
+pub enum Nodes {
+    /// One node.
+    One(Box<Node>),
+    /// A cluster.
+    Many(Box<Cluster>),
+}
+
+impl Site {
+    /// Starts it.
+    pub async fn start(nodes: u8) -> anyhow::Result<Self> {
+        if nodes == 1 {
+            let node = Node::start(NodeOptions::temporary()?).await?;
+            return Ok(Self {
+                ports: vec![node.port()],
+                url: node.url(),
+                nodes: Mutex::new(Nodes::One(Box::new(node))),
+            });
+        }
+        let cluster = Cluster::start(nodes.into()).await;
+        Ok(Self {
+            ports: (0..cluster.len())
+                .map(|index| cluster.node(index).port())
+                .collect(),
+            url: cluster.balancer().url(),
+            nodes: Mutex::new(Nodes::Many(Box::new(cluster))),
+        })
+    }
+
+    /// Where clients connect that no fault of a line shall hit.
+    pub fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// A line of somebody's own, to all nodes in turn.
+    pub fn proxy(&self) -> Proxy {
+        Proxy::balance(self.ports.clone())
+    }
+
+    /// A connection of the campaign's own.
+    pub async fn connect(&self) -> anyhow::Result<Broker> {
+        Ok(Broker::connect(&broker_config(&self.url), "campaign").await?)
+    }
+
+    /// Runs `rabbitmqctl`, on the first node. They all have to be up.
+    pub async fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        Ok(self.nodes.lock().await.first().ctl(arguments).await?)
+    }
+
+    /// See [`Node::sync_names`].
+    pub async fn sync_names(&self) -> anyhow::Result<()> {
+        self.nodes.lock().await.sync_names().await
+    }
+
+    /// The nodes, to do them harm.
+    pub async fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().await
+    }
+
+    /// How many messages each quorum queue holds, those that are delivered and not acked among them; `None` for one
+    /// without a leader.
+    pub async fn queues(&self) -> anyhow::Result<Vec<(String, Option<u64>)>> {
+        let listed = self.ctl(&["eval", COUNTS]).await?;
+        // [{<<"name">>,3},{<<"other">>,unknown}]
+        let row = |item: &str| {
+            let (name, rest) = item.split_once("\">>")?;
+            let count = rest.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+            Some((name.to_owned(), count.parse().ok()))
+        };
+        Ok(listed.split("<<\"").skip(1).filter_map(row).collect())
+    }
+}
+
+impl Nodes {
+    fn first(&self) -> &Node {
+        match self {
+            Self::One(node) => node,
+            Self::Many(cluster) => cluster.node(0),
+        }
+    }
+
+    async fn sync_names(&self) -> anyhow::Result<()> {
+        match self {
+            Self::One(node) => Ok(node.sync_names().await?),
+            Self::Many(cluster) => {
+                cluster.sync_names().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops it in order and starts it again; the nodes of a cluster one after the other.
+    pub async fn restart(&mut self, down: Duration) -> anyhow::Result<()> {
+        match self {
+            Self::One(node) => {
+                node.stop().await?;
+                sleep(down).await;
+                node.start_again().await?;
+            }
+            Self::Many(cluster) => {
+                for index in 0..cluster.len() {
+                    cluster.restart(index).await;
+                    cluster.whole().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills it and starts it again; of a cluster the node that leads the queue with most kickoffs.
+    pub async fn kill(&mut self, down: Duration) -> anyhow::Result<()> {
+        // A queue that was just declared would be lost, and by RabbitMQ, not by us.
+        self.sync_names().await?;
+        match self {
+            Self::One(node) => {
+                node.kill().await;
+                sleep(down).await;
+                node.start_again().await?;
+            }
+            Self::Many(cluster) => {
+                let busiest = Names::new(NAMESPACE).request_queue(&CrewName::parse(SWIFT)?);
+                let leader = cluster.leader_of(&busiest).await;
+                cluster.kill(leader).await;
+                sleep(down).await;
+                cluster.start_again(leader).await;
+                cluster.whole().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts one node of a cluster off from the others for a while.
+    pub async fn partition(&mut self, index: usize, lasts: Duration) {
+        let Self::Many(cluster) = self else {
+            unreachable!("one node alone is not scheduled to be cut off from others")
+        };
+        cluster.partition(index);
+        sleep(lasts).await;
+        cluster.heal();
+        cluster.whole().await;
+    }
+}
+
+/// What clients and workers of the campaign connect with.
+pub fn broker_config(url: &str) -> BrokerConfig {
+    let section = json!({ "url": url, "namespace": NAMESPACE, "heartbeat_s": HEARTBEAT_S });
+    serde_json::from_value(section).expect("a section [broker]")
+}

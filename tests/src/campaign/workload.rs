@@ -1,0 +1,169 @@
+//! The kickoffs of a campaign, made from its seed.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// The crew in Rust, within the worker's process.
+pub const SWIFT: &str = "swift";
+/// The crew in Python: each kickoff in a forked child.
+pub const FORKED: &str = "forked";
+/// The crew that is a program.
+pub const PROGRAM: &str = "program";
+/// A crew that gets no kickoffs but those that show whether its queue works.
+pub const IDLE: &str = "idle";
+
+/// How often a kickoff is tried in all, and how often when its process dies. In the crews' configuration.
+pub const MAX_ATTEMPTS: u32 = 3;
+/// See [`MAX_ATTEMPTS`].
+pub const MAX_CRASHES: u32 = 2;
+
+/// One kickoff, before it is sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Counts the kickoffs of a campaign.
+    pub number: u64,
+    /// Its crew.
+    pub crew: String,
+    /// When it is to be sent, in milliseconds from the campaign's start.
+    pub at_ms: u64,
+    /// What the crew gets.
+    pub order: Order,
+    /// Its own time limit.
+    pub timeout_s: Option<f64>,
+    /// How long after it is sent its deadline is.
+    pub deadline_ms: Option<u64>,
+    /// How long after it is confirmed it is cancelled.
+    pub cancel_after_ms: Option<u64>,
+}
+
+/// The inputs of a kickoff: what its crew is to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// Unlike any other's; the crew returns it.
+    pub nonce: String,
+    /// How long each attempt takes.
+    pub work_ms: u64,
+    /// How each attempt ends; the last one counts for all further ones, so that attempts of one number end alike.
+    pub acts: Vec<Act>,
+}
+
+/// How an attempt ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// With a result.
+    Succeed,
+    /// With a failure that another attempt may mend.
+    FailForNow,
+    /// With a failure for good.
+    Fail,
+    /// The crew's process dies; in Rust it panics.
+    Crash,
+    /// Never, until the time limit.
+    Hang,
+}
+
+impl Order {
+    /// How an attempt ends, counted from 1.
+    pub fn act(&self, attempt: u32) -> Act {
+        let place = (attempt.max(1) as usize - 1).min(self.acts.len() - 1);
+        self.acts[place]
+    }
+
+    /// How long an attempt takes.
+    pub fn work(&self) -> Duration {
+        Duration::from_millis(self.work_ms)
+    }
+}
+
+/// Makes the kickoffs of a seed, in the order of their times, spread over `span`.
+pub fn kickoffs(seed: u64, count: u64, span: Duration) -> Vec<Planned> {
+    let mut random = Rng::with_seed(seed);
+    let span_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1);
+    (0..count)
+        .map(|number| {
+            let at_ms = number * span_ms / count.max(1);
+            planned(&mut random, seed, number, at_ms)
+        })
+        .collect()
+}
+
+fn planned(random: &mut Rng, seed: u64, number: u64, at_ms: u64) -> Planned {
+    let crew = match random.u32(0..100) {
+        // A quarter, so that a fifth at least is sure.
+        0..25 => FORKED,
+        25..28 => PROGRAM,
+        _ => SWIFT,
+    };
+    let is_long = random.f64() < if crew == FORKED { 0.15 } else { 0.05 };
+    let mut planned = Planned {
+        number,
+        crew: crew.to_owned(),
+        at_ms,
+        order: Order {
+            nonce: format!("{seed:x}-{number}-{:016x}", random.u64(..)),
+            work_ms: if is_long {
+                random.u64(1_000..4_000)
+            } else {
+                random.u64(5..300)
+            },
+            acts: vec![Act::Succeed],
+        },
+        timeout_s: None,
+        deadline_ms: None,
+        cancel_after_ms: None,
+    };
+    match random.u32(0..1000) {
+        0..60 => planned.order.acts = vec![Act::FailForNow, Act::Succeed],
+        60..75 => planned.order.acts = vec![Act::FailForNow, Act::FailForNow, Act::Succeed],
+        75..85 => planned.order.acts = vec![Act::FailForNow],
+        85..125 => planned.order.acts = vec![Act::Fail],
+        125..145 => planned.order.acts = vec![Act::Crash, Act::Succeed],
+        145..150 => planned.order.acts = vec![Act::Crash],
+        150..165 => {
+            planned.order.acts = vec![Act::Hang];
+            planned.timeout_s = Some(1.0);
+        }
+        165..190 => {
+            planned.order.work_ms = random.u64(500..4_000);
+            planned.cancel_after_ms = Some(random.u64(0..3_000));
+        }
+        190..205 => planned.deadline_ms = Some(random.u64(50..3_000)),
+        _ => {}
+    }
+    planned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_makes_the_same_kickoffs_each_time_and_a_fifth_are_forked() {
+        let span = Duration::from_secs(60);
+        let kickoffs = kickoffs(7, 2_000, span);
+        assert_eq!(kickoffs, super::kickoffs(7, 2_000, span));
+        assert_ne!(kickoffs, super::kickoffs(8, 2_000, span));
+        let forked = kickoffs.iter().filter(|kickoff| kickoff.crew == FORKED).count();
+        assert!(forked >= 400, "{forked}");
+        let mut nonces: Vec<&str> = kickoffs.iter().map(|k| k.order.nonce.as_str()).collect();
+        nonces.sort_unstable();
+        nonces.dedup();
+        assert_eq!(nonces.len(), 2_000);
+    }
+
+    #[test]
+    fn the_last_act_counts_for_all_further_attempts() {
+        let order = Order {
+            nonce: "n".to_owned(),
+            work_ms: 1,
+            acts: vec![Act::FailForNow, Act::Succeed],
+        };
+        assert_eq!(
+            [1, 2, 3].map(|attempt| order.act(attempt)),
+            [Act::FailForNow, Act::Succeed, Act::Succeed]
+        );
+    }
+}
