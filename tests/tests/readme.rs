@@ -1,5 +1,5 @@
 //! What the README shows runs as it stands: its configuration, its worker, its commands. `deploy/quickstart.sh` itself
-//! is a check of `tests/run.sh`, since it builds everything in the release profile.
+//! is a check of `tests/run.sh`, since it installs and builds what a newcomer needs.
 
 use std::fs;
 use std::process::Command;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::header;
 use crewfleet_shared::amqp::topology::RETRY_TIERS;
-use crewfleet_shared::kickoff::{KickoffError, Request};
+use crewfleet_shared::kickoff::{Command, Control, KickoffError, Request};
 use serde_json::json;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::config::OnRedelivery;
+use crate::control;
 use crate::in_flight::{Run, Standing};
 use crate::memory::MemoryGuard;
 use crate::outcome::Outcome;
@@ -131,14 +132,15 @@ pub async fn admit(
             return Err(Outcome::Failed(KickoffError::new("redelivered", message)).into());
         }
     }
-    let lost = attempt
-        .workers_lost
-        .saturating_sub(worker.commands.forgiven(request));
+    let lost = worker.commands.workers_lost(request, attempt.returned);
     poisonous(crew, lost)?;
     let slots = room(worker, crew, run, lost >= ALONE_FROM, latest).await?;
     expired(request)?;
     if run.standing() != Standing::Held {
         return Err(Outcome::requeued("its delivery was lost before it started").into());
+    }
+    if redelivered {
+        announced(worker, request, run).await;
     }
     let work_dir = if crew.runner.needs_work_dir() {
         let made = worker
@@ -156,6 +158,15 @@ pub async fn admit(
         work_dir,
         _slots: slots,
     })
+}
+
+/// Should this worker die, whoever gets the kickoff next must know that its crew was started.
+async fn announced(worker: &WorkerState, request: &Request, run: &Run) {
+    let about = run.key().about(Some(request.attempt), &worker.id);
+    let started = Control::new(Command::Started(about));
+    if let Err(error) = control::publish(worker, &started).await {
+        warn!(%error, "the fleet does not know that it is started again");
+    }
 }
 
 fn cancelled(worker: &WorkerState, request: &Request) -> Result<(), Outcome> {

@@ -8,11 +8,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_shared::amqp::topology::CONTROL_RETENTION_S;
 use crewfleet_shared::kickoff::Request;
 
-/// What was cancelled, and what was told to be no crash.
+/// What was cancelled; and which deliveries that came back were crashes.
 #[derive(Default)]
 pub struct Commands {
     cancelled: Mutex<Remembered<String, ()>>,
     forgiven: Mutex<Remembered<(String, u32), u32>>,
+    started: Mutex<Remembered<(String, u32), u32>>,
 }
 
 /// Values with the time of their command.
@@ -40,25 +41,40 @@ impl Commands {
         at.is_some_and(|(at, ())| request.requested_at.is_none_or(|requested| requested <= *at))
     }
 
-    /// A worker said that it runs a kickoff: the delivery that made another ask, or that it met there, came from a lost
-    /// connection, and not from a dead worker.
+    /// A worker said that it runs a kickoff, or that it never started it: the delivery that made another ask, or that it
+    /// met there, came from a lost connection, and not from a dead worker.
     pub fn forgive(&self, kickoff_id: String, redrive: u32, at: DateTime<Utc>) {
-        let mut forgiven = lock(&self.forgiven);
-        forgiven.tidy();
+        lock(&self.forgiven).count((kickoff_id, redrive), at);
+    }
+
+    /// A worker said that it starts a kickoff which was delivered before.
+    pub fn started(&self, kickoff_id: String, redrive: u32, at: DateTime<Utc>) {
+        lock(&self.started).count((kickoff_id, redrive), at);
+    }
+
+    /// How many workers died with a kickoff, of which so many deliveries came back: those that no living worker
+    /// explains, but no more than it was started, once without a word and then each time with one.
+    pub fn workers_lost(&self, request: &Request, returned: u32) -> u32 {
+        let key = (request.kickoff_id.to_string(), request.redrive);
+        let of = |counts: &Mutex<Remembered<(String, u32), u32>>| lock(counts).get(&key);
+        returned
+            .saturating_sub(of(&self.forgiven))
+            .min(of(&self.started).saturating_add(1))
+    }
+}
+
+impl<K: Eq + Hash> Remembered<K, u32> {
+    fn count(&mut self, key: K, at: DateTime<Utc>) {
+        self.tidy();
         if !is_outdated(at) {
-            let (latest, count) = forgiven.values.entry((kickoff_id, redrive)).or_insert((at, 0));
+            let (latest, count) = self.values.entry(key).or_insert((at, 0));
             *latest = at.max(*latest);
             *count += 1;
         }
     }
 
-    /// How many deliveries of a kickoff came from lost connections.
-    pub fn forgiven(&self, request: &Request) -> u32 {
-        let key = (request.kickoff_id.to_string(), request.redrive);
-        lock(&self.forgiven)
-            .values
-            .get(&key)
-            .map_or(0, |(_, count)| *count)
+    fn get(&self, key: &K) -> u32 {
+        self.values.get(key).map_or(0, |(_, count)| *count)
     }
 }
 
@@ -89,4 +105,37 @@ pub fn is_outdated(at: DateTime<Utc>) -> bool {
 /// The lock guards plain data that every holder leaves whole, so a poisoned one is as good as any.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crewfleet_shared::amqp::Properties;
+    use crewfleet_shared::kickoff::{CrewName, decode};
+
+    use super::*;
+
+    #[test]
+    fn only_deaths_under_a_started_crew_count() {
+        let properties = Properties::default().with_correlation_id("a");
+        let request = decode(
+            br#"{"inputs": {}}"#,
+            &properties,
+            &CrewName::parse("c").unwrap(),
+            100,
+        )
+        .unwrap();
+        let (commands, now) = (Commands::default(), Utc::now());
+        let lost = |returned| commands.workers_lost(&request, returned);
+        // Nobody said that it was started again, so at most the first start ended in a death.
+        assert_eq!([lost(0), lost(1), lost(9)], [0, 1, 1]);
+        commands.started("a".into(), 0, now);
+        assert_eq!([lost(1), lost(2), lost(9)], [1, 2, 2]);
+        // One of the deliveries came back from a worker that lives.
+        commands.forgive("a".into(), 0, now);
+        assert_eq!([lost(1), lost(2), lost(9)], [0, 1, 2]);
+        commands.started("b".into(), 0, now);
+        commands.started("a".into(), 1, now);
+        assert_eq!(lost(9), 2);
+    }
 }

@@ -131,20 +131,31 @@ fn obey(worker: &Arc<WorkerState>, control: Control) {
                 worker.told_to_drain.cancel();
             }
         }
-        Command::Marker { .. } => {}
-        Command::Mine(about) => {
-            if about.worker != worker.id {
-                worker.in_flight.told(&about, &Told::Mine(about.worker.clone()));
-            }
-            worker
-                .commands
-                .forgive(about.kickoff_id, about.redrive, control.time);
-        }
-        Command::Whose(about) | Command::Settled(about) | Command::Released(about)
-            if about.worker == worker.id => {}
+        Command::Whose(about) if about.worker == worker.id => {}
         Command::Whose(about) => answer(worker, about),
-        Command::Settled(about) => worker.in_flight.told(&about, &Told::Settled),
-        Command::Released(about) => worker.in_flight.told(&about, &Told::Released),
+        Command::Mine(about) => {
+            hear(worker, &about, &Told::Mine(about.worker.clone()));
+            let commands = &worker.commands;
+            commands.forgive(about.kickoff_id, about.redrive, control.time);
+        }
+        Command::Settled(about) => hear(worker, &about, &Told::Settled),
+        Command::Released(about) => {
+            hear(worker, &about, &Told::Released);
+            let commands = &worker.commands;
+            commands.forgive(about.kickoff_id, about.redrive, control.time);
+        }
+        Command::Started(about) => {
+            let commands = &worker.commands;
+            commands.started(about.kickoff_id, about.redrive, control.time);
+        }
+        Command::Marker { .. } => {}
+    }
+}
+
+/// What this worker says itself is no news to it.
+fn hear(worker: &WorkerState, about: &About, told: &Told) {
+    if about.worker != worker.id {
+        worker.in_flight.told(about, told);
     }
 }
 

@@ -70,7 +70,7 @@ async fn reject(worker: &WorkerState, crew: &Crew, rejection: Rejection, deliver
         redrive: rejection.redrive,
         requested_at: rejection.requested_at,
         started_at: None,
-        workers_lost: 0,
+        returned: 0,
         undecided: false,
         properties: &delivery.properties,
         body: &delivery.body,
@@ -81,9 +81,9 @@ async fn reject(worker: &WorkerState, crew: &Crew, rejection: Rejection, deliver
 
 async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut delivery: Delivery) {
     let (properties, body) = (delivery.properties.clone(), delivery.body.clone());
-    let workers_lost = delivery
+    let returned = delivery
         .delivery_count
-        .saturating_add(properties.header_u32(header::WORKERS_LOST).unwrap_or(0));
+        .saturating_add(properties.header_u32(header::RETURNED).unwrap_or(0));
     let redelivered = delivery.redelivered || properties.has_header(header::POSSIBLE_DUPLICATE);
     let run = loop {
         let key = RunKey::new(&request, &body);
@@ -120,7 +120,7 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
         redrive: request.redrive,
         requested_at: request.requested_at,
         started_at: None,
-        workers_lost,
+        returned,
         undecided: false,
         properties: &properties,
         body: &body,
@@ -242,8 +242,9 @@ impl Attempted<'_> {
     /// ending: that would ack both, and lose the kickoff. So the run ends first.
     async fn requeue(&self, run: Run, outcome: Outcome, about: About) {
         let finished = run.finish(None);
-        // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself.
-        if finished.held.iter().any(Delivery::is_live) {
+        // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself, and nobody died of it.
+        let live = finished.held.iter().any(Delivery::is_live);
+        if live {
             let copy = Attempt {
                 undecided: self.attempt.undecided || finished.asked,
                 ..*self.attempt
@@ -251,7 +252,7 @@ impl Attempted<'_> {
             settle::publish(self.worker, &copy, None, outcome, None).await;
             ack(&finished.held).await;
         }
-        if finished.asked {
+        if finished.asked || !live {
             control::say(self.worker, Command::Released(about));
         }
     }

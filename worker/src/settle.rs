@@ -74,8 +74,8 @@ pub struct Attempt<'a> {
     pub requested_at: Option<DateTime<Utc>>,
     /// When it started; `None` when it never did.
     pub started_at: Option<DateTime<Utc>>,
-    /// In how many deliveries of this request, and of the copies before it, a worker was lost or cut off.
-    pub workers_lost: u32,
+    /// How many deliveries of this request, and of the copies before it, came back unsettled.
+    pub returned: u32,
     /// Another worker may run it, or hold a delivery of it.
     pub undecided: bool,
     /// The request as it came.

@@ -30,7 +30,7 @@ const NOT_REDRIVEN: [&str; 8] = [
     header::DEAD_AT,
     header::ATTEMPT,
     header::NOT_BEFORE,
-    header::WORKERS_LOST,
+    header::RETURNED,
     header::POSSIBLE_DUPLICATE,
 ];
 

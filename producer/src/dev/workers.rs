@@ -62,7 +62,7 @@ pub(crate) fn program() -> anyhow::Result<PathBuf> {
     let program = this.with_file_name(PROGRAM);
     if !program.is_file() {
         bail!(
-            "{} is missing: build it with `cargo build --release`",
+            "{} is missing: build it with `cargo build`, as this command was",
             program.display()
         );
     }

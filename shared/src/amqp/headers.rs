@@ -13,9 +13,9 @@ pub mod header {
     /// Retries: not to be started before this moment (RFC 3339). It may come back from a retry tier earlier, and is
     /// sent to another then.
     pub const NOT_BEFORE: &str = "x-kickoff-not-before";
-    /// Requests published again by a worker: in how many deliveries of earlier copies a worker was lost. Together with
-    /// [`DELIVERY_COUNT`] it says how many workers a kickoff has taken along.
-    pub const WORKERS_LOST: &str = "x-kickoff-workers-lost";
+    /// Requests published again by a worker: how many deliveries of the copies before came back unsettled, as
+    /// [`DELIVERY_COUNT`] says it of this one.
+    pub const RETURNED: &str = "x-kickoff-returned";
     /// A message whose first publish is in doubt (no confirm came): the broker may hold two copies. A worker treats it
     /// like a redelivery, and asks whether another worker has the first.
     pub const POSSIBLE_DUPLICATE: &str = "x-kickoff-possible-duplicate";

@@ -60,6 +60,9 @@ pub enum Command {
     Settled(About),
     /// After [`Self::Mine`]: the owner's run ended without anything to tell; whoever holds the delivery runs it.
     Released(About),
+    /// A worker starts a kickoff that was delivered before. Whoever gets it next, should this worker die, knows by these
+    /// how often a crew was really started.
+    Started(About),
     /// Means nothing to anybody but its sender, who reads the stream and so knows when it has read all that came before.
     Marker {
         /// Its sender.

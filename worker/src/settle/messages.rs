@@ -105,9 +105,9 @@ fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
         .for_republish()
         .with_header_u32(header::ATTEMPT, number);
     // The broker counts the deliveries of one message; the sum over the copies is ours to carry.
-    match attempt.workers_lost {
+    match attempt.returned {
         0 => properties,
-        lost => properties.with_header_u32(header::WORKERS_LOST, lost),
+        returned => properties.with_header_u32(header::RETURNED, returned),
     }
 }
 
