@@ -46,6 +46,7 @@ pub struct Cluster {
     balancer: Proxy,
     /// Cut off or frozen: they don't answer for the cluster.
     set_apart: BTreeSet<usize>,
+    cut_off: BTreeSet<usize>,
 }
 
 impl Cluster {
@@ -74,19 +75,17 @@ impl Cluster {
             }
             options
         });
-        // The first one alone: nodes that start at the same moment may each find nobody, and make clusters of their own.
-        let mut options = options.into_iter();
-        let first = Node::start(options.next().expect("a node at least"));
-        let first = first.await.unwrap_or_else(|error| panic!("{error}"));
-        let others = try_join_all(options.map(Node::start)).await;
-        let mut nodes = vec![first];
-        nodes.extend(others.unwrap_or_else(|error| panic!("{error}")));
+        // All at once: from 4.0 on a node waits for the others before it makes a cluster, and a lock over those that are
+        // there keeps two of 3.10 from making one each.
+        let nodes = try_join_all(options.map(Node::start)).await;
+        let nodes = nodes.unwrap_or_else(|error| panic!("{error}"));
         let balancer = Proxy::balance(nodes.iter().map(Node::port).collect());
         let cluster = Self {
             nodes,
             network,
             balancer,
             set_apart: BTreeSet::new(),
+            cut_off: BTreeSet::new(),
         };
         cluster.whole().await;
         cluster
@@ -157,14 +156,19 @@ impl Cluster {
     pub fn partition(&mut self, index: usize) {
         self.network.cut_off(index, true);
         self.set_apart.insert(index);
+        self.cut_off.insert(index);
     }
 
     /// Ends all partitions. What TCP had to send since then arrives. See [`Self::whole`].
+    ///
+    /// Before both sides have [noticed](Self::noticed), it may come too late for some and too early for the others: who
+    /// noticed first closes connections, the node sees its fellows go and come back at once, does not pause, and its tables
+    /// stay apart (4.0 without Khepri: measured). [`Self::restart`] it then.
     pub fn heal(&mut self) {
-        for index in 0..self.nodes.len() {
+        for index in std::mem::take(&mut self.cut_off) {
             self.network.cut_off(index, false);
+            self.set_apart.remove(&index);
         }
-        self.set_apart.clear();
     }
 
     /// Stops every process of a node (SIGSTOP): its connections stay open, and it says nothing, to nodes or clients.
@@ -173,7 +177,9 @@ impl Cluster {
         self.set_apart.insert(index);
     }
 
-    /// Lets a frozen node go on.
+    /// Lets a frozen node go on. Where it was frozen long enough to be [noticed](Self::noticed), its tables may stay apart
+    /// from the others' (4.0 without Khepri: measured), as they do in a virtual machine that was suspended: use
+    /// [`Self::restart`] then.
     pub fn thaw(&mut self, index: usize) {
         self.signal(index, Signal::SIGCONT);
         self.set_apart.remove(&index);
@@ -203,19 +209,30 @@ impl Cluster {
         }
     }
 
-    /// Waits until the others count a node as gone: at once after a kill, up to 10 s after a partition or a freeze.
+    /// Waits until the others count a node as gone: at once after a kill, up to 10 s after a partition or a freeze. A node
+    /// that was cut off notices too.
     pub async fn noticed(&self, index: usize) {
-        let name = self.nodes[index].name();
-        let expression = format!(
-            "N = '{name}', erlang:monitor_node(N, true), receive {{nodedown, N}} -> gone after 45000 -> still_there end."
-        );
-        let arguments = ["eval", expression.as_str()];
-        let answers = self.majority().map(|node| node.ctl(&arguments));
-        for answer in try_join_all(answers)
-            .await
-            .unwrap_or_else(|error| panic!("{error}"))
-        {
-            assert_eq!(answer.trim(), "gone", "the others still hear {name}");
+        let gone = BTreeSet::from([index]);
+        let others: BTreeSet<usize> = (0..self.len()).filter(|other| *other != index).collect();
+        let by_others = others
+            .difference(&self.set_apart)
+            .map(|&other| self.sees_go(other, &gone));
+        join_all(by_others).await;
+        if self.cut_off.contains(&index) {
+            self.sees_go(index, &others).await;
+        }
+    }
+
+    async fn sees_go(&self, witness: usize, gone: &BTreeSet<usize>) {
+        for &index in gone {
+            let name = self.nodes[index].name();
+            let expression = format!(
+                "N = '{name}', erlang:monitor_node(N, true), receive {{nodedown, N}} -> gone after 45000 -> still_there end."
+            );
+            let witness = &self.nodes[witness];
+            let answer = witness.ctl(&["eval", &expression]).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(answer.trim(), "gone", "{} still hears {name}", witness.name());
         }
     }
 

@@ -72,7 +72,7 @@ async fn a_partition(cluster: &mut Cluster) {
     until_confirmed(&minority, "healed").await;
 }
 
-/// A node that hangs, with its connections open, is gone for the others, and comes back.
+/// A node that hangs, with its connections open, is gone for the others. Restarted, it is one of them again.
 async fn a_freeze(cluster: &mut Cluster) {
     let frozen = cluster.leader_of(QUEUE).await;
     let here = cluster.node((frozen + 1) % 3).url();
@@ -80,6 +80,7 @@ async fn a_freeze(cluster: &mut Cluster) {
     until_confirmed(&here, "frozen").await;
     cluster.noticed(frozen).await;
     cluster.thaw(frozen);
+    cluster.restart(frozen).await;
     cluster.whole().await;
 }
 
