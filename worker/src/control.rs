@@ -9,7 +9,6 @@ use crewfleet_shared::amqp::delivery::StreamOffset;
 use crewfleet_shared::amqp::topology::Topology;
 use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Link, Message, Names, Properties, PublishError};
 use crewfleet_shared::kickoff::{About, Command, Control, KickoffId, message_type};
-use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::commands::is_outdated;
@@ -23,32 +22,10 @@ const PREFETCH: u16 = 200;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long an answer to another worker, or a marker, is tried to be published.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(20);
+/// How long a stream of a day's commands may take to be read, and the marker behind it to come back.
+const MARKER_LIMIT: Duration = Duration::from_secs(60);
 /// After a reconnection the tail begins so much before what it read last: the times are those of several machines.
 const OVERLAP_S: i64 = 300;
-
-/// The link on which every command that was given before it came about is known.
-#[derive(Default)]
-pub struct CaughtUp(watch::Sender<Option<Arc<Link>>>);
-
-impl CaughtUp {
-    /// Waits for a link on which nothing is left to read.
-    pub async fn wait(&self) -> Arc<Link> {
-        let mut receiver = self.0.subscribe();
-        loop {
-            if let Some(link) = receiver
-                .borrow_and_update()
-                .clone()
-                .filter(|link| !link.is_over())
-            {
-                return link;
-            }
-            if receiver.changed().await.is_err() {
-                // The sender lives as long as `self`.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-}
 
 /// Tails until the worker ends.
 pub async fn run(worker: Arc<WorkerState>) {
@@ -58,7 +35,7 @@ pub async fn run(worker: Arc<WorkerState>) {
         if let Err(error) = tail(&worker, &link, &mut last).await {
             warn!(%error, "the control stream is not being read, so no kickoff is started; trying again");
         }
-        worker.caught_up.0.send_replace(None);
+        worker.caught_up.close();
         let _ = tokio::time::timeout(PAUSE, link.ended()).await;
     }
 }
@@ -78,12 +55,14 @@ async fn tail(
         stream_offset: Some(from.map_or(StreamOffset::First, StreamOffset::At)),
     };
     let mut consumer = link.consume(&worker.names.control(), &options).await?;
+    streams_are_up(worker, link).await?;
     let marker = Control::new(Command::Marker {
         worker: worker.id.clone(),
     });
     let marked = publish(worker, &marker);
-    tokio::pin!(marked);
-    let mut published = false;
+    let overdue = tokio::time::sleep(MARKER_LIMIT);
+    tokio::pin!(marked, overdue);
+    let (mut published, mut read) = (false, false);
     loop {
         // Only what is safe to give up half-way: a delivery that has come must not be dropped.
         let delivery = tokio::select! {
@@ -97,6 +76,10 @@ async fn tail(
                 }
                 continue;
             }
+            () = &mut overdue, if !read => {
+                warn!(limit_s = MARKER_LIMIT.as_secs(), "the marker in the control stream does not come back; trying again");
+                return Ok(());
+            }
         };
         let Some(delivery) = delivery else {
             return Ok(());
@@ -104,7 +87,8 @@ async fn tail(
         delivery.ack().await;
         match serde_json::from_slice::<Control>(&delivery.body) {
             Ok(control) if control.id == marker.id => {
-                worker.caught_up.0.send_replace(Some(Arc::clone(link)));
+                read = true;
+                worker.caught_up.open(link);
             }
             Ok(control) => {
                 *last = (*last).max(Some(control.time.min(Utc::now())));
@@ -114,6 +98,21 @@ async fn tail(
             Err(error) => debug!(%error, "a control message that this worker does not know"),
         }
     }
+}
+
+/// A stream that a node has not brought up yet after its restart takes messages, confirms and loses them (RabbitMQ 3.10,
+/// seen within 40 ms of the first connection). One that can be consumed is up.
+async fn streams_are_up(worker: &WorkerState, link: &Link) -> Result<(), BrokerError> {
+    if worker.broker_config.results().max_age_s == 0 {
+        return Ok(());
+    }
+    let options = ConsumeOptions {
+        tag: format!("{}.results", worker.id),
+        prefetch: 1,
+        stream_offset: Some(StreamOffset::Next),
+    };
+    let consumer = link.consume(&worker.names.results(), &options).await?;
+    consumer.cancel().await
 }
 
 fn obey(worker: &Arc<WorkerState>, control: Control) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use crewfleet_shared::admin;
-use crewfleet_shared::amqp::{Broker, ConnectError, Names};
+use crewfleet_shared::amqp::{Broker, ConnectError, Gate, Names};
 use crewfleet_shared::config::{ConfigError, Loaded, Problem};
 use crewfleet_shared::kickoff::{CrewName, InvalidName};
 use prometheus::Registry;
@@ -22,7 +22,6 @@ use uuid::Uuid;
 use crate::admission::Admission;
 use crate::commands::Commands;
 use crate::config::{CrewConfig, DEFAULT_CRASH_LIMIT, FileConfig, OnRedelivery, RetryConfig, RunnerKind};
-use crate::control::CaughtUp;
 use crate::drain::drain;
 use crate::events::EventPublisher;
 use crate::in_flight::InFlight;
@@ -185,7 +184,7 @@ impl Worker {
             metrics.show(&crew.name, crew.concurrency);
         }
         let (names, publisher) = (Names::new(&file.broker.namespace), broker.publisher());
-        let in_flight = InFlight::default();
+        let (in_flight, caught_up) = (InFlight::default(), Arc::<Gate>::default());
         let worker = Arc::new(WorkerState {
             id,
             host,
@@ -193,13 +192,14 @@ impl Worker {
             broker_config: file.broker.clone(),
             config: file.worker.clone(),
             events: EventPublisher::start(&names, publisher.clone()),
+            settling: publisher.clone().through(Arc::clone(&caught_up)),
             publisher,
             names,
             crews,
             neighbours: Neighbours::new(in_flight.clone()),
             in_flight,
             commands: Commands::default(),
-            caught_up: CaughtUp::default(),
+            caught_up,
             admission: Admission::new(file.worker.max_in_flight, memory),
             work_dirs,
             metrics,

@@ -204,7 +204,7 @@ async fn publish_reply(
         let failure = if message.body.len() > worker.broker_config.max_reply_bytes && !shortened {
             None
         } else {
-            match worker.publisher.publish(&message, ROUND).await {
+            match worker.settling.publish(&message, ROUND).await {
                 Ok(()) => return (outcome, message),
                 Err(failure) => Some(failure),
             }
@@ -267,7 +267,7 @@ async fn too_large(
 /// Publishes until the broker has it. While it tries, the delivery stays unacked, so nothing is lost if the
 /// worker ends before.
 pub async fn publish_surely(worker: &WorkerState, mut message: Message) {
-    while let Err(failure) = worker.publisher.publish(&message, ROUND).await {
+    while let Err(failure) = worker.settling.publish(&message, ROUND).await {
         if let PublishError::InDoubt { .. } = failure {
             message = message.possible_duplicate();
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::topology::{CONSUMER_TIMEOUT_MS, Topology};
-use crewfleet_shared::amqp::{Broker, BrokerError, Link, Names, Publisher};
+use crewfleet_shared::amqp::{Broker, BrokerError, Gate, Link, Names, Publisher};
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
 use crewfleet_shared::kickoff::CrewName;
@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Admission;
 use crate::commands::Commands;
 use crate::config::{OnRedelivery, RetryConfig, WorkerConfig};
-use crate::control::CaughtUp;
 use crate::events::EventPublisher;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
@@ -70,8 +69,10 @@ pub struct WorkerState {
     pub config: WorkerConfig,
     /// The link to RabbitMQ.
     pub broker: Broker,
-    /// Publishes over it.
+    /// Publishes over it what the fleet says to itself.
     pub publisher: Publisher,
+    /// Publishes what settles kickoffs, over links that are caught up.
+    pub settling: Publisher,
     /// The names on it.
     pub names: Names,
     /// What it serves.
@@ -80,8 +81,8 @@ pub struct WorkerState {
     pub in_flight: InFlight,
     /// What the control stream says.
     pub commands: Commands,
-    /// Whether it is read.
-    pub caught_up: CaughtUp,
+    /// Open for a link on which every command is known that was given before it came about.
+    pub caught_up: Arc<Gate>,
     /// What other workers tell of kickoffs that are theirs.
     pub neighbours: Neighbours,
     /// Who may start.

@@ -37,18 +37,10 @@ pub mod header {
 
 /// Headers of the broker that must not be published again: before 4.0 a copied `x-death` makes RabbitMQ drop
 /// the message as a cycle, and `CC`/`BCC` would route the copy anew.
-const NEVER_REPUBLISHED: [&str; 10] = [
-    header::CC,
-    "BCC",
-    "x-death",
-    "x-first-death-exchange",
-    "x-first-death-queue",
-    "x-first-death-reason",
-    "x-last-death-exchange",
-    "x-last-death-queue",
-    "x-last-death-reason",
-    header::DELIVERY_COUNT,
-];
+const NEVER_REPUBLISHED: [&str; 4] = [header::CC, "BCC", "x-death", header::DELIVERY_COUNT];
+
+/// As above, with whatever follows: 4.0 adds more of them.
+const NEVER_REPUBLISHED_PREFIXES: [&str; 2] = ["x-first-death-", "x-last-death-"];
 
 /// A header larger than this is cut: a 50 KB header was measured to close the connection.
 pub const MAX_HEADER_BYTES: usize = 2048;
@@ -251,7 +243,11 @@ impl Properties {
             // Past the limit only our own small headers are kept: a table too large for one frame would close
             // the connection at every attempt to publish it.
             let ours = name.as_str().starts_with("x-kickoff-");
-            if !NEVER_REPUBLISHED.contains(&name.as_str()) && (ours || bytes <= MAX_TABLE_BYTES) {
+            let brokers = NEVER_REPUBLISHED.contains(&name.as_str())
+                || NEVER_REPUBLISHED_PREFIXES
+                    .iter()
+                    .any(|prefix| name.as_str().starts_with(prefix));
+            if !brokers && (ours || bytes <= MAX_TABLE_BYTES) {
                 kept.insert(name.clone(), value.clone());
             }
         }

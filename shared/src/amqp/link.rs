@@ -18,7 +18,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use super::error::{BrokerError, ConnectError};
-use super::publisher::{Pools, Publisher};
+use super::pools::Pools;
+use super::publisher::Publisher;
 use super::uri::{self, Endpoint};
 use super::version::{self, ServerVersion};
 use crate::config::BrokerConfig;

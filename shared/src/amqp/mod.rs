@@ -5,9 +5,11 @@
 //! | [`version`] | which broker it is |
 //! | [`uri`] | where the broker is, without ever showing its password |
 //! | [`link`] | two connections and the one supervisor that brings them back |
+//! | [`gate`] | a link that is fit for use, not only connected |
 //! | [`topology`] | every exchange, queue and binding, as data |
 //! | [`declare`] | making the broker hold what the topology says |
 //! | [`inspect`] | looking whether it does, without changing anything |
+//! | `pools` | the channels that one link publishes on |
 //! | [`publisher`] | publishing with confirms: single, mandatory, in doubt |
 //! | [`delivery`] | consuming: deliveries and their acknowledgement |
 //! | [`inbox`] | a queue of one's own, consumed across reconnections |
@@ -19,12 +21,14 @@
 pub mod declare;
 pub mod delivery;
 pub mod error;
+pub mod gate;
 pub mod headers;
 pub mod inbox;
 pub mod inspect;
 pub mod link;
 pub mod look;
 pub mod plain;
+mod pools;
 pub mod publisher;
 pub mod topology;
 pub mod uri;
@@ -32,6 +36,7 @@ pub mod version;
 
 pub use delivery::{ConsumeOptions, Consumer, Delivery};
 pub use error::{BrokerError, ConnectError, PublishError};
+pub use gate::Gate;
 pub use headers::{Properties, header};
 pub use inbox::Inbox;
 pub use link::{Broker, Link};

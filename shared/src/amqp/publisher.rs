@@ -9,18 +9,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{self, Object, Pool, RecycleError};
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation, Connection};
-use tokio::sync::Mutex;
+use deadpool::managed::{self, Object};
+use lapin::options::BasicPublishOptions;
+use lapin::{Channel, Confirmation};
 use tokio::time::timeout;
 
 use super::error::{BrokerError, PublishError};
+use super::gate::Gate;
 use super::headers::{Properties, header};
-use super::link::{Broker, Link, OPERATION_TIMEOUT, open_channel, within};
-
-/// Confirm channels a process keeps for mandatory messages; 4,350 publishes a second with 16 (measured).
-const POOL_SIZE: usize = 16;
+use super::link::{Broker, Link, OPERATION_TIMEOUT, within};
+use super::pools::ConfirmChannels;
 
 /// A message on its way out.
 #[derive(Debug, Clone)]
@@ -41,6 +39,8 @@ pub struct Message {
 #[derive(Clone)]
 pub struct Publisher {
     broker: Broker,
+    /// What its links have to pass.
+    gate: Option<Arc<Gate>>,
 }
 
 impl Message {
@@ -59,7 +59,16 @@ impl Message {
 
 impl Publisher {
     pub(super) fn new(broker: Broker) -> Self {
-        Self { broker }
+        Self { broker, gate: None }
+    }
+
+    /// A publisher that waits for links which have passed this gate.
+    #[must_use]
+    pub fn through(self, gate: Arc<Gate>) -> Self {
+        Self {
+            gate: Some(gate),
+            ..self
+        }
     }
 
     /// Publishes and awaits the confirm; waits for a connection and repeats what is in doubt until `limit`.
@@ -127,7 +136,10 @@ impl Publisher {
     /// nothing can take it back, and would go out with the end of the alarm even if its publisher has given up.
     async fn unblocked(&self) -> Arc<Link> {
         loop {
-            let link = self.broker.connected().await;
+            let link = match &self.gate {
+                Some(gate) => gate.wait().await,
+                None => self.broker.connected().await,
+            };
             if !link.is_blocked() {
                 return link;
             }
@@ -318,99 +330,4 @@ async fn send(channel: &Channel, message: &Message) -> lapin::Result<lapin::Publ
 
 async fn confirmed(channel: &Channel, message: &Message) -> Result<Confirmation, BrokerError> {
     within(&describe(message), async { send(channel, message).await?.await }).await
-}
-
-/// The channels one link publishes on.
-pub(super) struct Pools {
-    mandatory: Pool<ConfirmChannels>,
-    pipelined: SharedChannel,
-    unconfirmed: SharedChannel,
-}
-
-impl Pools {
-    pub(super) fn new(connection: &Arc<Connection>) -> Self {
-        let manager = ConfirmChannels {
-            connection: Arc::clone(connection),
-        };
-        #[allow(clippy::expect_used)]
-        let mandatory = Pool::builder(manager)
-            .max_size(POOL_SIZE)
-            .build()
-            .expect("building fails only for timeouts without a runtime, and there are no timeouts here");
-        let shared = |confirms| SharedChannel {
-            connection: Arc::clone(connection),
-            confirms,
-            open: Mutex::default(),
-        };
-        Self {
-            mandatory,
-            pipelined: shared(true),
-            unconfirmed: shared(false),
-        }
-    }
-}
-
-/// Makes confirm channels for the pool.
-struct ConfirmChannels {
-    connection: Arc<Connection>,
-}
-
-impl managed::Manager for ConfirmChannels {
-    type Type = Channel;
-    type Error = BrokerError;
-
-    async fn create(&self) -> Result<Channel, BrokerError> {
-        confirm_channel(&self.connection).await
-    }
-
-    async fn recycle(
-        &self,
-        channel: &mut Channel,
-        _: &managed::Metrics,
-    ) -> managed::RecycleResult<BrokerError> {
-        if channel.status().connected() {
-            Ok(())
-        } else {
-            Err(RecycleError::message("the channel is closed"))
-        }
-    }
-}
-
-async fn confirm_channel(connection: &Connection) -> Result<Channel, BrokerError> {
-    let channel = open_channel(connection).await?;
-    within(
-        "switch a channel to confirms",
-        channel.confirm_select(ConfirmSelectOptions::default()),
-    )
-    .await?;
-    Ok(channel)
-}
-
-/// One channel for many publishers at once, replaced when it is closed or in doubt.
-struct SharedChannel {
-    connection: Arc<Connection>,
-    confirms: bool,
-    open: Mutex<Option<Channel>>,
-}
-
-impl SharedChannel {
-    async fn channel(&self) -> Result<Channel, BrokerError> {
-        let mut open = self.open.lock().await;
-        if let Some(channel) = open.as_ref().filter(|channel| channel.status().connected()) {
-            return Ok(channel.clone());
-        }
-        let channel = if self.confirms {
-            confirm_channel(&self.connection).await?
-        } else {
-            open_channel(&self.connection).await?
-        };
-        Ok(open.insert(channel).clone())
-    }
-
-    async fn discard(&self, channel: &Channel) {
-        let mut open = self.open.lock().await;
-        if open.as_ref().is_some_and(|current| current.id() == channel.id()) {
-            *open = None;
-        }
-    }
 }
