@@ -14,8 +14,8 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
 # profile, so that one build serves every check.
-all=(format scripts build lint unit doc python e2e quickstart)
-with_broker=(build e2e quickstart)
+all=(format scripts build lint unit doc python e2e campaign quickstart)
+with_broker=(build e2e campaign)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
 build() { cargo build --locked --workspace --all-targets; }
@@ -28,6 +28,9 @@ unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples;
 doc() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps && cargo test --locked --workspace --doc; }
 python() { (cd worker/python && "$python" -W error::ResourceWarning -m unittest discover -s tests); }
 e2e() { cargo test --locked --workspace --no-fail-fast --test '*'; }
+
+# A short campaign: each kind of fault once. The seed makes it the same one each time.
+campaign() { cargo run --quiet --locked -p crewfleet-tests --bin campaign -- --kickoffs 600 --seed 7 --faults all --patience-s 120; }
 
 # The two commands that the README begins with, as a newcomer runs them.
 quickstart() {

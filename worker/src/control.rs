@@ -173,6 +173,7 @@ fn set_paused(worker: &WorkerState, crew: &str, paused: bool, at: DateTime<Utc>)
         && crew.pause.set(paused, at)
     {
         info!(crew = %crew.name, paused, "told to pause or resume");
+        worker.news.notify_one();
     }
 }
 

@@ -15,6 +15,7 @@ use crate::state::WorkerState;
 pub async fn drain(worker: &WorkerState, mut consumers: JoinSet<()>, kickoffs: TaskTracker) {
     let grace = Duration::from_secs_f64(worker.config.drain_grace_s);
     worker.draining.cancel();
+    worker.news.notify_one();
     info!(
         in_flight = worker.in_flight.len(),
         grace_s = grace.as_secs_f64(),

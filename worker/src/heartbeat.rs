@@ -11,12 +11,15 @@ use tracing::debug;
 
 use crate::state::{Crew, WorkerState};
 
-/// Beats until the worker ends, at once and then every [`HEARTBEAT_INTERVAL`].
+/// Beats until the worker ends: at once, then every [`HEARTBEAT_INTERVAL`], and when there is news (a pause, a drain).
 pub async fn run(worker: Arc<WorkerState>) {
     let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = worker.news.notified() => {}
+        }
         worker
             .metrics
             .oldest

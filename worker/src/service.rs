@@ -12,7 +12,7 @@ use crewfleet_shared::amqp::{Broker, ConnectError, Gate, Names};
 use crewfleet_shared::config::{ConfigError, Loaded, Problem};
 use crewfleet_shared::kickoff::{CrewName, InvalidName};
 use prometheus::Registry;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -204,6 +204,7 @@ impl Worker {
             work_dirs,
             metrics,
             draining: CancellationToken::new(),
+            news: Notify::new(),
             told_to_drain: CancellationToken::new(),
             declared: Mutex::default(),
             broker,

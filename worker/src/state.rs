@@ -10,7 +10,7 @@ use crewfleet_shared::amqp::{Broker, BrokerError, Gate, Link, Names, Publisher};
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
 use crewfleet_shared::kickoff::CrewName;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
@@ -95,6 +95,8 @@ pub struct WorkerState {
     pub metrics: Arc<Metrics>,
     /// Cancelled when the worker takes no new kickoffs.
     pub draining: CancellationToken,
+    /// What its heartbeat says has changed.
+    pub news: Notify,
     /// Cancelled when a command says to drain and end.
     pub told_to_drain: CancellationToken,
     /// The link on which everything is declared.
