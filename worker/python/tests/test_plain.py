@@ -164,6 +164,11 @@ class PlainTest(unittest.TestCase):
         child = self.child()
         error = child.do("rate_limit")["error"]
         self.assertEqual((error["kind"], error["message"], error["retryable"]), ("exception", "slow down", True))
+        detail = error["detail"]
+        self.assertEqual((detail["http_status"], detail["retry_after_s"]), (429, 7.0))
+        names = [name.rsplit(".", 1)[-1] for name in detail["exception_classes"]]
+        # The class, its bases, and those of the cause: what a retry policy may name.
+        self.assertEqual(names, ["RateLimitError", "ConnectionError", "OSError", "KeyError", "LookupError"])
         self.assertFalse(child.do("no_such_method")["error"]["retryable"])
         child.finish()
 

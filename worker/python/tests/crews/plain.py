@@ -60,10 +60,11 @@ class Plain:
         return {"nan": float("nan"), "set": {1}, "bytes": b"\xff", "lone": "a\ud800b", "cycle": me, "deep": deep, 3: object}
 
     def rate_limit(self, _: object) -> None:
-        class RateLimitError(Exception):
+        class RateLimitError(ConnectionError):
             status_code = 429
+            response = type("Response", (), {"headers": {"retry-after": "7"}})
 
-        raise RateLimitError("slow down")
+        raise RateLimitError("slow down") from KeyError("token")
 
     def write_files(self, _: object) -> str:
         os.makedirs("out")
