@@ -90,13 +90,26 @@ fn every_link_of_the_documentation_leads_somewhere() {
             .skip(1)
             .map(|rest| rest.split(')').next().unwrap())
         {
-            if !link.starts_with("http") {
-                assert!(
-                    page.parent().unwrap().join(link).exists(),
-                    "{}: {link}",
-                    page.display()
-                );
+            if link.starts_with("http") {
+                continue;
             }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = page.parent().unwrap().join(path);
+            assert!(target.exists(), "{}: {link}", page.display());
+            let headings = fs::read_to_string(&target).unwrap_or_default();
+            let mut headings = headings.lines().filter(|line| line.starts_with('#')).map(slug);
+            assert!(
+                heading.is_empty() || headings.any(|slug| slug == heading),
+                "{}: {link}",
+                page.display()
+            );
         }
     }
+}
+
+/// The name of a heading in a link, as GitHub makes it.
+fn slug(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }

@@ -14,6 +14,7 @@ pub struct Commands {
     cancelled: Mutex<Remembered<String, ()>>,
     forgiven: Mutex<Remembered<(String, u32), u32>>,
     started: Mutex<Remembered<(String, u32), u32>>,
+    heard: Mutex<Remembered<String, ()>>,
 }
 
 /// Values with the time of their command.
@@ -39,6 +40,13 @@ impl Commands {
         let cancelled = lock(&self.cancelled);
         let at = cancelled.values.get(request.kickoff_id.as_str());
         at.is_some_and(|(at, ())| request.requested_at.is_none_or(|requested| requested <= *at))
+    }
+
+    /// Whether a message has not been heard before: after a reconnection some are read again.
+    pub fn is_new(&self, id: &str, at: DateTime<Utc>) -> bool {
+        let mut heard = lock(&self.heard);
+        heard.tidy();
+        heard.values.insert(id.to_owned(), (at, ())).is_none()
     }
 
     /// A worker said that it runs a kickoff, or that it never started it: the delivery that made another ask, or that it

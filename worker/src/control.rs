@@ -130,24 +130,35 @@ fn obey(worker: &Arc<WorkerState>, control: Control) {
                 worker.told_to_drain.cancel();
             }
         }
-        Command::Whose(about) if about.worker == worker.id => {}
-        Command::Whose(about) => answer(worker, about),
+        Command::Whose(about) => {
+            if about.worker != worker.id && worker.commands.is_new(&control.id, control.time) {
+                answer(worker, about);
+            }
+        }
         Command::Mine(about) => {
             hear(worker, &about, &Told::Mine(about.worker.clone()));
-            let commands = &worker.commands;
-            commands.forgive(about.kickoff_id, about.redrive, control.time);
+            forgive(worker, about, &control.id, control.time);
         }
         Command::Settled(about) => hear(worker, &about, &Told::Settled),
         Command::Released(about) => {
             hear(worker, &about, &Told::Released);
-            let commands = &worker.commands;
-            commands.forgive(about.kickoff_id, about.redrive, control.time);
+            forgive(worker, about, &control.id, control.time);
         }
         Command::Started(about) => {
-            let commands = &worker.commands;
-            commands.started(about.kickoff_id, about.redrive, control.time);
+            if worker.commands.is_new(&control.id, control.time) {
+                let commands = &worker.commands;
+                commands.started(about.kickoff_id, about.redrive, control.time);
+            }
         }
         Command::Marker { .. } => {}
+    }
+}
+
+/// One delivery came back without a death: counted once, however often it is said.
+fn forgive(worker: &WorkerState, about: About, id: &str, at: DateTime<Utc>) {
+    let said = about.question.as_deref().unwrap_or(id);
+    if worker.commands.is_new(said, at) {
+        worker.commands.forgive(about.kickoff_id, about.redrive, at);
     }
 }
 

@@ -44,6 +44,7 @@ impl RunKey {
             redrive: self.redrive,
             attempt,
             body_hash: Some(self.body_hash()),
+            question: None,
             worker: worker.to_owned(),
         }
     }

@@ -18,6 +18,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::control;
 use crate::in_flight::{InFlight, Run, Told};
@@ -59,7 +60,8 @@ pub async fn ask(worker: &WorkerState, request: &Request, run: &Run, latest: Ins
 
 async fn asking(worker: &WorkerState, request: &Request, run: &Run, hold: Duration) -> Whose {
     let mut told = run.told();
-    let owner = match inquire(worker, request, run, &mut told, hold).await {
+    let question = Uuid::now_v7().to_string();
+    let owner = match inquire(worker, request, run, &question, &mut told, hold).await {
         None | Some(Told::Released) => return Whose::Ours,
         Some(Told::Settled) => return Whose::Settled,
         Some(Told::Mine(owner)) => owner,
@@ -76,8 +78,13 @@ async fn asking(worker: &WorkerState, request: &Request, run: &Run, hold: Durati
             return Whose::Ours;
         }
     };
+    match told.borrow_and_update().clone() {
+        Some(Told::Settled) => return Whose::Settled,
+        Some(Told::Released) => return Whose::Ours,
+        Some(Told::Mine(_)) | None => {}
+    }
     // The owner may have ended between its answer and our listening: it is asked once more.
-    match inquire(worker, request, run, &mut told, hold).await {
+    match inquire(worker, request, run, &question, &mut told, hold).await {
         None | Some(Told::Released) => return Whose::Ours,
         Some(Told::Settled) => return Whose::Settled,
         Some(Told::Mine(_)) => {}
@@ -102,11 +109,15 @@ async fn inquire(
     worker: &WorkerState,
     request: &Request,
     run: &Run,
+    question: &str,
     told: &mut watch::Receiver<Option<Told>>,
     hold: Duration,
 ) -> Option<Told> {
     told.borrow_and_update();
-    let about = run.key().about(Some(request.attempt), &worker.id);
+    let about = About {
+        question: Some(question.to_owned()),
+        ..run.key().about(Some(request.attempt), &worker.id)
+    };
     let question = Control::new(Command::Whose(about));
     while let Err(error) = control::publish(worker, &question).await {
         warn!(%error, "cannot ask the other workers; trying again");
@@ -226,6 +237,7 @@ impl Receive for Heard {
                 redrive: reply.redrive,
                 attempt: None,
                 body_hash: None,
+                question: None,
                 worker: String::new(),
             };
             self.in_flight.told(&about, &Told::Settled);

@@ -100,15 +100,13 @@ fn is_retryable(policy: &RetryConfig, error: &KickoffError, detail: &Detail, rea
     if policy.gives_up_on(&names) {
         return false;
     }
-    if policy.retries(&names)
-        || detail
-            .http_status
-            .is_some_and(|status| policy.http_statuses.contains(&status))
-        || detail
-            .exit_code()
-            .is_some_and(|code| policy.exit_codes.contains(&code))
-    {
+    let listed_exit = |code| policy.exit_codes.contains(&code);
+    if policy.retries(&names) || detail.exit_code().is_some_and(listed_exit) {
         return true;
+    }
+    // A status says more than the class that a client library chose for it.
+    if let Some(status) = detail.http_status {
+        return policy.http_statuses.contains(&status);
     }
     match reason {
         Reason::TimedOut => policy.on_timeout == OnTimeout::Retry,
@@ -212,10 +210,9 @@ mod tests {
             judged(&policy, 1, failed(json!({"http_status": 503}))),
             (Some(2), true)
         );
-        assert_eq!(
-            judged(&policy, 1, failed(json!({"http_status": 400}))),
-            (None, false)
-        );
+        let marked = KickoffError::new("exception", "m").retryable();
+        let marked = marked.with_detail(&json!({"http_status": 501}));
+        assert_eq!(judged(&policy, 1, Outcome::Failed(marked)), (None, false));
     }
 
     #[test]

@@ -56,9 +56,9 @@ pub enum Command {
     Whose(About),
     /// The answer of the worker that runs it; also said by a worker that gets a delivery of what it runs.
     Mine(About),
-    /// After [`Self::Mine`]: the owner has answered it or handed it on; whoever holds another delivery of it acks that.
+    /// After `mine`: the owner has answered it or handed it on; whoever holds another delivery of it acks that.
     Settled(About),
-    /// After [`Self::Mine`]: the owner's run ended without anything to tell; whoever holds the delivery runs it.
+    /// After `mine`: the owner's run ended without anything to tell; whoever holds the delivery runs it.
     Released(About),
     /// A worker starts a kickoff that was delivered before. Whoever gets it next, should this worker die, knows by these
     /// how often a crew was really started.
@@ -84,6 +84,10 @@ pub struct About {
     /// another kickoff. A message without it is about any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_hash: Option<String>,
+    /// One for all messages of an asker about one delivery, and echoed in the answers to them: what is said twice counts
+    /// once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
     /// Who says it.
     pub worker: String,
 }

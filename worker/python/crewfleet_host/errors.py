@@ -3,6 +3,8 @@
 import re
 import traceback
 from collections.abc import Iterator
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .inputs import missing_in
@@ -11,7 +13,6 @@ _MAX_MESSAGE = 4000
 _MAX_CLASSES = 50
 # Class names of what another try may cure, in whatever client library: a rate limit, a time limit, a connection.
 _TRANSIENT = re.compile(r"RateLimit|Timeout|APIConnectionError|ConnectionError|InternalServerError|ServiceUnavailable|Overloaded")
-_TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
 
 
 def describe(error: BaseException, cancelled: bool) -> dict[str, Any]:
@@ -105,10 +106,7 @@ def _starved(error: BaseException) -> bool:
 
 
 def _transient(error: BaseException) -> bool:
-    if any(_TRANSIENT.search(kind.__name__) for kind in type(error).__mro__):
-        return True
-    status = _status(error)
-    return status is not None and (status in _TRANSIENT_STATUS or 500 <= status <= 599)
+    return any(_TRANSIENT.search(kind.__name__) for kind in type(error).__mro__)
 
 
 def _status(error: BaseException) -> int | None:
@@ -121,9 +119,18 @@ def _status(error: BaseException) -> int | None:
 
 
 def _retry_after_s(error: BaseException) -> float | None:
-    """The seconds of a Retry-After header of the provider's response; dates are left to the worker's own backoff."""
+    """The Retry-After header of the provider's response, which is a number of seconds or a date, in seconds from now."""
     headers = getattr(getattr(error, "response", None), "headers", None)
     try:
-        return max(0.0, float(headers["retry-after"]))
-    except (KeyError, TypeError, ValueError, AttributeError):
+        value = headers["retry-after"]
+    except (KeyError, TypeError, AttributeError):
+        return None
+    try:
+        return max(0.0, float(value))
+    except (TypeError, ValueError):
+        pass
+    try:
+        date = parsedate_to_datetime(value)
+        return max(0.0, (date - datetime.now(date.tzinfo)).total_seconds())
+    except (TypeError, ValueError, AttributeError):
         return None

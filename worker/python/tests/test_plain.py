@@ -169,6 +169,8 @@ class PlainTest(unittest.TestCase):
         names = [name.rsplit(".", 1)[-1] for name in detail["exception_classes"]]
         # The class, its bases, and those of the cause: what a retry policy may name.
         self.assertEqual(names, ["RateLimitError", "ConnectionError", "OSError", "KeyError", "LookupError"])
+        dated = child.do("dated_rate_limit")["error"]["detail"]["retry_after_s"]
+        self.assertTrue(3500 < dated <= 3600, dated)
         self.assertFalse(child.do("no_such_method")["error"]["retryable"])
         child.finish()
 

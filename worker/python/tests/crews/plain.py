@@ -1,5 +1,7 @@
 """Targets without CrewAI: what a crew may do to its process, one method each."""
 
+import datetime
+import email.utils
 import os
 import signal
 import subprocess
@@ -65,6 +67,13 @@ class Plain:
             response = type("Response", (), {"headers": {"retry-after": "7"}})
 
         raise RateLimitError("slow down") from KeyError("token")
+
+    def dated_rate_limit(self, _: object) -> None:
+        class RateLimitError(Exception):
+            date = email.utils.format_datetime(datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1), usegmt=True)
+            response = type("Response", (), {"headers": {"retry-after": date}})
+
+        raise RateLimitError
 
     def write_files(self, _: object) -> str:
         os.makedirs("out")
