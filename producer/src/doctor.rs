@@ -24,7 +24,7 @@ mod permissions;
 mod topology;
 mod workers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crewfleet_shared::amqp::topology::Topology;
 use crewfleet_shared::config::BrokerConfig;
@@ -63,7 +63,9 @@ pub async fn examine(subject: &Subject) -> Result<Report, ClientError> {
 
     let heard = workers::hear(&client, &mut findings).await;
     let limits = crews::limits(subject, &heard);
-    let names: Vec<CrewName> = limits.keys().cloned().collect();
+    let mut names: BTreeSet<CrewName> = limits.keys().cloned().collect();
+    names.extend(crews::declared(client.names(), management).await);
+    let names = Vec::from_iter(names);
     let wanted = Topology::of(client.names(), &names, subject.broker.results());
     let present = topology::examine(&link, &wanted, management, &mut findings).await?;
     crews::consumers(client.names(), &names, &present, &mut findings);

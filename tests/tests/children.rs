@@ -30,7 +30,9 @@ impl Fleet {
         configure: impl FnOnce(WorkerBuilder) -> WorkerBuilder,
     ) -> Self {
         let (namespace, url) = (Namespace::new(), broker().await.url());
-        let crew = python_crew_toml("bad", target, &checkout().join("tests/crews"), 8) + options;
+        // What dies is not tried again here: tests/retries.rs has that.
+        let once = "\n[crews.bad.retry]\nmax_crashes = 1\n";
+        let crew = python_crew_toml("bad", target, &checkout().join("tests/crews"), 8) + options + once;
         let builder = WorkerProcess::builder(&url, &namespace)
             .crews(&crew)
             .worker("cancel_grace_s = 1.0");

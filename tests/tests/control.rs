@@ -150,8 +150,8 @@ async fn a_crew_that_takes_its_time_to_stop_is_reported_with_its_worker() {
     let namespace = Namespace::new();
     let script = "trap '' TERM; cat > /dev/null; while true; do sleep 1; done";
     let command = json!(["sh", "-c", script]);
-    let stubborn = worker(&namespace, "oven-2")
-        .await
+    let stubborn = WorkerProcess::builder(&broker().await.url(), &namespace)
+        .worker("id = \"oven-2\"")
         .worker("cancel_grace_s = 3600")
         .crew(
             "stubborn",

@@ -25,6 +25,16 @@ pub enum Ended {
     },
 }
 
+impl Ended {
+    /// Whether a delivery of this attempt (of an unknown one: `None`) has nothing left to do.
+    pub fn settles(&self, attempt: Option<u32>) -> bool {
+        match self {
+            Self::Answered(_) => true,
+            Self::HandedOn { attempt: ended } => attempt.is_some_and(|attempt| attempt <= *ended),
+        }
+    }
+}
+
 /// A bounded memory; the oldest goes first.
 #[derive(Default)]
 pub struct Answered {
@@ -39,9 +49,13 @@ impl Answered {
         self.ended.get(key)
     }
 
-    /// Whether any of these has ended here.
-    pub fn any(&self, keys: RangeInclusive<RunKey>, mut matches: impl FnMut(&RunKey) -> bool) -> bool {
-        self.ended.range(keys).any(|(key, _)| matches(key))
+    /// Whether any of these has ended here in such a way.
+    pub fn any(
+        &self,
+        keys: RangeInclusive<RunKey>,
+        mut matches: impl FnMut(&RunKey, &Ended) -> bool,
+    ) -> bool {
+        self.ended.range(keys).any(|(key, ended)| matches(key, ended))
     }
 
     /// Remembers how a kickoff ended. What is too large is not worth what it would push out.

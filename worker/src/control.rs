@@ -8,12 +8,12 @@ use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
 use crewfleet_shared::amqp::topology::Topology;
 use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Link, Message, Names, Properties, PublishError};
-use crewfleet_shared::kickoff::{Command, Control, KickoffId, message_type};
+use crewfleet_shared::kickoff::{About, Command, Control, KickoffId, message_type};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::commands::is_outdated;
-use crate::in_flight::{Claim, Known};
+use crate::in_flight::{Known, Told};
 use crate::runner::StopReason;
 use crate::state::WorkerState;
 
@@ -131,40 +131,20 @@ fn obey(worker: &Arc<WorkerState>, control: Control) {
                 worker.told_to_drain.cancel();
             }
         }
-        Command::Whose {
-            kickoff_id,
-            redrive,
-            worker: asker,
-            body_hash,
-        } if asker != worker.id => answer(worker, kickoff_id, redrive, &asker, body_hash.as_deref()),
-        Command::Mine {
-            kickoff_id,
-            redrive,
-            worker: owner,
-        } => {
-            if owner != worker.id {
-                claimed(worker, &kickoff_id, redrive, &Claim::Mine(owner));
+        Command::Marker { .. } => {}
+        Command::Mine(about) => {
+            if about.worker != worker.id {
+                worker.in_flight.told(&about, &Told::Mine(about.worker.clone()));
             }
-            worker.commands.forgive(kickoff_id, redrive, control.time);
+            worker
+                .commands
+                .forgive(about.kickoff_id, about.redrive, control.time);
         }
-        Command::Settled {
-            kickoff_id,
-            redrive,
-            worker: owner,
-        } if owner != worker.id => {
-            claimed(worker, &kickoff_id, redrive, &Claim::Settled);
-        }
-        Command::Released {
-            kickoff_id,
-            redrive,
-            worker: owner,
-        } if owner != worker.id => {
-            claimed(worker, &kickoff_id, redrive, &Claim::Released);
-        }
-        Command::Whose { .. }
-        | Command::Settled { .. }
-        | Command::Released { .. }
-        | Command::Marker { .. } => {}
+        Command::Whose(about) | Command::Settled(about) | Command::Released(about)
+            if about.worker == worker.id => {}
+        Command::Whose(about) => answer(worker, about),
+        Command::Settled(about) => worker.in_flight.told(&about, &Told::Settled),
+        Command::Released(about) => worker.in_flight.told(&about, &Told::Released),
     }
 }
 
@@ -186,38 +166,28 @@ fn set_paused(worker: &WorkerState, crew: &str, paused: bool, at: DateTime<Utc>)
     }
 }
 
-fn claimed(worker: &WorkerState, kickoff_id: &str, redrive: u32, claim: &Claim) {
-    if let Ok(id) = KickoffId::parse(kickoff_id) {
-        worker.in_flight.claimed(&id, redrive, claim);
-    }
-}
-
 /// Answers a worker that asks whose a kickoff is, if it is ours.
-fn answer(worker: &Arc<WorkerState>, kickoff_id: String, redrive: u32, asker: &str, body_hash: Option<&str>) {
-    let Ok(id) = KickoffId::parse(&kickoff_id) else {
+fn answer(worker: &Arc<WorkerState>, about: About) {
+    let Some(known) = worker.in_flight.asked(&about, &worker.id) else {
         return;
     };
-    let me = worker.id.clone();
-    let Some(known) = worker
-        .in_flight
-        .asked((&id, redrive), body_hash, (asker, me.as_str()))
-    else {
-        return;
+    info!(
+        kickoff_id = about.kickoff_id,
+        asker = about.worker,
+        ?known,
+        "another worker asks for it"
+    );
+    let about = About {
+        worker: worker.id.clone(),
+        ..about
     };
-    info!(kickoff_id, asker, ?known, "another worker asks for it");
-    let command = match known {
-        Known::Mine => Command::Mine {
-            kickoff_id,
-            redrive,
-            worker: me,
+    say(
+        worker,
+        match known {
+            Known::Mine => Command::Mine(about),
+            Known::Settled => Command::Settled(about),
         },
-        Known::Settled => Command::Settled {
-            kickoff_id,
-            redrive,
-            worker: me,
-        },
-    };
-    say(worker, command);
+    );
 }
 
 /// Tells the fleet, without waiting for it. What is lost makes another worker wait longer, or run a kickoff again.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::{Delivery, Message};
-use crewfleet_shared::kickoff::{KickoffId, Request};
+use crewfleet_shared::kickoff::{About, KickoffId, Request};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -37,19 +37,37 @@ impl RunKey {
         }
     }
 
-    /// The body's hash as it stands in `whose` and `mine`.
-    pub fn body_hash(&self) -> String {
+    /// What this worker says of it; of any attempt: `None`.
+    pub fn about(&self, attempt: Option<u32>, worker: &str) -> About {
+        About {
+            kickoff_id: self.kickoff_id.to_string(),
+            redrive: self.redrive,
+            attempt,
+            body_hash: Some(self.body_hash()),
+            worker: worker.to_owned(),
+        }
+    }
+
+    fn body_hash(&self) -> String {
         digest::shorten(&self.body)
     }
 
     /// The keys of all bodies under one id and redrive.
-    fn of(kickoff_id: &KickoffId, redrive: u32) -> RangeInclusive<Self> {
+    fn of(about: &About) -> Option<RangeInclusive<Self>> {
+        let kickoff_id = KickoffId::parse(&about.kickoff_id).ok()?;
         let key = |byte| Self {
             kickoff_id: kickoff_id.clone(),
-            redrive,
+            redrive: about.redrive,
             body: [byte; 32],
         };
-        key(0)..=key(0xff)
+        Some(key(0)..=key(0xff))
+    }
+
+    fn is_meant(&self, about: &About) -> bool {
+        about
+            .body_hash
+            .as_ref()
+            .is_none_or(|hash| *hash == self.body_hash())
     }
 }
 
@@ -63,14 +81,14 @@ pub enum Entry {
     Answered(Box<Delivery>, Arc<Message>),
     /// Its next attempt is on its way; ack.
     HandedOn(Box<Delivery>),
-    /// It is the next attempt of a run that is just being handed on: not that run's to hold. Enter again when the
-    /// receiver says that the run is gone.
+    /// It is a later attempt than the one that runs: not that run's to hold. Enter again when the receiver says that the
+    /// run is gone.
     Later(Box<Delivery>, watch::Receiver<Option<StopReason>>),
 }
 
 /// What another worker says of a kickoff.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claim {
+pub enum Told {
     /// This worker runs it.
     Mine(String),
     /// It has been answered or handed on.
@@ -116,14 +134,12 @@ struct Running {
     held: Vec<Delivery>,
     requested_at: Option<DateTime<Utc>>,
     stop: watch::Sender<Option<StopReason>>,
-    claim: watch::Sender<Option<Claim>>,
+    told: watch::Sender<Option<Told>>,
     since: Instant,
     /// We are asking the others; until that is answered it may be theirs.
     asking: bool,
     /// Another worker has asked for it, and waits for its end.
     asked: bool,
-    /// The copy of its next attempt is being published.
-    handing_on: bool,
 }
 
 /// A kickoff that is being run, with the deliveries it answers for.
@@ -131,7 +147,7 @@ pub struct Run {
     state: Arc<Mutex<State>>,
     key: RunKey,
     stop: watch::Receiver<Option<StopReason>>,
-    claim: watch::Receiver<Option<Claim>>,
+    told: watch::Receiver<Option<Told>>,
     finished: bool,
 }
 
@@ -148,7 +164,7 @@ impl InFlight {
     pub fn enter(&self, request: &Request, key: RunKey, delivery: Delivery) -> Entry {
         let mut state = lock(&self.state);
         if let Some(running) = state.running.get_mut(&key) {
-            if running.handing_on && request.attempt > running.attempt {
+            if request.attempt > running.attempt {
                 return Entry::Later(Box::new(delivery), running.stop.subscribe());
             }
             // A tag of a channel that is gone is worthless; any other is held until the kickoff is settled.
@@ -158,58 +174,68 @@ impl InFlight {
         }
         match state.answered.get(&key) {
             Some(Ended::Answered(reply)) => return Entry::Answered(Box::new(delivery), Arc::clone(reply)),
-            Some(Ended::HandedOn { attempt }) if *attempt >= request.attempt => {
+            Some(ended) if ended.settles(Some(request.attempt)) => {
                 return Entry::HandedOn(Box::new(delivery));
             }
             _ => {}
         }
         let (stop, stop_receiver) = watch::channel(None);
-        let (claim, claim_receiver) = watch::channel(None);
+        let (told, told_receiver) = watch::channel(None);
         let running = Running {
             attempt: request.attempt,
             held: vec![delivery],
             requested_at: request.requested_at,
             stop,
-            claim,
+            told,
             since: Instant::now(),
             asking: false,
             asked: false,
-            handing_on: false,
         };
         state.running.insert(key.clone(), running);
         Entry::Fresh(Run {
             state: Arc::clone(&self.state),
             key,
             stop: stop_receiver,
-            claim: claim_receiver,
+            told: told_receiver,
             finished: false,
         })
     }
 
     /// Another worker asks whose a kickoff is. Where both ask at once, the one whose id is lower has it.
-    pub fn asked(
-        &self,
-        (kickoff_id, redrive): (&KickoffId, u32),
-        body_hash: Option<&str>,
-        (asker, me): (&str, &str),
-    ) -> Option<Known> {
-        let same = |key: &RunKey| body_hash.is_none_or(|hash| hash == key.body_hash());
+    pub fn asked(&self, about: &About, me: &str) -> Option<Known> {
+        let keys = RunKey::of(about)?;
         let mut state = lock(&self.state);
-        let keys = RunKey::of(kickoff_id, redrive);
         for (key, running) in state.running.range_mut(keys.clone()) {
-            if same(key) && (!running.asking || me < asker) {
+            if !key.is_meant(about) || (running.asking && me > about.worker.as_str()) {
+                continue;
+            }
+            let asked = about.attempt.unwrap_or(running.attempt);
+            if asked < running.attempt {
+                // What runs here follows from it, and answers for it.
+                return Some(Known::Settled);
+            }
+            if asked == running.attempt {
                 running.asked = true;
                 return Some(Known::Mine);
             }
         }
-        state.answered.any(keys, same).then_some(Known::Settled)
+        let settled = |key: &RunKey, ended: &Ended| key.is_meant(about) && ended.settles(about.attempt);
+        state.answered.any(keys, settled).then_some(Known::Settled)
     }
 
     /// Another worker says what it knows of a kickoff.
-    pub fn claimed(&self, kickoff_id: &KickoffId, redrive: u32, claim: &Claim) {
-        for (_, running) in lock(&self.state).running.range(RunKey::of(kickoff_id, redrive)) {
-            if running.asking {
-                running.claim.send_replace(Some(claim.clone()));
+    pub fn told(&self, about: &About, told: &Told) {
+        let Some(keys) = RunKey::of(about) else {
+            return;
+        };
+        for (key, running) in lock(&self.state).running.range(keys) {
+            let attempt = match (about.attempt, told) {
+                (None, _) => true,
+                (Some(attempt), Told::Settled) => attempt >= running.attempt,
+                (Some(attempt), _) => attempt == running.attempt,
+            };
+            if running.asking && attempt && key.is_meant(about) {
+                running.told.send_replace(Some(told.clone()));
             }
         }
     }
@@ -266,8 +292,8 @@ impl Run {
     }
 
     /// What other workers say of it, while we ask.
-    pub fn claims(&self) -> watch::Receiver<Option<Claim>> {
-        self.claim.clone()
+    pub fn told(&self) -> watch::Receiver<Option<Told>> {
+        self.told.clone()
     }
 
     /// Asks this run to stop, unless somebody has asked already.
@@ -293,11 +319,6 @@ impl Run {
             }
         });
         standing
-    }
-
-    /// From now on a delivery of a later attempt is not this run's.
-    pub fn hand_on(&self) {
-        self.with(|running| running.handing_on = true);
     }
 
     /// Ends the run: remembers how, if that is worth it, and hands back the deliveries to be acked.

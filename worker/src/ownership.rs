@@ -12,7 +12,7 @@ use std::time::Duration;
 use crewfleet_shared::amqp::inbox::Receive;
 use crewfleet_shared::amqp::{BrokerError, Delivery, Inbox};
 use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
-use crewfleet_shared::kickoff::{Command, Control, KickoffId, Request};
+use crewfleet_shared::kickoff::{About, Command, Control, KickoffId, Request};
 use serde::Deserialize;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::control;
-use crate::in_flight::{Claim, InFlight, Run};
+use crate::in_flight::{InFlight, Run, Told};
 use crate::state::WorkerState;
 
 /// An owner that is silent for three heartbeats is gone.
@@ -58,11 +58,11 @@ pub async fn ask(worker: &WorkerState, request: &Request, run: &Run, latest: Ins
 }
 
 async fn asking(worker: &WorkerState, request: &Request, run: &Run, hold: Duration) -> Whose {
-    let mut claims = run.claims();
-    let owner = match inquire(worker, request, run, &mut claims, hold).await {
-        None | Some(Claim::Released) => return Whose::Ours,
-        Some(Claim::Settled) => return Whose::Settled,
-        Some(Claim::Mine(owner)) => owner,
+    let mut told = run.told();
+    let owner = match inquire(worker, request, run, &mut told, hold).await {
+        None | Some(Told::Released) => return Whose::Ours,
+        Some(Told::Settled) => return Whose::Settled,
+        Some(Told::Mine(owner)) => owner,
     };
     info!(owner, "another worker still runs it; waiting for its reply");
     let listening = match worker
@@ -77,16 +77,16 @@ async fn asking(worker: &WorkerState, request: &Request, run: &Run, hold: Durati
         }
     };
     // The owner may have ended between its answer and our listening: it is asked once more.
-    match inquire(worker, request, run, &mut claims, hold).await {
-        None | Some(Claim::Released) => return Whose::Ours,
-        Some(Claim::Settled) => return Whose::Settled,
-        Some(Claim::Mine(_)) => {}
+    match inquire(worker, request, run, &mut told, hold).await {
+        None | Some(Told::Released) => return Whose::Ours,
+        Some(Told::Settled) => return Whose::Settled,
+        Some(Told::Mine(_)) => {}
     }
     loop {
         tokio::select! {
-            changed = claims.changed() => match (changed, claims.borrow_and_update().clone()) {
-                (Ok(()), Some(Claim::Settled)) => return Whose::Settled,
-                (Ok(()), Some(Claim::Released)) | (Err(_), _) => return Whose::Ours,
+            changed = told.changed() => match (changed, told.borrow_and_update().clone()) {
+                (Ok(()), Some(Told::Settled)) => return Whose::Settled,
+                (Ok(()), Some(Told::Released)) | (Err(_), _) => return Whose::Ours,
                 _ => {}
             },
             () = listening.owner_silent(worker) => {
@@ -102,22 +102,18 @@ async fn inquire(
     worker: &WorkerState,
     request: &Request,
     run: &Run,
-    claims: &mut watch::Receiver<Option<Claim>>,
+    told: &mut watch::Receiver<Option<Told>>,
     hold: Duration,
-) -> Option<Claim> {
-    claims.borrow_and_update();
-    let question = Control::new(Command::Whose {
-        kickoff_id: request.kickoff_id.to_string(),
-        redrive: request.redrive,
-        worker: worker.id.clone(),
-        body_hash: Some(run.key().body_hash()),
-    });
+) -> Option<Told> {
+    told.borrow_and_update();
+    let about = run.key().about(Some(request.attempt), &worker.id);
+    let question = Control::new(Command::Whose(about));
     while let Err(error) = control::publish(worker, &question).await {
         warn!(%error, "cannot ask the other workers; trying again");
         tokio::time::sleep(PAUSE).await;
     }
-    match timeout(hold, claims.changed()).await {
-        Ok(Ok(())) => claims.borrow_and_update().clone(),
+    match timeout(hold, told.changed()).await {
+        Ok(Ok(())) => told.borrow_and_update().clone(),
         _ => None,
     }
 }
@@ -220,13 +216,19 @@ impl Receive for Heard {
     fn receive(&self, delivery: &Delivery) {
         #[derive(Deserialize)]
         struct Answered {
-            kickoff_id: KickoffId,
+            kickoff_id: String,
             redrive: u32,
         }
         // A reply ends the waiting for it, whoever gave it.
         if let Ok(reply) = serde_json::from_slice::<Answered>(&delivery.body) {
-            self.in_flight
-                .claimed(&reply.kickoff_id, reply.redrive, &Claim::Settled);
+            let about = About {
+                kickoff_id: reply.kickoff_id,
+                redrive: reply.redrive,
+                attempt: None,
+                body_hash: None,
+                worker: String::new(),
+            };
+            self.in_flight.told(&about, &Told::Settled);
         } else {
             let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
             beats.retain(|_, at| at.elapsed() < SILENCE);

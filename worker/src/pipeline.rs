@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::Utc;
 use crewfleet_shared::amqp::{Delivery, header};
 use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{Command, KickoffError, Rejection, Request, decode};
+use crewfleet_shared::kickoff::{About, Command, KickoffError, Rejection, Request, decode};
 use serde_json::json;
 use tokio::time::Instant;
 use tracing::{Instrument, info, info_span, warn};
@@ -89,7 +89,7 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
         let key = RunKey::new(&request, &body);
         match worker.in_flight.enter(&request, key, delivery) {
             Entry::Fresh(run) => break run,
-            Entry::Adopted => return adopted(worker, &request),
+            Entry::Adopted => return adopted(worker, &request, &body),
             Entry::Answered(delivery, reply) => {
                 info!("delivered again after its reply; answered from memory");
                 settle::publish_surely(worker, (*reply).clone()).await;
@@ -159,18 +159,20 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
 
 /// The delivery came back because a connection was lost, not because a worker died: the fleet is told, so that nobody
 /// counts it against the kickoff.
-fn adopted(worker: &Arc<WorkerState>, request: &Request) {
+fn adopted(worker: &Arc<WorkerState>, request: &Request, body: &[u8]) {
     info!("delivered again while it runs here; the run goes on and will answer for it");
-    say(worker, request, mine);
+    let about = RunKey::new(request, body).about(Some(request.attempt), &worker.id);
+    control::say(worker, Command::Mine(about));
 }
 
 /// The owner has told its requester; who waits for us is told that.
 async fn settled_elsewhere(worker: &Arc<WorkerState>, request: &Request, run: Run) {
     info!("another worker has settled it");
+    let about = run.key().about(Some(request.attempt), &worker.id);
     let finished = run.finish(None);
     ack(&finished.held).await;
     if finished.asked {
-        say(worker, request, settled);
+        control::say(worker, Command::Settled(about));
     }
 }
 
@@ -188,37 +190,38 @@ impl Attempted<'_> {
     /// contradict the worker that has the request now.
     async fn settle(&self, run: Run, mut outcome: Outcome) {
         let next = retry::judge(&self.crew.retry, self.request, &mut outcome);
+        let about = |attempt| run.key().about(attempt, &self.worker.id);
+        let (of_any, of_this) = (about(None), about(Some(self.request.attempt)));
         let standing = match outcome {
             Outcome::Succeeded(_) => Standing::Held,
             _ => standing(self.worker, &run).await,
         };
         match (&outcome, standing) {
-            (Outcome::Requeued { .. }, _) => self.requeue(run, outcome).await,
+            (Outcome::Requeued { .. }, _) => self.requeue(run, outcome, of_this).await,
             (_, Standing::Taken) => {
                 warn!("another worker has it now; this run's outcome is dropped");
-                self.release(run);
+                self.release(run, of_this);
             }
             (_, Standing::Lost) if next.is_some() => {
                 // RabbitMQ delivers the same attempt again.
                 warn!("its delivery is lost; this attempt is repeated");
-                self.release(run);
+                self.release(run, of_this);
             }
-            (_, _) if next.is_some() => self.hand_on(run, outcome, next).await,
-            _ => self.tell(run, outcome).await,
+            (_, _) if next.is_some() => self.hand_on(run, outcome, next, of_this).await,
+            _ => self.tell(run, outcome, of_any).await,
         }
     }
 
-    async fn tell(&self, run: Run, outcome: Outcome) {
+    async fn tell(&self, run: Run, outcome: Outcome, about: About) {
         let (_, reply) = settle::publish(self.worker, self.attempt, Some(self.events), outcome, None).await;
         let finished = run.finish(reply.map(|reply| Ended::Answered(Arc::new(reply))));
         ack(&finished.held).await;
         if finished.asked {
-            say(self.worker, self.request, settled);
+            control::say(self.worker, Command::Settled(about));
         }
     }
 
-    async fn hand_on(&self, run: Run, outcome: Outcome, next: Option<Retry>) {
-        run.hand_on();
+    async fn hand_on(&self, run: Run, outcome: Outcome, next: Option<Retry>, about: About) {
         settle::publish(
             self.worker,
             self.attempt,
@@ -231,58 +234,32 @@ impl Attempted<'_> {
         let finished = run.finish(Some(Ended::HandedOn { attempt }));
         ack(&finished.held).await;
         if finished.asked {
-            say(self.worker, self.request, settled);
+            control::say(self.worker, Command::Settled(about));
         }
     }
 
     /// The copy may come back to this very worker, at once. It must not be taken for a delivery of the run that is just
     /// ending: that would ack both, and lose the kickoff. So the run ends first.
-    async fn requeue(&self, run: Run, outcome: Outcome) {
+    async fn requeue(&self, run: Run, outcome: Outcome, about: About) {
         let finished = run.finish(None);
         // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself.
         if finished.held.iter().any(Delivery::is_live) {
-            settle::publish(self.worker, self.attempt, None, outcome, None).await;
+            let copy = Attempt {
+                undecided: self.attempt.undecided || finished.asked,
+                ..*self.attempt
+            };
+            settle::publish(self.worker, &copy, None, outcome, None).await;
             ack(&finished.held).await;
         }
         if finished.asked {
-            say(self.worker, self.request, released);
+            control::say(self.worker, Command::Released(about));
         }
     }
 
-    fn release(&self, run: Run) {
+    fn release(&self, run: Run, about: About) {
         if run.finish(None).asked {
-            say(self.worker, self.request, released);
+            control::say(self.worker, Command::Released(about));
         }
-    }
-}
-
-/// Tells a worker that asked for the kickoff, and waits.
-fn say(worker: &Arc<WorkerState>, request: &Request, command: fn(String, u32, String) -> Command) {
-    let (kickoff_id, me) = (request.kickoff_id.to_string(), worker.id.clone());
-    control::say(worker, command(kickoff_id, request.redrive, me));
-}
-
-fn mine(kickoff_id: String, redrive: u32, worker: String) -> Command {
-    Command::Mine {
-        kickoff_id,
-        redrive,
-        worker,
-    }
-}
-
-fn settled(kickoff_id: String, redrive: u32, worker: String) -> Command {
-    Command::Settled {
-        kickoff_id,
-        redrive,
-        worker,
-    }
-}
-
-fn released(kickoff_id: String, redrive: u32, worker: String) -> Command {
-    Command::Released {
-        kickoff_id,
-        redrive,
-        worker,
     }
 }
 

@@ -56,6 +56,7 @@ fn settlement(outcome: &Outcome, retry: bool) -> Settlement {
 }
 
 /// What a reply says beside its outcome, and the request as it came.
+#[derive(Clone, Copy)]
 pub struct Attempt<'a> {
     /// `None` when a bad request names no valid id: then nobody can be told.
     pub kickoff_id: Option<&'a KickoffId>,
@@ -75,7 +76,7 @@ pub struct Attempt<'a> {
     pub started_at: Option<DateTime<Utc>>,
     /// In how many deliveries of this request, and of the copies before it, a worker was lost or cut off.
     pub workers_lost: u32,
-    /// Another worker may run it.
+    /// Another worker may run it, or hold a delivery of it.
     pub undecided: bool,
     /// The request as it came.
     pub properties: &'a Properties,

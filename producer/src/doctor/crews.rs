@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::Subject;
 use super::finding::{Finding, State};
+use super::management::Management;
 use super::topology::Present;
 
 /// The time limits of all crews, of the configuration and of the workers that were heard; the longest of each.
@@ -23,6 +24,18 @@ pub(super) fn limits(subject: &Subject, heard: &[Heartbeat]) -> BTreeMap<CrewNam
         }
     }
     limits
+}
+
+/// The crews that have a request queue: their workers may be down at present.
+pub(super) async fn declared(names: &Names, management: Option<&Management>) -> Vec<CrewName> {
+    let Some(management) = management else {
+        return Vec::new();
+    };
+    let prefix = format!("{}.", names.requests());
+    // What cannot be listed is found missing, or not, by what the configuration names.
+    let queues = management.queues(&prefix).await.unwrap_or_default();
+    let crew = |queue: &String| CrewName::parse(queue.strip_prefix(&prefix)?).ok();
+    queues.iter().filter_map(crew).collect()
 }
 
 /// Whether anybody takes the requests that wait.

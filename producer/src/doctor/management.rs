@@ -118,6 +118,26 @@ impl Management {
         Ok(found.map(|all| all.as_array().into_iter().flatten().map(pair).collect()))
     }
 
+    /// The names of the queues that begin so, of which there are few.
+    pub(super) async fn queues(&self, prefix: &str) -> Result<Vec<String>, String> {
+        let pattern = format!("^{}", prefix.replace('.', "[.]"));
+        let query = [
+            ("name", pattern.as_str()),
+            ("use_regex", "true"),
+            ("columns", "name"),
+            ("page", "1"),
+            ("page_size", "500"),
+        ];
+        let found = self
+            .ask(&["queues", &self.vhost], &query)
+            .await?
+            .unwrap_or_default();
+        let names = found["items"].as_array().into_iter().flatten();
+        Ok(names
+            .filter_map(|queue| Some(queue["name"].as_str()?.to_owned()))
+            .collect())
+    }
+
     /// The nodes of the cluster.
     pub(super) async fn nodes(&self) -> Result<Vec<Value>, String> {
         self.list("nodes").await
@@ -139,7 +159,7 @@ impl Management {
     /// seconds, cut, so half a second is added.
     async fn look_at_clock(&mut self) -> Result<(), String> {
         let asked = Utc::now();
-        let response = self.send(&["whoami"]).await?;
+        let response = self.send(&["whoami"], &[]).await?;
         let middle = asked + (Utc::now() - asked) / 2;
         let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
         let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
@@ -151,7 +171,11 @@ impl Management {
     }
 
     async fn get(&self, path: &[&str]) -> Result<Option<Value>, String> {
-        let response = self.send(path).await?;
+        self.ask(path, &[]).await
+    }
+
+    async fn ask(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Option<Value>, String> {
+        let response = self.send(path, query).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
@@ -163,10 +187,13 @@ impl Management {
             .map_err(|e| format!("{} at {} answers no JSON: {e}", path.join("/"), self.shown()))
     }
 
-    async fn send(&self, path: &[&str]) -> Result<reqwest::Response, String> {
+    async fn send(&self, path: &[&str], query: &[(&str, &str)]) -> Result<reqwest::Response, String> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("api").extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
         }
         let mut request = self.client.get(url);
         if let Some(login) = &self.login {

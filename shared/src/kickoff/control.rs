@@ -53,48 +53,34 @@ pub enum Command {
         worker: String,
     },
     /// A worker that received a redelivery asks who still runs it.
-    Whose {
-        /// The kickoff.
-        kickoff_id: String,
-        /// Its redrive.
-        redrive: u32,
-        /// Who asks.
-        worker: String,
-        /// The first 16 hexadecimal characters of the SHA-256 of the request's body: another body under the same id is
-        /// another kickoff.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        body_hash: Option<String>,
-    },
-    /// The answer of the worker that runs it.
-    Mine {
-        /// The kickoff.
-        kickoff_id: String,
-        /// Its redrive.
-        redrive: u32,
-        /// Who runs it.
-        worker: String,
-    },
+    Whose(About),
+    /// The answer of the worker that runs it; also said by a worker that gets a delivery of what it runs.
+    Mine(About),
     /// After [`Self::Mine`]: the owner has answered it or handed it on; whoever holds another delivery of it acks that.
-    Settled {
-        /// The kickoff.
-        kickoff_id: String,
-        /// Its redrive.
-        redrive: u32,
-        /// Who settled it.
-        worker: String,
-    },
+    Settled(About),
     /// After [`Self::Mine`]: the owner's run ended without anything to tell; whoever holds the delivery runs it.
-    Released {
-        /// The kickoff.
-        kickoff_id: String,
-        /// Its redrive.
-        redrive: u32,
-        /// Whose run ended.
-        worker: String,
-    },
+    Released(About),
     /// Means nothing to anybody but its sender, who reads the stream and so knows when it has read all that came before.
     Marker {
         /// Its sender.
         worker: String,
     },
+}
+
+/// What workers talk about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct About {
+    /// The kickoff.
+    pub kickoff_id: String,
+    /// Its redrive.
+    pub redrive: u32,
+    /// Its attempt; a message without one is about any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// The first 16 hexadecimal characters of the SHA-256 of the request's body: another body under the same id is
+    /// another kickoff. A message without it is about any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_hash: Option<String>,
+    /// Who says it.
+    pub worker: String,
 }

@@ -13,7 +13,7 @@ pub mod reply;
 pub mod request;
 pub mod schema;
 
-pub use control::{Command, Control};
+pub use control::{About, Command, Control};
 pub use decode::{Rejection, decode};
 pub use event::Event;
 pub use fleet::{CrewStatus, Heartbeat};

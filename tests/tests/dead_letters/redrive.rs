@@ -1,0 +1,149 @@
+//! Redriving: the request that came, once more, and no longer than it takes.
+
+use super::*;
+
+#[tokio::test]
+async fn a_redriven_request_is_the_one_that_came_with_the_next_redrive() {
+    let place = Place::declared(&["echo"]).await;
+    let requests = place.namespace.requests_of("echo");
+    place
+        .letter(
+            "echo",
+            "k-1",
+            &[("x-kickoff-not-before", "2026-11-22T10:00:00Z")],
+            2,
+        )
+        .await;
+    let dry = place
+        .dead_letters(&["redrive", "k-1", "--dry-run", "--crew", "echo"])
+        .await
+        .success();
+    assert!(dry.ends_with("1 would be redriven"), "{dry}");
+    assert_eq!(place.plain.count(&requests).await, 0);
+
+    // The dry run has looked at it: by that it may be a copy, as after an interrupted redrive.
+    place.letter("echo", "k-2", &[], 0).await;
+    let redriven = place.dead_letters(&["redrive", "--all", "--crew", "echo"]).await;
+    assert_eq!(redriven.success(), "2 redriven");
+    place.holds(&requests, 2).await;
+    let all = place.all_of(&requests).await;
+    for (id, redrive, doubled) in [("k-1", 3, true), ("k-2", 1, false)] {
+        let request = all.iter().find(|message| message.correlation_id() == id).unwrap();
+        assert_eq!(request.body, body(id).into_bytes());
+        assert!(request.properties.timestamp().is_some());
+        let mut expected = json!({"traceparent": "00-1-2-01", "x-kickoff-redrive": redrive});
+        if doubled {
+            expected["x-kickoff-possible-duplicate"] = json!(1);
+        }
+        let mut headers = json!(request.headers);
+        // The broker's own, of this delivery.
+        headers.as_object_mut().unwrap().remove("x-delivery-count");
+        assert_eq!(headers, expected, "{id}");
+    }
+    place.holds(&place.namespace.dead_letters_of("echo"), 0).await;
+}
+
+#[tokio::test]
+async fn a_group_is_redriven_and_the_others_stay() {
+    let place = Place::declared(&["echo"]).await;
+    let worker = place.worker("echo").await;
+    let mut replies = place.plain.replies(&["#"]).await;
+    for (id, reason, fingerprint) in [
+        ("a", "failed", "00000000000000aa"),
+        ("b", "failed", "00000000000000bb"),
+        ("c", "timed_out", "00000000000000aa"),
+        ("d", "timed_out", "00000000000000aa"),
+    ] {
+        let headers = [
+            ("x-kickoff-reason", reason),
+            ("x-kickoff-fingerprint", fingerprint),
+        ];
+        place.letter("echo", id, &headers, 0).await;
+    }
+    let group = ["--reason", "timed_out", "--fingerprint", "00000000000000aa"];
+    let redriven = place
+        .dead_letters(&[&["redrive", "--crew", "echo", "--rate", "50"], &group[..]].concat())
+        .await;
+    assert_eq!(redriven.success(), "2 redriven");
+    for id in ["c", "d"] {
+        let reply = replies.of(id).await.json();
+        assert_eq!(reply["status"], "succeeded", "{reply}");
+        assert_eq!((&reply["attempt"], &reply["redrive"]), (&json!(1), &json!(1)));
+    }
+    place.holds(&place.namespace.dead_letters_of("echo"), 2).await;
+    assert_eq!(
+        counts(&place.groups("echo").await),
+        [("failed", 1), ("failed", 1)]
+    );
+    place
+        .dead_letters(&["redrive"])
+        .await
+        .ended_with(2)
+        .said(&["say which"]);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_redrive_ends_though_everything_fails_again_at_once() {
+    let place = Place::declared(&[]).await;
+    let worker = place.worker("fail").await;
+    for n in 0..20 {
+        place.plain.request("fail", &format!("k-{n}"), &json!({})).await;
+    }
+    let queue = place.namespace.dead_letters_of("fail");
+    place.holds(&queue, 20).await;
+    // Slower than the crew fails: the first letters are back before the last are redriven.
+    let redriven = place
+        .dead_letters(&["redrive", "--all", "--rate", "20", "--crew", "fail"])
+        .await;
+    assert_eq!(redriven.success(), "20 redriven");
+    place.holds(&queue, 20).await;
+    for letter in place.all_of(&queue).await {
+        assert_eq!(letter.headers["x-kickoff-redrive"], 1, "{letter:?}");
+    }
+    assert_eq!(executions(&worker, 40).await.len(), 40);
+}
+
+#[tokio::test]
+async fn what_was_redriven_often_enough_is_kept_unless_forced() {
+    let place = Place::declared(&["echo"]).await;
+    place.letter("echo", "often", &[], 5).await;
+    let kept = place
+        .dead_letters(&["redrive", "--all", "--crew", "echo"])
+        .await
+        .ended_with(1);
+    assert_eq!(kept.stdout, ["0 redriven"]);
+    kept.said(&["redriven 5 times", "--force"]);
+    let queue = place.namespace.dead_letters_of("echo");
+    place.holds(&queue, 1).await;
+    place
+        .dead_letters(&["redrive", "often", "--force", "--crew", "echo"])
+        .await
+        .success();
+    let request = place
+        .plain
+        .get(&place.namespace.requests_of("echo"))
+        .await
+        .unwrap();
+    assert_eq!(request.headers["x-kickoff-redrive"], 6);
+}
+
+#[tokio::test]
+async fn of_several_letters_of_a_kickoff_the_latest_is_run_and_once() {
+    let place = Place::declared(&["echo"]).await;
+    // Left by an interrupted redrive; died again, and the worker was in doubt whether its copy had arrived.
+    for redrive in [0, 1, 1] {
+        place.letter("echo", "k-1", &[], redrive).await;
+    }
+    let redriven = place
+        .dead_letters(&["redrive", "k-1", "--crew", "echo"])
+        .await
+        .ended_with(0);
+    assert_eq!(redriven.stdout, ["1 redriven"]);
+    redriven.said(&["2 letters were only removed"]);
+    let requests = place.namespace.requests_of("echo");
+    place.holds(&requests, 1).await;
+    let request = place.plain.get(&requests).await.unwrap();
+    assert_eq!(request.headers["x-kickoff-redrive"], 2);
+    place.holds(&place.namespace.dead_letters_of("echo"), 0).await;
+}
