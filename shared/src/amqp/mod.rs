@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`version`] | which broker it is |
 //! | [`uri`] | where the broker is, without ever showing its password |
+//! | `stream`, `mend` | the bytes that come in, mended where the client could not bear them |
 //! | [`link`] | two connections and the one supervisor that brings them back |
 //! | [`topology`] | every exchange, queue and binding, as data |
 //! | [`declare`] | making the broker hold what the topology says |
@@ -24,8 +25,10 @@ pub mod inbox;
 pub mod inspect;
 pub mod link;
 pub mod look;
+mod mend;
 pub mod plain;
 pub mod publisher;
+mod stream;
 pub mod topology;
 pub mod uri;
 pub mod version;
