@@ -1,4 +1,4 @@
-//! Bad input at scale: 100,000 mutated requests beside 1,000 good ones, through one live worker.
+//! Bad input at scale: 100,000 bad requests, 1,000 good ones and as many odd ones, through one live worker.
 
 mod accounts;
 mod mutation;
@@ -15,14 +15,18 @@ use crewfleet_tests::worker::WorkerProcess;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use nix::sys::signal::Signal;
-use proptest::strategy::{Strategy, ValueTree};
+use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::json;
 
 use accounts::Accounts;
-use mutation::mutated;
+use mutation::{Mutated, Verdict, mutated};
 
+/// Mutated so that they are no requests.
 const BAD: usize = 100_000;
+/// Mutated, and yet requests.
+const ODD: usize = 1_000;
+const MUTATED: usize = BAD + ODD;
 const GOOD: usize = 1_000;
 /// What the messages are made of; another seed makes others.
 const SEED: [u8; 32] = *b"crewfleet: bad input, first seed";
@@ -49,7 +53,7 @@ async fn a_hundred_thousand_bad_requests_are_all_accounted_for() {
     let connection = Connection::connect(&node.url(), ConnectionProperties::default())
         .await
         .expect("a connection");
-    let accounts = Arc::new(Accounts::new(BAD, GOOD, worker.pid()));
+    let accounts = Arc::new(Accounts::new(MUTATED, GOOD, worker.pid()));
     accounts::keep(&connection, &accounts).await;
     let verdicts = publish(&connection, &accounts).await;
     println!("published after {:?}", started.elapsed());
@@ -74,25 +78,27 @@ async fn a_hundred_thousand_bad_requests_are_all_accounted_for() {
 }
 
 /// Publishes everything, the good ones evenly among the others; returns what must become of each bad one.
-async fn publish(connection: &Connection, accounts: &Accounts) -> Vec<mutation::Verdict> {
+async fn publish(connection: &Connection, accounts: &Accounts) -> Vec<Verdict> {
     let channel = connection.create_channel().await.expect("a channel");
     channel
         .confirm_select(ConfirmSelectOptions::default())
         .await
         .expect("confirms");
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &SEED);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let messages = mutated();
+    let mut source = Source {
+        messages: mutated(),
+        runner: TestRunner::new_with_rng(Config::default(), rng),
+        odd: None,
+    };
     let mut confirms = VecDeque::new();
     let mut verdicts = Vec::with_capacity(BAD);
-    for serial in 0..BAD {
-        let message = messages.new_tree(&mut runner).expect("a message").current();
-        let message = message.numbered(serial);
+    for serial in 0..MUTATED {
+        let message = source.next(serial);
         verdicts.push(message.verdict);
         accounts.expect(serial, &message);
         send(&channel, &mut confirms, &message.body, message.properties).await;
-        if serial.is_multiple_of(BAD / GOOD) {
-            let n = serial / (BAD / GOOD);
+        if serial.is_multiple_of(MUTATED / GOOD) {
+            let n = serial / (MUTATED / GOOD);
             let properties = BasicProperties::default().with_correlation_id(format!("good-{n}").into());
             let body = json!({"inputs": {"n": n, "text": format!("own payload {n}")}}).to_string();
             send(&channel, &mut confirms, body.as_bytes(), properties).await;
@@ -101,7 +107,36 @@ async fn publish(connection: &Connection, accounts: &Accounts) -> Vec<mutation::
     while let Some(confirm) = confirms.pop_front() {
         taken(confirm).await;
     }
+    let bad = verdicts.iter().filter(|verdict| **verdict == Verdict::Rejected);
+    assert!(bad.count() >= BAD, "the mutations are too kind");
     verdicts
+}
+
+struct Source {
+    messages: BoxedStrategy<Mutated>,
+    runner: TestRunner,
+    /// The last odd one that came.
+    odd: Option<Mutated>,
+}
+
+impl Source {
+    /// A bad one, or at even distances an odd one; and it is known which.
+    fn next(&mut self, serial: usize) -> Mutated {
+        if serial.is_multiple_of(MUTATED / ODD)
+            && let Some(odd) = self.odd.take()
+        {
+            return odd.numbered(serial);
+        }
+        loop {
+            let tree = self.messages.new_tree(&mut self.runner);
+            let message = tree.expect("a message").current();
+            let numbered = message.clone().numbered(serial).decided();
+            match numbered.verdict {
+                Verdict::Accepted => self.odd = Some(message.with_verdict(Verdict::Accepted)),
+                _ => return numbered,
+            }
+        }
+    }
 }
 
 async fn send(

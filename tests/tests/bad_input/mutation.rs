@@ -1,7 +1,9 @@
 //! Requests gone wrong in every way that a program, a person or a network can think of.
 
+use crewfleet_shared::amqp::Properties;
+use crewfleet_shared::kickoff::{CrewName, decode};
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable};
+use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable, ShortString};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::string::string_regex;
@@ -23,8 +25,8 @@ pub(crate) struct Mutated {
 pub(crate) enum Verdict {
     Rejected,
     Accepted,
-    /// One of the two: a flipped bit may hurt or not.
-    Either,
+    /// Not known from how it was made: a flipped bit may hurt or not.
+    Open,
 }
 
 impl Mutated {
@@ -66,6 +68,34 @@ impl Mutated {
     }
 }
 
+impl Mutated {
+    /// Says of one of which it was open what it is.
+    pub(crate) fn decided(self) -> Self {
+        if self.verdict != Verdict::Open {
+            return self;
+        }
+        let p = &self.properties;
+        let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
+        let mut properties = text(p.kind()).map_or_else(Properties::default, |kind| Properties::json(&kind));
+        if let Some(kind) = text(p.content_type()) {
+            properties = properties.with_content_type(&kind);
+        }
+        if let Some(key) = text(p.reply_to()) {
+            properties = properties.with_reply_to(&key);
+        }
+        properties = properties.with_correlation_id(&text(p.correlation_id()).unwrap_or_default());
+        let crew = CrewName::parse("echo").expect("a name");
+        match decode(&self.body, &properties, &crew, usize::MAX) {
+            Ok(_) => self.with_verdict(Verdict::Accepted),
+            Err(_) => self.with_verdict(Verdict::Rejected),
+        }
+    }
+
+    pub(crate) fn with_verdict(self, verdict: Verdict) -> Self {
+        Self { verdict, ..self }
+    }
+}
+
 /// The header that holds the serial.
 pub(crate) const SERIAL: &str = "a-serial";
 
@@ -74,8 +104,7 @@ pub(crate) fn own_id(serial: usize) -> String {
     format!("bad-{serial}")
 }
 
-/// Everything at once, in proportions that leave no kind out. Few are good after all: the worker remembers the replies
-/// of those that it runs, up to a limit of bytes that 100,000 of them would still be filling.
+/// Everything at once, in proportions that leave no kind out. Few are good after all.
 pub(crate) fn mutated() -> BoxedStrategy<Mutated> {
     prop_oneof![
         10 => damaged(),
@@ -103,7 +132,7 @@ fn damaged() -> BoxedStrategy<Mutated> {
             let place = place.index(body.len());
             body[place] ^= 1 << bit;
         }
-        Mutated::new(body, by_correlation(), Verdict::Either)
+        Mutated::new(body, by_correlation(), Verdict::Open)
     });
     let noise =
         vec(any::<u8>(), 1..300).prop_map(|noise| Mutated::new(noise, by_correlation(), Verdict::Rejected));
@@ -128,7 +157,7 @@ fn wrong_fields() -> BoxedStrategy<Mutated> {
     let typed = (prop::sample::select(fields.to_vec()), json_value()).prop_map(|(field, value)| {
         let mut body = json!({"inputs": {}});
         body[field] = value;
-        Mutated::new(body.to_string(), by_correlation(), Verdict::Either)
+        Mutated::new(body.to_string(), by_correlation(), Verdict::Open)
     });
     let bad = [
         r#"{"inputs": {}, "inputs": {}}"#,
@@ -190,7 +219,7 @@ fn wrong_properties() -> BoxedStrategy<Mutated> {
                 .with_type(kind.into())
                 .with_app_id(app.into())
                 .with_cluster_id("of old".into());
-            Mutated::new(r#"{"inputs": {}}"#, properties, Verdict::Either)
+            Mutated::new(r#"{"inputs": {}}"#, properties, Verdict::Open)
         },
     );
     prop_oneof![refused, any].boxed()
