@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::{Delivery, Message};
+use crewfleet_shared::amqp::Delivery;
 use crewfleet_shared::kickoff::{About, KickoffId, Request};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -78,8 +78,8 @@ pub enum Entry {
     Fresh(Run),
     /// It runs already; the run holds this delivery too and will ack it.
     Adopted,
-    /// It has been answered; publish this again, and ack.
-    Answered(Box<Delivery>, Arc<Message>),
+    /// It has been answered; publish the reply with this body again, and ack.
+    Answered(Box<Delivery>, Arc<[u8]>),
     /// Its next attempt is on its way; ack.
     HandedOn(Box<Delivery>),
     /// It is a later attempt than the one that runs: not that run's to hold. Enter again when the receiver says that the

@@ -92,7 +92,7 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
             Entry::Adopted => return adopted(worker, &request, &body),
             Entry::Answered(delivery, reply) => {
                 info!("delivered again after its reply; answered from memory");
-                settle::publish_surely(worker, (*reply).clone()).await;
+                settle::reply_again(worker, &request, &reply).await;
                 return ack(&[*delivery]).await;
             }
             Entry::HandedOn(delivery) => {
@@ -214,7 +214,7 @@ impl Attempted<'_> {
 
     async fn tell(&self, run: Run, outcome: Outcome, about: About) {
         let (_, reply) = settle::publish(self.worker, self.attempt, Some(self.events), outcome, None).await;
-        let finished = run.finish(reply.map(|reply| Ended::Answered(Arc::new(reply))));
+        let finished = run.finish(reply.map(|reply| Ended::Answered(reply.body.into())));
         ack(&finished.held).await;
         if finished.asked {
             control::say(self.worker, Command::Settled(about));

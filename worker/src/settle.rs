@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::topology::Reason;
 use crewfleet_shared::amqp::{Message, Properties, PublishError};
 use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId, Status};
+use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId, Request, Status};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tracing::{error, info, warn};
@@ -262,6 +262,13 @@ async fn too_large(
         "worker": worker.id,
         "status": outcome.status(),
     }))
+}
+
+/// Publishes a reply that this process has given before: where this copy of the request wants it.
+pub async fn reply_again(worker: &WorkerState, request: &Request, body: &[u8]) {
+    let reply_to = request.reply_to.as_deref();
+    let message = messages::reply_with(worker, &request.kickoff_id, reply_to, body.to_vec());
+    publish_surely(worker, message).await;
 }
 
 /// Publishes until the broker has it. While it tries, the delivery stays unacked, so nothing is lost if the

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::error::{BrokerError, ConnectError};
 use super::pools::Pools;
 use super::publisher::Publisher;
+use super::stream;
 use super::uri::{self, Endpoint};
 use super::version::{self, ServerVersion};
 use crate::config::BrokerConfig;
@@ -275,7 +276,7 @@ async fn connect(
         let version = version::probe(&uri).await?;
         let connection = |role: &str| {
             let label = LongString::from(format!("{name} ({role})"));
-            Connection::connect_uri(
+            stream::connect(
                 uri.clone(),
                 ConnectionProperties::default().with_connection_name(label),
             )

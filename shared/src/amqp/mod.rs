@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`version`] | which broker it is |
 //! | [`uri`] | where the broker is, without ever showing its password |
+//! | `stream`, `mend` | the bytes that come in, mended where the client could not bear them |
 //! | [`link`] | two connections and the one supervisor that brings them back |
 //! | [`gate`] | a link that is fit for use, not only connected |
 //! | [`topology`] | every exchange, queue and binding, as data |
@@ -27,9 +28,11 @@ pub mod inbox;
 pub mod inspect;
 pub mod link;
 pub mod look;
+mod mend;
 pub mod plain;
 mod pools;
 pub mod publisher;
+mod stream;
 pub mod topology;
 pub mod uri;
 pub mod version;

@@ -37,18 +37,30 @@ pub(super) fn reply(
         finished_at: Utc::now(),
         meta: attempt.meta.map(ToOwned::to_owned),
     };
+    // The contract's types have string keys only, which is all that can fail.
+    let body = serde_json::to_vec(&reply).unwrap_or_default();
+    reply_with(worker, kickoff_id, attempt.reply_to, body)
+}
+
+/// A reply of which the body is known already.
+pub(super) fn reply_with(
+    worker: &WorkerState,
+    kickoff_id: &KickoffId,
+    reply_to: Option<&str>,
+    body: Vec<u8>,
+) -> Message {
+    let kickoff_id = kickoff_id.to_string();
     let mut properties = Properties::json(message_type::REPLY)
-        .with_correlation_id(&reply.kickoff_id)
-        .with_message_id(&reply.kickoff_id);
-    if let Some(key) = attempt.reply_to {
+        .with_correlation_id(&kickoff_id)
+        .with_message_id(&kickoff_id);
+    if let Some(key) = reply_to {
         properties = properties.with_cc(key);
     }
     Message {
         exchange: worker.names.replies(),
+        routing_key: kickoff_id,
         properties,
-        // The contract's types have string keys only, which is all that can fail.
-        body: serde_json::to_vec(&reply).unwrap_or_default(),
-        routing_key: reply.kickoff_id,
+        body,
         mandatory: false,
     }
 }

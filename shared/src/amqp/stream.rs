@@ -1,0 +1,313 @@
+//! The bytes between the client and the broker, with what comes in mended on its way (see [`mend`](super::mend)).
+//!
+//! The client takes its connection from a function, as a stream of a runtime's type; so here is a runtime, tokio's
+//! in all but that type. Mending must be done above TLS, which only the whole stream is.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use async_rs::traits::Reactor;
+use async_rs::util::RuntimeParts;
+use async_rs::{Runtime, Tokio};
+use futures_util::{AsyncRead, AsyncWrite, Stream};
+use lapin::tcp::AMQPUriTcpExt;
+use lapin::uri::AMQPUri;
+use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+
+use super::mend::{HEAD, Head, mend};
+
+/// How much of a frame that came in parts is read at once.
+const PART: usize = 64 * 1024;
+
+/// Connects the client by a stream that mends.
+///
+/// # Errors
+/// Those of the client.
+pub(super) async fn connect(uri: AMQPUri, properties: ConnectionProperties) -> lapin::Result<Connection> {
+    let tokio = Tokio::current();
+    let kit = RuntimeParts::new(tokio.clone(), Mending(tokio.clone()));
+    let plain = Runtime::new(tokio);
+    let stream = async move |uri: AMQPUri, _: Runtime<_>| {
+        let stream = uri.connect_async(&plain).await?;
+        Ok(AsyncTcpStream::Plain(Mended::new(stream)))
+    };
+    Connection::connector(uri, Runtime::new(kit), stream, properties).await
+}
+
+/// Tokio's reactor; only the type of its streams is another.
+#[derive(Debug, Clone)]
+struct Mending(Tokio);
+
+impl Reactor for Mending {
+    type TcpStream = Mended<AsyncTcpStream<<Tokio as Reactor>::TcpStream>>;
+    type Sleep = <Tokio as Reactor>::Sleep;
+
+    fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
+        &self,
+        socket: H,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        self.0.register(socket)
+    }
+
+    fn sleep(&self, duration: Duration) -> Self::Sleep {
+        self.0.sleep(duration)
+    }
+
+    fn interval(&self, duration: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+        self.0.interval(duration)
+    }
+
+    fn tcp_connect_addr(
+        &self,
+        addr: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+        let stream = self.0.tcp_connect_addr(addr);
+        async move { Ok(Mended::new(AsyncTcpStream::Plain(stream.await?))) }
+    }
+}
+
+/// A stream from a broker. Frames that hold no text of others, bodies above all, pass through the reader's own
+/// buffer; of the others, one that comes in parts is kept back until it is whole.
+pub(super) struct Mended<S> {
+    inner: S,
+    /// How many bytes are left of a frame that passes.
+    passing: usize,
+    /// The start of a frame that has not come whole yet; or, to be given out, what there is of it.
+    held: Vec<u8>,
+    /// How many of the held bytes are given out, once they may be.
+    given: Option<usize>,
+    /// Whether the reader's buffer has been touched as a whole.
+    touched: bool,
+}
+
+impl<S> fmt::Debug for Mended<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mended").finish_non_exhaustive()
+    }
+}
+
+impl<S> Mended<S> {
+    fn new(inner: S) -> Self {
+        Self {
+            inner,
+            passing: 0,
+            held: Vec::new(),
+            given: None,
+            touched: false,
+        }
+    }
+
+    /// Mends what has been read, and holds its end back where that is part of a frame. How many bytes may go out.
+    fn look(&mut self, read: &mut [u8]) -> usize {
+        let mut out = 0;
+        loop {
+            let passed = self.passing.min(read.len() - out);
+            self.passing -= passed;
+            out += passed;
+            let rest = &mut read[out..];
+            match Head::of(rest) {
+                Some(Head {
+                    length,
+                    looked_at: false,
+                }) => self.passing = length,
+                Some(Head { length, .. }) if length <= rest.len() => {
+                    mend(&mut rest[..length]);
+                    out += length;
+                }
+                _ => {
+                    self.held.extend_from_slice(rest);
+                    return out;
+                }
+            }
+        }
+    }
+
+    /// How many bytes the held ones lack, as far as can be told; 0 when they may be given out.
+    fn lacking(&mut self) -> usize {
+        match Head::of(&self.held) {
+            None => HEAD - self.held.len(),
+            Some(head) if head.looked_at => head.length - self.held.len(),
+            Some(head) => {
+                self.passing = head.length - self.held.len();
+                0
+            }
+        }
+    }
+
+    fn give(&mut self, given: usize, buffer: &mut [u8]) -> usize {
+        let rest = &self.held[given..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.given = Some(given + count);
+        if given + count == self.held.len() {
+            self.held.clear();
+            self.given = None;
+        }
+        count
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if !this.touched {
+            // The client reads into a ring of 32 frames, 4 MiB. Page by page it would become resident over the first
+            // 200,000 confirms, and a process that does not leak would look as if it did.
+            this.touched = true;
+            buffer.fill(0);
+        }
+        loop {
+            if let Some(given) = this.given {
+                return Poll::Ready(Ok(this.give(given, buffer)));
+            }
+            if this.held.is_empty() {
+                let read = ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
+                let out = this.look(&mut buffer[..read]);
+                if out > 0 || read == 0 {
+                    return Poll::Ready(Ok(out));
+                }
+                continue;
+            }
+            let start = this.held.len();
+            let lacking = this.lacking();
+            this.held.resize(start + lacking.min(PART), 0);
+            let read = match Pin::new(&mut this.inner).poll_read(context, &mut this.held[start..]) {
+                Poll::Ready(Ok(read)) => read,
+                other => {
+                    this.held.truncate(start);
+                    return other;
+                }
+            };
+            this.held.truncate(start + read);
+            if read == 0 {
+                // The broker broke off; the client is to see how far it came.
+                this.given = Some(0);
+            } else if this.lacking() == 0 {
+                mend(&mut this.held);
+                this.given = Some(0);
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Mended<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write_vectored(context, parts)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(context)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_close(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use futures_util::AsyncReadExt;
+
+    use super::super::mend::tests::{content_header, deliver, frame};
+    use super::*;
+
+    /// What a broker sends, in these parts.
+    struct Parts(VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Parts {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            let Some(mut part) = self.0.pop_front() else {
+                return Poll::Ready(Ok(0));
+            };
+            if part.is_empty() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let count = part.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&part[..count]);
+            if count < part.len() {
+                self.0.push_front(part.split_off(count));
+            }
+            Poll::Ready(Ok(count))
+        }
+    }
+
+    async fn through(parts: impl IntoIterator<Item = &[u8]>, buffer: usize) -> Vec<u8> {
+        // Between two parts nothing comes for a while.
+        let parts = parts.into_iter().flat_map(|part| [part.to_vec(), Vec::new()]);
+        let mut stream = Mended::new(Parts(parts.collect()));
+        let (mut all, mut buffer) = (Vec::new(), vec![0; buffer]);
+        loop {
+            match stream.read(&mut buffer).await.unwrap() {
+                0 => return all,
+                count => all.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    fn conversation(text: &[u8]) -> Vec<u8> {
+        let heartbeat = frame(8, b"");
+        // Looks like a content header, and is a body.
+        let body = frame(3, &content_header(b"\xff"));
+        let large = frame(3, &[0xff; 300]);
+        [
+            deliver(text),
+            content_header(text),
+            body,
+            heartbeat,
+            large,
+            deliver(text),
+        ]
+        .concat()
+    }
+
+    #[tokio::test]
+    async fn frames_are_mended_wherever_they_are_split() {
+        let (sent, expected) = (conversation(b"J\xf6rg"), conversation(b"J?rg"));
+        for place in 0..=sent.len() {
+            let (first, second) = sent.split_at(place);
+            for buffer in [1, 10, 64 * 1024] {
+                assert_eq!(
+                    through([first, second], buffer).await,
+                    expected,
+                    "{place}, {buffer}"
+                );
+            }
+        }
+        assert_eq!(through(sent.chunks(1), 100).await, expected);
+        assert_eq!(through(sent.chunks(3), 2).await, expected);
+    }
+
+    #[tokio::test]
+    async fn what_breaks_off_or_is_no_amqp_goes_through() {
+        let sent = conversation(b"\xff");
+        for length in 0..sent.len() {
+            assert_eq!(through(sent[..length].chunks(5), 64).await.len(), length);
+        }
+        let other = b"AMQP\x03\x01\x00\x00 and more";
+        assert_eq!(through(other.chunks(4), 64).await, other);
+    }
+}
