@@ -1,12 +1,13 @@
 //! What a history must not hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
+    endings,
     explain::{self, Cause},
     history::{Asked, Execution, History, ReplySeen, Target},
     schedule::Kind,
-    workload::{Act, MAX_ATTEMPTS, MAX_CRASHES},
+    workload::Act,
 };
 
 #[cfg(test)]
@@ -58,8 +59,8 @@ pub struct Findings {
     pub repeats_in_doubt: usize,
     /// Answers that differ as an orphan's may: see [`Rule::Contradictory`].
     pub orphans_overtaken: usize,
-    /// Endings that a fault explains and the order does not.
-    pub endings_by_faults: usize,
+    /// Endings that a fault explains and the order does not, by its kind.
+    pub endings_by_faults: BTreeMap<Kind, usize>,
     /// Equal replies beyond the first.
     pub extra_replies: usize,
     /// Dead letters of one kickoff beyond the first.
@@ -189,57 +190,20 @@ fn expected(
     replies: &[&ReplySeen],
     executions: &[&Execution],
 ) {
-    let ordered = endings(asked);
     for reply in replies {
-        if ordered.contains(reply.status.as_str()) {
-            continue;
-        }
-        let was_hit = executions
-            .iter()
-            .any(|one| explain::interruption(history, one, u64::MAX).is_some());
-        if was_hit {
-            findings.endings_by_faults += 1;
-        } else {
-            findings.violation(
+        match endings::cause(history, asked, reply, executions) {
+            Some(endings::Cause::Ordered) => {}
+            Some(endings::Cause::Fault(kind)) => *findings.endings_by_faults.entry(kind).or_default() += 1,
+            None => findings.violation(
                 Rule::UnexpectedEnding,
                 format!(
-                    "{id} was to be one of {ordered:?} by {:?}, and is {reply:?}",
+                    "{id} was to be one of {:?} by {:?}, and is {reply:?}",
+                    endings::ordered(asked),
                     asked.order
                 ),
-            );
+            ),
         }
     }
-}
-
-/// How a kickoff may end by its order.
-fn endings(asked: &Asked) -> BTreeSet<&'static str> {
-    let mut endings = BTreeSet::new();
-    if asked.cancelled {
-        endings.insert("cancelled");
-    }
-    if asked.has_deadline {
-        endings.insert("expired");
-    }
-    let mut crashes = 0;
-    for attempt in 1.. {
-        let ending = match asked.order.act(attempt) {
-            Act::Succeed => "succeeded",
-            Act::Hang => "timed_out",
-            Act::Fail => "failed",
-            Act::FailForNow if attempt == MAX_ATTEMPTS => "failed",
-            Act::FailForNow => continue,
-            Act::Crash => {
-                crashes += 1;
-                if crashes < MAX_CRASHES && attempt < MAX_ATTEMPTS {
-                    continue;
-                }
-                "failed"
-            }
-        };
-        endings.insert(ending);
-        break;
-    }
-    endings
 }
 
 /// Each attempt runs once, and only after one that failed; or a fault explains it.

@@ -5,7 +5,7 @@
 //! end, and later where the line was bad or the broker away, since reply and ack had to wait for it.
 
 use super::{
-    history::{Asked, Execution, Fault, History, Target, place},
+    history::{Asked, Execution, Fault, History, Publish, Target, place},
     journal::Nanos,
     schedule::Kind,
     workload::FORKED,
@@ -44,11 +44,20 @@ pub fn repeat(history: &History, first: &Execution, second: &Execution) -> Optio
         .map(|fault| Cause::InDoubt(fault.kind))
 }
 
-/// The fault that interrupted an execution, or what followed it, before `until`.
-pub fn interruption<'a>(history: &'a History, execution: &Execution, until: Nanos) -> Option<&'a Fault> {
+/// The first fault that interrupted an execution, or what followed it, before `until`.
+pub fn interruption<'a>(history: &'a History, execution: &'a Execution, until: Nanos) -> Option<&'a Fault> {
+    interruptions(history, execution, until).next()
+}
+
+/// All faults that interrupted an execution, or what followed it, before `until`.
+pub fn interruptions<'a>(
+    history: &'a History,
+    execution: &'a Execution,
+    until: Nanos,
+) -> impl Iterator<Item = &'a Fault> + use<'a> {
     let acked = acked_by(history, execution).min(until);
     let worker = place(&execution.worker);
-    history.faults.iter().find(|fault| {
+    history.faults.iter().filter(move |fault| {
         let hits = match &fault.target {
             Target::Broker => true,
             Target::Worker(name) | Target::WorkerLine(name) => name == worker,
@@ -98,8 +107,8 @@ fn publish_in_doubt<'a>(history: &'a History, asked: &Asked) -> Option<&'a Fault
             Target::Producer(name) | Target::ProducerLine(name) => *name == asked.producer,
             _ => false,
         };
-        let meets = |(begin, confirmed): &(Nanos, Option<Nanos>)| {
-            fault.begin <= confirmed.unwrap_or(Nanos::MAX) && fault.done >= *begin
+        let meets = |publish: &Publish| {
+            fault.begin <= publish.end.unwrap_or(Nanos::MAX) && fault.done >= publish.begin
         };
         hits && fault.kind.interrupts() && asked.publishes.iter().any(meets)
     })

@@ -165,13 +165,15 @@ impl Arena {
         match fault.kind {
             Kind::WorkerSigkill | Kind::WorkerSigterm => {
                 let begin = now();
-                let ended = self.fleet.end(place, fault.kind).await;
+                let ended = self.fleet.end(place, signal_of(fault.kind)).await;
                 let done = now();
                 sleep(fault.lasts).await;
                 ended.begin_again()?;
                 Ok(Some((Target::Worker(name), (begin, done, now()))))
             }
-            Kind::ChildSigkill | Kind::HostSigkill => Ok(kill_at_work(member, fault.kind).await),
+            Kind::ChildSigkill | Kind::ChildSigterm | Kind::HostSigkill => {
+                Ok(kill_at_work(member, fault.kind).await)
+            }
             kind => {
                 let times = harm_line(kind, fault.lasts, member.proxy.as_ref()).await;
                 Ok(Some((Target::WorkerLine(name), times)))
@@ -186,12 +188,12 @@ impl Arena {
     ) -> anyhow::Result<Option<(Target, Times)>> {
         let member = self.producers.member(place);
         let name = member.name().to_owned();
-        if fault.kind != Kind::ProducerSigkill {
+        if !matches!(fault.kind, Kind::ProducerSigkill | Kind::ProducerSigterm) {
             let times = harm_line(fault.kind, fault.lasts, member.proxy.as_ref()).await;
             return Ok(Some((Target::ProducerLine(name), times)));
         }
         let begin = now();
-        let Some(killed) = member.kill().await else {
+        let Some(killed) = member.kill(signal_of(fault.kind)).await else {
             return Ok(None);
         };
         let done = now();
@@ -201,12 +203,20 @@ impl Arena {
     }
 }
 
+/// What the process gets that a fault of this kind hits.
+fn signal_of(kind: Kind) -> Signal {
+    match kind {
+        Kind::WorkerSigterm | Kind::ChildSigterm | Kind::ProducerSigterm => Signal::SIGTERM,
+        _ => Signal::SIGKILL,
+    }
+}
+
 /// Kills a child that is at work, or the host of one.
 async fn kill_at_work(member: &Member, kind: Kind) -> Option<(Target, Times)> {
     let deadline = Instant::now() + VICTIM_WITHIN;
     while Instant::now() < deadline {
         let worker = member.name().to_owned();
-        let victim = if kind == Kind::ChildSigkill {
+        let victim = if kind != Kind::HostSigkill {
             let child = member.child_at_work().await;
             child.map(|pid| {
                 (
@@ -222,7 +232,7 @@ async fn kill_at_work(member: &Member, kind: Kind) -> Option<(Target, Times)> {
         };
         let begin = now();
         if let Some((pid, target)) = victim
-            && signal::kill(pid, Signal::SIGKILL).is_ok()
+            && signal::kill(pid, signal_of(kind)).is_ok()
         {
             return Some((target, (begin, now(), now())));
         }

@@ -18,7 +18,6 @@ use super::{
     crew::{JOURNAL_VARIABLE, WORKER_VARIABLE},
     history::CrewLine,
     journal,
-    schedule::Kind,
     site::{HEARTBEAT_S, NAMESPACE, Site},
     workload::{FORKED, MAX_ATTEMPTS, MAX_CRASHES, PROGRAM},
 };
@@ -118,14 +117,9 @@ impl Fleet {
     }
 
     /// Kills the worker at a place, or tells it to end, and waits for its end.
-    pub async fn end(&self, place: usize, kind: Kind) -> Ended<'_> {
+    pub async fn end(&self, place: usize, signal: Signal) -> Ended<'_> {
         let member = &self.members[place];
         let mut life = member.life.lock().await;
-        let signal = if kind == Kind::WorkerSigkill {
-            Signal::SIGKILL
-        } else {
-            Signal::SIGTERM
-        };
         self.end_life(member, &mut life, signal).await;
         Ended { member, life }
     }

@@ -38,8 +38,8 @@ pub struct Asked {
     pub crew: String,
     /// What its crew was to do.
     pub order: Order,
-    /// When each publish began, and when it was confirmed.
-    pub publishes: Vec<(Nanos, Option<Nanos>)>,
+    /// Each publish of it, one after the other.
+    pub publishes: Vec<Publish>,
     /// Whether it was cancelled.
     pub cancelled: bool,
     /// Whether it had a deadline.
@@ -51,8 +51,19 @@ pub struct Asked {
 impl Asked {
     /// Whether the broker has said that it has it.
     pub fn is_confirmed(&self) -> bool {
-        self.publishes.iter().any(|(_, confirmed)| confirmed.is_some())
+        self.publishes.iter().any(|publish| publish.is_confirmed)
     }
+}
+
+/// One publish of a kickoff.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publish {
+    /// When it began.
+    pub begin: Nanos,
+    /// When the producer knew what became of it; `None` where it was killed before.
+    pub end: Option<Nanos>,
+    /// Whether the broker has confirmed it.
+    pub is_confirmed: bool,
 }
 
 /// One run of a crew, as the crew itself wrote it down.
@@ -264,16 +275,15 @@ impl History {
                         has_deadline: planned.deadline_ms.is_some(),
                         answers: Vec::new(),
                     });
-                    asked.publishes.push((t, None));
+                    asked.publishes.push(Publish {
+                        begin: t,
+                        end: None,
+                        is_confirmed: false,
+                    });
                 }
-                ProducerLine::Confirmed { t, id } => {
-                    let publish = self
-                        .asked
-                        .get_mut(&id)
-                        .and_then(|asked| asked.publishes.last_mut());
-                    publish.expect("a publish is written down before its confirm").1 = Some(t);
-                }
-                ProducerLine::Refused { .. } => {}
+                ProducerLine::Confirmed { t, id } => self.publish_ended(&id, t, true),
+                // Whether the broker has it is not known, but no fault after this can touch it any more.
+                ProducerLine::Refused { t, id, .. } => self.publish_ended(&id, t, false),
                 ProducerLine::Cancelling { id, .. } => {
                     self.asked.get_mut(&id).expect("it was published").cancelled = true;
                 }
@@ -283,6 +293,14 @@ impl History {
                 }
             }
         }
+    }
+
+    fn publish_ended(&mut self, id: &str, at: Nanos, is_confirmed: bool) {
+        let asked = self.asked.get_mut(id);
+        let publish = asked.and_then(|asked| asked.publishes.last_mut());
+        let publish = publish.expect("a publish is written down before its end");
+        publish.end = Some(at);
+        publish.is_confirmed = is_confirmed;
     }
 
     /// Adds what crews wrote.
@@ -319,5 +337,41 @@ impl History {
             }
         }
         self.executions.sort_by_key(|execution| execution.start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::workload;
+
+    #[test]
+    fn a_publish_ends_when_it_is_confirmed_or_refused() {
+        let id = || "k-1".to_owned();
+        let publishing = |t| ProducerLine::Publishing {
+            t,
+            number: 0,
+            id: id(),
+        };
+        let refused = ProducerLine::Refused {
+            t: 2,
+            id: id(),
+            error: "no connection".to_owned(),
+        };
+        let confirmed = ProducerLine::Confirmed { t: 5, id: id() };
+        let plan = workload::kickoffs(1, 1, std::time::Duration::from_secs(1));
+        let plan = plan
+            .into_iter()
+            .map(|planned| (planned.number, planned))
+            .collect();
+        let mut history = History::default();
+        let lines = vec![publishing(1), refused, publishing(3), publishing(4), confirmed];
+        history.add_producer("p1", &plan, lines);
+        let ends: Vec<(Option<Nanos>, bool)> = history.asked["k-1"]
+            .publishes
+            .iter()
+            .map(|publish| (publish.end, publish.is_confirmed))
+            .collect();
+        assert_eq!(ends, [(Some(2), false), (None, false), (Some(5), true)]);
     }
 }

@@ -15,7 +15,7 @@
 //! | [`journal`] | lines that survive a SIGKILL of their writer |
 //! | [`history`] | all that was seen, as one value |
 //! | [`evidence`] | reading the history from the files and the broker |
-//! | [`checker`], [`explain`] | what the history must not hold; which fault explains which repeat |
+//! | [`checker`], [`explain`], [`endings`] | what the history must not hold; which fault explains which repeat, and which ending |
 //! | [`summary`] | the last line |
 //!
 //! # What is promised, and so checked
@@ -28,6 +28,7 @@
 
 pub mod checker;
 pub mod crew;
+pub mod endings;
 pub mod evidence;
 pub mod explain;
 pub mod faults;

@@ -119,13 +119,13 @@ impl Member {
         &self.name
     }
 
-    /// Kills it, and waits for its end; `None` where it has ended already, with nothing left to do.
-    pub async fn kill(&self) -> Option<Killed<'_>> {
+    /// Sends it a signal that it dies of, and waits for its end; `None` where it has ended already, with nothing left to do.
+    pub async fn kill(&self, signal: Signal) -> Option<Killed<'_>> {
         let process = self.process.lock().await;
         if !process.is_running() {
             return None;
         }
-        process.signal(Signal::SIGKILL);
+        process.signal(signal);
         process.exit().await;
         Some(Killed {
             member: self,

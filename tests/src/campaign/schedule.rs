@@ -19,10 +19,14 @@ pub enum Kind {
     WorkerSigterm,
     /// SIGKILL of a forked Python child at work.
     ChildSigkill,
+    /// SIGTERM of a forked Python child at work: it dies of it, as by default.
+    ChildSigterm,
     /// SIGKILL of a Python crew host with children at work.
     HostSigkill,
     /// SIGKILL of a producer, which is started again and goes on from its own history.
     ProducerSigkill,
+    /// SIGTERM of a producer: it ends at once, and is started again likewise.
+    ProducerSigterm,
     /// The broker stops in order, and is started again.
     BrokerRestart,
     /// SIGKILL of the broker, which is started again.
@@ -60,12 +64,14 @@ pub enum Kind {
 use Kind::*;
 
 /// All that one node allows.
-const ONE_NODE: [Kind; 18] = [
+const ONE_NODE: [Kind; 20] = [
     WorkerSigkill,
     WorkerSigterm,
     ChildSigkill,
+    ChildSigterm,
     HostSigkill,
     ProducerSigkill,
+    ProducerSigterm,
     BrokerRestart,
     BrokerSigkill,
     CloseConnections,
@@ -82,12 +88,14 @@ const ONE_NODE: [Kind; 18] = [
 ];
 
 /// What a cluster allows: a single node is not taken down but as one of three.
-const CLUSTER: [Kind; 19] = [
+const CLUSTER: [Kind; 21] = [
     WorkerSigkill,
     WorkerSigterm,
     ChildSigkill,
+    ChildSigterm,
     HostSigkill,
     ProducerSigkill,
+    ProducerSigterm,
     LeaderSigkill,
     Partition,
     RollingRestart,
@@ -167,15 +175,20 @@ impl Kind {
         )
     }
 
+    /// Whether it ends the process of a crew and leaves the worker alive, which then says that the crew crashed.
+    pub fn ends_children(self) -> bool {
+        matches!(self, ChildSigkill | ChildSigterm | HostSigkill)
+    }
+
     fn lane(self, random: &mut Rng, crowd: &Crowd<'_>) -> Lane {
         let mut one_of = |places: &[usize]| places[random.usize(0..places.len())];
         match self {
             WorkerSigkill | WorkerSigterm => Lane::Worker(random.usize(0..crowd.workers)),
-            ChildSigkill | HostSigkill => Lane::Worker(one_of(crowd.python_workers)),
+            ChildSigkill | ChildSigterm | HostSigkill => Lane::Worker(one_of(crowd.python_workers)),
             WorkerCut | WorkerFreezeShort | WorkerFreezeLong | WorkerDelay | WorkerHalfClose => {
                 Lane::Worker(one_of(crowd.workers_behind_proxies))
             }
-            ProducerSigkill => Lane::Producer(random.usize(0..crowd.producers)),
+            ProducerSigkill | ProducerSigterm => Lane::Producer(random.usize(0..crowd.producers)),
             ProducerCut | ProducerFreeze => Lane::Producer(one_of(crowd.producers_behind_proxies)),
             _ => Lane::Broker,
         }
@@ -184,8 +197,9 @@ impl Kind {
     fn lasts(self, random: &mut Rng, heartbeat_s: u16) -> Duration {
         let heartbeat_ms = u64::from(heartbeat_s) * 1000;
         let range = match self {
-            WorkerSigkill | WorkerSigterm | ProducerSigkill => 0..2_000,
-            ChildSigkill | HostSigkill | CloseConnections | QueueDelete | RollingRestart => 0..1,
+            WorkerSigkill | WorkerSigterm | ProducerSigkill | ProducerSigterm => 0..2_000,
+            ChildSigkill | ChildSigterm | HostSigkill => 0..1,
+            CloseConnections | QueueDelete | RollingRestart => 0..1,
             BrokerRestart | BrokerSigkill | LeaderSigkill => 0..2_000,
             MemoryAlarm | DiskAlarm => 1_000..6_000,
             WorkerCut | ProducerCut => 0..6_000,

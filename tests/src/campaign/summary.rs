@@ -51,7 +51,7 @@ pub fn summary(history: &History, findings: &Findings, frame: Frame<'_>) -> Valu
         "explained_repeats_of_survivors": findings.repeats_of_survivors,
         "repeats_in_doubt": findings.repeats_in_doubt,
         "orphans_overtaken": findings.orphans_overtaken,
-        "endings_by_faults": findings.endings_by_faults,
+        "endings_by_faults": by_kind(&findings.endings_by_faults, |count| json!(count)),
         "extra_replies": findings.extra_replies,
         "extra_dead_letters": findings.extra_dead_letters,
         "recovery_s": recovery(history, frame),
@@ -150,11 +150,8 @@ fn recovered(history: &History, fault: &Fault, frame: Frame<'_>) -> Option<Nanos
         let own = history.asked.values().filter(|asked| asked.producer == *producer);
         let confirms = own
             .flat_map(|asked| &asked.publishes)
-            .filter(|(begin, _)| *begin >= fault.healed);
-        moments.push((
-            confirms.filter_map(|(_, confirmed)| *confirmed).min(),
-            next(&hits),
-        ));
+            .filter(|publish| publish.begin >= fault.healed && publish.is_confirmed);
+        moments.push((confirms.filter_map(|publish| publish.end).min(), next(&hits)));
     }
     if let Target::Queue(_) = &fault.target {
         let probes = history.asked.values().filter(|asked| asked.crew == IDLE);

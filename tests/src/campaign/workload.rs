@@ -18,6 +18,8 @@ pub const IDLE: &str = "idle";
 pub const MAX_ATTEMPTS: u32 = 3;
 /// See [`MAX_ATTEMPTS`].
 pub const MAX_CRASHES: u32 = 2;
+/// How many workers may die with a kickoff: what crews have by default.
+pub const CRASH_LIMIT: u32 = 3;
 
 /// One kickoff, before it is sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

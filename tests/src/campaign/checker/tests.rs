@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::campaign::{
-    history::{DeadLetter, Ending, Fault},
+    history::{DeadLetter, Ending, Fault, Publish},
     journal::Nanos,
     workload::{Order, SWIFT},
 };
@@ -21,7 +21,7 @@ fn sound() -> History {
             work_ms: 1_000,
             acts: vec![Act::Succeed],
         },
-        publishes: vec![(9 * SECOND, Some(9 * SECOND + 1))],
+        publishes: vec![confirmed(9)],
         cancelled: false,
         has_deadline: false,
         answers: vec![(12 * SECOND, reply.clone())],
@@ -31,6 +31,22 @@ fn sound() -> History {
         executions: vec![execution("w1", 10, 1)],
         replies: vec![reply],
         ..History::default()
+    }
+}
+
+fn confirmed(begin_s: Nanos) -> Publish {
+    Publish {
+        begin: begin_s * SECOND,
+        end: Some(begin_s * SECOND + 1),
+        is_confirmed: true,
+    }
+}
+
+fn in_doubt(begin_s: Nanos, end_s: Option<Nanos>) -> Publish {
+    Publish {
+        begin: begin_s * SECOND,
+        end: end_s.map(|end_s| end_s * SECOND),
+        is_confirmed: false,
     }
 }
 
@@ -126,7 +142,7 @@ fn a_confirmed_kickoff_has_a_reply_and_its_producer_gets_it() {
     unanswered.replies.clear();
     asked(&mut unanswered).answers.clear();
     caught(&unanswered, Rule::Lost);
-    asked(&mut unanswered).publishes[0].1 = None;
+    asked(&mut unanswered).publishes[0] = in_doubt(9, None);
     passes(&unanswered);
 
     let mut untold = sound();
@@ -281,7 +297,7 @@ fn an_ack_that_had_to_wait_for_the_broker_is_late() {
 #[test]
 fn a_publish_in_doubt_makes_two_copies() {
     let mut history = repeated();
-    asked(&mut history).publishes = vec![(5 * SECOND, None), (9 * SECOND, Some(9 * SECOND + 1))];
+    asked(&mut history).publishes = vec![in_doubt(5, None), confirmed(9)];
     history.faults.push(fault(
         Kind::ProducerSigkill,
         Target::Producer("p1".to_owned()),
@@ -289,6 +305,10 @@ fn a_publish_in_doubt_makes_two_copies() {
         6,
     ));
     assert_eq!(passes(&history).repeats_in_doubt, 1);
+    // It was refused before the fault, which so cannot be why.
+    let mut refused = history.clone();
+    asked(&mut refused).publishes[0] = in_doubt(4, Some(5));
+    caught(&refused, Rule::UnexplainedRepeat);
     history.faults[0].target = Target::Producer("p2".to_owned());
     caught(&history, Rule::UnexplainedRepeat);
 }
@@ -319,14 +339,7 @@ fn a_kickoff_ends_as_ordered_or_by_a_fault() {
         history
     };
     passes(&failed(&[Act::Fail]));
-    let mut unexpected = failed(&[Act::Succeed]);
-    caught(&unexpected, Rule::UnexpectedEnding);
-    let child = Target::Child {
-        worker: "w1".to_owned(),
-        pid: 100,
-    };
-    unexpected.faults.push(fault(Kind::ChildSigkill, child, 10, 10));
-    assert_eq!(passes(&unexpected).endings_by_faults, 1);
+    caught(&failed(&[Act::Succeed]), Rule::UnexpectedEnding);
 
     let mut expired = ending(&[Act::Succeed], "expired");
     caught(&expired, Rule::UnexpectedEnding);
@@ -337,6 +350,85 @@ fn a_kickoff_ends_as_ordered_or_by_a_fault() {
     caught(&cancelled, Rule::UnexpectedEnding);
     asked(&mut cancelled).cancelled = true;
     passes(&cancelled);
+}
+
+/// One that was to succeed and ended otherwise.
+fn unexpected(status: &str, error: &str) -> History {
+    let mut history = ending(&[Act::Succeed], status);
+    history.replies[0].error = Some(error.to_owned());
+    history.dead_letters.push(dead_letter("dead"));
+    history
+}
+
+fn child() -> Target {
+    Target::Child {
+        worker: "w1".to_owned(),
+        pid: 100,
+    }
+}
+
+#[test]
+fn only_who_lost_its_process_crashes_or_is_late_by_a_fault() {
+    for kind in [Kind::ChildSigkill, Kind::ChildSigterm] {
+        let mut history = unexpected("failed", "crashed");
+        caught(&history, Rule::UnexpectedEnding);
+        history.faults.push(fault(kind, child(), 10, 10));
+        let findings = passes(&history);
+        assert_eq!(findings.endings_by_faults, BTreeMap::from([(kind, 1)]));
+    }
+    for (status, error) in [("failed", "out_of_memory"), ("timed_out", "timed_out")] {
+        let mut history = unexpected(status, error);
+        history.faults.push(fault(Kind::WorkerCut, line_of("w1"), 10, 14));
+        caught(&history, Rule::UnexpectedEnding);
+        // Where two faults hit it, the one that explains it counts, whichever was first.
+        history.faults.push(fault(Kind::ChildSigkill, child(), 10, 10));
+        assert_eq!(
+            passes(&history).endings_by_faults,
+            BTreeMap::from([(Kind::ChildSigkill, 1)])
+        );
+    }
+    // A crew that fails by itself does so, whoever was hit.
+    let mut history = unexpected("failed", "ordered");
+    history.faults.push(fault(Kind::ChildSigkill, child(), 10, 10));
+    caught(&history, Rule::UnexpectedEnding);
+}
+
+#[test]
+fn a_kickoff_is_given_up_after_as_many_workers_as_the_crash_limit_only() {
+    let worker = || Target::Worker("w1".to_owned());
+    let mut history = unexpected("failed", "crashed_workers");
+    history.replies[0].finished = 60 * SECOND;
+    history.executions[0].end = None;
+    history.faults.push(fault(Kind::WorkerSigkill, worker(), 10, 10));
+    caught(&history, Rule::UnexpectedEnding);
+
+    let mut killed = history.clone();
+    killed.faults.push(fault(Kind::WorkerSigkill, worker(), 30, 30));
+    caught(&killed, Rule::UnexpectedEnding);
+    killed.faults.push(fault(Kind::WorkerSigkill, worker(), 50, 50));
+    assert_eq!(
+        passes(&killed).endings_by_faults,
+        BTreeMap::from([(Kind::WorkerSigkill, 1)])
+    );
+    killed.replies[0].finished = 45 * SECOND;
+    caught(&killed, Rule::UnexpectedEnding);
+
+    let mut cut_off = history;
+    for start_s in [20, 30] {
+        cut_off.executions.push(execution("w1", start_s, 1));
+        cut_off
+            .faults
+            .push(fault(Kind::WorkerCut, line_of("w1"), start_s, start_s + 2));
+    }
+    assert_eq!(
+        passes(&cut_off).endings_by_faults,
+        BTreeMap::from([(Kind::WorkerCut, 1)])
+    );
+    // No order makes it, not even one that fails.
+    cut_off.faults.truncate(1);
+    cut_off.executions.truncate(1);
+    asked(&mut cut_off).order.acts = vec![Act::Fail];
+    caught(&cut_off, Rule::UnexpectedEnding);
 }
 
 #[test]
