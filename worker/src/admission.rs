@@ -10,7 +10,7 @@ use crewfleet_shared::amqp::topology::RETRY_TIERS;
 use crewfleet_shared::kickoff::{Command, Control, KickoffError, Request};
 use serde_json::json;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::config::OnRedelivery;
@@ -26,6 +26,8 @@ use crate::workdir::WorkDir;
 
 /// From so many lost workers on a kickoff runs alone on its worker, so that its neighbours don't share its fate.
 const ALONE_FROM: u32 = 2;
+/// Nobody else starts while a suspect waits for the neighbours to end, so it does not wait for long.
+const COMPANY_PATIENCE: Duration = Duration::from_secs(60);
 /// What was refused for want of room comes back after this: the smallest tier.
 const NO_ROOM_DELAY: Duration = Duration::from_millis(RETRY_TIERS[0].1.unsigned_abs());
 
@@ -115,22 +117,24 @@ pub async fn admit(
     // A kickoff that waits here holds its delivery, and the broker's consumer timeout runs: wait only as long
     // as the crew's whole limit still fits behind it.
     let latest = Instant::now() + worker.max_wait(crew.timeout);
-    if !redelivered {
-        cancelled(worker, request)?;
-    }
-    expired(request)?;
-    due(attempt)?;
     if redelivered {
         match ownership::ask(worker, request, run, latest).await {
             Whose::Ours => {}
             Whose::Settled => return Err(Refused::Settled),
             Whose::Undecided => return Err(Refused::Undecided),
         }
+        // Only now: what its owner runs may have been started in time.
         cancelled(worker, request)?;
+        expired(request)?;
+        due(attempt)?;
         if crew.on_redelivery == OnRedelivery::Fail {
             let message = "it was delivered before and may have run; this crew runs at most once (on_redelivery = \"fail\")";
             return Err(Outcome::Failed(KickoffError::new("redelivered", message)).into());
         }
+    } else {
+        cancelled(worker, request)?;
+        expired(request)?;
+        due(attempt)?;
     }
     let lost = worker.commands.workers_lost(request, attempt.returned);
     poisonous(crew, lost)?;
@@ -228,12 +232,14 @@ async fn room(
     let patience = latest.saturating_duration_since(Instant::now());
     let stop = Stop::new(patience, run.stop());
     stop.start_clock();
+    let company = if alone { COMPANY_PATIENCE } else { patience };
     let waiting = async {
         let of_crew = Arc::clone(&crew.slots).acquire_owned().await.ok();
         let of_worker = worker.admission.slot().await;
         worker.admission.memory.room().await;
         worker.unblocked().await;
-        (of_crew, of_worker, worker.admission.company(alone).await)
+        let company = timeout(company, worker.admission.company(alone)).await.ok()?;
+        Some((of_crew, of_worker, company))
     };
     tokio::select! {
         biased;
@@ -246,7 +252,10 @@ async fn room(
             },
             reason => Outcome::stopped(reason, crew.timeout),
         }),
-        slots = waiting => Ok(slots),
+        slots = waiting => slots.ok_or_else(|| Outcome::Requeued {
+            reason: format!("it must run alone, and its neighbours did not end within {company:?}"),
+            delay: Some(NO_ROOM_DELAY),
+        }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::in_flight::RunKey;
+use crate::run_key::RunKey;
 
 /// How many kickoffs are remembered. What comes again does so soon: what was unacked when a connection was lost, or
 /// what a producer in doubt has published twice. More would only make a long-lived worker larger.

@@ -45,7 +45,7 @@ impl Commands {
     /// Whether a message has not been heard before: after a reconnection some are read again.
     pub fn is_new(&self, id: &str, at: DateTime<Utc>) -> bool {
         let mut heard = lock(&self.heard);
-        heard.tidy();
+        heard.tidy_before(TimeDelta::minutes(15));
         heard.values.insert(id.to_owned(), (at, ())).is_none()
     }
 
@@ -97,9 +97,13 @@ impl<K, V> Default for Remembered<K, V> {
 
 impl<K: Eq + Hash, V> Remembered<K, V> {
     fn tidy(&mut self) {
+        self.tidy_before(TimeDelta::seconds(CONTROL_RETENTION_S.cast_signed()));
+    }
+
+    fn tidy_before(&mut self, age: TimeDelta) {
         let now = Utc::now();
         if now - self.tidied > TimeDelta::minutes(1) {
-            self.values.retain(|_, (at, _)| !is_outdated(*at));
+            self.values.retain(|_, (at, _)| now - *at <= age);
             self.tidied = now;
         }
     }

@@ -215,7 +215,7 @@ fn answer(worker: &Arc<WorkerState>, about: About) {
 /// Tells the fleet, without waiting for it. What is lost makes another worker wait longer, or run a kickoff again.
 pub fn say(worker: &Arc<WorkerState>, command: Command) {
     let worker = Arc::clone(worker);
-    tokio::spawn(async move {
+    worker.saying.clone().spawn(async move {
         if let Err(error) = publish(&worker, &Control::new(command)).await {
             warn!(%error, "a message to the other workers is lost");
         }

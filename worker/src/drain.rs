@@ -11,8 +11,20 @@ use tracing::{error, info, warn};
 use crate::runner::StopReason;
 use crate::state::WorkerState;
 
+/// How long the last messages to the other workers may take.
+const SAYING_LIMIT: Duration = Duration::from_secs(5);
+
 /// Stops consuming, lets what runs finish within the grace, and has the rest requeued.
-pub async fn drain(worker: &WorkerState, mut consumers: JoinSet<()>, kickoffs: TaskTracker) {
+pub async fn drain(worker: &WorkerState, consumers: JoinSet<()>, kickoffs: TaskTracker) {
+    finish(worker, consumers, kickoffs).await;
+    // Others may wait for what the last kickoffs had to say.
+    worker.saying.close();
+    if timeout(SAYING_LIMIT, worker.saying.wait()).await.is_err() {
+        warn!("some messages to the other workers are lost");
+    }
+}
+
+async fn finish(worker: &WorkerState, mut consumers: JoinSet<()>, kickoffs: TaskTracker) {
     let grace = Duration::from_secs_f64(worker.config.drain_grace_s);
     worker.draining.cancel();
     worker.news.notify_one();

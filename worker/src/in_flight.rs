@@ -5,72 +5,20 @@
 //! has doubled is the same kickoff; another body under the same id is not.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::Delivery;
 use crewfleet_shared::kickoff::{About, KickoffId, Request};
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::answered::{Answered, Ended};
-use crate::digest;
+use crate::run_key::RunKey;
 use crate::runner::StopReason;
 
-/// What makes two deliveries the same kickoff.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RunKey {
-    kickoff_id: KickoffId,
-    redrive: u32,
-    body: [u8; 32],
-}
-
-impl RunKey {
-    /// The key of a request that arrived with `body`.
-    pub fn new(request: &Request, body: &[u8]) -> Self {
-        Self {
-            kickoff_id: request.kickoff_id.clone(),
-            redrive: request.redrive,
-            body: Sha256::digest(body).into(),
-        }
-    }
-
-    /// What this worker says of it; of any attempt: `None`.
-    pub fn about(&self, attempt: Option<u32>, worker: &str) -> About {
-        About {
-            kickoff_id: self.kickoff_id.to_string(),
-            redrive: self.redrive,
-            attempt,
-            body_hash: Some(self.body_hash()),
-            question: None,
-            worker: worker.to_owned(),
-        }
-    }
-
-    fn body_hash(&self) -> String {
-        digest::shorten(&self.body)
-    }
-
-    /// The keys of all bodies under one id and redrive.
-    fn of(about: &About) -> Option<RangeInclusive<Self>> {
-        let kickoff_id = KickoffId::parse(&about.kickoff_id).ok()?;
-        let key = |byte| Self {
-            kickoff_id: kickoff_id.clone(),
-            redrive: about.redrive,
-            body: [byte; 32],
-        };
-        Some(key(0)..=key(0xff))
-    }
-
-    fn is_meant(&self, about: &About) -> bool {
-        about
-            .body_hash
-            .as_ref()
-            .is_none_or(|hash| *hash == self.body_hash())
-    }
-}
+/// How long a question is remembered: as long as its asker may wait for an answer.
+const QUESTION_AGE: Duration = Duration::from_secs(10);
 
 /// What a delivery meets.
 pub enum Entry {
@@ -128,6 +76,8 @@ pub struct InFlight {
 struct State {
     running: BTreeMap<RunKey, Running>,
     answered: Answered,
+    /// What other workers asked lately, and nobody here knew.
+    questions: Vec<(Instant, About)>,
 }
 
 struct Running {
@@ -221,7 +171,12 @@ impl InFlight {
             }
         }
         let settled = |key: &RunKey, ended: &Ended| key.is_meant(about) && ended.settles(about.attempt);
-        state.answered.any(keys, settled).then_some(Known::Settled)
+        if state.answered.any(keys, settled) {
+            return Some(Known::Settled);
+        }
+        state.questions.retain(|(at, _)| at.elapsed() < QUESTION_AGE);
+        state.questions.push((Instant::now(), about.clone()));
+        None
     }
 
     /// Another worker says what it knows of a kickoff.
@@ -236,7 +191,14 @@ impl InFlight {
                 (Some(attempt), _) => attempt == running.attempt,
             };
             if running.asking && attempt && key.is_meant(about) {
-                running.told.send_replace(Some(told.clone()));
+                running.told.send_if_modified(|known| {
+                    // Nothing that is read later takes back that it is settled.
+                    let news = *known != Some(Told::Settled);
+                    if news {
+                        *known = Some(told.clone());
+                    }
+                    news
+                });
             }
         }
     }
@@ -285,6 +247,29 @@ impl Run {
     /// What makes it this kickoff and no other.
     pub fn key(&self) -> &RunKey {
         &self.key
+    }
+
+    /// What another worker asked of it just before it came here. Where we will ask, too (`asking`), the one whose id is
+    /// lower has it.
+    pub fn question(&self, attempt: u32, asking: bool, me: &str) -> Option<About> {
+        let mut state = lock(&self.state);
+        let is_ours = |about: &About| {
+            about.kickoff_id == self.key.kickoff_id.as_str()
+                && about.redrive == self.key.redrive
+                && about.attempt.is_none_or(|asked| asked == attempt)
+                && self.key.is_meant(about)
+                && (!asking || me < about.worker.as_str())
+        };
+        let recent = |at: &Instant| at.elapsed() < QUESTION_AGE;
+        let found = state
+            .questions
+            .iter()
+            .find(|(at, about)| recent(at) && is_ours(about));
+        let question = found.map(|(_, about)| about.clone())?;
+        if let Some(running) = state.running.get_mut(&self.key) {
+            running.asked = true;
+        }
+        Some(question)
     }
 
     /// Completes or changes when the run is asked to stop.

@@ -55,6 +55,7 @@ pub mod pause;
 pub mod pipeline;
 pub mod processes;
 pub mod retry;
+pub mod run_key;
 pub mod runner;
 pub mod service;
 pub mod settle;

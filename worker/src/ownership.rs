@@ -27,6 +27,12 @@ use crate::state::WorkerState;
 /// An owner that is silent for three heartbeats is gone.
 const SILENCE: Duration = HEARTBEAT_INTERVAL.saturating_mul(3);
 
+/// How often a waiting worker asks again.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// An owner whose heartbeat is heard, but which leaves so many questions unanswered, does not have it any more.
+const UNANSWERED: u32 = 3;
+
 /// The pause before a question that could not be published is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -58,53 +64,81 @@ pub async fn ask(worker: &WorkerState, request: &Request, run: &Run, latest: Ins
     whose
 }
 
+/// Asks, and while somebody has it, waits and asks again: an owner may end without a word, or change.
 async fn asking(worker: &WorkerState, request: &Request, run: &Run, hold: Duration) -> Whose {
-    let mut told = run.told();
     let question = Uuid::now_v7().to_string();
-    let owner = match inquire(worker, request, run, &question, &mut told, hold).await {
-        None | Some(Told::Released) => return Whose::Ours,
-        Some(Told::Settled) => return Whose::Settled,
-        Some(Told::Mine(owner)) => owner,
-    };
-    info!(owner, "another worker still runs it; waiting for its reply");
-    let listening = match worker
-        .neighbours
-        .listen(worker, &request.kickoff_id, &owner)
-        .await
-    {
-        Ok(listening) => listening,
-        Err(error) => {
-            warn!(%error, owner, "cannot listen for the owner's reply; running the kickoff here");
+    let mut told = run.told();
+    let mut owner: Option<Listening> = None;
+    let mut unanswered = 0;
+    loop {
+        match inquire(worker, request, run, &question, &mut told, hold).await {
+            Some(Told::Settled) => return Whose::Settled,
+            Some(Told::Released) => (owner, unanswered) = (None, 0),
+            Some(Told::Mine(id)) => {
+                unanswered = 0;
+                if owner.as_ref().is_none_or(|owner| owner.id != id) {
+                    info!(owner = id, "another worker still runs it; waiting for its reply");
+                    owner = listen(worker, request, id).await;
+                    if owner.is_none() {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    // It may have ended between its answer and our listening.
+                    continue;
+                }
+            }
+            None => unanswered += 1,
+        }
+        let Some(owner_now) = &owner else {
+            match unanswered {
+                0 => continue,
+                _ => return Whose::Ours,
+            }
+        };
+        if unanswered >= UNANSWERED {
+            warn!(
+                owner = owner_now.id,
+                "the owner no longer answers; running the kickoff here"
+            );
             return Whose::Ours;
         }
-    };
-    match told.borrow_and_update().clone() {
-        Some(Told::Settled) => return Whose::Settled,
-        Some(Told::Released) => return Whose::Ours,
-        Some(Told::Mine(_)) | None => {}
-    }
-    // The owner may have ended between its answer and our listening: it is asked once more.
-    match inquire(worker, request, run, &question, &mut told, hold).await {
-        None | Some(Told::Released) => return Whose::Ours,
-        Some(Told::Settled) => return Whose::Settled,
-        Some(Told::Mine(_)) => {}
-    }
-    loop {
-        tokio::select! {
-            changed = told.changed() => match (changed, told.borrow_and_update().clone()) {
-                (Ok(()), Some(Told::Settled)) => return Whose::Settled,
-                (Ok(()), Some(Told::Released)) | (Err(_), _) => return Whose::Ours,
-                _ => {}
-            },
-            () = listening.owner_silent(worker) => {
-                warn!(owner, silent_s = SILENCE.as_secs(), "the owner's heartbeat has stopped");
-                return Whose::Ours;
-            }
+        let silent = tokio::select! {
+            () = news_of_another(&mut told, &owner_now.id) => false,
+            () = owner_now.silent(worker) => true,
+            () = tokio::time::sleep(ASK_AGAIN) => false,
+        };
+        if silent {
+            warn!(
+                owner = owner_now.id,
+                silent_s = SILENCE.as_secs(),
+                "the owner's heartbeat has stopped"
+            );
+            owner = None;
         }
     }
 }
 
-/// Asks once; `None` when nobody answers within `hold`.
+/// Completes when something is told that is not the owner's `mine` again: that answers others who ask.
+async fn news_of_another(told: &mut watch::Receiver<Option<Told>>, owner: &str) {
+    let is_news = |told: &Option<Told>| !matches!(told, Some(Told::Mine(id)) if id == owner);
+    // The sender lives as long as the run.
+    while told.changed().await.is_ok() {
+        if is_news(&told.borrow()) {
+            return;
+        }
+    }
+}
+
+async fn listen(worker: &WorkerState, request: &Request, owner: String) -> Option<Listening> {
+    let listening = worker
+        .neighbours
+        .listen(worker, &request.kickoff_id, &owner)
+        .await;
+    listening
+        .inspect_err(|error| warn!(%error, owner, "cannot listen for the owner's reply; asking again"))
+        .ok()
+}
+
+/// Asks once; `None` when nobody answers within `hold`, all of it over one link.
 async fn inquire(
     worker: &WorkerState,
     request: &Request,
@@ -113,19 +147,29 @@ async fn inquire(
     told: &mut watch::Receiver<Option<Told>>,
     hold: Duration,
 ) -> Option<Told> {
-    told.borrow_and_update();
     let about = About {
         question: Some(question.to_owned()),
         ..run.key().about(Some(request.attempt), &worker.id)
     };
-    let question = Control::new(Command::Whose(about));
-    while let Err(error) = control::publish(worker, &question).await {
-        warn!(%error, "cannot ask the other workers; trying again");
-        tokio::time::sleep(PAUSE).await;
-    }
-    match timeout(hold, told.changed()).await {
-        Ok(Ok(())) => told.borrow_and_update().clone(),
-        _ => None,
+    loop {
+        let known = told.borrow_and_update().clone();
+        if known == Some(Told::Settled) {
+            return known;
+        }
+        let link = worker.caught_up.wait().await;
+        let asked = control::publish(worker, &Control::new(Command::Whose(about.clone()))).await;
+        if let Err(error) = asked {
+            warn!(%error, "cannot ask the other workers; trying again");
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        if let Ok(Ok(())) = timeout(hold, told.changed()).await {
+            return told.borrow_and_update().clone();
+        }
+        // What broke our link may have broken theirs: they answer when they are back, and so we ask then.
+        if !link.is_over() {
+            return None;
+        }
     }
 }
 
@@ -175,7 +219,7 @@ impl Neighbours {
         let reply = inbox.bind(worker.names.replies(), kickoff_id.to_string()).await?;
         Ok(Listening {
             heard: Arc::clone(&self.heard),
-            owner: owner.to_owned(),
+            id: owner.to_owned(),
             _bound: [beats, reply],
         })
     }
@@ -191,24 +235,28 @@ impl Neighbours {
 
 struct Listening {
     heard: Arc<Heard>,
-    owner: String,
+    /// The worker that is listened to.
+    id: String,
     _bound: [crewfleet_shared::amqp::inbox::Bound; 2],
 }
 
 impl Listening {
-    /// Completes when the owner has not been heard for [`SILENCE`], in which we could have heard it.
-    async fn owner_silent(&self, worker: &WorkerState) {
+    /// Completes when the worker has not been heard for [`SILENCE`], in which we could have heard it.
+    async fn silent(&self, worker: &WorkerState) {
         loop {
             let link = worker.caught_up.wait().await;
-            let connected = Instant::now();
+            // An alarm that blocks us blocks its heartbeats, too.
+            worker.unblocked().await;
+            let audible = Instant::now();
             loop {
-                let last = self.heard.last_beat(&self.owner).max(Some(connected));
-                let until = last.unwrap_or(connected) + SILENCE;
+                let last = self.heard.last_beat(&self.id).max(Some(audible));
+                let until = last.unwrap_or(audible) + SILENCE;
                 tokio::select! {
                     () = link.ended() => break,
+                    () = link.becomes_blocked(true) => break,
                     () = sleep_until(until) => {}
                 }
-                if self.heard.last_beat(&self.owner).max(Some(connected)) == last {
+                if self.heard.last_beat(&self.id).max(Some(audible)) == last {
                     return;
                 }
             }

@@ -17,9 +17,10 @@ use crate::answered::Ended;
 use crate::config::OnRedelivery;
 use crate::control;
 use crate::events::EventSink;
-use crate::in_flight::{Entry, Run, RunKey, Standing};
+use crate::in_flight::{Entry, Run, Standing};
 use crate::outcome::Outcome;
 use crate::retry::{self, Retry};
+use crate::run_key::RunKey;
 use crate::runner::{KickoffContext, Stop, StopReason};
 use crate::settle::{self, Attempt};
 use crate::state::{Crew, WorkerState};
@@ -84,12 +85,13 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
     let returned = delivery
         .delivery_count
         .saturating_add(properties.header_u32(header::RETURNED).unwrap_or(0));
-    let redelivered = delivery.redelivered || properties.has_header(header::POSSIBLE_DUPLICATE);
+    let by_broker = delivery.redelivered;
+    let redelivered = by_broker || properties.has_header(header::POSSIBLE_DUPLICATE);
     let run = loop {
         let key = RunKey::new(&request, &body);
         match worker.in_flight.enter(&request, key, delivery) {
             Entry::Fresh(run) => break run,
-            Entry::Adopted => return adopted(worker, &request, &body),
+            Entry::Adopted => return adopted(worker, &request, &body, by_broker),
             Entry::Answered(delivery, reply) => {
                 info!("delivered again after its reply; answered from memory");
                 settle::reply_again(worker, &request, &reply).await;
@@ -105,6 +107,14 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
             }
         }
     };
+    if let Some(question) = run.question(request.attempt, redelivered, &worker.id) {
+        let worker_id = worker.id.clone();
+        let answer = About {
+            worker: worker_id,
+            ..question
+        };
+        control::say(worker, Command::Mine(answer));
+    }
     let sink = worker.events.sink(
         &request.kickoff_id,
         &crew.name,
@@ -121,7 +131,9 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
         requested_at: request.requested_at,
         started_at: None,
         returned,
-        undecided: false,
+        // A copy of what came back may be a second one: whoever gets it asks, too. A crew that runs at most once would
+        // be failed by the mark alone.
+        undecided: by_broker && crew.on_redelivery == OnRedelivery::Run,
         properties: &properties,
         body: &body,
     };
@@ -159,8 +171,12 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
 
 /// The delivery came back because a connection was lost, not because a worker died: the fleet is told, so that nobody
 /// counts it against the kickoff.
-fn adopted(worker: &Arc<WorkerState>, request: &Request, body: &[u8]) {
+fn adopted(worker: &Arc<WorkerState>, request: &Request, body: &[u8], by_broker: bool) {
     info!("delivered again while it runs here; the run goes on and will answer for it");
+    if !by_broker {
+        // A producer's copy, which nobody has counted.
+        return;
+    }
     let about = RunKey::new(request, body).about(Some(request.attempt), &worker.id);
     control::say(worker, Command::Mine(about));
 }
@@ -258,9 +274,9 @@ impl Attempted<'_> {
     }
 
     fn release(&self, run: Run, about: About) {
-        if run.finish(None).asked {
-            control::say(self.worker, Command::Released(about));
-        }
+        run.finish(None);
+        // Also where nobody asked: the delivery that comes back is no dead worker's.
+        control::say(self.worker, Command::Released(about));
     }
 }
 

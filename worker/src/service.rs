@@ -205,6 +205,7 @@ impl Worker {
             metrics,
             draining: CancellationToken::new(),
             news: Notify::new(),
+            saying: TaskTracker::new(),
             told_to_drain: CancellationToken::new(),
             declared: Mutex::default(),
             broker,

@@ -275,7 +275,7 @@ pub async fn reply_again(worker: &WorkerState, request: &Request, body: &[u8]) {
 /// worker ends before.
 pub async fn publish_surely(worker: &WorkerState, mut message: Message) {
     while let Err(failure) = worker.settling.publish(&message, ROUND).await {
-        if let PublishError::InDoubt { .. } = failure {
+        if let PublishError::InDoubt { sent: true, .. } = failure {
             message = message.possible_duplicate();
         }
         again(worker, &failure).await;

@@ -12,6 +12,7 @@ use crewfleet_shared::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
 use crewfleet_shared::kickoff::CrewName;
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::commands::Commands;
@@ -71,6 +72,8 @@ pub struct WorkerState {
     pub broker: Broker,
     /// Publishes over it what the fleet says to itself.
     pub publisher: Publisher,
+    /// What is just being said to the other workers.
+    pub saying: TaskTracker,
     /// Publishes what settles kickoffs, over links that are caught up.
     pub settling: Publisher,
     /// The names on it.

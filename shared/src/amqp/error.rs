@@ -127,6 +127,8 @@ pub enum PublishError {
     InDoubt {
         /// How long it was tried.
         timeout: Duration,
+        /// Whether a copy went out at all; if not, the broker cannot have it.
+        sent: bool,
         /// What the last attempt met.
         last: BrokerError,
     },

@@ -27,6 +27,18 @@ pub mod header {
     pub const FINGERPRINT: &str = "x-kickoff-fingerprint";
     /// Dead letters: when it died (RFC 3339).
     pub const DEAD_AT: &str = "x-kickoff-dead-at";
+    /// Those that are ours to write.
+    pub const OURS: [&str; 9] = [
+        ATTEMPT,
+        REDRIVE,
+        NOT_BEFORE,
+        RETURNED,
+        POSSIBLE_DUPLICATE,
+        REASON,
+        ERROR,
+        FINGERPRINT,
+        DEAD_AT,
+    ];
     /// Additional routing keys, as RabbitMQ reads them; a list.
     pub const CC: &str = "CC";
     /// How often a quorum queue has delivered a message before.
@@ -242,7 +254,7 @@ impl Properties {
             bytes += name.as_str().len() + size(value);
             // Past the limit only our own small headers are kept: a table too large for one frame would close
             // the connection at every attempt to publish it.
-            let ours = name.as_str().starts_with("x-kickoff-");
+            let ours = header::OURS.contains(&name.as_str()) && size(value) <= MAX_HEADER_BYTES;
             let brokers = NEVER_REPUBLISHED.contains(&name.as_str())
                 || NEVER_REPUBLISHED_PREFIXES
                     .iter()

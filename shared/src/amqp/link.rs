@@ -233,6 +233,8 @@ async fn supervisor(
             metrics.connected.set(0);
             metrics.blocked.set(0);
             sender.send_replace(None);
+            // Both connections go, or what is held on the one that is left would be withheld from everybody.
+            tokio::spawn(async move { link.close().await });
         }
         let link = reconnect(&config, &name, &metrics).await;
         sender.send_replace(Some(link));

@@ -274,6 +274,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn given_up(self) -> PublishError {
+        let sent = self.doubted.is_some();
         let last = match (self.last, self.doubted) {
             (Obstacle::Refused, None) => {
                 return PublishError::Refused {
@@ -287,6 +288,7 @@ impl<'a> Attempts<'a> {
         };
         PublishError::InDoubt {
             timeout: self.limit,
+            sent,
             last,
         }
     }

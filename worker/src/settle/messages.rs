@@ -91,10 +91,15 @@ pub(super) fn requeued(worker: &WorkerState, attempt: &Attempt<'_>, delay: Optio
         None => worker.names.requests(),
         Some(delay) => worker.names.retry(retry::tier(delay)),
     };
-    if attempt.undecided {
-        copy = copy.possible_duplicate();
+    marked(attempt, copy)
+}
+
+/// Where another copy may be about.
+fn marked(attempt: &Attempt<'_>, copy: Message) -> Message {
+    match attempt.undecided {
+        true => copy.possible_duplicate(),
+        false => copy,
     }
-    copy
 }
 
 /// The next attempt, by a tier.
@@ -105,10 +110,11 @@ pub(super) fn retried(
     due: DateTime<Utc>,
 ) -> Message {
     let properties = again(attempt, next.attempt).with_header(header::NOT_BEFORE, &due.to_rfc3339());
-    Message {
+    let copy = Message {
         exchange: worker.names.retry(retry::tier(next.delay)),
         ..request(attempt, properties)
-    }
+    };
+    marked(attempt, copy)
 }
 
 fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
