@@ -95,7 +95,7 @@ pub fn kickoffs(seed: u64, count: u64, span: Duration) -> Vec<Planned> {
 fn planned(random: &mut Rng, seed: u64, number: u64, at_ms: u64) -> Planned {
     // Each fourth, whatever the seed: a fifth at least has to run there, and some are cancelled or expire before.
     let crew = match random.u32(0..100) {
-        _ if number % 4 == 0 => FORKED,
+        _ if number.is_multiple_of(4) => FORKED,
         0..4 => PROGRAM,
         _ => SWIFT,
     };
