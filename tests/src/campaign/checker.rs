@@ -1,20 +1,22 @@
 //! What a history must not hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     endings,
     explain::{self, Cause},
     history::{Asked, Execution, History, ReplySeen, Target},
     schedule::Kind,
-    workload::Act,
+    workload::{Act, FORKED},
 };
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// How a queue of dead letters that no crew has ends.
 const UNROUTABLE: &str = ".unroutable";
+/// One of so many kickoffs at least runs in a forked Python child.
+const FORKED_SHARE: u64 = 5;
 
 /// What is promised, and was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +118,26 @@ pub fn check(history: &History) -> Findings {
         findings.violation(Rule::Trouble, trouble.clone());
     }
     findings
+}
+
+/// What the campaign was to do and did not, where so many kickoffs were planned: less than that proves less than it says.
+pub fn missing(history: &History, planned: u64) -> Vec<String> {
+    let mut missing = Vec::new();
+    let asked = history.kickoffs().count() as u64;
+    if asked != planned {
+        missing.push(format!(
+            "{planned} kickoffs were planned, and {asked} were published"
+        ));
+    }
+    let is_forked = |id: &&str| history.asked.get(*id).is_some_and(|asked| asked.crew == FORKED);
+    let ran = history.executions.iter().map(|one| one.id.as_str());
+    let forked = ran.filter(is_forked).collect::<BTreeSet<&str>>().len() as u64;
+    if forked * FORKED_SHARE < planned {
+        missing.push(format!(
+            "{forked} of {planned} kickoffs ran in forked Python children; it was to be one of {FORKED_SHARE}"
+        ));
+    }
+    missing
 }
 
 fn answered(findings: &mut Findings, id: &str, asked: &Asked, replies: &[&ReplySeen]) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     journal::Nanos,
     schedule::Kind,
-    workload::{Order, Planned},
+    workload::{IDLE, Order, Planned},
 };
 
 /// The whole history of a campaign.
@@ -260,6 +260,11 @@ pub enum CrewLine {
 }
 
 impl History {
+    /// The kickoffs of the plan, by their ids: without the probes of the idle crew.
+    pub fn kickoffs(&self) -> impl Iterator<Item = (&String, &Asked)> {
+        self.asked.iter().filter(|(_, asked)| asked.crew != IDLE)
+    }
+
     /// Adds what a producer wrote.
     pub fn add_producer(&mut self, producer: &str, plan: &BTreeMap<u64, Planned>, lines: Vec<ProducerLine>) {
         for line in lines {

@@ -2,9 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use anyhow::ensure;
 use clap::{Parser, Subcommand};
 
-use super::{producer::ProducerArguments, schedule::Kind};
+use super::{
+    producer::ProducerArguments,
+    schedule::{self, Kind},
+};
 
 /// Runs kickoffs through a fleet while faults hit it, and checks what became of each.
 ///
@@ -33,7 +37,7 @@ pub struct Options {
     /// The kinds of faults: `all` (that the nodes allow), `none`, or some, separated by commas.
     #[arg(long, default_value = "all")]
     pub faults: String,
-    /// How many faults; by default one for each 100 kickoffs, but at least one of each kind.
+    /// How many faults at least; some more are scheduled, since some find nobody to hit. By default one for each 100 kickoffs, but at least one of each kind.
     #[arg(long)]
     pub fault_count: Option<usize>,
     /// The nodes of the broker: 1, or a cluster of 3.
@@ -80,11 +84,23 @@ impl Options {
         match self.faults.as_str() {
             "none" => Ok(Vec::new()),
             "all" => Ok(Kind::of_nodes(self.nodes)),
-            list => list.split(',').map(str::parse).collect(),
+            list => list.split(',').map(|name| self.kind(name)).collect(),
         }
     }
 
-    /// How many faults there are of so many kinds.
+    fn kind(&self, name: &str) -> anyhow::Result<Kind> {
+        let kind = name.parse()?;
+        let allowed = Kind::of_nodes(self.nodes);
+        ensure!(
+            allowed.contains(&kind),
+            "--faults: {kind} cannot be done with --nodes {}; there are {}",
+            self.nodes,
+            schedule::names(&allowed)
+        );
+        Ok(kind)
+    }
+
+    /// How many faults of so many kinds are to be done at least.
     pub fn fault_count(&self, kinds: usize) -> usize {
         let by_default = || {
             usize::try_from(self.kickoffs / 100)
@@ -93,6 +109,12 @@ impl Options {
         };
         self.fault_count.unwrap_or_else(by_default)
     }
+
+    /// How many are scheduled: a tenth more than are to be done, since some find nobody to hit.
+    pub fn scheduled(&self, kinds: usize) -> usize {
+        let count = self.fault_count(kinds);
+        count + count.div_ceil(10)
+    }
 }
 
 fn one_or_three(nodes: &str) -> Result<u8, String> {
@@ -100,5 +122,42 @@ fn one_or_three(nodes: &str) -> Result<u8, String> {
         "1" => Ok(1),
         "3" => Ok(3),
         _ => Err("must be 1, or 3 for a cluster".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &[&str]) -> Options {
+        let command = ["campaign"].iter().chain(arguments);
+        Arguments::try_parse_from(command).expect("arguments").options
+    }
+
+    #[test]
+    fn a_kind_that_the_nodes_do_not_have_is_refused() {
+        for (nodes, kind, other) in [
+            ("1", "partition", "broker_sigkill"),
+            ("1", "leader_sigkill", "broker_restart"),
+            ("3", "broker_sigkill", "leader_sigkill"),
+            ("3", "broker_restart", "rolling_restart"),
+        ] {
+            let asked = format!("worker_sigkill,{kind}");
+            let refused = options(&["--nodes", nodes, "--faults", &asked]).kinds();
+            let error = refused.expect_err(kind).to_string();
+            assert!(error.contains(&format!("{kind} cannot be done")), "{error}");
+            assert!(error.contains(other), "{error}");
+            let kinds = options(&["--nodes", nodes, "--faults", other]).kinds();
+            assert_eq!(kinds.expect(other).len(), 1);
+        }
+    }
+
+    #[test]
+    fn more_faults_are_scheduled_than_are_to_be_done() {
+        for (count, scheduled) in [("0", 0), ("1", 2), ("30", 33), ("31", 35)] {
+            let options = options(&["--fault-count", count]);
+            assert_eq!(options.scheduled(5), scheduled, "{count}");
+        }
+        assert_eq!(options(&["--kickoffs", "100"]).scheduled(20), 22);
     }
 }

@@ -49,7 +49,7 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
     );
 
     let outcome = play(options, &plan, &schedule, folder.path(), began).await;
-    let (history, findings, summary) = match outcome {
+    let (findings, summary) = match outcome {
         Ok((history, findings, frame)) => {
             let (workers, producers) = (frame.workers, frame.producers);
             let duration_s = began.elapsed().as_secs_f64();
@@ -57,11 +57,12 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
                 seed,
                 nodes: options.nodes,
                 duration_s,
+                faults_scheduled: schedule.len(),
                 workers: &workers,
                 producers: &producers,
             };
             let summary = summary::summary(&history, &findings, frame);
-            (history, findings, summary)
+            (findings, summary)
         }
         Err(error) => {
             eprintln!(
@@ -71,7 +72,6 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
             return Err(error);
         }
     };
-    drop(history);
     let is_sound = findings.violations.is_empty();
     for violation in findings.violations.iter().take(50) {
         eprintln!("campaign: {:?}: {}", violation.rule, violation.text);
@@ -101,7 +101,7 @@ fn schedule(options: &Options, seed: u64) -> anyhow::Result<Vec<Scheduled>> {
     Ok(schedule::faults(
         seed,
         &kinds,
-        options.fault_count(kinds.len()),
+        options.scheduled(kinds.len()),
         options.span(),
         &crowd,
     ))
@@ -185,6 +185,9 @@ async fn play(
     drop(site);
     producers::read_histories(folder, &mut history)?;
     history.add_crew(fleet::read_journals(folder)?);
+    history
+        .troubles
+        .extend(checker::missing(&history, options.kickoffs));
     history.faults.sort_by_key(|fault| fault.begin);
     let findings = checker::check(&history);
     Ok((history, findings, names))

@@ -239,6 +239,14 @@ pub fn faults(seed: u64, kinds: &[Kind], count: usize, span: Duration, crowd: &C
     faults
 }
 
+/// The names of kinds, for a person.
+pub fn names<'a>(kinds: impl IntoIterator<Item = &'a Kind>) -> String {
+    let mut names: Vec<String> = kinds.into_iter().map(Kind::to_string).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(formatter)
@@ -252,12 +260,7 @@ impl FromStr for Kind {
         let all = || ONE_NODE.iter().chain(&CLUSTER);
         match all().find(|kind| kind.to_string() == name) {
             Some(kind) => Ok(*kind),
-            None => {
-                let mut names: Vec<String> = all().map(Kind::to_string).collect();
-                names.sort_unstable();
-                names.dedup();
-                bail!("there is no fault {name:?}; there are {}", names.join(", "))
-            }
+            None => bail!("there is no fault {name:?}; there are {}", names(all())),
         }
     }
 }

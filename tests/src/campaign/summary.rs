@@ -1,11 +1,12 @@
 //! The last line: what the campaign was, what it found, and how long the fleet took to recover.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::{
     checker::{Findings, Rule, concerns},
+    explain,
     history::{Fault, History, Target, place},
     journal::{Nanos, seconds},
     schedule::Kind,
@@ -19,6 +20,8 @@ pub struct Frame<'a> {
     pub seed: u64,
     /// See the options.
     pub nodes: u8,
+    /// How many faults were scheduled; those that found nobody to hit were skipped.
+    pub faults_scheduled: usize,
     /// From the first start of anything to the last check.
     pub duration_s: f64,
     /// All workers.
@@ -31,12 +34,16 @@ pub struct Frame<'a> {
 pub fn summary(history: &History, findings: &Findings, frame: Frame<'_>) -> Value {
     let broken = |rule| findings.broken(rule);
     json!({
-        "kickoffs": history.asked.len(),
+        "kickoffs": history.kickoffs().count(),
+        "probes": history.asked.len() - history.kickoffs().count(),
         "seed": frame.seed,
         "nodes": frame.nodes,
         "faults": counts(history.faults.iter().map(|fault| fault.kind.to_string())),
         "faults_total": history.faults.len(),
-        "executions": counts(executions_per_attempt(history).into_iter().map(|count| count.to_string())),
+        "faults_skipped": frame.faults_scheduled.saturating_sub(history.faults.len()),
+        "executions_per_attempt": counts(executions_per_attempt(history).into_iter().map(|count| count.to_string())),
+        "executions_per_kickoff": counts(executions_per_kickoff(history).into_iter().map(|count| count.to_string())),
+        "executions_exposed": executions_exposed(history),
         "executions_by_crew": counts(history.executions.iter().filter_map(|one| Some(history.asked.get(&one.id)?.crew.clone()))),
         "by_status": by_status(history),
         "lost": broken(Rule::Lost),
@@ -81,41 +88,63 @@ fn executions_per_attempt(history: &History) -> Vec<usize> {
     attempts.into_values().collect()
 }
 
+/// How often each kickoff was run in all, by attempts and redeliveries; 0 for one that ended before it could start.
+fn executions_per_kickoff(history: &History) -> Vec<usize> {
+    let mut kickoffs: BTreeMap<&str, usize> = history.kickoffs().map(|(id, _)| (id.as_str(), 0)).collect();
+    for one in &history.executions {
+        if let Some(count) = kickoffs.get_mut(one.id.as_str()) {
+            *count += 1;
+        }
+    }
+    kickoffs.into_values().collect()
+}
+
+/// How many executions were within reach of a fault that would explain a repeat: what the campaign has put to the test.
+fn executions_exposed(history: &History) -> usize {
+    let known = history
+        .executions
+        .iter()
+        .filter(|one| history.asked.contains_key(&one.id));
+    known
+        .filter(|one| explain::interruption(history, one, Nanos::MAX).is_some())
+        .count()
+}
+
 /// How the kickoffs ended for their producers.
 fn by_status(history: &History) -> BTreeMap<String, usize> {
-    let kept = history.asked.values().filter_map(|asked| asked.answers.first());
+    let kept = history.kickoffs().filter_map(|(_, asked)| asked.answers.first());
     counts(kept.map(|(_, reply)| match &reply.error {
         Some(kind) if *kind != reply.status => format!("{} ({kind})", reply.status),
         _ => reply.status.clone(),
     }))
 }
 
-/// By the kind of fault: median and maximum of the seconds from its end until all that it hit works again.
+/// By the kind of fault: median and maximum of the seconds from its end until one that it hit works again, for each that it
+/// hit. `unmeasured` are those of whom nobody can tell, since another fault hit them before, or they had nothing left to
+/// do: where they are many, the slow ones are among them, and the times look better than they are.
 fn recovery(history: &History, frame: Frame<'_>) -> Value {
-    let mut times: BTreeMap<Kind, Vec<f64>> = BTreeMap::new();
+    let mut times: BTreeMap<Kind, Vec<Option<f64>>> = BTreeMap::new();
     for fault in &history.faults {
-        if let Some(took) = recovered(history, fault, frame) {
-            times
-                .entry(fault.kind)
-                .or_default()
-                .push(seconds(fault.healed, took));
-        }
+        let took = recovered(history, fault, frame);
+        let took = took.into_iter().map(|at| at.map(|at| seconds(fault.healed, at)));
+        times.entry(fault.kind).or_default().extend(took);
     }
     by_kind(&times, |of_kind| {
-        let mut of_kind = of_kind.clone();
-        of_kind.sort_by(f64::total_cmp);
+        let mut measured: Vec<f64> = of_kind.iter().copied().flatten().collect();
+        measured.sort_by(f64::total_cmp);
         json!({
-            "p50": round(of_kind[of_kind.len() / 2]),
-            "max": of_kind.last().copied().map(round),
-            "measured": of_kind.len(),
+            "p50": measured.get(measured.len() / 2).copied().map(round),
+            "max": measured.last().copied().map(round),
+            "measured": measured.len(),
+            "unmeasured": of_kind.len() - measured.len(),
         })
     })
 }
 
-/// When all that a fault hit works again: a worker when its producer has the reply of a kickoff that started there after
-/// the fault; a producer when its next publish is confirmed. `None` where nobody can tell, since another fault hit them
+/// When each that a fault hit works again: a worker when its producer has the reply of a kickoff that started there after
+/// the fault; a producer when its next publish is confirmed. `None` where nobody can tell, since another fault hit it
 /// before, or the campaign ended.
-fn recovered(history: &History, fault: &Fault, frame: Frame<'_>) -> Option<Nanos> {
+fn recovered(history: &History, fault: &Fault, frame: Frame<'_>) -> Vec<Option<Nanos>> {
     let next = |concerned: &dyn Fn(&Target) -> bool| {
         let mut later = history
             .faults
@@ -158,13 +187,71 @@ fn recovered(history: &History, fault: &Fault, frame: Frame<'_>) -> Option<Nanos
         let answers = probes.flat_map(|asked| &asked.answers).map(|(at, _)| *at);
         moments.push((answers.filter(|at| *at >= fault.healed).min(), Nanos::MAX));
     }
-    let measured: BTreeSet<Nanos> = moments
-        .into_iter()
-        .filter_map(|(moment, next)| moment.filter(|at| *at < next))
-        .collect();
-    measured.last().copied()
+    let in_time = |(moment, next): (Option<Nanos>, Nanos)| moment.filter(|at| *at < next);
+    moments.into_iter().map(in_time).collect()
 }
 
 fn round(seconds: f64) -> f64 {
     (seconds * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::checker::{
+        check,
+        tests::{fault, sound},
+    };
+
+    fn summary_of(history: &History, faults_scheduled: usize) -> Value {
+        let frame = Frame {
+            seed: 1,
+            nodes: 1,
+            faults_scheduled,
+            duration_s: 1.0,
+            workers: &["w1".to_owned()],
+            producers: &["p1".to_owned()],
+        };
+        summary(history, &check(history), frame)
+    }
+
+    #[test]
+    fn probes_are_no_kickoffs_and_each_kickoff_s_executions_are_counted() {
+        let mut history = sound();
+        let kickoff = history.asked.values().next().expect("the kickoff").clone();
+        let mut probe = kickoff.clone();
+        probe.crew = IDLE.to_owned();
+        history.asked.insert("probe".to_owned(), probe);
+        history.asked.insert("never-ran".to_owned(), kickoff);
+        let mut retried = history.executions[0].clone();
+        retried.attempt = 2;
+        history.executions.push(retried);
+        let summary = summary_of(&history, 0);
+        assert_eq!((&summary["kickoffs"], &summary["probes"]), (&json!(2), &json!(1)));
+        assert_eq!(summary["executions_per_attempt"], json!({"1": 2}));
+        assert_eq!(summary["executions_per_kickoff"], json!({"0": 1, "2": 1}));
+        assert_eq!(summary["by_status"], json!({"succeeded": 2}));
+    }
+
+    #[test]
+    fn who_is_hit_again_before_it_recovered_is_unmeasured() {
+        let mut history = sound();
+        let worker = || Target::Worker("w1".to_owned());
+        // Its one reply, of a start at second 10, came at second 12.
+        history.faults = vec![fault(Kind::WorkerSigkill, worker(), 5, 6)];
+        let summary = summary_of(&history, 3);
+        let recovery = json!({"p50": 6.0, "max": 6.0, "measured": 1, "unmeasured": 0});
+        assert_eq!(summary["recovery_s"]["worker_sigkill"], recovery);
+        assert_eq!(
+            (&summary["faults_total"], &summary["faults_skipped"]),
+            (&json!(1), &json!(2))
+        );
+        assert_eq!(summary["executions_exposed"], json!(0));
+
+        history.faults.push(fault(Kind::WorkerSigterm, worker(), 11, 13));
+        let summary = summary_of(&history, 2);
+        let recovery = json!({"p50": null, "max": null, "measured": 0, "unmeasured": 1});
+        assert_eq!(summary["recovery_s"]["worker_sigkill"], recovery);
+        assert_eq!(summary["executions_exposed"], json!(1));
+    }
 }

@@ -4,14 +4,14 @@ use super::*;
 use crate::campaign::{
     history::{DeadLetter, Ending, Fault, Publish},
     journal::Nanos,
-    workload::{Order, SWIFT},
+    workload::{IDLE, Order, SWIFT},
 };
 
 const ID: &str = "k-1";
 const SECOND: Nanos = 1_000_000_000;
 
 /// One kickoff that ran on w1 from second 10 to 11, and was answered.
-fn sound() -> History {
+pub(in crate::campaign) fn sound() -> History {
     let reply = reply("w1", "succeeded");
     let asked = Asked {
         producer: "p1".to_owned(),
@@ -99,7 +99,7 @@ fn reply(worker: &str, status: &str) -> ReplySeen {
     }
 }
 
-fn fault(kind: Kind, target: Target, begin_s: Nanos, done_s: Nanos) -> Fault {
+pub(in crate::campaign) fn fault(kind: Kind, target: Target, begin_s: Nanos, done_s: Nanos) -> Fault {
     Fault {
         kind,
         target,
@@ -466,4 +466,32 @@ fn what_the_fleet_did_wrong_is_a_violation() {
     let mut history = sound();
     history.troubles.push("w1 ended by itself".to_owned());
     caught(&history, Rule::Trouble);
+}
+
+#[test]
+fn all_that_was_planned_was_published_and_a_fifth_ran_in_forked_children() {
+    let mut history = History::default();
+    for number in 0..5 {
+        let mut one = sound();
+        let id = format!("k-{number}");
+        let mut asked = one.asked.remove(ID).expect("the kickoff");
+        if number == 0 {
+            asked.crew = FORKED.to_owned();
+            // Twice the same is one.
+            history.executions = vec![execution("w1", 10, 1), execution("w1", 20, 1)];
+            history
+                .executions
+                .iter_mut()
+                .for_each(|run| run.id.clone_from(&id));
+        }
+        history.asked.insert(id, asked);
+    }
+    let mut probe = sound().asked.remove(ID).expect("the kickoff");
+    probe.crew = IDLE.to_owned();
+    history.asked.insert("probe".to_owned(), probe);
+    assert_eq!(missing(&history, 5), [""; 0]);
+    assert_eq!(missing(&history, 6).len(), 2);
+    history.executions.clear();
+    let told = missing(&history, 5);
+    assert!(told.len() == 1 && told[0].contains("0 of 5"), "{told:?}");
 }
