@@ -14,12 +14,12 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::config::OnRedelivery;
-use crate::control;
 use crate::in_flight::{Run, Standing};
 use crate::memory::MemoryGuard;
 use crate::outcome::Outcome;
 use crate::ownership::{self, Whose};
 use crate::runner::{Stop, StopReason};
+use crate::saying;
 use crate::settle::Attempt;
 use crate::state::{Crew, WorkerState};
 use crate::workdir::WorkDir;
@@ -168,7 +168,7 @@ pub async fn admit(
 async fn announced(worker: &WorkerState, request: &Request, run: &Run) {
     let about = run.key().about(Some(request.attempt), &worker.id);
     let started = Control::new(Command::Started(about));
-    if let Err(error) = control::publish(worker, &started).await {
+    if let Err(error) = saying::publish(&worker.names, &worker.publisher, &started).await {
         warn!(%error, "the fleet does not know that it is started again");
     }
 }

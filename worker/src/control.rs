@@ -7,21 +7,20 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
 use crewfleet_shared::amqp::topology::Topology;
-use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Link, Message, Names, Properties, PublishError};
-use crewfleet_shared::kickoff::{About, Command, Control, KickoffId, message_type};
+use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Link};
+use crewfleet_shared::kickoff::{About, Command, Control, KickoffId};
 use tracing::{debug, info, warn};
 
 use crate::commands::is_outdated;
 use crate::in_flight::{Known, Told};
 use crate::runner::StopReason;
+use crate::saying;
 use crate::state::WorkerState;
 
 /// How many commands the broker may send ahead.
 const PREFETCH: u16 = 200;
 /// The pause before a tail that failed is started again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long an answer to another worker, or a marker, is tried to be published.
-const PUBLISH_LIMIT: Duration = Duration::from_secs(20);
 /// How long a stream of a day's commands may take to be read, and the marker behind it to come back.
 const MARKER_LIMIT: Duration = Duration::from_secs(60);
 /// After a reconnection the tail begins so much before what it read last: the times are those of several machines.
@@ -59,7 +58,7 @@ async fn tail(
     let marker = Control::new(Command::Marker {
         worker: worker.id.clone(),
     });
-    let marked = publish(worker, &marker);
+    let marked = saying::publish(&worker.names, &worker.publisher, &marker);
     let overdue = tokio::time::sleep(MARKER_LIMIT);
     tokio::pin!(marked, overdue);
     let (mut published, mut read) = (false, false);
@@ -203,43 +202,8 @@ fn answer(worker: &Arc<WorkerState>, about: About) {
         worker: worker.id.clone(),
         ..about
     };
-    say(
-        worker,
-        match known {
-            Known::Mine => Command::Mine(about),
-            Known::Settled => Command::Settled(about),
-        },
-    );
-}
-
-/// Tells the fleet, without waiting for it. What is lost makes another worker wait longer, or run a kickoff again.
-pub fn say(worker: &Arc<WorkerState>, command: Command) {
-    let worker = Arc::clone(worker);
-    worker.saying.clone().spawn(async move {
-        if let Err(error) = publish(&worker, &Control::new(command)).await {
-            warn!(%error, "a message to the other workers is lost");
-        }
+    worker.saying.say(match known {
+        Known::Mine => Command::Mine(about),
+        Known::Settled => Command::Settled(about),
     });
-}
-
-/// Publishes to the control stream.
-///
-/// # Errors
-/// [`PublishError`] when the stream does not have it within 20 s.
-pub async fn publish(worker: &WorkerState, control: &Control) -> Result<(), PublishError> {
-    worker
-        .publisher
-        .publish(&message(&worker.names, control), PUBLISH_LIMIT)
-        .await
-}
-
-fn message(names: &Names, control: &Control) -> Message {
-    Message {
-        exchange: names.control(),
-        routing_key: String::new(),
-        properties: Properties::json(message_type::CONTROL).with_message_id(&control.id),
-        // The contract's types have string keys only, which is all that can fail.
-        body: serde_json::to_vec(control).unwrap_or_default(),
-        mandatory: true,
-    }
 }

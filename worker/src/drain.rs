@@ -18,8 +18,7 @@ const SAYING_LIMIT: Duration = Duration::from_secs(5);
 pub async fn drain(worker: &WorkerState, consumers: JoinSet<()>, kickoffs: TaskTracker) {
     finish(worker, consumers, kickoffs).await;
     // Others may wait for what the last kickoffs had to say.
-    worker.saying.close();
-    if timeout(SAYING_LIMIT, worker.saying.wait()).await.is_err() {
+    if !worker.saying.flush(SAYING_LIMIT).await {
         warn!("some messages to the other workers are lost");
     }
 }

@@ -91,6 +91,8 @@ struct Running {
     asking: bool,
     /// Another worker has asked for it, and waits for its end.
     asked: bool,
+    /// It has ended without a delivery that could be acked: if another worker asks, it is theirs.
+    ended: bool,
 }
 
 /// A kickoff that is being run, with the deliveries it answers for.
@@ -141,6 +143,7 @@ impl InFlight {
             since: Instant::now(),
             asking: false,
             asked: false,
+            ended: false,
         };
         state.running.insert(key.clone(), running);
         Entry::Fresh(Run {
@@ -167,7 +170,7 @@ impl InFlight {
             }
             if asked == running.attempt {
                 running.asked = true;
-                return Some(Known::Mine);
+                return (!running.ended).then_some(Known::Mine);
             }
         }
         let settled = |key: &RunKey, ended: &Ended| key.is_meant(about) && ended.settles(about.attempt);
@@ -292,6 +295,11 @@ impl Run {
     /// Says whether we are asking the other workers whose it is.
     pub fn set_asking(&self, asking: bool) {
         self.with(|running| running.asking = asking);
+    }
+
+    /// Its crew has ended, without success, while all its deliveries are lost.
+    pub fn set_ended(&self) {
+        self.with(|running| running.ended = true);
     }
 
     /// Whether its end can be told.

@@ -15,7 +15,7 @@
 //! | what follows from it | [`settle`] |
 //!
 //! Around it: [`service`] (the [`Worker`]: start, readiness), [`drain`], [`config`], [`state`] (what the parts share),
-//! [`control`] and [`commands`] (what the fleet is told), [`pause`], [`memory`] (how much may run), [`workdir`] (the
+//! [`control`], [`commands`] and [`saying`] (what the fleet is told, and tells itself), [`pause`], [`memory`] (how much may run), [`workdir`] (the
 //! kickoffs' folders), [`events`], [`heartbeat`], [`metrics`].
 //!
 //! A worker with a crew in Rust:
@@ -57,6 +57,7 @@ pub mod processes;
 pub mod retry;
 pub mod run_key;
 pub mod runner;
+pub mod saying;
 pub mod service;
 pub mod settle;
 pub mod state;

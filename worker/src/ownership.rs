@@ -20,15 +20,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::control;
 use crate::in_flight::{InFlight, Run, Told};
+use crate::saying;
 use crate::state::WorkerState;
 
 /// An owner that is silent for three heartbeats is gone.
 const SILENCE: Duration = HEARTBEAT_INTERVAL.saturating_mul(3);
 
 /// How often a waiting worker asks again.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// An owner whose heartbeat is heard, but which leaves so many questions unanswered, does not have it any more.
 const UNANSWERED: u32 = 3;
@@ -157,7 +157,8 @@ async fn inquire(
             return known;
         }
         let link = worker.caught_up.wait().await;
-        let asked = control::publish(worker, &Control::new(Command::Whose(about.clone()))).await;
+        let question = Control::new(Command::Whose(about.clone()));
+        let asked = saying::publish(&worker.names, &worker.publisher, &question).await;
         if let Err(error) = asked {
             warn!(%error, "cannot ask the other workers; trying again");
             tokio::time::sleep(PAUSE).await;

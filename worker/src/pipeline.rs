@@ -15,7 +15,6 @@ use tracing::{Instrument, info, info_span, warn};
 use crate::admission::{Admitted, Refused, admit};
 use crate::answered::Ended;
 use crate::config::OnRedelivery;
-use crate::control;
 use crate::events::EventSink;
 use crate::in_flight::{Entry, Run, Standing};
 use crate::outcome::Outcome;
@@ -113,7 +112,7 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
             worker: worker_id,
             ..question
         };
-        control::say(worker, Command::Mine(answer));
+        worker.saying.say(Command::Mine(answer));
     }
     let sink = worker.events.sink(
         &request.kickoff_id,
@@ -178,7 +177,7 @@ fn adopted(worker: &Arc<WorkerState>, request: &Request, body: &[u8], by_broker:
         return;
     }
     let about = RunKey::new(request, body).about(Some(request.attempt), &worker.id);
-    control::say(worker, Command::Mine(about));
+    worker.saying.say(Command::Mine(about));
 }
 
 /// The owner has told its requester; who waits for us is told that.
@@ -188,7 +187,7 @@ async fn settled_elsewhere(worker: &Arc<WorkerState>, request: &Request, run: Ru
     let finished = run.finish(None);
     ack(&finished.held).await;
     if finished.asked {
-        control::say(worker, Command::Settled(about));
+        worker.saying.say(Command::Settled(about));
     }
 }
 
@@ -233,7 +232,7 @@ impl Attempted<'_> {
         let finished = run.finish(reply.map(|reply| Ended::Answered(reply.body.into())));
         ack(&finished.held).await;
         if finished.asked {
-            control::say(self.worker, Command::Settled(about));
+            self.worker.saying.say(Command::Settled(about));
         }
     }
 
@@ -250,7 +249,7 @@ impl Attempted<'_> {
         let finished = run.finish(Some(Ended::HandedOn { attempt }));
         ack(&finished.held).await;
         if finished.asked {
-            control::say(self.worker, Command::Settled(about));
+            self.worker.saying.say(Command::Settled(about));
         }
     }
 
@@ -269,14 +268,14 @@ impl Attempted<'_> {
             ack(&finished.held).await;
         }
         if finished.asked || !live {
-            control::say(self.worker, Command::Released(about));
+            self.worker.saying.say(Command::Released(about));
         }
     }
 
     fn release(&self, run: Run, about: About) {
         run.finish(None);
         // Also where nobody asked: the delivery that comes back is no dead worker's.
-        control::say(self.worker, Command::Released(about));
+        self.worker.saying.say(Command::Released(about));
     }
 }
 
@@ -285,6 +284,8 @@ async fn standing(worker: &WorkerState, run: &Run) -> Standing {
     match run.standing() {
         Standing::Held => Standing::Held,
         _ => {
+            // Who asks meanwhile gets no `mine` for what has ended.
+            run.set_ended();
             worker.caught_up.wait().await;
             run.standing()
         }

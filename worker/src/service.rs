@@ -33,6 +33,7 @@ use crate::runner::Runner;
 use crate::runner::builtin::{BuiltinRunner, Handler};
 use crate::runner::command::CommandRunner;
 use crate::runner::python::{PythonRunner, Pythons};
+use crate::saying::Saying;
 use crate::state::{Crew, WorkerState};
 use crate::workdir::WorkDirs;
 use crate::{consumer, control, heartbeat};
@@ -191,6 +192,7 @@ impl Worker {
             started_at: Utc::now(),
             broker_config: file.broker.clone(),
             config: file.worker.clone(),
+            saying: Saying::start(names.clone(), publisher.clone()),
             events: EventPublisher::start(&names, publisher.clone()),
             settling: publisher.clone().through(Arc::clone(&caught_up)),
             publisher,
@@ -205,7 +207,6 @@ impl Worker {
             metrics,
             draining: CancellationToken::new(),
             news: Notify::new(),
-            saying: TaskTracker::new(),
             told_to_drain: CancellationToken::new(),
             declared: Mutex::default(),
             broker,

@@ -12,7 +12,6 @@ use crewfleet_shared::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
 use crewfleet_shared::kickoff::CrewName;
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::commands::Commands;
@@ -23,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::ownership::Neighbours;
 use crate::pause::Pause;
 use crate::runner::Runner;
+use crate::saying::Saying;
 use crate::workdir::WorkDirs;
 
 /// However generous the broker's consumer timeout is said to be.
@@ -72,8 +72,8 @@ pub struct WorkerState {
     pub broker: Broker,
     /// Publishes over it what the fleet says to itself.
     pub publisher: Publisher,
-    /// What is just being said to the other workers.
-    pub saying: TaskTracker,
+    /// What it says to the other workers.
+    pub saying: Saying,
     /// Publishes what settles kickoffs, over links that are caught up.
     pub settling: Publisher,
     /// The names on it.
