@@ -27,7 +27,8 @@ unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples;
 # A map of a module may link to what is private in it: it is for readers of the source.
 doc() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps && cargo test --locked --workspace --doc; }
 python() { (cd worker/python && "$python" -W error::ResourceWarning -m unittest discover -s tests); }
-e2e() { cargo test --locked --workspace --no-fail-fast --test '*'; }
+# These tests wait more than they work, so more run at once than there are cores.
+e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*'; }
 
 # A short campaign: each kind of fault once. The seed makes it the same one each time.
 campaign() { cargo run --quiet --locked -p crewfleet-tests --bin campaign -- --kickoffs 600 --seed 7 --faults all --patience-s 120; }

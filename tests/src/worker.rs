@@ -156,6 +156,9 @@ impl WorkerProcess {
 
     /// The status and the body of a path of its admin server, as in `/readyz`.
     pub async fn get(&self, path: &str) -> (u16, String) {
+        // Built together with the `crewfleet` command, the HTTP client has TLS, and wants to know whose cryptography; it
+        // may be set already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let url = format!("http://{}{path}", self.admin_addr().await);
         let response = reqwest::get(&url)
             .await
