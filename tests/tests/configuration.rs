@@ -60,7 +60,14 @@ async fn a_configuration_that_cannot_be_is_refused_with_key_value_origin_and_fix
     ];
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("refused.toml");
+    // From RabbitMQ 3.12 on the limit of a kickoff is the queue's, of 24 hours, not the node's.
+    let version = broker().await.ctl(&["version"]).await.unwrap();
+    let mut parts = version.trim().split('.').map(|part| part.parse().unwrap_or(0));
+    let has_node_limit = (parts.next(), parts.next()) < (Some(3), Some(12));
     for (toml, expected) in cases {
+        if expected.contains(&"1790") && !has_node_limit {
+            continue;
+        }
         fs::write(&file, toml).unwrap();
         let mut worker = Command::new(crews::binary("crewfleet-worker"));
         worker
