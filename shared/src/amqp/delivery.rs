@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Acker, Channel};
+use tokio_util::sync::CancellationToken;
 
 use super::error::BrokerError;
 use super::headers::{Properties, header};
@@ -39,6 +40,8 @@ pub enum StreamOffset {
 pub struct Consumer {
     channel: Arc<Channel>,
     inner: lapin::Consumer,
+    /// A connection that is being closed, and whose broker answers nothing, ends no stream of the client.
+    link_ended: CancellationToken,
     queue: String,
     ended: bool,
 }
@@ -97,6 +100,7 @@ impl Link {
         Ok(Consumer {
             channel: Arc::new(channel),
             inner,
+            link_ended: self.ended.clone(),
             queue: queue.to_owned(),
             ended: false,
         })
@@ -110,7 +114,16 @@ impl Consumer {
         if self.ended {
             return None;
         }
-        match self.inner.next().await {
+        let next = tokio::select! {
+            biased;
+            next = self.inner.next() => next,
+            () = self.link_ended.cancelled() => {
+                self.ended = true;
+                let action = format!("consume queue {:?}", self.queue);
+                return Some(Err(BrokerError::Disconnected { action }));
+            }
+        };
+        match next {
             Some(Ok(delivery)) => Some(Ok(Delivery::new(delivery, &self.channel))),
             Some(Err(error)) => {
                 self.ended = true;

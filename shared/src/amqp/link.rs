@@ -45,7 +45,7 @@ pub struct Link {
     publishing: Arc<Connection>,
     pub(super) pools: Pools,
     version: ServerVersion,
-    ended: CancellationToken,
+    pub(super) ended: CancellationToken,
     blocked: watch::Receiver<bool>,
 }
 
