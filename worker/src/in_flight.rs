@@ -17,9 +17,6 @@ use crate::answered::{Answered, Ended};
 use crate::run_key::RunKey;
 use crate::runner::StopReason;
 
-/// How long a question is remembered: as long as its asker may wait for an answer.
-const QUESTION_AGE: Duration = Duration::from_secs(10);
-
 /// What a delivery meets.
 pub enum Entry {
     /// Nothing of it is known: run it. Ends when the [`Run`] is finished.
@@ -76,8 +73,6 @@ pub struct InFlight {
 struct State {
     running: BTreeMap<RunKey, Running>,
     answered: Answered,
-    /// What other workers asked lately, and nobody here knew.
-    questions: Vec<(Instant, About)>,
 }
 
 struct Running {
@@ -174,12 +169,7 @@ impl InFlight {
             }
         }
         let settled = |key: &RunKey, ended: &Ended| key.is_meant(about) && ended.settles(about.attempt);
-        if state.answered.any(keys, settled) {
-            return Some(Known::Settled);
-        }
-        state.questions.retain(|(at, _)| at.elapsed() < QUESTION_AGE);
-        state.questions.push((Instant::now(), about.clone()));
-        None
+        state.answered.any(keys, settled).then_some(Known::Settled)
     }
 
     /// Another worker says what it knows of a kickoff.
@@ -250,29 +240,6 @@ impl Run {
     /// What makes it this kickoff and no other.
     pub fn key(&self) -> &RunKey {
         &self.key
-    }
-
-    /// What another worker asked of it just before it came here. Where we will ask, too (`asking`), the one whose id is
-    /// lower has it.
-    pub fn question(&self, attempt: u32, asking: bool, me: &str) -> Option<About> {
-        let mut state = lock(&self.state);
-        let is_ours = |about: &About| {
-            about.kickoff_id == self.key.kickoff_id.as_str()
-                && about.redrive == self.key.redrive
-                && about.attempt.is_none_or(|asked| asked == attempt)
-                && self.key.is_meant(about)
-                && (!asking || me < about.worker.as_str())
-        };
-        let recent = |at: &Instant| at.elapsed() < QUESTION_AGE;
-        let found = state
-            .questions
-            .iter()
-            .find(|(at, about)| recent(at) && is_ours(about));
-        let question = found.map(|(_, about)| about.clone())?;
-        if let Some(running) = state.running.get_mut(&self.key) {
-            running.asked = true;
-        }
-        Some(question)
     }
 
     /// Completes or changes when the run is asked to stop.

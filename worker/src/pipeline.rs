@@ -106,14 +106,6 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
             }
         }
     };
-    if let Some(question) = run.question(request.attempt, redelivered, &worker.id) {
-        let worker_id = worker.id.clone();
-        let answer = About {
-            worker: worker_id,
-            ..question
-        };
-        worker.saying.say(Command::Mine(answer));
-    }
     let sink = worker.events.sink(
         &request.kickoff_id,
         &crew.name,
