@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use backon::BackoffBuilder;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use lapin::types::LongString;
 use lapin::{Channel, Connection, ConnectionProperties, Event};
 use tokio::sync::watch;
@@ -47,6 +48,7 @@ pub struct Link {
     version: ServerVersion,
     pub(super) ended: CancellationToken,
     blocked: watch::Receiver<bool>,
+    hang_up: CancellationToken,
 }
 
 impl Broker {
@@ -186,11 +188,11 @@ impl Link {
     async fn close(&self) {
         // First the listeners: what the client reports of a connection that closes is no loss.
         self.ended.cancel();
-        for connection in [self.publishing.as_ref(), &self.consuming] {
-            let closing = connection.close(200, "OK".into());
-            // A broker that does not answer is left as it is: the sockets close with the process.
-            let _ = timeout(Duration::from_secs(2), closing).await;
-        }
+        let closing = [self.publishing.as_ref(), &self.consuming]
+            .map(|connection| connection.close(200, "OK".into()).into_future());
+        // A broker that does not answer in time is hung up on below.
+        let _ = timeout(Duration::from_secs(2), join_all(closing)).await;
+        self.hang_up.cancel();
     }
 }
 
@@ -274,6 +276,9 @@ async fn connect(
 ) -> Result<Arc<Link>, ConnectError> {
     let (uri, endpoint) = uri::parse(config)?;
     let limit = Duration::from_secs(config.connect_timeout_s.into());
+    let hang_up = CancellationToken::new();
+    // For the attempts that come to nothing.
+    let hung_up_on_failure = hang_up.clone().drop_guard();
     let attempt = async {
         let version = version::probe(&uri).await?;
         let connection = |role: &str| {
@@ -281,6 +286,7 @@ async fn connect(
             stream::connect(
                 uri.clone(),
                 ConnectionProperties::default().with_connection_name(label),
+                hang_up.clone(),
             )
         };
         let refused = |e: lapin::Error| e.to_string();
@@ -302,6 +308,7 @@ async fn connect(
     let (ended, blocked) = watch_connections(&consuming, &publishing, metrics);
     let publishing = Arc::new(publishing);
     let pools = Pools::new(&publishing);
+    hung_up_on_failure.disarm();
     Ok(Arc::new(Link {
         consuming,
         publishing,
@@ -309,6 +316,7 @@ async fn connect(
         version,
         ended,
         blocked,
+        hang_up,
     }))
 }
 

@@ -18,30 +18,42 @@ use futures_util::{AsyncRead, AsyncWrite, Stream};
 use lapin::tcp::AMQPUriTcpExt;
 use lapin::uri::AMQPUri;
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::mend::{HEAD, Head, mend};
 
 /// How much of a frame that came in parts is read at once.
 const PART: usize = 64 * 1024;
 
-/// Connects the client by a stream that mends.
+/// Connects the client by a stream that mends, and that ends with `hung_up`.
 ///
 /// # Errors
 /// Those of the client.
-pub(super) async fn connect(uri: AMQPUri, properties: ConnectionProperties) -> lapin::Result<Connection> {
+pub(super) async fn connect(
+    uri: AMQPUri,
+    properties: ConnectionProperties,
+    hung_up: CancellationToken,
+) -> lapin::Result<Connection> {
     let tokio = Tokio::current();
-    let kit = RuntimeParts::new(tokio.clone(), Mending(tokio.clone()));
+    let mending = Mending {
+        tokio: tokio.clone(),
+        hung_up: hung_up.clone(),
+    };
+    let kit = RuntimeParts::new(tokio.clone(), mending);
     let plain = Runtime::new(tokio);
     let stream = async move |uri: AMQPUri, _: Runtime<_>| {
         let stream = uri.connect_async(&plain).await?;
-        Ok(AsyncTcpStream::Plain(Mended::new(stream)))
+        Ok(AsyncTcpStream::Plain(Mended::new(stream, hung_up.clone())))
     };
     Connection::connector(uri, Runtime::new(kit), stream, properties).await
 }
 
 /// Tokio's reactor; only the type of its streams is another.
 #[derive(Debug, Clone)]
-struct Mending(Tokio);
+struct Mending {
+    tokio: Tokio,
+    hung_up: CancellationToken,
+}
 
 impl Reactor for Mending {
     type TcpStream = Mended<AsyncTcpStream<<Tokio as Reactor>::TcpStream>>;
@@ -51,23 +63,23 @@ impl Reactor for Mending {
         &self,
         socket: H,
     ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
-        self.0.register(socket)
+        self.tokio.register(socket)
     }
 
     fn sleep(&self, duration: Duration) -> Self::Sleep {
-        self.0.sleep(duration)
+        self.tokio.sleep(duration)
     }
 
     fn interval(&self, duration: Duration) -> impl Stream<Item = Instant> + Send + 'static {
-        self.0.interval(duration)
+        self.tokio.interval(duration)
     }
 
     fn tcp_connect_addr(
         &self,
         addr: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        let stream = self.0.tcp_connect_addr(addr);
-        async move { Ok(Mended::new(AsyncTcpStream::Plain(stream.await?))) }
+        let (stream, hung_up) = (self.tokio.tcp_connect_addr(addr), self.hung_up.clone());
+        async move { Ok(Mended::new(AsyncTcpStream::Plain(stream.await?), hung_up)) }
     }
 }
 
@@ -75,6 +87,9 @@ impl Reactor for Mending {
 /// buffer; of the others, one that comes in parts is kept back until it is whole.
 pub(super) struct Mended<S> {
     inner: S,
+    /// Ends a silent stream. The client alone would not: once it has sent a close, it waits for the answer without
+    /// heartbeats, for ever (measured), and the broker goes on delivering to it.
+    hung_up: Pin<Box<WaitForCancellationFutureOwned>>,
     /// How many bytes are left of a frame that passes.
     passing: usize,
     /// The start of a frame that has not come whole yet; or, to be given out, what there is of it.
@@ -92,9 +107,10 @@ impl<S> fmt::Debug for Mended<S> {
 }
 
 impl<S> Mended<S> {
-    fn new(inner: S) -> Self {
+    fn new(inner: S, hung_up: CancellationToken) -> Self {
         Self {
             inner,
+            hung_up: Box::pin(hung_up.cancelled_owned()),
             passing: 0,
             held: Vec::new(),
             given: None,
@@ -152,6 +168,19 @@ impl<S> Mended<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Mended<S> {
+    /// Reads what there is; what was hung up and has nothing to read is at its end.
+    fn poll_inner(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.inner).poll_read(context, buffer) {
+            Poll::Pending => {
+                ready!(self.hung_up.as_mut().poll(context));
+                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+            }
+            read => read,
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -170,7 +199,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
                 return Poll::Ready(Ok(this.give(given, buffer)));
             }
             if this.held.is_empty() {
-                let read = ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
+                let read = ready!(this.poll_inner(context, buffer))?;
                 let out = this.look(&mut buffer[..read]);
                 if out > 0 || read == 0 {
                     return Poll::Ready(Ok(out));
@@ -179,15 +208,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
             }
             let start = this.held.len();
             let lacking = this.lacking();
-            this.held.resize(start + lacking.min(PART), 0);
-            let read = match Pin::new(&mut this.inner).poll_read(context, &mut this.held[start..]) {
-                Poll::Ready(Ok(read)) => read,
-                other => {
-                    this.held.truncate(start);
-                    return other;
-                }
+            let mut held = std::mem::take(&mut this.held);
+            held.resize(start + lacking.min(PART), 0);
+            let polled = this.poll_inner(context, &mut held[start..]);
+            let read = match &polled {
+                Poll::Ready(Ok(read)) => *read,
+                _ => 0,
             };
-            this.held.truncate(start + read);
+            held.truncate(start + read);
+            this.held = held;
+            ready!(polled)?;
             if read == 0 {
                 // The broker broke off; the client is to see how far it came.
                 this.given = Some(0);
@@ -258,7 +288,7 @@ mod tests {
     async fn through(parts: impl IntoIterator<Item = &[u8]>, buffer: usize) -> Vec<u8> {
         // Between two parts nothing comes for a while.
         let parts = parts.into_iter().flat_map(|part| [part.to_vec(), Vec::new()]);
-        let mut stream = Mended::new(Parts(parts.collect()));
+        let mut stream = Mended::new(Parts(parts.collect()), CancellationToken::new());
         let (mut all, mut buffer) = (Vec::new(), vec![0; buffer]);
         loop {
             match stream.read(&mut buffer).await.unwrap() {
@@ -299,6 +329,24 @@ mod tests {
         }
         assert_eq!(through(sent.chunks(1), 100).await, expected);
         assert_eq!(through(sent.chunks(3), 2).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_silent_stream_ends_when_it_is_hung_up() {
+        struct Silent;
+        impl AsyncRead for Silent {
+            fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+                Poll::Pending
+            }
+        }
+        let hung_up = CancellationToken::new();
+        let mut stream = Mended::new(Silent, hung_up.clone());
+        let mut buffer = [0; 16];
+        let mut reading = stream.read(&mut buffer);
+        assert!(futures_util::poll!(&mut reading).is_pending());
+        hung_up.cancel();
+        let error = reading.await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     }
 
     #[tokio::test]

@@ -284,6 +284,14 @@ async fn a_waiter_outlives_heartbeats_that_stop() {
     let first = broker.nth("the reply queue's consumer", 1, consuming).await;
     let second = broker.nth("the reply queue's next consumer", 2, consuming).await;
     assert_eq!(first, second);
+    // Neither of the silent connections stays, whichever of them noticed first.
+    for role in ["consuming", "publishing"] {
+        let hung_up = |record: &Record| match record {
+            Record::Ended { name, .. } if name.contains("test") && name.contains(role) => Some(()),
+            _ => None,
+        };
+        broker.nth("the end of a silent connection", 1, hung_up).await;
+    }
     let request = broker.published(1, REQUESTS, "echo").await;
     let reply_to = request.properties.reply_to().clone().expect("the client's key");
     let reply = json!({
