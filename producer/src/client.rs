@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crewfleet_shared::amqp::{Broker, BrokerError, Inbox, Message, Names, PublishError, Publisher};
+use crewfleet_shared::amqp::{
+    Broker, BrokerError, Inbox, Message, Names, PublishError, Publisher, reply_code,
+};
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::kickoff::{CrewName, KickoffId, Reply};
 use serde::Serialize;
@@ -231,7 +233,9 @@ impl KickoffClient {
         match inner.publisher.publish(message, inner.publish_limit).await {
             Ok(()) => {}
             Err(PublishError::Unroutable { .. }) => return Err(self.no_such_crew(crew)),
-            Err(PublishError::Broker(e)) if e.code() == Some(404) => return Err(self.no_such_crew(crew)),
+            Err(PublishError::Broker(e)) if e.code() == Some(reply_code::NOT_FOUND) => {
+                return Err(self.no_such_crew(crew));
+            }
             Err(cause) => {
                 return Err(ClientError::Publish {
                     kickoff_id: kickoff_id.clone(),
@@ -284,7 +288,7 @@ impl KickoffClient {
 
     pub(crate) fn not_declared(&self, error: BrokerError, exchange: String) -> ClientError {
         match error.code() {
-            Some(404) => ClientError::NotDeclared {
+            Some(reply_code::NOT_FOUND) => ClientError::NotDeclared {
                 exchange,
                 broker: self.broker().endpoint().to_string(),
             },

@@ -5,9 +5,9 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::{Message, Properties, PublishError};
+use crewfleet_shared::amqp::{PublishError, reply_code};
 use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{Command, Control, CrewName, Event, KickoffId, Reply, Status, message_type};
+use crewfleet_shared::kickoff::{Command, Control, CrewName, Event, KickoffId, Reply, Status};
 use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -104,21 +104,11 @@ impl KickoffClient {
     }
 
     pub(crate) async fn command(&self, command: Command) -> Result<(), ClientError> {
-        let control = Control::new(command);
-        let body = serde_json::to_vec(&control)
-            .map_err(|e| ClientError::InvalidInput(format!("the command cannot be written as JSON: {e}")))?;
-        let message = Message {
-            exchange: self.names().control(),
-            routing_key: String::new(),
-            properties: Properties::json(message_type::CONTROL).with_message_id(&control.id),
-            body,
-            // Without the stream behind the exchange the command would reach nobody.
-            mandatory: true,
-        };
+        let message = Control::new(command).message(self.names());
         let (publisher, limit) = self.publisher();
         match publisher.publish(&message, limit).await {
             Ok(()) => Ok(()),
-            Err(PublishError::Broker(e)) if e.code() == Some(404) => {
+            Err(PublishError::Broker(e)) if e.code() == Some(reply_code::NOT_FOUND) => {
                 Err(self.not_declared(e, self.names().control()))
             }
             Err(cause) => Err(ClientError::Command { cause }),

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
-use crewfleet_shared::amqp::{Broker, BrokerError, ConsumeOptions, Consumer, Delivery, Link, Names};
+use crewfleet_shared::amqp::{
+    Broker, BrokerError, ConsumeOptions, Consumer, Delivery, Link, Names, reply_code,
+};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
@@ -45,7 +47,7 @@ pub(crate) async fn look_back(
         let link = broker.connected().await;
         match read_to_end(&link, &names.results(), from, replies).await {
             Ok(()) => return,
-            Err(error) if error.code() == Some(404) => {
+            Err(error) if error.code() == Some(reply_code::NOT_FOUND) => {
                 debug!(
                     stream = names.results(),
                     "no results stream; only new replies are seen"

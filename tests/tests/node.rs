@@ -23,9 +23,7 @@ async fn what_was_confirmed_survives_a_kill_and_a_stop() {
     publish(&node, "before the kill").await;
     // RabbitMQ keeps the list of its quorum queues in files that it writes with a delay of up to 3 s. A queue that was
     // declared just before a kill would be without a leader for ever.
-    node.ctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."])
-        .await
-        .expect("the tables are written");
+    node.sync_names().await.expect("the tables are written");
     node.kill().await;
     assert_gone(&dir);
 

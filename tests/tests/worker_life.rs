@@ -266,9 +266,7 @@ async fn readiness_follows_the_broker_and_work_goes_on_when_it_is_back() {
         .await;
     assert_eq!(worker.get("/readyz").await.0, 200);
     // RabbitMQ writes the list of its quorum queues with a delay; this one must survive the kill.
-    node.ctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."])
-        .await
-        .unwrap();
+    node.sync_names().await.unwrap();
     node.kill().await;
     worker.logged_message("no connection to RabbitMQ").await;
     let (status, reason) = worker.get("/readyz").await;

@@ -123,18 +123,14 @@ pub async fn admit(
             Whose::Settled => return Err(Refused::Settled),
             Whose::Undecided => return Err(Refused::Undecided),
         }
-        // Only now: what its owner runs may have been started in time.
-        cancelled(worker, request)?;
-        expired(request)?;
-        due(attempt)?;
-        if crew.on_redelivery == OnRedelivery::Fail {
-            let message = "it was delivered before and may have run; this crew runs at most once (on_redelivery = \"fail\")";
-            return Err(Outcome::Failed(KickoffError::new("redelivered", message)).into());
-        }
-    } else {
-        cancelled(worker, request)?;
-        expired(request)?;
-        due(attempt)?;
+    }
+    // Only now: what its owner runs may have been started in time.
+    cancelled(worker, request)?;
+    expired(request)?;
+    due(attempt)?;
+    if redelivered && crew.on_redelivery == OnRedelivery::Fail {
+        let message = "it was delivered before and may have run; this crew runs at most once (on_redelivery = \"fail\")";
+        return Err(Outcome::Failed(KickoffError::new("redelivered", message)).into());
     }
     let lost = worker.commands.workers_lost(request, attempt.returned);
     poisonous(crew, lost)?;

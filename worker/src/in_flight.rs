@@ -109,9 +109,9 @@ pub struct Finished {
 
 impl InFlight {
     /// Decides what to do with a delivery.
-    pub fn enter(&self, request: &Request, key: RunKey, delivery: Delivery) -> Entry {
+    pub fn enter(&self, request: &Request, key: &RunKey, delivery: Delivery) -> Entry {
         let mut state = lock(&self.state);
-        if let Some(running) = state.running.get_mut(&key) {
+        if let Some(running) = state.running.get_mut(key) {
             if request.attempt > running.attempt {
                 return Entry::Later(Box::new(delivery), running.stop.subscribe());
             }
@@ -120,7 +120,7 @@ impl InFlight {
             running.held.push(delivery);
             return Entry::Adopted;
         }
-        match state.answered.get(&key) {
+        match state.answered.get(key) {
             Some(Ended::Answered(reply)) => return Entry::Answered(Box::new(delivery), Arc::clone(reply)),
             Some(ended) if ended.settles(Some(request.attempt)) => {
                 return Entry::HandedOn(Box::new(delivery));
@@ -143,7 +143,7 @@ impl InFlight {
         state.running.insert(key.clone(), running);
         Entry::Fresh(Run {
             state: Arc::clone(&self.state),
-            key,
+            key: key.clone(),
             stop: stop_receiver,
             told: told_receiver,
             finished: false,

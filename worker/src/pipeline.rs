@@ -75,7 +75,7 @@ async fn reject(worker: &WorkerState, crew: &Crew, rejection: Rejection, deliver
         properties: &delivery.properties,
         body: &delivery.body,
     };
-    settle::publish(worker, &attempt, None, Outcome::Rejected(rejection.error), None).await;
+    settle::tell(worker, &attempt, None, Outcome::Rejected(rejection.error)).await;
     ack(&[delivery]).await;
 }
 
@@ -86,11 +86,11 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
         .saturating_add(properties.header_u32(header::RETURNED).unwrap_or(0));
     let by_broker = delivery.redelivered;
     let redelivered = by_broker || properties.has_header(header::POSSIBLE_DUPLICATE);
+    let key = RunKey::new(&request, &body);
     let run = loop {
-        let key = RunKey::new(&request, &body);
-        match worker.in_flight.enter(&request, key, delivery) {
+        match worker.in_flight.enter(&request, &key, delivery) {
             Entry::Fresh(run) => break run,
-            Entry::Adopted => return adopted(worker, &request, &body, by_broker),
+            Entry::Adopted => return adopted(worker, &request, &key, by_broker),
             Entry::Answered(delivery, reply) => {
                 info!("delivered again after its reply; answered from memory");
                 settle::reply_again(worker, &request, &reply).await;
@@ -142,13 +142,14 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
             Outcome::requeued("another worker may run it")
         }
         Err(Refused::Settled) => {
-            return settled_elsewhere(worker, &request, run).await;
+            return settled_elsewhere(worker, &request, &key, run).await;
         }
     };
     let ended = Attempted {
         worker,
         crew,
         request: &request,
+        key: &key,
         attempt: &attempt,
         events: &sink,
     };
@@ -162,32 +163,33 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
 
 /// The delivery came back because a connection was lost, not because a worker died: the fleet is told, so that nobody
 /// counts it against the kickoff.
-fn adopted(worker: &Arc<WorkerState>, request: &Request, body: &[u8], by_broker: bool) {
+fn adopted(worker: &WorkerState, request: &Request, key: &RunKey, by_broker: bool) {
     info!("delivered again while it runs here; the run goes on and will answer for it");
     if !by_broker {
         // A producer's copy, which nobody has counted.
         return;
     }
-    let about = RunKey::new(request, body).about(Some(request.attempt), &worker.id);
+    let about = key.about(Some(request.attempt), &worker.id);
     worker.saying.say(Command::Mine(about));
 }
 
 /// The owner has told its requester; who waits for us is told that.
-async fn settled_elsewhere(worker: &Arc<WorkerState>, request: &Request, run: Run) {
+async fn settled_elsewhere(worker: &WorkerState, request: &Request, key: &RunKey, run: Run) {
     info!("another worker has settled it");
-    let about = run.key().about(Some(request.attempt), &worker.id);
     let finished = run.finish(None);
     ack(&finished.held).await;
     if finished.asked {
+        let about = key.about(Some(request.attempt), &worker.id);
         worker.saying.say(Command::Settled(about));
     }
 }
 
 /// An attempt that has ended.
 struct Attempted<'a> {
-    worker: &'a Arc<WorkerState>,
+    worker: &'a WorkerState,
     crew: &'a Crew,
     request: &'a Request,
+    key: &'a RunKey,
     attempt: &'a Attempt<'a>,
     events: &'a EventSink,
 }
@@ -197,57 +199,50 @@ impl Attempted<'_> {
     /// contradict the worker that has the request now.
     async fn settle(&self, run: Run, mut outcome: Outcome) {
         let next = retry::judge(&self.crew.retry, self.request, &mut outcome);
-        let about = |attempt| run.key().about(attempt, &self.worker.id);
-        let (of_any, of_this) = (about(None), about(Some(self.request.attempt)));
         let standing = match outcome {
             Outcome::Succeeded(_) => Standing::Held,
             _ => standing(self.worker, &run).await,
         };
-        match (&outcome, standing) {
-            (Outcome::Requeued { .. }, _) => self.requeue(run, outcome, of_this).await,
-            (_, Standing::Taken) => {
+        match (outcome, standing, next) {
+            (Outcome::Requeued { reason, delay }, _, _) => self.requeue(run, &reason, delay).await,
+            (_, Standing::Taken, _) => {
                 warn!("another worker has it now; this run's outcome is dropped");
-                self.release(run, of_this);
+                self.release(run);
             }
-            (_, Standing::Lost) if next.is_some() => {
+            (_, Standing::Lost, Some(_)) => {
                 // RabbitMQ delivers the same attempt again.
                 warn!("its delivery is lost; this attempt is repeated");
-                self.release(run, of_this);
+                self.release(run);
             }
-            (_, _) if next.is_some() => self.hand_on(run, outcome, next, of_this).await,
-            _ => self.tell(run, outcome, of_any).await,
+            (outcome, _, Some(next)) => self.hand_on(run, &outcome, &next).await,
+            (outcome, _, None) => self.tell(run, outcome).await,
         }
     }
 
-    async fn tell(&self, run: Run, outcome: Outcome, about: About) {
-        let (_, reply) = settle::publish(self.worker, self.attempt, Some(self.events), outcome, None).await;
+    async fn tell(&self, run: Run, outcome: Outcome) {
+        let reply = settle::tell(self.worker, self.attempt, Some(self.events), outcome).await;
         let finished = run.finish(reply.map(|reply| Ended::Answered(reply.body.into())));
         ack(&finished.held).await;
         if finished.asked {
+            // Of any attempt: nothing follows.
+            let about = self.key.about(None, &self.worker.id);
             self.worker.saying.say(Command::Settled(about));
         }
     }
 
-    async fn hand_on(&self, run: Run, outcome: Outcome, next: Option<Retry>, about: About) {
-        settle::publish(
-            self.worker,
-            self.attempt,
-            Some(self.events),
-            outcome,
-            next.as_ref(),
-        )
-        .await;
+    async fn hand_on(&self, run: Run, outcome: &Outcome, next: &Retry) {
+        settle::retry(self.worker, self.attempt, self.events, outcome.error(), next).await;
         let attempt = self.request.attempt;
         let finished = run.finish(Some(Ended::HandedOn { attempt }));
         ack(&finished.held).await;
         if finished.asked {
-            self.worker.saying.say(Command::Settled(about));
+            self.worker.saying.say(Command::Settled(self.about_this()));
         }
     }
 
     /// The copy may come back to this very worker, at once. It must not be taken for a delivery of the run that is just
     /// ending: that would ack both, and lose the kickoff. So the run ends first.
-    async fn requeue(&self, run: Run, outcome: Outcome, about: About) {
+    async fn requeue(&self, run: Run, reason: &str, delay: Option<Duration>) {
         let finished = run.finish(None);
         // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself, and nobody died of it.
         let live = finished.held.iter().any(Delivery::is_live);
@@ -256,18 +251,22 @@ impl Attempted<'_> {
                 undecided: self.attempt.undecided || finished.asked,
                 ..*self.attempt
             };
-            settle::publish(self.worker, &copy, None, outcome, None).await;
+            settle::requeue(self.worker, &copy, reason, delay).await;
             ack(&finished.held).await;
         }
         if finished.asked || !live {
-            self.worker.saying.say(Command::Released(about));
+            self.worker.saying.say(Command::Released(self.about_this()));
         }
     }
 
-    fn release(&self, run: Run, about: About) {
+    fn release(&self, run: Run) {
         run.finish(None);
         // Also where nobody asked: the delivery that comes back is no dead worker's.
-        self.worker.saying.say(Command::Released(about));
+        self.worker.saying.say(Command::Released(self.about_this()));
+    }
+
+    fn about_this(&self) -> About {
+        self.key.about(Some(self.request.attempt), &self.worker.id)
     }
 }
 

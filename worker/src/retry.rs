@@ -169,8 +169,18 @@ mod tests {
         assert_eq!(judged(&policy, 1, failed(json!({}))), (None, false));
         let timed_out = || Outcome::TimedOut(KickoffError::new("timed_out", "m"));
         assert_eq!(judged(&policy, 1, timed_out()), (None, false));
-        let rejected = || Outcome::Rejected(KickoffError::new("k", "m").retryable());
-        assert_eq!(judged(&policy, 1, rejected()).0, None);
+        let error = || KickoffError::new("k", "m").retryable();
+        for mut outcome in [
+            Outcome::Succeeded(Box::default()),
+            Outcome::Rejected(error()),
+            Outcome::Cancelled(error()),
+            Outcome::Expired(error()),
+            Outcome::CrashedWorkers(error()),
+            Outcome::requeued("drain"),
+        ] {
+            let next = judge(&policy, &request(1, r#"{"inputs": {}}"#), &mut outcome);
+            assert_eq!(next, None, "{outcome:?}");
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crewfleet_shared::amqp::{Message, Names, Properties, PublishError, Publisher};
-use crewfleet_shared::kickoff::{Command, Control, message_type};
+use crewfleet_shared::amqp::{Names, PublishError, Publisher};
+use crewfleet_shared::kickoff::{Command, Control};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::warn;
@@ -65,13 +65,5 @@ impl Saying {
 /// # Errors
 /// [`PublishError`] when the stream does not have it within 20 s.
 pub async fn publish(names: &Names, publisher: &Publisher, control: &Control) -> Result<(), PublishError> {
-    let message = Message {
-        exchange: names.control(),
-        routing_key: String::new(),
-        properties: Properties::json(message_type::CONTROL).with_message_id(&control.id),
-        // The contract's types have string keys only, which is all that can fail.
-        body: serde_json::to_vec(control).unwrap_or_default(),
-        mandatory: true,
-    };
-    publisher.publish(&message, PUBLISH_LIMIT).await
+    publisher.publish(&control.message(names), PUBLISH_LIMIT).await
 }

@@ -1,5 +1,5 @@
 //! What follows from an outcome: reply, dead letter, another attempt or a requeue, then the ack. The table is
-//! [`settlement`].
+//! [`ending`].
 
 mod messages;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::topology::Reason;
-use crewfleet_shared::amqp::{Message, Properties, PublishError};
+use crewfleet_shared::amqp::{Message, Properties, PublishError, reply_code};
 use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId, Request, Status};
 use serde_json::json;
@@ -23,36 +23,19 @@ use crate::state::WorkerState;
 const ROUND: Duration = Duration::from_secs(60);
 /// The pause before a message that was refused is published again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// AMQP's reply code for a message that is larger than the broker takes.
-const PRECONDITION_FAILED: u16 = 406;
-
-/// What is left to do when an attempt has ended, before its delivery is acked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settlement {
-    /// Its requester is told.
-    Tell(Status),
-    /// Its requester is told, and a copy of the request goes to the dead letters.
-    TellAndKeep(Status, Reason),
-    /// The request is published again, as the next attempt.
-    Retry,
-    /// The request is published again, as the same attempt.
-    Requeue,
-}
-
-/// The table. `retry`: the crew's policy grants another attempt.
-fn settlement(outcome: &Outcome, retry: bool) -> Settlement {
-    match outcome {
-        Outcome::Failed(_) | Outcome::Crashed(_) | Outcome::TimedOut(_) if retry => Settlement::Retry,
-        Outcome::Succeeded(_) => Settlement::Tell(Status::Succeeded),
-        Outcome::Cancelled(_) => Settlement::Tell(Status::Cancelled),
-        Outcome::Expired(_) => Settlement::Tell(Status::Expired),
-        Outcome::Failed(_) => Settlement::TellAndKeep(Status::Failed, Reason::Failed),
-        Outcome::Crashed(_) => Settlement::TellAndKeep(Status::Failed, Reason::Crashed),
-        Outcome::CrashedWorkers(_) => Settlement::TellAndKeep(Status::Failed, Reason::CrashedWorkers),
-        Outcome::TimedOut(_) => Settlement::TellAndKeep(Status::TimedOut, Reason::TimedOut),
-        Outcome::Rejected(_) => Settlement::TellAndKeep(Status::Rejected, Reason::Rejected),
-        Outcome::Requeued { .. } => Settlement::Requeue,
-    }
+/// The table: what its requester is told, and why a copy of the request goes to the dead letters, where one does. `None`
+/// while nothing has ended.
+fn ending(outcome: &Outcome) -> Option<(Status, Option<Reason>)> {
+    let reason = match outcome {
+        Outcome::Succeeded(_) | Outcome::Cancelled(_) | Outcome::Expired(_) => None,
+        Outcome::Failed(_) => Some(Reason::Failed),
+        Outcome::Crashed(_) => Some(Reason::Crashed),
+        Outcome::CrashedWorkers(_) => Some(Reason::CrashedWorkers),
+        Outcome::TimedOut(_) => Some(Reason::TimedOut),
+        Outcome::Rejected(_) => Some(Reason::Rejected),
+        Outcome::Requeued { .. } => return None,
+    };
+    Some((outcome.status()?, reason))
 }
 
 /// What a reply says beside its outcome, and the request as it came.
@@ -84,38 +67,16 @@ pub struct Attempt<'a> {
     pub body: &'a [u8],
 }
 
-/// Publishes all that follows from `outcome`. The caller acks then, and only then.
+/// Ends a kickoff's story: its requester is told, and what is to be kept goes to the dead letters. The caller acks then,
+/// and only then.
 ///
-/// Returns the reply, if there was one.
-pub async fn publish(
+/// Returns the reply, where somebody could be told.
+pub async fn tell(
     worker: &WorkerState,
     attempt: &Attempt<'_>,
     events: Option<&EventSink>,
     outcome: Outcome,
-    next: Option<&Retry>,
-) -> (Outcome, Option<Message>) {
-    match (settlement(&outcome, next.is_some()), next) {
-        (Settlement::Retry, Some(next)) => {
-            retry(worker, attempt, events, &outcome, next).await;
-            (outcome, None)
-        }
-        (Settlement::Tell(_) | Settlement::TellAndKeep(..) | Settlement::Retry, _) => {
-            conclude(worker, attempt, events, outcome).await
-        }
-        (Settlement::Requeue, _) => {
-            requeue(worker, attempt, &outcome).await;
-            (outcome, None)
-        }
-    }
-}
-
-/// Ends a kickoff's story: the reply, and what is to be kept.
-async fn conclude(
-    worker: &WorkerState,
-    attempt: &Attempt<'_>,
-    events: Option<&EventSink>,
-    outcome: Outcome,
-) -> (Outcome, Option<Message>) {
+) -> Option<Message> {
     let (outcome, reply) = match attempt.kickoff_id {
         Some(kickoff_id) => {
             let (outcome, reply) = publish_reply(worker, attempt, kickoff_id, outcome).await;
@@ -123,11 +84,7 @@ async fn conclude(
         }
         None => (outcome, None),
     };
-    let (status, kept) = match settlement(&outcome, false) {
-        Settlement::Tell(status) => (status, None),
-        Settlement::TellAndKeep(status, reason) => (status, Some(reason)),
-        Settlement::Retry | Settlement::Requeue => return (outcome, reply),
-    };
+    let (status, kept) = ending(&outcome)?;
     if reply.is_some() {
         let labels = [attempt.crew.as_str(), status.as_str()];
         worker.metrics.completed.with_label_values(&labels).inc();
@@ -152,37 +109,36 @@ async fn conclude(
         }
         None => info!(status = status.as_str(), "kickoff finished"),
     }
-    (outcome, reply)
+    reply
 }
 
-async fn retry(
+/// Publishes the request as its next attempt. The caller acks then.
+pub async fn retry(
     worker: &WorkerState,
     attempt: &Attempt<'_>,
-    events: Option<&EventSink>,
-    outcome: &Outcome,
+    events: &EventSink,
+    error: Option<&KickoffError>,
     next: &Retry,
 ) {
     let due = retry::due(next.delay);
     publish_surely(worker, messages::retried(worker, attempt, next, due)).await;
     let labels = [attempt.crew.as_str(), next.reason.as_str()];
     worker.metrics.retries.with_label_values(&labels).inc();
-    let (delay_s, error) = (next.delay.as_secs_f64(), outcome.error().map(shown));
-    if let Some(events) = events {
-        let reason = outcome.error().map_or("", |error| error.kind.as_str());
-        let data = json!({"delay_s": delay_s, "reason": reason, "attempt": next.attempt});
-        events.emit(event_type::RETRYING, &data);
-    }
+    let delay_s = next.delay.as_secs_f64();
+    let reason = error.map_or("", |error| error.kind.as_str());
+    let data = json!({"delay_s": delay_s, "reason": reason, "attempt": next.attempt});
+    events.emit(event_type::RETRYING, &data);
     warn!(
         next_attempt = next.attempt,
-        delay_s, error, "the attempt failed; another follows"
+        delay_s,
+        error = error.map(shown),
+        "the attempt failed; another follows"
     );
 }
 
-async fn requeue(worker: &WorkerState, attempt: &Attempt<'_>, outcome: &Outcome) {
-    let Outcome::Requeued { reason, delay } = outcome else {
-        return;
-    };
-    publish_surely(worker, messages::requeued(worker, attempt, *delay)).await;
+/// Publishes the request as the same attempt, at once or for when `delay` is over. The caller acks then.
+pub async fn requeue(worker: &WorkerState, attempt: &Attempt<'_>, reason: &str, delay: Option<Duration>) {
+    publish_surely(worker, messages::requeued(worker, attempt, delay)).await;
     let delay_s = delay.map(|delay| delay.as_secs_f64());
     info!(reason, delay_s, "kickoff requeued");
 }
@@ -211,7 +167,8 @@ async fn publish_reply(
         };
         match failure {
             // The broker may take less than we were told. The crew is not run again for that.
-            Some(PublishError::Broker(e)) if e.code() == Some(PRECONDITION_FAILED) && !shortened => {}
+            Some(PublishError::Broker(e))
+                if e.code() == Some(reply_code::PRECONDITION_FAILED) && !shortened => {}
             Some(failure) => {
                 again(worker, &failure).await;
                 continue;
@@ -302,36 +259,37 @@ mod tests {
 
     #[test]
     fn the_settle_table() {
-        use Settlement::{Requeue, Retry, Tell, TellAndKeep};
         let error = || KickoffError::new("k", "m");
-        let row = |outcome: Outcome| (settlement(&outcome, false), settlement(&outcome, true));
-        let same = |settlement: Settlement| (settlement, settlement);
-        assert_eq!(
-            row(Outcome::Succeeded(Box::default())),
-            same(Tell(Status::Succeeded))
-        );
-        assert_eq!(row(Outcome::Cancelled(error())), same(Tell(Status::Cancelled)));
-        assert_eq!(row(Outcome::Expired(error())), same(Tell(Status::Expired)));
-        assert_eq!(
-            row(Outcome::Failed(error())),
-            (TellAndKeep(Status::Failed, Reason::Failed), Retry)
-        );
-        assert_eq!(
-            row(Outcome::Crashed(error())),
-            (TellAndKeep(Status::Failed, Reason::Crashed), Retry)
-        );
-        assert_eq!(
-            row(Outcome::TimedOut(error())),
-            (TellAndKeep(Status::TimedOut, Reason::TimedOut), Retry)
-        );
-        assert_eq!(
-            row(Outcome::CrashedWorkers(error())),
-            same(TellAndKeep(Status::Failed, Reason::CrashedWorkers))
-        );
-        assert_eq!(
-            row(Outcome::Rejected(error())),
-            same(TellAndKeep(Status::Rejected, Reason::Rejected))
-        );
-        assert_eq!(row(Outcome::requeued("drain")), same(Requeue));
+        for (outcome, expected) in [
+            (
+                Outcome::Succeeded(Box::default()),
+                Some((Status::Succeeded, None)),
+            ),
+            (Outcome::Cancelled(error()), Some((Status::Cancelled, None))),
+            (Outcome::Expired(error()), Some((Status::Expired, None))),
+            (
+                Outcome::Failed(error()),
+                Some((Status::Failed, Some(Reason::Failed))),
+            ),
+            (
+                Outcome::Crashed(error()),
+                Some((Status::Failed, Some(Reason::Crashed))),
+            ),
+            (
+                Outcome::TimedOut(error()),
+                Some((Status::TimedOut, Some(Reason::TimedOut))),
+            ),
+            (
+                Outcome::CrashedWorkers(error()),
+                Some((Status::Failed, Some(Reason::CrashedWorkers))),
+            ),
+            (
+                Outcome::Rejected(error()),
+                Some((Status::Rejected, Some(Reason::Rejected))),
+            ),
+            (Outcome::requeued("drain"), None),
+        ] {
+            assert_eq!(ending(&outcome), expected, "{outcome:?}");
+        }
     }
 }

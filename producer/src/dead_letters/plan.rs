@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crewfleet_shared::amqp::look::Look;
-use crewfleet_shared::amqp::{BrokerError, Delivery};
+use crewfleet_shared::amqp::{BrokerError, Delivery, reply_code};
 use crewfleet_shared::kickoff::CrewName;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -22,9 +22,6 @@ const ACTING: u16 = 200;
 
 /// How often in a row a walk may lose its connection before it got anywhere.
 const LOSSES: u32 = 5;
-
-/// AMQP's reply code when a delivery was held for longer than the consumer timeout.
-const PRECONDITION_FAILED: u16 = 406;
 
 /// The selected letters.
 #[derive(Debug)]
@@ -209,5 +206,7 @@ async fn pass(
 
 /// Whether a new look may succeed where this one ended.
 fn may_go_on(error: &BrokerError) -> bool {
-    error.code().is_none_or(|code| code == PRECONDITION_FAILED)
+    error
+        .code()
+        .is_none_or(|code| code == reply_code::PRECONDITION_FAILED)
 }

@@ -5,12 +5,9 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable};
 use tracing::warn;
 
-use super::error::BrokerError;
+use super::error::{BrokerError, reply_code};
 use super::link::{Link, within};
 use super::topology::{Argument, Binding, Exchange, Kind, Queue, Topology};
-
-/// AMQP's reply code for an object that exists with other arguments.
-pub(super) const PRECONDITION_FAILED: u16 = 406;
 
 /// Arguments whose difference changes what happens to messages: these are refused. Another (a limit, a
 /// timeout, a retention) is tolerated with a warning.
@@ -115,7 +112,7 @@ impl Link {
                     consumers: queue.consumer_count(),
                 }))
             }
-            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) if error.code() == Some(reply_code::NOT_FOUND) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -196,7 +193,7 @@ pub(super) fn differing(cause: &str) -> String {
 fn tolerate(object: String, error: BrokerError) -> Result<(), BrokerError> {
     let BrokerError::Failed {
         cause,
-        code: Some(PRECONDITION_FAILED),
+        code: Some(reply_code::PRECONDITION_FAILED),
         ..
     } = &error
     else {

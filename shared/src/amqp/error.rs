@@ -4,6 +4,18 @@ use std::time::Duration;
 
 use super::uri::Endpoint;
 
+/// AMQP's reply codes (AMQP 0-9-1, section 1.3) that mean something to us.
+pub mod reply_code {
+    /// The user may not do this.
+    pub const ACCESS_REFUSED: u16 = 403;
+    /// There is no such queue or exchange.
+    pub const NOT_FOUND: u16 = 404;
+    /// Somebody else has it for themselves.
+    pub const RESOURCE_LOCKED: u16 = 405;
+    /// It exists with other arguments, or a message is larger than the broker takes.
+    pub const PRECONDITION_FAILED: u16 = 406;
+}
+
 /// No connection could be made.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectError {
@@ -42,7 +54,7 @@ pub enum BrokerError {
         action: String,
         /// What the broker said.
         cause: String,
-        /// AMQP's code: 404 not found, 403 refused, 406 precondition failed …
+        /// One of [`reply_code`], or another of AMQP's.
         code: Option<u16>,
     },
     /// No answer in time: the broker hangs, or has blocked the connection (memory or disk alarm).
@@ -89,7 +101,7 @@ impl BrokerError {
         }
     }
 
-    /// AMQP's reply code, where the broker gave one.
+    /// AMQP's reply code, where the broker gave one (see [`reply_code`]).
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Failed { code, .. } => *code,

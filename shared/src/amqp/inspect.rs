@@ -7,13 +7,10 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::declare::{self, PRECONDITION_FAILED};
-use super::error::BrokerError;
+use super::declare;
+use super::error::{BrokerError, reply_code};
 use super::link::{Link, within};
 use super::topology::{Binding, Exchange, Queue};
-
-const ACCESS_REFUSED: u16 = 403;
-const NOT_FOUND: u16 = 404;
 
 /// A routing key that nothing is bound by.
 const NO_KEY: &str = "crewfleet.doctor.no-such-key";
@@ -71,7 +68,7 @@ impl Link {
             FieldTable::default(),
         );
         match within(&action, there).await {
-            Err(error) if error.code() == Some(NOT_FOUND) => return Ok(Held::Missing),
+            Err(error) if error.code() == Some(reply_code::NOT_FOUND) => return Ok(Held::Missing),
             other => other?,
         }
         // To declare what is there compares, and changes nothing.
@@ -173,13 +170,13 @@ impl Link {
 fn held(declared: Result<(), BrokerError>) -> Result<Held, BrokerError> {
     match declared {
         Ok(()) => Ok(Held::AsWanted),
-        Err(BrokerError::Failed { cause, code, .. }) if code == Some(PRECONDITION_FAILED) => {
+        Err(BrokerError::Failed { cause, code, .. }) if code == Some(reply_code::PRECONDITION_FAILED) => {
             Ok(Held::Differs {
                 argument: declare::differing(&cause),
                 cause,
             })
         }
-        Err(BrokerError::Failed { cause, code, .. }) if code == Some(ACCESS_REFUSED) => {
+        Err(BrokerError::Failed { cause, code, .. }) if code == Some(reply_code::ACCESS_REFUSED) => {
             Ok(Held::Hidden { cause })
         }
         Err(error) => Err(error),
@@ -190,9 +187,9 @@ fn held(declared: Result<(), BrokerError>) -> Result<Held, BrokerError> {
 fn allowed(error: BrokerError, precondition: impl Fn(&str) -> Allowed) -> Result<Allowed, BrokerError> {
     match &error {
         BrokerError::Failed { cause, code, .. } => match *code {
-            Some(PRECONDITION_FAILED) => Ok(precondition(cause)),
-            Some(ACCESS_REFUSED) => Ok(Allowed::No(cause.clone())),
-            Some(NOT_FOUND) => Ok(Allowed::Missing),
+            Some(reply_code::PRECONDITION_FAILED) => Ok(precondition(cause)),
+            Some(reply_code::ACCESS_REFUSED) => Ok(Allowed::No(cause.clone())),
+            Some(reply_code::NOT_FOUND) => Ok(Allowed::Missing),
             _ => Err(error),
         },
         _ => Err(error),

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::declare::QueueState;
 use super::delivery::Delivery;
-use super::error::BrokerError;
+use super::error::{BrokerError, reply_code};
 use super::link::{Link, OPERATION_TIMEOUT, within};
 
 /// After so long without a message we ask whether there is one left.
@@ -34,10 +34,6 @@ const GIVING_BACK: Duration = Duration::from_secs(2);
 
 /// How often we ask whether the queue has done what it was told.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
-
-/// AMQP's reply codes of a lock that somebody has: on this connection, on another one.
-const ACCESS_REFUSED: u16 = 403;
-const RESOURCE_LOCKED: u16 = 405;
 
 /// What came of the wish to look at a queue.
 pub enum Looking {
@@ -229,7 +225,7 @@ async fn take(channel: &Channel, lock: &str) -> Result<Option<lapin::Consumer>, 
     };
     let declare = channel.queue_declare(lock.into(), options, FieldTable::default());
     match within(&action, declare).await {
-        Err(error) if error.code() == Some(RESOURCE_LOCKED) => return Ok(None),
+        Err(error) if error.code() == Some(reply_code::RESOURCE_LOCKED) => return Ok(None),
         declared => drop(declared?),
     }
     let options = BasicConsumeOptions {
@@ -246,7 +242,7 @@ async fn take(channel: &Channel, lock: &str) -> Result<Option<lapin::Consumer>, 
     match within(&action, consume).await {
         Ok(consumer) => Ok(Some(consumer)),
         // Without permission one could not have declared it.
-        Err(error) if error.code() == Some(ACCESS_REFUSED) => Ok(None),
+        Err(error) if error.code() == Some(reply_code::ACCESS_REFUSED) => Ok(None),
         Err(error) => Err(error),
     }
 }

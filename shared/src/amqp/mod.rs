@@ -38,7 +38,7 @@ pub mod uri;
 pub mod version;
 
 pub use delivery::{ConsumeOptions, Consumer, Delivery};
-pub use error::{BrokerError, ConnectError, PublishError};
+pub use error::{BrokerError, ConnectError, PublishError, reply_code};
 pub use gate::Gate;
 pub use headers::{Properties, header};
 pub use inbox::Inbox;

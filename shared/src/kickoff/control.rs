@@ -5,6 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::message_type;
+use crate::amqp::{Message, Names, Properties};
+
 /// One control message: `{id, time, command, …}`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Control {
@@ -24,6 +27,19 @@ impl Control {
             id: Uuid::now_v7().to_string(),
             time: Utc::now(),
             command,
+        }
+    }
+
+    /// The message that brings it to the stream. Without the stream behind the exchange it would reach nobody, so it is
+    /// mandatory.
+    pub fn message(&self, names: &Names) -> Message {
+        Message {
+            exchange: names.control(),
+            routing_key: String::new(),
+            properties: Properties::json(message_type::CONTROL).with_message_id(&self.id),
+            // The contract's types have string keys only, which is all that can fail.
+            body: serde_json::to_vec(self).unwrap_or_default(),
+            mandatory: true,
         }
     }
 }

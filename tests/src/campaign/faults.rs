@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use crewfleet_shared::amqp::Names;
+use crewfleet_shared::{amqp::Names, kickoff::CrewName};
 use futures_util::future::try_join_all;
 use nix::sys::signal::{self, Signal};
 use tokio::{
@@ -147,7 +147,7 @@ impl Arena {
                 site.ctl(&["set_disk_free_limit", DISK_LIMIT]).await?;
             }
             Kind::QueueDelete => {
-                let queue = format!("{}.{IDLE}", Names::new(NAMESPACE).requests());
+                let queue = Names::new(NAMESPACE).request_queue(&CrewName::parse(IDLE)?);
                 site.ctl(&["delete_queue", &queue]).await?;
                 let done = now();
                 self.probe().await;

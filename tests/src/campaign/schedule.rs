@@ -63,8 +63,8 @@ pub enum Kind {
 
 use Kind::*;
 
-/// All that one node allows.
-const ONE_NODE: [Kind; 20] = [
+/// What may befall any fleet.
+const EVERYWHERE: [Kind; 18] = [
     WorkerSigkill,
     WorkerSigterm,
     ChildSigkill,
@@ -72,8 +72,6 @@ const ONE_NODE: [Kind; 20] = [
     HostSigkill,
     ProducerSigkill,
     ProducerSigterm,
-    BrokerRestart,
-    BrokerSigkill,
     CloseConnections,
     MemoryAlarm,
     DiskAlarm,
@@ -86,31 +84,10 @@ const ONE_NODE: [Kind; 20] = [
     ProducerCut,
     ProducerFreeze,
 ];
-
-/// What a cluster allows: a single node is not taken down but as one of three.
-const CLUSTER: [Kind; 21] = [
-    WorkerSigkill,
-    WorkerSigterm,
-    ChildSigkill,
-    ChildSigterm,
-    HostSigkill,
-    ProducerSigkill,
-    ProducerSigterm,
-    LeaderSigkill,
-    Partition,
-    RollingRestart,
-    CloseConnections,
-    MemoryAlarm,
-    DiskAlarm,
-    QueueDelete,
-    WorkerCut,
-    WorkerFreezeShort,
-    WorkerFreezeLong,
-    WorkerDelay,
-    WorkerHalfClose,
-    ProducerCut,
-    ProducerFreeze,
-];
+/// To a broker of one node.
+const ONE_NODE: [Kind; 2] = [BrokerRestart, BrokerSigkill];
+/// To a cluster: a single node is not taken down but as one of three.
+const CLUSTER: [Kind; 3] = [LeaderSigkill, Partition, RollingRestart];
 
 /// Of whom a fault takes hold: one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -159,11 +136,8 @@ pub struct Crowd<'a> {
 impl Kind {
     /// All kinds that make sense on so many nodes.
     pub fn of_nodes(nodes: u8) -> Vec<Self> {
-        if nodes == 1 {
-            ONE_NODE.to_vec()
-        } else {
-            CLUSTER.to_vec()
-        }
+        let own: &[Self] = if nodes == 1 { &ONE_NODE } else { &CLUSTER };
+        [&EVERYWHERE, own].concat()
     }
 
     /// Whether it ends a connection or a process, or may: only such a fault can explain that a kickoff runs again.
@@ -257,7 +231,7 @@ impl FromStr for Kind {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let all = || ONE_NODE.iter().chain(&CLUSTER);
+        let all = || EVERYWHERE.iter().chain(&ONE_NODE).chain(&CLUSTER);
         match all().find(|kind| kind.to_string() == name) {
             Some(kind) => Ok(*kind),
             None => bail!("there is no fault {name:?}; there are {}", names(all())),

@@ -78,20 +78,19 @@ pub(super) fn dead_letter(
         .with_header(header::FINGERPRINT, &fingerprint(&text))
         .with_header_u32(header::REDRIVE, attempt.redrive)
         .with_header(header::DEAD_AT, &Utc::now().to_rfc3339());
-    Message {
-        exchange: worker.names.dead_letters(),
-        ..request(attempt, properties)
-    }
+    request(attempt, worker.names.dead_letters(), properties)
 }
 
 /// The same attempt again: at once, or by a tier once `delay` is over.
 pub(super) fn requeued(worker: &WorkerState, attempt: &Attempt<'_>, delay: Option<Duration>) -> Message {
-    let mut copy = request(attempt, again(attempt, attempt.attempt));
-    copy.exchange = match delay {
+    let exchange = match delay {
         None => worker.names.requests(),
         Some(delay) => worker.names.retry(retry::tier(delay)),
     };
-    marked(attempt, copy)
+    marked(
+        attempt,
+        request(attempt, exchange, again(attempt, attempt.attempt)),
+    )
 }
 
 /// Where another copy may be about.
@@ -110,11 +109,8 @@ pub(super) fn retried(
     due: DateTime<Utc>,
 ) -> Message {
     let properties = again(attempt, next.attempt).with_header(header::NOT_BEFORE, &due.to_rfc3339());
-    let copy = Message {
-        exchange: worker.names.retry(retry::tier(next.delay)),
-        ..request(attempt, properties)
-    };
-    marked(attempt, copy)
+    let exchange = worker.names.retry(retry::tier(next.delay));
+    marked(attempt, request(attempt, exchange, properties))
 }
 
 fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
@@ -129,9 +125,9 @@ fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
     }
 }
 
-fn request(attempt: &Attempt<'_>, properties: Properties) -> Message {
+fn request(attempt: &Attempt<'_>, exchange: String, properties: Properties) -> Message {
     Message {
-        exchange: String::new(),
+        exchange,
         routing_key: attempt.crew.to_string(),
         properties,
         body: attempt.body.to_vec(),
