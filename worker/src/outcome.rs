@@ -1,4 +1,4 @@
-//! How an attempt ended: a closed set. What follows from each stands in one place, [`crate::settle`].
+//! How an attempt ended: a closed set. What follows from each: [`crate::settle`].
 
 use std::time::Duration;
 

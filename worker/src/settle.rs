@@ -1,5 +1,5 @@
-//! What follows from an outcome: reply, dead letter, another attempt or a requeue, then the ack. The table is
-//! [`ending`].
+//! What may follow from an outcome, before the ack: reply and dead letter ([`ending`] is the table), another attempt, or
+//! a requeue. Which of them, the pipeline decides by how the run stands.
 
 mod messages;
 
@@ -23,6 +23,7 @@ use crate::state::WorkerState;
 const ROUND: Duration = Duration::from_secs(60);
 /// The pause before a message that was refused is published again.
 const PAUSE: Duration = Duration::from_secs(1);
+
 /// The table: what its requester is told, and why a copy of the request goes to the dead letters, where one does. `None`
 /// while nothing has ended.
 fn ending(outcome: &Outcome) -> Option<(Status, Option<Reason>)> {

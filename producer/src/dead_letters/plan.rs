@@ -204,7 +204,7 @@ async fn pass(
     Ok(())
 }
 
-/// Whether a new look may succeed where this one ended.
+/// Whether a new look may succeed where this one ended: after a lost connection, or the consumer timeout.
 fn may_go_on(error: &BrokerError) -> bool {
     error
         .code()

@@ -12,7 +12,8 @@ pub mod reply_code {
     pub const NOT_FOUND: u16 = 404;
     /// Somebody else has it for themselves.
     pub const RESOURCE_LOCKED: u16 = 405;
-    /// It exists with other arguments, or a message is larger than the broker takes.
+    /// It exists with other arguments, a message is larger than the broker takes, or a delivery was held for longer
+    /// than the consumer timeout.
     pub const PRECONDITION_FAILED: u16 = 406;
 }
 

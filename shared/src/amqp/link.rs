@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use lapin::types::LongString;
 use lapin::{Channel, Connection, ConnectionProperties, Event};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -29,6 +30,9 @@ use crate::metrics::BrokerMetrics;
 
 /// How long one operation on an open connection may take before the connection counts as hung.
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a broker may take to answer a close. One that has blocked a connection reads none.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A handle to the broker that outlives single connections. Cheap to clone; the last clone ends the link.
 #[derive(Clone)]
@@ -48,8 +52,12 @@ pub struct Link {
     version: ServerVersion,
     pub(super) ended: CancellationToken,
     blocked: watch::Receiver<bool>,
-    hang_up: CancellationToken,
+    hang_up: HangUp,
 }
+
+/// Ends the sockets of connections that their broker does not close. Dropped, it gives the broker [`CLOSE_LIMIT`] first:
+/// the client closes what is dropped in an orderly way.
+struct HangUp(CancellationToken);
 
 impl Broker {
     /// Connects now, and keeps connected until the last clone is dropped.
@@ -79,7 +87,13 @@ impl Broker {
         let (_, endpoint) = uri::parse(config)?;
         let (sender, link) = watch::channel(first);
         let stop = CancellationToken::new();
-        let supervisor = supervisor(config.clone(), name.to_owned(), metrics.clone(), sender);
+        let supervisor = supervisor(
+            config.clone(),
+            name.to_owned(),
+            metrics.clone(),
+            sender,
+            stop.clone(),
+        );
         tokio::spawn(stop.clone().run_until_cancelled_owned(supervisor));
         Ok(Self {
             link,
@@ -190,9 +204,20 @@ impl Link {
         self.ended.cancel();
         let closing = [self.publishing.as_ref(), &self.consuming]
             .map(|connection| connection.close(200, "OK".into()).into_future());
-        // A broker that does not answer in time is hung up on below.
-        let _ = timeout(Duration::from_secs(2), join_all(closing)).await;
-        self.hang_up.cancel();
+        let _ = timeout(CLOSE_LIMIT, join_all(closing)).await;
+        self.hang_up.0.cancel();
+    }
+}
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        let hang_up = self.0.clone();
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(CLOSE_LIMIT).await;
+                hang_up.cancel();
+            });
+        }
     }
 }
 
@@ -226,12 +251,17 @@ async fn supervisor(
     name: String,
     metrics: BrokerMetrics,
     sender: watch::Sender<Option<Arc<Link>>>,
+    stop: CancellationToken,
 ) {
     loop {
         let current = sender.borrow().clone();
         if let Some(link) = current {
             metrics.connected.set(1);
             link.ended().await;
+            if stop.is_cancelled() {
+                // Whoever stopped us closes it; a second close would hang up before the broker has answered the first.
+                return;
+            }
             metrics.connected.set(0);
             metrics.blocked.set(0);
             sender.send_replace(None);
@@ -276,9 +306,8 @@ async fn connect(
 ) -> Result<Arc<Link>, ConnectError> {
     let (uri, endpoint) = uri::parse(config)?;
     let limit = Duration::from_secs(config.connect_timeout_s.into());
-    let hang_up = CancellationToken::new();
-    // For the attempts that come to nothing.
-    let hung_up_on_failure = hang_up.clone().drop_guard();
+    // An attempt that comes to nothing drops it.
+    let hang_up = HangUp(CancellationToken::new());
     let attempt = async {
         let version = version::probe(&uri).await?;
         let connection = |role: &str| {
@@ -286,7 +315,7 @@ async fn connect(
             stream::connect(
                 uri.clone(),
                 ConnectionProperties::default().with_connection_name(label),
-                hang_up.clone(),
+                hang_up.0.clone(),
             )
         };
         let refused = |e: lapin::Error| e.to_string();
@@ -308,7 +337,6 @@ async fn connect(
     let (ended, blocked) = watch_connections(&consuming, &publishing, metrics);
     let publishing = Arc::new(publishing);
     let pools = Pools::new(&publishing);
-    hung_up_on_failure.disarm();
     Ok(Arc::new(Link {
         consuming,
         publishing,

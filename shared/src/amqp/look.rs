@@ -241,7 +241,7 @@ async fn take(channel: &Channel, lock: &str) -> Result<Option<lapin::Consumer>, 
     );
     match within(&action, consume).await {
         Ok(consumer) => Ok(Some(consumer)),
-        // Without permission one could not have declared it.
+        // Another consumer of this connection has it: without permission one could not have declared it.
         Err(error) if error.code() == Some(reply_code::ACCESS_REFUSED) => Ok(None),
         Err(error) => Err(error),
     }

@@ -14,7 +14,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::{Channel, Confirmation};
 use tokio::time::timeout;
 
-use super::error::{BrokerError, PublishError};
+use super::error::{BrokerError, PublishError, reply_code};
 use super::gate::Gate;
 use super::headers::{Properties, header};
 use super::link::{Broker, Link, OPERATION_TIMEOUT, within};
@@ -221,9 +221,15 @@ impl Drop for Lent {
     }
 }
 
-/// Not found, no permission, or against a limit: the same message would meet the same answer.
+/// No permission, not found, or against a limit: the same message would meet the same answer.
+const REFUSALS: [u16; 3] = [
+    reply_code::ACCESS_REFUSED,
+    reply_code::NOT_FOUND,
+    reply_code::PRECONDITION_FAILED,
+];
+
 fn is_refusal(error: &BrokerError) -> bool {
-    error.code().is_some_and(|code| [403, 404, 406].contains(&code))
+    error.code().is_some_and(|code| REFUSALS.contains(&code))
 }
 
 /// How an attempt failed.

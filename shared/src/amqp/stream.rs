@@ -42,7 +42,10 @@ pub(super) async fn connect(
     let kit = RuntimeParts::new(tokio.clone(), mending);
     let plain = Runtime::new(tokio);
     let stream = async move |uri: AMQPUri, _: Runtime<_>| {
-        let stream = uri.connect_async(&plain).await?;
+        let connecting = hung_up.run_until_cancelled(uri.connect_async(&plain));
+        let stream = connecting
+            .await
+            .unwrap_or_else(|| Err(io::ErrorKind::ConnectionAborted.into()))?;
         Ok(AsyncTcpStream::Plain(Mended::new(stream, hung_up.clone())))
     };
     Connection::connector(uri, Runtime::new(kit), stream, properties).await
@@ -341,11 +344,11 @@ mod tests {
         }
         let hung_up = CancellationToken::new();
         let mut stream = Mended::new(Silent, hung_up.clone());
-        let mut buffer = [0; 16];
-        let mut reading = stream.read(&mut buffer);
-        assert!(futures_util::poll!(&mut reading).is_pending());
+        // In a task, which nothing but its waker polls again.
+        let reading = tokio::spawn(async move { stream.read(&mut [0; 16]).await });
+        tokio::task::yield_now().await;
         hung_up.cancel();
-        let error = reading.await.unwrap_err();
+        let error = reading.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     }
 

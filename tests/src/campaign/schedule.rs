@@ -63,8 +63,8 @@ pub enum Kind {
 
 use Kind::*;
 
-/// What may befall any fleet.
-const EVERYWHERE: [Kind; 18] = [
+/// What ends processes of a fleet.
+const PROCESSES: [Kind; 7] = [
     WorkerSigkill,
     WorkerSigterm,
     ChildSigkill,
@@ -72,6 +72,13 @@ const EVERYWHERE: [Kind; 18] = [
     HostSigkill,
     ProducerSigkill,
     ProducerSigterm,
+];
+/// What takes down a broker of one node.
+const ONE_NODE: [Kind; 2] = [BrokerRestart, BrokerSigkill];
+/// A cluster's node is not taken down but as one of three.
+const CLUSTER: [Kind; 3] = [LeaderSigkill, Partition, RollingRestart];
+/// What any broker and the lines to it may do.
+const CONNECTIONS: [Kind; 11] = [
     CloseConnections,
     MemoryAlarm,
     DiskAlarm,
@@ -84,10 +91,6 @@ const EVERYWHERE: [Kind; 18] = [
     ProducerCut,
     ProducerFreeze,
 ];
-/// To a broker of one node.
-const ONE_NODE: [Kind; 2] = [BrokerRestart, BrokerSigkill];
-/// To a cluster: a single node is not taken down but as one of three.
-const CLUSTER: [Kind; 3] = [LeaderSigkill, Partition, RollingRestart];
 
 /// Of whom a fault takes hold: one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -137,7 +140,7 @@ impl Kind {
     /// All kinds that make sense on so many nodes.
     pub fn of_nodes(nodes: u8) -> Vec<Self> {
         let own: &[Self] = if nodes == 1 { &ONE_NODE } else { &CLUSTER };
-        [&EVERYWHERE, own].concat()
+        [&PROCESSES, own, &CONNECTIONS].concat()
     }
 
     /// Whether it ends a connection or a process, or may: only such a fault can explain that a kickoff runs again.
@@ -231,7 +234,13 @@ impl FromStr for Kind {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let all = || EVERYWHERE.iter().chain(&ONE_NODE).chain(&CLUSTER);
+        let all = || {
+            PROCESSES
+                .iter()
+                .chain(&ONE_NODE)
+                .chain(&CLUSTER)
+                .chain(&CONNECTIONS)
+        };
         match all().find(|kind| kind.to_string() == name) {
             Some(kind) => Ok(*kind),
             None => bail!("there is no fault {name:?}; there are {}", names(all())),

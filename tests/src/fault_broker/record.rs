@@ -26,6 +26,11 @@ pub enum Record {
         /// What it calls itself; empty when it never came so far.
         name: String,
     },
+    /// A client closed its connection in an orderly way.
+    Closed {
+        /// What it calls itself.
+        name: String,
+    },
     /// A connection was told that it is blocked.
     Blocked {
         /// The connection's number.

@@ -123,6 +123,10 @@ impl State {
                 }
             }
             Close(_) => {
+                if let Some(closing) = self.connections.get(&number) {
+                    let name = closing.name.clone();
+                    self.log.push(Record::Closed { name });
+                }
                 self.reply(number, CloseOk(connection::CloseOk {}));
                 self.end(number);
             }

@@ -9,7 +9,7 @@ use crewfleet_tests::process::until;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::{ECHO_QUEUE, REPLIES, REQUESTS, client, config, declare, declared, published_to, within};
+use crate::{ECHO_QUEUE, REPLIES, REQUESTS, client, config, declare, declared, place, published_to, within};
 
 fn requests() -> At {
     At::Publish(REQUESTS.to_owned())
@@ -305,4 +305,27 @@ async fn a_waiter_outlives_heartbeats_that_stop() {
     broker.publish(REPLIES, reply_to.as_str(), properties, &reply.to_string());
     let reply = within("the reply", handle.reply()).await.expect("a reply");
     assert_eq!(reply.result.expect("a result").raw, "late");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_close_tell_the_broker_on_both_connections() {
+    let broker = declared().await;
+    // Many, since who closes first may differ.
+    let closed = (0..50).map(async |number| {
+        let name = format!("test {number}.");
+        let client = KickoffClient::connect(&config(&broker), &name)
+            .await
+            .expect("a connection");
+        let sent = client.kickoff("echo", &json!({})).into_future();
+        within("a confirm", sent).await.expect("it is taken");
+        client.close().await;
+        // It returns once they are answered.
+        for role in ["consuming", "publishing"] {
+            let matches = |record: &Record| {
+                matches!(record, Record::Closed { name: closed } if closed.contains(&name) && closed.contains(role))
+            };
+            place(&broker, &format!("the close of {name} ({role})"), matches);
+        }
+    });
+    join_all(closed).await;
 }
