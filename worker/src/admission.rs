@@ -78,6 +78,8 @@ enum Company {
 pub struct Admitted {
     /// Its own folder.
     pub work_dir: WorkDir,
+    /// What its copies carry on of the deliveries that came back.
+    pub returned: u32,
     _slots: Slots,
 }
 
@@ -132,9 +134,9 @@ pub async fn admit(
         let message = "it was delivered before and may have run; this crew runs at most once (on_redelivery = \"fail\")";
         return Err(Outcome::Failed(KickoffError::new("redelivered", message)).into());
     }
-    let lost = worker.commands.workers_lost(request, attempt.returned);
-    poisonous(crew, lost)?;
-    let slots = room(worker, crew, run, lost >= ALONE_FROM, latest).await?;
+    let lost = worker.commands.lost(request, attempt.returned);
+    poisonous(crew, lost.workers)?;
+    let slots = room(worker, crew, run, lost.workers >= ALONE_FROM, latest).await?;
     expired(request)?;
     if run.standing() != Standing::Held {
         return Err(Outcome::requeued("its delivery was lost before it started").into());
@@ -156,6 +158,7 @@ pub async fn admit(
     };
     Ok(Admitted {
         work_dir,
+        returned: lost.returned,
         _slots: slots,
     })
 }

@@ -62,13 +62,26 @@ impl Commands {
 
     /// How many workers died with a kickoff, of which so many deliveries came back: those that no living worker
     /// explains, but no more than it was started, once without a word and then each time with one.
-    pub fn workers_lost(&self, request: &Request, returned: u32) -> u32 {
+    pub fn lost(&self, request: &Request, returned: u32) -> Lost {
         let key = (request.kickoff_id.to_string(), request.redrive);
         let of = |counts: &Mutex<Remembered<(String, u32), u32>>| lock(counts).get(&key);
-        returned
-            .saturating_sub(of(&self.forgiven))
-            .min(of(&self.started).saturating_add(1))
+        let (forgiven, started) = (of(&self.forgiven), of(&self.started));
+        let workers = returned.saturating_sub(forgiven).min(started.saturating_add(1));
+        Lost {
+            workers,
+            returned: workers.saturating_add(forgiven),
+        }
     }
+}
+
+/// What became of the deliveries of a kickoff that came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// How many workers died with it.
+    pub workers: u32,
+    /// How many returned deliveries its next copy says it had. What was nobody's death, though nobody explains it (a
+    /// broker that stops may count a delivery twice), is left out: it must not count when the kickoff is started again.
+    pub returned: u32,
 }
 
 impl<K: Eq + Hash> Remembered<K, u32> {
@@ -138,7 +151,7 @@ mod tests {
         )
         .unwrap();
         let (commands, now) = (Commands::default(), Utc::now());
-        let lost = |returned| commands.workers_lost(&request, returned);
+        let lost = |returned| commands.lost(&request, returned).workers;
         // Nobody said that it was started again, so at most the first start ended in a death.
         assert_eq!([lost(0), lost(1), lost(9)], [0, 1, 1]);
         commands.started("a".into(), 0, now);
@@ -149,5 +162,28 @@ mod tests {
         commands.started("b".into(), 0, now);
         commands.started("a".into(), 1, now);
         assert_eq!(lost(9), 2);
+    }
+
+    #[test]
+    fn what_was_no_death_at_one_attempt_is_none_at_the_next() {
+        let properties = Properties::default().with_correlation_id("a");
+        let crew = CrewName::parse("c").unwrap();
+        let request = decode(br#"{"inputs": {}}"#, &properties, &crew, 100).unwrap();
+        let (commands, now) = (Commands::default(), Utc::now());
+        // Two deliveries came back, and it was started once.
+        let first = commands.lost(&request, 2);
+        assert_eq!((first.workers, first.returned), (1, 1));
+        commands.started("a".into(), 0, now);
+        let second = commands.lost(&request, first.returned);
+        assert_eq!(second.workers, 1);
+        commands.started("a".into(), 0, now);
+        // One more came back, and a living worker says that it was none of its doing.
+        let third = commands.lost(&request, second.returned + 1);
+        assert_eq!(third.workers, 2);
+        commands.forgive("a".into(), 0, now);
+        let third = commands.lost(&request, second.returned + 1);
+        assert_eq!((third.workers, third.returned), (1, 2));
+        let fourth = commands.lost(&request, third.returned);
+        assert_eq!(fourth.workers, 1);
     }
 }

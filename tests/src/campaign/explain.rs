@@ -8,7 +8,7 @@ use super::{
     history::{Asked, Execution, Fault, History, Publish, Target, place},
     journal::Nanos,
     schedule::Kind,
-    workload::FORKED,
+    workload::{FORKED, IDLE, SWIFT},
 };
 
 const SECOND: Nanos = 1_000_000_000;
@@ -63,7 +63,10 @@ pub fn interruptions<'a>(
             Target::Worker(name) | Target::WorkerLine(name) => name == worker,
             Target::Host(name) => name == worker && history.asked[&execution.id].crew == FORKED,
             Target::Child { worker: name, pid } => name == worker && *pid == execution.pid,
-            Target::Producer(_) | Target::ProducerLine(_) | Target::Queue(_) => false,
+            // RabbitMQ 3.10 closes a whole connection (541, internal error) when a consumer starts on a queue that it is
+            // just deleting (seen): those of the workers that serve the queue's crew.
+            Target::Queue(_) => [SWIFT, IDLE].contains(&history.asked[&execution.id].crew.as_str()),
+            Target::Producer(_) | Target::ProducerLine(_) => false,
         };
         hits && fault.kind.interrupts() && fault.begin <= acked && fault.done + AFTERMATH >= execution.start
     })

@@ -146,10 +146,7 @@ impl Kind {
     /// Whether it ends a connection or a process, or may: only such a fault can explain that a kickoff runs again.
     /// An alarm makes publishers wait, and a line that is slow or silent for a moment loses nothing.
     pub fn interrupts(self) -> bool {
-        !matches!(
-            self,
-            MemoryAlarm | DiskAlarm | WorkerFreezeShort | WorkerDelay | QueueDelete
-        )
+        !matches!(self, MemoryAlarm | DiskAlarm | WorkerFreezeShort | WorkerDelay)
     }
 
     /// Whether it ends the process of a crew and leaves the worker alive, which then says that the crew crashed.

@@ -8,7 +8,7 @@ use super::*;
 use crate::campaign::{
     history::{DeadLetter, Ending, Fault, Publish},
     journal::Nanos,
-    workload::{IDLE, Order, SWIFT},
+    workload::{FORKED, IDLE, Order, SWIFT},
 };
 
 const ID: &str = "k-1";

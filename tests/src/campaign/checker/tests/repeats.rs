@@ -27,6 +27,16 @@ fn a_repeat_needs_a_fault_that_hit_the_first_execution_s_worker_in_time() {
         11,
         11,
     )));
+    let queue = || fault(Kind::QueueDelete, Target::Queue("idle".to_owned()), 10, 11);
+    passes(&with(queue()));
+    let mut elsewhere = with(queue());
+    asked(&mut elsewhere).crew = FORKED.to_owned();
+    let findings = check(&elsewhere);
+    assert_eq!(
+        findings.broken(Rule::UnexplainedRepeat),
+        1,
+        "the queue of other workers"
+    );
     for (what, useless) in [
         ("another's line", fault(Kind::WorkerCut, line_of("w2"), 10, 14)),
         (
@@ -41,10 +51,6 @@ fn a_repeat_needs_a_fault_that_hit_the_first_execution_s_worker_in_time() {
         (
             "too short for a heartbeat",
             fault(Kind::WorkerFreezeShort, line_of("w1"), 10, 11),
-        ),
-        (
-            "another queue",
-            fault(Kind::QueueDelete, Target::Queue("idle".to_owned()), 10, 11),
         ),
     ] {
         let findings = check(&with(useless));
