@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::Delivery;
+use crewfleet_shared::amqp::Receipt;
 use crewfleet_shared::kickoff::{About, KickoffId, Request};
 use tokio::sync::watch;
 
@@ -24,12 +24,12 @@ pub enum Entry {
     /// It runs already; the run holds this delivery too and will ack it.
     Adopted,
     /// It has been answered; publish the reply with this body again, and ack.
-    Answered(Box<Delivery>, Arc<[u8]>),
+    Answered(Receipt, Arc<[u8]>),
     /// Its next attempt is on its way; ack.
-    HandedOn(Box<Delivery>),
+    HandedOn(Receipt),
     /// It is a later attempt than the one that runs: not that run's to hold. Enter again when the receiver says that the
     /// run is gone.
-    Later(Box<Delivery>, watch::Receiver<Option<StopReason>>),
+    Later(Receipt, watch::Receiver<Option<StopReason>>),
 }
 
 /// What another worker says of a kickoff.
@@ -77,7 +77,7 @@ struct State {
 
 struct Running {
     attempt: u32,
-    held: Vec<Delivery>,
+    held: Vec<Receipt>,
     requested_at: Option<DateTime<Utc>>,
     stop: watch::Sender<Option<StopReason>>,
     told: watch::Sender<Option<Told>>,
@@ -102,28 +102,28 @@ pub struct Run {
 /// What a run leaves behind.
 pub struct Finished {
     /// The deliveries to be acked.
-    pub held: Vec<Delivery>,
+    pub held: Vec<Receipt>,
     /// Whether another worker waits to hear of its end.
     pub asked: bool,
 }
 
 impl InFlight {
     /// Decides what to do with a delivery.
-    pub fn enter(&self, request: &Request, key: &RunKey, delivery: Delivery) -> Entry {
+    pub fn enter(&self, request: &Request, key: &RunKey, delivery: Receipt) -> Entry {
         let mut state = lock(&self.state);
         if let Some(running) = state.running.get_mut(key) {
             if request.attempt > running.attempt {
-                return Entry::Later(Box::new(delivery), running.stop.subscribe());
+                return Entry::Later(delivery, running.stop.subscribe());
             }
             // A tag of a channel that is gone is worthless; any other is held until the kickoff is settled.
-            running.held.retain(Delivery::is_live);
+            running.held.retain(Receipt::is_live);
             running.held.push(delivery);
             return Entry::Adopted;
         }
         match state.answered.get(key) {
-            Some(Ended::Answered(reply)) => return Entry::Answered(Box::new(delivery), Arc::clone(reply)),
+            Some(Ended::Answered(reply)) => return Entry::Answered(delivery, Arc::clone(reply)),
             Some(ended) if ended.settles(Some(request.attempt)) => {
-                return Entry::HandedOn(Box::new(delivery));
+                return Entry::HandedOn(delivery);
             }
             _ => {}
         }
@@ -273,7 +273,7 @@ impl Run {
     pub fn standing(&self) -> Standing {
         let mut standing = Standing::Lost;
         self.with(|running| {
-            standing = match running.held.iter().any(Delivery::is_live) {
+            standing = match running.held.iter().any(Receipt::is_live) {
                 true => Standing::Held,
                 false if running.asked => Standing::Taken,
                 false => Standing::Lost,

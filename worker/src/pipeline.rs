@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
-use crewfleet_shared::amqp::{Delivery, header};
+use crewfleet_shared::amqp::{Delivery, Receipt, header};
 use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{About, Command, KickoffError, Rejection, Request, decode};
 use serde_json::json;
@@ -76,33 +76,37 @@ async fn reject(worker: &WorkerState, crew: &Crew, rejection: Rejection, deliver
         body: &delivery.body,
     };
     settle::tell(worker, &attempt, None, Outcome::Rejected(rejection.error)).await;
-    ack(&[delivery]).await;
+    ack(&[delivery.receipt]).await;
 }
 
-async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut delivery: Delivery) {
-    let (properties, body) = (delivery.properties.clone(), delivery.body.clone());
-    let returned = delivery
-        .delivery_count
-        .saturating_add(properties.header_u32(header::RETURNED).unwrap_or(0));
-    let by_broker = delivery.redelivered;
+async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, delivery: Delivery) {
+    let Delivery {
+        mut receipt,
+        body,
+        properties,
+        redelivered: by_broker,
+        delivery_count,
+        ..
+    } = delivery;
+    let returned = delivery_count.saturating_add(properties.header_u32(header::RETURNED).unwrap_or(0));
     let redelivered = by_broker || properties.has_header(header::POSSIBLE_DUPLICATE);
     let key = RunKey::new(&request, &body);
     let run = loop {
-        match worker.in_flight.enter(&request, &key, delivery) {
+        match worker.in_flight.enter(&request, &key, receipt) {
             Entry::Fresh(run) => break run,
             Entry::Adopted => return adopted(worker, &request, &key, by_broker),
-            Entry::Answered(delivery, reply) => {
+            Entry::Answered(receipt, reply) => {
                 info!("delivered again after its reply; answered from memory");
                 settle::reply_again(worker, &request, &reply).await;
-                return ack(&[*delivery]).await;
+                return ack(&[receipt]).await;
             }
-            Entry::HandedOn(delivery) => {
+            Entry::HandedOn(receipt) => {
                 info!("delivered again, but its next attempt is on its way");
-                return ack(&[*delivery]).await;
+                return ack(&[receipt]).await;
             }
             Entry::Later(next, mut gone) => {
                 while gone.changed().await.is_ok() {}
-                delivery = *next;
+                receipt = next;
             }
         }
     };
@@ -132,6 +136,7 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, mut d
     let outcome = match admit(worker, crew, &request, &attempt, &run, redelivered).await {
         Ok(admitted) => {
             attempt.started_at = Some(Utc::now());
+            attempt.returned = admitted.returned;
             let outcome = run_crew(worker, crew, &request, &run, &admitted, sink.clone()).await;
             work_dir = admitted.work_dir;
             outcome
@@ -245,7 +250,7 @@ impl Attempted<'_> {
     async fn requeue(&self, run: Run, reason: &str, delay: Option<Duration>) {
         let finished = run.finish(None);
         // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself, and nobody died of it.
-        let live = finished.held.iter().any(Delivery::is_live);
+        let live = finished.held.iter().any(Receipt::is_live);
         if live {
             let copy = Attempt {
                 undecided: self.attempt.undecided || finished.asked,
@@ -283,10 +288,10 @@ async fn standing(worker: &WorkerState, run: &Run) -> Standing {
     }
 }
 
-async fn ack(deliveries: &[Delivery]) {
+async fn ack(receipts: &[Receipt]) {
     let mut lost = 0;
-    for delivery in deliveries {
-        if !delivery.ack().await {
+    for receipt in receipts {
+        if !receipt.ack().await {
             lost += 1;
         }
     }

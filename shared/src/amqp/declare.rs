@@ -94,23 +94,10 @@ impl Link {
     /// [`BrokerError`] for everything but "not found".
     pub async fn queue_state(&self, name: &str) -> Result<Option<QueueState>, BrokerError> {
         let channel = self.channel().await?;
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let action = format!("look at queue {name:?}");
-        match within(
-            &action,
-            channel.queue_declare(name.into(), options, FieldTable::default()),
-        )
-        .await
-        {
-            Ok(queue) => {
+        match passive(&channel, name).await {
+            Ok(state) => {
                 close(&channel).await;
-                Ok(Some(QueueState {
-                    messages: queue.message_count(),
-                    consumers: queue.consumer_count(),
-                }))
+                Ok(Some(state))
             }
             Err(error) if error.code() == Some(reply_code::NOT_FOUND) => Ok(None),
             Err(error) => Err(error),
@@ -178,6 +165,20 @@ async fn bind(channel: &lapin::Channel, binding: &Binding) -> Result<(), BrokerE
         bind,
     )
     .await
+}
+
+/// Looks at a queue on a channel, which closes where there is none.
+pub(super) async fn passive(channel: &lapin::Channel, queue: &str) -> Result<QueueState, BrokerError> {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let declare = channel.queue_declare(queue.into(), options, FieldTable::default());
+    let declared = within(&format!("look at queue {queue:?}"), declare).await?;
+    Ok(QueueState {
+        messages: declared.message_count(),
+        consumers: declared.consumer_count(),
+    })
 }
 
 pub(super) async fn close(channel: &lapin::Channel) {

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use lapin::Acker;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Acker, Channel};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::acks::Acks;
+use super::declare::{QueueState, passive};
 use super::error::BrokerError;
 use super::headers::{Properties, header};
 use super::link::{Link, within};
+use super::parting::Parting;
 
 /// How to consume a queue.
 #[derive(Debug, Clone)]
@@ -38,10 +42,11 @@ pub enum StreamOffset {
 
 /// A running consumer. It ends at its first error; there is nothing to expect after it.
 pub struct Consumer {
-    channel: Arc<Channel>,
+    acks: Arc<Acks>,
     inner: lapin::Consumer,
     /// A connection that is being closed, and whose broker answers nothing, ends no stream of the client.
     link_ended: CancellationToken,
+    parting: TaskTracker,
     queue: String,
     ended: bool,
 }
@@ -49,6 +54,8 @@ pub struct Consumer {
 /// One message, to be acked when it is settled.
 #[derive(Debug)]
 pub struct Delivery {
+    /// Settles it.
+    pub receipt: Receipt,
     /// The message's body.
     pub body: Vec<u8>,
     /// Its properties.
@@ -61,10 +68,14 @@ pub struct Delivery {
     pub delivery_count: u32,
     /// Its place, when the queue is a stream.
     pub stream_offset: Option<u64>,
+}
+
+/// The right to settle a delivery, for those who need no more of it.
+#[derive(Debug)]
+pub struct Receipt {
     acker: Acker,
-    /// The channel closes when nobody holds it any more, and with it the chance to ack: a delivery outlives its
-    /// consumer when a worker drains.
-    _channel: Arc<Channel>,
+    tag: u64,
+    acks: Arc<Acks>,
 }
 
 impl Link {
@@ -98,9 +109,10 @@ impl Link {
         );
         let inner = within(&action, consume).await?;
         Ok(Consumer {
-            channel: Arc::new(channel),
+            acks: Arc::new(Acks::new(channel)),
             inner,
             link_ended: self.ended.clone(),
+            parting: self.parting.clone(),
             queue: queue.to_owned(),
             ended: false,
         })
@@ -124,7 +136,7 @@ impl Consumer {
             }
         };
         match next {
-            Some(Ok(delivery)) => Some(Ok(Delivery::new(delivery, &self.channel))),
+            Some(Ok(delivery)) => Some(Ok(Delivery::new(delivery, &self.acks))),
             Some(Err(error)) => {
                 self.ended = true;
                 Some(Err(BrokerError::from_lapin(
@@ -146,13 +158,30 @@ impl Consumer {
     /// [`BrokerError`] when the channel is gone.
     pub async fn cancel(&self) -> Result<(), BrokerError> {
         let tag = self.inner.tag();
-        let cancel = self.channel.basic_cancel(tag, BasicCancelOptions::default());
+        let cancel = self.acks.channel.basic_cancel(tag, BasicCancelOptions::default());
         within(&format!("stop consuming queue {:?}", self.queue), cancel).await
     }
 }
 
+impl Consumer {
+    /// As [`Self::cancel`], for a consumer whose deliveries are worth something: its channel is open, when they are
+    /// acked, until the queue has taken the acks, or 2 s. The link waits for that before it closes.
+    ///
+    /// # Errors
+    /// As [`Self::cancel`].
+    pub async fn retire(&self) -> Result<(), BrokerError> {
+        let QueueState { consumers, .. } = passive(&self.acks.channel, &self.queue).await?;
+        self.acks.part(Parting {
+            queue: self.queue.clone(),
+            consumers,
+            tasks: self.parting.clone(),
+        });
+        self.cancel().await
+    }
+}
+
 impl Delivery {
-    pub(super) fn new(delivery: lapin::message::Delivery, channel: &Arc<Channel>) -> Self {
+    pub(super) fn new(delivery: lapin::message::Delivery, acks: &Arc<Acks>) -> Self {
         let properties = Properties(delivery.properties);
         Self {
             body: delivery.data,
@@ -165,16 +194,35 @@ impl Delivery {
             },
             stream_offset: properties.header_u64(header::STREAM_OFFSET),
             properties,
-            acker: delivery.acker,
-            _channel: Arc::clone(channel),
+            receipt: Receipt {
+                tag: delivery.delivery_tag,
+                acker: delivery.acker,
+                acks: Arc::clone(acks),
+            },
         }
     }
 
+    /// As [`Receipt::ack`].
+    pub async fn ack(&self) -> bool {
+        self.receipt.ack().await
+    }
+
+    /// As [`Receipt::ack_through`].
+    pub async fn ack_through(&self) -> bool {
+        self.receipt.ack_through().await
+    }
+
+    /// As [`Receipt::is_live`].
+    pub fn is_live(&self) -> bool {
+        self.receipt.is_live()
+    }
+}
+
+impl Receipt {
     /// Settles the message. `false` when it could not be settled any more, since its channel is gone: the
     /// broker will deliver it again.
     pub async fn ack(&self) -> bool {
-        let ack = self.acker.ack(BasicAckOptions::default());
-        within("ack a delivery", ack).await.unwrap_or(false)
+        self.is_live() && within("ack a delivery", self.acks.ack(self.tag)).await.is_ok()
     }
 
     /// Settles the message and all that came before it from the same consumer: one ack instead of many.

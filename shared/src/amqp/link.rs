@@ -5,6 +5,7 @@
 //! with backoff, and those who use it wait for the next link. Two connections, since a broker under a memory
 //! or disk alarm blocks a connection that publishes, and acks must still pass.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +18,11 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::error::{BrokerError, ConnectError};
+use super::parting;
 use super::pools::Pools;
 use super::publisher::Publisher;
 use super::stream;
@@ -52,6 +55,8 @@ pub struct Link {
     version: ServerVersion,
     pub(super) ended: CancellationToken,
     blocked: watch::Receiver<bool>,
+    /// Channels that wait for their queues.
+    pub(super) parting: TaskTracker,
     hang_up: HangUp,
 }
 
@@ -200,6 +205,10 @@ impl Link {
     }
 
     async fn close(&self) {
+        if !self.ended.is_cancelled() {
+            self.parting.close();
+            let _ = timeout(parting::LIMIT, self.parting.wait()).await;
+        }
         // First the listeners: what the client reports of a connection that closes is no loss.
         self.ended.cancel();
         let closing = [self.publishing.as_ref(), &self.consuming]
@@ -231,16 +240,17 @@ pub(super) async fn open_channel(connection: &Connection) -> Result<Channel, Bro
     within("open a channel", connection.create_channel()).await
 }
 
-/// Awaits an operation of the client with a limit: a hung or blocked broker answers nothing at all.
+/// Awaits an operation of the client with a limit: a hung or blocked broker answers nothing at all. The action is told
+/// where it fails.
 pub(super) async fn within<T>(
-    action: &str,
+    action: impl Display,
     operation: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, BrokerError> {
     match timeout(OPERATION_TIMEOUT, operation).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(BrokerError::from_lapin(action, &error)),
+        Ok(Err(error)) => Err(BrokerError::from_lapin(action.to_string(), &error)),
         Err(_) => Err(BrokerError::Timeout {
-            action: action.to_owned(),
+            action: action.to_string(),
             timeout: OPERATION_TIMEOUT,
         }),
     }
@@ -344,6 +354,7 @@ async fn connect(
         version,
         ended,
         blocked,
+        parting: TaskTracker::new(),
         hang_up,
     }))
 }

@@ -21,7 +21,8 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::declare::QueueState;
+use super::acks::Acks;
+use super::declare::{QueueState, passive};
 use super::delivery::Delivery;
 use super::error::{BrokerError, reply_code};
 use super::link::{Link, OPERATION_TIMEOUT, within};
@@ -47,7 +48,7 @@ pub enum Looking {
 
 /// One look at a queue, by one looker at a time.
 pub struct Look {
-    channel: Arc<Channel>,
+    acks: Arc<Acks>,
     queue: String,
     window: u16,
     consumer: Option<lapin::Consumer>,
@@ -74,13 +75,13 @@ impl Link {
         if self.queue_state(queue).await?.is_none() {
             return Ok(Looking::NoQueue);
         }
-        let channel = Arc::new(self.channel().await?);
+        let channel = self.channel().await?;
         let Some(lock) = take(&channel, lock).await? else {
             return Ok(Looking::Busy);
         };
         let state = settled_state(&channel, queue).await?;
         Ok(Looking::At(Box::new(Look {
-            channel,
+            acks: Arc::new(Acks::new(channel)),
             queue: queue.to_owned(),
             window: window.max(1),
             consumer: None,
@@ -116,11 +117,11 @@ impl Look {
                 Ok(Some(Ok(delivery))) => {
                     self.left -= 1;
                     self.held += 1;
-                    return Ok(Some(Delivery::new(delivery, &self.channel)));
+                    return Ok(Some(Delivery::new(delivery, &self.acks)));
                 }
                 Ok(Some(Err(error))) => return Err(BrokerError::from_lapin(action, &error)),
                 Ok(None) => return Err(BrokerError::Disconnected { action }),
-                Err(_) if passive(&self.channel, &self.queue).await?.messages == 0 => {
+                Err(_) if passive(&self.acks.channel, &self.queue).await?.messages == 0 => {
                     self.missed = std::mem::take(&mut self.left);
                 }
                 Err(_) => {}
@@ -157,7 +158,7 @@ impl Look {
             self.flush().await?;
         }
         let action = format!("end the look at queue {:?}", self.queue);
-        within(&action, self.channel.close(200, "OK".into())).await
+        within(&action, self.acks.channel.close(200, "OK".into())).await
     }
 
     /// Waits until the queue knows of none of our consumers any more: that is when all they held is either taken out
@@ -170,9 +171,9 @@ impl Look {
             requeue: true,
         };
         // The tag 0 means all.
-        within(&action, self.channel.basic_nack(0, all)).await?;
+        within(&action, self.acks.channel.basic_nack(0, all)).await?;
         let end = Instant::now() + OPERATION_TIMEOUT;
-        while passive(&self.channel, &self.queue).await?.consumers > self.others {
+        while passive(&self.acks.channel, &self.queue).await?.consumers > self.others {
             if Instant::now() >= end {
                 return Err(BrokerError::Timeout {
                     action,
@@ -187,14 +188,17 @@ impl Look {
     /// Opens a consumer instead of one that holds as much as it may. What that holds stays held.
     async fn another_consumer(&mut self, action: &str) -> Result<(), BrokerError> {
         if self.opened == 0 {
-            let qos = self.channel.basic_qos(self.window, BasicQosOptions::default());
+            let qos = self
+                .acks
+                .channel
+                .basic_qos(self.window, BasicQosOptions::default());
             within(action, qos).await?;
         }
         self.cancel_consumer(action).await?;
         self.opened += 1;
         self.held = 0;
         let tag = format!("crewfleet-look-{}", self.opened);
-        let consume = self.channel.basic_consume(
+        let consume = self.acks.channel.basic_consume(
             self.queue.as_str().into(),
             tag.into(),
             BasicConsumeOptions::default(),
@@ -209,6 +213,7 @@ impl Look {
             return Ok(());
         };
         let cancel = self
+            .acks
             .channel
             .basic_cancel(consumer.tag(), BasicCancelOptions::default());
         within(action, cancel).await
@@ -257,17 +262,4 @@ async fn settled_state(channel: &Channel, queue: &str) -> Result<QueueState, Bro
         }
         sleep(FLUSH_INTERVAL).await;
     }
-}
-
-async fn passive(channel: &Channel, queue: &str) -> Result<QueueState, BrokerError> {
-    let options = QueueDeclareOptions {
-        passive: true,
-        ..Default::default()
-    };
-    let declare = channel.queue_declare(queue.into(), options, FieldTable::default());
-    let declared = within(&format!("look at queue {queue:?}"), declare).await?;
-    Ok(QueueState {
-        messages: declared.message_count(),
-        consumers: declared.consumer_count(),
-    })
 }

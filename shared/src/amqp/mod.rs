@@ -12,13 +12,15 @@
 //! | [`inspect`] | looking whether it does, without changing anything |
 //! | `pools` | the channels that one link publishes on |
 //! | [`publisher`] | publishing with confirms: single, mandatory, in doubt |
-//! | [`delivery`] | consuming: deliveries and their acknowledgement |
+//! | [`delivery`] | consuming: deliveries, and the right to settle them |
+//! | `acks`, `parting` | few acks for many deliveries, and none lost when their channel closes |
 //! | [`inbox`] | a queue of one's own, consumed across reconnections |
 //! | [`look`] | looking at a queue without taking anything away |
 //! | [`headers`] | message properties and the names of our headers |
 //! | [`plain`] | message properties in plain words |
 //! | [`error`] | what can go wrong, told so that it can be mended |
 
+mod acks;
 pub mod declare;
 pub mod delivery;
 pub mod error;
@@ -29,6 +31,7 @@ pub mod inspect;
 pub mod link;
 pub mod look;
 mod mend;
+mod parting;
 pub mod plain;
 mod pools;
 pub mod publisher;
@@ -37,7 +40,7 @@ pub mod topology;
 pub mod uri;
 pub mod version;
 
-pub use delivery::{ConsumeOptions, Consumer, Delivery};
+pub use delivery::{ConsumeOptions, Consumer, Delivery, Receipt};
 pub use error::{BrokerError, ConnectError, PublishError, reply_code};
 pub use gate::Gate;
 pub use headers::{Properties, header};

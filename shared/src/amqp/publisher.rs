@@ -6,6 +6,7 @@
 //! pipelined. A publish whose confirm does not come is in doubt: the channel is dropped, and the same message,
 //! with the same `message_id`, goes out again on another.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -119,11 +120,11 @@ impl Publisher {
     /// [`BrokerError`], for whoever wants to count the losses.
     pub async fn publish_unconfirmed(&self, message: &Message) -> Result<(), BrokerError> {
         let disconnected = || BrokerError::Disconnected {
-            action: describe(message),
+            action: Publishing(message).to_string(),
         };
         let link = self.broker.link().ok_or_else(disconnected)?;
         let channel = link.pools.unconfirmed.channel().await?;
-        let published = within(&describe(message), send(&channel, message))
+        let published = within(Publishing(message), send(&channel, message))
             .await
             .map(drop);
         if published.is_err() {
@@ -254,17 +255,17 @@ struct Attempts<'a> {
     limit: Duration,
     /// What goes out once an attempt is in doubt, and why it is.
     doubted: Option<(Message, BrokerError)>,
-    last: Obstacle,
+    /// `None` while there was no connection to attempt it on.
+    last: Option<Obstacle>,
 }
 
 impl<'a> Attempts<'a> {
     fn new(original: &'a Message, limit: Duration) -> Self {
-        let action = describe(original);
         Self {
             original,
             limit,
             doubted: None,
-            last: Obstacle::NotSent(BrokerError::Disconnected { action }),
+            last: None,
         }
     }
 
@@ -276,12 +277,16 @@ impl<'a> Attempts<'a> {
         if let (Obstacle::InDoubt(error), None) = (&obstacle, &self.doubted) {
             self.doubted = Some((self.original.possible_duplicate(), error.clone()));
         }
-        self.last = obstacle;
+        self.last = Some(obstacle);
     }
 
     fn given_up(self) -> PublishError {
         let sent = self.doubted.is_some();
-        let last = match (self.last, self.doubted) {
+        let last = self.last.unwrap_or_else(|| {
+            let action = Publishing(self.original).to_string();
+            Obstacle::NotSent(BrokerError::Disconnected { action })
+        });
+        let last = match (last, self.doubted) {
             (Obstacle::Refused, None) => {
                 return PublishError::Refused {
                     exchange: self.original.exchange.clone(),
@@ -300,11 +305,18 @@ impl<'a> Attempts<'a> {
     }
 }
 
-fn describe(message: &Message) -> String {
-    format!(
-        "publish to exchange {:?} with the key {:?}",
-        message.exchange, message.routing_key
-    )
+/// What is being done with a message, for errors.
+struct Publishing<'a>(&'a Message);
+
+impl fmt::Display for Publishing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Message {
+            exchange,
+            routing_key,
+            ..
+        } = self.0;
+        write!(f, "publish to exchange {exchange:?} with the key {routing_key:?}")
+    }
 }
 
 fn pool_error(message: &Message, error: managed::PoolError<BrokerError>) -> BrokerError {
@@ -316,7 +328,7 @@ fn pool_error(message: &Message, error: managed::PoolError<BrokerError>) -> Brok
 
 fn no_answer(message: &Message, timeout: Duration) -> BrokerError {
     BrokerError::Timeout {
-        action: describe(message),
+        action: Publishing(message).to_string(),
         timeout,
     }
 }
@@ -337,5 +349,5 @@ async fn send(channel: &Channel, message: &Message) -> lapin::Result<lapin::Publ
 }
 
 async fn confirmed(channel: &Channel, message: &Message) -> Result<Confirmation, BrokerError> {
-    within(&describe(message), async { send(channel, message).await?.await }).await
+    within(Publishing(message), async { send(channel, message).await?.await }).await
 }
