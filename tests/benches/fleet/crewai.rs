@@ -1,0 +1,204 @@
+//! CrewAI crews whose model thinks for a second: in the fleet, and as their documentation runs them.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::{Context, ensure};
+use crewfleet_tests::{
+    client::PlainClient,
+    crews::{checkout, marketing_crew_toml, venv_python},
+    process::Process,
+    worker::WorkerProcess,
+};
+use futures_util::future::try_join_all;
+use lapin::BasicProperties;
+use nix::unistd::Pid;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::{Instant, interval};
+
+use crate::{
+    figures::{Report, Target},
+    model,
+    site::Site,
+    usage,
+};
+
+const CREW: &str = "marketing";
+const COUNTS: [u16; 2] = [64, 256];
+/// So many fresh interpreters at once: they share nothing, so more of them only take longer.
+const INTERPRETERS: usize = 8;
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// What one kickoff took.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    wall_s: f64,
+    /// Of all processes that took part.
+    cpu_ms: f64,
+    private_mib: f64,
+}
+
+/// What `bare_crew.py` prints.
+#[derive(Deserialize)]
+struct Bare {
+    wall_s: f64,
+    cpu_s: f64,
+    rss_kib: f64,
+}
+
+/// Measures all of it.
+pub(crate) async fn measure(site: &Site, pairs: usize, report: &mut Report) -> anyhow::Result<()> {
+    let model = model::serve().await?;
+    for count in COUNTS {
+        let worker = site
+            .worker()
+            .crews(&marketing_crew_toml(count.into()))
+            .env("OPENAI_API_KEY", "none")
+            .env("OPENAI_BASE_URL", &model)
+            .ready()
+            .await;
+        // Hosts are made for the first kickoff.
+        by_fleet(site, &worker, 1).await?;
+        let (mut gathered, mut apart) = (Vec::new(), Vec::new());
+        for _ in 0..pairs {
+            let fleet = by_fleet(site, &worker, count).await?;
+            gathered.push((fleet, bare(&model, count.into()).await?));
+            if count == COUNTS[0] {
+                apart.push((fleet, interpreters(&model).await?));
+            }
+        }
+        let series = |runs: &[(Run, Run)], of: fn(&Run) -> f64| -> Vec<_> {
+            runs.iter().map(|(fleet, other)| (of(fleet), of(other))).collect()
+        };
+        let (gather, process) = ("asyncio.gather", "one process each");
+        let fifth = Some(Target::AtMost(0.2)).filter(|_| count == COUNTS[0]);
+        let name = |what: &str| format!("{count} CrewAI kickoffs: {what}");
+        report.against(
+            &name("wall s"),
+            &series(&gathered, |run| run.wall_s),
+            gather,
+            fifth,
+        );
+        let cpu = name("CPU ms/kickoff");
+        let equal = Some(Target::AtMost(1.0));
+        report.against(&cpu, &series(&gathered, |run| run.cpu_ms), gather, equal);
+        let memory = gathered.iter().map(|(fleet, _)| fleet.private_mib).collect();
+        report.alone(&name("private MiB/kickoff"), memory, Some(Target::AtMost(26.0)));
+        if !apart.is_empty() {
+            report.against(&cpu, &series(&apart, |run| run.cpu_ms), process, None);
+            let memory = series(&apart, |run| run.private_mib);
+            report.against(&name("private MiB/kickoff"), &memory, process, None);
+        }
+    }
+    Ok(())
+}
+
+async fn by_fleet(site: &Site, worker: &WorkerProcess, count: u16) -> anyhow::Result<Run> {
+    let client = PlainClient::connect(&site.url(), &site.namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    let (before, idle) = (tree_cpu(worker)?, private(worker));
+    let begin = Instant::now();
+    for number in 0..count {
+        let inputs = json!({
+            "BUSINESS_DETAILS": format!("business {number}"), "PRODUCT_DESCRIPTION": format!("product {number}"),
+        });
+        let body = json!({"inputs": inputs}).to_string();
+        let id = format!("{number}-{}", uuid::Uuid::now_v7());
+        let properties = BasicProperties::default().with_correlation_id(id.into());
+        client.publish(CREW, body, properties).await;
+    }
+    let answered = async {
+        for _ in 0..count {
+            let reply = replies.next().await.json();
+            ensure!(reply["status"] == "succeeded", "the reply is {reply}");
+        }
+        Ok(())
+    };
+    let (mut most, mut tick) = (0, interval(Duration::from_millis(500)));
+    tokio::pin!(answered);
+    loop {
+        tokio::select! {
+            answered = &mut answered => break answered?,
+            _ = tick.tick() => most = most.max(private(worker)),
+        }
+    }
+    let wall_s = begin.elapsed().as_secs_f64();
+    Ok(Run {
+        wall_s,
+        cpu_ms: (tree_cpu(worker)? - before).as_secs_f64() * 1e3 / f64::from(count),
+        private_mib: most.saturating_sub(idle) as f64 / MIB / f64::from(count),
+    })
+}
+
+/// `asyncio.gather` in one process.
+async fn bare(model: &str, count: usize) -> anyhow::Result<Run> {
+    let script = checkout().join("tests/benches/fleet/bare_crew.py");
+    let dir = tempfile::tempdir()?;
+    let mut command = Command::new(venv_python());
+    command
+        .arg(script)
+        .args([&count.to_string(), "gather"])
+        .current_dir(dir.path())
+        .env("PYTHONPATH", checkout().join("deploy/examples/marketing/src"))
+        .env("CREWAI_STORAGE_DIR", dir.path())
+        .env("CREWAI_DISABLE_TELEMETRY", "true")
+        .env("CREWAI_TRACING_ENABLED", "false")
+        .env("CREWAI_DISABLE_VERSION_CHECK", "true")
+        .env("OTEL_SDK_DISABLED", "true")
+        .env("OPENAI_API_KEY", "none")
+        .env("OPENAI_BASE_URL", model);
+    let process = Process::spawn("bare CrewAI", &command, b"");
+    ensure!(
+        process.exit().await.success(),
+        "it failed: {}",
+        process.stderr.tail()
+    );
+    let last = process
+        .stdout
+        .so_far()
+        .pop()
+        .context("bare_crew.py prints a line")?;
+    let bare: Bare = serde_json::from_str(&last)?;
+    let count = count as f64;
+    Ok(Run {
+        wall_s: bare.wall_s,
+        cpu_ms: bare.cpu_s * 1e3 / count,
+        private_mib: bare.rss_kib / 1024.0 / count,
+    })
+}
+
+/// Fresh interpreters, a kickoff each, with their imports: what the whole process takes.
+async fn interpreters(model: &str) -> anyhow::Result<Run> {
+    let begin = Instant::now();
+    let before = usage::ended_children();
+    let runs = try_join_all((0..INTERPRETERS).map(|_| bare(model, 1))).await?;
+    let count = INTERPRETERS as f64;
+    Ok(Run {
+        wall_s: begin.elapsed().as_secs_f64(),
+        cpu_ms: (usage::ended_children() - before).as_secs_f64() * 1e3 / count,
+        private_mib: runs.iter().map(|run| run.private_mib).sum::<f64>() / count,
+    })
+}
+
+/// The CPU time of a worker and all that it started.
+fn tree_cpu(worker: &WorkerProcess) -> anyhow::Result<Duration> {
+    let others = worker
+        .processes()
+        .into_iter()
+        .filter_map(usage::with_ended_children);
+    let own = usage::with_ended_children(worker.pid()).context("the worker lives")?;
+    Ok(others.sum::<Duration>() + own)
+}
+
+/// The memory that a worker and all that it started share with nobody, in bytes.
+fn private(worker: &WorkerProcess) -> u64 {
+    let all = worker.processes().into_iter().chain([worker.pid()]);
+    all.filter_map(private_of).sum()
+}
+
+fn private_of(pid: Pid) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let lines = rollup.lines().filter(|line| line.starts_with("Private_"));
+    let kib = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    Some(kib.sum::<u64>() * 1024)
+}

@@ -1,0 +1,101 @@
+//! What the fleet costs beside what it stands on: RabbitMQ, a bare client, a bare CrewAI. Each figure is measured side by
+//! side with its yardstick, in turns, in one run on one machine, so that the ratio means something where the numbers
+//! depend on the machine. `tests/bench.sh` runs it.
+
+mod collect;
+mod crewai;
+mod cycle;
+mod figures;
+mod for_each;
+mod idle;
+mod in_flight;
+mod latency;
+mod load;
+mod model;
+mod relay;
+mod scale;
+mod site;
+mod usage;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+use figures::Report;
+use site::Site;
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Subject {
+    /// Throughput and CPU of request, reply, ack against bare relays.
+    Cycle,
+    /// What a requester waits at an open load, against a bare relay.
+    Latency,
+    /// `kickoff-for-each` against a bare publisher and collector.
+    ForEach,
+    /// One worker that holds 10,000 and 50,000 sleeping kickoffs.
+    InFlight,
+    /// CrewAI crews against CrewAI alone.
+    #[value(name = "crewai")]
+    CrewAi,
+    /// Throughput of 1, 2, 4 and 8 workers of a crew that takes 100 ms.
+    Scale,
+    /// Start to ready, and the cost of idling.
+    Idle,
+}
+
+#[derive(Debug, Parser)]
+#[command(about, after_help = "Without a subject: all of them.")]
+struct Arguments {
+    /// What to measure.
+    subjects: Vec<Subject>,
+    /// How often each figure is measured against its yardstick.
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// Where the figures go as JSON.
+    #[arg(long, value_name = "FILE", default_value = ".crewfleet/bench.json")]
+    json: PathBuf,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let rest = std::env::args().skip(2);
+    match std::env::args().nth(1).as_deref() {
+        Some(relay::ARGUMENT) => runtime.block_on(relay::run(rest)),
+        Some(collect::ARGUMENT) => runtime.block_on(collect::run(rest)),
+        _ => runtime.block_on(measure(Arguments::parse())),
+    }
+}
+
+async fn measure(arguments: Arguments) -> anyhow::Result<()> {
+    let subjects = match arguments.subjects.as_slice() {
+        [] => Subject::value_variants(),
+        some => some,
+    };
+    let site = Site::start().await?;
+    let mut report = Report::default();
+    for subject in subjects {
+        eprintln!("bench: {subject:?}");
+        match subject {
+            Subject::Cycle => cycle::measure(&site, arguments.pairs, &mut report).await?,
+            Subject::Latency => latency::measure(&site, arguments.pairs, &mut report).await?,
+            Subject::ForEach => for_each::measure(&site, arguments.pairs, &mut report).await?,
+            Subject::InFlight => in_flight::measure(&site, arguments.pairs, &mut report).await?,
+            Subject::CrewAi => crewai::measure(&site, arguments.pairs, &mut report).await?,
+            Subject::Scale => scale::measure(&site, arguments.pairs, &mut report).await?,
+            Subject::Idle => idle::measure(&site, arguments.pairs, &mut report).await?,
+        }
+    }
+    print!("{report}");
+    if let Some(folder) = arguments.json.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(&arguments.json, report.to_json())
+        .with_context(|| format!("the figures cannot be written to {}", arguments.json.display()))?;
+    eprintln!("bench: the figures are in {}", arguments.json.display());
+    Ok(())
+}
