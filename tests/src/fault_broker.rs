@@ -98,8 +98,20 @@ struct State {
     script: Vec<Scripted>,
     held: Vec<publish::Answer>,
     alarm: Option<String>,
+    /// A queue that does nothing of what it is told.
+    busy: Option<Busy>,
     /// How many connections and messages there have been: their numbers.
     counted: u64,
+}
+
+/// What channels keep to themselves for a busy queue, and forget when they close.
+#[derive(Debug)]
+struct Busy {
+    queue: String,
+    /// Connection, channel, delivery.
+    acks: Vec<(u64, u16, u64)>,
+    /// Cancelled consumers that hold something, as far as the queue knows: it counts them.
+    cancelled: u32,
 }
 
 #[derive(Debug)]
@@ -133,6 +145,7 @@ impl FaultBroker {
             script: Vec::new(),
             held: Vec::new(),
             alarm: None,
+            busy: None,
             counted: 0,
         }));
         let accepting = tokio::spawn(wire::accept(listener, Arc::clone(&state)));
@@ -169,6 +182,23 @@ impl FaultBroker {
         let mut state = self.lock();
         for answer in std::mem::take(&mut state.held) {
             state.answer(answer);
+        }
+    }
+
+    /// From now on a queue takes no acks; their channels keep them, as RabbitMQ's do while a quorum queue is busy.
+    pub fn busy(&self, queue: &str) {
+        self.lock().busy = Some(Busy {
+            queue: queue.to_owned(),
+            acks: Vec::new(),
+            cancelled: 0,
+        });
+    }
+
+    /// The busy queue takes the acks of the channels that are still open.
+    pub fn calm(&self) {
+        let mut state = self.lock();
+        for (connection, channel, tag) in state.busy.take().map(|busy| busy.acks).unwrap_or_default() {
+            state.ack(connection, channel, tag, false);
         }
     }
 

@@ -132,6 +132,10 @@ impl State {
             let Some(queue) = self.held_from(connection, number, tag) else {
                 continue;
             };
+            if let Some(busy) = self.busy.as_mut().filter(|busy| busy.queue == queue) {
+                busy.acks.push((connection, number, tag));
+                continue;
+            }
             match self.due(&At::Ack(queue)) {
                 Some(Fault::Silence) => return self.silence(connection),
                 Some(_) => return self.end(connection),

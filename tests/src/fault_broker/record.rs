@@ -41,6 +41,11 @@ pub enum Record {
         /// The queue.
         queue: String,
     },
+    /// A client asked how a queue is.
+    Looked {
+        /// The queue.
+        queue: String,
+    },
     /// A client takes no more of a queue.
     Cancelled {
         /// The queue.

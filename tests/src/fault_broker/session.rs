@@ -201,6 +201,11 @@ impl State {
                     );
                     return None;
                 }
+                if declare.passive {
+                    self.log.push(Record::Looked { queue: name.clone() });
+                }
+                let busy = self.busy.as_ref().filter(|busy| busy.queue == name);
+                let cancelled = busy.map_or(0, |busy| busy.cancelled);
                 let kind = declare.arguments.inner().get("x-queue-type");
                 let queue = self.store.queues.entry(name).or_insert_with(|| Queue {
                     stream: matches!(kind, Some(AMQPValue::LongString(kind)) if kind.as_bytes() == b"stream"),
@@ -209,7 +214,7 @@ impl State {
                 DeclareOk(queue::DeclareOk {
                     queue: declare.queue,
                     message_count: u32::try_from(queue.ready.len()).unwrap_or(u32::MAX),
-                    consumer_count: u32::try_from(queue.consumers.len()).unwrap_or(u32::MAX),
+                    consumer_count: cancelled + u32::try_from(queue.consumers.len()).unwrap_or(u32::MAX),
                 })
             }
             Bind(bind) => {
@@ -255,6 +260,9 @@ impl State {
                         .consumers
                         .retain(|consumer| consumer.connection != connection || consumer.tag != tag.as_str());
                     if queue.consumers.len() < before {
+                        if let Some(busy) = self.busy.as_mut().filter(|busy| busy.queue == *name) {
+                            busy.cancelled += 1;
+                        }
                         self.log.push(Record::Cancelled { queue: name.clone() });
                     }
                 }

@@ -6,6 +6,7 @@ use crewfleet_shared::amqp::header;
 use crewfleet_tests::fault_broker::{At, Fault, FaultBroker, Record};
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use lapin::BasicProperties;
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -144,6 +145,40 @@ async fn an_ack_that_is_lost_brings_the_same_reply_without_a_second_run() {
         acked_after_its_confirmed_reply(&broker, "k-1").await;
         assert_eq!(crew.runs(), 1, "{fault:?}");
     }
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_waits_until_its_busy_queue_has_the_acks() {
+    let (broker, crew) = (FaultBroker::start().await, Crew::new());
+    let worker = crew.worker(&broker).ready().await;
+    broker.busy(ECHO_QUEUE);
+    request(&broker, "k-1");
+    broker.published(1, REPLIES, "k-1").await;
+    let looked = |record: &Record| match record {
+        Record::Looked { queue } if queue == ECHO_QUEUE => Some(()),
+        _ => None,
+    };
+    let before = broker
+        .records()
+        .iter()
+        .filter_map(|record| looked(record))
+        .count();
+    worker.signal(Signal::SIGTERM);
+    // Once before it cancels its consumer, and then only if it waits.
+    broker.nth("a look at the busy queue", before + 3, looked).await;
+    broker.calm();
+    assert_eq!(worker.exit().await.code(), Some(0));
+    let acked = place(
+        &broker,
+        "the ack",
+        |record| matches!(record, Record::Acked { queue, .. } if queue == ECHO_QUEUE),
+    );
+    let closed = place(
+        &broker,
+        "the close",
+        |record| matches!(record, Record::Closed { name } if name.contains("consuming")),
+    );
+    assert!(acked < closed);
 }
 
 #[tokio::test]
