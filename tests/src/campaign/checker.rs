@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     endings,
     explain::{self, Cause},
-    history::{Asked, Execution, History, ReplySeen, Target},
+    history::{Asked, Execution, Fault, History, ReplySeen, Target, place},
     schedule::Kind,
     workload::{Act, FORKED},
 };
@@ -190,7 +190,7 @@ fn consistent(
             let mut own = executions
                 .iter()
                 .filter(|one| one.worker == orphan.worker && one.attempt == orphan.attempt);
-            first.worker != other.worker
+            !same_process(history, first, other)
                 && own.any(|one| explain::interruption(history, one, u64::MAX).is_some())
         });
         if is_overtaken {
@@ -202,6 +202,14 @@ fn consistent(
             );
         }
     }
+}
+
+/// Whether two replies came from one life of a worker. Some workers keep their id when they are started again.
+fn same_process(history: &History, one: &ReplySeen, other: &ReplySeen) -> bool {
+    let between = one.finished.min(other.finished)..=one.finished.max(other.finished);
+    let own = Target::Worker(place(&one.worker).to_owned());
+    let ended = |fault: &Fault| fault.target == own && between.contains(&fault.begin);
+    one.worker == other.worker && !history.faults.iter().any(ended)
 }
 
 fn expected(

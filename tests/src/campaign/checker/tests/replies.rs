@@ -47,6 +47,18 @@ fn only_an_orphan_that_succeeded_may_be_contradicted_by_another_worker() {
     history.replies.push(reply("w2-1", "cancelled"));
     assert_eq!(passes(&history).orphans_overtaken, 1);
 
+    let mut itself = history.clone();
+    itself.replies[1].worker = "w1".to_owned();
+    itself.replies[1].finished = 30 * SECOND;
+    assert_eq!(check(&itself).broken(Rule::Contradictory), 1, "the same process");
+    let ended = Target::Worker("w1".to_owned());
+    itself.faults.push(fault(Kind::WorkerSigterm, ended, 15, 16));
+    assert_eq!(
+        check(&itself).broken(Rule::Contradictory),
+        0,
+        "a later life of it"
+    );
+
     let mut not_its_line = history.clone();
     not_its_line.faults[0].target = line_of("w3");
     not_its_line.executions.pop();
