@@ -99,7 +99,7 @@ async fn consume(
             () = intake_closes(worker, crew, link), if !closed => {
                 // What is already on its way still comes out below; the pipeline requeues it, or lets it wait.
                 closed = true;
-                consumer.retire().await?;
+                consumer.retire(link).await?;
                 continue;
             }
         };

@@ -2,13 +2,17 @@
 //! the first that is still held.
 
 use std::collections::BTreeSet;
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
+use futures_util::FutureExt;
 use lapin::Channel;
 use lapin::options::BasicAckOptions;
 use tokio::task::yield_now;
 
-use super::parting::Parting;
+use super::parting::{self, Parting};
 
 /// The acks of one channel, whose deliveries are numbered from 1 without a gap.
 #[derive(Debug)]
@@ -29,12 +33,15 @@ struct State {
     apart: BTreeSet<u64>,
     /// What the next frames are to ack.
     waiting: Vec<u64>,
-    /// Somebody sends frames, and will take along what waits.
-    sending: bool,
+    /// When something was acked last.
+    latest: Option<Instant>,
 }
 
 /// An ack: a delivery's number, and whether it settles all before it, too.
 type Frame = (u64, bool);
+
+/// A frame that the client has.
+type Sent<'a> = Pin<Box<dyn Future<Output = lapin::Result<()>> + Send + 'a>>;
 
 impl Acks {
     pub(super) fn new(channel: Channel) -> Self {
@@ -50,22 +57,32 @@ impl Acks {
         let _ = self.parting.set(parting);
     }
 
-    /// Acks a delivery; returns when that is on its way, or another task has taken it along.
+    /// Acks a delivery; returns when that is on its way, or another task has taken it along. Each delivery once.
     pub(super) async fn ack(&self, delivery: u64) -> lapin::Result<()> {
         self.lock().waiting.push(delivery);
         // Confirms come in batches, so others are ready to ack at this moment.
         yield_now().await;
-        // One at a time: frames that overtake each other name numbers that are acked already.
-        let Some(mut sending) = Sending::begin(self) else {
-            return Ok(());
-        };
-        while let Some(frames) = sending.next() {
-            for (delivery, multiple) in frames {
-                let options = BasicAckOptions { multiple };
-                self.channel.basic_ack(delivery, options).await?;
-            }
+        for sent in self.send() {
+            sent.await?;
         }
         Ok(())
+    }
+
+    /// Hands frames for all that waits to the client, and returns those that are not on the wire yet. The client takes a
+    /// frame at the first poll, so nothing can be given up in between, and the lock keeps the order: frames that
+    /// overtake each other would name deliveries that are acked already.
+    fn send(&self) -> Vec<Sent<'_>> {
+        let mut state = self.lock();
+        let mut under_way: Vec<Sent<'_>> = Vec::new();
+        for (delivery, multiple) in state.frames() {
+            let mut sent: Sent<'_> = Box::pin(self.channel.basic_ack(delivery, BasicAckOptions { multiple }));
+            match sent.as_mut().now_or_never() {
+                Some(Ok(())) => {}
+                Some(Err(error)) => under_way.push(Box::pin(ready(Err(error)))),
+                None => under_way.push(sent),
+            }
+        }
+        under_way
     }
 
     /// The lock guards plain data that every holder leaves whole, so a poisoned one is as good as any.
@@ -76,41 +93,10 @@ impl Acks {
 
 impl Drop for Acks {
     fn drop(&mut self) {
-        if let Some(parting) = self.parting.take() {
+        let latest = self.lock().latest;
+        let lately = latest.is_some_and(|latest| latest.elapsed() < parting::LATELY);
+        if let Some(parting) = self.parting.take().filter(|_| lately) {
             parting.begin(self.channel.clone());
-        }
-    }
-}
-
-/// The one who sends.
-struct Sending<'a> {
-    acks: &'a Acks,
-    over: bool,
-}
-
-impl<'a> Sending<'a> {
-    fn begin(acks: &'a Acks) -> Option<Self> {
-        let already = std::mem::replace(&mut acks.lock().sending, true);
-        (!already).then(|| Self { acks, over: false })
-    }
-
-    /// What waits now; `None`, and somebody else may send, when nothing does.
-    fn next(&mut self) -> Option<Vec<Frame>> {
-        let mut state = self.acks.lock();
-        let frames = state.frames();
-        if frames.is_empty() {
-            state.sending = false;
-            self.over = true;
-        }
-        (!self.over).then_some(frames)
-    }
-}
-
-impl Drop for Sending<'_> {
-    /// Where the sending was given up in between.
-    fn drop(&mut self) {
-        if !self.over {
-            self.acks.lock().sending = false;
         }
     }
 }
@@ -134,7 +120,10 @@ impl State {
         let apart = self.waiting.iter().copied().filter(|one| *one > self.through);
         let frames = together.map(|last| (last, true)).into_iter();
         let frames = frames.chain(apart.map(|one| (one, false))).collect();
-        self.waiting.clear();
+        if !self.waiting.is_empty() {
+            self.latest = Some(Instant::now());
+            self.waiting.clear();
+        }
         frames
     }
 }

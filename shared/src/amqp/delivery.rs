@@ -7,10 +7,8 @@ use lapin::Acker;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::acks::Acks;
-use super::declare::{QueueState, passive};
 use super::error::BrokerError;
 use super::headers::{Properties, header};
 use super::link::{Link, within};
@@ -46,7 +44,6 @@ pub struct Consumer {
     inner: lapin::Consumer,
     /// A connection that is being closed, and whose broker answers nothing, ends no stream of the client.
     link_ended: CancellationToken,
-    parting: TaskTracker,
     queue: String,
     ended: bool,
 }
@@ -112,7 +109,6 @@ impl Link {
             acks: Arc::new(Acks::new(channel)),
             inner,
             link_ended: self.ended.clone(),
-            parting: self.parting.clone(),
             queue: queue.to_owned(),
             ended: false,
         })
@@ -164,17 +160,19 @@ impl Consumer {
 }
 
 impl Consumer {
-    /// As [`Self::cancel`], for a consumer whose deliveries are worth something: its channel is open, when they are
-    /// acked, until the queue has taken the acks, or 2 s. The link waits for that before it closes.
+    /// As [`Self::cancel`], for a consumer whose deliveries are worth something: where something was acked lately, its
+    /// channel stays open until the queue has taken the acks, or 2 s. The link waits for that before it closes.
     ///
     /// # Errors
     /// As [`Self::cancel`].
-    pub async fn retire(&self) -> Result<(), BrokerError> {
-        let QueueState { consumers, .. } = passive(&self.acks.channel, &self.queue).await?;
+    pub async fn retire(&self, link: &Link) -> Result<(), BrokerError> {
+        // On another channel: this one would close where the queue is gone, and with it what is held.
+        let seen = link.queue_state(&self.queue).await.ok().flatten();
         self.acks.part(Parting {
             queue: self.queue.clone(),
-            consumers,
-            tasks: self.parting.clone(),
+            // The one that we know of.
+            consumers: seen.map_or(1, |queue| queue.consumers.max(1)),
+            tasks: link.parting.clone(),
         });
         self.cancel().await
     }

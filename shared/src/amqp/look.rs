@@ -26,6 +26,7 @@ use super::declare::{QueueState, passive};
 use super::delivery::Delivery;
 use super::error::{BrokerError, reply_code};
 use super::link::{Link, OPERATION_TIMEOUT, within};
+use super::parting::at_most;
 
 /// After so long without a message we ask whether there is one left.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -172,17 +173,13 @@ impl Look {
         };
         // The tag 0 means all.
         within(&action, self.acks.channel.basic_nack(0, all)).await?;
-        let end = Instant::now() + OPERATION_TIMEOUT;
-        while passive(&self.acks.channel, &self.queue).await?.consumers > self.others {
-            if Instant::now() >= end {
-                return Err(BrokerError::Timeout {
-                    action,
-                    timeout: OPERATION_TIMEOUT,
-                });
-            }
-            sleep(FLUSH_INTERVAL).await;
-        }
-        Ok(())
+        let gone = at_most(&self.acks.channel, &self.queue, self.others);
+        timeout(OPERATION_TIMEOUT, gone)
+            .await
+            .unwrap_or(Err(BrokerError::Timeout {
+                action,
+                timeout: OPERATION_TIMEOUT,
+            }))
     }
 
     /// Opens a consumer instead of one that holds as much as it may. What that holds stays held.

@@ -8,16 +8,24 @@ use std::time::Duration;
 
 use lapin::Channel;
 use tokio::runtime::Handle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::declare::passive;
+use super::error::BrokerError;
 
 /// How long a channel stays open at most: other consumers that come at the same moment hide that ours has gone.
 pub(super) const LIMIT: Duration = Duration::from_secs(2);
 
+/// What was acked longer ago is with its queue.
+pub(super) const LATELY: Duration = Duration::from_secs(5);
+
 /// How often we ask.
 const INTERVAL: Duration = Duration::from_millis(10);
+
+/// For so long the answer must be the same. A queue that does not answer RabbitMQ 3.10 within 250 ms is said to have no
+/// consumers, and where others leave at the same moment, their end looks like ours.
+const CERTAIN: Duration = Duration::from_millis(300);
 
 /// What a channel that is no longer needed waits for.
 #[derive(Debug)]
@@ -36,18 +44,28 @@ impl Parting {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let Self {
-            queue,
-            consumers,
-            tasks,
-        } = self;
-        let gone = async move {
-            while passive(&channel, &queue).await?.consumers >= consumers {
-                sleep(INTERVAL).await;
-            }
-            Ok::<_, super::BrokerError>(())
-        };
         // A channel that fails, or an end that is not seen, leaves the queue as it is: what was not settled comes again.
-        tasks.spawn_on(async move { drop(timeout(LIMIT, gone).await) }, &runtime);
+        let waiting = async move {
+            let gone = at_most(&channel, &self.queue, self.consumers.saturating_sub(1));
+            drop(timeout(LIMIT, gone).await);
+        };
+        self.tasks.clone().spawn_on(waiting, &runtime);
+    }
+}
+
+/// Waits until a queue certainly has no more consumers than so many. Those that are cancelled count until all they held
+/// is either taken out or given back.
+///
+/// # Errors
+/// [`BrokerError`] where the channel is gone, or the queue.
+pub(super) async fn at_most(channel: &Channel, queue: &str, consumers: u32) -> Result<(), BrokerError> {
+    let mut since = None;
+    loop {
+        if passive(channel, queue).await?.consumers > consumers {
+            since = None;
+        } else if since.get_or_insert_with(Instant::now).elapsed() >= CERTAIN {
+            return Ok(());
+        }
+        sleep(INTERVAL).await;
     }
 }
