@@ -181,11 +181,18 @@ fn adopted(worker: &WorkerState, request: &Request, key: &RunKey, by_broker: boo
 /// The owner has told its requester; who waits for us is told that.
 async fn settled_elsewhere(worker: &WorkerState, request: &Request, key: &RunKey, run: Run) {
     info!("another worker has settled it");
-    let finished = run.finish(None);
+    settled(worker, key, run, None, Some(request.attempt)).await;
+}
+
+/// The end of a run of which the requester, or the next attempt, knows: its deliveries are acked, and whoever asked hears
+/// that this attempt, or any where nothing follows, is settled.
+async fn settled(worker: &WorkerState, key: &RunKey, run: Run, ended: Option<Ended>, attempt: Option<u32>) {
+    let finished = run.finish(ended);
     ack(&finished.held).await;
     if finished.asked {
-        let about = key.about(Some(request.attempt), &worker.id);
-        worker.saying.say(Command::Settled(about));
+        worker
+            .saying
+            .say(Command::Settled(key.about(attempt, &worker.id)));
     }
 }
 
@@ -226,23 +233,15 @@ impl Attempted<'_> {
 
     async fn tell(&self, run: Run, outcome: Outcome) {
         let reply = settle::tell(self.worker, self.attempt, Some(self.events), outcome).await;
-        let finished = run.finish(reply.map(|reply| Ended::Answered(reply.body.into())));
-        ack(&finished.held).await;
-        if finished.asked {
-            // Of any attempt: nothing follows.
-            let about = self.key.about(None, &self.worker.id);
-            self.worker.saying.say(Command::Settled(about));
-        }
+        let ended = reply.map(|reply| Ended::Answered(reply.body.into()));
+        settled(self.worker, self.key, run, ended, None).await;
     }
 
     async fn hand_on(&self, run: Run, outcome: &Outcome, next: &Retry) {
         settle::retry(self.worker, self.attempt, self.events, outcome.error(), next).await;
         let attempt = self.request.attempt;
-        let finished = run.finish(Some(Ended::HandedOn { attempt }));
-        ack(&finished.held).await;
-        if finished.asked {
-            self.worker.saying.say(Command::Settled(self.about_this()));
-        }
+        let ended = Some(Ended::HandedOn { attempt });
+        settled(self.worker, self.key, run, ended, Some(attempt)).await;
     }
 
     /// The copy may come back to this very worker, at once. It must not be taken for a delivery of the run that is just

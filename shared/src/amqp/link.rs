@@ -14,7 +14,6 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use lapin::types::LongString;
 use lapin::{Channel, Connection, ConnectionProperties, Event};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -22,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::error::{BrokerError, ConnectError};
+use super::hang_up::{self, HangUp};
 use super::parting;
 use super::pools::Pools;
 use super::publisher::Publisher;
@@ -33,9 +33,6 @@ use crate::metrics::BrokerMetrics;
 
 /// How long one operation on an open connection may take before the connection counts as hung.
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long a broker may take to answer a close. One that has blocked a connection reads none.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A handle to the broker that outlives single connections. Cheap to clone; the last clone ends the link.
 #[derive(Clone)]
@@ -59,10 +56,6 @@ pub struct Link {
     pub(super) parting: TaskTracker,
     hang_up: HangUp,
 }
-
-/// Ends the sockets of connections that their broker does not close. Dropped, it gives the broker [`CLOSE_LIMIT`] first:
-/// the client closes what is dropped in an orderly way.
-struct HangUp(CancellationToken);
 
 impl Broker {
     /// Connects now, and keeps connected until the last clone is dropped.
@@ -213,20 +206,8 @@ impl Link {
         self.ended.cancel();
         let closing = [self.publishing.as_ref(), &self.consuming]
             .map(|connection| connection.close(200, "OK".into()).into_future());
-        let _ = timeout(CLOSE_LIMIT, join_all(closing)).await;
-        self.hang_up.0.cancel();
-    }
-}
-
-impl Drop for HangUp {
-    fn drop(&mut self) {
-        let hang_up = self.0.clone();
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                tokio::time::sleep(CLOSE_LIMIT).await;
-                hang_up.cancel();
-            });
-        }
+        let _ = timeout(hang_up::CLOSE_LIMIT, join_all(closing)).await;
+        self.hang_up.now();
     }
 }
 
@@ -317,7 +298,7 @@ async fn connect(
     let (uri, endpoint) = uri::parse(config)?;
     let limit = Duration::from_secs(config.connect_timeout_s.into());
     // An attempt that comes to nothing drops it.
-    let hang_up = HangUp(CancellationToken::new());
+    let hang_up = HangUp::default();
     let attempt = async {
         let version = version::probe(&uri).await?;
         let connection = |role: &str| {
@@ -325,7 +306,7 @@ async fn connect(
             stream::connect(
                 uri.clone(),
                 ConnectionProperties::default().with_connection_name(label),
-                hang_up.0.clone(),
+                hang_up.token(),
             )
         };
         let refused = |e: lapin::Error| e.to_string();

@@ -6,6 +6,7 @@
 //! | [`uri`] | where the broker is, without ever showing its password |
 //! | `stream`, `mend` | the bytes that come in, mended where the client could not bear them |
 //! | [`link`] | two connections and the one supervisor that brings them back |
+//! | `hang_up` | the end of sockets that their broker does not close |
 //! | [`gate`] | a link that is fit for use, not only connected |
 //! | [`topology`] | every exchange, queue and binding, as data |
 //! | [`declare`] | making the broker hold what the topology says |
@@ -25,6 +26,7 @@ pub mod declare;
 pub mod delivery;
 pub mod error;
 pub mod gate;
+mod hang_up;
 pub mod headers;
 pub mod inbox;
 pub mod inspect;

@@ -90,8 +90,7 @@ impl Reactor for Mending {
 /// buffer; of the others, one that comes in parts is kept back until it is whole.
 pub(super) struct Mended<S> {
     inner: S,
-    /// Ends a silent stream. The client alone would not: once it has sent a close, it waits for the answer without
-    /// heartbeats, for ever (measured), and the broker goes on delivering to it.
+    /// Ends a silent stream (see [`hang_up`](super::hang_up)).
     hung_up: Pin<Box<WaitForCancellationFutureOwned>>,
     /// How many bytes are left of a frame that passes.
     passing: usize,
