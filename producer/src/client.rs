@@ -227,7 +227,7 @@ impl KickoffClient {
         &self,
         crew: &CrewName,
         kickoff_id: &KickoffId,
-        message: &Message,
+        message: Message,
     ) -> Result<(), ClientError> {
         let inner = &self.inner;
         match inner.publisher.publish(message, inner.publish_limit).await {

@@ -106,7 +106,7 @@ impl KickoffClient {
     pub(crate) async fn command(&self, command: Command) -> Result<(), ClientError> {
         let message = Control::new(command).message(self.names());
         let (publisher, limit) = self.publisher();
-        match publisher.publish(&message, limit).await {
+        match publisher.publish(message, limit).await {
             Ok(()) => Ok(()),
             Err(PublishError::Broker(e)) if e.code() == Some(reply_code::NOT_FOUND) => {
                 Err(self.not_declared(e, self.names().control()))

@@ -108,7 +108,7 @@ impl Kickoff {
     /// As awaiting it.
     pub async fn detach(self) -> Result<KickoffId, ClientError> {
         let (crew, message, kickoff_id) = self.message(None)?;
-        self.client.publish(&crew, &kickoff_id, &message).await?;
+        self.client.publish(&crew, &kickoff_id, message).await?;
         Ok(kickoff_id)
     }
 
@@ -140,7 +140,7 @@ impl Kickoff {
         if self.events {
             handle.follow().await?;
         }
-        self.client.publish(&crew, &kickoff_id, &message).await?;
+        self.client.publish(&crew, &kickoff_id, message).await?;
         Ok(handle)
     }
 }

@@ -32,7 +32,7 @@ pub async fn run(worker: Arc<WorkerState>) {
             debug!(error, "no heartbeat");
             continue;
         }
-        if let Err(error) = worker.publisher.publish_unconfirmed(&message(&worker)).await {
+        if let Err(error) = worker.publisher.publish_unconfirmed(&[message(&worker)]).await {
             debug!(%error, "a heartbeat is lost");
         }
     }

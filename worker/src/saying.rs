@@ -65,5 +65,5 @@ impl Saying {
 /// # Errors
 /// [`PublishError`] when the stream does not have it within 20 s.
 pub async fn publish(names: &Names, publisher: &Publisher, control: &Control) -> Result<(), PublishError> {
-    publisher.publish(&control.message(names), PUBLISH_LIMIT).await
+    publisher.publish(control.message(names), PUBLISH_LIMIT).await
 }

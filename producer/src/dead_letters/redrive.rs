@@ -207,7 +207,7 @@ impl Run<'_> {
             message = message.possible_duplicate();
         }
         let publisher = self.letters.client.broker().publisher();
-        match publisher.publish(&message, PUBLISH_LIMIT).await {
+        match publisher.publish(message, PUBLISH_LIMIT).await {
             Ok(()) => {
                 self.published.extend(letter.marks.run);
                 self.report.redriven += 1;

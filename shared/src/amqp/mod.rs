@@ -11,7 +11,9 @@
 //! | [`topology`] | every exchange, queue and binding, as data |
 //! | [`declare`] | making the broker hold what the topology says |
 //! | [`inspect`] | looking whether it does, without changing anything |
+//! | [`message`] | a message on its way out |
 //! | `pools` | the channels that one link publishes on |
+//! | `outbox`, `returns` | many messages under way on one of them, and whose a returned one is |
 //! | [`publisher`] | publishing with confirms: single, mandatory, in doubt |
 //! | [`delivery`] | consuming: deliveries, and the right to settle them |
 //! | `acks`, `parting` | few acks for many deliveries, and none lost when their channel closes |
@@ -33,20 +35,24 @@ pub mod inspect;
 pub mod link;
 pub mod look;
 mod mend;
+pub mod message;
+mod outbox;
 mod parting;
 pub mod plain;
 mod pools;
 pub mod publisher;
+mod returns;
 mod stream;
 pub mod topology;
 pub mod uri;
 pub mod version;
 
-pub use delivery::{ConsumeOptions, Consumer, Delivery, Receipt};
+pub use delivery::{ConsumeOptions, Consumer, Delivery, Receipt, Received};
 pub use error::{BrokerError, ConnectError, PublishError, reply_code};
 pub use gate::Gate;
 pub use headers::{Properties, header};
 pub use inbox::Inbox;
 pub use link::{Broker, Link};
-pub use publisher::{Message, Publisher};
+pub use message::Message;
+pub use publisher::Publisher;
 pub use topology::Names;

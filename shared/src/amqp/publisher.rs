@@ -1,40 +1,25 @@
 //! Publishing, confirmed.
 //!
-//! A mandatory message takes a confirm channel of its own from a pool: with several in flight on one channel
-//! the client attributes returned messages to the wrong publish (42 of 1,000, measured; 0 with one in flight).
-//! Messages that are not mandatory cannot be returned, so they share one channel and their confirms are
-//! pipelined. A publish whose confirm does not come is in doubt: the channel is dropped, and the same message,
-//! with the same `message_id`, goes out again on another.
+//! Messages share one channel, on which many are under way ([`outbox`](super::outbox)). One that the broker refuses takes
+//! that channel along; each that fell with it takes one of its own from a pool then, which shows whose fault it was. A
+//! publish whose confirm does not come is in doubt: the same message, with the same `message_id`, goes out again.
 
-use std::fmt;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Object};
-use lapin::options::BasicPublishOptions;
-use lapin::{Channel, Confirmation};
+use futures_util::future::maybe_done;
+use futures_util::poll;
+use lapin::Channel;
 use tokio::time::timeout;
 
 use super::error::{BrokerError, PublishError, reply_code};
 use super::gate::Gate;
-use super::headers::{Properties, header};
 use super::link::{Broker, Link, OPERATION_TIMEOUT, within};
+use super::message::{Message, Publishing};
+use super::outbox::Verdict;
 use super::pools::ConfirmChannels;
-
-/// A message on its way out.
-#[derive(Debug, Clone)]
-pub struct Message {
-    /// The exchange.
-    pub exchange: String,
-    /// The routing key.
-    pub routing_key: String,
-    /// Its properties; give it a `message_id`, so that a copy sent in doubt can be recognised.
-    pub properties: Properties,
-    /// Its body.
-    pub body: Vec<u8>,
-    /// Whether it is an error that no queue takes it.
-    pub mandatory: bool,
-}
 
 /// Publishes over whatever link the broker has at the moment. Cheap to clone.
 #[derive(Clone)]
@@ -42,20 +27,6 @@ pub struct Publisher {
     broker: Broker,
     /// What its links have to pass.
     gate: Option<Arc<Gate>>,
-}
-
-impl Message {
-    /// The same message, marked as one that the broker may hold already.
-    #[must_use]
-    pub fn possible_duplicate(&self) -> Self {
-        Self {
-            properties: self
-                .properties
-                .clone()
-                .with_header_u32(header::POSSIBLE_DUPLICATE, 1),
-            ..self.clone()
-        }
-    }
 }
 
 impl Publisher {
@@ -77,7 +48,12 @@ impl Publisher {
     /// # Errors
     /// [`PublishError::Unroutable`] and [`PublishError::Broker`] at once; [`PublishError::Refused`] (a full
     /// queue) and [`PublishError::InDoubt`] after `limit`.
-    pub async fn publish(&self, message: &Message, limit: Duration) -> Result<(), PublishError> {
+    pub async fn publish(
+        &self,
+        message: impl Into<Arc<Message>>,
+        limit: Duration,
+    ) -> Result<(), PublishError> {
+        let message = &message.into();
         let started = Instant::now();
         let left = || limit.saturating_sub(started.elapsed());
         let mut attempts = Attempts::new(message, limit);
@@ -114,19 +90,35 @@ impl Publisher {
         }
     }
 
-    /// Publishes without waiting for anything but the socket; lost when there is no connection.
+    /// Publishes in this order without waiting for anything but the socket; lost when there is no connection.
     ///
     /// # Errors
     /// [`BrokerError`], for whoever wants to count the losses.
-    pub async fn publish_unconfirmed(&self, message: &Message) -> Result<(), BrokerError> {
+    pub async fn publish_unconfirmed(&self, messages: &[Message]) -> Result<(), BrokerError> {
+        let Some(first) = messages.first() else {
+            return Ok(());
+        };
         let disconnected = || BrokerError::Disconnected {
-            action: Publishing(message).to_string(),
+            action: Publishing(first).to_string(),
         };
         let link = self.broker.link().ok_or_else(disconnected)?;
         let channel = link.pools.unconfirmed.channel().await?;
-        let published = within(Publishing(message), send(&channel, message))
-            .await
-            .map(drop);
+        // The client takes each at its first poll, and writes what it has together.
+        let mut sending: Vec<_> = messages
+            .iter()
+            .map(|message| Box::pin(maybe_done(message.send_on(&channel))))
+            .collect();
+        for send in &mut sending {
+            let _: Poll<()> = poll!(send);
+        }
+        let sent = async {
+            for mut send in sending {
+                send.as_mut().await;
+                send.as_mut().take_output().transpose()?;
+            }
+            Ok(())
+        };
+        let published = within(Publishing(first), sent).await;
         if published.is_err() {
             link.pools.unconfirmed.discard(&channel).await;
         }
@@ -151,60 +143,57 @@ impl Publisher {
         }
     }
 
-    async fn once(&self, link: &Arc<Link>, message: &Message) -> Result<(), Failure> {
-        let confirmation = if message.mandatory {
-            exclusively(link, message).await?
-        } else {
-            match pipelined(link, message).await? {
-                // A refusal closes the shared channel, and every message on it meets the same error; whose it was
-                // shows a channel of the message's own.
-                Err(error) if is_refusal(&error) => exclusively(link, message).await?,
-                confirmation => confirmation,
-            }
+    async fn once(&self, link: &Link, message: &Arc<Message>) -> Result<(), Failure> {
+        let verdict = match message.mandatory && message.properties.message_id().is_none() {
+            // Boxed, since it is rare and would make every publish larger.
+            true => Box::pin(exclusively(link, message)).await,
+            false => match link.pools.outbox.publish(message).await {
+                // A refusal closes the shared channel, and every message on it meets the same error: a channel of its own
+                // shows whose it was.
+                Verdict::FailedAmongOthers(error) if is_refusal(&error) => {
+                    Box::pin(exclusively(link, &message.possible_duplicate())).await
+                }
+                verdict => verdict,
+            },
         };
-        match confirmation {
-            Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => Ok(()),
-            Ok(Confirmation::Ack(Some(_))) => {
+        match verdict {
+            Verdict::Taken => Ok(()),
+            Verdict::Returned => {
                 self.broker.metrics().returned.inc();
                 Err(Failure::Final(PublishError::Unroutable {
                     exchange: message.exchange.clone(),
                     routing_key: message.routing_key.clone(),
                 }))
             }
-            Ok(Confirmation::Nack(_)) => Err(Failure::Again(Obstacle::Refused)),
+            Verdict::Refused => Err(Failure::Again(Obstacle::Refused)),
+            Verdict::NotSent(error) => Err(Failure::Again(Obstacle::NotSent(error))),
             // Not found, refused, or against a limit: the same message would meet the same answer.
-            Err(error) if is_refusal(&error) => Err(Failure::Final(PublishError::Broker(error))),
-            Err(error) => Err(Failure::Again(Obstacle::InDoubt(error))),
+            Verdict::Failed(error) if is_refusal(&error) => Err(Failure::Final(PublishError::Broker(error))),
+            Verdict::Failed(error) | Verdict::FailedAmongOthers(error) => {
+                Err(Failure::Again(Obstacle::InDoubt(error)))
+            }
         }
     }
 }
 
 /// Publishes on a channel that carries nothing else meanwhile.
-async fn exclusively(link: &Link, message: &Message) -> Result<Result<Confirmation, BrokerError>, Failure> {
-    let channel = timeout(OPERATION_TIMEOUT, link.pools.mandatory.get())
-        .await
-        .unwrap_or(Err(managed::PoolError::Timeout(managed::TimeoutType::Wait)))
-        .map_err(|e| Failure::Again(Obstacle::NotSent(pool_error(message, e))))?;
+async fn exclusively(link: &Link, message: &Message) -> Verdict {
+    let channel = timeout(OPERATION_TIMEOUT, link.pools.exclusive.get()).await;
+    let channel = match channel.unwrap_or(Err(managed::PoolError::Timeout(managed::TimeoutType::Wait))) {
+        Ok(channel) => channel,
+        Err(e) => return Verdict::NotSent(pool_error(message, e)),
+    };
     let mut lent = Lent {
         channel: (*channel).clone(),
         object: Some(channel),
     };
-    let confirmation = confirmed(&lent.channel, message).await;
-    if confirmation.is_ok() {
-        drop(lent.object.take());
+    match message.confirmed_on(&lent.channel).await {
+        Ok(confirmation) => {
+            drop(lent.object.take());
+            confirmation.into()
+        }
+        Err(error) => Verdict::Failed(error),
     }
-    Ok(confirmation)
-}
-
-/// Publishes beside others on the shared channel.
-async fn pipelined(link: &Link, message: &Message) -> Result<Result<Confirmation, BrokerError>, Failure> {
-    let channel = link.pools.pipelined.channel().await;
-    let channel = channel.map_err(|e| Failure::Again(Obstacle::NotSent(e)))?;
-    let confirmation = confirmed(&channel, message).await;
-    if confirmation.is_err() {
-        link.pools.pipelined.discard(&channel).await;
-    }
-    Ok(confirmation)
 }
 
 /// A channel of the pool that goes back only when its confirm has come: one that is given up in between, with its
@@ -251,16 +240,16 @@ enum Obstacle {
 
 /// What the attempts at one message have met so far.
 struct Attempts<'a> {
-    original: &'a Message,
+    original: &'a Arc<Message>,
     limit: Duration,
     /// What goes out once an attempt is in doubt, and why it is.
-    doubted: Option<(Message, BrokerError)>,
+    doubted: Option<(Arc<Message>, BrokerError)>,
     /// `None` while there was no connection to attempt it on.
     last: Option<Obstacle>,
 }
 
 impl<'a> Attempts<'a> {
-    fn new(original: &'a Message, limit: Duration) -> Self {
+    fn new(original: &'a Arc<Message>, limit: Duration) -> Self {
         Self {
             original,
             limit,
@@ -269,13 +258,13 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    fn message(&self) -> &Message {
+    fn message(&self) -> &Arc<Message> {
         self.doubted.as_ref().map_or(self.original, |(marked, _)| marked)
     }
 
     fn note(&mut self, obstacle: Obstacle) {
         if let (Obstacle::InDoubt(error), None) = (&obstacle, &self.doubted) {
-            self.doubted = Some((self.original.possible_duplicate(), error.clone()));
+            self.doubted = Some((Arc::new(self.original.possible_duplicate()), error.clone()));
         }
         self.last = Some(obstacle);
     }
@@ -305,20 +294,6 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// What is being done with a message, for errors.
-struct Publishing<'a>(&'a Message);
-
-impl fmt::Display for Publishing<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Message {
-            exchange,
-            routing_key,
-            ..
-        } = self.0;
-        write!(f, "publish to exchange {exchange:?} with the key {routing_key:?}")
-    }
-}
-
 fn pool_error(message: &Message, error: managed::PoolError<BrokerError>) -> BrokerError {
     match error {
         managed::PoolError::Backend(error) => error,
@@ -331,23 +306,4 @@ fn no_answer(message: &Message, timeout: Duration) -> BrokerError {
         action: Publishing(message).to_string(),
         timeout,
     }
-}
-
-async fn send(channel: &Channel, message: &Message) -> lapin::Result<lapin::PublisherConfirm> {
-    channel
-        .basic_publish(
-            message.exchange.as_str().into(),
-            message.routing_key.as_str().into(),
-            BasicPublishOptions {
-                mandatory: message.mandatory,
-                immediate: false,
-            },
-            &message.body,
-            message.properties.0.clone(),
-        )
-        .await
-}
-
-async fn confirmed(channel: &Channel, message: &Message) -> Result<Confirmation, BrokerError> {
-    within(Publishing(message), async { send(channel, message).await?.await }).await
 }

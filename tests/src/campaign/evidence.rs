@@ -75,7 +75,7 @@ async fn read_replies(broker: &Broker, into: &mut History) -> anyhow::Result<()>
         body: b"null".to_vec(),
         mandatory: true,
     };
-    broker.publisher().publish(&marker, PATIENCE).await?;
+    broker.publisher().publish(marker, PATIENCE).await?;
     let options = ConsumeOptions {
         tag: "campaign".to_owned(),
         prefetch: PREFETCH,

@@ -76,7 +76,7 @@ async fn a_request_that_is_refused_to_the_end_is_an_error_that_says_so() {
         .publisher();
     broker.times(usize::MAX, requests(), Fault::Nack);
     let limit = Duration::from_secs(1);
-    let refused = within("the end", publisher.publish(&message("r-1"), limit)).await;
+    let refused = within("the end", publisher.publish(message("r-1"), limit)).await;
     assert!(
         matches!(refused, Err(PublishError::Refused { .. })),
         "{refused:?}"
@@ -92,7 +92,7 @@ async fn a_request_that_is_refused_to_the_end_is_an_error_that_says_so() {
     broker.times(usize::MAX, requests(), Fault::Nack);
     let in_doubt = within(
         "the end",
-        publisher.publish(&message("r-2"), Duration::from_secs(3)),
+        publisher.publish(message("r-2"), Duration::from_secs(3)),
     )
     .await;
     assert!(
@@ -110,7 +110,7 @@ async fn what_was_given_up_while_the_broker_blocked_is_never_sent() {
     let publisher = connection.publisher();
     broker.block("low on memory");
     // RabbitMQ tells of its alarm at the next publish, and takes that one.
-    let taken = publisher.publish(&message("r-1"), Duration::from_secs(60)).await;
+    let taken = publisher.publish(message("r-1"), Duration::from_secs(60)).await;
     taken.expect("it is taken");
     until("the news of the alarm", || {
         (connection.metrics().blocked.get() == 1).then_some(())
@@ -118,13 +118,13 @@ async fn what_was_given_up_while_the_broker_blocked_is_never_sent() {
     .await;
     let given_up = within(
         "the end",
-        publisher.publish(&message("r-2"), Duration::from_secs(1)),
+        publisher.publish(message("r-2"), Duration::from_secs(1)),
     )
     .await;
     let given_up = given_up.expect_err("the broker takes nothing").to_string();
     assert!(given_up.contains("alarm"), "{given_up}");
     broker.unblock();
-    let taken = publisher.publish(&message("r-3"), Duration::from_secs(60)).await;
+    let taken = publisher.publish(message("r-3"), Duration::from_secs(60)).await;
     taken.expect("it is taken again");
     let requests = published_to(&broker, REQUESTS);
     let sent: Vec<&str> = requests.iter().map(Published::message_id).collect();
