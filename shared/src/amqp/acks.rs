@@ -3,14 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::future::ready;
+use std::mem::take;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use lapin::Channel;
 use lapin::options::BasicAckOptions;
 use tokio::task::yield_now;
+use tokio::time::sleep_until;
 
 use super::parting::{self, Parting};
 
@@ -25,6 +27,11 @@ pub(super) struct Acks {
     parting: OnceLock<Parting>,
 }
 
+/// How many frames of their own may go out within [`WINDOW`]. What ends out of order waits for the rest of it then: at such
+/// a pace most of those in between end meanwhile, and a frame each would cost the broker a quarter of its throughput.
+const APART: usize = 8;
+const WINDOW: Duration = Duration::from_millis(5);
+
 #[derive(Debug, Default)]
 struct State {
     /// All deliveries up to this one are acked.
@@ -32,7 +39,11 @@ struct State {
     /// Those after it that are.
     apart: BTreeSet<u64>,
     /// What the next frames are to ack.
-    waiting: Vec<u64>,
+    waiting: BTreeSet<u64>,
+    /// When the present window began, and how many went out apart since.
+    window: Option<(Instant, usize)>,
+    /// A task waits for the end of the window.
+    attended: bool,
     /// When something was acked last.
     latest: Option<Instant>,
 }
@@ -57,24 +68,43 @@ impl Acks {
         let _ = self.parting.set(parting);
     }
 
-    /// Acks a delivery; returns when that is on its way, or another task has taken it along. Each delivery once.
+    /// Acks a delivery; returns when that is on its way, or another task sees to it. Each delivery once.
     pub(super) async fn ack(&self, delivery: u64) -> lapin::Result<()> {
-        self.lock().waiting.push(delivery);
+        self.lock().waiting.insert(delivery);
         // Confirms come in batches, so others are ready to ack at this moment.
         yield_now().await;
-        for sent in self.send() {
+        for sent in self.send(Instant::now()) {
             sent.await?;
         }
+        if let Some(attendance) = self.attend() {
+            sleep_until(attendance.until.into()).await;
+            drop(attendance);
+            for sent in self.send(Instant::now()) {
+                sent.await?;
+            }
+        }
         Ok(())
+    }
+
+    /// Has the caller see to what waits, unless nothing does or another task sees to it.
+    fn attend(&self) -> Option<Attendance<'_>> {
+        let mut state = self.lock();
+        let (began, _) = state.window?;
+        if state.attended || state.waiting.is_empty() {
+            return None;
+        }
+        state.attended = true;
+        let until = began + WINDOW;
+        Some(Attendance { acks: self, until })
     }
 
     /// Hands frames for all that waits to the client, and returns those that are not on the wire yet. The client takes a
     /// frame at the first poll, so nothing can be given up in between, and the lock keeps the order: frames that
     /// overtake each other would name deliveries that are acked already.
-    fn send(&self) -> Vec<Sent<'_>> {
+    fn send(&self, now: Instant) -> Vec<Sent<'_>> {
         let mut state = self.lock();
         let mut under_way: Vec<Sent<'_>> = Vec::new();
-        for (delivery, multiple) in state.frames() {
+        for (delivery, multiple) in state.frames(now) {
             let mut sent: Sent<'_> = Box::pin(self.channel.basic_ack(delivery, BasicAckOptions { multiple }));
             match sent.as_mut().now_or_never() {
                 Some(Ok(())) => {}
@@ -101,30 +131,54 @@ impl Drop for Acks {
     }
 }
 
+/// One task that waits for the end of a window, whatever becomes of the task.
+struct Attendance<'a> {
+    acks: &'a Acks,
+    until: Instant,
+}
+
+impl Drop for Attendance<'_> {
+    fn drop(&mut self) {
+        self.acks.lock().attended = false;
+    }
+}
+
 impl State {
-    /// The frames that ack what waits.
-    fn frames(&mut self) -> Vec<Frame> {
-        self.apart.extend(&self.waiting);
-        while self.apart.first().is_some_and(|first| *first == self.through + 1) {
-            self.through += 1;
-            self.apart.pop_first();
+    /// The frames that ack what waits, but for what waits on.
+    fn frames(&mut self, now: Instant) -> Vec<Frame> {
+        if self.waiting.is_empty() {
+            return Vec::new();
         }
-        // RabbitMQ searches for the number that a frame names, and acks on its way: it must be one that was not acked
-        // before, or the search acks all that there is (3.10, `rabbit_channel:collect_acks`).
-        let together = self
-            .waiting
-            .iter()
-            .copied()
-            .filter(|one| *one <= self.through)
-            .max();
-        let apart = self.waiting.iter().copied().filter(|one| *one > self.through);
-        let frames = together.map(|last| (last, true)).into_iter();
-        let frames = frames.chain(apart.map(|one| (one, false))).collect();
-        if !self.waiting.is_empty() {
-            self.latest = Some(Instant::now());
-            self.waiting.clear();
+        self.latest = Some(now);
+        let mut together = None;
+        loop {
+            let next = self.through + 1;
+            if self.waiting.remove(&next) {
+                // RabbitMQ searches for the number that a frame names, and acks on its way: it must be one that was not
+                // acked before, or the search acks all that there is (3.10, `rabbit_channel:collect_acks`).
+                together = Some((next, true));
+            } else if !self.apart.remove(&next) {
+                break;
+            }
+            self.through = next;
         }
-        frames
+        let apart = self.room_apart(now);
+        together.into_iter().chain(apart).collect()
+    }
+
+    /// Those that go out apart now: few at once, or all that have waited for the end of a window.
+    fn room_apart(&mut self, now: Instant) -> Vec<Frame> {
+        let (began, sent) = match self.window {
+            Some((began, sent)) if now < began + WINDOW => (began, sent),
+            _ => (now, 0),
+        };
+        if began < now && sent + self.waiting.len() > APART {
+            return Vec::new();
+        }
+        self.window = Some((began, sent + self.waiting.len()));
+        let apart = take(&mut self.waiting);
+        self.apart.extend(&apart);
+        apart.into_iter().map(|one| (one, false)).collect()
     }
 }
 
@@ -132,9 +186,11 @@ impl State {
 mod tests {
     use super::*;
 
+    /// The frames for these, each time long after the last.
     fn frames(state: &mut State, done: &[u64]) -> Vec<Frame> {
-        state.waiting.extend_from_slice(done);
-        state.frames()
+        state.window = None;
+        state.waiting.extend(done);
+        state.frames(Instant::now())
     }
 
     #[test]
@@ -154,6 +210,32 @@ mod tests {
         assert_eq!((state.through, state.apart.len()), (3, 0));
         assert_eq!(frames(&mut state, &[5, 6]), [(5, false), (6, false)]);
         assert_eq!(frames(&mut state, &[7, 4]), [(7, true)]);
+        assert_eq!((state.through, state.apart.len()), (7, 0));
+    }
+
+    #[test]
+    fn many_that_end_out_of_order_wait_for_those_in_between() {
+        let (mut state, begin) = (State::default(), Instant::now());
+        let mut frames = |done: &[u64], at: Instant| {
+            state.waiting.extend(done);
+            state.frames(at)
+        };
+        let (few, many): (Vec<u64>, Vec<u64>) = ((2..=5).collect(), (7..=20).collect());
+        let soon = begin + WINDOW / 2;
+        assert_eq!(
+            frames(&few, begin),
+            few.iter().map(|one| (*one, false)).collect::<Vec<_>>()
+        );
+        assert_eq!(frames(&many, soon), []);
+        // In order: at once, with those that waited for it.
+        assert_eq!(frames(&[1, 6], soon), [(20, true)]);
+        assert_eq!(frames(&[23], soon), [(23, false)]);
+        let more: Vec<u64> = (30..=50).collect();
+        assert_eq!(frames(&more, soon), []);
+        assert_eq!(
+            frames(&[], begin + WINDOW),
+            more.iter().map(|one| (*one, false)).collect::<Vec<_>>()
+        );
     }
 
     #[test]
