@@ -3,9 +3,12 @@
 //! Every line of a kickoff is written inside a span with the fields `kickoff_id` and `crew`; in JSON they stand
 //! at the top level, so that one `jq 'select(.kickoff_id == "…")'` shows a kickoff's whole story.
 
+mod lines;
+
 use std::io::IsTerminal;
 
 use json_subscriber::JsonLayer;
+use lines::Lines;
 use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -14,7 +17,11 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// Switches logging on. `default` is the filter when `RUST_LOG` says nothing, as in `info` or `crewfleet=debug`.
 ///
 /// A second call changes nothing: whoever embeds a worker may have logging of their own.
-pub fn init(default: &str) {
+///
+/// In JSON, lines wait some milliseconds for others, warnings and errors excepted. What is returned writes them when it is
+/// dropped; [`flush`] does so before the process ends in another way.
+#[must_use = "the last lines are written when it is dropped"]
+pub fn init(default: &str) -> Logging {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let registry = tracing_subscriber::registry().with(filter);
     let already_set = if std::io::stderr().is_terminal() {
@@ -22,7 +29,7 @@ pub fn init(default: &str) {
             .with(fmt::layer().with_writer(std::io::stderr).with_target(false))
             .try_init()
     } else {
-        let mut json = JsonLayer::stderr();
+        let mut json = JsonLayer::new(Lines::start());
         json.with_timer("time", SystemTime);
         json.with_level("level");
         json.with_target("target");
@@ -31,4 +38,20 @@ pub fn init(default: &str) {
         registry.with(json).try_init()
     };
     drop(already_set);
+    Logging(())
+}
+
+/// Writes all lines that wait.
+pub fn flush() {
+    lines::flush();
+}
+
+/// Logging that is switched on; see [`init`].
+#[derive(Debug)]
+pub struct Logging(());
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        flush();
+    }
 }

@@ -95,7 +95,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     // What the AMQP client says of itself comes back to us as errors, which we tell; of a returned message it
     // would write the whole body.
-    telemetry::init("warn,lapin=off");
+    let _logging = telemetry::init("warn,lapin=off");
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

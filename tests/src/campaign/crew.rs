@@ -100,7 +100,7 @@ impl Drop for Recording<'_> {
 /// A worker with the crew in Rust: `campaign worker`, as `crewfleet-worker` but for its crews.
 pub async fn worker(config: &Path) -> anyhow::Result<()> {
     let config = config::load(Some(config), &[], true)?;
-    telemetry::init("info,lapin=error");
+    let _logging = telemetry::init("info,lapin=error");
     let shutdown = shutdown::token(|| std::process::exit(1))?;
     let mut worker = Worker::builder();
     // The others run programs.

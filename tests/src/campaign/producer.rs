@@ -60,7 +60,7 @@ struct Sent {
 
 /// Publishes what is not published yet, and waits for all replies.
 pub async fn run(arguments: &ProducerArguments) -> anyhow::Result<()> {
-    telemetry::init("warn,lapin=error");
+    let _logging = telemetry::init("warn,lapin=error");
     let plan: Vec<Planned> = journal::read(&arguments.plan)?;
     let (mut sent, answered) = earlier_lives(journal::read(&arguments.history)?)?;
     let producer = Arc::new(Producer {
