@@ -7,6 +7,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use crewfleet_shared::{shutdown, telemetry};
 use crewfleet_worker::{Worker, config};
+use mimalloc::MiMalloc;
+
+/// Kickoffs come and go by the thousand, each with some dozens of short-lived strings.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Serves AI crews over RabbitMQ.
 ///
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(run(arguments));
     // Blocking work that hangs (a file system that is gone) must not hold the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
+    telemetry::flush();
     match ended {
         Ok(code) => code,
         Err(error) => {
@@ -57,8 +63,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Some(Command::Healthcheck) = arguments.command {
         return Ok(healthcheck(&config.config.worker.admin_addr).await);
     }
-    telemetry::init("info,lapin=error");
-    let shutdown = shutdown::token(|| std::process::exit(1))?;
+    let _logging = telemetry::init("info,lapin=error");
+    let shutdown = shutdown::token(|| {
+        telemetry::flush();
+        std::process::exit(1);
+    })?;
     Worker::builder()
         .config(config)
         .build()?
