@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::header;
 use crewfleet_shared::amqp::topology::RETRY_TIERS;
 use crewfleet_shared::kickoff::{Command, Control, KickoffError, Request};
+use futures_util::FutureExt;
 use serde_json::json;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -120,7 +121,8 @@ pub async fn admit(
     // as the crew's whole limit still fits behind it.
     let latest = Instant::now() + worker.max_wait(crew.timeout);
     if redelivered {
-        match ownership::ask(worker, request, run, latest).await {
+        // Boxed, as everything that is rare: else every kickoff would be larger by it.
+        match Box::pin(ownership::ask(worker, request, run, latest)).await {
             Whose::Ours => {}
             Whose::Settled => return Err(Refused::Settled),
             Whose::Undecided => return Err(Refused::Undecided),
@@ -142,7 +144,7 @@ pub async fn admit(
         return Err(Outcome::requeued("its delivery was lost before it started").into());
     }
     if redelivered {
-        announced(worker, request, run).await;
+        Box::pin(announced(worker, request, run)).await;
     }
     let work_dir = if crew.runner.needs_work_dir() {
         let made = worker
@@ -228,8 +230,35 @@ async fn room(
     alone: bool,
     latest: Instant,
 ) -> Result<Slots, Outcome> {
+    // There is room at once, most often; waiting for it is boxed, as all that is rare.
+    let stopped = worker.draining.is_cancelled() || crew.pause.is_paused() || run.stop().initialized();
+    if !alone
+        && !stopped
+        && let Some(slots) = slots(worker, crew, alone).now_or_never()
+    {
+        return Ok(slots);
+    }
+    Box::pin(wait_for_room(worker, crew, run, alone, latest)).await
+}
+
+async fn slots(worker: &WorkerState, crew: &Crew, alone: bool) -> Slots {
+    // Nobody closes a semaphore.
+    let of_crew = Arc::clone(&crew.slots).acquire_owned().await.ok();
+    let of_worker = worker.admission.slot().await;
+    worker.admission.memory.room().await;
+    worker.unblocked().await;
+    (of_crew, of_worker, worker.admission.company(alone).await)
+}
+
+async fn wait_for_room(
+    worker: &WorkerState,
+    crew: &Crew,
+    run: &Run,
+    alone: bool,
+    latest: Instant,
+) -> Result<Slots, Outcome> {
     let patience = latest.saturating_duration_since(Instant::now());
-    let stop = Stop::new(patience, run.stop());
+    let stop = Stop::new(patience, Arc::clone(run.stop()));
     stop.start_clock();
     let company = if alone { COMPANY_PATIENCE } else { patience };
     let waiting = async {
@@ -255,30 +284,5 @@ async fn room(
             reason: format!("it must run alone, and its neighbours did not end within {company:?}"),
             delay: Some(NO_ROOM_DELAY),
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_suspect_runs_alone_and_nobody_starts_before_it_has_ended() {
-        let admission = Admission::new(None, MemoryGuard::new(None));
-        let neighbour = admission.company(false).await;
-        let mut suspect = Box::pin(admission.company(true));
-        assert!(
-            suspect.as_mut().now_or_never().is_none(),
-            "a neighbour still runs"
-        );
-        let mut next = Box::pin(admission.company(false));
-        assert!(next.as_mut().now_or_never().is_none(), "the suspect comes first");
-        drop(neighbour);
-        let suspect = suspect.await;
-        assert!(next.as_mut().now_or_never().is_none(), "the suspect runs");
-        drop(suspect);
-        next.await;
     }
 }

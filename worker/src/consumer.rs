@@ -1,6 +1,7 @@
 //! Deliveries of one crew: consumed while the worker lives and the crew's intake is open, each handed to the pipeline
 //! in a task of its own.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -92,11 +93,12 @@ async fn consume(
     show_consuming(worker, crew, true);
     info!(crew = %crew.name, runner = crew.runner_name, concurrency = crew.concurrency, "consuming");
     let mut closed = false;
+    let mut intake_closes = pin!(intake_closes(worker, crew, link));
     loop {
         let next = tokio::select! {
             next = consumer.next() => next,
             () = link.ended() => return Err(BrokerError::Disconnected { action: "consume".into() }),
-            () = intake_closes(worker, crew, link), if !closed => {
+            () = &mut intake_closes, if !closed => {
                 // What is already on its way still comes out below; the pipeline requeues it, or lets it wait.
                 closed = true;
                 consumer.retire(link).await?;

@@ -5,14 +5,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::Utc;
 use crewfleet_shared::amqp::{Message, Names, Properties, Publisher};
-use crewfleet_shared::kickoff::{CrewName, Event, KickoffId, message_type};
+use crewfleet_shared::kickoff::{Event, Request, message_type};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use crate::state::Crew;
+
 /// How many events may wait for the broker; further ones are dropped.
 const BUFFER: usize = 4096;
+/// How many go out in one write at most.
+const BATCH: usize = 256;
 
 /// Takes the events of all kickoffs and publishes them in order.
 #[derive(Clone)]
@@ -32,55 +36,53 @@ impl EventPublisher {
         let (queue, mut events) = mpsc::channel::<Queued>(BUFFER);
         let exchange = names.events();
         tokio::spawn(async move {
-            while let Some(Queued { mut event, meta }) = events.recv().await {
-                event.meta = meta.map(|meta| (*meta).to_owned());
-                let Ok(body) = serde_json::to_vec(&event) else {
-                    continue;
-                };
-                let message = Message {
-                    exchange: exchange.clone(),
-                    routing_key: Names::event_key(&event.kickoff_id, &event.event_type),
-                    properties: Properties::json(message_type::EVENT).with_correlation_id(&event.kickoff_id),
-                    body,
-                    mandatory: false,
-                };
-                if let Err(error) = publisher.publish_unconfirmed(&message).await {
-                    debug!(%error, event = event.event_type, "an event is lost");
+            let mut batch = Vec::new();
+            while events.recv_many(&mut batch, BATCH).await > 0 {
+                let messages: Vec<_> = batch
+                    .drain(..)
+                    .filter_map(|queued| message(&exchange, queued))
+                    .collect();
+                if let Err(error) = publisher.publish_unconfirmed(&messages).await {
+                    debug!(%error, at_most = messages.len(), "events are lost");
                 }
             }
         });
         Self { queue }
     }
 
-    /// The sink of one attempt.
-    pub fn sink(
-        &self,
-        kickoff_id: &KickoffId,
-        crew: &CrewName,
-        attempt: u32,
-        meta: Option<&RawValue>,
-    ) -> EventSink {
-        EventSink {
+    /// The sink of one attempt. Of a crew without events it leads nowhere.
+    pub fn sink(&self, request: &Request, crew: &Crew) -> EventSink {
+        let inner = || Inner {
             queue: self.queue.clone(),
-            inner: Arc::new(Inner {
-                kickoff_id: kickoff_id.to_string(),
-                crew: crew.to_string(),
-                attempt,
-                meta: meta.map(|meta| meta.to_owned().into()),
-                sequence: AtomicU64::new(0),
-            }),
-        }
+            kickoff_id: request.kickoff_id.to_string(),
+            crew: crew.name.to_string(),
+            attempt: request.attempt,
+            meta: request.meta.clone().map(Into::into),
+            sequence: AtomicU64::new(0),
+        };
+        EventSink(crew.events.then(inner).map(Arc::new))
     }
+}
+
+/// `None` never happens: the contract's types have string keys only, which is all that can fail.
+fn message(exchange: &str, Queued { mut event, meta }: Queued) -> Option<Message> {
+    event.meta = meta.map(|meta| (*meta).to_owned());
+    let body = serde_json::to_vec(&event).ok()?;
+    Some(Message {
+        exchange: exchange.to_owned(),
+        routing_key: Names::event_key(&event.kickoff_id, &event.event_type),
+        properties: Properties::json(message_type::EVENT).with_correlation_id(&event.kickoff_id),
+        body,
+        mandatory: false,
+    })
 }
 
 /// Where one attempt's events go. Cheap to clone; never blocks.
 #[derive(Clone)]
-pub struct EventSink {
-    queue: mpsc::Sender<Queued>,
-    inner: Arc<Inner>,
-}
+pub struct EventSink(Option<Arc<Inner>>);
 
 struct Inner {
+    queue: mpsc::Sender<Queued>,
     kickoff_id: String,
     crew: String,
     attempt: u32,
@@ -91,6 +93,9 @@ struct Inner {
 impl EventSink {
     /// Sends an event with `data`, a JSON object.
     pub fn emit(&self, event_type: &str, data: &impl Serialize) {
+        if self.0.is_none() {
+            return;
+        }
         if let Ok(data) = to_raw_value(data) {
             self.emit_raw(event_type, data);
         }
@@ -98,7 +103,9 @@ impl EventSink {
 
     /// Sends an event whose data is JSON already.
     pub fn emit_raw(&self, event_type: &str, data: Box<RawValue>) {
-        let inner = &self.inner;
+        let Some(inner) = &self.0 else {
+            return;
+        };
         let event = Event {
             kickoff_id: inner.kickoff_id.clone(),
             crew: inner.crew.clone(),
@@ -110,7 +117,7 @@ impl EventSink {
             meta: None,
         };
         let meta = inner.meta.clone();
-        if self.queue.try_send(Queued { event, meta }).is_err() {
+        if inner.queue.try_send(Queued { event, meta }).is_err() {
             debug!(
                 event = event_type,
                 "too many events wait for the broker; one is lost"

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::Receipt;
 use crewfleet_shared::kickoff::{About, KickoffId, Request};
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 
 use crate::answered::{Answered, Ended};
 use crate::run_key::RunKey;
@@ -29,7 +29,7 @@ pub enum Entry {
     HandedOn(Receipt),
     /// It is a later attempt than the one that runs: not that run's to hold. Enter again when the receiver says that the
     /// run is gone.
-    Later(Receipt, watch::Receiver<Option<StopReason>>),
+    Later(Receipt, watch::Receiver<()>),
 }
 
 /// What another worker says of a kickoff.
@@ -79,8 +79,11 @@ struct Running {
     attempt: u32,
     held: Vec<Receipt>,
     requested_at: Option<DateTime<Utc>>,
-    stop: watch::Sender<Option<StopReason>>,
-    told: watch::Sender<Option<Told>>,
+    stop: Arc<SetOnce<StopReason>>,
+    /// Goes with the run; for later attempts that wait for that.
+    gone: Option<watch::Sender<()>>,
+    /// What others say of it, since we first asked.
+    told: Option<watch::Sender<Option<Told>>>,
     since: Instant,
     /// We are asking the others; until that is answered it may be theirs.
     asking: bool,
@@ -94,8 +97,7 @@ struct Running {
 pub struct Run {
     state: Arc<Mutex<State>>,
     key: RunKey,
-    stop: watch::Receiver<Option<StopReason>>,
-    told: watch::Receiver<Option<Told>>,
+    stop: Arc<SetOnce<StopReason>>,
     finished: bool,
 }
 
@@ -113,7 +115,8 @@ impl InFlight {
         let mut state = lock(&self.state);
         if let Some(running) = state.running.get_mut(key) {
             if request.attempt > running.attempt {
-                return Entry::Later(delivery, running.stop.subscribe());
+                let gone = running.gone.get_or_insert_default();
+                return Entry::Later(delivery, gone.subscribe());
             }
             // A tag of a channel that is gone is worthless; any other is held until the kickoff is settled.
             running.held.retain(Receipt::is_live);
@@ -127,14 +130,14 @@ impl InFlight {
             }
             _ => {}
         }
-        let (stop, stop_receiver) = watch::channel(None);
-        let (told, told_receiver) = watch::channel(None);
+        let stop = Arc::new(SetOnce::new());
         let running = Running {
             attempt: request.attempt,
             held: vec![delivery],
             requested_at: request.requested_at,
-            stop,
-            told,
+            stop: Arc::clone(&stop),
+            gone: None,
+            told: None,
             since: Instant::now(),
             asking: false,
             asked: false,
@@ -144,8 +147,7 @@ impl InFlight {
         Entry::Fresh(Run {
             state: Arc::clone(&self.state),
             key: key.clone(),
-            stop: stop_receiver,
-            told: told_receiver,
+            stop,
             finished: false,
         })
     }
@@ -183,8 +185,11 @@ impl InFlight {
                 (Some(attempt), Told::Settled) => attempt >= running.attempt,
                 (Some(attempt), _) => attempt == running.attempt,
             };
-            if running.asking && attempt && key.is_meant(about) {
-                running.told.send_if_modified(|known| {
+            let Some(known) = running.told.as_ref().filter(|_| running.asking) else {
+                continue;
+            };
+            if attempt && key.is_meant(about) {
+                known.send_if_modified(|known| {
                     // Nothing that is read later takes back that it is settled.
                     let news = *known != Some(Told::Settled);
                     if news {
@@ -203,7 +208,7 @@ impl InFlight {
         for (key, running) in &state.running {
             let requested_before = running.requested_at.is_none_or(|requested| requested <= asked_at);
             if key.kickoff_id == *kickoff_id && requested_before {
-                found |= ask(&running.stop, reason);
+                found |= running.stop.set(reason).is_ok();
             }
         }
         found
@@ -212,7 +217,8 @@ impl InFlight {
     /// Asks everything to stop.
     pub fn stop_all(&self, reason: StopReason) {
         for running in lock(&self.state).running.values() {
-            ask(&running.stop, reason);
+            // The first reason stands.
+            let _ = running.stop.set(reason);
         }
     }
 
@@ -242,26 +248,29 @@ impl Run {
         &self.key
     }
 
-    /// Completes or changes when the run is asked to stop.
-    pub fn stop(&self) -> watch::Receiver<Option<StopReason>> {
-        self.stop.clone()
+    /// Set when the run is asked to stop; the first reason stands.
+    pub fn stop(&self) -> &Arc<SetOnce<StopReason>> {
+        &self.stop
     }
 
-    /// What other workers say of it, while we ask.
-    pub fn told(&self) -> watch::Receiver<Option<Told>> {
-        self.told.clone()
+    /// From now on we ask the other workers whose it is: what they say.
+    pub fn ask_others(&self) -> watch::Receiver<Option<Told>> {
+        let (sender, mut told) = watch::channel(None);
+        self.with(|running| {
+            running.asking = true;
+            told = running.told.get_or_insert(sender).subscribe();
+        });
+        told
+    }
+
+    /// They are no longer asked.
+    pub fn asked_others(&self) {
+        self.with(|running| running.asking = false);
     }
 
     /// Asks this run to stop, unless somebody has asked already.
     pub fn ask(&self, reason: StopReason) {
-        self.with(|running| {
-            ask(&running.stop, reason);
-        });
-    }
-
-    /// Says whether we are asking the other workers whose it is.
-    pub fn set_asking(&self, asking: bool) {
-        self.with(|running| running.asking = asking);
+        let _ = self.stop.set(reason);
     }
 
     /// Its crew has ended, without success, while all its deliveries are lost.
@@ -310,15 +319,6 @@ impl Drop for Run {
             lock(&self.state).running.remove(&self.key);
         }
     }
-}
-
-/// The first reason stands; `false` when there was one already.
-fn ask(stop: &watch::Sender<Option<StopReason>>, reason: StopReason) -> bool {
-    stop.send_if_modified(|asked| {
-        let first = asked.is_none();
-        asked.get_or_insert(reason);
-        first
-    })
 }
 
 /// The lock guards plain data that every holder leaves whole, so a poisoned one is as good as any.

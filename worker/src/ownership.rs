@@ -53,21 +53,25 @@ pub async fn ask(worker: &WorkerState, request: &Request, run: &Run, latest: Ins
     if hold.is_zero() {
         return Whose::Ours;
     }
-    run.set_asking(true);
-    let asking = timeout_at(latest, asking(worker, request, run, hold));
+    let asking = timeout_at(latest, asking(worker, request, run, run.ask_others(), hold));
     let whose = tokio::select! {
         whose = asking => whose.unwrap_or(Whose::Undecided),
         () = worker.draining.cancelled() => Whose::Undecided,
     };
-    run.set_asking(false);
+    run.asked_others();
     info!(?whose, "asked the other workers for a redelivered kickoff");
     whose
 }
 
 /// Asks, and while somebody has it, waits and asks again: an owner may end without a word, or change.
-async fn asking(worker: &WorkerState, request: &Request, run: &Run, hold: Duration) -> Whose {
+async fn asking(
+    worker: &WorkerState,
+    request: &Request,
+    run: &Run,
+    mut told: watch::Receiver<Option<Told>>,
+    hold: Duration,
+) -> Whose {
     let question = Uuid::now_v7().to_string();
-    let mut told = run.told();
     let mut owner: Option<Listening> = None;
     let mut unanswered = 0;
     loop {

@@ -1,5 +1,6 @@
 //! The way of one kickoff through a worker: decode → admit → run → classify → settle → ack.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -47,14 +48,13 @@ pub async fn process(worker: Arc<WorkerState>, crew: Arc<Crew>, delivery: Delive
     match decode(&delivery.body, &delivery.properties, &crew.name, max_bytes) {
         Ok(request) => {
             let span = info_span!("kickoff", kickoff_id = %request.kickoff_id, crew = %crew.name, attempt = request.attempt);
-            kickoff(&worker, &crew, request, delivery).instrument(span).await;
+            kickoff(&worker, &crew, &request, delivery).instrument(span).await;
         }
         Err(rejection) => {
             let id = rejection.kickoff_id.as_ref().map(ToString::to_string);
             let span = info_span!("kickoff", kickoff_id = id, crew = %crew.name);
-            reject(&worker, &crew, *rejection, delivery)
-                .instrument(span)
-                .await;
+            // Boxed, as everything that is rare: else every kickoff would be larger by it.
+            Box::pin(reject(&worker, &crew, *rejection, delivery).instrument(span)).await;
         }
     }
 }
@@ -79,25 +79,21 @@ async fn reject(worker: &WorkerState, crew: &Crew, rejection: Rejection, deliver
     ack(&[delivery.receipt]).await;
 }
 
-async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, delivery: Delivery) {
-    let Delivery {
-        mut receipt,
-        body,
-        properties,
-        redelivered: by_broker,
-        delivery_count,
-        ..
-    } = delivery;
-    let returned = delivery_count.saturating_add(properties.header_u32(header::RETURNED).unwrap_or(0));
-    let redelivered = by_broker || properties.has_header(header::POSSIBLE_DUPLICATE);
-    let key = RunKey::new(&request, &body);
+async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: &Request, delivery: Delivery) {
+    let Delivery { mut receipt, message } = delivery;
+    let by_broker = message.redelivered;
+    let returned = message
+        .delivery_count
+        .saturating_add(message.properties.header_u32(header::RETURNED).unwrap_or(0));
+    let redelivered = by_broker || message.properties.has_header(header::POSSIBLE_DUPLICATE);
+    let key = RunKey::new(request, &message.body);
     let run = loop {
-        match worker.in_flight.enter(&request, &key, receipt) {
+        match worker.in_flight.enter(request, &key, receipt) {
             Entry::Fresh(run) => break run,
-            Entry::Adopted => return adopted(worker, &request, &key, by_broker),
+            Entry::Adopted => return adopted(worker, request, &key, by_broker),
             Entry::Answered(receipt, reply) => {
                 info!("delivered again after its reply; answered from memory");
-                settle::reply_again(worker, &request, &reply).await;
+                Box::pin(settle::reply_again(worker, request, &reply)).await;
                 return ack(&[receipt]).await;
             }
             Entry::HandedOn(receipt) => {
@@ -110,12 +106,7 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, deliv
             }
         }
     };
-    let sink = worker.events.sink(
-        &request.kickoff_id,
-        &crew.name,
-        request.attempt,
-        request.meta.as_deref(),
-    );
+    let sink = worker.events.sink(request, crew);
     let mut attempt = Attempt {
         kickoff_id: Some(&request.kickoff_id),
         crew: &crew.name,
@@ -129,15 +120,15 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, deliv
         // A copy of what came back may be a second one: whoever gets it asks, too. A crew that runs at most once would
         // be failed by the mark alone.
         undecided: by_broker && crew.on_redelivery == OnRedelivery::Run,
-        properties: &properties,
-        body: &body,
+        properties: &message.properties,
+        body: &message.body,
     };
     let mut work_dir = WorkDir::none();
-    let outcome = match admit(worker, crew, &request, &attempt, &run, redelivered).await {
+    let outcome = match admit(worker, crew, request, &attempt, &run, redelivered).await {
         Ok(admitted) => {
             attempt.started_at = Some(Utc::now());
             attempt.returned = admitted.returned;
-            let outcome = run_crew(worker, crew, &request, &run, &admitted, sink.clone()).await;
+            let outcome = run_crew(worker, crew, request, &run, &admitted, sink.clone()).await;
             work_dir = admitted.work_dir;
             outcome
         }
@@ -147,13 +138,13 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, deliv
             Outcome::requeued("another worker may run it")
         }
         Err(Refused::Settled) => {
-            return settled_elsewhere(worker, &request, &key, run).await;
+            return settled_elsewhere(worker, request, &key, run).await;
         }
     };
     let ended = Attempted {
         worker,
         crew,
-        request: &request,
+        request,
         key: &key,
         attempt: &attempt,
         events: &sink,
@@ -162,7 +153,8 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: Request, deliv
         outcome,
         Outcome::Succeeded(_) | Outcome::Cancelled(_) | Outcome::Requeued { .. }
     );
-    ended.settle(run, outcome).await;
+    // Boxed: a crew may run for long, and nothing of this is needed meanwhile.
+    Box::pin(ended.settle(run, outcome)).await;
     work_dir.finish(keep).await;
 }
 
@@ -216,7 +208,9 @@ impl Attempted<'_> {
             _ => standing(self.worker, &run).await,
         };
         match (outcome, standing, next) {
-            (Outcome::Requeued { reason, delay }, _, _) => self.requeue(run, &reason, delay).await,
+            (Outcome::Requeued { reason, delay }, _, _) => {
+                Box::pin(self.requeue(run, &reason, delay)).await;
+            }
             (_, Standing::Taken, _) => {
                 warn!("another worker has it now; this run's outcome is dropped");
                 self.release(run);
@@ -226,14 +220,14 @@ impl Attempted<'_> {
                 warn!("its delivery is lost; this attempt is repeated");
                 self.release(run);
             }
-            (outcome, _, Some(next)) => self.hand_on(run, &outcome, &next).await,
+            (outcome, _, Some(next)) => Box::pin(self.hand_on(run, &outcome, &next)).await,
             (outcome, _, None) => self.tell(run, outcome).await,
         }
     }
 
     async fn tell(&self, run: Run, outcome: Outcome) {
         let reply = settle::tell(self.worker, self.attempt, Some(self.events), outcome).await;
-        let ended = reply.map(|reply| Ended::Answered(reply.body.into()));
+        let ended = reply.map(|reply| Ended::Answered(reply.body.as_slice().into()));
         settled(self.worker, self.key, run, ended, None).await;
     }
 
@@ -303,15 +297,14 @@ async fn ack(receipts: &[Receipt]) {
 }
 
 /// Whoever watches the kickoff hears that it is being stopped, and where.
-async fn told_of_cancelling(worker: &WorkerState, stop: &Stop, events: EventSink) {
-    if stop.requested().await == StopReason::Cancelled {
+async fn told_of_cancelling(worker: &WorkerState, run: &Run, events: &EventSink) {
+    if *run.stop().wait().await == StopReason::Cancelled {
         let grace_s = worker.config.cancel_grace_s;
         events.emit(
             event_type::CANCELLING,
             &json!({"worker": worker.id, "grace_s": grace_s}),
         );
     }
-    std::future::pending().await
 }
 
 async fn run_crew(
@@ -347,7 +340,7 @@ async fn run_crew(
         meta: request.meta.clone(),
         time_limit,
         work_dir: admitted.work_dir.path().to_owned(),
-        stop: Stop::new(time_limit, run.stop()),
+        stop: Stop::new(time_limit, Arc::clone(run.stop())),
         events: events.clone(),
     };
     let stop = context.stop.clone();
@@ -355,13 +348,22 @@ async fn run_crew(
     gauge.inc();
     crew.in_flight.fetch_add(1, Ordering::Relaxed);
     let started = Instant::now();
-    let told = told_of_cancelling(worker, &stop, events);
     let watched = async {
+        let outgrown = async {
+            match admitted.work_dir.is_none() {
+                true => pending().await,
+                false => Box::pin(admitted.work_dir.outgrown()).await,
+            }
+        };
+        let told = async {
+            told_of_cancelling(worker, run, &events).await;
+            pending().await
+        };
         tokio::select! {
             never = told => never,
-            bytes = admitted.work_dir.outgrown() => run.ask(StopReason::DiskLimit(bytes)),
+            bytes = outgrown => run.ask(StopReason::DiskLimit(bytes)),
         }
-        std::future::pending().await
+        pending().await
     };
     let outcome = tokio::select! {
         outcome = crew.runner.run(context, &request.inputs) => outcome,

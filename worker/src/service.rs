@@ -74,6 +74,8 @@ pub struct CrewOptions {
     pub crash_limit: u32,
     /// When to try again what failed.
     pub retry: RetryConfig,
+    /// Whether they tell what happens to them on the way (`kickoff.events`).
+    pub events: bool,
 }
 
 impl Default for CrewOptions {
@@ -84,6 +86,7 @@ impl Default for CrewOptions {
             on_redelivery: OnRedelivery::Run,
             crash_limit: DEFAULT_CRASH_LIMIT,
             retry: RetryConfig::default(),
+            events: true,
         }
     }
 }
@@ -300,6 +303,7 @@ impl Worker {
                 on_redelivery: config.on_redelivery,
                 crash_limit: config.crash_limit,
                 retry: config.retry(),
+                events: config.events,
             };
             crews.push(crew(crew_name, config.runner.as_str(), runner, options));
         }
@@ -330,6 +334,7 @@ fn crew(
         on_redelivery: options.on_redelivery,
         crash_limit: options.crash_limit,
         retry: options.retry,
+        events: options.events,
         pause: Pause::default(),
         slots: Arc::new(Semaphore::new(options.concurrency.into())),
         in_flight: AtomicU32::new(0),

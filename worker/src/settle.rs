@@ -3,6 +3,7 @@
 
 mod messages;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -77,7 +78,7 @@ pub async fn tell(
     attempt: &Attempt<'_>,
     events: Option<&EventSink>,
     outcome: Outcome,
-) -> Option<Message> {
+) -> Option<Arc<Message>> {
     let (outcome, reply) = match attempt.kickoff_id {
         Some(kickoff_id) => {
             let (outcome, reply) = publish_reply(worker, attempt, kickoff_id, outcome).await;
@@ -154,14 +155,14 @@ async fn publish_reply(
     attempt: &Attempt<'_>,
     kickoff_id: &KickoffId,
     mut outcome: Outcome,
-) -> (Outcome, Message) {
-    let mut message = messages::reply(worker, attempt, kickoff_id, &outcome);
+) -> (Outcome, Arc<Message>) {
+    let mut message = Arc::new(messages::reply(worker, attempt, kickoff_id, &mut outcome));
     let mut shortened = false;
     loop {
         let failure = if message.body.len() > worker.broker_config.max_reply_bytes && !shortened {
             None
         } else {
-            match worker.settling.publish(&message, ROUND).await {
+            match worker.settling.publish(Arc::clone(&message), ROUND).await {
                 Ok(()) => return (outcome, message),
                 Err(failure) => Some(failure),
             }
@@ -171,13 +172,14 @@ async fn publish_reply(
             Some(PublishError::Broker(e))
                 if e.code() == Some(reply_code::PRECONDITION_FAILED) && !shortened => {}
             Some(failure) => {
-                again(worker, &failure).await;
+                Box::pin(again(worker, &failure)).await;
                 continue;
             }
             None => {}
         }
-        outcome = Outcome::Failed(too_large(worker, attempt, kickoff_id, &outcome, &message.body).await);
-        message = messages::reply(worker, attempt, kickoff_id, &outcome);
+        outcome =
+            Outcome::Failed(Box::pin(too_large(worker, attempt, kickoff_id, &outcome, &message.body)).await);
+        message = Arc::new(messages::reply(worker, attempt, kickoff_id, &mut outcome));
         shortened = true;
     }
 }
@@ -231,12 +233,13 @@ pub async fn reply_again(worker: &WorkerState, request: &Request, body: &[u8]) {
 
 /// Publishes until the broker has it. While it tries, the delivery stays unacked, so nothing is lost if the
 /// worker ends before.
-pub async fn publish_surely(worker: &WorkerState, mut message: Message) {
-    while let Err(failure) = worker.settling.publish(&message, ROUND).await {
+pub async fn publish_surely(worker: &WorkerState, message: Message) {
+    let mut message = Arc::new(message);
+    while let Err(failure) = worker.settling.publish(Arc::clone(&message), ROUND).await {
         if let PublishError::InDoubt { sent: true, .. } = failure {
-            message = message.possible_duplicate();
+            message = Arc::new(message.possible_duplicate());
         }
-        again(worker, &failure).await;
+        Box::pin(again(worker, &failure)).await;
     }
 }
 

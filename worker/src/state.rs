@@ -46,6 +46,8 @@ pub struct Crew {
     pub crash_limit: u32,
     /// When to try again what failed.
     pub retry: RetryConfig,
+    /// Whether its kickoffs send events.
+    pub events: bool,
     /// Whether somebody paused it.
     pub pause: Pause,
     /// A place for each.

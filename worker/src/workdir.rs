@@ -204,6 +204,11 @@ impl WorkDir {
         }
     }
 
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.dirs.is_none()
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

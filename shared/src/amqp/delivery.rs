@@ -1,5 +1,6 @@
 //! Consuming: deliveries and what becomes of them.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -53,6 +54,13 @@ pub struct Consumer {
 pub struct Delivery {
     /// Settles it.
     pub receipt: Receipt,
+    /// What came. Boxed: a delivery is handed on through many tasks' states.
+    pub message: Box<Received>,
+}
+
+/// A message as it came.
+#[derive(Debug)]
+pub struct Received {
     /// The message's body.
     pub body: Vec<u8>,
     /// Its properties.
@@ -65,6 +73,14 @@ pub struct Delivery {
     pub delivery_count: u32,
     /// Its place, when the queue is a stream.
     pub stream_offset: Option<u64>,
+}
+
+impl Deref for Delivery {
+    type Target = Received;
+
+    fn deref(&self) -> &Received {
+        &self.message
+    }
 }
 
 /// The right to settle a delivery, for those who need no more of it.
@@ -181,7 +197,7 @@ impl Consumer {
 impl Delivery {
     pub(super) fn new(delivery: lapin::message::Delivery, acks: &Arc<Acks>) -> Self {
         let properties = Properties(delivery.properties);
-        Self {
+        let message = Received {
             body: delivery.data,
             routing_key: delivery.routing_key.into(),
             redelivered: delivery.redelivered,
@@ -192,11 +208,15 @@ impl Delivery {
             },
             stream_offset: properties.header_u64(header::STREAM_OFFSET),
             properties,
-            receipt: Receipt {
-                tag: delivery.delivery_tag,
-                acker: delivery.acker,
-                acks: Arc::clone(acks),
-            },
+        };
+        let receipt = Receipt {
+            tag: delivery.delivery_tag,
+            acker: delivery.acker,
+            acks: Arc::clone(acks),
+        };
+        Self {
+            receipt,
+            message: Box::new(message),
         }
     }
 

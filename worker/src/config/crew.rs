@@ -85,6 +85,9 @@ pub struct CrewConfig {
     /// How many workers a kickoff may take along; then it is dead-lettered as `crashed_workers`.
     #[serde(default = "default_crash_limit")]
     pub crash_limit: u32,
+    /// Whether its kickoffs tell what happens to them on the way.
+    #[serde(default = "default_events")]
+    pub events: bool,
     /// When to try again what failed; by default see [`RetryConfig`].
     pub retry: Option<RetryConfig>,
     /// python: the interpreter.
@@ -125,6 +128,9 @@ fn default_crash_limit() -> u32 {
 }
 fn default_kickoffs_per_child() -> u32 {
     1
+}
+fn default_events() -> bool {
+    true
 }
 
 impl CrewConfig {

@@ -1,9 +1,12 @@
 //! Crews in Rust, in this process: those of a library user, and three for trials and benchmarks.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_shared::kickoff::{KickoffError, KickoffResult};
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -37,8 +40,8 @@ pub const INVALID_INPUTS: &str = "invalid_inputs";
 
 /// A crew in Rust. Every `Fn(KickoffContext, Inputs) -> Future<Output = Result<KickoffResult, KickoffError>>` is one.
 pub trait Handler: Send + Sync + 'static {
-    /// Runs one kickoff. It is dropped at its time limit or when it is cancelled; a panic is a crash of this
-    /// kickoff alone.
+    /// Runs one kickoff. It is dropped at its time limit or when it is cancelled, at an `.await`: what blocks its thread
+    /// belongs into `tokio::task::spawn_blocking`. A panic is a crash of this kickoff alone.
     fn handle(
         &self,
         context: KickoffContext,
@@ -92,34 +95,28 @@ impl Runner for BuiltinRunner {
         Box::pin(async move {
             let (stop, limit) = (context.stop.clone(), context.time_limit);
             stop.start_clock();
-            // A task of its own, so that a panic ends the kickoff and nothing else.
-            let (handler, inputs) = (Arc::clone(&self.handler), Inputs(inputs.to_owned()));
-            let mut running = tokio::spawn(async move { handler.handle(context, inputs).await });
+            let inputs = Inputs(inputs.to_owned());
+            // What it holds is its own, and dropped with it.
+            let running =
+                AssertUnwindSafe(async { self.handler.handle(context, inputs).await }).catch_unwind();
             tokio::select! {
-                ended = &mut running => match ended {
+                ended = running => match ended {
                     Ok(Ok(result)) => Outcome::Succeeded(Box::new(result)),
                     Ok(Err(error)) if error.kind == INVALID_INPUTS => Outcome::Rejected(error),
                     Ok(Err(error)) => Outcome::Failed(error),
-                    Err(error) => Outcome::Crashed(panicked(error)),
+                    Err(panic) => Outcome::Crashed(panicked(&*panic)),
                 },
-                reason = stop.requested() => {
-                    running.abort();
-                    Outcome::stopped(reason, limit)
-                }
+                reason = stop.requested() => Outcome::stopped(reason, limit),
             }
         })
     }
 }
 
-fn panicked(error: tokio::task::JoinError) -> KickoffError {
-    let text = match error.try_into_panic() {
-        Ok(panic) => match panic.downcast::<String>() {
-            Ok(text) => *text,
-            Err(panic) => panic
-                .downcast::<&str>()
-                .map_or_else(|_| "no message".into(), |text| (*text).to_owned()),
-        },
-        Err(error) => error.to_string(),
+fn panicked(panic: &(dyn Any + Send)) -> KickoffError {
+    let text = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(text), _) => text.as_str(),
+        (None, Some(text)) => text,
+        (None, None) => "no message",
     };
     KickoffError::new("crashed", format!("the crew panicked: {text}"))
 }

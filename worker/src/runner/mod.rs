@@ -13,7 +13,7 @@ use std::time::Duration;
 use crewfleet_shared::kickoff::{CrewName, KickoffId};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use tokio::sync::watch;
+use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep_until};
 
 use crate::events::EventSink;
@@ -91,49 +91,36 @@ impl StopReason {
 #[derive(Clone)]
 pub struct Stop {
     limit: Duration,
-    deadline: Arc<watch::Sender<Option<Instant>>>,
-    asked: watch::Receiver<Option<StopReason>>,
+    deadline: Arc<SetOnce<Instant>>,
+    asked: Arc<SetOnce<StopReason>>,
 }
 
 impl Stop {
     /// Stops `limit` after the clock was started, or when `asked` says so.
-    pub fn new(limit: Duration, asked: watch::Receiver<Option<StopReason>>) -> Self {
+    pub fn new(limit: Duration, asked: Arc<SetOnce<StopReason>>) -> Self {
         Self {
             limit,
-            deadline: Arc::new(watch::Sender::new(None)),
+            deadline: Arc::default(),
             asked,
         }
     }
 
-    /// The crew starts now.
+    /// The crew starts now. The first time counts.
     pub fn start_clock(&self) {
-        self.deadline.send_replace(Some(Instant::now() + self.limit));
+        let _ = self.deadline.set(Instant::now() + self.limit);
     }
 
     /// Whether the crew has started.
     pub fn clock_started(&self) -> bool {
-        self.deadline.borrow().is_some()
+        self.deadline.get().is_some()
     }
 
     /// Completes when the run must stop, with the reason; stays completed.
     pub async fn requested(&self) -> StopReason {
-        let (mut asked, mut deadline) = (self.asked.clone(), self.deadline.subscribe());
-        let asked = async {
-            match asked.wait_for(Option::is_some).await.map(|reason| *reason) {
-                Ok(reason) => reason.unwrap_or(StopReason::Drained),
-                // Nobody is left who could ask.
-                Err(_) => std::future::pending().await,
-            }
-        };
-        let timed_out = async {
-            match deadline.wait_for(Option::is_some).await.map(|at| *at) {
-                Ok(Some(at)) => sleep_until(at).await,
-                _ => std::future::pending().await,
-            }
-        };
+        let timed_out = async { sleep_until(*self.deadline.wait().await).await };
         tokio::select! {
             biased;
-            reason = asked => reason,
+            reason = self.asked.wait() => *reason,
             () = timed_out => StopReason::TimedOut,
         }
     }

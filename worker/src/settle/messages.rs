@@ -1,5 +1,6 @@
 //! The messages that settling publishes: replies, dead letters, and requests published again.
 
+use std::mem::take;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -13,11 +14,12 @@ use crate::outcome::Outcome;
 use crate::retry::{self, Retry};
 use crate::state::WorkerState;
 
+/// The reply to an outcome, which gives its result away for it.
 pub(super) fn reply(
     worker: &WorkerState,
     attempt: &Attempt<'_>,
     kickoff_id: &KickoffId,
-    outcome: &Outcome,
+    outcome: &mut Outcome,
 ) -> Message {
     let reply = Reply {
         kickoff_id: kickoff_id.to_string(),
@@ -25,7 +27,7 @@ pub(super) fn reply(
         // Only an outcome with a status has a reply.
         status: outcome.status().unwrap_or(Status::Failed),
         result: match outcome {
-            Outcome::Succeeded(result) => Some((**result).clone()),
+            Outcome::Succeeded(result) => Some(take(result)),
             _ => None,
         },
         error: outcome.error().cloned(),
