@@ -230,12 +230,15 @@ impl Lines {
     fn read(name: String, from: impl Read + Send + 'static) -> Self {
         let (sender, state) = watch::channel(State::default());
         thread::spawn(move || {
-            let mut reader = BufReader::new(from);
-            let mut line = Vec::new();
+            let mut reader = BufReader::with_capacity(64 * 1024, from);
+            let (mut line, mut lines) = (Vec::new(), Vec::new());
             while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-                let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
-                sender.send_modify(|state| state.lines.push(text));
+                lines.push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned());
                 line.clear();
+                // What came together is told together.
+                if !reader.buffer().contains(&b'\n') {
+                    sender.send_modify(|state| state.lines.append(&mut lines));
+                }
             }
             sender.send_modify(|state| state.ended = true);
         });

@@ -28,7 +28,7 @@ pub(crate) async fn measure(site: &Site, pairs: usize, report: &mut Report) -> a
     }
     fs::write(&input, rows)?;
     site.keep_results(true).await?;
-    let _worker = Sides::new(site).await?.worker().await;
+    let _worker = Sides::new(site).await?.worker(true).await;
     let paths = [input.display().to_string(), output.display().to_string()];
     let mut runs = Vec::new();
     for _ in 0..pairs {

@@ -7,6 +7,7 @@ use crewfleet_tests::{client::PlainClient, crews::builtin_crew_toml, worker::Wor
 use lapin::BasicProperties;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use crate::{
     figures::{Report, Target},
@@ -17,8 +18,6 @@ use crate::{
 const CREW: &str = "sleep";
 /// Each count, how long its kickoffs sleep so that all of them do at once, and the target for its memory.
 const COUNTS: [(u32, u32, Option<Target>); 2] = [(10_000, 15, None), (50_000, 60, Some(Target::AtMost(4.0)))];
-/// Of all that are in flight, one is cancelled.
-const CANCELLED: &str = "cancelled-one";
 const LOOK: Duration = Duration::from_millis(50);
 
 struct Run {
@@ -55,11 +54,13 @@ pub(crate) async fn measure(site: &Site, times: usize, report: &mut Report) -> a
 async fn run(site: &Site, count: u32, seconds: u32) -> anyhow::Result<Run> {
     let queue = site.namespace.requests_of(CREW);
     let body = format!(r#"{{"inputs":{{"seconds":{seconds}}}}}"#);
-    site.cli().run(&["pause", CREW]).await.success();
+    site.cli().run(&["pause", CREW, "--no-wait"]).await.success();
     load::fill(site, CREW, count as usize - 1, body.as_bytes()).await?;
+    // Of all that are in flight, one is cancelled.
+    let unlucky = Uuid::now_v7().to_string();
     let client = PlainClient::connect(&site.url(), &site.namespace).await;
-    let mut cancelled = client.replies(&[CANCELLED]).await;
-    let properties = BasicProperties::default().with_correlation_id(CANCELLED.into());
+    let mut cancelled = client.replies(&[&unlucky]).await;
+    let properties = BasicProperties::default().with_correlation_id(unlucky.as_str().into());
     client.publish(CREW, body.as_bytes(), properties).await;
     let worker = site
         .worker()
@@ -67,14 +68,14 @@ async fn run(site: &Site, count: u32, seconds: u32) -> anyhow::Result<Run> {
         .ready()
         .await;
     let before = resident(&worker)?;
-    site.cli().run(&["resume", CREW]).await.success();
+    site.cli().run(&["resume", CREW, "--no-wait"]).await.success();
 
     until(&worker, "crewfleet_kickoffs_in_flight", count).await?;
     let last = Instant::now() + Duration::from_secs(seconds.into());
     // The payload, as the worker holds it: the body and the inputs read from it.
     let payload = 2.0 * body.len() as f64;
     let kib = ((resident(&worker)? - before) as f64 / f64::from(count) - payload) / 1024.0;
-    site.cli().run(&["cancel", CANCELLED]).await.success();
+    site.cli().run(&["cancel", &unlucky]).await.success();
     ensure!(
         cancelled.next().await.json()["status"] == "cancelled",
         "it was not cancelled"

@@ -37,7 +37,7 @@ pub(crate) async fn measure(site: &Site, pairs: usize, report: &mut Report) -> a
         let mut runs = Vec::new();
         for _ in 0..pairs {
             site.purge(&cycle::queue(site)).await?;
-            let worker = sides.worker().await;
+            let worker = sides.worker(true).await;
             let fleet = run(site, rate).await?;
             drop(worker);
             let relay = sides.relay(Kind::Bare)?;

@@ -1,10 +1,13 @@
 //! The yardsticks: programs on lapin alone that take requests, publish replies of the fleet's size, await the confirms and
 //! ack. No JSON is read, nothing is checked, nothing is remembered, no event is sent, and nothing is logged.
 
-use std::pin::pin;
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use anyhow::{Context, bail};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, future::try_join_all};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, PublisherConfirm,
     message::Delivery,
@@ -21,6 +24,11 @@ pub(crate) const ARGUMENT: &str = "relay";
 /// How many one ack settles at most.
 const MOST: u32 = 256;
 
+/// How many events may wait.
+const EVENTS: usize = 4096;
+/// As large as a worker's.
+const EVENT_BYTES: usize = 220;
+
 type Confirms = mpsc::UnboundedReceiver<(PublisherConfirm, Delivery)>;
 
 /// How a relay settles.
@@ -28,6 +36,8 @@ type Confirms = mpsc::UnboundedReceiver<(PublisherConfirm, Delivery)>;
 pub(crate) enum Kind {
     /// It publishes without waiting, and acks many at once, up to the first that is not confirmed.
     Bare,
+    /// As [`Self::Bare`], and it sends two events a kickoff, as workers do, without waiting for them.
+    WithEvents,
     /// It awaits each step before the next.
     Naive,
 }
@@ -36,6 +46,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::WithEvents => "with-events",
             Self::Naive => "naive",
         }
     }
@@ -67,18 +78,51 @@ pub(crate) async fn run(mut arguments: impl Iterator<Item = String>) -> anyhow::
     };
     let (sent, confirms) = mpsc::unbounded_channel();
     tokio::spawn(ack_in_order(confirms));
+    let events = match kind.as_str() {
+        "with-events" => Some(events(&publishing, &replies.exchange).await?),
+        _ => None,
+    };
     while let Some(delivery) = deliveries.next().await {
         let delivery = delivery?;
+        if let (Some(events), Some(id)) = (&events, delivery.properties.correlation_id()) {
+            for event in ["kickoff_started", "kickoff_finished"] {
+                events.try_send(format!("{id}.{event}"))?;
+            }
+        }
         let confirm = replies.answer(&delivery).await?;
         match kind.as_str() {
             "naive" => {
                 confirm.await?;
+                tell_progress(delivery.delivery_tag);
                 delivery.acker.ack(BasicAckOptions::default()).await?;
             }
             _ => sent.send((confirm, delivery))?,
         }
     }
     bail!("the queue is gone")
+}
+
+/// Where keys of events go: a task publishes them in turn. Returns the sender.
+async fn events(connection: &Connection, replies: &str) -> anyhow::Result<mpsc::Sender<String>> {
+    let (channel, exchange) = (
+        connection.create_channel().await?,
+        replies.replace("replies", "events"),
+    );
+    let (sender, mut keys) = mpsc::channel(EVENTS);
+    tokio::spawn(async move {
+        let mut batch = Vec::new();
+        let body = [b'x'; EVENT_BYTES];
+        while keys.recv_many(&mut batch, EVENTS).await > 0 {
+            let sent = batch.drain(..).map(|key: String| {
+                let properties = BasicProperties::default().with_type("kickoff.event.v1".into());
+                let (exchange, options) = (exchange.as_str().into(), BasicPublishOptions::default());
+                channel.basic_publish(exchange, key.into(), options, &body, properties)
+            });
+            try_join_all(sent).await?;
+        }
+        lapin::Result::Ok(())
+    });
+    Ok(sender)
 }
 
 struct Replies {
@@ -138,7 +182,18 @@ async fn ack_in_order(mut confirms: Confirms) -> lapin::Result<()> {
 async fn ack_through(last: &mut Option<Delivery>, unacked: &mut u32) -> lapin::Result<()> {
     *unacked = 0;
     if let Some(last) = last.take() {
+        // Of a channel that acks everything in order, the tag is the count.
+        tell_progress(last.delivery_tag);
         last.acker.ack(BasicAckOptions { multiple: true }).await?;
     }
     Ok(())
+}
+
+/// A line for every hundred.
+fn tell_progress(done: u64) {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    if done / 100 > TOLD.load(Ordering::Relaxed) {
+        TOLD.store(done / 100, Ordering::Relaxed);
+        println!("{done}");
+    }
 }

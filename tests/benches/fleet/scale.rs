@@ -53,7 +53,7 @@ pub(crate) async fn measure(site: &Site, pairs: usize, report: &mut Report) -> a
 async fn run(site: &Site, workers: u32) -> anyhow::Result<f64> {
     let queue = site.namespace.requests_of(CREW);
     let count = f64::from(workers * CONCURRENCY * RUN_S) / SECONDS;
-    site.cli().run(&["pause", CREW]).await.success();
+    site.cli().run(&["pause", CREW, "--no-wait"]).await.success();
     let body = format!(r#"{{"inputs":{{"seconds":{SECONDS}}}}}"#);
     load::fill(site, CREW, count as usize, body.as_bytes()).await?;
     let start = || async {
@@ -61,7 +61,7 @@ async fn run(site: &Site, workers: u32) -> anyhow::Result<f64> {
         site.worker().crew(CREW, &crew).ready().await
     };
     let fleet: Vec<WorkerProcess> = join_all((0..workers).map(|_| start())).await;
-    site.cli().run(&["resume", CREW]).await.success();
+    site.cli().run(&["resume", CREW, "--no-wait"]).await.success();
     let (begin, first) = site.drained_to(&queue, (count * 0.9) as u32).await?;
     let (end, last) = site.drained_to(&queue, (count * 0.1) as u32).await?;
     site.drained_to(&queue, 0).await?;
