@@ -76,7 +76,8 @@ impl Acks {
         for sent in self.send(Instant::now()) {
             sent.await?;
         }
-        if let Some(attendance) = self.attend() {
+        // A task that came first in the meantime may have begun another window.
+        while let Some(attendance) = self.attend() {
             sleep_until(attendance.until.into()).await;
             drop(attendance);
             for sent in self.send(Instant::now()) {
@@ -123,6 +124,9 @@ impl Acks {
 
 impl Drop for Acks {
     fn drop(&mut self) {
+        // What a task that was given up would have seen to.
+        self.lock().window = None;
+        drop(self.send(Instant::now()));
         let latest = self.lock().latest;
         let lately = latest.is_some_and(|latest| latest.elapsed() < parting::LATELY);
         if let Some(parting) = self.parting.take().filter(|_| lately) {

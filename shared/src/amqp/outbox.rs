@@ -66,7 +66,7 @@ struct Job {
 /// A message whose confirm has come, or will not.
 struct Sent {
     job: Job,
-    channel: Channel,
+    lane: u64,
     result: Result<Confirmation, BrokerError>,
 }
 
@@ -111,9 +111,9 @@ async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, connection: Arc<Connection>
                 if handed_in == 0 {
                     return;
                 }
-                if let Some(channel) = desk.channel(&connection, &mut batch).await {
+                if let Some(lane) = desk.lane(&connection, &mut batch).await {
                     // A budget that is used up would look like news without end below.
-                    under_way.extend(batch.drain(..).map(|job| unconstrained(carry(channel.clone(), job))));
+                    under_way.extend(batch.drain(..).map(|job| unconstrained(carry(lane.clone(), job))));
                 }
             }
             Some(sent) = under_way.next() => desk.note(sent),
@@ -124,16 +124,26 @@ async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, connection: Arc<Connection>
     }
 }
 
-async fn carry(channel: Channel, job: Job) -> Sent {
-    let result = job.message.confirmed_on(&channel).await;
-    Sent { job, channel, result }
+async fn carry(lane: Lane, job: Job) -> Sent {
+    let result = job.message.confirmed_on(&lane.channel).await;
+    let lane = lane.number;
+    Sent { job, lane, result }
+}
+
+/// A channel, under a number that none before it had.
+#[derive(Clone)]
+struct Lane {
+    channel: Channel,
+    number: u64,
 }
 
 /// What the task knows beside what is under way.
 #[derive(Default)]
 struct Desk {
-    channel: Option<Channel>,
-    /// Mandatory messages that are confirmed, and may have been returned.
+    lane: Option<Lane>,
+    /// How many there have been.
+    lanes: u64,
+    /// Mandatory messages that are confirmed on the present lane, and may have been returned.
     returns: Returns<Job>,
     /// What failed in this round.
     failed: Vec<Failed>,
@@ -144,69 +154,90 @@ struct Desk {
 struct Failed {
     job: Job,
     error: BrokerError,
-    /// The channel was thought to be fine until then.
+    /// Its lane was thought to be fine until then.
     first: bool,
 }
 
 impl Desk {
-    /// The channel to publish on; where there is none to be had, the jobs hear why.
-    async fn channel(&mut self, connection: &Connection, jobs: &mut Vec<Job>) -> Option<Channel> {
+    /// The lane to publish on; where there is none to be had, the jobs hear why.
+    async fn lane(&mut self, connection: &Connection, jobs: &mut Vec<Job>) -> Option<Lane> {
+        if self
+            .lane
+            .as_ref()
+            .is_none_or(|lane| !lane.channel.status().connected())
+        {
+            self.give_up();
+            match confirm_channel(connection).await {
+                Ok(channel) => {
+                    self.lanes += 1;
+                    let number = self.lanes;
+                    self.lane = Some(Lane { channel, number });
+                }
+                Err(error) => {
+                    for job in jobs.drain(..) {
+                        self.verdicts.push((job, Verdict::NotSent(error.clone())));
+                    }
+                }
+            }
+        }
         // Whoever has given up meanwhile wants nothing sent.
         jobs.retain(|job| !job.done.is_closed());
-        if let Some(channel) = self
-            .channel
-            .as_ref()
-            .filter(|channel| channel.status().connected())
-        {
-            return Some(channel.clone());
-        }
-        match confirm_channel(connection).await {
-            Ok(channel) => {
-                self.channel = Some(channel.clone());
-                Some(channel)
-            }
-            Err(error) => {
-                for job in jobs.drain(..) {
-                    self.verdicts.push((job, Verdict::NotSent(error.clone())));
-                }
-                None
-            }
-        }
+        self.lane.clone()
     }
 
     fn note(&mut self, sent: Sent) {
-        let Sent { job, channel, result } = sent;
+        let Sent { job, lane, result } = sent;
+        let present = self.lane.as_ref().is_some_and(|present| present.number == lane);
         let (verdict, returned) = match result {
             Ok(Confirmation::Ack(returned)) => (Verdict::Taken, returned),
             Ok(Confirmation::Nack(returned)) => (Verdict::Refused, returned),
             Ok(Confirmation::NotRequested) => (Verdict::Taken, None),
             Err(error) => {
-                let first = self.lose(&channel, &error);
+                if present {
+                    self.give_up();
+                }
+                let first = present;
                 return self.failed.push(Failed { job, error, first });
             }
         };
-        let (channel, returned) = (channel.id(), returned.map(|returned| of_returned(&returned)));
+        let returned = returned.map(|returned| of_returned(&returned));
         match verdict {
             Verdict::Taken if job.message.mandatory => {
                 let message = of_message(&job.message);
-                self.returns.confirm(channel, returned, message, job);
+                if present {
+                    self.returns.confirm(returned, message, job);
+                } else if returned.as_ref() == Some(&message) {
+                    self.verdicts.push((job, Verdict::Returned));
+                } else {
+                    self.never_known(job);
+                }
             }
             verdict => {
-                self.returns.note(channel, returned);
+                if present {
+                    self.returns.note(returned);
+                }
                 self.verdicts.push((job, verdict));
             }
         }
     }
 
-    /// A channel on which something failed is given up, and what it might still say of others with it. `false` when it was
-    /// before.
-    fn lose(&mut self, channel: &Channel, error: &BrokerError) -> bool {
-        let current = self.channel.take_if(|current| current.id() == channel.id());
-        for job in self.returns.lose() {
-            let verdict = Verdict::FailedAmongOthers(error.clone());
-            self.verdicts.push((job, verdict));
+    /// A lane on which something failed is given up: a confirm that nobody awaits any more takes a return along.
+    fn give_up(&mut self) {
+        self.lane = None;
+        let open: Vec<_> = self.returns.lose().collect();
+        for job in open {
+            self.never_known(job);
         }
-        current.is_some()
+    }
+
+    /// It is confirmed, and may have been returned.
+    fn never_known(&mut self, job: Job) {
+        let error = BrokerError::Failed {
+            action: Publishing(&job.message).to_string(),
+            cause: "its channel was given up before it was known whether a queue took it".into(),
+            code: None,
+        };
+        self.verdicts.push((job, Verdict::FailedAmongOthers(error)));
     }
 
     /// Finds out what is known, at the end of a round: everything that had come is noted.

@@ -21,6 +21,9 @@ use super::message::{Message, Publishing};
 use super::outbox::Verdict;
 use super::pools::ConfirmChannels;
 
+/// Messages of this size have a channel each, in bytes. Brokers take 16 MiB and more where nobody has set less.
+const LARGE: usize = 1024 * 1024;
+
 /// Publishes over whatever link the broker has at the moment. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
@@ -65,7 +68,7 @@ impl Publisher {
                 }
                 return Err(attempts.given_up());
             };
-            match timeout(left(), self.once(&link, attempts.message())).await {
+            match timeout(left(), self.once(&link, &mut attempts)).await {
                 Ok(Ok(())) => {
                     self.broker
                         .metrics()
@@ -143,15 +146,17 @@ impl Publisher {
         }
     }
 
-    async fn once(&self, link: &Link, message: &Arc<Message>) -> Result<(), Failure> {
-        let verdict = match message.mandatory && message.properties.message_id().is_none() {
-            // Boxed, since it is rare and would make every publish larger.
-            true => Box::pin(exclusively(link, message)).await,
-            false => match link.pools.outbox.publish(message).await {
+    async fn once(&self, link: &Link, attempts: &mut Attempts<'_>) -> Result<(), Failure> {
+        let message = Arc::clone(attempts.message());
+        // Boxed, since it is rare and would make every publish larger.
+        let verdict = match wants_its_own(&message) {
+            true => Box::pin(exclusively(link, &message)).await,
+            false => match link.pools.outbox.publish(&message).await {
                 // A refusal closes the shared channel, and every message on it meets the same error: a channel of its own
-                // shows whose it was.
+                // shows whose it was. The broker may have this one, if it was another's.
                 Verdict::FailedAmongOthers(error) if is_refusal(&error) => {
-                    Box::pin(exclusively(link, &message.possible_duplicate())).await
+                    attempts.note(Obstacle::InDoubt(error));
+                    Box::pin(exclusively(link, attempts.message())).await
                 }
                 verdict => verdict,
             },
@@ -174,6 +179,13 @@ impl Publisher {
             }
         }
     }
+}
+
+/// Whether a message may not share its channel: one that cannot be told from others if it is returned, or that is so large
+/// that the broker may refuse it, and take the channel along.
+fn wants_its_own(message: &Message) -> bool {
+    let anonymous = message.mandatory && message.properties.message_id().is_none();
+    anonymous || message.body.len() >= LARGE
 }
 
 /// Publishes on a channel that carries nothing else meanwhile.

@@ -4,10 +4,7 @@
 //! 1,000 went wrong, measured). RabbitMQ sends a return before its message's confirm. So what is confirmed was not returned
 //! if its own return has not shown by the time that the line is known to have been empty after its confirm.
 
-use std::collections::BTreeSet;
 use std::mem::take;
-
-use lapin::types::ChannelId;
 
 /// What tells a message from the others under way: exchange, routing key, `message_id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,19 +14,18 @@ pub(super) struct Identity {
     pub(super) message_id: Option<String>,
 }
 
-/// The confirmed messages of which it is not known yet, each with something of the caller's.
+/// The confirmed messages of one channel of which it is not known yet, each with something of the caller's.
 pub(super) struct Returns<T> {
     open: Vec<Open<T>>,
     /// Returns whose messages are not found yet.
     returned: Vec<Identity>,
-    /// Channels on which a confirm came without a return in this round: the line was empty then.
-    line_was_empty: BTreeSet<ChannelId>,
+    /// In this round a confirm came without a return: the line was empty then.
+    line_was_empty: bool,
 }
 
 struct Open<T> {
     message: Identity,
     item: T,
-    channel: ChannelId,
     /// The line was empty when it was confirmed, or after that.
     surely: bool,
     /// It was confirmed in an earlier round.
@@ -41,36 +37,27 @@ impl<T> Default for Returns<T> {
         Self {
             open: Vec::new(),
             returned: Vec::new(),
-            line_was_empty: BTreeSet::new(),
+            line_was_empty: false,
         }
     }
 }
 
 impl<T> Returns<T> {
     /// Notes a confirm, and the return that came with it.
-    pub(super) fn note(&mut self, channel: ChannelId, returned: Option<Identity>) {
-        if returned.is_none() {
-            self.line_was_empty.insert(channel);
-        }
+    pub(super) fn note(&mut self, returned: Option<Identity>) {
+        self.line_was_empty |= returned.is_none();
         self.returned.extend(returned);
     }
 
     /// As [`Self::note`], for a message that may be returned itself.
-    pub(super) fn confirm(
-        &mut self,
-        channel: ChannelId,
-        returned: Option<Identity>,
-        message: Identity,
-        item: T,
-    ) {
+    pub(super) fn confirm(&mut self, returned: Option<Identity>, message: Identity, item: T) {
         self.open.push(Open {
             message,
             item,
-            channel,
             surely: returned.is_none(),
             known: false,
         });
-        self.note(channel, returned);
+        self.note(returned);
     }
 
     /// Those of which it is known at the end of a round, when every confirm that has come is noted: `true` for what was
@@ -85,7 +72,7 @@ impl<T> Returns<T> {
                 continue;
             }
             // The confirms of one round came in an unknown order.
-            one.surely |= one.known && line_was_empty.contains(&one.channel);
+            one.surely |= one.known && line_was_empty;
             // Each return is followed by its own confirm, so the last confirm leaves no line.
             if one.surely || nothing_under_way {
                 known.push((one.item, false));
@@ -100,7 +87,7 @@ impl<T> Returns<T> {
     /// A channel is lost, and what it might have said with it: of these it will never be known.
     pub(super) fn lose(&mut self) -> impl Iterator<Item = T> {
         self.returned.clear();
-        self.line_was_empty.clear();
+        self.line_was_empty = false;
         take(&mut self.open).into_iter().map(|one| one.item)
     }
 }
@@ -118,7 +105,7 @@ mod tests {
     }
 
     fn confirm(returns: &mut Returns<&'static str>, id: &'static str, with: Option<&str>) {
-        returns.confirm(1, with.map(identity), identity(id), id);
+        returns.confirm(with.map(identity), identity(id), id);
     }
 
     #[test]
@@ -143,13 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_line_of_another_channel_says_nothing() {
+    fn an_empty_line_says_something_of_what_was_confirmed_before() {
         let mut returns = Returns::default();
         confirm(&mut returns, "a", Some("x"));
+        returns.note(None);
+        assert_eq!(returns.known(false), [], "which of them was first?");
+        returns.note(Some(identity("y")));
         assert_eq!(returns.known(false), []);
-        returns.note(2, None);
-        assert_eq!(returns.known(false), []);
-        returns.note(1, None);
+        returns.note(None);
         assert_eq!(returns.known(false), [("a", false)]);
     }
 
