@@ -1,7 +1,7 @@
 //! Crews in Rust, in this process: those of a library user, and three for trials and benchmarks.
 
 use std::any::Any;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use tracing::warn;
 
 use super::{KickoffContext, Runner};
 use crate::outcome::Outcome;
@@ -97,19 +98,30 @@ impl Runner for BuiltinRunner {
             stop.start_clock();
             let inputs = Inputs(inputs.to_owned());
             // What it holds is its own, and dropped with it.
-            let running =
-                AssertUnwindSafe(async { self.handler.handle(context, inputs).await }).catch_unwind();
-            tokio::select! {
-                ended = running => match ended {
+            let mut running = match unwind(|| self.handler.handle(context, inputs)) {
+                Ok(running) => running,
+                Err(crashed) => return crashed,
+            };
+            let outcome = tokio::select! {
+                ended = AssertUnwindSafe(&mut running).catch_unwind() => match ended {
                     Ok(Ok(result)) => Outcome::Succeeded(Box::new(result)),
                     Ok(Err(error)) if error.kind == INVALID_INPUTS => Outcome::Rejected(error),
                     Ok(Err(error)) => Outcome::Failed(error),
                     Err(panic) => Outcome::Crashed(panicked(&*panic)),
                 },
                 reason = stop.requested() => Outcome::stopped(reason, limit),
+            };
+            if unwind(|| drop(running)).is_err() {
+                warn!("the crew panicked while what was left of it was dropped");
             }
+            outcome
         })
     }
+}
+
+/// Calls into a crew, which may panic at any time.
+fn unwind<T>(call: impl FnOnce() -> T) -> Result<T, Outcome> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| Outcome::Crashed(panicked(&*panic)))
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> KickoffError {
