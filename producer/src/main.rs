@@ -5,12 +5,6 @@ mod dev;
 
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
-
-/// A batch makes and reads messages by the thousand.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
-
 fn main() -> ExitCode {
     cli::main()
 }

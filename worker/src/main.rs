@@ -7,11 +7,6 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use crewfleet_shared::{shutdown, telemetry};
 use crewfleet_worker::{Worker, config};
-use mimalloc::MiMalloc;
-
-/// Kickoffs come and go by the thousand, each with some dozens of short-lived strings.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Serves AI crews over RabbitMQ.
 ///
