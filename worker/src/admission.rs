@@ -286,3 +286,26 @@ async fn wait_for_room(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_suspect_runs_alone_and_nobody_starts_before_it_has_ended() {
+        let admission = Admission::new(None, MemoryGuard::new(None));
+        let neighbour = admission.company(false).await;
+        let mut suspect = Box::pin(admission.company(true));
+        assert!(
+            suspect.as_mut().now_or_never().is_none(),
+            "a neighbour still runs"
+        );
+        let mut next = Box::pin(admission.company(false));
+        assert!(next.as_mut().now_or_never().is_none(), "the suspect comes first");
+        drop(neighbour);
+        let suspect = suspect.await;
+        assert!(next.as_mut().now_or_never().is_none(), "the suspect runs");
+        drop(suspect);
+        next.await;
+    }
+}
