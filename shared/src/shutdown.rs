@@ -4,6 +4,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::telemetry;
+
 /// A token that is cancelled by the first SIGTERM or SIGINT; at the second, `at_once` runs, and it is its
 /// business to end the process.
 ///
@@ -26,6 +28,7 @@ pub fn token(at_once: impl FnOnce() + Send + 'static) -> std::io::Result<Cancell
         asked.cancel();
         let signal = next().await;
         warn!(signal, "second signal: ending at once");
+        telemetry::flush();
         at_once();
     });
     Ok(token)

@@ -230,61 +230,45 @@ async fn room(
     alone: bool,
     latest: Instant,
 ) -> Result<Slots, Outcome> {
+    let patience = latest.saturating_duration_since(Instant::now());
+    let company = if alone { COMPANY_PATIENCE } else { patience };
     // There is room at once, most often; waiting for it is boxed, as all that is rare.
     let stopped = worker.draining.is_cancelled() || crew.pause.is_paused() || run.stop().initialized();
-    if !alone
-        && !stopped
-        && let Some(slots) = slots(worker, crew, alone).now_or_never()
-    {
+    if !stopped && let Some(Some(slots)) = slots(worker, crew, alone, company).now_or_never() {
         return Ok(slots);
     }
-    Box::pin(wait_for_room(worker, crew, run, alone, latest)).await
+    Box::pin(async {
+        let stop = Stop::new(patience, Arc::clone(run.stop()));
+        stop.start_clock();
+        tokio::select! {
+            biased;
+            () = worker.draining.cancelled() => Err(Outcome::stopped(StopReason::Drained, crew.timeout)),
+            () = crew.pause.becomes(true) => Err(Outcome::requeued("the crew is paused")),
+            reason = stop.requested() => Err(match reason {
+                StopReason::TimedOut => Outcome::Requeued {
+                    reason: format!("no room on this worker for {patience:?}"),
+                    delay: Some(NO_ROOM_DELAY),
+                },
+                reason => Outcome::stopped(reason, crew.timeout),
+            }),
+            slots = slots(worker, crew, alone, company) => slots.ok_or_else(|| Outcome::Requeued {
+                reason: format!("it must run alone, and its neighbours did not end within {company:?}"),
+                delay: Some(NO_ROOM_DELAY),
+            }),
+        }
+    })
+    .await
 }
 
-async fn slots(worker: &WorkerState, crew: &Crew, alone: bool) -> Slots {
+/// Waits for its places, one after the other; `None` when the neighbours don't make room for it within `company`.
+async fn slots(worker: &WorkerState, crew: &Crew, alone: bool, company: Duration) -> Option<Slots> {
     // Nobody closes a semaphore.
     let of_crew = Arc::clone(&crew.slots).acquire_owned().await.ok();
     let of_worker = worker.admission.slot().await;
     worker.admission.memory.room().await;
     worker.unblocked().await;
-    (of_crew, of_worker, worker.admission.company(alone).await)
-}
-
-async fn wait_for_room(
-    worker: &WorkerState,
-    crew: &Crew,
-    run: &Run,
-    alone: bool,
-    latest: Instant,
-) -> Result<Slots, Outcome> {
-    let patience = latest.saturating_duration_since(Instant::now());
-    let stop = Stop::new(patience, Arc::clone(run.stop()));
-    stop.start_clock();
-    let company = if alone { COMPANY_PATIENCE } else { patience };
-    let waiting = async {
-        let of_crew = Arc::clone(&crew.slots).acquire_owned().await.ok();
-        let of_worker = worker.admission.slot().await;
-        worker.admission.memory.room().await;
-        worker.unblocked().await;
-        let company = timeout(company, worker.admission.company(alone)).await.ok()?;
-        Some((of_crew, of_worker, company))
-    };
-    tokio::select! {
-        biased;
-        () = worker.draining.cancelled() => Err(Outcome::stopped(StopReason::Drained, crew.timeout)),
-        () = crew.pause.becomes(true) => Err(Outcome::requeued("the crew is paused")),
-        reason = stop.requested() => Err(match reason {
-            StopReason::TimedOut => Outcome::Requeued {
-                reason: format!("no room on this worker for {patience:?}"),
-                delay: Some(NO_ROOM_DELAY),
-            },
-            reason => Outcome::stopped(reason, crew.timeout),
-        }),
-        slots = waiting => slots.ok_or_else(|| Outcome::Requeued {
-            reason: format!("it must run alone, and its neighbours did not end within {company:?}"),
-            delay: Some(NO_ROOM_DELAY),
-        }),
-    }
+    let company = timeout(company, worker.admission.company(alone)).await.ok()?;
+    Some((of_crew, of_worker, company))
 }
 
 #[cfg(test)]

@@ -59,10 +59,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(healthcheck(&config.config.worker.admin_addr).await);
     }
     let _logging = telemetry::init("info,lapin=error");
-    let shutdown = shutdown::token(|| {
-        telemetry::flush();
-        std::process::exit(1);
-    })?;
+    let shutdown = shutdown::token(|| std::process::exit(1))?;
     Worker::builder()
         .config(config)
         .build()?

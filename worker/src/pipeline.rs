@@ -305,6 +305,7 @@ async fn told_of_cancelling(worker: &WorkerState, run: &Run, events: &EventSink)
             &json!({"worker": worker.id, "grace_s": grace_s}),
         );
     }
+    pending().await
 }
 
 async fn run_crew(
@@ -349,19 +350,9 @@ async fn run_crew(
     crew.in_flight.fetch_add(1, Ordering::Relaxed);
     let started = Instant::now();
     let watched = async {
-        let outgrown = async {
-            match admitted.work_dir.is_none() {
-                true => pending().await,
-                false => Box::pin(admitted.work_dir.outgrown()).await,
-            }
-        };
-        let told = async {
-            told_of_cancelling(worker, run, &events).await;
-            pending().await
-        };
         tokio::select! {
-            never = told => never,
-            bytes = outgrown => run.ask(StopReason::DiskLimit(bytes)),
+            never = told_of_cancelling(worker, run, &events) => never,
+            bytes = admitted.work_dir.outgrown() => run.ask(StopReason::DiskLimit(bytes)),
         }
         pending().await
     };

@@ -204,11 +204,6 @@ impl WorkDir {
         }
     }
 
-    /// Whether there is none.
-    pub fn is_none(&self) -> bool {
-        self.dirs.is_none()
-    }
-
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -216,14 +211,19 @@ impl WorkDir {
 
     /// Completes with its size when it has grown beyond the disk limit.
     pub async fn outgrown(&self) -> u64 {
-        let Some(dirs) = &self.dirs else {
-            return std::future::pending().await;
-        };
+        match &self.dirs {
+            None => std::future::pending().await,
+            // Boxed: the kickoffs of crews in this process have no folder.
+            Some(dirs) => Box::pin(self.beyond(dirs.inner.limit)).await,
+        }
+    }
+
+    async fn beyond(&self, limit: u64) -> u64 {
         loop {
             tokio::time::sleep(INTERVAL).await;
             let path = self.path.clone();
             let bytes = blocking(move || Ok(size(&path))).await.unwrap_or(0);
-            if bytes > dirs.inner.limit {
+            if bytes > limit {
                 return bytes;
             }
         }

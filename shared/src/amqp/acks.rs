@@ -73,18 +73,16 @@ impl Acks {
         self.lock().waiting.insert(delivery);
         // Confirms come in batches, so others are ready to ack at this moment.
         yield_now().await;
-        for sent in self.send(Instant::now()) {
-            sent.await?;
-        }
-        // A task that came first in the meantime may have begun another window.
-        while let Some(attendance) = self.attend() {
-            sleep_until(attendance.until.into()).await;
-            drop(attendance);
+        loop {
             for sent in self.send(Instant::now()) {
                 sent.await?;
             }
+            // Once more after a window: a task that came first may have begun another.
+            let Some(attendance) = self.attend() else {
+                return Ok(());
+            };
+            sleep_until(attendance.until.into()).await;
         }
-        Ok(())
     }
 
     /// Has the caller see to what waits, unless nothing does or another task sees to it.
