@@ -2,7 +2,8 @@
 //!
 //! Forked processes share most of their pages, so resident sizes cannot be added up. The sum of resident sizes is
 //! an upper bound that costs one read a process; only when it passes half of the limit is the proportional size (PSS)
-//! read, which costs more, and then as a sample that holds for a while.
+//! read, for which the kernel looks at every page (a millisecond a process). So it is a sample that holds for a while, and
+//! what a process grows by until its next one counts in full.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,6 +20,8 @@ use tracing::warn;
 const INTERVAL: Duration = Duration::from_millis(250);
 /// How long an exact measurement holds.
 const SAMPLE_AGE: Duration = Duration::from_secs(2);
+/// A process that has grown by this part of the limit is measured again.
+const GROWTH: u64 = 256;
 /// No kickoff starts, and idle hosts end, above this share of the limit.
 const FULL: f64 = 0.85;
 
@@ -31,17 +34,16 @@ pub struct MemoryGuard {
     looks: watch::Sender<u64>,
     turn: tokio::sync::Mutex<()>,
     used: AtomicU64,
-    sample: Mutex<Sample>,
+    samples: Mutex<HashMap<i32, Sample>>,
 }
 
-/// The last exact measurement.
-#[derive(Default)]
+/// The last exact measurement of a process.
 struct Sample {
-    /// Proportional sizes together, in bytes.
-    used: u64,
-    /// Resident sizes together at that time, in bytes.
+    /// Its proportional size, in bytes.
+    share: u64,
+    /// Its resident size at that time, in bytes.
     resident: u64,
-    at: Option<Instant>,
+    at: Instant,
 }
 
 /// A process that is watched until this is dropped.
@@ -62,7 +64,7 @@ impl MemoryGuard {
             looks: watch::Sender::new(0),
             turn: tokio::sync::Mutex::default(),
             used: AtomicU64::new(0),
-            sample: Mutex::default(),
+            samples: Mutex::default(),
         })
     }
 
@@ -150,27 +152,19 @@ impl MemoryGuard {
         }
         let processes = processes_of(&leaders);
         let resident: u64 = processes.iter().map(|p| p.resident).sum();
-        let mut by_leader: HashMap<i32, u64> = HashMap::new();
-        let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was added since the last sample counts in full.
-        let mut used = sample.used + resident.saturating_sub(sample.resident);
-        let stale = sample.at.is_none_or(|at| at.elapsed() > SAMPLE_AGE);
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_leader = HashMap::new();
+        let mut used = resident;
         if resident <= self.limit / 2 {
-            used = resident;
-        } else if stale || used > self.limit / 2 {
-            used = 0;
-            for process in &processes {
-                let share = proportional(process.pid).unwrap_or(process.resident);
-                used += share;
-                *by_leader.entry(process.leader).or_default() += share;
+            samples.clear();
+        } else {
+            (used, by_leader) = shares(&processes, &mut samples, self.limit / GROWTH);
+            if used as f64 > self.limit as f64 * FULL {
+                // Exactly, before anybody is told to wait, or is killed.
+                (used, by_leader) = shares(&processes, &mut samples, 0);
             }
-            *sample = Sample {
-                used,
-                resident,
-                at: Some(Instant::now()),
-            };
         }
-        drop(sample);
+        drop(samples);
         self.used.store(used, Ordering::Relaxed);
         let full = used as f64 > self.limit as f64 * FULL;
         let changed = self
@@ -237,6 +231,35 @@ impl Drop for Tracked {
     fn drop(&mut self) {
         self.guard.lock().remove(&self.pid);
     }
+}
+
+/// Proportional sizes, together and by leader, in bytes. Samples of a process that has grown by more than `growth` bytes, or
+/// is new, are taken now, and so are old ones.
+///
+/// What processes that have ended shared is missing until then: the others' shares have become larger.
+fn shares(
+    processes: &[Process],
+    samples: &mut HashMap<i32, Sample>,
+    growth: u64,
+) -> (u64, HashMap<i32, u64>) {
+    let (mut used, mut by_leader) = (0, HashMap::new());
+    let mut held = std::mem::take(samples);
+    for process in processes {
+        let grown = |sample: &Sample| process.resident.saturating_sub(sample.resident);
+        let sample = held
+            .remove(&process.pid)
+            .filter(|sample| grown(sample) <= growth && sample.at.elapsed() <= SAMPLE_AGE)
+            .unwrap_or_else(|| Sample {
+                share: proportional(process.pid).unwrap_or(process.resident),
+                resident: process.resident,
+                at: Instant::now(),
+            });
+        let share = sample.share + grown(&sample);
+        used += share;
+        *by_leader.entry(process.leader).or_default() += share;
+        samples.insert(process.pid, sample);
+    }
+    (used, by_leader)
 }
 
 struct Process {

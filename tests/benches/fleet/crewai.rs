@@ -1,6 +1,6 @@
 //! CrewAI crews whose model thinks for a second: in the fleet, and as their documentation runs them.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, pin::pin, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
 use crewfleet_tests::{
@@ -58,7 +58,7 @@ pub(crate) async fn measure(site: &Site, pairs: usize, report: &mut Report) -> a
             .ready()
             .await;
         // Hosts are made for the first kickoff.
-        by_fleet(site, &worker, 1).await?;
+        kick_off(site, 1).await?;
         let (mut gathered, mut apart) = (Vec::new(), Vec::new());
         for _ in 0..pairs {
             let fleet = by_fleet(site, &worker, count).await?;
@@ -97,11 +97,40 @@ pub(crate) async fn measure(site: &Site, pairs: usize, report: &mut Report) -> a
     Ok(())
 }
 
+/// Wall time and CPU; and then, in kickoffs of its own, since looking slows what it looks at, private memory.
 async fn by_fleet(site: &Site, worker: &WorkerProcess, count: u16) -> anyhow::Result<Run> {
+    let (before, begin) = (tree_cpu(worker)?, Instant::now());
+    kick_off(site, count).await?;
+    Ok(Run {
+        wall_s: begin.elapsed().as_secs_f64(),
+        cpu_ms: (tree_cpu(worker)? - before).as_secs_f64() * 1e3 / f64::from(count),
+        private_mib: private_mib(site, worker, count).await?,
+    })
+}
+
+/// A running kickoff's private memory, when they have most.
+async fn private_mib(site: &Site, worker: &WorkerProcess, count: u16) -> anyhow::Result<f64> {
+    let idle = Footprint::of(worker);
+    let (mut most, mut tick) = (idle, interval(Duration::from_millis(500)));
+    let mut kickoffs = pin!(kick_off(site, count));
+    loop {
+        tokio::select! {
+            done = &mut kickoffs => break done?,
+            _ = tick.tick() => most = most.max(Footprint::of(worker)),
+        }
+    }
+    let processes = most
+        .processes
+        .checked_sub(idle.processes)
+        .filter(|more| *more > 0);
+    let processes = processes.context("no kickoff was seen while it ran")?;
+    Ok((most.private - idle.private) as f64 / MIB / processes as f64)
+}
+
+/// Publishes so many kickoffs, and collects their results.
+async fn kick_off(site: &Site, count: u16) -> anyhow::Result<()> {
     let client = PlainClient::connect(&site.url(), &site.namespace).await;
     let mut replies = client.replies(&["#"]).await;
-    let (before, idle) = (tree_cpu(worker)?, Footprint::of(worker));
-    let begin = Instant::now();
     for number in 0..count {
         let inputs = json!({
             "BUSINESS_DETAILS": format!("business {number}"), "PRODUCT_DESCRIPTION": format!("product {number}"),
@@ -111,27 +140,11 @@ async fn by_fleet(site: &Site, worker: &WorkerProcess, count: u16) -> anyhow::Re
         let properties = BasicProperties::default().with_correlation_id(id.into());
         client.publish(CREW, body, properties).await;
     }
-    let answered = async {
-        for _ in 0..count {
-            let reply = replies.next().await.json();
-            ensure!(reply["status"] == "succeeded", "the reply is {reply}");
-        }
-        Ok(())
-    };
-    let (mut most, mut tick) = (idle, interval(Duration::from_millis(500)));
-    tokio::pin!(answered);
-    loop {
-        tokio::select! {
-            answered = &mut answered => break answered?,
-            _ = tick.tick() => most = most.max(Footprint::of(worker)),
-        }
+    for _ in 0..count {
+        let reply = replies.next().await.json();
+        ensure!(reply["status"] == "succeeded", "the reply is {reply}");
     }
-    let wall_s = begin.elapsed().as_secs_f64();
-    Ok(Run {
-        wall_s,
-        cpu_ms: (tree_cpu(worker)? - before).as_secs_f64() * 1e3 / f64::from(count),
-        private_mib: (most.private - idle.private) as f64 / MIB / (most.processes - idle.processes) as f64,
-    })
+    Ok(())
 }
 
 /// `asyncio.gather` in one process.

@@ -7,7 +7,7 @@ import importlib
 import sys
 from typing import Any
 
-from . import tls
+from . import signatures, tls
 from .locks import FileLocks, ThreadLocks
 from .settings import Settings
 
@@ -44,6 +44,7 @@ def settle(settings: Settings) -> None:
         shared = settings.storage == "shared" and settings.storage_dir
         set_lock_backend(FileLocks(settings.storage_dir) if shared else ThreadLocks())
     tls.share_contexts()
+    signatures.remember_signatures()
 
 
 def version() -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 from . import crewai_quiet, errors, process, result
 from .cancel import Cancel
 from .events import forwarded
+from .frame_stack import with_room
 from .frames import Channel
 from .inputs import require_inputs, with_defaults
 from .settings import Settings
@@ -31,7 +32,7 @@ def run_kickoff(frame: dict[str, Any], target: Target, settings: Settings, chann
         try:
             process.limit_data(settings.rlimit_data_bytes)
             with place:
-                output = contextvars.copy_context().run(_build_and_run, frame, target, channel, cancel, usage)
+                output = contextvars.copy_context().run(with_room, _build_and_run, frame, target, channel, cancel, usage)
                 usage.fall_back(output)
                 answer = {"type": "result", "result": result.describe(output, usage.totals())}
         except BaseException as error:  # also SystemExit: only this kickoff ends
