@@ -3,13 +3,14 @@
 //! Every line of a kickoff is written inside a span with the fields `kickoff_id` and `crew`; in JSON they stand
 //! at the top level, so that one `jq 'select(.kickoff_id == "…")'` shows a kickoff's whole story.
 
+mod json_line;
 mod lines;
 
 use std::io::IsTerminal;
 
-use json_subscriber::JsonLayer;
+use json_line::JsonLine;
 use lines::Lines;
-use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -29,12 +30,10 @@ pub fn init(default: &str) -> Logging {
             .with(fmt::layer().with_writer(std::io::stderr).with_target(false))
             .try_init()
     } else {
-        let mut json = JsonLayer::new(Lines::start());
-        json.with_timer("time", SystemTime);
-        json.with_level("level");
-        json.with_target("target");
-        json.with_top_level_flattened_span_list();
-        json.with_flattened_event();
+        let json = fmt::layer()
+            .fmt_fields(JsonFields::new())
+            .event_format(JsonLine)
+            .with_writer(Lines::start());
         registry.with(json).try_init()
     };
     drop(already_set);

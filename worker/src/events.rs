@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::Utc;
 use crewfleet_shared::amqp::{Message, Names, Properties, Publisher};
-use crewfleet_shared::kickoff::{Event, Request, message_type};
+use crewfleet_shared::kickoff::{CrewName, Event, KickoffId, Request, message_type};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::mpsc;
@@ -54,8 +54,8 @@ impl EventPublisher {
     pub fn sink(&self, request: &Request, crew: &Crew) -> EventSink {
         let inner = || Inner {
             queue: self.queue.clone(),
-            kickoff_id: request.kickoff_id.to_string(),
-            crew: crew.name.to_string(),
+            kickoff_id: request.kickoff_id.clone(),
+            crew: crew.name.clone(),
             attempt: request.attempt,
             meta: request.meta.clone().map(Into::into),
             sequence: AtomicU64::new(0),
@@ -83,8 +83,8 @@ pub struct EventSink(Option<Arc<Inner>>);
 
 struct Inner {
     queue: mpsc::Sender<Queued>,
-    kickoff_id: String,
-    crew: String,
+    kickoff_id: KickoffId,
+    crew: CrewName,
     attempt: u32,
     meta: Option<Arc<RawValue>>,
     sequence: AtomicU64,
@@ -107,8 +107,8 @@ impl EventSink {
             return;
         };
         let event = Event {
-            kickoff_id: inner.kickoff_id.clone(),
-            crew: inner.crew.clone(),
+            kickoff_id: inner.kickoff_id.to_string(),
+            crew: inner.crew.to_string(),
             attempt: inner.attempt,
             sequence: inner.sequence.fetch_add(1, Ordering::Relaxed) + 1,
             time: Utc::now(),

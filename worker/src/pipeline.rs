@@ -45,18 +45,18 @@ pub async fn process(worker: Arc<WorkerState>, crew: Arc<Crew>, delivery: Delive
         return;
     }
     let max_bytes = worker.broker_config.max_request_bytes;
-    match decode(&delivery.body, &delivery.properties, &crew.name, max_bytes) {
-        Ok(request) => {
-            let span = info_span!("kickoff", kickoff_id = %request.kickoff_id, crew = %crew.name, attempt = request.attempt);
-            kickoff(&worker, &crew, &request, delivery).instrument(span).await;
-        }
+    let request = match decode(&delivery.body, &delivery.properties, &crew.name, max_bytes) {
+        Ok(request) => request,
         Err(rejection) => {
             let id = rejection.kickoff_id.as_ref().map(ToString::to_string);
             let span = info_span!("kickoff", kickoff_id = id, crew = %crew.name);
             // Boxed, as everything that is rare: else every kickoff would be larger by it.
-            Box::pin(reject(&worker, &crew, *rejection, delivery).instrument(span)).await;
+            return Box::pin(reject(&worker, &crew, *rejection, delivery).instrument(span)).await;
         }
-    }
+    };
+    let span =
+        info_span!("kickoff", kickoff_id = %request.kickoff_id, crew = %crew.name, attempt = request.attempt);
+    kickoff(&worker, &crew, &request, delivery).instrument(span).await;
 }
 
 /// A message that is no request: told to whoever can be told, kept in the dead letters.
@@ -138,7 +138,7 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: &Request, deli
             Outcome::requeued("another worker may run it")
         }
         Err(Refused::Settled) => {
-            return settled_elsewhere(worker, request, &key, run).await;
+            return Box::pin(settled_elsewhere(worker, request, &key, run)).await;
         }
     };
     let ended = Attempted {

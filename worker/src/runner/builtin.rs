@@ -93,12 +93,13 @@ impl Runner for BuiltinRunner {
     }
 
     fn run<'a>(&'a self, context: KickoffContext, inputs: &'a RawValue) -> BoxFuture<'a, Outcome> {
+        let (stop, limit) = (context.stop.clone(), context.time_limit);
+        stop.start_clock();
+        let inputs = Inputs(inputs.to_owned());
+        // Here, so that what it is given is its own, and not in a kickoff's memory twice.
+        let running = unwind(|| self.handler.handle(context, inputs));
         Box::pin(async move {
-            let (stop, limit) = (context.stop.clone(), context.time_limit);
-            stop.start_clock();
-            let inputs = Inputs(inputs.to_owned());
-            // What it holds is its own, and dropped with it.
-            let mut running = match unwind(|| self.handler.handle(context, inputs)) {
+            let mut running = match running {
                 Ok(running) => running,
                 Err(crashed) => return crashed,
             };
@@ -135,11 +136,15 @@ fn panicked(panic: &(dyn Any + Send)) -> KickoffError {
 
 /// `result.json` is the inputs as sent, `result.raw` their text.
 async fn echo(_: KickoffContext, inputs: Inputs) -> Result<KickoffResult, KickoffError> {
-    Ok(KickoffResult {
+    Ok(echoed(inputs))
+}
+
+fn echoed(inputs: Inputs) -> KickoffResult {
+    KickoffResult {
         raw: inputs.raw().get().to_owned(),
         json: Some(inputs.0),
         ..KickoffResult::default()
-    })
+    }
 }
 
 #[derive(Deserialize)]
@@ -148,16 +153,22 @@ struct SleepInputs {
 }
 
 /// Sleeps `seconds`, then answers as [`echo`].
-async fn sleep(context: KickoffContext, inputs: Inputs) -> Result<KickoffResult, KickoffError> {
-    let SleepInputs { seconds } = inputs.parse()?;
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|e| {
-        KickoffError::new(
-            INVALID_INPUTS,
-            format!("seconds = {seconds} cannot be slept: {e}"),
-        )
-    })?;
-    tokio::time::sleep(duration).await;
-    echo(context, inputs).await
+#[expect(
+    clippy::manual_async_fn,
+    reason = "that would keep the context while it sleeps"
+)]
+fn sleep(_: KickoffContext, inputs: Inputs) -> impl Future<Output = Result<KickoffResult, KickoffError>> {
+    async move {
+        let SleepInputs { seconds } = inputs.parse()?;
+        let duration = Duration::try_from_secs_f64(seconds).map_err(|e| {
+            KickoffError::new(
+                INVALID_INPUTS,
+                format!("seconds = {seconds} cannot be slept: {e}"),
+            )
+        })?;
+        tokio::time::sleep(duration).await;
+        Ok(echoed(inputs))
+    }
 }
 
 #[derive(Deserialize)]
@@ -178,7 +189,7 @@ async fn fail(context: KickoffContext, inputs: Inputs) -> Result<KickoffResult, 
         times,
     } = inputs.parse()?;
     if times.is_some_and(|times| context.attempt > times) {
-        return echo(context, inputs).await;
+        return Ok(echoed(inputs));
     }
     let mut error = KickoffError::new("failed", message.unwrap_or_else(|| "failed as asked".into()));
     error.retryable = retryable;
