@@ -14,7 +14,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
 # profile, so that one build serves every check.
-all=(format scripts build lint unit doc python e2e campaign quickstart)
+all=(format scripts build lint unit doc python e2e bench campaign quickstart)
 with_broker=(build e2e campaign)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
@@ -29,6 +29,9 @@ doc() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc
 python() { (cd worker/python && "$python" -W error::ResourceWarning -m unittest discover -s tests); }
 # These tests wait more than they work, so more run at once than there are cores.
 e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*'; }
+
+# That the benchmark runs. Its figures are worth something in release, on a machine that does nothing else.
+bench() { CREWFLEET_BENCH_PROFILE=dev tests/bench.sh for-each --pairs 1 --json target/bench-check.json; }
 
 # A short campaign: each kind of fault once. The seed makes it the same one each time.
 campaign() { cargo run --quiet --locked -p crewfleet-tests --bin campaign -- --kickoffs 600 --seed 7 --faults all --patience-s 120; }

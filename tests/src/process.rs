@@ -118,8 +118,13 @@ impl Process {
 
     /// Waits for its end, and for the last of what it wrote.
     pub async fn exit(&self) -> ExitStatus {
+        self.exit_within(PATIENCE).await
+    }
+
+    /// As [`Self::exit`], for what takes longer than a test may.
+    pub async fn exit_within(&self, limit: Duration) -> ExitStatus {
         let mut exit = self.exit.clone();
-        let ended = timeout(PATIENCE, exit.wait_for(Option::is_some)).await;
+        let ended = timeout(limit, exit.wait_for(Option::is_some)).await;
         let Ok(status) = ended else {
             panic!("{} does not end.\n{}", self.name, self.stderr.tail());
         };

@@ -3,7 +3,7 @@
 //! Forked processes share most of their pages, so resident sizes cannot be added up. The sum of resident sizes is
 //! an upper bound that costs one read a process; only when it passes half of the limit is the proportional size (PSS)
 //! read, for which the kernel looks at every page (a millisecond a process). So it is a sample that holds for a while, and
-//! what a process grows by until its next one counts in full.
+//! what a process may have grown by since counts in full; near the limit all are measured at once.
 
 use std::collections::HashMap;
 use std::fs;
@@ -43,6 +43,8 @@ struct Sample {
     share: u64,
     /// Its resident size at that time, in bytes.
     resident: u64,
+    /// What it had faulted in by that time, in bytes.
+    faulted: u64,
     at: Instant,
 }
 
@@ -153,17 +155,12 @@ impl MemoryGuard {
         let processes = processes_of(&leaders);
         let resident: u64 = processes.iter().map(|p| p.resident).sum();
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut by_leader = HashMap::new();
-        let mut used = resident;
-        if resident <= self.limit / 2 {
+        let (used, by_leader) = if resident <= self.limit / 2 {
             samples.clear();
+            (resident, HashMap::new())
         } else {
-            (used, by_leader) = shares(&processes, &mut samples, self.limit / GROWTH);
-            if used as f64 > self.limit as f64 * FULL {
-                // Exactly, before anybody is told to wait, or is killed.
-                (used, by_leader) = shares(&processes, &mut samples, 0);
-            }
-        }
+            shares(&processes, &mut samples, self.limit, proportional)
+        };
         drop(samples);
         self.used.store(used, Ordering::Relaxed);
         let full = used as f64 > self.limit as f64 * FULL;
@@ -233,28 +230,45 @@ impl Drop for Tracked {
     }
 }
 
-/// Proportional sizes, together and by leader, in bytes. Samples of a process that has grown by more than `growth` bytes, or
-/// is new, are taken now, and so are old ones.
-///
-/// What processes that have ended shared is missing until then: the others' shares have become larger.
+/// Proportional sizes, together and by leader, in bytes: close to it below [`FULL`] of `limit`, exact above.
 fn shares(
     processes: &[Process],
     samples: &mut HashMap<i32, Sample>,
+    limit: u64,
+    measure: impl Fn(i32) -> Option<u64>,
+) -> (u64, HashMap<i32, u64>) {
+    let (used, by_leader) = sampled(processes, samples, limit / GROWTH, &measure);
+    if (used as f64) < limit as f64 * FULL {
+        return (used, by_leader);
+    }
+    // Nobody waits, or is killed, for what somebody else has given back since it was measured.
+    samples.clear();
+    sampled(processes, samples, 0, &measure)
+}
+
+/// Measures what is new, what may have grown by more than `growth` bytes, and what was measured long ago. Of the others the
+/// last sample counts, and what they may have grown by since.
+///
+/// A process that ends leaves its part of shared pages to those that share them; that is seen with their next samples.
+fn sampled(
+    processes: &[Process],
+    samples: &mut HashMap<i32, Sample>,
     growth: u64,
+    measure: impl Fn(i32) -> Option<u64>,
 ) -> (u64, HashMap<i32, u64>) {
     let (mut used, mut by_leader) = (0, HashMap::new());
     let mut held = std::mem::take(samples);
     for process in processes {
-        let grown = |sample: &Sample| process.resident.saturating_sub(sample.resident);
         let sample = held
             .remove(&process.pid)
-            .filter(|sample| grown(sample) <= growth && sample.at.elapsed() <= SAMPLE_AGE)
+            .filter(|sample| sample.grown(process) <= growth && sample.at.elapsed() <= SAMPLE_AGE)
             .unwrap_or_else(|| Sample {
-                share: proportional(process.pid).unwrap_or(process.resident),
+                share: measure(process.pid).unwrap_or(process.resident),
                 resident: process.resident,
+                faulted: process.faulted,
                 at: Instant::now(),
             });
-        let share = sample.share + grown(&sample);
+        let share = sample.share + sample.grown(process);
         used += share;
         *by_leader.entry(process.leader).or_default() += share;
         samples.insert(process.pid, sample);
@@ -262,10 +276,21 @@ fn shares(
     (used, by_leader)
 }
 
+impl Sample {
+    /// The most that the process can have got for itself since. Where it writes to a page that it shares, its
+    /// resident size stays as it was: that shows as a page fault only.
+    fn grown(&self, process: &Process) -> u64 {
+        let resident = process.resident.saturating_sub(self.resident);
+        resident.max(process.faulted.saturating_sub(self.faulted))
+    }
+}
+
 struct Process {
     pid: i32,
     leader: i32,
     resident: u64,
+    /// Pages that were mapped at its minor faults, in bytes; copies of shared pages are among them.
+    faulted: u64,
 }
 
 /// The tracked processes and all members of their sessions and groups: a child leads both.
@@ -277,11 +302,12 @@ fn processes_of(leaders: &HashMap<i32, Option<Arc<AtomicBool>>>) -> Vec<Process>
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let read = |pid: i32| {
-        // pid (comm) state ppid pgrp session … rss is the 24th field; comm may hold spaces and parentheses.
+        // pid (comm) state ppid pgrp session … minflt and rss are the 10th and 24th fields; comm may hold spaces and
+        // parentheses.
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let (group, session) = (fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
-        let pages: u64 = fields.get(21)?.parse().ok()?;
+        let (faults, pages): (u64, u64) = (fields.get(7)?.parse().ok()?, fields.get(21)?.parse().ok()?);
         let leader = [pid, group, session]
             .into_iter()
             .find(|leader| leaders.contains_key(leader))?;
@@ -289,6 +315,7 @@ fn processes_of(leaders: &HashMap<i32, Option<Arc<AtomicBool>>>) -> Vec<Process>
             pid,
             leader,
             resident: pages * 4096,
+            faulted: faults * 4096,
         })
     };
     pids.filter_map(read).collect()
@@ -325,4 +352,56 @@ fn available() -> u64 {
         .flatten()
         .min()
         .unwrap_or(u64::MAX / 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+    const LIMIT: u64 = 1024 * MIB;
+
+    fn process(pid: i32, resident: u64, faulted: u64) -> Process {
+        Process {
+            pid,
+            leader: pid,
+            resident,
+            faulted,
+        }
+    }
+
+    #[test]
+    fn what_was_given_back_kills_nobody() {
+        let mut samples = HashMap::new();
+        let before = [process(1, 600 * MIB, 0), process(2, 100 * MIB, 0)];
+        let sizes = |pid| Some(if pid == 1 { 600 * MIB } else { 100 * MIB });
+        assert_eq!(shares(&before, &mut samples, LIMIT, sizes).0, 700 * MIB);
+        let after = [process(1, 100 * MIB, 0), process(2, 450 * MIB, 0)];
+        let sizes = |pid| Some(if pid == 1 { 100 * MIB } else { 450 * MIB });
+        let (used, by_leader) = shares(&after, &mut samples, LIMIT, sizes);
+        assert_eq!(used, 550 * MIB);
+        assert_eq!(by_leader, HashMap::from([(1, 100 * MIB), (2, 450 * MIB)]));
+    }
+
+    #[test]
+    fn growth_counts_before_it_is_measured_again() {
+        let mut samples = HashMap::new();
+        let measured = std::cell::Cell::new(0);
+        let sizes = |_| {
+            measured.set(measured.get() + 1);
+            Some(100 * MIB)
+        };
+        let mut used = |process: Process| shares(&[process], &mut samples, LIMIT, sizes).0;
+        assert_eq!((used(process(1, 300 * MIB, 0)), measured.get()), (100 * MIB, 1));
+        assert_eq!((used(process(1, 302 * MIB, MIB)), measured.get()), (102 * MIB, 1));
+        // Copies of shared pages: resident as before.
+        assert_eq!(
+            (used(process(1, 300 * MIB, 3 * MIB)), measured.get()),
+            (103 * MIB, 1)
+        );
+        assert_eq!(
+            (used(process(1, 300 * MIB, 5 * MIB)), measured.get()),
+            (100 * MIB, 2)
+        );
+    }
 }

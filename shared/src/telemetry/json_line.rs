@@ -16,6 +16,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
+/// What every line has, unless its event has something of that name.
+const OF_EVERY_LINE: [&str; 3] = ["level", "target", "time"];
 /// Most lines fit.
 const LENGTH: usize = 512;
 
@@ -55,9 +57,12 @@ fn of_event(event: &Event<'_>) -> serde_json::Result<String> {
     let mut line = Vec::with_capacity(LENGTH);
     let mut serializer = Serializer::new(&mut line);
     let mut map = serializer.serialize_map(None)?;
-    map.serialize_entry("level", metadata.level().as_str())?;
-    map.serialize_entry("target", metadata.target())?;
-    map.serialize_entry("time", &time)?;
+    let of_every_line = [metadata.level().as_str(), metadata.target(), &time];
+    for (name, value) in OF_EVERY_LINE.into_iter().zip(of_every_line) {
+        if event.metadata().fields().field(name).is_none() {
+            map.serialize_entry(name, value)?;
+        }
+    }
     let mut fields = SerdeMapVisitor::new(map);
     event.record(&mut fields);
     fields.take_serializer()?.end()?;
@@ -65,14 +70,17 @@ fn of_event(event: &Event<'_>) -> serde_json::Result<String> {
     String::from_utf8(line).map_err(serde_json::Error::custom)
 }
 
-/// Appends the fields of a span, which are the text of a JSON object, without those whose names were `said`.
+/// Appends the fields of a span, which are the text of a JSON object, without those whose names stand in the line already.
+/// `names` and `said` are those that may be there: of the span, and of what is in the line.
 fn append(line: &mut String, fields: &str, names: &FieldSet, said: &[&FieldSet]) -> Result {
-    let was_said = |name: &str| said.iter().any(|set| set.field(name).is_some());
+    let may_stand =
+        |name: &str| OF_EVERY_LINE.contains(&name) || said.iter().any(|set| set.field(name).is_some());
     let rest;
     let mut fields = fields;
-    if names.iter().any(|name| was_said(name.name())) {
-        let mut all: Map<String, Value> = serde_json::from_str(fields).map_err(|_| Error)?;
-        all.retain(|name, _| !was_said(name));
+    if names.iter().any(|name| may_stand(name.name())) {
+        let parsed = |text: &str| serde_json::from_str::<Map<String, Value>>(text).map_err(|_| Error);
+        let (stands, mut all) = (parsed(&format!("{line}}}"))?, parsed(fields)?);
+        all.retain(|name, _| !stands.contains_key(name));
         rest = Value::Object(all).to_string();
         fields = &rest;
     }
@@ -118,8 +126,14 @@ mod tests {
             .with_writer(move || writer.clone());
         subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let text = String::from_utf8(kept.0.lock().expect("no panic").clone()).expect("UTF-8");
-        let line = |line| {
+        let line = |line: &str| {
+            let names = line.matches("\":").count();
             let mut line: Value = serde_json::from_str(line).expect("a line of JSON");
+            assert_eq!(
+                line.as_object().map(Map::len),
+                Some(names),
+                "a name stands twice in {line}"
+            );
             let time = line.as_object_mut().and_then(|line| line.remove("time"));
             assert!(time.expect("a time").as_str().expect("text").ends_with('Z'));
             assert_eq!(
@@ -154,13 +168,16 @@ mod tests {
     #[test]
     fn a_name_stands_once_and_means_what_is_nearest() {
         let kept = lines(|| {
-            let _outer = info_span!("outer", crew = "far", attempt = 1).entered();
+            let _outer = info_span!("outer", crew = "far", attempt = 1, level = "deep").entered();
             let _inner = info_span!("inner", crew = "near", worker = "a").entered();
-            info!(worker = "b", "said");
+            info!(worker = "b", attempt = None::<u32>, "said");
+            info!(level = 7, "an event's own");
         });
-        assert_eq!(
-            kept,
-            [json!({"level": "INFO", "message": "said", "worker": "b", "crew": "near", "attempt": 1})]
-        );
+        let line = |level, message, worker| json!({"level": level, "message": message, "worker": worker, "crew": "near", "attempt": 1});
+        let expected = [
+            line(json!("INFO"), "said", "b"),
+            line(json!(7), "an event's own", "a"),
+        ];
+        assert_eq!(kept, expected);
     }
 }

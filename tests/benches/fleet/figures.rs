@@ -43,7 +43,7 @@ pub(crate) enum Target {
 impl Report {
     /// A figure without a yardstick.
     pub(crate) fn alone(&mut self, name: &str, values: Vec<f64>, target: Option<Target>) {
-        self.figures.push(Figure {
+        self.add(Figure {
             name: name.to_owned(),
             fleet: Series::of(values),
             yardstick: None,
@@ -61,13 +61,23 @@ impl Report {
         target: Option<Target>,
     ) {
         let series = |of: fn(&(f64, f64)) -> f64| Series::of(pairs.iter().map(of).collect());
-        self.figures.push(Figure {
+        self.add(Figure {
             name: name.to_owned(),
             fleet: series(|pair| pair.0),
             yardstick: Some((yardstick.to_owned(), series(|pair| pair.1))),
             ratio: Some(series(|pair| pair.0 / pair.1)),
             target,
         });
+    }
+
+    /// Prints it at once: what comes later may fail, and what was measured took its time.
+    fn add(&mut self, figure: Figure) {
+        if self.figures.is_empty() {
+            let [name, fleet, yardstick, ratio, target] = HEADINGS;
+            println!("{}", row(name, fleet, yardstick, ratio, target));
+        }
+        println!("{figure}");
+        self.figures.push(figure);
     }
 
     pub(crate) fn to_json(&self) -> String {
@@ -104,36 +114,31 @@ impl Figure {
     }
 }
 
-impl fmt::Display for Report {
+const HEADINGS: [&str; 5] = [
+    "figure: median (least to most)",
+    "fleet",
+    "yardstick",
+    "ratio",
+    "target",
+];
+
+fn row(name: &str, fleet: &str, yardstick: &str, ratio: &str, target: &str) -> String {
+    format!("{name:<58} {fleet:>24} {yardstick:>24} {ratio:>18}  {target}")
+}
+
+impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let row = |f: &mut fmt::Formatter<'_>, cells: [&str; 5]| {
-            let [name, fleet, yardstick, ratio, target] = cells;
-            writeln!(f, "{name:<58} {fleet:>24} {yardstick:>24} {ratio:>18}  {target}")
+        let target = match (self.target, self.met()) {
+            (Some(Target::AtLeast(least)), Some(met)) => format!("≥ {least} {}", verdict(met)),
+            (Some(Target::AtMost(most)), Some(met)) => format!("≤ {most} {}", verdict(met)),
+            _ => String::new(),
         };
-        row(
-            f,
-            [
-                "figure: median (least to most)",
-                "fleet",
-                "yardstick",
-                "ratio",
-                "target",
-            ],
-        )?;
-        for figure in &self.figures {
-            let target = match (figure.target, figure.met()) {
-                (Some(Target::AtLeast(least)), Some(met)) => format!("≥ {least} {}", verdict(met)),
-                (Some(Target::AtMost(most)), Some(met)) => format!("≤ {most} {}", verdict(met)),
-                _ => String::new(),
-            };
-            let (name, yardstick) = match &figure.yardstick {
-                Some((against, series)) => (format!("{} / {against}", figure.name), series.to_string()),
-                None => (figure.name.clone(), String::new()),
-            };
-            let ratio = figure.ratio.as_ref().map(ToString::to_string).unwrap_or_default();
-            row(f, [&name, &figure.fleet.to_string(), &yardstick, &ratio, &target])?;
-        }
-        Ok(())
+        let (name, yardstick) = match &self.yardstick {
+            Some((against, series)) => (format!("{} / {against}", self.name), series.to_string()),
+            None => (self.name.clone(), String::new()),
+        };
+        let ratio = self.ratio.as_ref().map(ToString::to_string).unwrap_or_default();
+        f.write_str(&row(&name, &self.fleet.to_string(), &yardstick, &ratio, &target))
     }
 }
 

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use crewfleet_tests::crews::checkout;
 
 use figures::Report;
 use site::Site;
@@ -53,7 +54,7 @@ struct Arguments {
     /// How often each figure is measured against its yardstick.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Where the figures go as JSON.
+    /// Where the figures go as JSON, from the root of the checkout.
     #[arg(long, value_name = "FILE", default_value = ".crewfleet/bench.json")]
     json: PathBuf,
     /// What cargo says to every benchmark.
@@ -76,6 +77,11 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
         [] => Subject::value_variants(),
         some => some,
     };
+    // Cargo starts benchmarks in the folder of their package.
+    let json = checkout().join(arguments.json);
+    if let Some(folder) = json.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let site = Site::start().await?;
     let mut report = Report::default();
     for subject in subjects {
@@ -89,13 +95,9 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
             Subject::Scale => scale::measure(&site, arguments.pairs, &mut report).await?,
             Subject::Idle => idle::measure(&site, arguments.pairs, &mut report).await?,
         }
+        std::fs::write(&json, report.to_json())
+            .with_context(|| format!("the figures cannot be written to {}", json.display()))?;
     }
-    print!("{report}");
-    if let Some(folder) = arguments.json.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(&arguments.json, report.to_json())
-        .with_context(|| format!("the figures cannot be written to {}", arguments.json.display()))?;
-    eprintln!("bench: the figures are in {}", arguments.json.display());
+    eprintln!("bench: the figures are in {}", json.display());
     Ok(())
 }

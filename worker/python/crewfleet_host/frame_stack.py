@@ -3,15 +3,34 @@
 from collections.abc import Callable
 from typing import Any
 
-# CPython (3.11 and later) takes the frames of a thread from chunks of 16 KiB, some fifty calls of it, and unmaps a chunk as soon as its
-# first frame returns: a loop that calls from the end of one chunk maps, faults and unmaps for each call. A frame too large for a
-# chunk gets a larger one, the next power of two, whose rest serves the calls below it. Pages that no frame reaches cost nothing.
-_SLOTS = 70_000  # of 8 bytes: a chunk of 1 MiB, with half of it for the calls below
+# CPython takes the frames of a thread from chunks of 16 KiB (3.11 and later), some fifty calls of it, and unmaps a chunk as soon as
+# its first frame returns (until it learned to keep one): a loop that calls from the end of a chunk maps, faults and unmaps for each
+# call. A frame too large for a chunk gets a larger one, the next power of two, whose rest serves the calls below it. Pages that no
+# frame reaches stay out of memory.
+_SLOTS = 17_000  # of 8 bytes: a chunk of 256 KiB, with half of it for the calls below
 
 
 def with_room(function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls `function(*arguments)` with room for its calls in one chunk."""
-    return function(*arguments)
+    result, error = _large_frame(function, arguments)
+    if error is None:
+        return result
+    try:
+        raise error
+    finally:
+        del error  # or it would hold this frame, which holds it
 
 
-with_room.__code__ = with_room.__code__.replace(co_stacksize=_SLOTS)
+def _large_frame(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    return _caught(function, arguments)
+
+
+_large_frame.__code__ = _large_frame.__code__.replace(co_stacksize=_SLOTS)
+
+
+def _caught(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    """No exception passes the large frame: its traceback would take a copy of it, when memory may be what is missing."""
+    try:
+        return function(*arguments), None
+    except BaseException as error:
+        return None, error

@@ -5,6 +5,7 @@ of every kickoff. For a builtin, inspect parses a text, and copies `sys.modules`
 reference count of every module, and so gets 6 MB of pages of its own.
 """
 
+import contextlib
 import functools
 import inspect
 from typing import Any
@@ -26,4 +27,5 @@ def remember_signatures() -> None:
 
     setattr(signature_fromstr, _MARK, True)
     inspect._signature_fromstr = signature_fromstr  # type: ignore[attr-defined]
-    inspect.signature(list)  # for the forks
+    with contextlib.suppress(ValueError):
+        inspect.signature(list)  # for the forks

@@ -4,6 +4,7 @@ import inspect
 import os
 import resource
 import sys
+import traceback
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
@@ -32,15 +33,18 @@ def int_of(number: int) -> int:
 
 
 class FrameStackTest(unittest.TestCase):
-    @unittest.skipIf(sys.version_info < (3, 11), "frames are not in chunks")
     def test_nested_calls_map_no_memory_again_and_again(self) -> None:
-        self.assertGreater(faults(nested, 300), 200)
-        self.assertLess(faults(with_room, nested, 300), 100)
+        if faults(nested, 800) < 200:
+            self.skipTest("this Python keeps what it maps for frames")
+        self.assertLess(faults(with_room, nested, 800), 100)
 
     def test_arguments_results_and_exceptions_pass(self) -> None:
         self.assertEqual(with_room(divmod, 7, 2), (3, 1))
-        with self.assertRaises(ZeroDivisionError):
+        try:
             with_room(divmod, 7, 0)
+        except ZeroDivisionError as error:
+            names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        self.assertEqual(names[1:], ["with_room", "_caught"])
 
 
 class SignaturesTest(unittest.TestCase):
