@@ -1,7 +1,10 @@
 //! The Prometheus registry, and the metrics of the broker's link. A metric is defined once, where it is
-//! counted; its names all start with [`PREFIX`].
+//! counted; its names all start with [`PREFIX`]. What is defined is listed by [`Book::table`].
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::core::{Atomic, Collector, GenericCounter, GenericCounterVec, GenericGauge, GenericGaugeVec};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts, Registry, TextEncoder,
+};
 
 /// What every metric's name starts with.
 pub const PREFIX: &str = "crewfleet";
@@ -9,17 +12,102 @@ pub const PREFIX: &str = "crewfleet";
 /// The content type of [`render`]'s text.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// A registry whose metrics carry [`PREFIX`], with the process's own metrics (unprefixed, as is usual) on it.
-///
-/// # Errors
-/// When the process's metrics cannot be registered.
-pub fn registry() -> prometheus::Result<Registry> {
-    let registry = Registry::new();
-    #[cfg(target_os = "linux")]
-    registry.register(Box::new(
-        prometheus::process_collector::ProcessCollector::for_self(),
-    ))?;
-    Ok(registry)
+/// A registry, with a list of what was put on it.
+pub struct Book {
+    registry: Registry,
+    families: Vec<Family>,
+}
+
+struct Family {
+    name: String,
+    kind: &'static str,
+    labels: Vec<String>,
+    help: String,
+}
+
+/// What can be put into a [`Book`].
+pub trait Metric: Collector + Clone + 'static {
+    /// Its type in Prometheus's text format.
+    const KIND: &'static str;
+}
+
+impl<P: Atomic + 'static> Metric for GenericCounter<P> {
+    const KIND: &'static str = "counter";
+}
+
+impl<P: Atomic + 'static> Metric for GenericCounterVec<P> {
+    const KIND: &'static str = "counter";
+}
+
+impl<P: Atomic + 'static> Metric for GenericGauge<P> {
+    const KIND: &'static str = "gauge";
+}
+
+impl<P: Atomic + 'static> Metric for GenericGaugeVec<P> {
+    const KIND: &'static str = "gauge";
+}
+
+impl Metric for Histogram {
+    const KIND: &'static str = "histogram";
+}
+
+impl Metric for HistogramVec {
+    const KIND: &'static str = "histogram";
+}
+
+impl Book {
+    /// A registry with the process's own metrics on it, which have no prefix, as is usual, and are in no list.
+    ///
+    /// # Errors
+    /// When the process's metrics cannot be registered.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        let families = Vec::new();
+        Ok(Self { registry, families })
+    }
+
+    /// Puts a metric on it.
+    ///
+    /// # Errors
+    /// When its name is taken already.
+    pub fn add<M: Metric>(&mut self, metric: M) -> prometheus::Result<M> {
+        self.registry.register(Box::new(metric.clone()))?;
+        for desc in metric.desc() {
+            let constant = desc.const_label_pairs.iter().map(|pair| pair.name().to_owned());
+            self.families.push(Family {
+                name: desc.fq_name.clone(),
+                kind: M::KIND,
+                labels: desc.variable_labels.iter().cloned().chain(constant).collect(),
+                help: desc.help.clone(),
+            });
+        }
+        Ok(metric)
+    }
+
+    /// A table in Markdown of all that was put on it, in that order.
+    pub fn table(&self) -> String {
+        let mut table = "| name | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
+        for Family {
+            name,
+            kind,
+            labels,
+            help,
+        } in &self.families
+        {
+            let labels = labels.join(", ");
+            table.push_str(&format!("| `{name}` | {kind} | {labels} | {help} |\n"));
+        }
+        table
+    }
+
+    /// The registry, for whoever shows it.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
 }
 
 /// Options of a metric with the prefix.
@@ -64,12 +152,12 @@ impl BrokerMetrics {
         let buckets = prometheus::exponential_buckets(0.0005, 2.0, 15).expect("valid buckets");
         let duration = histogram_opts(
             "publish_confirm_duration_seconds",
-            "Time from publishing a message to its confirm, repeats included",
+            "from publishing a message to its confirm, repeats included",
             buckets,
         );
         let returned = opts(
             "publishes_returned_total",
-            "Mandatory messages that no queue took",
+            "mandatory messages that no queue took",
         );
         Self {
             connected: gauge("broker_connected", "1 while connected to RabbitMQ"),
@@ -82,15 +170,16 @@ impl BrokerMetrics {
         }
     }
 
-    /// Shows them on `registry`.
+    /// Puts them into `book`.
     ///
     /// # Errors
     /// When a name is taken already.
-    pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        registry.register(Box::new(self.connected.clone()))?;
-        registry.register(Box::new(self.blocked.clone()))?;
-        registry.register(Box::new(self.confirm_duration.clone()))?;
-        registry.register(Box::new(self.returned.clone()))
+    pub fn register(&self, book: &mut Book) -> prometheus::Result<()> {
+        book.add(self.connected.clone())?;
+        book.add(self.blocked.clone())?;
+        book.add(self.confirm_duration.clone())?;
+        book.add(self.returned.clone())?;
+        Ok(())
     }
 }
 
@@ -100,9 +189,9 @@ mod tests {
 
     #[test]
     fn the_broker_s_metrics_are_valid_and_show_from_the_start() {
-        let registry = registry().unwrap();
-        BrokerMetrics::new().register(&registry).unwrap();
-        let text = String::from_utf8(render(&registry).unwrap()).unwrap();
+        let mut book = Book::new().unwrap();
+        BrokerMetrics::new().register(&mut book).unwrap();
+        let text = String::from_utf8(render(book.registry()).unwrap()).unwrap();
         for name in [
             "broker_connected",
             "broker_blocked",
@@ -110,6 +199,10 @@ mod tests {
             "publishes_returned_total",
         ] {
             assert!(text.contains(&format!("crewfleet_{name}")), "{name}");
+            assert!(
+                book.table().contains(&format!("| `crewfleet_{name}` |")),
+                "{name}"
+            );
         }
     }
 }

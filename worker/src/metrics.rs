@@ -1,12 +1,15 @@
-//! What a worker counts. The table in `deploy/monitoring/METRICS.md` is compared with a live scrape by a test.
+//! What a worker counts. The table in `deploy/monitoring/METRICS.md` is made of these definitions; tests compare it with
+//! them and with a live scrape.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crewfleet_shared::amqp::topology::Reason;
 use crewfleet_shared::kickoff::{CrewName, Status};
-use crewfleet_shared::metrics::{histogram_opts, opts};
+use crewfleet_shared::metrics::{Book, histogram_opts, opts};
 use prometheus::{
-    CounterVec, Gauge, HistogramVec, IntCounterVec, IntGaugeVec, Registry, core::Collector,
+    CounterVec, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     exponential_buckets,
 };
 
@@ -42,103 +45,145 @@ pub struct Metrics {
     pub consumers: IntGaugeVec,
     /// The age of the kickoff that runs longest.
     pub oldest: Gauge,
+    /// Attempts put back unfinished.
+    pub requeued: IntCounterVec,
+    /// Kickoffs settled after their connection was gone.
+    pub acks_lost: IntCounter,
+    /// The time limit of a crew's attempts.
+    pub time_limit: GaugeVec,
+    /// Whether a crew is paused.
+    pub paused: IntGaugeVec,
+    /// Whether `/readyz` says so.
+    pub ready: IntGauge,
+    /// Starts of crew hosts, by outcome.
+    pub host_starts: IntCounterVec,
+    /// The models that have series of their own.
+    models: Mutex<HashSet<String>>,
 }
 
+/// So many models have series of their own.
+const MODELS: usize = 64;
+
 impl Metrics {
-    /// Makes and registers them.
+    /// Makes them, and puts them into `book`.
     ///
     /// # Errors
-    /// When a name is taken on `registry` already.
-    pub fn register(registry: &Registry) -> prometheus::Result<Arc<Self>> {
-        let counter = |name, help, labels: &[&str]| {
-            let metric = IntCounterVec::new(opts(name, help), labels)?;
-            add(registry, metric)
-        };
-        let gauge = |name, help, labels: &[&str]| {
-            let metric = IntGaugeVec::new(opts(name, help), labels)?;
-            add(registry, metric)
-        };
-        let histogram = |name, help, buckets| {
-            let metric = HistogramVec::new(histogram_opts(name, help, buckets), &["crew"])?;
-            add(registry, metric)
-        };
+    /// When a name is taken already.
+    pub fn register(book: &mut Book) -> prometheus::Result<Arc<Self>> {
         // 5 ms to 3 h: from an echo to a long research crew.
         let seconds = || exponential_buckets(0.005, 2.5, 17);
+        let bytes = exponential_buckets(16_777_216.0, 2.0, 12)?;
+        let counter = |name, help, labels: &[&str]| IntCounterVec::new(opts(name, help), labels);
+        let gauge = |name, help, labels: &[&str]| IntGaugeVec::new(opts(name, help), labels);
+        let histogram =
+            |name, help, buckets| HistogramVec::new(histogram_opts(name, help, buckets), &["crew"]);
         let metrics = Self {
-            received: counter(
+            received: book.add(counter(
                 "kickoffs_received_total",
-                "Kickoff requests taken from the queue",
+                "kickoff requests taken from the queue",
                 &["crew"],
-            )?,
-            completed: counter(
+            )?)?,
+            completed: book.add(counter(
                 "kickoffs_completed_total",
-                "Terminal replies",
+                "terminal replies",
                 &["crew", "status"],
-            )?,
-            retries: counter(
+            )?)?,
+            retries: book.add(counter(
                 "kickoff_retries_total",
-                "Attempts put into a retry tier, by what happened to the one before",
+                "attempts put into a retry tier, by what happened to the one before: `failed`, `crashed`, `timed_out`",
                 &["crew", "reason"],
-            )?,
-            dead_lettered: counter(
+            )?)?,
+            dead_lettered: book.add(counter(
                 "kickoffs_dead_lettered_total",
-                "Copies put into the dead letters",
+                "copies put into the dead letters",
                 &["crew", "reason"],
-            )?,
-            redelivered: counter(
+            )?)?,
+            redelivered: book.add(counter(
                 "kickoffs_redelivered_total",
-                "Deliveries that were not the first",
+                "deliveries that were not the first",
                 &["crew"],
-            )?,
-            duration: histogram(
+            )?)?,
+            requeued: book.add(counter(
+                "kickoffs_requeued_total",
+                "attempts put back unfinished: a drain, a pause, no room, a host that did not start",
+                &["crew"],
+            )?)?,
+            acks_lost: book.add(IntCounter::with_opts(opts(
+                "acks_lost_total",
+                "kickoffs that were settled when their connection was gone: RabbitMQ delivers them again, and they are recognised",
+            ))?)?,
+            duration: book.add(histogram(
                 "kickoff_duration_seconds",
-                "From the start of an attempt to its outcome",
+                "from the start of an attempt to its outcome",
                 seconds()?,
-            )?,
-            queue_wait: histogram(
+            )?)?,
+            queue_wait: book.add(histogram(
                 "kickoff_queue_wait_seconds",
-                "From publication to the start",
+                "from publication to the start",
                 seconds()?,
-            )?,
-            in_flight: gauge("kickoffs_in_flight", "Kickoffs that run now", &["crew"])?,
-            slots: gauge("worker_slots", "How many kickoffs may run at once", &["crew"])?,
-            tokens: counter(
+            )?)?,
+            in_flight: book.add(gauge("kickoffs_in_flight", "kickoffs that run now", &["crew"])?)?,
+            oldest: book.add(Gauge::with_opts(opts(
+                "oldest_in_flight_seconds",
+                "age of the kickoff that runs longest",
+            ))?)?,
+            slots: book.add(gauge("worker_slots", "how many may run at once", &["crew"])?)?,
+            time_limit: book.add(GaugeVec::new(
+                opts("crew_time_limit_seconds", "`timeout_s`: no attempt may run longer"),
+                &["crew"],
+            )?)?,
+            paused: book.add(gauge("crew_paused", "1 while nothing of the crew is started", &["crew"])?)?,
+            consumers: book.add(gauge("consumers", "running consumers: 1 or 0", &["crew"])?)?,
+            ready: book.add(IntGauge::with_opts(opts(
+                "worker_ready",
+                "1 while `/readyz` answers 200",
+            ))?)?,
+            tokens: book.add(counter(
                 "crew_tokens_total",
-                "Model tokens, by model and type",
+                "model tokens; models beyond the first 64 count as `other`",
                 &["crew", "model", "type"],
-            )?,
-            child_peak_rss: histogram(
+            )?)?,
+            hosts: book.add(gauge(
+                "crew_hosts",
+                "crew hosts: `starting`, `ready`",
+                &["crew", "state"],
+            )?)?,
+            host_starts: book.add(counter(
+                "crew_host_starts_total",
+                "starts of crew hosts: `ready`, `failed`",
+                &["crew", "outcome"],
+            )?)?,
+            child_peak_rss: book.add(histogram(
                 "crew_child_peak_rss_bytes",
-                "Largest resident memory of an ended crew process",
-                exponential_buckets(16_777_216.0, 2.0, 12)?,
-            )?,
-            child_cpu: add(
-                registry,
-                CounterVec::new(
-                    opts("crew_child_cpu_seconds_total", "CPU time of ended crew processes"),
-                    &["crew"],
-                )?,
-            )?,
-            hosts: gauge("crew_hosts", "Crew hosts, by state", &["crew", "state"])?,
-            consumers: gauge("consumers", "Running consumers", &["crew"])?,
-            oldest: add(
-                registry,
-                Gauge::with_opts(opts(
-                    "oldest_in_flight_seconds",
-                    "Age of the kickoff that runs longest",
-                ))?,
-            )?,
+                "largest resident memory of an ended crew process",
+                bytes,
+            )?)?,
+            child_cpu: book.add(CounterVec::new(
+                opts("crew_child_cpu_seconds_total", "CPU time of ended crew processes"),
+                &["crew"],
+            )?)?,
+            models: Mutex::default(),
         };
-        let build = opts("build_info", "1, with the version as a label")
-            .const_label("version", env!("CARGO_PKG_VERSION"));
-        add(registry, Gauge::with_opts(build)?)?.set(1.0);
+        let build = opts("build_info", "1").const_label("version", env!("CARGO_PKG_VERSION"));
+        book.add(Gauge::with_opts(build)?)?.set(1.0);
         Ok(Arc::new(metrics))
     }
 
+    /// Counts model tokens. What models are called comes from crews, so that only so many names are kept.
+    pub fn count_tokens(&self, crew: &str, model: &str, token_type: &str, count: u64) {
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = models.contains(model) || (models.len() < MODELS && models.insert(model.to_owned()));
+        drop(models);
+        let model = if known { model } else { "other" };
+        self.tokens
+            .with_label_values(&[crew, model, token_type])
+            .inc_by(count);
+    }
+
     /// Makes a crew's series visible before anything happened, so that rates and alerts have a zero to start from.
-    pub fn show(&self, crew: &CrewName, slots: u16) {
+    pub fn show(&self, crew: &CrewName, slots: u16, time_limit: Duration) {
         let crew = crew.as_str();
-        for counter in [&self.received, &self.redelivered] {
+        for counter in [&self.received, &self.redelivered, &self.requeued] {
             counter.with_label_values(&[crew]);
         }
         for status in Status::ALL {
@@ -153,14 +198,54 @@ impl Metrics {
         for histogram in [&self.duration, &self.queue_wait] {
             histogram.with_label_values(&[crew]);
         }
-        for gauge in [&self.in_flight, &self.consumers] {
+        for gauge in [&self.in_flight, &self.consumers, &self.paused] {
             gauge.with_label_values(&[crew]);
         }
         self.slots.with_label_values(&[crew]).set(slots.into());
+        self.time_limit
+            .with_label_values(&[crew])
+            .set(time_limit.as_secs_f64());
     }
 }
 
-fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> prometheus::Result<M> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use crewfleet_shared::metrics::BrokerMetrics;
+
+    use super::*;
+
+    /// After a wanted change: `UPDATE_METRICS=1 cargo test -p crewfleet-worker --lib metrics`.
+    #[test]
+    fn the_table_is_that_of_the_definitions() {
+        let mut book = Book::new().unwrap();
+        Metrics::register(&mut book).unwrap();
+        BrokerMetrics::new().register(&mut book).unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring/METRICS.md");
+        let text = fs::read_to_string(&file).unwrap();
+        let begin = text.find("| name |").unwrap();
+        let end = begin + text[begin..].find("\n\n").unwrap() + 1;
+        if std::env::var_os("UPDATE_METRICS").is_some() {
+            fs::write(
+                &file,
+                format!("{}{}{}", &text[..begin], book.table(), &text[end..]),
+            )
+            .unwrap();
+        } else {
+            assert_eq!(text[begin..end], book.table(), "{} differs", file.display());
+        }
+    }
+
+    #[test]
+    fn models_beyond_what_is_kept_count_as_other() {
+        let metrics = Metrics::register(&mut Book::new().unwrap()).unwrap();
+        for number in 0..MODELS + 2 {
+            metrics.count_tokens("a", &format!("model-{number}"), "prompt", 1);
+        }
+        metrics.count_tokens("a", "model-0", "prompt", 1);
+        let of = |model| metrics.tokens.with_label_values(&["a", model, "prompt"]).get();
+        assert_eq!((of("model-0"), of("other")), (2, 2));
+    }
 }

@@ -76,7 +76,7 @@ async fn reject(worker: &WorkerState, crew: &Crew, rejection: Rejection, deliver
         body: &delivery.body,
     };
     settle::tell(worker, &attempt, None, Outcome::Rejected(rejection.error)).await;
-    ack(&[delivery.receipt]).await;
+    ack(worker, &[delivery.receipt]).await;
 }
 
 async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: &Request, delivery: Delivery) {
@@ -94,11 +94,11 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: &Request, deli
             Entry::Answered(receipt, reply) => {
                 info!("delivered again after its reply; answered from memory");
                 Box::pin(settle::reply_again(worker, request, &reply)).await;
-                return ack(&[receipt]).await;
+                return ack(worker, &[receipt]).await;
             }
             Entry::HandedOn(receipt) => {
                 info!("delivered again, but its next attempt is on its way");
-                return ack(&[receipt]).await;
+                return ack(worker, &[receipt]).await;
             }
             Entry::Later(next, mut gone) => {
                 while gone.changed().await.is_ok() {}
@@ -180,7 +180,7 @@ async fn settled_elsewhere(worker: &WorkerState, request: &Request, key: &RunKey
 /// that this attempt, or any where nothing follows, is settled.
 async fn settled(worker: &WorkerState, key: &RunKey, run: Run, ended: Option<Ended>, attempt: Option<u32>) {
     let finished = run.finish(ended);
-    ack(&finished.held).await;
+    ack(worker, &finished.held).await;
     if finished.asked {
         worker
             .saying
@@ -250,7 +250,9 @@ impl Attempted<'_> {
                 ..*self.attempt
             };
             settle::requeue(self.worker, &copy, reason, delay).await;
-            ack(&finished.held).await;
+            let requeued = &self.worker.metrics.requeued;
+            requeued.with_label_values(&[self.crew.name.as_str()]).inc();
+            ack(self.worker, &finished.held).await;
         }
         if finished.asked || !live {
             self.worker.saying.say(Command::Released(self.about_this()));
@@ -281,7 +283,7 @@ async fn standing(worker: &WorkerState, run: &Run) -> Standing {
     }
 }
 
-async fn ack(receipts: &[Receipt]) {
+async fn ack(worker: &WorkerState, receipts: &[Receipt]) {
     let mut lost = 0;
     for receipt in receipts {
         if !receipt.ack().await {
@@ -289,6 +291,7 @@ async fn ack(receipts: &[Receipt]) {
         }
     }
     if lost > 0 {
+        worker.metrics.acks_lost.inc();
         warn!(
             lost,
             "answered, but its connection is gone; RabbitMQ delivers it again, and it is recognised"

@@ -11,6 +11,7 @@ use crewfleet_shared::admin;
 use crewfleet_shared::amqp::{Broker, ConnectError, Gate, Names};
 use crewfleet_shared::config::{ConfigError, Loaded, Problem};
 use crewfleet_shared::kickoff::{CrewName, InvalidName};
+use crewfleet_shared::metrics::Book;
 use prometheus::Registry;
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -165,9 +166,9 @@ impl Worker {
         let host =
             hostname::get().map_or_else(|_| "unknown".into(), |name| name.to_string_lossy().into_owned());
         let id = file.worker.id.clone().unwrap_or_else(|| default_id(&host));
-        let registry = crewfleet_shared::metrics::registry()?;
-        let metrics = Metrics::register(&registry)?;
-        broker.metrics().register(&registry)?;
+        let mut book = Book::new()?;
+        let metrics = Metrics::register(&mut book)?;
+        broker.metrics().register(&mut book)?;
         let work_dirs = WorkDirs::open(&file.worker, &id).map_err(WorkerError::DataDir)?;
         let memory = MemoryGuard::new(file.worker.memory_limit.map(|limit| limit.as_u64()));
         info!(worker = id, version = env!("CARGO_PKG_VERSION"), broker = %broker.endpoint(), "worker starts");
@@ -185,7 +186,7 @@ impl Worker {
             }
         };
         for crew in &crews {
-            metrics.show(&crew.name, crew.concurrency);
+            metrics.show(&crew.name, crew.concurrency, crew.timeout);
         }
         let (names, publisher) = (Names::new(&file.broker.namespace), broker.publisher());
         let (in_flight, caught_up) = (InFlight::default(), Arc::<Gate>::default());
@@ -214,8 +215,14 @@ impl Worker {
             declared: Mutex::default(),
             broker,
         });
-        self.serve(worker, &pythons, registry, background, shutdown.as_mut())
-            .await
+        self.serve(
+            worker,
+            &pythons,
+            book.registry().clone(),
+            background,
+            shutdown.as_mut(),
+        )
+        .await
     }
 
     async fn serve(

@@ -116,13 +116,8 @@ impl CrewHost {
     pub(super) fn count_tokens(&self, aftermath: &Aftermath) {
         for (model, by_type) in &aftermath.tokens_by_model {
             for (token_type, count) in by_type {
-                let labels = [self.crew.as_str(), model.as_str(), token_type.as_str()];
-                self.pythons
-                    .0
-                    .metrics
-                    .tokens
-                    .with_label_values(&labels)
-                    .inc_by(*count);
+                let metrics = &self.pythons.0.metrics;
+                metrics.count_tokens(self.crew.as_str(), model, token_type, *count);
             }
         }
     }
@@ -177,6 +172,8 @@ impl CrewHost {
         self.gauge("starting").set(1);
         let started = self.start().await;
         self.gauge("starting").set(0);
+        self.starts(if started.is_ok() { "ready" } else { "failed" })
+            .inc();
         let host = Arc::new(started?);
         self.gauge("ready").set(1);
         *current = Some(Arc::clone(&host));
@@ -215,6 +212,14 @@ impl CrewHost {
         for state in ["starting", "ready"] {
             self.gauge(state).set(0);
         }
+        for outcome in ["ready", "failed"] {
+            self.starts(outcome);
+        }
+    }
+
+    fn starts(&self, outcome: &str) -> prometheus::IntCounter {
+        let starts = &self.pythons.0.metrics.host_starts;
+        starts.with_label_values(&[self.crew.as_str(), outcome])
     }
 
     fn gauge(&self, state: &str) -> prometheus::IntGauge {

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Validates what is in deploy/ with the programs that it is for. Installs nothing: what it needs is unpacked from Debian's packages
+# into .crewfleet/tools.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source deploy/lib.sh
+
+tools=$CREWFLEET_DIR/tools
+
+# unpacked PACKAGE PROGRAM: the path of a program of a Debian package, which is downloaded and unpacked where it is missing.
+unpacked() {
+    local path="$tools/$1/$2"
+    if [ ! -x "$path" ]; then
+        mkdir -p "$tools/$1.new"
+        (cd "$tools/$1.new" && quietly "$1.log" apt-get download "$1" && dpkg-deb --extract ./*.deb .) ||
+            fail "could not download Debian's package $1" "run apt-get update; often the network"
+        rm -rf "${tools:?}/$1" "$tools/$1.new"/*.deb
+        mv "$tools/$1.new" "$tools/$1"
+    fi
+    printf '%s\n' "$path"
+}
+
+say "alert and recording rules"
+promtool=$(unpacked prometheus usr/bin/promtool)
+(cd deploy/monitoring && "$promtool" check rules rules.yaml && "$promtool" test rules rules.test.yaml)

@@ -1,0 +1,130 @@
+//! What is shipped for Prometheus speaks of what is there: metrics, recorded series, runbooks.
+//!
+//! That the rules are valid and the alerts fire, promtool checks: `tests/deploy.sh`.
+
+use std::{collections::BTreeSet, fs, net::TcpListener, time::Duration};
+
+use crewfleet_shared::node::{Node, NodeOptions};
+use crewfleet_tests::crews::checkout;
+use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
+use tokio::time::timeout;
+
+/// The words of a text that begin so, as PromQL has words.
+fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':')
+        .filter(|word| word.starts_with(prefix))
+        .collect()
+}
+
+/// What follows `key` on its line, wherever it stands.
+fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
+    let lines = text.lines().map(|line| line.trim().trim_start_matches("- "));
+    lines
+        .filter_map(|line| line.strip_prefix(key))
+        .map(str::trim)
+        .collect()
+}
+
+fn monitoring(file: &str) -> String {
+    let path = checkout().join("deploy/monitoring").join(file);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn the_rules_name_only_documented_metrics_and_recorded_series() {
+    let (rules, table) = (monitoring("rules.yaml"), monitoring("METRICS.md"));
+    let documented = |name: &str| table.contains(&format!("| `{name}` |"));
+    for name in words(&rules, "crewfleet_") {
+        let family = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end));
+        let known = documented(name) || family.is_some_and(documented);
+        assert!(known, "rules.yaml has {name}, METRICS.md has not");
+    }
+    let recorded: BTreeSet<_> = values(&rules, "record:").into_iter().collect();
+    assert_eq!(words(&rules, "crewfleet:"), recorded);
+}
+
+#[test]
+fn each_alert_has_a_runbook_and_both_cases() {
+    let (rules, cases) = (monitoring("rules.yaml"), monitoring("rules.test.yaml"));
+    let alerts = values(&rules, "alert:");
+    assert!(alerts.len() > 10, "{alerts:?}");
+    for alert in &alerts {
+        assert!(alert.starts_with("Crewfleet"), "{alert}");
+        assert!(
+            cases.contains(&format!("name: {alert} fires\n")),
+            "{alert} fires in no case"
+        );
+        assert!(
+            cases.contains(&format!("name: {alert} stays quiet\n")),
+            "{alert} has no quiet case"
+        );
+        assert!(
+            rules.contains(&format!("runbook_url: runbooks/{alert}.md\n")),
+            "{alert}"
+        );
+        assert!(monitoring(&format!("runbooks/{alert}.md")).starts_with(&format!("# {alert}\n")));
+    }
+    let folder = checkout().join("deploy/monitoring/runbooks");
+    assert_eq!(
+        fs::read_dir(folder).expect("the runbooks").count(),
+        alerts.len(),
+        "a runbook of no alert"
+    );
+}
+
+/// RabbitMQ's own exporter shows the queues under these names, at the address that the rules speak of.
+#[tokio::test]
+async fn rabbitmq_shows_what_the_rules_take_from_it() {
+    let rules = monitoring("rules.yaml");
+    let names = words(&rules, "rabbitmq_detailed_");
+    assert_eq!(names.len(), 2, "{names:?}");
+    let path = rules
+        .split_whitespace()
+        .find(|word| word.starts_with("/metrics/detailed?"))
+        .expect("the rules say where RabbitMQ is scraped")
+        .trim_end_matches(':');
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    drop(listener);
+    let options = NodeOptions::temporary()
+        .expect("a folder")
+        .plugin("rabbitmq_prometheus")
+        .config("prometheus.tcp.ip = 127.0.0.1")
+        .config(format!("prometheus.tcp.port = {port}"));
+    let node = Node::start(options).await.expect("it starts");
+    // It answers AMQP before its plugins are up.
+    node.ctl(&["await_startup"]).await.expect("its plugins start");
+    let connection = Connection::connect(&node.url(), ConnectionProperties::default())
+        .await
+        .expect("a connection");
+    let channel = connection.create_channel().await.expect("a channel");
+    let queue = "kickoff.requests.echo";
+    let (options, arguments) = (QueueDeclareOptions::default(), FieldTable::default());
+    channel
+        .queue_declare(queue.into(), options, arguments)
+        .await
+        .expect("a queue");
+    let url = format!("http://127.0.0.1:{port}{path}");
+    let shown = async {
+        loop {
+            let answer = reqwest::get(&url).await.expect("an answer");
+            let scrape = answer.text().await.expect("text");
+            let shown = |name: &&str| {
+                let mut lines = scrape
+                    .lines()
+                    .filter(|line| line.starts_with(&format!("{name}{{")));
+                lines.any(|line| line.contains(&format!(r#"queue="{queue}""#)))
+            };
+            // RabbitMQ collects them every five seconds.
+            if names.iter().all(shown) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), shown)
+        .await
+        .expect("it shows them");
+}
