@@ -7,13 +7,21 @@ source deploy/lib.sh
 
 tools=$CREWFLEET_DIR/tools
 
+# download PACKAGE: into a folder of its own.
+download() {
+    rm -rf "$tools/$1.new"
+    mkdir -p "$tools/$1.new"
+    (cd "$tools/$1.new" && quietly "$1.log" apt-get download "$1")
+}
+
 # unpacked PACKAGE PROGRAM: the path of a program of a Debian package, which is downloaded and unpacked where it is missing.
 unpacked() {
     local path="$tools/$1/$2"
     if [ ! -x "$path" ]; then
-        mkdir -p "$tools/$1.new"
-        (cd "$tools/$1.new" && quietly "$1.log" apt-get download "$1" && dpkg-deb --extract ./*.deb .) ||
-            fail "could not download Debian's package $1" "run apt-get update; often the network"
+        # Package lists that are old or missing are fetched, once.
+        download "$1" || { quietly apt.log as_root apt-get update && download "$1"; } ||
+            fail "could not download Debian's package $1" "read the lines above; often the network"
+        dpkg-deb --extract "$tools/$1.new"/*.deb "$tools/$1.new"
         rm -rf "${tools:?}/$1" "$tools/$1.new"/*.deb
         mv "$tools/$1.new" "$tools/$1"
     fi

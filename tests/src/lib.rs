@@ -12,6 +12,7 @@
 //! | [`cli`] | the `crewfleet` command |
 //! | [`client`] | a plain AMQP client, as a publisher in another language would be |
 //! | [`fault_broker`] | a scripted broker, for faults that RabbitMQ does not produce on demand |
+//! | [`http`] | what an HTTP server answers |
 //! | [`campaign`] | thousands of kickoffs through a fleet that is hit by faults, and the check of their whole history |
 //! | [`crews`] | configuration of the example crews |
 //! | [`journal`] | a crew that writes down what it does, and ends when the test says so |
@@ -28,6 +29,7 @@ pub mod client;
 pub mod cluster;
 pub mod crews;
 pub mod fault_broker;
+pub mod http;
 pub mod journal;
 pub mod process;
 pub mod proxy;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::{
     PATIENCE,
     broker::Namespace,
-    crews,
+    crews, http,
     process::{Process, TICK},
 };
 
@@ -156,21 +156,7 @@ impl WorkerProcess {
 
     /// The status and the body of a path of its admin server, as in `/readyz`.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        // Built together with the `crewfleet` command, the HTTP client has TLS, and wants to know whose cryptography; it
-        // may be set already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let url = format!("http://{}{path}", self.admin_addr().await);
-        let response = reqwest::get(&url)
-            .await
-            .unwrap_or_else(|error| panic!("{url}: {error}"));
-        let status = response.status().as_u16();
-        (
-            status,
-            response
-                .text()
-                .await
-                .unwrap_or_else(|error| panic!("{url}: {error}")),
-        )
+        http::get(&format!("http://{}{path}", self.admin_addr().await)).await
     }
 
     /// Its metrics, as Prometheus would read them.
