@@ -80,6 +80,7 @@ fn every_link_of_the_documentation_leads_somewhere() {
     for page in [
         "README.md",
         "producer/PUBLISHERS.md",
+        "deploy/README.md",
         "deploy/CONFIGURATION.md",
         "deploy/monitoring/METRICS.md",
     ] {
