@@ -1,6 +1,6 @@
 //! How long a requester waits at an open load: requests come at their times, whether or not the earlier are answered.
 
-use std::{collections::HashMap, time::Duration};
+use std::{cell::RefCell, collections::HashMap, time::Duration};
 
 use anyhow::ensure;
 use futures_util::StreamExt;
@@ -70,8 +70,8 @@ async fn run(site: &Site, rate: u32) -> anyhow::Result<Run> {
     // The first requests find a relay that has not begun to consume; they don't count.
     let count = rate * u32::try_from(SPAN.as_secs())?;
     let (warm_up, begin) = (rate / 2, Instant::now());
+    let sent = RefCell::new(HashMap::new());
     let sending = async {
-        let mut sent = HashMap::new();
         for number in 0..warm_up + count {
             let at = begin + Duration::from_secs(1) * number / rate;
             sleep_until(at).await;
@@ -81,16 +81,16 @@ async fn run(site: &Site, rate: u32) -> anyhow::Result<Run> {
                 .clone()
                 .unwrap_or_default()
                 .to_string();
+            sent.borrow_mut().insert(id, (number >= warm_up).then_some(at));
             let options = BasicPublishOptions::default();
             channel
                 .basic_publish(exchange.as_str().into(), CREW.into(), options, &body, properties)
                 .await?;
-            sent.insert(id, (number >= warm_up).then_some(at));
         }
-        anyhow::Ok(sent)
+        anyhow::Ok(())
     };
     let receiving = async {
-        let mut received = Vec::new();
+        let mut received = HashMap::new();
         while received.len() < (warm_up + count) as usize {
             let Some(reply) = timeout(PATIENCE, replies.next()).await? else {
                 break;
@@ -102,11 +102,15 @@ async fn run(site: &Site, rate: u32) -> anyhow::Result<Run> {
                 .clone()
                 .unwrap_or_default()
                 .to_string();
-            received.push((id, Instant::now()));
+            // A side that was just ended leaves what it had answered and not yet acked to the next one.
+            if sent.borrow().contains_key(&id) {
+                received.entry(id).or_insert_with(Instant::now);
+            }
         }
         anyhow::Ok(received)
     };
-    let (sent, received) = tokio::try_join!(sending, receiving)?;
+    let ((), received) = tokio::try_join!(sending, receiving)?;
+    let sent = sent.into_inner();
     let mut waits: Vec<f64> = received
         .iter()
         .filter_map(|(id, at)| Some((*at - sent.get(id).copied()??).as_secs_f64() * 1e3))
