@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::TcpListener,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -20,6 +21,26 @@ pub async fn broker() -> &'static Node {
             .unwrap_or_else(|error| panic!("{error}"))
     })
     .await
+}
+
+/// A node of its own with a plugin that serves HTTP under this name, as `management`; and its URL.
+pub async fn with_http(plugin: &str) -> (Node, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    drop(listener);
+    let options = NodeOptions::temporary()
+        .expect("a temporary folder")
+        .plugin(format!("rabbitmq_{plugin}"))
+        .config(format!("{plugin}.tcp.ip = 127.0.0.1"))
+        .config(format!("{plugin}.tcp.port = {port}"));
+    let node = Node::start(options)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    // The node answers AMQP before its plugins are up.
+    node.ctl(&["await_startup"])
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    (node, format!("http://127.0.0.1:{port}"))
 }
 
 /// The names of one test's queues and exchanges, so that tests share a broker and don't meet.

@@ -2,10 +2,15 @@
 //!
 //! That the rules are valid and the alerts fire, promtool checks: `tests/deploy.sh`.
 
-use std::{collections::BTreeSet, fs, net::TcpListener, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
-use crewfleet_shared::node::{Node, NodeOptions};
-use crewfleet_tests::{broker::Namespace, cli::Cli, client::PlainClient, crews::checkout, http};
+use crewfleet_tests::{
+    broker::{Namespace, with_http},
+    cli::Cli,
+    client::PlainClient,
+    crews::checkout,
+    http,
+};
 use lapin::BasicProperties;
 use tokio::time::timeout;
 
@@ -97,17 +102,7 @@ async fn rabbitmq_shows_what_the_rules_take_from_it() {
         .find(|word| word.starts_with("/metrics/detailed?"))
         .expect("the rules say where RabbitMQ is scraped")
         .trim_end_matches(':');
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = listener.local_addr().expect("an address").port();
-    drop(listener);
-    let options = NodeOptions::temporary()
-        .expect("a folder")
-        .plugin("rabbitmq_prometheus")
-        .config("prometheus.tcp.ip = 127.0.0.1")
-        .config(format!("prometheus.tcp.port = {port}"));
-    let node = Node::start(options).await.expect("it starts");
-    // It answers AMQP before its plugins are up.
-    node.ctl(&["await_startup"]).await.expect("its plugins start");
+    let (node, exporter) = with_http("prometheus").await;
     let namespace = Namespace::new();
     let cli = Cli::new(&node.url(), &namespace);
     cli.run(&["topology", "declare", "echo"]).await.success();
@@ -119,7 +114,7 @@ async fn rabbitmq_shows_what_the_rules_take_from_it() {
         ("rabbitmq_detailed_queue_consumers", " 0"),
     ];
     assert_eq!(names, expected.iter().map(|(name, _)| *name).collect());
-    let url = format!("http://127.0.0.1:{port}{path}");
+    let url = format!("{exporter}{path}");
     let shown = async {
         loop {
             let (_, scrape) = http::get(&url).await;

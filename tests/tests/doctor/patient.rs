@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 
-use crewfleet_shared::node::{Node, NodeOptions};
-use crewfleet_tests::broker::Namespace;
+use crewfleet_shared::node::Node;
+use crewfleet_tests::broker::{Namespace, with_http};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::process::Output;
 use lapin::options::QueueDeclareOptions;
@@ -17,25 +16,7 @@ use tokio::sync::OnceCell;
 /// The node of these tests, and its management API's URL.
 pub(super) async fn broker() -> &'static (Node, String) {
     static NODE: OnceCell<(Node, String)> = OnceCell::const_new();
-    NODE.get_or_init(|| async {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let options = NodeOptions::temporary()
-            .unwrap()
-            .plugin("rabbitmq_management")
-            .config("management.tcp.ip = 127.0.0.1")
-            .config(format!("management.tcp.port = {port}"));
-        let node = Node::start(options)
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
-        // The node answers AMQP before its plugins are up.
-        node.ctl(&["await_startup"]).await.unwrap();
-        (node, format!("http://127.0.0.1:{port}"))
-    })
-    .await
+    NODE.get_or_init(|| with_http("management")).await
 }
 
 /// One crew `echo` in a namespace of its own, and the command that examines it.
