@@ -9,11 +9,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+/// The metrics in Prometheus's text format; see [`crate::metrics::render`].
+pub type Metrics = Arc<dyn Fn() -> prometheus::Result<Vec<u8>> + Send + Sync>;
 
 /// Says whether the service does its work now; `Err` says why not.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -30,7 +32,7 @@ pub struct BindError {
 
 #[derive(Clone)]
 struct Admin {
-    registry: Registry,
+    metrics: Metrics,
     readiness: Readiness,
 }
 
@@ -41,7 +43,7 @@ struct Admin {
 /// [`BindError`] when the address is taken or is not one of this machine.
 pub async fn serve(
     address: &str,
-    registry: Registry,
+    metrics: Metrics,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Result<SocketAddr, BindError> {
@@ -52,12 +54,12 @@ pub async fn serve(
     let listener = TcpListener::bind(address).await.map_err(error)?;
     let bound = listener.local_addr().map_err(error)?;
     let router = Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(scrape))
         // Liveness is the process itself: an answer is proof. It must not depend on the broker, or every
         // worker of a fleet would be restarted when the broker is.
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .with_state(Admin { registry, readiness });
+        .with_state(Admin { metrics, readiness });
     tokio::spawn(async move {
         let served = axum::serve(listener, router)
             .with_graceful_shutdown(stop.cancelled_owned())
@@ -69,8 +71,8 @@ pub async fn serve(
     Ok(bound)
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    match crate::metrics::render(&admin.registry) {
+async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
+    match (admin.metrics)() {
         Ok(text) => (
             StatusCode::OK,
             [(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)],

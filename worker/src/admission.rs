@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::config::OnRedelivery;
 use crate::in_flight::{Run, Standing};
 use crate::memory::MemoryGuard;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, RequeueReason};
 use crate::ownership::{self, Whose};
 use crate::runner::{Stop, StopReason};
 use crate::saying;
@@ -141,7 +141,7 @@ pub async fn admit(
     let slots = room(worker, crew, run, lost.workers >= ALONE_FROM, latest).await?;
     expired(request)?;
     if run.standing() != Standing::Held {
-        return Err(Outcome::requeued("its delivery was lost before it started").into());
+        return Err(Outcome::requeued(RequeueReason::DeliveryLost).into());
     }
     if redelivered {
         Box::pin(announced(worker, request, run)).await;
@@ -199,10 +199,9 @@ fn due(attempt: &Attempt<'_>) -> Result<(), Outcome> {
         .header_str(header::NOT_BEFORE)
         .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     match not_before.and_then(|due| (due.to_utc() - Utc::now()).to_std().ok()) {
-        Some(remaining) if !remaining.is_zero() => Err(Outcome::Requeued {
-            reason: "not due yet".into(),
-            delay: Some(remaining),
-        }),
+        Some(remaining) if !remaining.is_zero() => {
+            Err(Outcome::requeued_for(RequeueReason::NotDue, remaining))
+        }
         _ => Ok(()),
     }
 }
@@ -243,17 +242,17 @@ async fn room(
         tokio::select! {
             biased;
             () = worker.draining.cancelled() => Err(Outcome::stopped(StopReason::Drained, crew.timeout)),
-            () = crew.pause.becomes(true) => Err(Outcome::requeued("the crew is paused")),
+            () = crew.pause.becomes(true) => Err(Outcome::requeued(RequeueReason::Paused)),
             reason = stop.requested() => Err(match reason {
-                StopReason::TimedOut => Outcome::Requeued {
-                    reason: format!("no room on this worker for {patience:?}"),
-                    delay: Some(NO_ROOM_DELAY),
-                },
+                StopReason::TimedOut => {
+                    warn!(?patience, "no room on this worker for as long as it may wait");
+                    Outcome::requeued_for(RequeueReason::NoRoom, NO_ROOM_DELAY)
+                }
                 reason => Outcome::stopped(reason, crew.timeout),
             }),
-            slots = slots(worker, crew, alone, company) => slots.ok_or_else(|| Outcome::Requeued {
-                reason: format!("it must run alone, and its neighbours did not end within {company:?}"),
-                delay: Some(NO_ROOM_DELAY),
+            slots = slots(worker, crew, alone, company) => slots.ok_or_else(|| {
+                warn!(patience = ?company, "it must run alone, and its neighbours did not end");
+                Outcome::requeued_for(RequeueReason::NoRoom, NO_ROOM_DELAY)
             }),
         }
     })

@@ -20,7 +20,6 @@ pub async fn run(worker: Arc<WorkerState>) {
             _ = ticks.tick() => {}
             () = worker.news.notified() => {}
         }
-        show(&worker);
         let Some(link) = worker.broker.link() else {
             continue;
         };
@@ -32,18 +31,6 @@ pub async fn run(worker: Arc<WorkerState>) {
         if let Err(error) = worker.publisher.publish_unconfirmed(&[message(&worker)]).await {
             debug!(%error, "a heartbeat is lost");
         }
-    }
-}
-
-/// Sets the gauges that nothing in particular changes.
-fn show(worker: &WorkerState) {
-    let metrics = &worker.metrics;
-    let oldest = worker.in_flight.oldest();
-    metrics.oldest.set(oldest.map_or(0.0, |age| age.as_secs_f64()));
-    metrics.ready.set(worker.ready().is_ok().into());
-    for crew in &worker.crews {
-        let paused = metrics.paused.with_label_values(&[crew.name.as_str()]);
-        paused.set(crew.pause.is_paused().into());
     }
 }
 

@@ -84,7 +84,8 @@ struct Running {
     gone: Option<watch::Sender<()>>,
     /// What others say of it, since we first asked.
     told: Option<watch::Sender<Option<Told>>>,
-    since: Instant,
+    /// When its crew started; `None` while it waits.
+    started: Option<Instant>,
     /// We are asking the others; until that is answered it may be theirs.
     asking: bool,
     /// Another worker has asked for it, and waits for its end.
@@ -138,7 +139,7 @@ impl InFlight {
             stop: Arc::clone(&stop),
             gone: None,
             told: None,
-            since: Instant::now(),
+            started: None,
             asking: false,
             asked: false,
             ended: false,
@@ -232,12 +233,12 @@ impl InFlight {
         self.len() == 0
     }
 
-    /// The age of the one that runs longest.
+    /// For how long the one that started first has run.
     pub fn oldest(&self) -> Option<Duration> {
         lock(&self.state)
             .running
             .values()
-            .map(|running| running.since.elapsed())
+            .filter_map(|running| running.started.map(|started| started.elapsed()))
             .max()
     }
 }
@@ -266,6 +267,11 @@ impl Run {
     /// They are no longer asked.
     pub fn asked_others(&self) {
         self.with(|running| running.asking = false);
+    }
+
+    /// Its crew starts now.
+    pub fn set_started(&self) {
+        self.with(|running| running.started = Some(Instant::now()));
     }
 
     /// Asks this run to stop, unless somebody has asked already.

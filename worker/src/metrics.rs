@@ -13,6 +13,8 @@ use prometheus::{
     exponential_buckets,
 };
 
+use crate::outcome::RequeueReason;
+
 /// The worker's metrics.
 pub struct Metrics {
     /// Deliveries taken from a request queue.
@@ -27,7 +29,7 @@ pub struct Metrics {
     pub redelivered: IntCounterVec,
     /// From the start of an attempt to its outcome.
     pub duration: HistogramVec,
-    /// From the request's publication to its start.
+    /// From the request's publication to the start of its first attempt.
     pub queue_wait: HistogramVec,
     /// Kickoffs that run now.
     pub in_flight: IntGaugeVec,
@@ -43,7 +45,7 @@ pub struct Metrics {
     pub hosts: IntGaugeVec,
     /// Running consumers.
     pub consumers: IntGaugeVec,
-    /// The age of the kickoff that runs longest.
+    /// For how long the kickoff that started first has run.
     pub oldest: Gauge,
     /// Attempts put back unfinished.
     pub requeued: IntCounterVec,
@@ -105,8 +107,8 @@ impl Metrics {
             )?)?,
             requeued: book.add(counter(
                 "kickoffs_requeued_total",
-                "attempts put back unfinished: a drain, a pause, no room, a host that did not start",
-                &["crew"],
+                "attempts put back unfinished; `not_due`: a retry between two tiers of its delay",
+                &["crew", "reason"],
             )?)?,
             acks_lost: book.add(IntCounter::with_opts(opts(
                 "acks_lost_total",
@@ -119,13 +121,13 @@ impl Metrics {
             )?)?,
             queue_wait: book.add(histogram(
                 "kickoff_queue_wait_seconds",
-                "from publication to the start",
+                "from publication to the start of the first attempt",
                 seconds()?,
             )?)?,
             in_flight: book.add(gauge("kickoffs_in_flight", "kickoffs that run now", &["crew"])?)?,
             oldest: book.add(Gauge::with_opts(opts(
                 "oldest_in_flight_seconds",
-                "age of the kickoff that runs longest",
+                "for how long the kickoff that started first has run",
             ))?)?,
             slots: book.add(gauge("worker_slots", "how many may run at once", &["crew"])?)?,
             time_limit: book.add(GaugeVec::new(
@@ -183,7 +185,7 @@ impl Metrics {
     /// Makes a crew's series visible before anything happened, so that rates and alerts have a zero to start from.
     pub fn show(&self, crew: &CrewName, slots: u16, time_limit: Duration) {
         let crew = crew.as_str();
-        for counter in [&self.received, &self.redelivered, &self.requeued] {
+        for counter in [&self.received, &self.redelivered] {
             counter.with_label_values(&[crew]);
         }
         for status in Status::ALL {
@@ -194,6 +196,9 @@ impl Metrics {
         }
         for reason in Reason::ALL {
             self.dead_lettered.with_label_values(&[crew, reason.as_str()]);
+        }
+        for reason in RequeueReason::ALL {
+            self.requeued.with_label_values(&[crew, reason.as_str()]);
         }
         for histogram in [&self.duration, &self.queue_wait] {
             histogram.with_label_values(&[crew]);

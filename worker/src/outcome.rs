@@ -25,22 +25,70 @@ pub enum Outcome {
     Rejected(KickoffError),
     /// It took along as many workers as the crash limit allows, and is not started again.
     CrashedWorkers(KickoffError),
-    /// Not the kickoff's fault (drain, pause, lost host, no room, not due): it shall be run later, as the same attempt.
+    /// Not the kickoff's fault: it shall be run later, as the same attempt.
     Requeued {
-        /// Why, for the log.
-        reason: String,
+        /// Why.
+        reason: RequeueReason,
         /// When not at once: after how long.
         delay: Option<Duration>,
     },
 }
 
+/// Why an attempt is put back unfinished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequeueReason {
+    /// The worker is draining.
+    Drained,
+    /// The crew is paused.
+    Paused,
+    /// There was no room for it for as long as it may wait.
+    NoRoom,
+    /// The process that hosts its crew ended.
+    HostLost,
+    /// Another worker may run it.
+    Undecided,
+    /// Its delivery was lost before it started.
+    DeliveryLost,
+    /// It is a retry that came out of its tier before it is due, since a delay is made of several.
+    NotDue,
+}
+
+impl RequeueReason {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Drained,
+        Self::Paused,
+        Self::NoRoom,
+        Self::HostLost,
+        Self::Undecided,
+        Self::DeliveryLost,
+        Self::NotDue,
+    ];
+
+    /// As a metric's label and the log have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::Paused => "paused",
+            Self::NoRoom => "no_room",
+            Self::HostLost => "host_lost",
+            Self::Undecided => "undecided",
+            Self::DeliveryLost => "delivery_lost",
+            Self::NotDue => "not_due",
+        }
+    }
+}
+
 impl Outcome {
     /// Any worker shall run it, as soon as it can.
-    pub fn requeued(reason: impl Into<String>) -> Self {
-        Self::Requeued {
-            reason: reason.into(),
-            delay: None,
-        }
+    pub fn requeued(reason: RequeueReason) -> Self {
+        Self::Requeued { reason, delay: None }
+    }
+
+    /// Any worker shall run it, after `delay`.
+    pub fn requeued_for(reason: RequeueReason, delay: Duration) -> Self {
+        let delay = Some(delay);
+        Self::Requeued { reason, delay }
     }
 
     /// The outcome of a run that was stopped from outside.
@@ -63,7 +111,7 @@ impl Outcome {
                     "the kickoff's folder holds {bytes} bytes, more than [worker] disk_limit allows; it was stopped"
                 ),
             )),
-            StopReason::Drained => Self::requeued("the worker is draining"),
+            StopReason::Drained => Self::requeued(RequeueReason::Drained),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::answered::Ended;
 use crate::config::OnRedelivery;
 use crate::events::EventSink;
 use crate::in_flight::{Entry, Run, Standing};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, RequeueReason};
 use crate::retry::{self, Retry};
 use crate::run_key::RunKey;
 use crate::runner::{KickoffContext, Stop, StopReason};
@@ -135,7 +135,7 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: &Request, deli
         Err(Refused::With(outcome)) => outcome,
         Err(Refused::Undecided) => {
             attempt.undecided = true;
-            Outcome::requeued("another worker may run it")
+            Outcome::requeued(RequeueReason::Undecided)
         }
         Err(Refused::Settled) => {
             return Box::pin(settled_elsewhere(worker, request, &key, run)).await;
@@ -209,7 +209,7 @@ impl Attempted<'_> {
         };
         match (outcome, standing, next) {
             (Outcome::Requeued { reason, delay }, _, _) => {
-                Box::pin(self.requeue(run, &reason, delay)).await;
+                Box::pin(self.requeue(run, reason, delay)).await;
             }
             (_, Standing::Taken, _) => {
                 warn!("another worker has it now; this run's outcome is dropped");
@@ -240,7 +240,7 @@ impl Attempted<'_> {
 
     /// The copy may come back to this very worker, at once. It must not be taken for a delivery of the run that is just
     /// ending: that would ack both, and lose the kickoff. So the run ends first.
-    async fn requeue(&self, run: Run, reason: &str, delay: Option<Duration>) {
+    async fn requeue(&self, run: Run, reason: RequeueReason, delay: Option<Duration>) {
         let finished = run.finish(None);
         // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself, and nobody died of it.
         let live = finished.held.iter().any(Receipt::is_live);
@@ -250,8 +250,6 @@ impl Attempted<'_> {
                 ..*self.attempt
             };
             settle::requeue(self.worker, &copy, reason, delay).await;
-            let requeued = &self.worker.metrics.requeued;
-            requeued.with_label_values(&[self.crew.name.as_str()]).inc();
             ack(self.worker, &finished.held).await;
         }
         if finished.asked || !live {
@@ -311,6 +309,14 @@ async fn told_of_cancelling(worker: &WorkerState, run: &Run, events: &EventSink)
     pending().await
 }
 
+/// How long it waited in the queue. A later attempt and a redrive have run, or were left for later, since they were
+/// published.
+fn waited(request: &Request) -> Option<Duration> {
+    let first = request.attempt == 1 && request.redrive == 0;
+    let requested_at = request.requested_at.filter(|_| first)?;
+    (Utc::now() - requested_at).to_std().ok()
+}
+
 async fn run_crew(
     worker: &WorkerState,
     crew: &Crew,
@@ -324,16 +330,11 @@ async fn run_crew(
     });
     let time_limit = crew.timeout.min(asked);
     let labels = &[crew.name.as_str()];
-    if let Some(wait) = request
-        .requested_at
-        .and_then(|at| (Utc::now() - at).to_std().ok())
-    {
-        worker
-            .metrics
-            .queue_wait
-            .with_label_values(labels)
-            .observe(wait.as_secs_f64());
+    if let Some(wait) = waited(request) {
+        let queue_wait = &worker.metrics.queue_wait;
+        queue_wait.with_label_values(labels).observe(wait.as_secs_f64());
     }
+    run.set_started();
     info!(time_limit_s = time_limit.as_secs_f64(), "kickoff started");
     events.emit(event_type::STARTED, &json!({"worker": worker.id}));
     let context = KickoffContext {
@@ -375,7 +376,8 @@ async fn run_crew(
             if stop.clock_started() && crew.on_redelivery == OnRedelivery::Fail =>
         {
             let message = format!(
-                "it was interrupted ({reason}), and this crew runs at most once (on_redelivery = \"fail\")"
+                "it was interrupted ({}), and this crew runs at most once (on_redelivery = \"fail\")",
+                reason.as_str()
             );
             Outcome::Failed(KickoffError::new("interrupted", message))
         }

@@ -40,18 +40,19 @@ pub fn kill_marked(run_id: &str) {
 }
 
 fn marked(mark: &[u8]) -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| {
-        // Another user's process cannot be read, and a zombie's environment is empty.
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|variable| variable == mark)
-    })
-    .collect()
+    pids()
+        .filter(|pid| {
+            // Another user's process cannot be read, and a zombie's environment is empty.
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment
+                .split(|byte| *byte == 0)
+                .any(|variable| variable == mark)
+        })
+        .collect()
+}
+
+/// All processes of this machine that can be seen. Reads all of `/proc`: not for a thread of the async runtime.
+pub fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

@@ -134,6 +134,7 @@ pub fn tier(remaining: Duration) -> &'static str {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use crate::outcome::RequeueReason;
     use crewfleet_shared::amqp::Properties;
     use crewfleet_shared::kickoff::{CrewName, decode};
     use serde_json::json;
@@ -176,7 +177,7 @@ mod tests {
             Outcome::Cancelled(error()),
             Outcome::Expired(error()),
             Outcome::CrashedWorkers(error()),
-            Outcome::requeued("drain"),
+            Outcome::requeued(RequeueReason::Drained),
         ] {
             let next = judge(&policy, &request(1, r#"{"inputs": {}}"#), &mut outcome);
             assert_eq!(next, None, "{outcome:?}");

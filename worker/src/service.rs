@@ -1,6 +1,7 @@
 //! The worker as a whole: how it is put together, starts, says that it is ready, and drains.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -11,7 +12,7 @@ use crewfleet_shared::admin;
 use crewfleet_shared::amqp::{Broker, ConnectError, Gate, Names};
 use crewfleet_shared::config::{ConfigError, Loaded, Problem};
 use crewfleet_shared::kickoff::{CrewName, InvalidName};
-use crewfleet_shared::metrics::Book;
+use crewfleet_shared::metrics::{Book, render};
 use prometheus::Registry;
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -233,10 +234,8 @@ impl Worker {
         mut background: JoinSet<()>,
         mut shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), WorkerError> {
-        let (admin_stop, readiness) = (CancellationToken::new(), Arc::clone(&worker));
-        let readiness: admin::Readiness = Arc::new(move || readiness.ready());
-        let address = &worker.config.admin_addr;
-        let admin_addr = admin::serve(address, registry, readiness, admin_stop.clone()).await?;
+        let admin_stop = CancellationToken::new();
+        let admin_addr = serve_admin(&worker, registry, admin_stop.clone()).await?;
         info!(%admin_addr, "admin endpoint listens");
 
         let kickoffs = TaskTracker::new();
@@ -349,6 +348,21 @@ fn crew(
     })
 }
 
+/// Serves the admin endpoint until `stop`, and returns its address.
+async fn serve_admin(
+    worker: &Arc<WorkerState>,
+    registry: Registry,
+    stop: CancellationToken,
+) -> Result<SocketAddr, admin::BindError> {
+    let (shown, asked) = (Arc::clone(worker), Arc::clone(worker));
+    let metrics: admin::Metrics = Arc::new(move || {
+        shown.show_gauges();
+        render(&registry)
+    });
+    let readiness: admin::Readiness = Arc::new(move || asked.ready());
+    admin::serve(&worker.config.admin_addr, metrics, readiness, stop).await
+}
+
 /// The host's name, where it can be part of a routing key, and a part that no other worker has.
 fn default_id(host: &str) -> String {
     let host: String = host
@@ -367,7 +381,7 @@ fn default_id(host: &str) -> String {
 }
 
 /// Says once, in the log, that deliveries can arrive.
-async fn announce_ready(worker: Arc<WorkerState>, admin_addr: std::net::SocketAddr) {
+async fn announce_ready(worker: Arc<WorkerState>, admin_addr: SocketAddr) {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     loop {
         ticks.tick().await;

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use tracing::{error, info, warn};
 
 use crate::events::EventSink;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, RequeueReason};
 use crate::retry::{self, Retry};
 use crate::state::WorkerState;
 
@@ -139,10 +139,17 @@ pub async fn retry(
 }
 
 /// Publishes the request as the same attempt, at once or for when `delay` is over. The caller acks then.
-pub async fn requeue(worker: &WorkerState, attempt: &Attempt<'_>, reason: &str, delay: Option<Duration>) {
+pub async fn requeue(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    reason: RequeueReason,
+    delay: Option<Duration>,
+) {
     publish_surely(worker, messages::requeued(worker, attempt, delay)).await;
+    let labels = [attempt.crew.as_str(), reason.as_str()];
+    worker.metrics.requeued.with_label_values(&labels).inc();
     let delay_s = delay.map(|delay| delay.as_secs_f64());
-    info!(reason, delay_s, "kickoff requeued");
+    info!(reason = reason.as_str(), delay_s, "kickoff requeued");
 }
 
 /// An error for the log, which is no place for long texts.
@@ -291,7 +298,7 @@ mod tests {
                 Outcome::Rejected(error()),
                 Some((Status::Rejected, Some(Reason::Rejected))),
             ),
-            (Outcome::requeued("drain"), None),
+            (Outcome::requeued(RequeueReason::Drained), None),
         ] {
             assert_eq!(ending(&outcome), expected, "{outcome:?}");
         }

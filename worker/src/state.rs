@@ -154,6 +154,17 @@ impl WorkerState {
         }
     }
 
+    /// Sets the gauges that are asked for and not counted; for whoever scrapes.
+    pub fn show_gauges(&self) {
+        let oldest = self.in_flight.oldest().unwrap_or_default();
+        self.metrics.oldest.set(oldest.as_secs_f64());
+        self.metrics.ready.set(self.ready().is_ok().into());
+        for crew in &self.crews {
+            let paused = self.metrics.paused.with_label_values(&[crew.name.as_str()]);
+            paused.set(crew.pause.is_paused().into());
+        }
+    }
+
     /// Waits while the broker blocks us: a crew whose reply cannot be published is better not started.
     pub async fn unblocked(&self) {
         if let Some(link) = self.broker.link() {

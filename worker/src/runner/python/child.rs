@@ -19,7 +19,7 @@ use super::host::Host;
 use super::nursery::End;
 use super::pipes::Output;
 use crate::memory::{MemoryGuard, Tracked};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, RequeueReason};
 use crate::runner::output::Lines;
 use crate::runner::{KickoffContext, StopReason};
 
@@ -296,7 +296,7 @@ impl Child {
         let end = self.ended().await;
         let outcome = match (stopping, &end) {
             (Some(reason), _) => Outcome::stopped(reason, context.time_limit),
-            (None, End::Lost) => Outcome::requeued(HOST_LOST),
+            (None, End::Lost) => Outcome::requeued(RequeueReason::HostLost),
             (None, End::Exited(_)) => Outcome::Crashed(self.crash(&end)),
         };
         Ended {
@@ -371,7 +371,7 @@ impl Child {
 }
 
 /// The reason of a requeue when the host is gone.
-pub(super) const HOST_LOST: &str = "the crew host is gone";
+const HOST_LOST: &str = "the crew host is gone";
 /// The error kind of a kickoff that has no process to run in.
 pub(super) const HOST_LOST_KIND: &str = "host_lost";
 

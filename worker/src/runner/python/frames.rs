@@ -154,9 +154,18 @@ pub(super) struct ChildError {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Aftermath {
     #[serde(default)]
-    pub(super) tokens_by_model: BTreeMap<String, BTreeMap<String, u64>>,
+    pub(super) tokens_by_model: BTreeMap<String, Tokens>,
     #[serde(default)]
     pub(super) threads_left: u64,
     #[serde(default)]
     pub(super) killed_descendants: u64,
+}
+
+/// The tokens of a model.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Tokens {
+    #[serde(default)]
+    pub(super) prompt: u64,
+    #[serde(default)]
+    pub(super) completion: u64,
 }

@@ -33,7 +33,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 use tracing::{debug, info};
 
-use self::child::{Ended, HOST_LOST, HOST_LOST_KIND};
+use self::child::{Ended, HOST_LOST_KIND};
 use self::frames::Settings;
 use self::pool::CrewHost;
 use self::zygote::{Interpreter, Zygote, ZygoteError};
@@ -41,7 +41,7 @@ use super::{KickoffContext, Runner};
 use crate::config::{CrewConfig, FileConfig, Isolation, Storage};
 use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, RequeueReason};
 use crate::workdir::WorkDirs;
 
 /// How many idle children may turn out to be dead before the host is taken to be lost.
@@ -222,7 +222,10 @@ impl PythonRunner {
             };
             self.host.count_tokens(&aftermath);
             return match outcome {
-                Outcome::Requeued { reason, .. } if reason == HOST_LOST => self.host_lost(&context).await,
+                Outcome::Requeued {
+                    reason: RequeueReason::HostLost,
+                    ..
+                } => self.host_lost(&context).await,
                 outcome => outcome,
             };
         }
@@ -239,7 +242,7 @@ impl PythonRunner {
         if losses.len() > 1000 {
             losses.pop_front();
         }
-        Outcome::requeued(HOST_LOST)
+        Outcome::requeued(RequeueReason::HostLost)
     }
 }
 

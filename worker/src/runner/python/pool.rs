@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crewfleet_shared::kickoff::{CrewName, KickoffError};
 use deadpool::managed::{self, Object, Pool, PoolError, RecycleError};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::timeout;
-use tracing::{Instrument, debug, info};
+use tracing::{Instrument, debug, info, warn};
 
 use super::Pythons;
 use super::child::{Child, HOST_LOST_KIND};
-use super::frames::{Aftermath, Settings};
+use super::frames::{Aftermath, Exited, Settings};
 use super::host::Host;
 use super::nursery::End;
 use super::zygote::{Interpreter, ZygoteError};
@@ -47,6 +47,22 @@ impl Drop for InUse {
     fn drop(&mut self) {
         self.0.in_use.fetch_sub(1, Ordering::AcqRel);
         self.0.released.notify_one();
+    }
+}
+
+/// Is counted by a gauge as long as it lives.
+struct Counted(prometheus::IntGauge);
+
+impl Counted {
+    fn of(gauge: prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -114,11 +130,10 @@ impl CrewHost {
 
     /// Counts the model tokens of a kickoff.
     pub(super) fn count_tokens(&self, aftermath: &Aftermath) {
-        for (model, by_type) in &aftermath.tokens_by_model {
-            for (token_type, count) in by_type {
-                let metrics = &self.pythons.0.metrics;
-                metrics.count_tokens(self.crew.as_str(), model, token_type, *count);
-            }
+        for (model, tokens) in &aftermath.tokens_by_model {
+            let (metrics, crew) = (&self.pythons.0.metrics, self.crew.as_str());
+            metrics.count_tokens(crew, model, "prompt", tokens.prompt);
+            metrics.count_tokens(crew, model, "completion", tokens.completion);
         }
     }
 
@@ -132,11 +147,8 @@ impl CrewHost {
     async fn end(&self) {
         // A host that is just starting holds the lock; it ends with its zygote.
         let host = timeout(Host::END_TIMEOUT, self.host.lock()).await.ok();
-        let host = host.and_then(|mut host| host.take());
+        drop(host.and_then(|mut host| host.take()));
         self.clear_pool();
-        if host.is_some() {
-            self.gauge("ready").set(0);
-        }
     }
 
     fn clear_pool(&self) {
@@ -168,23 +180,24 @@ impl CrewHost {
         if let Some(host) = current.as_ref().filter(|host| !host.nursery.is_over()) {
             return Ok(Arc::clone(host));
         }
-        self.gauge("ready").set(0);
-        self.gauge("starting").set(1);
+        let starting = Counted::of(self.gauge("starting"));
         let started = self.start().await;
-        self.gauge("starting").set(0);
-        self.starts(if started.is_ok() { "ready" } else { "failed" })
-            .inc();
-        let host = Arc::new(started?);
-        self.gauge("ready").set(1);
-        *current = Some(Arc::clone(&host));
-        let (gauge, mut end) = (self.gauge("ready"), host.end.clone());
-        tokio::spawn(async move {
-            // A host that follows this one starts after its end, and says so itself.
-            if end.wait_for(Option::is_some).await.is_ok() {
-                gauge.set(0);
+        drop(starting);
+        match started {
+            Ok(host) => {
+                self.starts("ready").inc();
+                let ready = Counted::of(self.gauge("ready"));
+                tokio::spawn(tell_end(self.crew.clone(), host.end.clone(), ready));
+                let host = Arc::new(host);
+                *current = Some(Arc::clone(&host));
+                Ok(host)
             }
-        });
-        Ok(host)
+            Err(error) => {
+                self.starts("failed").inc();
+                warn!(crew = %self.crew, error_kind = error.kind, error = error.message, "the crew host does not start");
+                Err(error)
+            }
+        }
     }
 
     async fn start(&self) -> Result<Host, KickoffError> {
@@ -258,8 +271,26 @@ impl managed::Manager for Children {
     }
 }
 
+/// Says how a host ended. One that is given up ends with code 0.
+async fn tell_end(crew: CrewName, mut end: watch::Receiver<Option<End>>, _ready: Counted) {
+    let ended = end.wait_for(Option::is_some).await.map(|end| end.clone());
+    match ended {
+        Ok(Some(End::Exited(Exited {
+            exit_code: Some(0), ..
+        }))) => debug!(%crew, "crew host ended"),
+        Ok(Some(End::Exited(exited))) => {
+            let (exit_code, signal) = (exited.exit_code, exited.signal);
+            warn!(%crew, exit_code, signal, "the crew host died");
+        }
+        // Nobody can tell; at the worker's own end that is so.
+        Ok(Some(End::Lost) | None) | Err(_) => {
+            debug!(%crew, "the crew host is gone with the process that started it")
+        }
+    }
+}
+
 /// Counts what a child used, once it has ended.
-async fn count_end(crew: Arc<CrewHost>, mut end: tokio::sync::watch::Receiver<Option<End>>) {
+async fn count_end(crew: Arc<CrewHost>, mut end: watch::Receiver<Option<End>>) {
     let ended = end.wait_for(Option::is_some).await.map(|end| end.clone());
     if let Ok(Some(End::Exited(exited))) = ended {
         let metrics = &crew.pythons.0.metrics;
