@@ -31,3 +31,17 @@ unpacked() {
 say "alert and recording rules"
 promtool=$(unpacked prometheus usr/bin/promtool)
 (cd deploy/monitoring && "$promtool" check rules rules.yaml && "$promtool" test rules rules.test.yaml)
+say "systemd units"
+command -v systemd-analyze >/dev/null || apt_install "checking systemd's units" systemd
+# verify asks for the program, which is not installed here; and it exits 0 on values that it does not understand, but says so.
+checked=$(mktemp -d)
+trap 'rm -rf "$checked"' EXIT
+for unit in deploy/systemd/*.service; do
+    sed "s|^ExecStart=/usr/local/bin/crewfleet-worker |ExecStart=$(command -v true) |" "$unit" >"$checked/$(basename "$unit")"
+    complaints=$(systemd-analyze verify "$checked/$(basename "$unit")" 2>&1) || true
+    [ -z "$complaints" ] || fail "systemd complains about $unit: $complaints" "correct the unit"
+    quietly systemd.log systemd-analyze security --offline=true --threshold=30 --no-pager "$unit"
+    # What systemd grants, and what the worker is told that it grants, are one number.
+    [ "$(sed -n 's/^TimeoutStopSec=//p' "$unit")" = "$(sed -n 's/^Environment=CREWFLEET__WORKER__TERMINATION_GRACE_S=//p' "$unit")" ] ||
+        fail "TimeoutStopSec and CREWFLEET__WORKER__TERMINATION_GRACE_S differ in $unit" "make them one number"
+done

@@ -38,7 +38,7 @@ use crate::runner::python::{PythonRunner, Pythons};
 use crate::saying::Saying;
 use crate::state::{Crew, WorkerState};
 use crate::workdir::WorkDirs;
-use crate::{consumer, control, heartbeat};
+use crate::{consumer, control, heartbeat, systemd};
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -237,6 +237,7 @@ impl Worker {
         let admin_stop = CancellationToken::new();
         let admin_addr = serve_admin(&worker, registry, admin_stop.clone()).await?;
         info!(%admin_addr, "admin endpoint listens");
+        background.spawn(systemd::tell(Arc::clone(&worker)));
 
         let kickoffs = TaskTracker::new();
         let mut consumers = JoinSet::new();
@@ -266,6 +267,7 @@ impl Worker {
                 () = worker.told_to_drain.cancelled() => {}
             }
         }
+        systemd::draining();
         drain(&worker, consumers, kickoffs).await;
         for crew in &worker.crews {
             crew.runner.shutdown().await;
@@ -380,13 +382,14 @@ fn default_id(host: &str) -> String {
     format!("{host}-{}", &random[random.len() - 8..])
 }
 
-/// Says once, in the log, that deliveries can arrive.
+/// Says once, in the log and to systemd, that deliveries can arrive.
 async fn announce_ready(worker: Arc<WorkerState>, admin_addr: SocketAddr) {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     loop {
         ticks.tick().await;
         if worker.ready().is_ok() {
             info!(%admin_addr, worker = worker.id, "ready");
+            systemd::ready();
             return;
         }
     }
