@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes what the snippets of producer/PUBLISHERS.md run in: .crewfleet/test-python with pika and .crewfleet/test-javascript
-# with amqplib, each once, and again when its lock file changes. Nothing is downloaded that a lock file does not name by
+# Makes what the snippets of producer/PUBLISHERS.md run in (.crewfleet/test-python with pika, .crewfleet/test-javascript with
+# amqplib) and the programs that check what is shipped (.crewfleet/test-tools), each once, and again when its lock file changes. Nothing is downloaded that a lock file does not name by
 # its hash. Needs the Python of deploy/python-env.sh (or CREWFLEET_PYTHON).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,18 +16,19 @@ flock 9
 is_made() { [ "$(cat "$1/made-from-lock" 2>/dev/null)" = "$(sha256sum <"$2")" ]; }
 mark_made() { sha256sum <"$2" >"$1/made-from-lock"; }
 
+# make_python FOLDER LOCK WHAT: a virtual environment.
 make_python() {
-    local venv=$CREWFLEET_DIR/test-python lock=tests/python/requirements.lock start=$SECONDS
+    local venv=$CREWFLEET_DIR/$1 lock=$2 start=$SECONDS
     if is_made "$venv" "$lock" && "$venv/bin/python" -c pass 2>/dev/null; then return; fi
     [ -x "$python" ] || fail "$python is missing" "run deploy/python-env.sh, which makes it, or correct CREWFLEET_PYTHON"
     rm -rf "$venv"
-    quietly test-python.log "$python" -m venv "$venv" ||
+    quietly "$1.log" "$python" -m venv "$venv" ||
         fail "$python could not make a virtual environment in $venv" "use a Python that has venv and ensurepip"
-    quietly test-pip.log "$venv/bin/python" -m pip install --disable-pip-version-check --no-cache-dir --require-hashes \
+    quietly "$1-pip.log" "$venv/bin/python" -m pip install --disable-pip-version-check --no-cache-dir --require-hashes \
         --no-deps --only-binary :all: --requirement "$lock" ||
         fail "pip could not install $lock" "read the lines above; often the network"
     mark_made "$venv" "$lock"
-    took "made the Python environment of the publishers' tests" "$start"
+    took "made the Python environment of $3" "$start"
 }
 
 make_javascript() {
@@ -45,5 +46,6 @@ make_javascript() {
     took "made the JavaScript environment of the publishers' tests" "$start"
 }
 
-make_python
+make_python test-python tests/python/requirements.lock "the publishers' tests"
+make_python test-tools tests/tools/requirements.lock "the programs that check what is shipped"
 make_javascript
