@@ -5,32 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh
 
-tools=$CREWFLEET_DIR/tools
-
-# download PACKAGE: into a folder of its own.
-download() {
-    rm -rf "$tools/$1.new"
-    mkdir -p "$tools/$1.new"
-    (cd "$tools/$1.new" && quietly "$1.log" apt-get download "$1")
-}
-
-# unpacked PACKAGE PROGRAM: the path of a program of a Debian package, which is downloaded and unpacked where it is missing.
-unpacked() {
-    local path="$tools/$1/$2"
-    if [ ! -x "$path" ]; then
-        # Package lists that are old or missing are fetched, once.
-        download "$1" || { quietly apt.log as_root apt-get update && download "$1"; } ||
-            fail "could not download Debian's package $1" "read the lines above; often the network"
-        dpkg-deb --extract "$tools/$1.new"/*.deb "$tools/$1.new"
-        rm -rf "${tools:?}/$1" "$tools/$1.new"/*.deb
-        mv "$tools/$1.new" "$tools/$1"
-    fi
-    printf '%s\n' "$path"
-}
+source tests/tools.sh
 
 say "alert and recording rules"
 promtool=$(unpacked prometheus usr/bin/promtool)
-(cd deploy/monitoring && "$promtool" check rules rules.yaml && "$promtool" test rules rules.test.yaml)
+(cd deploy/monitoring && "$promtool" check rules rules.yaml && "$promtool" test rules rules.test.yaml && "$promtool" check config prometheus.yaml)
+"$(unpacked prometheus-alertmanager usr/bin/amtool)" check-config deploy/monitoring/alertmanager.yaml
 say "systemd units"
 command -v systemd-analyze >/dev/null || apt_install "checking systemd's units" systemd
 # verify asks for the program, which is not installed here; and it exits 0 on values that it does not understand, but says so.

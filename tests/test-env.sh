@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Makes what the snippets of producer/PUBLISHERS.md run in (.crewfleet/test-python with pika, .crewfleet/test-javascript with
-# amqplib) and the programs that check what is shipped (.crewfleet/test-tools), each once, and again when its lock file changes. Nothing is downloaded that a lock file does not name by
+# amqplib), the programs that check what is shipped (.crewfleet/test-tools), each once and again when its lock file changes, and
+# Prometheus and Alertmanager (.crewfleet/tools). Nothing is downloaded but Debian's packages, and what a lock file names by
 # its hash. Needs the Python of deploy/python-env.sh (or CREWFLEET_PYTHON).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh
+source tests/tools.sh
 
 python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
@@ -49,3 +51,4 @@ make_javascript() {
 make_python test-python tests/python/requirements.lock "the publishers' tests"
 make_python test-tools tests/tools/requirements.lock "the programs that check what is shipped"
 make_javascript
+make_prometheus

@@ -15,6 +15,7 @@
 //! | [`http`] | what an HTTP server answers |
 //! | [`campaign`] | thousands of kickoffs through a fleet that is hit by faults, and the check of their whole history |
 //! | [`crews`] | configuration of the example crews |
+//! | [`prometheus`] | a Prometheus with what is shipped for one in `deploy/monitoring` |
 //! | [`journal`] | a crew that writes down what it does, and ends when the test says so |
 //!
 //! A test awaits moments: a log line, a delivery, the end of a process. Each wait has a limit far above what it takes,
@@ -32,6 +33,7 @@ pub mod fault_broker;
 pub mod http;
 pub mod journal;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod worker;
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use crewfleet_shared::node::supervisor::SUPERVISED_VARIABLE;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::crews;
+use crewfleet_tests::http;
 use crewfleet_tests::process::{Output, Process, until, with_environment};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -193,6 +194,23 @@ async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
         (log.matches("\"message\":\"ready\"").count() == 2).then_some(())
     })
     .await;
+
+    // Prometheus could scrape the broker's queues.
+    let url = dev
+        .stderr
+        .first("where the broker's metrics are", |line| {
+            Some(line.split_once("the broker's metrics: ")?.1.to_owned())
+        })
+        .await;
+    let (status, scrape) = http::get(&url).await;
+    assert_eq!(status, 200, "{scrape}");
+    for metric in ["messages_ready", "consumers"] {
+        let of_crew = |line: &str| {
+            line.starts_with(&format!("rabbitmq_detailed_queue_{metric}{{"))
+                && line.contains("queue=\"kickoff.requests.marketing\"")
+        };
+        assert!(scrape.lines().any(of_crew), "{metric} is not in {scrape}");
+    }
 
     // What it says works in another terminal.
     let export = dev

@@ -10,41 +10,16 @@ use crewfleet_tests::{
     client::PlainClient,
     crews::checkout,
     http,
+    prometheus::{is_documented, shipped, values, words},
 };
 use lapin::BasicProperties;
 use tokio::time::timeout;
 
-/// The words of a text that begin so, as PromQL has words.
-fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':')
-        .filter(|word| word.starts_with(prefix))
-        .collect()
-}
-
-/// What follows `key` on its line, wherever it stands.
-fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
-    let lines = text.lines().map(|line| line.trim().trim_start_matches("- "));
-    lines
-        .filter_map(|line| line.strip_prefix(key))
-        .map(str::trim)
-        .collect()
-}
-
-fn monitoring(file: &str) -> String {
-    let path = checkout().join("deploy/monitoring").join(file);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
 #[test]
 fn the_rules_name_only_documented_metrics_and_recorded_series() {
-    let (rules, table) = (monitoring("rules.yaml"), monitoring("METRICS.md"));
-    let documented = |name: &str| table.contains(&format!("| `{name}` |"));
+    let rules = shipped("rules.yaml");
     for name in words(&rules, "crewfleet_") {
-        let family = ["_bucket", "_sum", "_count"]
-            .iter()
-            .find_map(|end| name.strip_suffix(end));
-        let known = documented(name) || family.is_some_and(documented);
-        assert!(known, "rules.yaml has {name}, METRICS.md has not");
+        assert!(is_documented(name), "rules.yaml has {name}, METRICS.md has not");
     }
     let recorded: BTreeSet<_> = values(&rules, "record:").into_iter().collect();
     assert_eq!(words(&rules, "crewfleet:"), recorded);
@@ -52,7 +27,7 @@ fn the_rules_name_only_documented_metrics_and_recorded_series() {
 
 #[test]
 fn each_alert_has_a_runbook_and_both_cases() {
-    let (rules, cases) = (monitoring("rules.yaml"), monitoring("rules.test.yaml"));
+    let (rules, cases) = (shipped("rules.yaml"), shipped("rules.test.yaml"));
     let alerts = values(&rules, "alert:");
     assert!(alerts.len() > 10, "{alerts:?}");
     let of = |alert: &str, ending: &str| -> Vec<&str> {
@@ -82,7 +57,7 @@ fn each_alert_has_a_runbook_and_both_cases() {
             rules.contains(&format!("runbook_url: runbooks/{alert}.md\n")),
             "{alert}"
         );
-        assert!(monitoring(&format!("runbooks/{alert}.md")).starts_with(&format!("# {alert}\n")));
+        assert!(shipped(&format!("runbooks/{alert}.md")).starts_with(&format!("# {alert}\n")));
     }
     let folder = checkout().join("deploy/monitoring/runbooks");
     assert_eq!(
@@ -95,7 +70,7 @@ fn each_alert_has_a_runbook_and_both_cases() {
 /// RabbitMQ's own exporter shows the queues under these names, at the address that the rules speak of.
 #[tokio::test]
 async fn rabbitmq_shows_what_the_rules_take_from_it() {
-    let rules = monitoring("rules.yaml");
+    let rules = shipped("rules.yaml");
     let names = words(&rules, "rabbitmq_detailed_");
     let path = rules
         .split_whitespace()
