@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Validates what is in deploy/ with the programs that it is for. Installs nothing: what it needs is unpacked from Debian's packages
-# into .crewfleet/tools.
+# Validates what is in deploy/ with the programs that it is for. Needs the debug build, and what tests/test-env.sh makes.
+#   tests/deploy.sh         all that takes seconds
+#   tests/deploy.sh --full  and builds the images, and runs them, the Compose file and a rendered Deployment; needs root, installs
+#                           Docker and podman without their services
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh
-
 source tests/tools.sh
 
 say "alert and recording rules"
 promtool=$(unpacked prometheus usr/bin/promtool)
 (cd deploy/monitoring && "$promtool" check rules rules.yaml && "$promtool" test rules rules.test.yaml && "$promtool" check config prometheus.yaml)
 "$(unpacked prometheus-alertmanager usr/bin/amtool)" check-config deploy/monitoring/alertmanager.yaml
+
 say "systemd units"
 command -v systemd-analyze >/dev/null || apt_install "checking systemd's units" systemd
 # verify asks for the program, which is not installed here; and it exits 0 on values that it does not understand, but says so.
@@ -25,3 +27,7 @@ for unit in deploy/systemd/*.service; do
     [ "$(sed -n 's/^TimeoutStopSec=//p' "$unit")" = "$(sed -n 's/^Environment=CREWFLEET__WORKER__TERMINATION_GRACE_S=//p' "$unit")" ] ||
         fail "TimeoutStopSec and CREWFLEET__WORKER__TERMINATION_GRACE_S differ in $unit" "make them one number"
 done
+
+tests/helm.sh "$@"
+tests/images.sh "$@"
+tests/compose.sh "$@"

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 source deploy/lib.sh
 
 bin=$(realpath "${CARGO_TARGET_DIR:-target}")/debug
-helm=$(tests/helm/tools.sh helm)
+helm=$CREWFLEET_DIR/tools/helm/helm/helm
 worker=fleet-crewfleet-trial-pod-0-worker
 [ "$(id -u)" = 0 ] || fail "a Deployment is run as root" "run tests/helm-run.sh as root"
 for program in podman runc catatonit slirp4netns; do

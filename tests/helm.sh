@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 source deploy/lib.sh
 
 chart=deploy/helm/crewfleet
-CREWFLEET_HELM=$(tests/helm/tools.sh helm)
-python=$(tests/helm/tools.sh python)
+CREWFLEET_HELM=$CREWFLEET_DIR/tools/helm/helm/helm
+python=$CREWFLEET_DIR/test-tools/bin/python
 CREWFLEET_WORKER=$(realpath "${CARGO_TARGET_DIR:-target}")/debug/crewfleet-worker
 export CREWFLEET_HELM CREWFLEET_WORKER
 [ -x "$CREWFLEET_WORKER" ] || fail "$CREWFLEET_WORKER is missing" "build it: cargo build"

