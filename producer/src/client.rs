@@ -72,6 +72,7 @@ impl KickoffClient {
         publish_limit: Duration,
     ) -> Result<Self, ClientError> {
         let broker = Broker::connect(config, name).await?;
+        let id = config.client_id(id);
         let names = Names::new(&config.namespace);
         let stop = CancellationToken::new();
         Ok(Self {
@@ -82,9 +83,9 @@ impl KickoffClient {
                 names,
                 max_request_bytes: config.max_request_bytes,
                 publish_limit,
-                id: id.to_owned(),
                 // The dot keeps it apart from every kickoff_id.
                 reply_key: format!("client.{id}"),
+                id,
                 reply_queue: OnceCell::new(),
                 events: Arc::default(),
                 event_queue: OnceCell::new(),
@@ -146,7 +147,7 @@ impl KickoffClient {
     pub async fn events(&self, id: &KickoffId) -> Result<EventStream, ClientError> {
         let inner = &self.inner;
         let open = async || {
-            let queue = inner.names.client_queue(&format!("{}.events", inner.id));
+            let queue = self.own_queue("events");
             let events = Arc::clone(&inner.events);
             Inbox::open(inner.broker.clone(), queue, vec![], events, &inner.stop).await
         };
@@ -184,6 +185,11 @@ impl KickoffClient {
 
     pub(crate) fn publisher(&self) -> (&Publisher, Duration) {
         (&self.inner.publisher, self.inner.publish_limit)
+    }
+
+    /// One more queue of this client's own.
+    pub(crate) fn own_queue(&self, what: &str) -> String {
+        self.names().client_queue(&format!("{}.{what}", self.inner.id))
     }
 
     pub(crate) fn names(&self) -> &Names {

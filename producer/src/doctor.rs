@@ -42,6 +42,8 @@ pub struct Subject {
     pub broker: BrokerConfig,
     /// The crews and their time limits in seconds.
     pub crews: BTreeMap<CrewName, f64>,
+    /// `[worker] declare`.
+    pub declare: bool,
     /// `[worker] drain_grace_s`.
     pub drain_grace_s: f64,
     /// `[worker] cancel_grace_s`.
@@ -71,7 +73,7 @@ pub async fn examine(subject: &Subject) -> Result<Report, ClientError> {
     crews::consumers(client.names(), &names, &present, &mut findings);
     crews::time_limits(subject, &limits, link.version(), &present, &mut findings);
     crews::drain_grace(subject, &mut findings);
-    permissions::examine(&link, &wanted, &present, &mut findings).await?;
+    permissions::examine(&link, subject.declare, &wanted, &present, &mut findings).await?;
     broker::message_size(&link, subject, client.names(), &present, &mut findings).await?;
     broker::cluster(management, &mut findings).await;
     let endpoint = client.broker().endpoint().to_string();

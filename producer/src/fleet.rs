@@ -78,9 +78,7 @@ impl KickoffClient {
     pub async fn heartbeats(&self) -> Result<Heartbeats, ClientError> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let exchange = self.names().fleet();
-        let queue = self
-            .names()
-            .client_queue(&format!("fleet.{}", KickoffId::generate()));
+        let queue = self.own_queue(&format!("fleet.{}", KickoffId::generate()));
         let stop = CancellationToken::new();
         let bindings = vec![(exchange.clone(), "#".to_owned())];
         let listener = Arc::new(Listener(sender));

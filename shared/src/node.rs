@@ -176,7 +176,7 @@ impl Node {
 
     /// Whether the node answers clients now.
     pub async fn answers(&self) -> bool {
-        answers(self.ports.amqp).await
+        answers(self.ports.amqp, self.options.only_tls).await
     }
 
     /// Runs `rabbitmqctl` on this node, and returns what it prints on stdout.
@@ -289,7 +289,7 @@ impl Node {
                     _ => failed(&self.folder, format!("it ended with {status}")),
                 });
             }
-            if answers(self.ports.amqp).await {
+            if answers(self.ports.amqp, self.options.only_tls).await {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -333,8 +333,14 @@ impl Drop for Node {
     }
 }
 
-async fn answers(port: u16) -> bool {
-    matches!(timeout(PROBE_TIMEOUT, answers_amqp(port)).await, Ok(Ok(true)))
+async fn answers(amqp: u16, only_tls: Option<u16>) -> bool {
+    let answer = async {
+        match only_tls {
+            Some(port) => TcpStream::connect(("127.0.0.1", port)).await.map(|_| true),
+            None => answers_amqp(amqp).await,
+        }
+    };
+    matches!(timeout(PROBE_TIMEOUT, answer).await, Ok(Ok(true)))
 }
 
 /// Whether a broker answers an AMQP 0-9-1 header with a frame of method (`connection.start`).

@@ -9,6 +9,8 @@ use std::{
 use crewfleet_shared::node::{Node, NodeOptions};
 use tokio::sync::OnceCell;
 
+use crate::certificates::{Authority, Identity};
+
 /// The node of this test binary, started by the first test that asks. It ends with the process, and its folder with it.
 ///
 /// A test that stops, kills or floods a broker starts a [`Node`] of its own.
@@ -25,9 +27,7 @@ pub async fn broker() -> &'static Node {
 
 /// A node of its own with a plugin that serves HTTP under this name, as `management`; and its URL.
 pub async fn with_http(plugin: &str) -> (Node, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = listener.local_addr().expect("an address").port();
-    drop(listener);
+    let port = free_port();
     let options = NodeOptions::temporary()
         .expect("a temporary folder")
         .plugin(format!("rabbitmq_{plugin}"))
@@ -41,6 +41,26 @@ pub async fn with_http(plugin: &str) -> (Node, String) {
         .await
         .unwrap_or_else(|error| panic!("{error}"));
     (node, format!("http://127.0.0.1:{port}"))
+}
+
+/// A port that is free now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// How a node takes clients by TLS, too: with this certificate, at this port; of clients' certificates it believes those
+/// of the CA.
+pub fn tls_options(ca: &Authority, server: &Identity, port: u16) -> NodeOptions {
+    NodeOptions::temporary()
+        .expect("a temporary folder")
+        .plugin("rabbitmq_auth_mechanism_ssl")
+        .config(format!("listeners.ssl.1 = 127.0.0.1:{port}"))
+        .config(format!("ssl_options.cacertfile = {}", ca.file().display()))
+        .config(format!("ssl_options.certfile = {}", server.certificate.display()))
+        .config(format!("ssl_options.keyfile = {}", server.key.display()))
+        .config("ssl_options.verify = verify_peer")
+        .config("ssl_cert_login_from = common_name")
 }
 
 /// The names of one test's queues and exchanges, so that tests share a broker and don't meet.

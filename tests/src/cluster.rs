@@ -57,23 +57,37 @@ impl Cluster {
 
     /// Starts a cluster with further lines in `rabbitmq.conf`.
     pub async fn start_with(count: usize, config: &[&str]) -> Self {
+        Self::start_as(count, |_, nodes, mut options| {
+            for line in CONFIG.iter().chain(config) {
+                options = options.config(*line);
+            }
+            for (number, node) in (1..).zip(nodes) {
+                options = options.config(format!(
+                    "cluster_formation.classic_config.nodes.{number} = {node}"
+                ));
+            }
+            options
+        })
+        .await
+    }
+
+    /// Starts a cluster whose nodes have a configuration of their own, the cluster's part of it included: each comes with
+    /// its number, from 0, and the full names of all.
+    pub async fn start_as(
+        count: usize,
+        configure: impl Fn(usize, &[String], NodeOptions) -> NodeOptions,
+    ) -> Self {
         let names: Vec<String> = (1..=count).map(|number| format!("crewfleet-{number}")).collect();
+        let full_names: Vec<String> = names.iter().map(|name| format!("{name}@localhost")).collect();
         let network = Network::start(names.clone()).await.expect("ports for epmd");
-        let options = names.iter().zip(&network.epmd_ports).map(|(name, &epmd_port)| {
-            let mut options = NodeOptions::temporary()
+        let named = names.iter().zip(&network.epmd_ports).enumerate();
+        let options = named.map(|(index, (name, &epmd_port))| {
+            let options = NodeOptions::temporary()
                 .expect("a temporary folder")
                 .name(name)
                 .peers("the-cookie-of-a-test", epmd_port)
                 .erl_arguments(ERL_ARGUMENTS);
-            for line in CONFIG.iter().chain(config) {
-                options = options.config(*line);
-            }
-            for (number, name) in (1..).zip(&names) {
-                options = options.config(format!(
-                    "cluster_formation.classic_config.nodes.{number} = {name}@localhost"
-                ));
-            }
-            options
+            configure(index, &full_names, options)
         });
         // All at once: from 4.0 on a node waits for the others before it makes a cluster, and a lock over those that are
         // there keeps two of 3.10 from making one each.

@@ -5,9 +5,11 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`broker`] | the RabbitMQ node that the tests of one binary share, and the namespace that each has for itself |
+//! | [`certificates`] | a CA of a test's own, and what it issues |
 //! | [`cluster`] | three RabbitMQ nodes that make one broker, and the faults of nodes and of the network between them |
 //! | [`proxy`] | a TCP proxy for the faults of the network between a client and a broker |
 //! | [`process`] | a process under watch: its output line by line, its end, all that descends from it |
+//! | [`shipped_rabbitmq`] | nodes of the configuration that `deploy/rabbitmq/` ships, and clients of its users |
 //! | [`worker`] | a `crewfleet-worker` process: configuration, logs, admin address, metrics |
 //! | [`cli`] | the `crewfleet` command |
 //! | [`client`] | a plain AMQP client, as a publisher in another language would be |
@@ -25,6 +27,7 @@ use std::time::Duration;
 
 pub mod broker;
 pub mod campaign;
+pub mod certificates;
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -35,6 +38,7 @@ pub mod journal;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
+pub mod shipped_rabbitmq;
 pub mod worker;
 
 /// How long a test waits for a moment before it says that the moment does not come. Not a measure: a machine that is

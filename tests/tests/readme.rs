@@ -82,6 +82,7 @@ fn every_link_of_the_documentation_leads_somewhere() {
         "producer/PUBLISHERS.md",
         "deploy/README.md",
         "deploy/CONFIGURATION.md",
+        "deploy/rabbitmq/README.md",
         "deploy/monitoring/METRICS.md",
     ] {
         let page = checkout().join(page);

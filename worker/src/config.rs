@@ -36,6 +36,9 @@ pub struct FileConfig {
 pub struct WorkerConfig {
     /// `HOST:PORT` of `/metrics`, `/healthz` and `/readyz`; port 0 takes a free one.
     pub admin_addr: String,
+    /// Whether it makes its exchanges and queues; `false` where `crewfleet topology declare` does, and the worker's user
+    /// may not.
+    pub declare: bool,
     /// How long a worker that was told to end lets kickoffs finish, in seconds.
     pub drain_grace_s: f64,
     /// Names the worker in the fleet; by default its host's name and a random part.
@@ -67,6 +70,7 @@ impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
             admin_addr: "127.0.0.1:9464".into(),
+            declare: true,
             drain_grace_s: time_limit::DEFAULT_DRAIN_GRACE_S,
             id: None,
             max_in_flight: None,

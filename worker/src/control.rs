@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
-use crewfleet_shared::amqp::topology::Topology;
 use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Link};
 use crewfleet_shared::kickoff::{About, Command, Control, KickoffId};
 use tracing::{debug, info, warn};
@@ -45,8 +44,7 @@ async fn tail(
     last: &mut Option<DateTime<Utc>>,
 ) -> Result<(), BrokerError> {
     // Without the crews' queues: what is wrong with one of them is told where that crew is consumed.
-    let common = Topology::of(&worker.names, &[], worker.broker_config.results());
-    link.declare(&common).await?;
+    worker.declare_for(link, &[]).await?;
     let from = last.and_then(|last| u64::try_from(last.timestamp() - OVERLAP_S).ok());
     let options = ConsumeOptions {
         tag: format!("{}.control", worker.id),

@@ -210,7 +210,9 @@ impl Neighbours {
         owner: &str,
     ) -> Result<Listening, BrokerError> {
         let open = || {
-            let queue = worker.names.client_queue(&worker.id);
+            let queue = worker
+                .names
+                .client_queue(&worker.broker_config.client_id(&worker.id));
             Inbox::open(
                 worker.broker.clone(),
                 queue,

@@ -119,10 +119,21 @@ impl WorkerState {
             return Ok(());
         }
         let crews: Vec<CrewName> = self.crews.iter().map(|crew| crew.name.clone()).collect();
-        link.declare(&Topology::of(&self.names, &crews, self.broker_config.results()))
-            .await?;
+        self.declare_for(link, &crews).await?;
         *declared = Some(Arc::clone(link));
         Ok(())
+    }
+
+    /// Declares what the workers of these crews need, or looks that it is there.
+    ///
+    /// # Errors
+    /// As [`Self::declare`].
+    pub async fn declare_for(&self, link: &Link, crews: &[CrewName]) -> Result<(), BrokerError> {
+        let topology = Topology::of(&self.names, crews, self.broker_config.results());
+        match self.config.declare {
+            true => link.declare(&topology).await,
+            false => link.look_for(&topology).await,
+        }
     }
 
     /// Forgets that the topology is declared, after an object of it was found missing.

@@ -28,6 +28,7 @@ pub(crate) async fn run(
     let subject = Subject {
         broker: settings.broker.clone(),
         crews: settings.time_limits()?,
+        declare: settings.declares(),
         drain_grace_s,
         cancel_grace_s,
         termination_grace_s,

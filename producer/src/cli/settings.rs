@@ -59,6 +59,12 @@ impl Settings {
         Ok(limits.collect())
     }
 
+    /// `[worker] declare`, as the worker reads it.
+    pub(crate) fn declares(&self) -> bool {
+        let declare = self.worker.get("declare");
+        !declare.is_some_and(|value| value.as_bool() == Some(false) || value.as_str() == Some("false"))
+    }
+
     /// `[worker] drain_grace_s`, `cancel_grace_s` and `termination_grace_s`, as the worker reads them.
     pub(crate) fn graces(&self) -> (f64, f64, Option<f64>) {
         let grace = |key: &str| seconds(&self.worker, key);

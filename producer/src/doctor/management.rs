@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crewfleet_shared::amqp::ConnectError;
 use crewfleet_shared::amqp::uri::Login;
+use crewfleet_shared::amqp::{ConnectError, tls};
 use crewfleet_shared::config::BrokerConfig;
 use reqwest::header::DATE;
 use reqwest::{Client, StatusCode, Url};
@@ -20,8 +20,8 @@ pub(super) struct Management {
     url: Url,
     /// The URL without a user and a password.
     shown: Url,
-    /// The broker's login, unless the URL has one.
-    login: Option<Login>,
+    /// The broker's user and password, unless the URL has its own.
+    user: Option<(String, SecretString)>,
     /// How far the broker's clock is ahead of ours; it says whole seconds only.
     pub(super) clock_ahead: Option<TimeDelta>,
 }
@@ -47,7 +47,7 @@ impl Management {
         let login = Login::of(config)?;
         let timeout = Duration::from_secs(config.connect_timeout_s.into());
         let connected = async {
-            let mut management = Self::new(url, login, timeout)?;
+            let mut management = Self::new(config, url, login, timeout)?;
             management.look_at_clock().await?;
             Ok::<_, String>(management)
         };
@@ -70,30 +70,46 @@ impl Management {
         }
     }
 
-    fn new(url: &SecretString, login: Login, timeout: Duration) -> Result<Self, String> {
+    fn new(
+        config: &BrokerConfig,
+        url: &SecretString,
+        login: Login,
+        timeout: Duration,
+    ) -> Result<Self, String> {
         // The parser's words may repeat the URL, and it may have a password in it.
         let invalid = "[broker] management_url is no URL; it looks like http://127.0.0.1:15672";
         let url = Url::parse(url.expose_secret()).map_err(|_| invalid)?;
         if url.cannot_be_a_base() {
             return Err(invalid.into());
         }
-        let vhost = login.vhost.clone();
         // A user in the URL is the HTTP client's to read; it never shows where we tell of the URL.
-        let login = url.username().is_empty().then_some(login);
+        let user = match (url.username(), login.user) {
+            ("", None) => {
+                let problem = "[broker] management_url names no user, and the broker knows us by our certificate, which \
+                               the management API does not take";
+                return Err(problem.into());
+            }
+            ("", user) => user,
+            _ => None,
+        };
         let mut shown = url.clone();
         let _ = shown.set_username("").and_then(|()| shown.set_password(None));
         // Another part of the process may have chosen one already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .timeout(timeout)
+        let mut client = Client::builder().timeout(timeout);
+        if url.scheme() == "https" {
+            let tls = tls::client_config(config).map_err(|problem| told(&problem.into()))?;
+            client = client.tls_backend_preconfigured(tls);
+        }
+        let client = client
             .build()
             .map_err(|e| format!("no HTTP client: {}", e.without_url()))?;
         Ok(Self {
             client,
-            vhost,
+            vhost: login.vhost,
             url,
             shown,
-            login,
+            user,
             clock_ahead: None,
         })
     }
@@ -196,25 +212,29 @@ impl Management {
             url.query_pairs_mut().extend_pairs(query);
         }
         let mut request = self.client.get(url);
-        if let Some(login) = &self.login {
-            request = request.basic_auth(&login.user, Some(login.password.expose_secret()));
+        if let Some((user, password)) = &self.user {
+            request = request.basic_auth(user, Some(password.expose_secret()));
         }
         request.send().await.map_err(|e| {
             let error = e.without_url();
+            if let Some(refusal) = tls::refusal(&error) {
+                return format!("{}: no TLS: {}", self.shown(), told(&refusal));
+            }
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             format!("{}: {error}{}", self.shown(), cause.unwrap_or_default())
         })
     }
 
     fn refused(&self, path: &[&str], status: StatusCode) -> String {
-        let user = self
-            .login
-            .as_ref()
-            .map_or(self.url.username(), |login| &login.user);
+        let user = self.user.as_ref().map_or(self.url.username(), |(user, _)| user);
         format!(
             "{} at {} is refused to user {user:?}: {status}",
             path.join("/"),
             self.shown()
         )
     }
+}
+
+fn told(refusal: &tls::Refusal) -> String {
+    format!("{}; {}", refusal.cause, refusal.fix)
 }

@@ -1,4 +1,5 @@
-//! What our user may do. A worker needs all of it; a producer to publish requests and to have a queue of its own.
+//! What our user may do. A worker that declares needs nearly all of it, and so do `dead-letters` and this command; one
+//! with `[worker] declare = false` needs what it publishes to and consumes.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +14,22 @@ use super::topology::Present;
 
 const CHECK: &str = "permissions";
 
+/// What only the broker publishes to, and those who declare.
+const PASSED_BY_THE_BROKER: [&str; 2] = [".due", ".dead-letters.unroutable"];
+
 pub(super) async fn examine(
     link: &Link,
+    declares: bool,
     wanted: &Topology,
     present: &Present,
     findings: &mut Vec<Finding>,
 ) -> Result<(), BrokerError> {
     // The same words for one object may come from several questions.
-    let mut refused: BTreeSet<String> = present.hidden.values().cloned().collect();
+    let mut refused = BTreeSet::new();
     for exchange in &present.exchanges {
+        if !declares && PASSED_BY_THE_BROKER.iter().any(|end| exchange.ends_with(end)) {
+            continue;
+        }
         match link.may_publish(exchange, 0).await {
             Ok(Allowed::No(cause)) => drop(refused.insert(cause)),
             Ok(_) => {}
@@ -33,22 +41,34 @@ pub(super) async fn examine(
         }
     }
     for queue in &wanted.queues {
-        let consumed = Role::of(queue) != Role::Retry && present.queues.contains_key(&queue.name);
-        if consumed && let Allowed::No(cause) = link.may_consume(&queue.name).await? {
+        let consumed = match Role::of(queue) {
+            Role::Requests | Role::Stream => true,
+            Role::DeadLetters => declares,
+            Role::Retry => false,
+        };
+        let there = present.queues.contains_key(&queue.name);
+        if consumed
+            && there
+            && let Allowed::No(cause) = link.may_consume(&queue.name).await?
+        {
             refused.insert(cause);
         }
     }
-    for binding in &wanted.bindings {
-        let there =
-            present.queues.contains_key(&binding.queue) && present.exchanges.contains(&binding.exchange);
-        if there && let Allowed::No(cause) = link.may_bind(binding).await? {
-            refused.insert(cause);
+    if declares {
+        refused.extend(present.hidden.values().cloned());
+        for binding in &wanted.bindings {
+            let there =
+                present.queues.contains_key(&binding.queue) && present.exchanges.contains(&binding.exchange);
+            if there && let Allowed::No(cause) = link.may_bind(binding).await? {
+                refused.insert(cause);
+            }
         }
     }
     findings.push(if refused.is_empty() {
         match present.exchanges.is_empty() {
             true => Finding::new(State::Unknown, CHECK, "there is nothing to try them on"),
-            false => Finding::ok(CHECK, "to configure, write and read all that a worker needs"),
+            false if declares => Finding::ok(CHECK, "to configure, write and read everything in the namespace"),
+            false => Finding::ok(CHECK, "to publish and consume all that a worker needs which does not declare"),
         }
     } else {
         Finding::new(
@@ -56,10 +76,16 @@ pub(super) async fn examine(
             CHECK,
             refused.into_iter().collect::<Vec<_>>().join("; "),
         )
-        .wanted("to configure, write and read everything in the namespace, as a worker needs")
-        .fix(
-            "rabbitmqctl set_permissions -p VHOST USER CONFIGURE WRITE READ, each '^NAMESPACE[.].*' or wider",
-        )
+        .wanted(match declares {
+            true => "to configure, write and read everything in the namespace, as a worker needs that declares",
+            false => "to publish and consume what a worker needs which does not declare ([worker] declare = false)",
+        })
+        .fix(match declares {
+            true => "rabbitmqctl set_permissions -p VHOST USER CONFIGURE WRITE READ, each '^NAMESPACE[.].*' or wider; or set \
+                     [worker] declare = false, and let another user run `crewfleet topology declare`",
+            false => "rabbitmqctl set_permissions -p VHOST USER CONFIGURE WRITE READ, as deploy/rabbitmq/definitions.json has \
+                      it for the user worker",
+        })
     });
     Ok(())
 }

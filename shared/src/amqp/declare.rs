@@ -55,6 +55,27 @@ impl Link {
         Ok(())
     }
 
+    /// Looks that everything is there, for whom may not declare it. That takes no permission; what it would take some
+    /// for, arguments and bindings, is not compared.
+    ///
+    /// # Errors
+    /// [`BrokerError`] for the first that is missing.
+    pub async fn look_for(&self, topology: &Topology) -> Result<(), BrokerError> {
+        let channel = self.channel().await?;
+        for exchange in &topology.exchanges {
+            passive_exchange(&channel, &exchange.name)
+                .await
+                .map_err(|error| left_out(error, "exchange", &exchange.name))?;
+        }
+        for queue in &topology.queues {
+            passive(&channel, &queue.name)
+                .await
+                .map_err(|error| left_out(error, "queue", &queue.name))?;
+        }
+        close(&channel).await;
+        Ok(())
+    }
+
     /// Declares one queue with its bindings, for a client.
     ///
     /// # Errors
@@ -179,6 +200,39 @@ pub(super) async fn passive(channel: &lapin::Channel, queue: &str) -> Result<Que
         messages: declared.message_count(),
         consumers: declared.consumer_count(),
     })
+}
+
+/// Looks at an exchange on a channel, which closes where there is none.
+pub(super) async fn passive_exchange(channel: &lapin::Channel, exchange: &str) -> Result<(), BrokerError> {
+    let options = ExchangeDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    // Its kind is not compared.
+    let declare = channel.exchange_declare(
+        exchange.into(),
+        ExchangeKind::Direct,
+        options,
+        FieldTable::default(),
+    );
+    within(&format!("look at exchange {exchange:?}"), declare).await
+}
+
+fn left_out(error: BrokerError, what: &str, name: &str) -> BrokerError {
+    match error {
+        BrokerError::Failed {
+            cause,
+            code: code @ Some(reply_code::NOT_FOUND),
+            ..
+        } => BrokerError::Failed {
+            action: format!(
+                "look for {what} {name:?}, which a worker with [worker] declare = false leaves to `crewfleet topology declare`"
+            ),
+            cause,
+            code,
+        },
+        error => error,
+    }
 }
 
 pub(super) async fn close(channel: &lapin::Channel) {

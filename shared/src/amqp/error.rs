@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tls::Refusal;
 use super::uri::Endpoint;
 
 /// AMQP's reply codes (AMQP 0-9-1, section 1.3) that mean something to us.
@@ -32,6 +33,14 @@ pub enum ConnectError {
         endpoint: Endpoint,
         /// How long we waited.
         timeout: Duration,
+    },
+    /// TLS did not come about: certificates above all.
+    #[error("no TLS with RabbitMQ at {endpoint}: {}; {}", .refusal.cause, .refusal.fix)]
+    Tls {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why, and what to do.
+        refusal: Refusal,
     },
     /// It refused, or the network did.
     #[error(

@@ -2,9 +2,7 @@
 //! each question here is one that the broker answers, or refuses, before it would act.
 
 use lapin::BasicProperties;
-use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-};
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::declare;
@@ -56,18 +54,7 @@ impl Link {
     /// [`BrokerError`] when the broker gives no answer.
     pub async fn inspect_exchange(&self, exchange: &Exchange) -> Result<Held, BrokerError> {
         let channel = self.channel().await?;
-        let options = ExchangeDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let action = format!("look at exchange {:?}", exchange.name);
-        let there = channel.exchange_declare(
-            exchange.name.as_str().into(),
-            lapin::ExchangeKind::Direct,
-            options,
-            FieldTable::default(),
-        );
-        match within(&action, there).await {
+        match declare::passive_exchange(&channel, &exchange.name).await {
             Err(error) if error.code() == Some(reply_code::NOT_FOUND) => return Ok(Held::Missing),
             other => other?,
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`version`] | which broker it is |
 //! | [`uri`] | where the broker is, without ever showing its password |
+//! | [`tls`] | whom we trust and who we are, and why TLS did not come about |
 //! | `stream`, `mend` | the bytes that come in, mended where the client could not bear them |
 //! | [`link`] | two connections and the one supervisor that brings them back |
 //! | `hang_up` | the end of sockets that their broker does not close |
@@ -43,6 +44,7 @@ mod pools;
 pub mod publisher;
 mod returns;
 mod stream;
+pub mod tls;
 pub mod topology;
 pub mod uri;
 pub mod version;

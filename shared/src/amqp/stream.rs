@@ -11,11 +11,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use async_rs::traits::Reactor;
+use async_rs::traits::{Reactor, RuntimeKit};
 use async_rs::util::RuntimeParts;
 use async_rs::{Runtime, Tokio};
 use futures_util::{AsyncRead, AsyncWrite, Stream};
-use lapin::tcp::AMQPUriTcpExt;
+use lapin::tcp::RustlsConnector;
 use lapin::uri::AMQPUri;
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -25,12 +25,31 @@ use super::mend::{HEAD, Head, mend};
 /// How much of a frame that came in parts is read at once.
 const PART: usize = 64 * 1024;
 
+/// Connects to the broker's address, by TLS where there is a connector for it.
+///
+/// # Errors
+/// Those of the network, and of TLS (see [`tls::refusal`](super::tls::refusal)).
+pub(super) async fn open<RK: RuntimeKit + Send + Sync>(
+    uri: &AMQPUri,
+    tls: Option<&RustlsConnector>,
+    runtime: &Runtime<RK>,
+) -> io::Result<AsyncTcpStream<<RK as Reactor>::TcpStream>> {
+    let host = uri.authority.host.as_str();
+    let address = runtime.to_socket_addrs((host.to_owned(), uri.authority.port));
+    let stream = AsyncTcpStream::connect(runtime, address).await?;
+    match tls {
+        Some(connector) => stream.into_rustls(connector, host).await,
+        None => Ok(stream),
+    }
+}
+
 /// Connects the client by a stream that mends, and that ends with `hung_up`.
 ///
 /// # Errors
 /// Those of the client.
 pub(super) async fn connect(
     uri: AMQPUri,
+    tls: Option<RustlsConnector>,
     properties: ConnectionProperties,
     hung_up: CancellationToken,
 ) -> lapin::Result<Connection> {
@@ -42,7 +61,7 @@ pub(super) async fn connect(
     let kit = RuntimeParts::new(tokio.clone(), mending);
     let plain = Runtime::new(tokio);
     let stream = async move |uri: AMQPUri, _: Runtime<_>| {
-        let connecting = hung_up.run_until_cancelled(uri.connect_async(&plain));
+        let connecting = hung_up.run_until_cancelled(open(&uri, tls.as_ref(), &plain));
         let stream = connecting
             .await
             .unwrap_or_else(|| Err(io::ErrorKind::ConnectionAborted.into()))?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::ConnectError;
@@ -27,10 +27,8 @@ impl fmt::Display for Endpoint {
 /// Who we are at the broker, and where.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// The user.
-    pub user: String,
-    /// Its password.
-    pub password: SecretString,
+    /// User and password; `None` where a client certificate says who we are.
+    pub user: Option<(String, SecretString)>,
     /// The virtual host.
     pub vhost: String,
 }
@@ -42,9 +40,12 @@ impl Login {
     /// [`ConnectError::Url`].
     pub fn of(config: &BrokerConfig) -> Result<Self, ConnectError> {
         let (uri, _) = parse(config)?;
+        let user = uri.authority.userinfo;
         Ok(Self {
-            user: uri.authority.userinfo.username,
-            password: uri.authority.userinfo.password.into(),
+            user: match uri.query.auth_mechanism {
+                Some(SASLMechanism::External) => None,
+                _ => Some((user.username, user.password.into())),
+            },
             vhost: uri.vhost,
         })
     }
@@ -63,6 +64,9 @@ pub(super) fn parse(config: &BrokerConfig) -> Result<(AMQPUri, Endpoint), Connec
         .map_err(|_| ConnectError::Url)?;
     uri.query.heartbeat = Some(config.heartbeat_s);
     uri.query.frame_max.get_or_insert(FRAME_MAX);
+    if config.client_cert_file.is_some() && !names_user(url.expose_secret()) {
+        uri.query.auth_mechanism.get_or_insert(SASLMechanism::External);
+    }
     let endpoint = Endpoint {
         text: format!(
             "{}://{}:{} (virtual host {:?})",
@@ -70,4 +74,48 @@ pub(super) fn parse(config: &BrokerConfig) -> Result<(AMQPUri, Endpoint), Connec
         ),
     };
     Ok((uri, endpoint))
+}
+
+/// Whether it is an address for TLS.
+pub(super) fn is_tls(uri: &AMQPUri) -> bool {
+    uri.scheme == AMQPScheme::AMQPS
+}
+
+/// The parser takes `guest` for granted where the URL has no user.
+fn names_user(url: &str) -> bool {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = after_scheme.split(['/', '?']).next().unwrap_or_default();
+    authority.contains('@')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn mechanism(url: &str, client_cert_file: Option<&str>) -> Option<SASLMechanism> {
+        let config = BrokerConfig {
+            url: SecretString::from(url),
+            client_cert_file: client_cert_file.map(PathBuf::from),
+            ..BrokerConfig::default()
+        };
+        let login = Login::of(&config).unwrap();
+        let (uri, _) = parse(&config).unwrap();
+        assert_eq!(
+            login.user.is_none(),
+            uri.query.auth_mechanism == Some(SASLMechanism::External)
+        );
+        uri.query.auth_mechanism
+    }
+
+    #[test]
+    fn a_certificate_logs_in_where_the_url_names_no_user() {
+        let external = Some(SASLMechanism::External);
+        assert_eq!(mechanism("amqps://host:5671/%2f", Some("c.pem")), external);
+        assert_eq!(mechanism("amqps://host/a@b", Some("c.pem")), external);
+        assert_eq!(mechanism("amqps://host/%2f", None), None);
+        assert_eq!(mechanism("amqps://user:word@host/%2f", Some("c.pem")), None);
+        assert_eq!(mechanism("amqps://host/?auth_mechanism=external", None), external);
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::Problem;
+use crate::amqp::tls;
 use crate::amqp::topology::Retention;
 
 /// The section `[broker]`: where RabbitMQ is, and what is agreed with it.
@@ -16,8 +17,18 @@ pub struct BrokerConfig {
     pub url: SecretString,
     /// A file that holds the URL instead.
     pub url_file: Option<PathBuf>,
+    /// PEM file of the CAs that may have issued the broker's certificate; without it, those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of the client's certificate, first, and the chain to its CA. Where the URL names no user, the broker
+    /// takes the user from it (SASL EXTERNAL).
+    pub client_cert_file: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub client_key_file: Option<PathBuf>,
     /// What every exchange and queue name starts with: `[a-z0-9._-]{1,32}`.
     pub namespace: String,
+    /// What the names of a client's own queues and its reply key begin with, after `clients.` and `client.`; so
+    /// RabbitMQ's permissions can keep clients apart.
+    pub client_name: Option<String>,
     /// A silent connection counts as lost after twice this many seconds.
     pub heartbeat_s: u16,
     /// How long a connection may take to come about.
@@ -41,7 +52,11 @@ impl Default for BrokerConfig {
         Self {
             url: SecretString::from("amqp://guest:guest@127.0.0.1:5672/%2f"),
             url_file: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
             namespace: "kickoff".into(),
+            client_name: None,
             heartbeat_s: 20,
             connect_timeout_s: 10,
             max_request_bytes: 8 * 1024 * 1024,
@@ -71,6 +86,7 @@ impl BrokerConfig {
             })?;
             self.url = SecretString::from(url.trim());
         }
+        self.check_tls()?;
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
         if !(1..=32).contains(&self.namespace.len()) || !self.namespace.chars().all(allowed) {
             let problem = "must be 1 to 32 characters of a-z, 0-9, '.', '_' and '-'";
@@ -79,6 +95,13 @@ impl BrokerConfig {
                 format!("{:?}", self.namespace),
                 problem,
             ));
+        }
+        if let Some(name) = &self.client_name {
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
+            if !(1..=32).contains(&name.len()) || !name.chars().all(allowed) {
+                let problem = "must be 1 to 32 characters of a-z, 0-9, '_' and '-'";
+                return Err(Problem::new("broker.client_name", format!("{name:?}"), problem));
+            }
         }
         for (key, value) in [
             ("broker.heartbeat_s", u64::from(self.heartbeat_s)),
@@ -92,6 +115,33 @@ impl BrokerConfig {
             }
         }
         Ok(())
+    }
+
+    /// A client's id among all clients: its own, after the name that [`Self::client_name`] gives.
+    pub fn client_id(&self, id: &str) -> String {
+        match &self.client_name {
+            Some(name) => format!("{name}.{id}"),
+            None => id.to_owned(),
+        }
+    }
+
+    /// Whoever names a CA believes to be on TLS; so the files are refused where nothing would use them.
+    fn check_tls(&self) -> Result<(), Problem> {
+        let files = [
+            ("broker.ca_file", &self.ca_file),
+            ("broker.client_cert_file", &self.client_cert_file),
+            ("broker.client_key_file", &self.client_key_file),
+        ];
+        let Some((key, file)) = files.iter().find_map(|(key, file)| Some((*key, file.as_ref()?))) else {
+            return Ok(());
+        };
+        let speaks = |url: &SecretString, scheme: &str| url.expose_secret().starts_with(scheme);
+        let asks_by_tls = |url: &SecretString| speaks(url, "https://");
+        if !speaks(&self.url, "amqps://") && !self.management_url.as_ref().is_some_and(asks_by_tls) {
+            let problem = "nothing would use it: [broker] url is not one for TLS; write amqps:// there";
+            return Err(Problem::new(key, file.display(), problem));
+        }
+        tls::client_config(self).map(drop)
     }
 
     /// The results stream's retention.

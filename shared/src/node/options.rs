@@ -9,6 +9,7 @@ pub struct NodeOptions {
     pub(super) temporary: bool,
     pub(super) name: String,
     pub(super) port: Option<u16>,
+    pub(super) only_tls: Option<u16>,
     pub(super) config: Vec<String>,
     pub(super) plugins: Vec<String>,
     pub(super) erl_arguments: String,
@@ -31,6 +32,7 @@ impl NodeOptions {
             temporary: false,
             name: "crewfleet".to_owned(),
             port: None,
+            only_tls: None,
             config: Vec::new(),
             erl_arguments: String::new(),
             peers: None,
@@ -68,6 +70,13 @@ impl NodeOptions {
     /// The port for clients; by default a free one is chosen at each [`Node::start`](super::Node::start).
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
+        self
+    }
+
+    /// Says that the node takes clients by TLS only, at this port: it counts as ready when that is open. What it takes
+    /// otherwise stands in the configuration ([`Self::config`]).
+    pub fn only_tls(mut self, port: u16) -> Self {
+        self.only_tls = Some(port);
         self
     }
 
