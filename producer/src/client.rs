@@ -9,6 +9,7 @@ use crewfleet_shared::amqp::{
 };
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::kickoff::{CrewName, KickoffId, Reply};
+use crewfleet_shared::telemetry::traces::{self, Span};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -233,10 +234,16 @@ impl KickoffClient {
         &self,
         crew: &CrewName,
         kickoff_id: &KickoffId,
-        message: Message,
+        mut message: Message,
     ) -> Result<(), ClientError> {
         let inner = &self.inner;
-        match inner.publisher.publish(message, inner.publish_limit).await {
+        let span = traces::publish(&Span::around(), inner.broker.endpoint(), &mut message);
+        let published = inner.publisher.publish(message, inner.publish_limit).await;
+        if let Err(error) = &published {
+            span.fail(error.kind());
+        }
+        span.end(None);
+        match published {
             Ok(()) => {}
             Err(PublishError::Unroutable { .. }) => return Err(self.no_such_crew(crew)),
             Err(PublishError::Broker(e)) if e.code() == Some(reply_code::NOT_FOUND) => {

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::inbox::Receive;
 use crewfleet_shared::amqp::{Broker, Delivery, Names};
 use crewfleet_shared::kickoff::{KickoffId, Reply};
+use crewfleet_shared::telemetry::traces;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -88,7 +89,9 @@ impl Receive for Replies {
         let id = id_of(delivery);
         // Replies of others are not even parsed: they may be large.
         if self.is_awaited(id) {
+            let span = traces::process(self.broker.endpoint(), || self.names.replies(), &delivery.message);
             self.put(id, read(&delivery.body));
+            span.end(None);
         }
     }
 

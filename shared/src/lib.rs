@@ -5,7 +5,7 @@
 //! | [`kickoff`] | the wire contract: ids, requests, replies, events, control commands, heartbeats |
 //! | [`amqp`] | RabbitMQ: the supervised link, the topology as data, the publisher, deliveries |
 //! | [`config`] | the layered configuration loader and the `[broker]` section |
-//! | [`telemetry`] | structured logs |
+//! | [`telemetry`] | structured logs, and traces (feature `otel`) |
 //! | [`metrics`] | the Prometheus registry and how metrics are defined |
 //! | `admin` | `/metrics`, `/healthz` and `/readyz` over HTTP (feature `admin`) |
 //! | [`shutdown`] | SIGTERM and SIGINT as one token |

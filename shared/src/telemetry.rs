@@ -1,10 +1,11 @@
-//! Structured logs on stderr: for people on a terminal, JSON lines otherwise.
+//! Structured logs on stderr: for people on a terminal, JSON lines otherwise. And [`traces`].
 //!
 //! Every line of a kickoff is written inside a span with the fields `kickoff_id` and `crew`; in JSON they stand
 //! at the top level, so that one `jq 'select(.kickoff_id == "…")'` shows a kickoff's whole story.
 
 mod json_line;
 mod lines;
+pub mod traces;
 
 use std::io::IsTerminal;
 

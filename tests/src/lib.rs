@@ -13,6 +13,7 @@
 //! | [`worker`] | a `crewfleet-worker` process: configuration, logs, admin address, metrics |
 //! | [`cli`] | the `crewfleet` command |
 //! | [`client`] | a plain AMQP client, as a publisher in another language would be |
+//! | [`collector`] | an OpenTelemetry collector, and the spans that come out of it |
 //! | [`fault_broker`] | a scripted broker, for faults that RabbitMQ does not produce on demand |
 //! | [`http`] | what an HTTP server answers |
 //! | [`campaign`] | thousands of kickoffs through a fleet that is hit by faults, and the check of their whole history |
@@ -31,6 +32,7 @@ pub mod certificates;
 pub mod cli;
 pub mod client;
 pub mod cluster;
+pub mod collector;
 pub mod crews;
 pub mod fault_broker;
 pub mod http;

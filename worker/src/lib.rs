@@ -16,7 +16,7 @@
 //!
 //! Around it: [`service`] (the [`Worker`]: start, readiness), [`drain`], [`config`], [`state`] (what the parts share),
 //! [`control`], [`commands`] and [`saying`] (what the fleet is told, and tells itself), [`pause`], [`memory`] (how much may run), [`workdir`] (the
-//! kickoffs' folders), [`events`], [`heartbeat`], [`metrics`], [`systemd`].
+//! kickoffs' folders), [`events`], [`heartbeat`], [`metrics`], [`traces`], [`systemd`].
 //!
 //! A worker with a crew in Rust:
 //!
@@ -62,6 +62,7 @@ pub mod service;
 pub mod settle;
 pub mod state;
 pub mod systemd;
+pub mod traces;
 pub mod workdir;
 
 pub use outcome::Outcome;

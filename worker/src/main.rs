@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use crewfleet_shared::{shutdown, telemetry};
+use crewfleet_shared::shutdown;
+use crewfleet_shared::telemetry::{self, traces};
 use crewfleet_worker::{Worker, config};
 
 /// Serves AI crews over RabbitMQ.
@@ -33,6 +34,9 @@ const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let serves = arguments.command.is_none();
+    let _logging = serves.then(|| telemetry::init("info,lapin=error"));
+    let _traces = serves.then(|| traces::start("crewfleet-worker"));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -58,7 +62,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Some(Command::Healthcheck) = arguments.command {
         return Ok(healthcheck(&config.config.worker.admin_addr).await);
     }
-    let _logging = telemetry::init("info,lapin=error");
     let shutdown = shutdown::token(|| std::process::exit(1))?;
     Worker::builder()
         .config(config)

@@ -8,7 +8,8 @@ use std::time::Duration;
 use chrono::Utc;
 use crewfleet_shared::amqp::{Delivery, Receipt, header};
 use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{About, Command, KickoffError, Rejection, Request, decode};
+use crewfleet_shared::kickoff::{About, Command, KickoffError, KickoffId, Rejection, Request, decode};
+use crewfleet_shared::telemetry::traces::{self, Span};
 use serde_json::json;
 use tokio::time::Instant;
 use tracing::{Instrument, info, info_span, warn};
@@ -24,6 +25,7 @@ use crate::run_key::RunKey;
 use crate::runner::{KickoffContext, Stop, StopReason};
 use crate::settle::{self, Attempt};
 use crate::state::{Crew, WorkerState};
+use crate::traces::CrewTrace;
 use crate::workdir::WorkDir;
 
 /// Takes a delivery to its end.
@@ -45,22 +47,41 @@ pub async fn process(worker: Arc<WorkerState>, crew: Arc<Crew>, delivery: Delive
         return;
     }
     let max_bytes = worker.broker_config.max_request_bytes;
+    let queue = || worker.names.request_queue(&crew.name);
+    let trace = traces::process(worker.broker.endpoint(), queue, &delivery.message);
     let request = match decode(&delivery.body, &delivery.properties, &crew.name, max_bytes) {
         Ok(request) => request,
         Err(rejection) => {
-            let id = rejection.kickoff_id.as_ref().map(ToString::to_string);
-            let span = info_span!("kickoff", kickoff_id = id, crew = %crew.name);
+            let id = rejection.kickoff_id.as_ref();
+            let span = log_span(&crew, id, None, &trace, &delivery);
             // Boxed, as everything that is rare: else every kickoff would be larger by it.
-            return Box::pin(reject(&worker, &crew, *rejection, delivery).instrument(span)).await;
+            return Box::pin(reject(&worker, &crew, &trace, *rejection, delivery).instrument(span)).await;
         }
     };
-    let span =
-        info_span!("kickoff", kickoff_id = %request.kickoff_id, crew = %crew.name, attempt = request.attempt);
-    kickoff(&worker, &crew, &request, delivery).instrument(span).await;
+    let id = Some(&request.kickoff_id);
+    let span = log_span(&crew, id, Some(request.attempt), &trace, &delivery);
+    kickoff(&worker, &crew, &request, &trace, delivery)
+        .instrument(span)
+        .await;
+}
+
+/// What every log line of a kickoff says.
+fn log_span(
+    crew: &Crew,
+    id: Option<&KickoffId>,
+    attempt: Option<u32>,
+    trace: &Span,
+    delivery: &Delivery,
+) -> tracing::Span {
+    let (kickoff_id, (trace_id, span_id)) = (
+        id.map(KickoffId::as_str),
+        traces::log_ids(trace, &delivery.properties),
+    );
+    info_span!("kickoff", kickoff_id, crew = %crew.name, attempt, trace_id, span_id)
 }
 
 /// A message that is no request: told to whoever can be told, kept in the dead letters.
-async fn reject(worker: &WorkerState, crew: &Crew, rejection: Rejection, delivery: Delivery) {
+async fn reject(worker: &WorkerState, crew: &Crew, trace: &Span, rejection: Rejection, delivery: Delivery) {
     let attempt = Attempt {
         kickoff_id: rejection.kickoff_id.as_ref(),
         crew: &crew.name,
@@ -74,12 +95,19 @@ async fn reject(worker: &WorkerState, crew: &Crew, rejection: Rejection, deliver
         undecided: false,
         properties: &delivery.properties,
         body: &delivery.body,
+        trace,
     };
     settle::tell(worker, &attempt, None, Outcome::Rejected(rejection.error)).await;
     ack(worker, &[delivery.receipt]).await;
 }
 
-async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: &Request, delivery: Delivery) {
+async fn kickoff(
+    worker: &Arc<WorkerState>,
+    crew: &Crew,
+    request: &Request,
+    trace: &Span,
+    delivery: Delivery,
+) {
     let Delivery { mut receipt, message } = delivery;
     let by_broker = message.redelivered;
     let returned = message
@@ -93,7 +121,7 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: &Request, deli
             Entry::Adopted => return adopted(worker, request, &key, by_broker),
             Entry::Answered(receipt, reply) => {
                 info!("delivered again after its reply; answered from memory");
-                Box::pin(settle::reply_again(worker, request, &reply)).await;
+                Box::pin(settle::reply_again(worker, request, &message.properties, &reply)).await;
                 return ack(worker, &[receipt]).await;
             }
             Entry::HandedOn(receipt) => {
@@ -122,13 +150,14 @@ async fn kickoff(worker: &Arc<WorkerState>, crew: &Crew, request: &Request, deli
         undecided: by_broker && crew.on_redelivery == OnRedelivery::Run,
         properties: &message.properties,
         body: &message.body,
+        trace,
     };
     let mut work_dir = WorkDir::none();
     let outcome = match admit(worker, crew, request, &attempt, &run, redelivered).await {
         Ok(admitted) => {
             attempt.started_at = Some(Utc::now());
             attempt.returned = admitted.returned;
-            let outcome = run_crew(worker, crew, request, &run, &admitted, sink.clone()).await;
+            let outcome = run_crew(worker, crew, request, trace, &run, &admitted, sink.clone()).await;
             work_dir = admitted.work_dir;
             outcome
         }
@@ -321,6 +350,7 @@ async fn run_crew(
     worker: &WorkerState,
     crew: &Crew,
     request: &Request,
+    trace: &Span,
     run: &Run,
     admitted: &Admitted,
     events: EventSink,
@@ -347,8 +377,9 @@ async fn run_crew(
         work_dir: admitted.work_dir.path().to_owned(),
         stop: Stop::new(time_limit, Arc::clone(run.stop())),
         events: events.clone(),
+        trace: CrewTrace::start(trace, crew, request),
     };
-    let stop = context.stop.clone();
+    let (stop, trace) = (context.stop.clone(), context.trace.clone());
     let gauge = worker.metrics.in_flight.with_label_values(labels);
     gauge.inc();
     crew.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -371,6 +402,7 @@ async fn run_crew(
         .observe(started.elapsed().as_secs_f64());
     crew.in_flight.fetch_sub(1, Ordering::Relaxed);
     gauge.dec();
+    trace.end(&outcome);
     match outcome {
         Outcome::Requeued { reason, .. }
             if stop.clock_started() && crew.on_redelivery == OnRedelivery::Fail =>

@@ -11,6 +11,7 @@ use crewfleet_shared::amqp::topology::Reason;
 use crewfleet_shared::amqp::{Message, Properties, PublishError, reply_code};
 use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId, Request, Status};
+use crewfleet_shared::telemetry::traces::{self, Span};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tracing::{error, info, warn};
@@ -67,6 +68,16 @@ pub struct Attempt<'a> {
     pub properties: &'a Properties,
     /// The request as it came.
     pub body: &'a [u8],
+    /// The span of processing it.
+    pub trace: &'a Span,
+}
+
+impl Attempt<'_> {
+    fn failed(&self, error: Option<&KickoffError>) {
+        if let Some(error) = error {
+            self.trace.fail(&error.kind);
+        }
+    }
 }
 
 /// Ends a kickoff's story: its requester is told, and what is to be kept goes to the dead letters. The caller acks then,
@@ -87,6 +98,8 @@ pub async fn tell(
         None => (outcome, None),
     };
     let (status, kept) = ending(&outcome)?;
+    attempt.trace.set("crewfleet.kickoff.status", status.as_str());
+    attempt.failed(outcome.error());
     if reply.is_some() {
         let labels = [attempt.crew.as_str(), status.as_str()];
         worker.metrics.completed.with_label_values(&labels).inc();
@@ -123,6 +136,7 @@ pub async fn retry(
     next: &Retry,
 ) {
     let due = retry::due(next.delay);
+    attempt.failed(error);
     publish_surely(worker, messages::retried(worker, attempt, next, due)).await;
     let labels = [attempt.crew.as_str(), next.reason.as_str()];
     worker.metrics.retries.with_label_values(&labels).inc();
@@ -145,6 +159,7 @@ pub async fn requeue(
     reason: RequeueReason,
     delay: Option<Duration>,
 ) {
+    attempt.trace.set("crewfleet.kickoff.requeued", reason.as_str());
     publish_surely(worker, messages::requeued(worker, attempt, delay)).await;
     let labels = [attempt.crew.as_str(), reason.as_str()];
     worker.metrics.requeued.with_label_values(&labels).inc();
@@ -163,14 +178,17 @@ async fn publish_reply(
     kickoff_id: &KickoffId,
     mut outcome: Outcome,
 ) -> (Outcome, Arc<Message>) {
-    let mut message = Arc::new(messages::reply(worker, attempt, kickoff_id, &mut outcome));
+    let (mut message, mut span) = traced_reply(worker, attempt, kickoff_id, &mut outcome);
     let mut shortened = false;
     loop {
         let failure = if message.body.len() > worker.broker_config.max_reply_bytes && !shortened {
             None
         } else {
             match worker.settling.publish(Arc::clone(&message), ROUND).await {
-                Ok(()) => return (outcome, message),
+                Ok(()) => {
+                    span.end(None);
+                    return (outcome, message);
+                }
                 Err(failure) => Some(failure),
             }
         };
@@ -186,9 +204,21 @@ async fn publish_reply(
         }
         outcome =
             Outcome::Failed(Box::pin(too_large(worker, attempt, kickoff_id, &outcome, &message.body)).await);
-        message = Arc::new(messages::reply(worker, attempt, kickoff_id, &mut outcome));
+        (message, span) = traced_reply(worker, attempt, kickoff_id, &mut outcome);
         shortened = true;
     }
+}
+
+/// The reply, and the span of publishing it.
+fn traced_reply(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    kickoff_id: &KickoffId,
+    outcome: &mut Outcome,
+) -> (Arc<Message>, Span) {
+    let mut message = messages::reply(worker, attempt, kickoff_id, outcome);
+    let span = traces::publish(attempt.trace, worker.broker.endpoint(), &mut message);
+    (Arc::new(message), span)
 }
 
 /// Keeps what cannot be sent in a file, and says where.
@@ -232,9 +262,9 @@ async fn too_large(
 }
 
 /// Publishes a reply that this process has given before: where this copy of the request wants it.
-pub async fn reply_again(worker: &WorkerState, request: &Request, body: &[u8]) {
+pub async fn reply_again(worker: &WorkerState, request: &Request, properties: &Properties, body: &[u8]) {
     let reply_to = request.reply_to.as_deref();
-    let message = messages::reply_with(worker, &request.kickoff_id, reply_to, body.to_vec());
+    let message = messages::reply_with(worker, &request.kickoff_id, properties, reply_to, body.to_vec());
     publish_surely(worker, message).await;
 }
 

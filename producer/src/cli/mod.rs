@@ -22,7 +22,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use crewfleet_shared::{shutdown, telemetry};
+use crewfleet_shared::shutdown;
+use crewfleet_shared::telemetry::{self, traces};
 use tokio_util::sync::CancellationToken;
 
 use self::exit::Exit;
@@ -96,6 +97,7 @@ pub(crate) fn main() -> ExitCode {
     // What the AMQP client says of itself comes back to us as errors, which we tell; of a returned message it
     // would write the whole body.
     let _logging = telemetry::init("warn,lapin=off");
+    let _traces = traces::start("crewfleet");
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

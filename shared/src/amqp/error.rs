@@ -155,3 +155,15 @@ pub enum PublishError {
         last: BrokerError,
     },
 }
+
+impl PublishError {
+    /// Which of them it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unroutable { .. } => "unroutable",
+            Self::Refused { .. } => "refused",
+            Self::Broker(_) => "broker",
+            Self::InDoubt { .. } => "in_doubt",
+        }
+    }
+}

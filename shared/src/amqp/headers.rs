@@ -39,6 +39,10 @@ pub mod header {
         FINGERPRINT,
         DEAD_AT,
     ];
+    /// The trace that a message belongs to, and the span that sent it (W3C Trace Context).
+    pub const TRACEPARENT: &str = "traceparent";
+    /// What vendors add to it.
+    pub const TRACESTATE: &str = "tracestate";
     /// Additional routing keys, as RabbitMQ reads them; a list.
     pub const CC: &str = "CC";
     /// How often a quorum queue has delivered a message before.
@@ -305,14 +309,14 @@ mod tests {
     fn a_republished_message_keeps_the_sender_s_properties_and_loses_the_broker_s() {
         let original = Properties::json("kickoff.request.v1")
             .with_correlation_id("a")
-            .with_header("traceparent", "00-1-2-01")
+            .with_header(header::TRACEPARENT, "00-1-2-01")
             .with_header("x-death", "…")
             .with_header_u32(header::ATTEMPT, 2)
             .with_cc("other");
         let copy = original.for_republish();
         assert_eq!(copy.correlation_id(), Some("a"));
         assert_eq!(copy.kind(), Some("kickoff.request.v1"));
-        assert_eq!(copy.header_str("traceparent"), Some("00-1-2-01"));
+        assert_eq!(copy.header_str(header::TRACEPARENT), Some("00-1-2-01"));
         assert_eq!(copy.header_u32(header::ATTEMPT), Some(2));
         assert_eq!(copy.header_str("x-death"), None);
         assert!(

@@ -16,6 +16,20 @@ const FRAME_MAX: u32 = 131_072;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     text: String,
+    host: String,
+    port: u16,
+}
+
+impl Endpoint {
+    /// Its host.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
 }
 
 impl fmt::Display for Endpoint {
@@ -72,6 +86,8 @@ pub(super) fn parse(config: &BrokerConfig) -> Result<(AMQPUri, Endpoint), Connec
             "{}://{}:{} (virtual host {:?})",
             uri.scheme, uri.authority.host, uri.authority.port, uri.vhost
         ),
+        host: uri.authority.host.clone(),
+        port: uri.authority.port,
     };
     Ok((uri, endpoint))
 }

@@ -80,17 +80,18 @@ def _str(error: BaseException) -> str:
 
 
 def _type_name(error: BaseException) -> str:
-    return _name(type(error))
+    return class_name(type(error))
 
 
-def _name(kind: type) -> str:
+def class_name(kind: type) -> str:
+    """The whole name of a class; a builtin one has no module."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _class_names(error: BaseException) -> list[str]:
     """The classes of `error` and of what it was raised from, with their bases, most special first; `object` and the like left out."""
     kinds = (kind for link in causes(error) for kind in type(link).__mro__ if kind not in (object, BaseException, Exception))
-    return list(dict.fromkeys(_name(kind) for kind in kinds))[:_MAX_CLASSES]
+    return list(dict.fromkeys(class_name(kind) for kind in kinds))[:_MAX_CLASSES]
 
 
 def _traceback(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from . import crewai_quiet
+from .errors import class_name
 from .frames import Channel
 from .usage import Usage, tokens
 
@@ -18,12 +19,15 @@ _SILENT = frozenset({"hook_dispatched"})
 
 
 @contextmanager
-def forwarded(kickoff_id: str, channel: Channel, usage: Usage) -> Iterator[None]:
-    """Within it, this context's events go to `channel` and their usage to `usage`. Nothing happens where CrewAI is too old."""
+def forwarded(kickoff_id: str, channel: Channel, usage: Usage, traced: bool) -> Iterator[None]:
+    """Within it, this context's events go to `channel` and their usage to `usage`. Nothing happens where CrewAI is too old.
+
+    `traced`: with what the worker needs to make spans of them.
+    """
     execution = crewai_quiet.module("crewai.execution")
     stream = crewai_quiet.module("crewai.events.stream_context")
     execution_token = execution.set_execution_uuid(kickoff_id) if hasattr(execution, "set_execution_uuid") else None
-    sink_token = stream.add_stream_sink(EventSink(channel, usage)) if hasattr(stream, "add_stream_sink") else None
+    sink_token = stream.add_stream_sink(EventSink(channel, usage, traced)) if hasattr(stream, "add_stream_sink") else None
     try:
         yield
     finally:
@@ -36,15 +40,16 @@ def forwarded(kickoff_id: str, channel: Channel, usage: Usage) -> Iterator[None]
 class EventSink:
     """Called by CrewAI with each event, in order, in the thread that emits it; so it must never raise."""
 
-    def __init__(self, channel: Channel, usage: Usage) -> None:
+    def __init__(self, channel: Channel, usage: Usage, traced: bool) -> None:
         self._channel = channel
         self._usage = usage
+        self._traced = traced
         self._started: dict[str, datetime] = {}
         self._complained = False
 
-    def __call__(self, _source: Any, event: Any) -> None:
+    def __call__(self, source: Any, event: Any) -> None:
         try:
-            self._forward(event)
+            self._forward(source, event)
         except MemoryError:  # the crew will meet it too
             return
         except Exception as error:
@@ -52,7 +57,7 @@ class EventSink:
                 self._complained = True
                 sys.stderr.write(f"an event of CrewAI's could not be sent: {type(error).__name__}: {error}\n")
 
-    def _forward(self, event: Any) -> None:
+    def _forward(self, source: Any, event: Any) -> None:
         event_type = str(getattr(event, "type", type(event).__name__))
         if event_type in _SILENT:
             return
@@ -62,7 +67,10 @@ class EventSink:
         duration_s = self._duration_s(event_type, event)
         if duration_s is not None:
             data["duration_s"] = duration_s
-        self._channel.send({"type": "event", "event_type": event_type[:_MAX_NAME], "data": data})
+        frame = {"type": "event", "event_type": event_type[:_MAX_NAME], "data": data}
+        if self._traced:
+            frame["trace"] = mark(source, event)
+        self._channel.send(frame)
 
     def _duration_s(self, event_type: str, event: Any) -> float | None:
         """Seconds since the event that this one ends."""
@@ -102,6 +110,37 @@ def slim(event: Any) -> dict[str, Any]:
     if getattr(event, "from_cache", False) is True:
         data["from_cache"] = True
     return data
+
+
+def mark(source: Any, event: Any) -> dict[str, Any]:
+    """What a span needs beside the slim event: what it belongs to or ends, when, and names that have no inputs in them."""
+    at = getattr(event, "timestamp", None)
+    agent = getattr(event, "agent", None)
+    fields = {
+        "id": _first(event, "event_id"),
+        "parent": _first(event, "parent_event_id"),
+        "ends": _first(event, "started_event_id"),
+        "time": at.timestamp() if isinstance(at, datetime) else None,
+        "task": _first(getattr(event, "task", None), "name"),
+        "agent": _first(agent, "_original_role") or _first(agent, "role"),
+        "provider": _provider(source) if hasattr(event, "call_id") else None,
+        "error_type": _error_type(event),
+    }
+    return {name: _line(value) if isinstance(value, str) else value for name, value in fields.items() if value is not None}
+
+
+def _provider(model: Any) -> str | None:
+    """Who serves a model. CrewAI's own classes know; one of a crew's own is OpenAI's to CrewAI unless it says otherwise."""
+    kind = _first(model, "llm_type")
+    return _first(model, "provider") if kind == "litellm" else "custom" if kind == "base" else kind
+
+
+def _error_type(event: Any) -> str | None:
+    """The class of an exception, where the event has it; a tool may also say by itself that it failed."""
+    error_type = getattr(event, "error_type", None)
+    if isinstance(error_type, type):
+        return class_name(error_type)
+    return "tool_failure" if getattr(event, "failure", None) is not None else None
 
 
 def _first(thing: Any, name: str) -> str | None:

@@ -27,7 +27,7 @@ def run_kickoff(frame: dict[str, Any], target: Target, settings: Settings, chann
     """Runs the kickoff of `frame`; returns the frame "result" or "error". Raises nothing that a crew can cause."""
     usage = Usage()
     census = ThreadCensus()
-    place = WorkDir(frame["work_dir"], frame["kickoff_id"], settings)
+    place = WorkDir(frame["work_dir"], frame["kickoff_id"], frame.get("traceparent"), settings)
     with _Beat(channel):
         try:
             process.limit_data(settings.rlimit_data_bytes)
@@ -54,7 +54,7 @@ def _build_and_run(frame: dict[str, Any], target: Target, channel: Channel, canc
     crew = target.build()
     inputs = with_defaults(target, frame.get("inputs") or {})
     require_inputs(crew, inputs)
-    with forwarded(frame["kickoff_id"], channel, usage), cancel.at_seams():
+    with forwarded(frame["kickoff_id"], channel, usage, "traceparent" in frame), cancel.at_seams():
         try:
             return _kick_off(crew, inputs)
         finally:

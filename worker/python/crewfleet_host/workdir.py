@@ -16,9 +16,10 @@ _KNOWLEDGE = "knowledge"
 class WorkDir:
     """Within it, the process stands in `path` (absolute, made if missing), with CrewAI's storage there unless it is shared."""
 
-    def __init__(self, path: str, kickoff_id: str, settings: Settings) -> None:
+    def __init__(self, path: str, kickoff_id: str, traceparent: str | None, settings: Settings) -> None:
         self._path = path
         self._kickoff_id = kickoff_id
+        self._traceparent = traceparent
         self._settings = settings
         self._environ: dict[str, str] = {}
 
@@ -28,6 +29,8 @@ class WorkDir:
         os.makedirs(self._path, exist_ok=True)
         os.chdir(self._path)
         os.environ["CREWFLEET_KICKOFF_ID"] = self._kickoff_id
+        if self._traceparent is not None:
+            os.environ["TRACEPARENT"] = self._traceparent  # where OpenTelemetry looks for a context in an environment
         if self._settings.storage != "shared":
             os.environ["CREWAI_STORAGE_DIR"] = os.path.join(self._path, STORAGE)
         self._link_knowledge()

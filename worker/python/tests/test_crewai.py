@@ -64,6 +64,23 @@ class CrewAITest(unittest.TestCase):
         self.assertEqual(child.finish()["exit_code"], 0)
         self.assertEqual(child.output()[0], "")
 
+    def test_a_traced_kickoff_says_what_spans_need(self) -> None:
+        child = self.child()
+        child.run({"A": "alpha", "B": "beta"})
+        self.assertTrue(all("trace" not in frame for frame in child.peer.skipped))
+        child.peer.skipped.clear()
+        child.run({"A": "alpha", "B": "beta"}, traceparent="00-1-2-01")
+        events = [frame for frame in child.peer.skipped if frame["type"] == "event"]
+        marks = {event["event_type"]: event["trace"] for event in reversed(events)}  # the first of each
+        started, completed = marks["llm_call_started"], marks["llm_call_completed"]
+        self.assertEqual(completed["ends"], started["id"])
+        self.assertGreaterEqual(completed["time"], started["time"])
+        self.assertIn(started["parent"], {event["trace"]["id"] for event in events})
+        self.assertEqual((marks["task_started"]["task"], marks["agent_execution_started"]["agent"]), ("one", "first"))
+        self.assertEqual(started["provider"], "custom")
+        self.assertNotIn("alpha", str(events))
+        child.finish()
+
     def test_two_kickoffs_at_once_do_not_mix(self) -> None:
         children = [self.child(), self.child()]
         fifos = [Fifo(self.worker.dir.name, f"at-once-{number}") for number in range(2)]

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::events::EventSink;
 use crate::outcome::Outcome;
+use crate::traces::CrewTrace;
 
 /// A way to run a crew.
 pub trait Runner: Send + Sync {
@@ -63,6 +64,8 @@ pub struct KickoffContext {
     pub stop: Stop,
     /// Where events go.
     pub events: EventSink,
+    /// The crew's part of the kickoff's trace.
+    pub trace: CrewTrace,
 }
 
 /// Why a run must stop.

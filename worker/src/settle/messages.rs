@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::topology::Reason;
 use crewfleet_shared::amqp::{Message, Properties, header};
 use crewfleet_shared::kickoff::{KickoffError, KickoffId, Reply, Status, message_type};
+use crewfleet_shared::telemetry::traces::Headers;
 
 use super::Attempt;
 use crate::digest;
@@ -41,20 +42,22 @@ pub(super) fn reply(
     };
     // The contract's types have string keys only, which is all that can fail.
     let body = serde_json::to_vec(&reply).unwrap_or_default();
-    reply_with(worker, kickoff_id, attempt.reply_to, body)
+    reply_with(worker, kickoff_id, attempt.properties, attempt.reply_to, body)
 }
 
-/// A reply of which the body is known already.
+/// A reply of which the body is known already, in the trace of its request.
 pub(super) fn reply_with(
     worker: &WorkerState,
     kickoff_id: &KickoffId,
+    request: &Properties,
     reply_to: Option<&str>,
     body: Vec<u8>,
 ) -> Message {
     let kickoff_id = kickoff_id.to_string();
-    let mut properties = Properties::json(message_type::REPLY)
+    let properties = Properties::json(message_type::REPLY)
         .with_correlation_id(&kickoff_id)
         .with_message_id(&kickoff_id);
+    let mut properties = Headers::of(request).write(properties);
     if let Some(key) = reply_to {
         properties = properties.with_cc(key);
     }

@@ -113,6 +113,12 @@ impl CommandRunner {
             .envs(&self.env)
             .env(processes::KICKOFF_VARIABLE, context.kickoff_id.as_str())
             .env(processes::RUN_VARIABLE, run_id)
+            .envs(
+                context
+                    .trace
+                    .traceparent()
+                    .map(|traceparent| ("TRACEPARENT", traceparent)),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -194,6 +194,7 @@ impl Child {
             meta: context.meta.as_deref(),
             work_dir: &context.work_dir,
             timeout_s: context.time_limit.as_secs_f64(),
+            traceparent: context.trace.traceparent(),
         };
         context.stop.start_clock();
         tokio::select! {
@@ -249,6 +250,9 @@ impl Child {
     ) -> Option<Ended> {
         let parsed = match frame.kind.as_str() {
             "event" => frame.parse::<ChildEvent>().map(|event| {
+                if let Some(mark) = event.trace {
+                    context.trace.event(&event.event_type, &event.data, mark);
+                }
                 context.events.emit_raw(&event.event_type, event.data);
                 None
             }),

@@ -7,6 +7,8 @@ use crewfleet_shared::kickoff::{KickoffError, KickoffResult};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::traces::Mark;
+
 /// What a crew's processes must know of it.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Settings {
@@ -118,6 +120,9 @@ pub(super) struct Kickoff<'a> {
     pub(super) meta: Option<&'a RawValue>,
     pub(super) work_dir: &'a Path,
     pub(super) timeout_s: f64,
+    /// Asks for what spans need, beside the events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) traceparent: Option<String>,
 }
 
 /// A frame that is its type.
@@ -132,6 +137,7 @@ pub(super) struct Bare {
 pub(super) struct ChildEvent {
     pub(super) event_type: String,
     pub(super) data: Box<RawValue>,
+    pub(super) trace: Option<Mark>,
 }
 
 /// The kickoff's result.
