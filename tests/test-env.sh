@@ -65,7 +65,9 @@ make_helm() {
     took "installed Helm" "$start"
 }
 
-make_python test-python tests/python/requirements.lock "the publishers' tests"
+make_python test-python tests/python/requirements.lock "the publishers' and the traces' tests"
+# The collector of the traces is linked with it, and Debian's python3 does not bring it.
+[[ "$(/sbin/ldconfig -p)" == *libpython3.11.so.1.0* ]] || apt_install "the collector of the traces' test" libpython3.11
 make_python test-tools tests/tools/requirements.lock "the programs that check what is shipped"
 make_javascript
 make_helm

@@ -9,6 +9,7 @@
 //! | may it start, and when | [`admission`] |
 //! | what runs already, what has ended already | [`in_flight`], [`answered`] |
 //! | whose is a redelivered one | [`ownership`] |
+//! | the crew's run, and what watches it | [`execution`] |
 //! | the ways to run a crew | [`runner`] |
 //! | how an attempt ended | [`outcome`] |
 //! | whether another attempt follows | [`retry`] |
@@ -45,6 +46,7 @@ pub mod control;
 pub mod digest;
 pub mod drain;
 pub mod events;
+pub mod execution;
 pub mod heartbeat;
 pub mod in_flight;
 pub mod memory;

@@ -9,6 +9,7 @@ mod sample;
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -231,12 +232,16 @@ fn available() -> u64 {
             .ok()
             .map(|kb| kb * 1024)
     });
-    let container = fs::read_to_string("/sys/fs/cgroup/memory.max")
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
-    [machine, container]
+    // Of cgroup version 2, and of version 1, where no limit is a very large number.
+    let container = ["memory.max", "memory/memory.limit_in_bytes"]
         .into_iter()
-        .flatten()
+        .filter_map(|file| {
+            let text = fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok()?;
+            text.trim().parse().ok()
+        });
+    machine
+        .into_iter()
+        .chain(container)
         .min()
         .unwrap_or(u64::MAX / 16)
 }

@@ -1,31 +1,25 @@
 //! The way of one kickoff through a worker: decode → admit → run → classify → settle → ack.
 
-use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
 use crewfleet_shared::amqp::{Delivery, Receipt, header};
-use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{About, Command, KickoffError, KickoffId, Rejection, Request, decode};
+use crewfleet_shared::kickoff::{About, Command, KickoffId, Rejection, Request, decode};
 use crewfleet_shared::telemetry::traces::{self, Span};
-use serde_json::json;
-use tokio::time::Instant;
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::admission::{Admitted, Refused, admit};
+use crate::admission::{Refused, admit};
 use crate::answered::Ended;
 use crate::config::OnRedelivery;
 use crate::events::EventSink;
+use crate::execution::execute;
 use crate::in_flight::{Entry, Run, Standing};
 use crate::outcome::{Outcome, RequeueReason};
 use crate::retry::{self, Retry};
 use crate::run_key::RunKey;
-use crate::runner::{KickoffContext, Stop, StopReason};
 use crate::settle::{self, Attempt};
 use crate::state::{Crew, WorkerState};
-use crate::traces::CrewTrace;
 use crate::workdir::WorkDir;
 
 /// Takes a delivery to its end.
@@ -157,7 +151,7 @@ async fn kickoff(
         Ok(admitted) => {
             attempt.started_at = Some(Utc::now());
             attempt.returned = admitted.returned;
-            let outcome = run_crew(worker, crew, request, trace, &run, &admitted, sink.clone()).await;
+            let outcome = execute(worker, crew, request, trace, &run, &admitted, sink.clone()).await;
             work_dir = admitted.work_dir;
             outcome
         }
@@ -323,96 +317,5 @@ async fn ack(worker: &WorkerState, receipts: &[Receipt]) {
             lost,
             "answered, but its connection is gone; RabbitMQ delivers it again, and it is recognised"
         );
-    }
-}
-
-/// Whoever watches the kickoff hears that it is being stopped, and where.
-async fn told_of_cancelling(worker: &WorkerState, run: &Run, events: &EventSink) {
-    if *run.stop().wait().await == StopReason::Cancelled {
-        let grace_s = worker.config.cancel_grace_s;
-        events.emit(
-            event_type::CANCELLING,
-            &json!({"worker": worker.id, "grace_s": grace_s}),
-        );
-    }
-    pending().await
-}
-
-/// How long it waited in the queue. A later attempt and a redrive have run, or were left for later, since they were
-/// published.
-fn waited(request: &Request) -> Option<Duration> {
-    let first = request.attempt == 1 && request.redrive == 0;
-    let requested_at = request.requested_at.filter(|_| first)?;
-    (Utc::now() - requested_at).to_std().ok()
-}
-
-async fn run_crew(
-    worker: &WorkerState,
-    crew: &Crew,
-    request: &Request,
-    trace: &Span,
-    run: &Run,
-    admitted: &Admitted,
-    events: EventSink,
-) -> Outcome {
-    let asked = request.timeout_s.map_or(crew.timeout, |s| {
-        Duration::try_from_secs_f64(s).unwrap_or(crew.timeout)
-    });
-    let time_limit = crew.timeout.min(asked);
-    let labels = &[crew.name.as_str()];
-    if let Some(wait) = waited(request) {
-        let queue_wait = &worker.metrics.queue_wait;
-        queue_wait.with_label_values(labels).observe(wait.as_secs_f64());
-    }
-    run.set_started();
-    info!(time_limit_s = time_limit.as_secs_f64(), "kickoff started");
-    events.emit(event_type::STARTED, &json!({"worker": worker.id}));
-    let context = KickoffContext {
-        kickoff_id: request.kickoff_id.clone(),
-        crew: crew.name.clone(),
-        attempt: request.attempt,
-        redrive: request.redrive,
-        meta: request.meta.clone(),
-        time_limit,
-        work_dir: admitted.work_dir.path().to_owned(),
-        stop: Stop::new(time_limit, Arc::clone(run.stop())),
-        events: events.clone(),
-        trace: CrewTrace::start(trace, crew, request),
-    };
-    let (stop, trace) = (context.stop.clone(), context.trace.clone());
-    let gauge = worker.metrics.in_flight.with_label_values(labels);
-    gauge.inc();
-    crew.in_flight.fetch_add(1, Ordering::Relaxed);
-    let started = Instant::now();
-    let watched = async {
-        tokio::select! {
-            never = told_of_cancelling(worker, run, &events) => never,
-            bytes = admitted.work_dir.outgrown() => run.ask(StopReason::DiskLimit(bytes)),
-        }
-        pending().await
-    };
-    let outcome = tokio::select! {
-        outcome = crew.runner.run(context, &request.inputs) => outcome,
-        never = watched => never,
-    };
-    worker
-        .metrics
-        .duration
-        .with_label_values(labels)
-        .observe(started.elapsed().as_secs_f64());
-    crew.in_flight.fetch_sub(1, Ordering::Relaxed);
-    gauge.dec();
-    trace.end(&outcome);
-    match outcome {
-        Outcome::Requeued { reason, .. }
-            if stop.clock_started() && crew.on_redelivery == OnRedelivery::Fail =>
-        {
-            let message = format!(
-                "it was interrupted ({}), and this crew runs at most once (on_redelivery = \"fail\")",
-                reason.as_str()
-            );
-            Outcome::Failed(KickoffError::new("interrupted", message))
-        }
-        outcome => outcome,
     }
 }

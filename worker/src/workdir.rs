@@ -67,10 +67,7 @@ impl WorkDirs {
         private_dir(&base)?;
         // Under a shared temporary folder anybody could have made it before us.
         if fs::metadata(&base)?.uid() != uid.as_raw() {
-            let text = format!(
-                "{} belongs to another user; set [worker] data_dir",
-                base.display()
-            );
+            let text = format!("{} belongs to another user", base.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         let keep = Duration::from_secs_f64(config.keep_failed_s);

@@ -1,0 +1,115 @@
+//! One run of a crew: from its start to its outcome, with what watches it meanwhile.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chrono::Utc;
+use crewfleet_shared::kickoff::event::event_type;
+use crewfleet_shared::kickoff::{KickoffError, Request};
+use crewfleet_shared::telemetry::traces::Span;
+use serde_json::json;
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::admission::Admitted;
+use crate::config::OnRedelivery;
+use crate::events::EventSink;
+use crate::in_flight::Run;
+use crate::outcome::Outcome;
+use crate::runner::{KickoffContext, Stop, StopReason};
+use crate::state::{Crew, WorkerState};
+use crate::traces::CrewTrace;
+
+/// Whoever watches the kickoff hears that it is being stopped, and where.
+async fn told_of_cancelling(worker: &WorkerState, run: &Run, events: &EventSink) {
+    if *run.stop().wait().await == StopReason::Cancelled {
+        let grace_s = worker.config.cancel_grace_s;
+        events.emit(
+            event_type::CANCELLING,
+            &json!({"worker": worker.id, "grace_s": grace_s}),
+        );
+    }
+    pending().await
+}
+
+/// How long it waited in the queue. A later attempt and a redrive have run, or were left for later, since they were
+/// published.
+fn waited(request: &Request) -> Option<Duration> {
+    let first = request.attempt == 1 && request.redrive == 0;
+    let requested_at = request.requested_at.filter(|_| first)?;
+    (Utc::now() - requested_at).to_std().ok()
+}
+
+/// Runs the crew of a kickoff that may start, counts and watches it, and says how it ended.
+pub async fn execute(
+    worker: &WorkerState,
+    crew: &Crew,
+    request: &Request,
+    trace: &Span,
+    run: &Run,
+    admitted: &Admitted,
+    events: EventSink,
+) -> Outcome {
+    let asked = request.timeout_s.map_or(crew.timeout, |s| {
+        Duration::try_from_secs_f64(s).unwrap_or(crew.timeout)
+    });
+    let time_limit = crew.timeout.min(asked);
+    let labels = &[crew.name.as_str()];
+    if let Some(wait) = waited(request) {
+        let queue_wait = &worker.metrics.queue_wait;
+        queue_wait.with_label_values(labels).observe(wait.as_secs_f64());
+    }
+    run.set_started();
+    info!(time_limit_s = time_limit.as_secs_f64(), "kickoff started");
+    events.emit(event_type::STARTED, &json!({"worker": worker.id}));
+    let context = KickoffContext {
+        kickoff_id: request.kickoff_id.clone(),
+        crew: crew.name.clone(),
+        attempt: request.attempt,
+        redrive: request.redrive,
+        meta: request.meta.clone(),
+        time_limit,
+        work_dir: admitted.work_dir.path().to_owned(),
+        stop: Stop::new(time_limit, Arc::clone(run.stop())),
+        events: events.clone(),
+        trace: CrewTrace::start(trace, crew, request),
+    };
+    let (stop, trace) = (context.stop.clone(), context.trace.clone());
+    let gauge = worker.metrics.in_flight.with_label_values(labels);
+    gauge.inc();
+    crew.in_flight.fetch_add(1, Ordering::Relaxed);
+    let started = Instant::now();
+    let watched = async {
+        tokio::select! {
+            never = told_of_cancelling(worker, run, &events) => never,
+            bytes = admitted.work_dir.outgrown() => run.ask(StopReason::DiskLimit(bytes)),
+        }
+        pending().await
+    };
+    let outcome = tokio::select! {
+        outcome = crew.runner.run(context, &request.inputs) => outcome,
+        never = watched => never,
+    };
+    worker
+        .metrics
+        .duration
+        .with_label_values(labels)
+        .observe(started.elapsed().as_secs_f64());
+    crew.in_flight.fetch_sub(1, Ordering::Relaxed);
+    gauge.dec();
+    trace.end(&outcome);
+    match outcome {
+        Outcome::Requeued { reason, .. }
+            if stop.clock_started() && crew.on_redelivery == OnRedelivery::Fail =>
+        {
+            let message = format!(
+                "it was interrupted ({}), and this crew runs at most once (on_redelivery = \"fail\")",
+                reason.as_str()
+            );
+            Outcome::Failed(KickoffError::new("interrupted", message))
+        }
+        outcome => outcome,
+    }
+}
