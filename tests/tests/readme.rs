@@ -82,6 +82,7 @@ fn every_link_of_the_documentation_leads_somewhere() {
         "producer/PUBLISHERS.md",
         "deploy/README.md",
         "deploy/CONFIGURATION.md",
+        "deploy/helm/crewfleet/README.md",
         "deploy/rabbitmq/README.md",
         "deploy/monitoring/METRICS.md",
     ] {
@@ -96,7 +97,10 @@ fn every_link_of_the_documentation_leads_somewhere() {
                 continue;
             }
             let (path, heading) = link.split_once('#').unwrap_or((link, ""));
-            let target = page.parent().unwrap().join(path);
+            let target = match path {
+                "" => page.clone(),
+                path => page.parent().unwrap().join(path),
+            };
             assert!(target.exists(), "{}: {link}", page.display());
             let headings = fs::read_to_string(&target).unwrap_or_default();
             let mut headings = headings.lines().filter(|line| line.starts_with('#')).map(slug);
