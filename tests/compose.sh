@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Checks deploy/compose.yaml.
-#   tests/compose.sh         validates it, where Docker Compose is there (an earlier --full leaves it in .crewfleet/tools)
+#   tests/compose.sh         validates it and what it mounts; Docker Compose is unpacked where it is missing
 #   tests/compose.sh --full  also runs it in a Docker daemon and a network of its own, with images that it builds, and drains a
 #                            worker; needs root, 8 GB of disk and some ten minutes the first time
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh
+source tests/images/docker.sh
+source tests/tools.sh
 
 unpacked=$CREWFLEET_DIR/tools/docker-compose/usr/libexec/docker/cli-plugins/docker-compose
 
@@ -36,6 +38,22 @@ unpack_compose() {
 
 number() { sed -n "s/^ *$1[ =:]*\([0-9]*\).*/\1/p" "$2"; }
 
+# What Prometheus and the worker say of their files.
+validate_mounted() {
+    local folder code=0
+    folder=$(mktemp -d)
+    cp deploy/compose/prometheus.yml deploy/monitoring/rules.yaml "$folder"
+    quietly compose-promtool.log "$(unpacked prometheus usr/bin/promtool)" check config "$folder/prometheus.yml"
+    echo 'amqp://127.0.0.1:1/%2f' >"$folder/url"
+    # The container's folder of the crew is this one here.
+    sed "s|/opt/crewfleet/crews/marketing|$PWD/deploy/examples/marketing/src|" deploy/compose/crewfleet.toml >"$folder/crewfleet.toml"
+    # 1: no worker answers, as none runs. 2: the configuration is refused.
+    CREWFLEET__BROKER__URL_FILE=$folder/url CREWFLEET__WORKER__ADMIN_ADDR=127.0.0.1:1 target/debug/crewfleet-worker \
+        --config "$folder/crewfleet.toml" healthcheck 2>"$folder/said" || code=$?
+    [ "$code" = 1 ] || fail "the worker refuses deploy/compose/crewfleet.toml: $(cat "$folder/said")" "correct it"
+    rm -rf "$folder"
+}
+
 validate() {
     local granted promised
     say "compose.yaml"
@@ -45,12 +63,15 @@ validate() {
     promised=$(number termination_grace_s deploy/compose/crewfleet.toml)
     [ "$granted" = "$promised" ] ||
         fail "a worker's stop_grace_period is $granted s, but its termination_grace_s $promised" "make them equal"
+    validate_mounted
 }
 
-if find_compose; then validate; else say "compose.yaml: not validated, there is no Docker Compose"; fi
+if ! find_compose; then
+    unpack_compose
+    find_compose
+fi
+validate
 [ "${1:-}" = --full ] || exit 0
-
-source tests/images/docker.sh
 
 marketing=(kickoff marketing --json --timeout 120 --input BUSINESS_DETAILS="a bakery" --input PRODUCT_DESCRIPTION="rye bread")
 crewfleet() { "${compose[@]}" --progress quiet run --rm --no-TTY crewfleet "$@"; }

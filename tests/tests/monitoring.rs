@@ -85,6 +85,7 @@ async fn rabbitmq_shows_what_the_rules_take_from_it() {
     client.publish("echo", "{}", BasicProperties::default()).await;
     let queue = format!(r#"queue="{}""#, namespace.requests_of("echo"));
     let expected = [
+        ("rabbitmq_detailed_queue_messages", " 1"),
         ("rabbitmq_detailed_queue_messages_ready", " 1"),
         ("rabbitmq_detailed_queue_consumers", " 0"),
     ];

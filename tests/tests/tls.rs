@@ -297,7 +297,19 @@ async fn files_that_cannot_be_used_are_refused_at_start() {
     let (tls, plain) = ("amqps://localhost:1/%2f", "amqp://localhost:1/%2f");
     // The URL, variables of `[broker]`, and what is said of them.
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
-    let cases: [Case; 8] = [
+    let flat = ca.dir().join("flat.pem");
+    fs::write(
+        &flat,
+        fs::read_to_string(&key).unwrap().trim().replace('\n', "\\n"),
+    )
+    .unwrap();
+    let flat = text(&flat);
+    let cases: [Case; 9] = [
+        (
+            tls,
+            &[("CA_FILE", &flat)],
+            &["broker.ca_file", "is no PEM file", "line breaks"],
+        ),
         (
             tls,
             &[("CA_FILE", &missing)],
@@ -357,7 +369,11 @@ async fn files_that_cannot_be_used_are_refused_at_start() {
             said.contains("environment variable CREWFLEET__BROKER__"),
             "{said}"
         );
-        assert!(!said.contains("PRIVATE KEY"), "{said}");
+        // Nor its bytes, as numbers: 45 is "-".
+        assert!(
+            !said.contains("PRIVATE KEY") && !said.contains("45, 45"),
+            "{said}"
+        );
     }
     // Without them nothing of this is looked at.
     Cli::new(&broker().await.url(), &Namespace::new())

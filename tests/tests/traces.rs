@@ -329,7 +329,7 @@ async fn a_collector_that_is_away_holds_nothing_up() {
             assert_eq!(reply.json()["status"], "succeeded");
             assert!(reply.headers["traceparent"].is_string());
         }
-        // A batch is lost at least; the second round's are, too.
+        // It is told once a minute at most.
         let line = worker.logged_message(told).await;
         assert!(line["spans"].as_u64().unwrap() > 0, "{line}");
     }

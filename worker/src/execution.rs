@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chrono::Utc;
 use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{KickoffError, Request};
 use crewfleet_shared::telemetry::traces::Span;
@@ -34,14 +33,6 @@ async fn told_of_cancelling(worker: &WorkerState, run: &Run, events: &EventSink)
     pending().await
 }
 
-/// How long it waited in the queue. A later attempt and a redrive have run, or were left for later, since they were
-/// published.
-fn waited(request: &Request) -> Option<Duration> {
-    let first = request.attempt == 1 && request.redrive == 0;
-    let requested_at = request.requested_at.filter(|_| first)?;
-    (Utc::now() - requested_at).to_std().ok()
-}
-
 /// Runs the crew of a kickoff that may start, counts and watches it, and says how it ended.
 pub async fn execute(
     worker: &WorkerState,
@@ -57,10 +48,6 @@ pub async fn execute(
     });
     let time_limit = crew.timeout.min(asked);
     let labels = &[crew.name.as_str()];
-    if let Some(wait) = waited(request) {
-        let queue_wait = &worker.metrics.queue_wait;
-        queue_wait.with_label_values(labels).observe(wait.as_secs_f64());
-    }
     run.set_started();
     info!(time_limit_s = time_limit.as_secs_f64(), "kickoff started");
     events.emit(event_type::STARTED, &json!({"worker": worker.id}));

@@ -121,7 +121,7 @@ impl Metrics {
             )?)?,
             queue_wait: book.add(histogram(
                 "kickoff_queue_wait_seconds",
-                "from publication to the start of the first attempt",
+                "from publication to the start, of requests that start for the first time",
                 seconds()?,
             )?)?,
             in_flight: book.add(gauge("kickoffs_in_flight", "kickoffs that run now", &["crew"])?)?,

@@ -150,6 +150,11 @@ async fn kickoff(
     let outcome = match admit(worker, crew, request, &attempt, &run, redelivered).await {
         Ok(admitted) => {
             attempt.started_at = Some(Utc::now());
+            if !redelivered && let Some(wait) = waited(&attempt) {
+                let queue_wait = &worker.metrics.queue_wait;
+                let of_crew = queue_wait.with_label_values(&[crew.name.as_str()]);
+                of_crew.observe(wait.as_secs_f64());
+            }
             attempt.returned = admitted.returned;
             let outcome = execute(worker, crew, request, trace, &run, &admitted, sink.clone()).await;
             work_dir = admitted.work_dir;
@@ -179,6 +184,14 @@ async fn kickoff(
     // Boxed: a crew may run for long, and nothing of this is needed meanwhile.
     Box::pin(ended.settle(run, outcome)).await;
     work_dir.finish(keep).await;
+}
+
+/// How long it waited in its queue. Not of a copy (another attempt, a requeue, a redrive): it may have run since the request was
+/// published, or was left for later.
+fn waited(attempt: &Attempt<'_>) -> Option<Duration> {
+    let is_copy = attempt.properties.has_header(header::ATTEMPT) || attempt.redrive > 0;
+    let requested_at = attempt.requested_at.filter(|_| !is_copy)?;
+    (attempt.started_at? - requested_at).to_std().ok()
 }
 
 /// The delivery came back because a connection was lost, not because a worker died: the fleet is told, so that nobody

@@ -202,6 +202,8 @@ async fn publish_reply(
             }
             None => {}
         }
+        span.fail("result_too_large");
+        span.end(None);
         outcome =
             Outcome::Failed(Box::pin(too_large(worker, attempt, kickoff_id, &outcome, &message.body)).await);
         (message, span) = traced_reply(worker, attempt, kickoff_id, &mut outcome);

@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Tells the status every few seconds until the worker ends, and with it that the process lives: at least twice within the
 /// watchdog's time. As `/healthz` does, that speaks of the process alone: a worker whose broker is away is well.
 pub async fn tell(worker: Arc<WorkerState>) {
-    let limit = sd_notify::watchdog_enabled();
+    let limit = sd_notify::watchdog_enabled().filter(|limit| *limit > Duration::from_millis(1));
     let mut ticks = tokio::time::interval(limit.map_or(INTERVAL, |limit| INTERVAL.min(limit / 2)));
     loop {
         ticks.tick().await;

@@ -109,7 +109,9 @@ impl CrewTrace {
         let Some(running) = &self.0 else { return };
         let slim: Slim = serde_json::from_str(data.get()).unwrap_or_default();
         let time = mark.time.and_then(|time| Duration::try_from_secs_f64(time).ok());
-        let at = time.map_or_else(SystemTime::now, |time| UNIX_EPOCH + time);
+        let at = time
+            .and_then(|time| UNIX_EPOCH.checked_add(time))
+            .unwrap_or_else(SystemTime::now);
         match event_type.rsplit_once('_') {
             Some((step, "started")) => running.begin(step, &slim, mark, at),
             Some((step, end @ ("completed" | "finished" | "failed" | "error"))) => {
@@ -125,7 +127,9 @@ impl CrewTrace {
         let Some(running) = &self.0 else { return };
         let error = outcome.error().map(|error| error.kind.as_str());
         for Open { span, .. } in running.open().drain(..).rev().filter(|open| !open.hidden) {
-            span.fail(error.unwrap_or(OTHER));
+            if let Some(error) = error {
+                span.fail(error);
+            }
             span.end(None);
         }
         if let Some(error) = error {

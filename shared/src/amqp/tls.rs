@@ -104,7 +104,11 @@ fn unreadable(key: &str, file: &Path, what: &str, error: &pem::Error) -> Problem
         pem::Error::NoItemsFound => {
             format!("holds no {what} in PEM form (-----BEGIN …); name a PEM file with one")
         }
-        error => format!("is no PEM file with a {what}: {error:?}"),
+        // What it found may be the key itself, and is not repeated.
+        _ => format!(
+            "is no PEM file with a {what}: its lines -----BEGIN … and -----END … stand alone, with base64 between them; has it \
+             lost its line breaks?"
+        ),
     };
     Problem::new(key, file.display(), problem)
 }

@@ -78,7 +78,7 @@ pub(super) fn parse(config: &BrokerConfig) -> Result<(AMQPUri, Endpoint), Connec
         .map_err(|_| ConnectError::Url)?;
     uri.query.heartbeat = Some(config.heartbeat_s);
     uri.query.frame_max.get_or_insert(FRAME_MAX);
-    if config.client_cert_file.is_some() && !names_user(url.expose_secret()) {
+    if is_tls(&uri) && config.client_cert_file.is_some() && !names_user(url.expose_secret()) {
         uri.query.auth_mechanism.get_or_insert(SASLMechanism::External);
     }
     let endpoint = Endpoint {
