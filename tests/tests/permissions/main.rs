@@ -12,8 +12,8 @@ async fn the_shipped_node_takes_certificates_only_and_its_http_stays_on_loopback
     let mut shipped = ShippedNode::start().await;
     let node = &shipped.node;
     // As the sockets are: what the node's own list says of its HTTP listeners is not their address.
-    let expression = "lists:usort([A || P <- erlang:ports(), {ok, A} <- [catch inet:sockname(P)], \
-                      {error, enotconn} =:= (catch inet:peername(P))]).";
+    let expression = "lists:usort([A || P <- erlang:ports(), {ok, State} <- [catch prim_inet:getstatus(P)], \
+                      lists:member(listen, State), {ok, A} <- [catch inet:sockname(P)]]).";
     let listening = node.ctl(&["eval", expression]).await.unwrap();
     let listening: String = listening.chars().filter(|c| !c.is_whitespace()).collect();
     let listening: Vec<&str> = listening.trim_matches(['[', ']']).split("},{{").collect();
