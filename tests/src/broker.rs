@@ -33,14 +33,18 @@ pub async fn with_http(plugin: &str) -> (Node, String) {
         .plugin(format!("rabbitmq_{plugin}"))
         .config(format!("{plugin}.tcp.ip = 127.0.0.1"))
         .config(format!("{plugin}.tcp.port = {port}"));
+    (whole(options).await, format!("http://127.0.0.1:{port}"))
+}
+
+/// A node whose plugins are up, which it answers AMQP before.
+pub async fn whole(options: NodeOptions) -> Node {
     let node = Node::start(options)
         .await
         .unwrap_or_else(|error| panic!("{error}"));
-    // The node answers AMQP before its plugins are up.
     node.ctl(&["await_startup"])
         .await
         .unwrap_or_else(|error| panic!("{error}"));
-    (node, format!("http://127.0.0.1:{port}"))
+    node
 }
 
 /// A port that is free now.

@@ -10,7 +10,7 @@ use crewfleet_shared::{
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties, tcp::RustlsConnector, uri::AMQPUri};
 
 use crate::{
-    broker::{Namespace, free_port},
+    broker::{Namespace, free_port, whole},
     certificates::{Authority, Identity},
     cli::Cli,
     crews::checkout,
@@ -151,14 +151,8 @@ impl ShippedNode {
             lines,
             &ports,
         );
-        let node = Node::start(options)
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
-        node.ctl(&["await_startup"])
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
         Self {
-            node,
+            node: whole(options).await,
             ports,
             certificates,
         }

@@ -12,26 +12,22 @@ use std::time::Duration;
 use backon::BackoffBuilder;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use lapin::tcp::RustlsConnector;
-use lapin::types::LongString;
-use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, Event};
+use lapin::{Channel, Connection, Event};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use super::attempt::{self, Connected};
 use super::error::{BrokerError, ConnectError};
 use super::hang_up::{self, HangUp};
 use super::parting;
 use super::pools::Pools;
 use super::publisher::Publisher;
-use super::stream;
-use super::tls::{self, Refusal};
 use super::uri::{self, Endpoint};
-use super::version::{self, ServerVersion};
-use crate::config::{BrokerConfig, Problem};
+use super::version::ServerVersion;
+use crate::config::BrokerConfig;
 use crate::metrics::BrokerMetrics;
 
 /// How long one operation on an open connection may take before the connection counts as hung.
@@ -298,40 +294,13 @@ async fn connect(
     name: &str,
     metrics: &BrokerMetrics,
 ) -> Result<Arc<Link>, ConnectError> {
-    let (uri, endpoint) = uri::parse(config)?;
-    let limit = Duration::from_secs(config.connect_timeout_s.into());
-    // An attempt that comes to nothing drops it.
-    let hang_up = HangUp::default();
-    let attempt = async {
-        let tls = match uri::is_tls(&uri) {
-            true => Some(RustlsConnector::from(tls::client_config(config)?)),
-            false => None,
-        };
-        let version = version_of(&uri, tls.as_ref(), config).await?;
-        let connection = |role: &str| {
-            let label = LongString::from(format!("{name} ({role})"));
-            stream::connect(
-                uri.clone(),
-                tls.clone(),
-                ConnectionProperties::default().with_connection_name(label),
-                hang_up.token(),
-            )
-        };
-        let consuming = connection("consuming").await.map_err(Failure::of)?;
-        let publishing = connection("publishing").await.map_err(Failure::of)?;
-        Ok((version, consuming, publishing))
-    };
-    let (version, consuming, publishing) = match timeout(limit, attempt).await {
-        Ok(Ok(connections)) => connections,
-        Ok(Err(Failure::Tls(refusal))) => return Err(ConnectError::Tls { endpoint, refusal }),
-        Ok(Err(Failure::Other(cause))) => return Err(ConnectError::Refused { endpoint, cause }),
-        Err(_) => {
-            return Err(ConnectError::Timeout {
-                endpoint,
-                timeout: limit,
-            });
-        }
-    };
+    let Connected {
+        endpoint,
+        version,
+        consuming,
+        publishing,
+        hang_up,
+    } = attempt::connect(config, name).await?;
     info!(broker = %endpoint, %version, "connected to RabbitMQ");
     let (ended, blocked) = watch_connections(&consuming, &publishing, metrics);
     let publishing = Arc::new(publishing);
@@ -346,42 +315,6 @@ async fn connect(
         parting: TaskTracker::new(),
         hang_up,
     }))
-}
-
-/// Why a connection did not come about.
-enum Failure {
-    Tls(Refusal),
-    Other(String),
-}
-
-impl Failure {
-    fn of(error: impl std::error::Error + 'static) -> Self {
-        tls::refusal(&error).map_or_else(|| Self::Other(error.to_string()), Self::Tls)
-    }
-}
-
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self::Tls(problem.into())
-    }
-}
-
-/// A connection of its own tells which broker it is, and whether there is TLS.
-async fn version_of(
-    uri: &AMQPUri,
-    tls: Option<&RustlsConnector>,
-    config: &BrokerConfig,
-) -> Result<ServerVersion, Failure> {
-    let runtime = lapin::runtime::default_runtime().map_err(Failure::of)?;
-    let stream = stream::open(uri, tls, &runtime).await.map_err(Failure::of)?;
-    version::probe(stream).await.map_err(|error| {
-        // TLS 1.3 ends for us before the broker has looked at our certificate.
-        let after_tls = tls.and_then(|_| tls::hung_up(&error, config.client_cert_file.is_some()));
-        match (tls::refusal(&error), after_tls) {
-            (Some(refusal), _) | (None, Some(refusal)) => Failure::Tls(refusal),
-            (None, None) => Failure::of(error),
-        }
-    })
 }
 
 /// One listener a connection (listeners compete for events, they do not share them), fanned out to all.

@@ -6,6 +6,7 @@
 //! | [`uri`] | where the broker is, without ever showing its password |
 //! | [`tls`] | whom we trust and who we are, and why TLS did not come about |
 //! | `stream`, `mend` | the bytes that come in, mended where the client could not bear them |
+//! | `attempt` | one attempt to connect |
 //! | [`link`] | two connections and the one supervisor that brings them back |
 //! | `hang_up` | the end of sockets that their broker does not close |
 //! | [`gate`] | a link that is fit for use, not only connected |
@@ -25,6 +26,7 @@
 //! | [`error`] | what can go wrong, told so that it can be mended |
 
 mod acks;
+mod attempt;
 pub mod declare;
 pub mod delivery;
 pub mod error;
