@@ -19,7 +19,9 @@ Standard library only, since it runs inside the interpreter of the user's crew.
     inspection.py  imports and builds a target, to learn what the worker must know
     target.py    "pkg.crew:MyCrew" to a factory of crews
     settings.py  the settings of one crew, applied to a process
-    crewai_quiet.py, locks.py, tls.py   CrewAI made fit for many processes
+    crewai_quiet.py, locks.py    CrewAI made fit for many processes
+    tls.py, signatures.py, first_use.py   what is done once, for all forks
+    frame_stack.py               what keeps a fork from mapping memory again and again
     frames.py    the wire; jsonable.py  any object to valid JSON
     process.py, threads.py, signals.py   what Linux knows about processes, threads and signals
 """

@@ -7,7 +7,7 @@ import importlib
 import sys
 from typing import Any
 
-from . import signatures, tls
+from . import first_use, signatures, tls
 from .locks import FileLocks, ThreadLocks
 from .settings import Settings
 
@@ -33,7 +33,7 @@ _FIRST_USED = (
 
 
 def settle(settings: Settings) -> None:
-    """Once the target is imported: silence, and locks that fit where the crew's storage is."""
+    """Once the target is imported: silence, locks that fit where the crew's storage is, and what forks are to share."""
     if "crewai" not in sys.modules:
         return
     _quiet()
@@ -45,6 +45,7 @@ def settle(settings: Settings) -> None:
         set_lock_backend(FileLocks(settings.storage_dir) if shared else ThreadLocks())
     tls.share_contexts()
     signatures.remember_signatures()
+    first_use.do_what_is_done_once()
 
 
 def version() -> str | None:

@@ -204,6 +204,11 @@ class CrewAITest(unittest.TestCase):
         self.assertGreater(answer["result"]["usage"]["total_tokens"], 0)
         child.finish()
 
+    def test_a_child_does_not_do_again_what_is_done_once(self) -> None:
+        answer = self.child("first_use:make").run({})
+        self.assertEqual(answer["type"], "result", answer)
+        self.assertEqual(answer["result"]["raw"], "[]", answer)
+
     def test_spawned_children_serve_crewai(self) -> None:
         host = self.worker.start_host("offline:make", isolation="spawn")
         self.assertEqual((host.first["isolation"], host.first["inputs"]), ("spawn", ["A", "B"]))

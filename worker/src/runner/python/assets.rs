@@ -19,6 +19,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/crewai_quiet.py",
     "crewfleet_host/errors.py",
     "crewfleet_host/events.py",
+    "crewfleet_host/first_use.py",
     "crewfleet_host/frame_stack.py",
     "crewfleet_host/frames.py",
     "crewfleet_host/host.py",
