@@ -51,6 +51,10 @@ validate_mounted() {
     CREWFLEET__BROKER__URL_FILE=$folder/url CREWFLEET__WORKER__ADMIN_ADDR=127.0.0.1:1 \
         "${CARGO_TARGET_DIR:-target}/debug/crewfleet-worker" --config "$folder/crewfleet.toml" healthcheck 2>"$folder/said" || code=$?
     [ "$code" = 1 ] || fail "the worker refuses deploy/compose/crewfleet.toml: $(cat "$folder/said")" "correct it"
+    code=0
+    CREWFLEET__BROKER__URL_FILE=$folder/url CREWFLEET__GATEWAY__ADMIN_ADDR=127.0.0.1:1 \
+        "${CARGO_TARGET_DIR:-target}/debug/crewfleet" --config "$folder/crewfleet.toml" healthcheck --gateway 2>"$folder/said" || code=$?
+    [ "$code" = 1 ] || fail "the gateway refuses deploy/compose/crewfleet.toml: $(cat "$folder/said")" "correct it"
     rm -rf "$folder"
 }
 
@@ -126,6 +130,26 @@ check_confinement() {
     done
 }
 
+# ask TOKEN PATH [CURL ARGUMENT...]: the gateway, for the example crew.
+ask() { get --header "Authorization: Bearer $1" "${@:3}" "http://127.0.0.1:8080/crews/marketing$2"; }
+has_state() { [[ "$(ask "$1" "/status/$2")" == *"\"state\":\"$3\""* ]]; }
+
+# As a client of a hosted crew calls it.
+check_gateway() {
+    local token id
+    [ "$(get http://127.0.0.1:8080/)" = Healthy ] || fail "the gateway does not answer" "look at its log"
+    token=$(crewfleet token create compose)
+    await 10 "the gateway knows the new token" ask "$token" /inputs
+    [[ "$(ask "$token" /inputs)" == *BUSINESS_DETAILS* ]] || fail "the gateway does not know the crew's inputs" "look at its log"
+    id=$(ask "$token" /kickoff --data '{"inputs": {"BUSINESS_DETAILS": "a bakery", "PRODUCT_DESCRIPTION": "rye bread"}}')
+    id=${id#*\"kickoff_id\":\"} id=${id%\"*}
+    await 60 "the kickoff by HTTP succeeds" has_state "$token" "$id" SUCCESS
+    # It keeps nothing of its own.
+    quietly compose-restart.log "${compose[@]}" restart gateway
+    await 60 "the gateway knows it after a restart" has_state "$token" "$id" SUCCESS
+    await 60 "Prometheus sees that the gateway is ready" is 'crewfleet_gateway_ready{job="crewfleet-gateway"}' 1
+}
+
 # A worker is told to end while it runs a kickoff: it finishes that, and nothing else.
 check_drain() {
     local reply=$docker_run/reply pending owner=
@@ -166,6 +190,8 @@ check_confinement
 say "a kickoff"
 quietly compose-doctor.log crewfleet doctor || fail "crewfleet doctor finds something unsafe" "read the lines above"
 succeeded "$(crewfleet "${marketing[@]}")"
+say "a kickoff by HTTP"
+check_gateway
 say "a worker drains"
 check_drain
 say "down"

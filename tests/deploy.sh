@@ -19,7 +19,7 @@ command -v systemd-analyze >/dev/null || apt_install "checking systemd's units" 
 checked=$(mktemp -d)
 trap 'rm -rf "$checked"' EXIT
 for unit in deploy/systemd/*.service; do
-    sed "s|^ExecStart=/usr/local/bin/crewfleet-worker |ExecStart=$(command -v true) |" "$unit" >"$checked/$(basename "$unit")"
+    sed "s|^ExecStart=/usr/local/bin/[a-z-]* |ExecStart=$(command -v true) |" "$unit" >"$checked/$(basename "$unit")"
     complaints=$(systemd-analyze verify "$checked/$(basename "$unit")" 2>&1) || true
     [ -z "$complaints" ] || fail "systemd complains about $unit: $complaints" "correct the unit"
     quietly systemd.log systemd-analyze security --offline=true --threshold=30 --no-pager "$unit"

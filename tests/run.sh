@@ -53,6 +53,7 @@ quickstart() {
 
 prepare() {
     command -v shellcheck >/dev/null || apt_install "checking the scripts" shellcheck
+    command -v curl >/dev/null || apt_install "running the README's command" curl
     deploy/install-rabbitmq.sh
     if [ -z "${CREWFLEET_PYTHON:-}" ]; then deploy/python-env.sh; fi
     tests/test-env.sh

@@ -19,6 +19,7 @@
 //! | [`request`] | [`Kickoff`]: one kickoff before it is sent, and the message it becomes |
 //! | [`handle`] | [`KickoffHandle`]: one kickoff after it was sent; await its reply, stream its events |
 //! | `replies` | kickoff_id → waiter: the one reply queue of a client, thousands of waiters |
+//! | `reading` | reading a stream to its end and beyond |
 //! | `results` | looking for replies that came before anybody waited, in the results stream |
 //! | [`control`] | commands to the workers: cancel, pause, resume, drain |
 //! | [`events`] | [`EventStream`]: live events |
@@ -26,6 +27,7 @@
 //! | [`dead_letters`] | what could not be done: list, show, redrive, purge |
 //! | [`error`] | what can go wrong |
 //! | `batch` | many kickoffs from a file, resumable (feature `cli`) |
+//! | `gateway` | the fleet over HTTP (feature `cli`) |
 //! | `doctor` | whether the broker is as crewfleet needs it (feature `cli`) |
 //! | `progress` | how far a batch is, for people (feature `cli`) |
 
@@ -39,9 +41,12 @@ pub mod doctor;
 pub mod error;
 pub mod events;
 pub mod fleet;
+#[cfg(feature = "cli")]
+pub mod gateway;
 pub mod handle;
 #[cfg(feature = "cli")]
 pub mod progress;
+mod reading;
 mod replies;
 pub mod request;
 mod results;

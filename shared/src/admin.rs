@@ -23,10 +23,11 @@ pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 /// The admin endpoint's address cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot listen on {address} for /metrics, /healthz and /readyz: {cause}; choose another [worker] admin_addr (port 0 takes a free one)"
+    "cannot listen on {address} for /metrics, /healthz and /readyz: {cause}; choose another {key} (port 0 takes a free one)"
 )]
 pub struct BindError {
     address: String,
+    key: &'static str,
     cause: std::io::Error,
 }
 
@@ -36,19 +37,21 @@ struct Admin {
     readiness: Readiness,
 }
 
-/// Listens on `address` (`HOST:PORT`; port 0 takes a free one), serves until `stop`, and returns the address it
-/// really has.
+/// Listens on `address` (`HOST:PORT`; port 0 takes a free one), which `key` of the configuration says, serves until
+/// `stop`, and returns the address it really has.
 ///
 /// # Errors
 /// [`BindError`] when the address is taken or is not one of this machine.
 pub async fn serve(
     address: &str,
+    key: &'static str,
     metrics: Metrics,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Result<SocketAddr, BindError> {
     let error = |cause| BindError {
         address: address.to_owned(),
+        key,
         cause,
     };
     let listener = TcpListener::bind(address).await.map_err(error)?;

@@ -7,7 +7,8 @@
 //! | [`config`] | the layered configuration loader and the `[broker]` section |
 //! | [`telemetry`] | structured logs, and traces (feature `otel`) |
 //! | [`metrics`] | the Prometheus registry and how metrics are defined |
-//! | `admin` | `/metrics`, `/healthz` and `/readyz` over HTTP (feature `admin`) |
+//! | `admin` | of a service: `/metrics`, `/healthz` and `/readyz` over HTTP (feature `admin`) |
+//! | `systemd` | of a service: what systemd is told (feature `admin`) |
 //! | [`shutdown`] | SIGTERM and SIGINT as one token |
 //! | `node` | a private RabbitMQ node for `crewfleet dev` and the tests (feature `node`) |
 
@@ -20,4 +21,6 @@ pub mod metrics;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod shutdown;
+#[cfg(feature = "admin")]
+pub mod systemd;
 pub mod telemetry;

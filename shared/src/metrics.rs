@@ -104,6 +104,27 @@ impl Book {
         table
     }
 
+    /// For tests: whether the table below `heading` in a Markdown file is [`Self::table`]. With `UPDATE_METRICS` in the
+    /// environment it is made so.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or has no such table.
+    pub fn is_table_of(&self, file: &std::path::Path, heading: &str) -> std::io::Result<bool> {
+        let text = std::fs::read_to_string(file)?;
+        let find = |from: usize, what: &str| text[from..].find(what).map(|at| from + at);
+        let begin = find(0, heading).and_then(|at| find(at, "| name |"));
+        let end = begin.and_then(|at| find(at, "\n\n")).map(|at| at + 1);
+        let (Some(begin), Some(end)) = (begin, end) else {
+            return Err(std::io::Error::other(format!("no table below {heading:?}")));
+        };
+        if std::env::var_os("UPDATE_METRICS").is_some() {
+            let updated = [&text[..begin], &self.table(), &text[end..]].concat();
+            std::fs::write(file, updated)?;
+            return Ok(true);
+        }
+        Ok(text[begin..end] == self.table())
+    }
+
     /// The registry, for whoever shows it.
     pub fn registry(&self) -> &Registry {
         &self.registry

@@ -15,6 +15,7 @@
 //! | [`client`] | a plain AMQP client, as a publisher in another language would be |
 //! | [`collector`] | an OpenTelemetry collector, and the spans that come out of it |
 //! | [`fault_broker`] | a scripted broker, for faults that RabbitMQ does not produce on demand |
+//! | [`gateway`] | a `crewfleet gateway` process, and a caller of it |
 //! | [`http`] | what an HTTP server answers |
 //! | [`campaign`] | thousands of kickoffs through a fleet that is hit by faults, and the check of their whole history |
 //! | [`crews`] | configuration of the example crews |
@@ -35,6 +36,7 @@ pub mod cluster;
 pub mod collector;
 pub mod crews;
 pub mod fault_broker;
+pub mod gateway;
 pub mod http;
 pub mod journal;
 pub mod process;

@@ -8,6 +8,7 @@ use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::crews::{binary, checkout, venv_python};
 use crewfleet_tests::process::Process;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 /// The blocks of this language, in order.
 fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
@@ -29,6 +30,12 @@ async fn the_worker_and_the_command_of_the_readme_run() {
         ("CREWFLEET__BROKER__URL", url.clone()),
         ("CREWFLEET__BROKER__NAMESPACE", namespace.to_string()),
         ("CREWFLEET__WORKER__ADMIN_ADDR", "127.0.0.1:0".into()),
+        ("CREWFLEET__GATEWAY__ADDR", "127.0.0.1:0".into()),
+        ("CREWFLEET__GATEWAY__ADMIN_ADDR", "127.0.0.1:0".into()),
+        (
+            "CREWFLEET__GATEWAY__TOKENS_FILE",
+            dir.path().join("tokens.json").display().to_string(),
+        ),
         ("CREWFLEET__WORKER__DATA_DIR", dir.path().display().to_string()),
         // The README's path is that of a checkout in which deploy/python-env.sh ran.
         (
@@ -71,8 +78,30 @@ async fn the_worker_and_the_command_of_the_readme_run() {
         let text = output.stdout.join("\n");
         assert!(text.contains("a bakery") && text.contains("rye bread"), "{text}");
     }
-    worker.signal(Signal::SIGTERM);
-    assert_eq!(worker.exit().await.code(), Some(0));
+    let over_http = blocks(&readme, "sh")
+        .into_iter()
+        .find(|block| block.contains("crewfleet gateway &"));
+    let (gateway, call) = over_http.unwrap().trim().split_once(" &\n").unwrap();
+    let gateway = shell(gateway);
+    let listens = |line: &str| {
+        serde_json::from_str::<Value>(line).ok()?["addr"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    let address = gateway.stderr.first("the gateway listens", listens).await;
+    // A new token is known within a second, and then the crew.
+    let call = call
+        .replace("127.0.0.1:8080", &address)
+        .replace("curl ", "curl --fail --retry 9 --retry-all-errors ");
+    let answer = shell(&format!("bash -c '{}'", call.replace('\'', "'\\''")))
+        .output()
+        .await
+        .success();
+    assert!(answer.contains("kickoff_id"), "{answer}");
+    for process in [gateway, worker] {
+        process.signal(Signal::SIGTERM);
+        assert_eq!(process.exit().await.code(), Some(0));
+    }
 }
 
 #[test]

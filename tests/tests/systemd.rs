@@ -3,7 +3,12 @@
 use std::{path::Path, time::Duration};
 
 use crewfleet_shared::node::{Node, NodeOptions};
-use crewfleet_tests::{PATIENCE, broker::Namespace, worker::WorkerProcess};
+use crewfleet_tests::{
+    PATIENCE,
+    broker::{Namespace, broker},
+    cli::Cli,
+    worker::WorkerProcess,
+};
 use nix::sys::signal::Signal;
 use tokio::{net::UnixDatagram, time::timeout};
 
@@ -76,4 +81,28 @@ async fn systemd_hears_of_readiness_of_life_and_of_the_drain() {
     worker.signal(Signal::SIGTERM);
     systemd.hears(|line| line == "STOPPING=1").await;
     assert!(worker.exit().await.success());
+}
+
+#[tokio::test]
+async fn systemd_hears_of_a_gateway_s_readiness_life_and_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let systemd = Systemd::at(&path);
+    let cli = Cli::new(&broker().await.url(), &Namespace::new())
+        .env("CREWFLEET__GATEWAY__ADDR", "127.0.0.1:0")
+        .env("CREWFLEET__GATEWAY__ADMIN_ADDR", "127.0.0.1:0")
+        .env("NOTIFY_SOCKET", path.to_str().expect("a path"))
+        .env("WATCHDOG_USEC", "200000");
+    let gateway = cli.spawn(&["gateway"]);
+    systemd.hears(|line| line == "READY=1").await;
+    // No worker ever ran here, so there are no streams to read.
+    systemd.hears(|line| line.starts_with("STATUS=not ready: ")).await;
+    systemd.hears(|line| line == "WATCHDOG=1").await;
+    cli.run(&["topology", "declare", "echo"]).await.success();
+    systemd
+        .hears(|line| line == "STATUS=ready; 0 kickoffs in memory")
+        .await;
+    gateway.signal(Signal::SIGTERM);
+    systemd.hears(|line| line == "STOPPING=1").await;
+    assert!(gateway.exit().await.success());
 }

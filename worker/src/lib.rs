@@ -17,7 +17,7 @@
 //!
 //! Around it: [`service`] (the [`Worker`]: start, readiness), [`drain`], [`config`], [`state`] (what the parts share),
 //! [`control`], [`commands`] and [`saying`] (what the fleet is told, and tells itself), [`pause`], [`memory`] (how much may run), [`workdir`] (the
-//! kickoffs' folders), [`events`], [`heartbeat`], [`metrics`], [`traces`], [`systemd`].
+//! kickoffs' folders), [`events`], [`heartbeat`], [`metrics`], [`traces`].
 //!
 //! A worker with a crew in Rust:
 //!
@@ -63,7 +63,6 @@ pub mod saying;
 pub mod service;
 pub mod settle;
 pub mod state;
-pub mod systemd;
 pub mod traces;
 pub mod workdir;
 

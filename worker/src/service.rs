@@ -13,6 +13,7 @@ use crewfleet_shared::amqp::{Broker, ConnectError, Gate, Names};
 use crewfleet_shared::config::{ConfigError, Loaded, Problem};
 use crewfleet_shared::kickoff::{CrewName, InvalidName};
 use crewfleet_shared::metrics::{Book, render};
+use crewfleet_shared::systemd;
 use prometheus::Registry;
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -38,7 +39,7 @@ use crate::runner::python::{PythonRunner, Pythons};
 use crate::saying::Saying;
 use crate::state::{Crew, WorkerState};
 use crate::workdir::WorkDirs;
-use crate::{consumer, control, heartbeat, systemd};
+use crate::{consumer, control, heartbeat};
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -237,7 +238,8 @@ impl Worker {
         let admin_stop = CancellationToken::new();
         let admin_addr = serve_admin(&worker, registry, admin_stop.clone()).await?;
         info!(%admin_addr, "admin endpoint listens");
-        background.spawn(systemd::tell(Arc::clone(&worker)));
+        let told = Arc::clone(&worker);
+        background.spawn(systemd::tell(move || told.in_words()));
 
         let kickoffs = TaskTracker::new();
         let mut consumers = JoinSet::new();
@@ -267,7 +269,7 @@ impl Worker {
                 () = worker.told_to_drain.cancelled() => {}
             }
         }
-        systemd::draining();
+        systemd::stopping();
         drain(&worker, consumers, kickoffs).await;
         for crew in &worker.crews {
             crew.runner.shutdown().await;
@@ -362,7 +364,8 @@ async fn serve_admin(
         render(&registry)
     });
     let readiness: admin::Readiness = Arc::new(move || asked.ready());
-    admin::serve(&worker.config.admin_addr, metrics, readiness, stop).await
+    let address = &worker.config.admin_addr;
+    admin::serve(address, "[worker] admin_addr", metrics, readiness, stop).await
 }
 
 /// The host's name, where it can be part of a routing key, and a part that no other worker has.

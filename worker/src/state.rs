@@ -186,6 +186,15 @@ impl WorkerState {
         }
     }
 
+    /// What it does, for people.
+    pub fn in_words(&self) -> String {
+        let in_flight = self.in_flight.len();
+        match self.ready() {
+            Ok(()) => format!("ready; {in_flight} kickoffs in flight"),
+            Err(reason) => format!("not ready: {reason}; {in_flight} kickoffs in flight"),
+        }
+    }
+
     /// How long a kickoff of a crew with this limit may wait before it starts, so that wait and run together
     /// stay below the broker's consumer timeout.
     pub fn max_wait(&self, limit: Duration) -> Duration {

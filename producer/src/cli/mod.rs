@@ -10,10 +10,13 @@ mod doctor;
 mod events;
 mod exit;
 mod for_each;
+mod gateway;
+mod healthcheck;
 mod inputs;
 mod kickoff;
 pub(crate) mod output;
 mod settings;
+mod token;
 mod topology;
 mod wait;
 mod workers;
@@ -82,13 +85,18 @@ enum Command {
     /// List, show, redrive or purge what could not be done
     #[command(subcommand)]
     DeadLetters(dead_letters::Action),
+    /// Serve the fleet over HTTP, as CrewAI AMP serves a deployment, until SIGTERM or Ctrl-C
+    Gateway,
+    /// Create, list or revoke the bearer tokens of the gateway's callers
+    #[command(subcommand)]
+    Token(token::Action),
     /// Check the broker, the queues, the limits and our permissions, with a fix for what is not as it should be
     Doctor(doctor::Arguments),
     /// Declare or show exchanges, queues and bindings
     #[command(subcommand)]
     Topology(topology::Action),
     /// Connect to the broker: exit 0 if that works, 3 if not
-    Healthcheck,
+    Healthcheck(healthcheck::Arguments),
 }
 
 /// Parses, runs, and turns what comes of it into an exit code.
@@ -96,8 +104,12 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     // What the AMQP client says of itself comes back to us as errors, which we tell; of a returned message it
     // would write the whole body.
-    let _logging = telemetry::init("warn,lapin=off");
-    let _traces = traces::start("crewfleet");
+    let (level, service) = match cli.command {
+        Command::Gateway => ("info,lapin=off", "crewfleet-gateway"),
+        _ => ("warn,lapin=off", "crewfleet"),
+    };
+    let _logging = telemetry::init(level);
+    let _traces = traces::start(service);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -131,20 +143,15 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::DeadLetters(action) => dead_letters::run(&settings, action, &stop).await,
         Command::Doctor(arguments) => doctor::run(&settings, arguments, &stop).await,
         Command::Topology(action) => topology::run(&settings, action).await,
-        Command::Healthcheck => healthcheck(&settings).await,
+        Command::Gateway => gateway::run(&settings, &stop).await,
+        Command::Token(action) => token::run(&settings, action),
+        Command::Healthcheck(arguments) => healthcheck::run(&settings, &arguments).await,
     }
 }
 
 /// Cancelled by the first Ctrl-C or SIGTERM; a second one ends the process at once.
 fn stop_token() -> std::io::Result<CancellationToken> {
     shutdown::token(|| std::process::exit(i32::from(Exit::GaveUp as u8)))
-}
-
-async fn healthcheck(settings: &Settings) -> anyhow::Result<Exit> {
-    let broker = crewfleet_shared::amqp::Broker::connect(&settings.broker, "crewfleet healthcheck").await?;
-    say(&format!("connected to {}", broker.endpoint()));
-    broker.close().await;
-    Ok(Exit::Succeeded)
 }
 
 #[cfg(test)]

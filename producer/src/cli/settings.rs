@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
+use crewfleet_producer::gateway::GatewayConfig;
 use crewfleet_shared::config::{self, BrokerConfig, ConfigError, time_limit};
 use crewfleet_shared::kickoff::CrewName;
 use serde::Deserialize;
@@ -20,8 +21,10 @@ pub(crate) struct Settings {
     pub(crate) broker_is_given: bool,
     crews: BTreeMap<String, Value>,
     worker: Value,
-    #[allow(dead_code, reason = "known, so that it is not refused; the gateway's")]
-    gateway: Value,
+    pub(crate) gateway: GatewayConfig,
+    /// The default crew of [`Self::gateway`], checked.
+    #[serde(skip)]
+    pub(crate) default_crew: Option<CrewName>,
 }
 
 impl Settings {
@@ -36,8 +39,12 @@ impl Settings {
         let mut loaded = config::load::<Self>(global.config.as_deref(), &given.collect::<Vec<_>>())?;
         loaded.config.broker_is_given =
             loaded.is_given("broker.url") || loaded.config.broker.url_file.is_some();
-        match loaded.config.broker.resolve() {
-            Ok(()) => Ok(loaded.config),
+        let resolved = loaded.config.broker.resolve();
+        match resolved.and_then(|()| loaded.config.gateway.check()) {
+            Ok(default_crew) => {
+                loaded.config.default_crew = default_crew;
+                Ok(loaded.config)
+            }
             Err(problem) => Err(loaded.invalid(problem)),
         }
     }

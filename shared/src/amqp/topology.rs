@@ -224,10 +224,10 @@ pub struct Topology {
     pub bindings: Vec<Binding>,
 }
 
-/// How long replies stay readable in the results stream.
+/// How long messages stay readable in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// In seconds; 0 means that there is no results stream.
+    /// In seconds; 0 means that there is no such stream.
     pub max_age_s: u64,
     /// In bytes.
     pub max_bytes: u64,
@@ -245,6 +245,14 @@ impl Topology {
         topology
     }
 
+    /// What gateways need beside it: the stream of events.
+    pub fn history(names: &Names, retention: Retention) -> Self {
+        let mut topology = Self::default();
+        topology.stream(names.history(), retention);
+        topology.bind(names.events(), names.history(), "#");
+        topology
+    }
+
     fn common(&mut self, names: &Names, results: Retention) {
         // No alternate exchange for requests: it would swallow the error "no such crew" that `mandatory` gives.
         self.exchange(names.requests(), Kind::Direct, vec![]);
@@ -254,20 +262,7 @@ impl Topology {
         self.exchange(names.dead_letters(), Kind::Direct, vec![]);
         self.queue(names.unroutable(), dead_letter_arguments());
         if results.max_age_s > 0 {
-            let max_bytes = i64::try_from(results.max_bytes).unwrap_or(i64::MAX);
-            // Retention drops whole segments only, so a segment is a small part of the whole.
-            self.queue(
-                names.results(),
-                vec![
-                    ("x-queue-type", "stream".into()),
-                    ("x-max-age", format!("{}s", results.max_age_s).into()),
-                    ("x-max-length-bytes", max_bytes.into()),
-                    (
-                        "x-stream-max-segment-size-bytes",
-                        (max_bytes / 20).clamp(1_000_000, 100_000_000).into(),
-                    ),
-                ],
-            );
+            self.stream(names.results(), results);
             self.bind(names.replies(), names.results(), "#");
         }
         self.exchange(names.control(), Kind::Fanout, vec![]);
@@ -280,6 +275,23 @@ impl Topology {
             ],
         );
         self.bind(names.control(), names.control(), "");
+    }
+
+    fn stream(&mut self, name: String, retention: Retention) {
+        let max_bytes = i64::try_from(retention.max_bytes).unwrap_or(i64::MAX);
+        // Retention drops whole segments only, so a segment is a small part of the whole.
+        self.queue(
+            name,
+            vec![
+                ("x-queue-type", "stream".into()),
+                ("x-max-age", format!("{}s", retention.max_age_s).into()),
+                ("x-max-length-bytes", max_bytes.into()),
+                (
+                    "x-stream-max-segment-size-bytes",
+                    (max_bytes / 20).clamp(1_000_000, 100_000_000).into(),
+                ),
+            ],
+        );
     }
 
     fn retries(&mut self, names: &Names) {

@@ -14,7 +14,7 @@ pub struct Event {
     pub crew: String,
     /// The attempt it belongs to, from 1.
     pub attempt: u32,
-    /// Counts the events of one attempt on one worker from 1, without gaps at their source.
+    /// Counts the events of one attempt on one worker from 1, without gaps at their source; 0 is a gateway's.
     pub sequence: u64,
     /// When it happened.
     pub time: DateTime<Utc>,
@@ -31,6 +31,8 @@ pub struct Event {
 
 /// The event types that crewfleet itself sends.
 pub mod event_type {
+    /// A gateway took it and published it: `{token}`, the name of the caller's token. Of attempt 1, with the sequence 0.
+    pub const QUEUED: &str = "kickoff_queued";
     /// An attempt starts: `{worker}`.
     pub const STARTED: &str = "kickoff_started";
     /// An attempt failed, and another follows: `{delay_s, reason, attempt}`, the attempt being the next one.

@@ -242,6 +242,7 @@ async fn a_gateway(connection: &Connection) {
         Consume("kickoff.results"),
         Publish("kickoff.requests", "echo"),
         Publish("kickoff.control", ""),
+        Publish("kickoff.events", "0193-one-kickoff.kickoff_queued"),
         Declare("kickoff.history"),
         Bind("kickoff.history", "kickoff.events", "#"),
         Consume("kickoff.history"),

@@ -1,0 +1,35 @@
+//! The HTTP gateway: the deployment API of CrewAI AMP, in front of the fleet. Whoever calls a hosted crew points the
+//! base URL at `/crews/<crew>` and works unchanged.
+//!
+//! It keeps nothing of its own. What it took is in the request queues, what became of it in two streams of the broker:
+//! `kickoff.history` (events) and `kickoff.results` (replies). Each gateway reads both, from the start of what they
+//! keep: so any number of gateways know the same, and one that restarts knows what it knew.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`config`] | `[gateway]` |
+//! | `server` | addresses, routes, the end |
+//! | `calls` | the way of each call |
+//! | `caller` | who calls, and which crew |
+//! | `body` | what is read and answered |
+//! | `problem` | what is refused, and how that is told |
+//! | `executions` | what is known of each kickoff |
+//! | `streams` | the two streams, read into it |
+//! | `crews` | which inputs crews ask for, by their workers' heartbeats |
+//! | [`tokens`] | the tokens that callers show |
+//! | `meters` | requests, counted |
+
+mod body;
+mod caller;
+mod calls;
+pub mod config;
+mod crews;
+mod executions;
+mod meters;
+mod problem;
+mod server;
+mod streams;
+pub mod tokens;
+
+pub use self::config::GatewayConfig;
+pub use self::server::{GatewayError, serve};

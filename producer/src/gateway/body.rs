@@ -1,0 +1,216 @@
+//! What is read from callers, and what they are answered.
+
+use std::collections::BTreeMap;
+
+use crewfleet_shared::kickoff::{Event, Reply, Status, TaskOutput};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::executions::{Execution, Stage};
+use super::problem::Problem;
+
+/// CrewAI's name of the event that a task has ended well.
+const TASK_COMPLETED: &str = "task_completed";
+
+/// The body of `POST /kickoff`. A field that AMP does not know is ignored, as AMP does.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct KickoffBody {
+    /// Passed on byte for byte.
+    pub(super) inputs: Option<Box<RawValue>>,
+    pub(super) meta: Option<Box<RawValue>>,
+    task_webhook_url: Option<Value>,
+    step_webhook_url: Option<Value>,
+    crew_webhook_url: Option<Value>,
+    webhooks: Option<Value>,
+    human_input_webhook: Option<Value>,
+}
+
+impl KickoffBody {
+    /// Reads it. What asks for something that this gateway does not do is refused: a caller who waits for a webhook must
+    /// not wait for ever.
+    pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
+        let body: Self = serde_json::from_slice(body).map_err(|e| {
+            let message = format!("The body is not a JSON object as in {{\"inputs\": {{}}}}: {e}");
+            Problem::validation(message)
+        })?;
+        let webhooks = [
+            ("taskWebhookUrl", &body.task_webhook_url),
+            ("stepWebhookUrl", &body.step_webhook_url),
+            ("crewWebhookUrl", &body.crew_webhook_url),
+            ("webhooks", &body.webhooks),
+            ("humanInputWebhook", &body.human_input_webhook),
+        ];
+        let asked: Vec<_> = webhooks
+            .iter()
+            .filter_map(|(name, value)| value.as_ref().map(|_| name))
+            .collect();
+        match asked.is_empty() {
+            true => Ok(body),
+            false => Err(Problem::Validation {
+                message: "This gateway calls no webhooks; leave these fields out, and poll the status".into(),
+                details: json!({ "not_supported": asked }),
+            }),
+        }
+    }
+
+    /// The inputs, when all that the crew asks for are among them.
+    pub(super) fn inputs(&self, required: Option<&[String]>) -> Result<&RawValue, Problem> {
+        let missing = |missing: &[&String]| Problem::Validation {
+            message: "Missing required inputs".into(),
+            details: json!({ "missing_inputs": missing }),
+        };
+        let required = required.unwrap_or_default();
+        let Some(inputs) = &self.inputs else {
+            return Err(missing(&required.iter().collect::<Vec<_>>()));
+        };
+        // Only the names: the values may be large.
+        let given: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_str(inputs.get())
+            .map_err(|_| Problem::validation("inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}"))?;
+        let lacking: Vec<_> = required
+            .iter()
+            .filter(|name| !given.contains_key(*name))
+            .collect();
+        match lacking.is_empty() {
+            true => Ok(inputs),
+            false => Err(missing(&lacking)),
+        }
+    }
+}
+
+/// The answer to `GET /status/<kickoff_id>`.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusAnswer<'a> {
+    /// `PENDING`, `STARTED`, `RUNNING`, `SUCCESS` or `FAILED`, and nothing else: clients throw at another one, or wait for
+    /// their own time to pass.
+    state: &'static str,
+    /// The same, in words that AMP uses.
+    status: &'static str,
+    /// The crew's text; of one that did not succeed, why not.
+    result: Option<String>,
+    result_json: Option<&'a RawValue>,
+    last_step: Option<Value>,
+    last_executed_task: Option<Value>,
+    progress: Option<Value>,
+    last_event: Option<&'a Event>,
+    /// The last ones.
+    events: Vec<&'a Event>,
+    events_count: u64,
+    events_by_type: &'a BTreeMap<String, u64>,
+}
+
+impl<'a> StatusAnswer<'a> {
+    pub(super) fn of(execution: &'a Execution) -> Self {
+        let reply = execution.reply.as_deref();
+        let (state, status) = match (reply.map(|reply| reply.status), execution.stage) {
+            (Some(Status::Succeeded), _) => ("SUCCESS", "completed"),
+            (Some(_), _) => ("FAILED", "failed"),
+            (None, Stage::Queued) => ("PENDING", "pending"),
+            (None, Stage::Started) => ("STARTED", "started"),
+            (None, Stage::Running) => ("RUNNING", "running"),
+        };
+        let result = reply.and_then(|reply| reply.result.as_ref());
+        let last_task = result.and_then(|result| result.tasks.last()).map(done);
+        let events: Vec<_> = execution.events.iter().map(AsRef::as_ref).collect();
+        Self {
+            state,
+            status,
+            result: reply.map(in_words),
+            result_json: result.and_then(|result| result.json.as_deref()),
+            last_step: None,
+            last_executed_task: last_task.or_else(|| last_task_of(&events)),
+            progress: None,
+            last_event: events.last().copied(),
+            events,
+            events_count: execution.counts.values().sum(),
+            events_by_type: &execution.counts,
+        }
+    }
+
+    /// The state, as a refusal names it.
+    pub(super) fn state(&self) -> &'static str {
+        self.state
+    }
+}
+
+/// A result is a text, also of a kickoff that has none.
+fn in_words(reply: &Reply) -> String {
+    match (&reply.result, &reply.error) {
+        (Some(result), _) => result.raw.clone(),
+        (None, Some(error)) => format!("{}: {}", reply.status, error.message),
+        (None, None) => reply.status.to_string(),
+    }
+}
+
+fn done(task: &TaskOutput) -> Value {
+    json!({
+        "name": task.name, "description": null, "expected_output": null, "summary": null,
+        "agent": task.agent, "output": task.raw, "output_json": task.json,
+    })
+}
+
+/// While a crew runs, its events tell which task it did last, and not what came of it.
+fn last_task_of(events: &[&Event]) -> Option<Value> {
+    let event = events
+        .iter()
+        .rev()
+        .find(|event| event.event_type == TASK_COMPLETED)?;
+    let data: Value = serde_json::from_str(event.data.get()).ok()?;
+    Some(json!({
+        "name": data.get("task"), "description": null, "expected_output": null, "summary": null,
+        "agent": data.get("agent"), "output": null, "output_json": null,
+    }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str, required: &[&str]) -> Problem {
+        let required: Vec<_> = required.iter().map(ToString::to_string).collect();
+        let read = KickoffBody::read(body.as_bytes());
+        read.and_then(|body| body.inputs(Some(&required)).map(drop))
+            .unwrap_err()
+    }
+
+    #[test]
+    fn inputs_go_through_as_they_were_written() {
+        let body =
+            KickoffBody::read(br#"{"inputs": {"b": 1.50, "a" : "\u00e4"}, "more": 1, "webhooks": null}"#);
+        let required = ["a".to_owned()];
+        let inputs = body.as_ref().unwrap().inputs(Some(&required)).unwrap().get();
+        assert_eq!(inputs, r#"{"b": 1.50, "a" : "\u00e4"}"#);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for body in ["{}", r#"{"inputs": {"budget": 1}}"#] {
+            let Problem::Validation { message, details } = refused(body, &["topic"]) else {
+                panic!("{body}");
+            };
+            assert_eq!(message, "Missing required inputs");
+            assert_eq!(details, json!({"missing_inputs": ["topic"]}));
+        }
+    }
+
+    #[test]
+    fn what_is_no_kickoff_is_refused() {
+        for body in [
+            "",
+            "[]",
+            "{\"inputs\": []}",
+            "{\"inputs\": \"a\"}",
+            "{\"inputs\": {}",
+        ] {
+            assert!(matches!(refused(body, &[]), Problem::Validation { .. }), "{body}");
+        }
+        let Problem::Validation { details, .. } =
+            refused(r#"{"inputs": {}, "crewWebhookUrl": "http://127.0.0.1/"}"#, &[])
+        else {
+            panic!("accepted");
+        };
+        assert_eq!(details, json!({"not_supported": ["crewWebhookUrl"]}));
+    }
+}

@@ -1,0 +1,81 @@
+//! Who calls, and which crew: what each call but `GET /` begins with.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::header;
+use axum::http::request::Parts;
+use crewfleet_shared::kickoff::{CrewName, KickoffId};
+
+use super::problem::Problem;
+use super::server::Gateway;
+
+/// A caller whose token is good for the crew that is called.
+pub(super) struct Caller {
+    /// The token's name.
+    pub(super) token: String,
+    pub(super) crew: CrewName,
+    /// The `{kickoff_id}` of the path, where it has one.
+    id: Option<String>,
+}
+
+impl Caller {
+    /// The kickoff that the path names. What is no kickoff's id is one that nobody has.
+    pub(super) fn kickoff_id(&self) -> Result<KickoffId, Problem> {
+        let id = self.id.as_deref().unwrap_or_default();
+        KickoffId::parse(id).map_err(|_| Problem::NoExecution(id.to_owned()))
+    }
+}
+
+impl FromRequestParts<Arc<Gateway>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
+        let shown = parts.headers.get(header::AUTHORIZATION);
+        let shown = shown.and_then(|value| value.to_str().ok()).and_then(bearer);
+        let token = shown.and_then(|shown| gateway.tokens.find(shown));
+        let token = token.ok_or(Problem::Unauthorized)?;
+        let mut path = Path::<HashMap<String, String>>::from_request_parts(parts, gateway)
+            .await
+            .map(|Path(path)| path)
+            .unwrap_or_default();
+        let crew = match path.remove("crew") {
+            Some(crew) => CrewName::parse(&crew).map_err(|e| Problem::NotFound(e.to_string()))?,
+            None => gateway.default_crew.clone().ok_or_else(|| {
+                let message =
+                    "This gateway has no [gateway] default_crew; call /crews/<crew>/…, with the crew's name";
+                Problem::NotFound(message.into())
+            })?,
+        };
+        if !token.allows(&crew) {
+            let crew = crew.to_string();
+            return Err(Problem::Forbidden { crew });
+        }
+        Ok(Self {
+            token: token.name.clone(),
+            crew,
+            id: path.remove("kickoff_id"),
+        })
+    }
+}
+
+/// The token of a header `Bearer <token>`; the scheme's name knows no case (RFC 9110, 11.1).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_from_a_bearer_header_only() {
+        assert_eq!(bearer("Bearer abc"), Some("abc"));
+        assert_eq!(bearer("bearer  abc "), Some("abc"));
+        for other in ["abc", "Basic abc", "Bearer", ""] {
+            assert_eq!(bearer(other), None, "{other}");
+        }
+    }
+}

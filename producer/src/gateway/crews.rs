@@ -1,0 +1,64 @@
+//! Which inputs crews ask for, as their workers say in their heartbeats.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crewfleet_shared::kickoff::{CrewName, Heartbeat};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::client::KickoffClient;
+
+/// The pause before listening that failed begins again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// By crew: the inputs it asks for; `None` where it does not say. What was heard last stays when its workers are gone.
+#[derive(Debug, Default)]
+pub(super) struct Crews(Mutex<HashMap<String, Option<Arc<[String]>>>>);
+
+impl Crews {
+    /// Listens until `stop`.
+    pub(super) fn listen(client: KickoffClient, stop: CancellationToken) -> Arc<Self> {
+        let crews = Arc::new(Self::default());
+        let listening = Arc::clone(&crews);
+        tokio::spawn(async move {
+            let listen = async {
+                loop {
+                    match client.heartbeats().await {
+                        Ok(mut heartbeats) => {
+                            while let Some(heartbeat) = heartbeats.next().await {
+                                listening.hear(heartbeat);
+                            }
+                        }
+                        Err(error) => debug!(%error, "no heartbeats are heard; trying again"),
+                    }
+                    sleep(PAUSE).await;
+                }
+            };
+            stop.run_until_cancelled(listen).await;
+        });
+        crews
+    }
+
+    /// `None` when no worker with this crew was heard; `Some(None)` when the crew does not say.
+    pub(super) fn inputs(&self, crew: &CrewName) -> Option<Option<Arc<[String]>>> {
+        self.known().get(crew.as_str()).cloned()
+    }
+
+    fn hear(&self, heartbeat: Heartbeat) {
+        let mut known = self.known();
+        for crew in heartbeat.crews {
+            // Of a crew that is not loaded a worker cannot say.
+            match crew.inputs {
+                Some(inputs) => drop(known.insert(crew.name, Some(inputs.into()))),
+                None => drop(known.entry(crew.name).or_default()),
+            }
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Option<Arc<[String]>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,93 @@
+//! Requests, counted. The table in `deploy/monitoring/METRICS.md` is made of these definitions.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use crewfleet_shared::metrics::{Book, histogram_opts, opts};
+use prometheus::{Gauge, HistogramVec, IntCounterVec, IntGauge, exponential_buckets};
+
+/// The gateway's metrics.
+pub(super) struct Meters {
+    /// Requests, by route and status.
+    requests: IntCounterVec,
+    /// From the request's head to the answer's.
+    duration: HistogramVec,
+    /// Kickoffs that are in memory.
+    pub(super) executions: IntGauge,
+    /// What they count for.
+    pub(super) executions_bytes: IntGauge,
+    /// Whether `/readyz` says so.
+    pub(super) ready: IntGauge,
+}
+
+impl Meters {
+    /// Makes them, and puts them into `book`.
+    ///
+    /// # Errors
+    /// When a name is taken already.
+    pub(super) fn register(book: &mut Book) -> prometheus::Result<Arc<Self>> {
+        // 1 ms to 33 s.
+        let seconds = exponential_buckets(0.001, 2.0, 16)?;
+        let gauge = |name, help| IntGauge::with_opts(opts(name, help));
+        let meters = Self {
+            requests: book.add(IntCounterVec::new(
+                opts("gateway_requests_total", "requests answered, by route and status"),
+                &["route", "status"],
+            )?)?,
+            duration: book.add(HistogramVec::new(
+                histogram_opts(
+                    "gateway_request_duration_seconds",
+                    "from the request to its answer",
+                    seconds,
+                ),
+                &["route"],
+            )?)?,
+            executions: book.add(gauge("gateway_executions", "kickoffs that are in memory")?)?,
+            executions_bytes: book.add(gauge("gateway_executions_bytes", "what they count for")?)?,
+            ready: book.add(gauge("gateway_ready", "1 while `/readyz` answers 200")?)?,
+        };
+        let build = opts("build_info", "1").const_label("version", env!("CARGO_PKG_VERSION"));
+        book.add(Gauge::with_opts(build)?)?.set(1.0);
+        Ok(Arc::new(meters))
+    }
+}
+
+/// Counts a request by its route, which never has an id or a crew's name in it.
+pub(super) async fn count(State(meters): State<Arc<Meters>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or("other", MatchedPath::as_str).to_owned();
+    let start = Instant::now();
+    let response = next.run(request).await;
+    meters
+        .duration
+        .with_label_values(&[&route])
+        .observe(start.elapsed().as_secs_f64());
+    meters
+        .requests
+        .with_label_values(&[route.as_str(), response.status().as_str()])
+        .inc();
+    response
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use crewfleet_shared::metrics::BrokerMetrics;
+
+    use super::*;
+
+    /// After a wanted change: `UPDATE_METRICS=1 cargo test -p crewfleet-producer --lib meters`.
+    #[test]
+    fn the_table_is_that_of_the_definitions() {
+        let mut book = Book::new().unwrap();
+        Meters::register(&mut book).unwrap();
+        BrokerMetrics::new().register(&mut book).unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring/METRICS.md");
+        assert!(book.is_table_of(&file, "## The gateway").unwrap(), "it differs");
+    }
+}

@@ -1,0 +1,210 @@
+//! Addresses, routes, and the end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use crewfleet_shared::admin::{self, BindError};
+use crewfleet_shared::config::BrokerConfig;
+use crewfleet_shared::kickoff::CrewName;
+use crewfleet_shared::metrics::{Book, render};
+use crewfleet_shared::systemd;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use super::calls;
+use super::config::GatewayConfig;
+use super::crews::Crews;
+use super::executions::Executions;
+use super::meters::{self, Meters};
+use super::streams::Streams;
+use super::tokens::{Tokens, TokensError, TokensFile};
+use crate::client::KickoffClient;
+use crate::error::ClientError;
+
+/// No call takes longer: a publish is given up after 30 s, and told of twice.
+const CALL_LIMIT: Duration = Duration::from_secs(75);
+/// How long calls that run when the gateway is told to end may take.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How many kickoffs that memory had no room for are looked up at once.
+const LOOKUPS: usize = 4;
+/// What a body may have around its inputs.
+const BODY_MARGIN: usize = 64 * 1024;
+
+/// What the calls need.
+pub(super) struct Gateway {
+    pub(super) client: KickoffClient,
+    pub(super) executions: Arc<Executions>,
+    pub(super) streams: Arc<Streams>,
+    pub(super) crews: Arc<Crews>,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) default_crew: Option<CrewName>,
+    pub(super) lookups: Semaphore,
+}
+
+impl Gateway {
+    /// Whether it knows all that there is to know.
+    fn ready(&self) -> Result<(), String> {
+        match self.client.broker().link() {
+            Some(_) => self.streams.are_read(),
+            None => Err("no connection to the broker".to_owned()),
+        }
+    }
+
+    /// What it does, for people.
+    fn in_words(&self) -> String {
+        match self.ready() {
+            Ok(()) => format!("ready; {} kickoffs in memory", self.executions.size().0),
+            Err(reason) => format!("not ready: {reason}"),
+        }
+    }
+}
+
+/// Why a gateway does not start, or ends by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// No connection to the broker.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The tokens cannot be read.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// The address of the API cannot be used.
+    #[error("cannot listen on {address}: {cause}; choose another [gateway] addr (port 0 takes a free one)")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The address of the admin endpoint cannot be used.
+    #[error(transparent)]
+    Admin(#[from] BindError),
+    /// A metric was defined twice.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Serves the API until `stop`, then lets calls that run end, for 10 s at most. `config` has been checked, and names the
+/// default crew.
+///
+/// # Errors
+/// [`GatewayError`].
+pub async fn serve(
+    broker: &BrokerConfig,
+    config: &GatewayConfig,
+    default_crew: Option<CrewName>,
+    stop: &CancellationToken,
+) -> Result<(), GatewayError> {
+    let tokens = Tokens::watch(TokensFile::new(&config.tokens_file), stop.clone())?;
+    let listen = |cause| GatewayError::Listen {
+        address: config.addr.clone(),
+        cause,
+    };
+    let listener = TcpListener::bind(&config.addr).await.map_err(listen)?;
+    let client = KickoffClient::connect(broker, "crewfleet-gateway").await?;
+    let executions = Arc::new(Executions::new(config.memory_limit));
+    let streams = Streams::follow(
+        client.broker().clone(),
+        client.names(),
+        config.history(),
+        Arc::clone(&executions),
+        stop,
+    );
+    let gateway = Arc::new(Gateway {
+        crews: Crews::listen(client.clone(), stop.clone()),
+        client,
+        executions,
+        streams,
+        tokens,
+        default_crew,
+        lookups: Semaphore::new(LOOKUPS),
+    });
+    let mut book = Book::new()?;
+    let meters = Meters::register(&mut book)?;
+    gateway.client.broker().metrics().register(&mut book)?;
+    let admin_addr = serve_admin(&config.admin_addr, &gateway, &meters, book, stop).await?;
+    let told = Arc::clone(&gateway);
+    let _telling = AbortOnDropHandle::new(tokio::spawn(systemd::tell(move || told.in_words())));
+    let addr = listener.local_addr().map_err(listen)?;
+    info!(%addr, %admin_addr, "the gateway listens");
+    systemd::ready();
+    let router = router(&gateway, meters, gateway.client.max_request_bytes());
+    // Those that connect but say nothing must not hold the end.
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let overdue = async {
+        stop.cancelled().await;
+        systemd::stopping();
+        tokio::time::sleep(DRAIN_LIMIT).await;
+    };
+    tokio::select! {
+        served = served.into_future() => served.map_err(listen)?,
+        () = overdue => warn!(limit_s = DRAIN_LIMIT.as_secs(), "calls that run are cut off"),
+    }
+    gateway.client.clone().close().await;
+    Ok(())
+}
+
+fn router(gateway: &Arc<Gateway>, meters: Arc<Meters>, max_request_bytes: usize) -> Router {
+    let of_crew = Router::new()
+        .route("/inputs", get(calls::inputs))
+        .route("/kickoff", post(calls::kickoff))
+        .route("/status/{kickoff_id}", get(calls::status))
+        .route("/{kickoff_id}/status", get(calls::status))
+        .route("/stop/{kickoff_id}", post(calls::stop))
+        .route("/resume", post(calls::resume));
+    Router::new()
+        .route("/", get(calls::healthy))
+        .route("/crews/{crew}", get(calls::healthy))
+        .merge(of_crew.clone())
+        .nest("/crews/{crew}", of_crew)
+        .fallback(calls::unknown)
+        .with_state(Arc::clone(gateway))
+        .layer(DefaultBodyLimit::max(max_request_bytes + BODY_MARGIN))
+        .layer(middleware::from_fn(within_limit))
+        .layer(middleware::from_fn_with_state(meters, meters::count))
+}
+
+async fn within_limit(request: Request, next: Next) -> Response {
+    let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the call took too long\n").into_response();
+    timeout(CALL_LIMIT, next.run(request)).await.unwrap_or_else(late)
+}
+
+async fn serve_admin(
+    address: &str,
+    gateway: &Arc<Gateway>,
+    meters: &Arc<Meters>,
+    book: Book,
+    stop: &CancellationToken,
+) -> Result<SocketAddr, BindError> {
+    let (asked, shown, meters) = (Arc::clone(gateway), Arc::clone(gateway), Arc::clone(meters));
+    let ready = move || asked.ready();
+    let scrape = move || {
+        let (count, bytes) = shown.executions.size();
+        meters.executions.set(i64::try_from(count).unwrap_or(i64::MAX));
+        meters
+            .executions_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        meters.ready.set(shown.ready().is_ok().into());
+        render(book.registry())
+    };
+    admin::serve(
+        address,
+        "[gateway] admin_addr",
+        Arc::new(scrape),
+        Arc::new(ready),
+        stop.clone(),
+    )
+    .await
+}

@@ -1,0 +1,186 @@
+//! The two streams that tell what became of kickoffs, read into [`Executions`] from the start of what they keep, and on.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use crewfleet_shared::amqp::delivery::StreamOffset;
+use crewfleet_shared::amqp::topology::{Retention, Topology};
+use crewfleet_shared::amqp::{Broker, BrokerError, Delivery, Link, Names, reply_code};
+use crewfleet_shared::kickoff::{Event, Reply};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::executions::Executions;
+use crate::reading::Reading;
+use crate::replies::{id_of, read};
+
+/// The pause before a stream that could not be read is read again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// After a reconnection reading begins so much before what was read last: the times are those of several machines.
+const OVERLAP_S: i64 = 300;
+
+/// How far both are read.
+pub(super) struct Streams {
+    history: Progress,
+    results: Progress,
+}
+
+/// Why a stream is not read to its end at present.
+struct Progress(Mutex<Result<(), String>>);
+
+impl Streams {
+    /// Reads both until `stop`. `history` is made where it is not there yet.
+    pub(super) fn follow(
+        broker: Broker,
+        names: &Names,
+        history: Retention,
+        executions: Arc<Executions>,
+        stop: &CancellationToken,
+    ) -> Arc<Self> {
+        let progress = |stream: &str| Progress(Mutex::new(Err(format!("stream {stream} is not read yet"))));
+        let streams = Arc::new(Self {
+            history: progress(&names.history()),
+            results: progress(&names.results()),
+        });
+        let topology = Topology::history(names, history);
+        let reader = |stream| Reader {
+            broker: broker.clone(),
+            stream,
+            executions: Arc::clone(&executions),
+        };
+        let (of_events, of_replies) = (reader(names.history()), reader(names.results()));
+        let (both, stopped) = (Arc::clone(&streams), stop.clone());
+        tokio::spawn(async move {
+            let events = of_events.follow(Some(&topology), event, &both.history);
+            let replies = of_replies.follow(None, reply, &both.results);
+            stopped
+                .run_until_cancelled(async { tokio::join!(events, replies) })
+                .await;
+        });
+        streams
+    }
+
+    /// Whether both are read to their ends, so that what is not known is not there.
+    pub(super) fn are_read(&self) -> Result<(), String> {
+        self.history.get().and_then(|()| self.results.get())
+    }
+}
+
+impl Progress {
+    fn get(&self) -> Result<(), String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, progress: Result<(), String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+}
+
+/// What a message of a stream tells.
+enum Told {
+    Event(Event),
+    Reply(Arc<Reply>),
+}
+
+struct Reader {
+    broker: Broker,
+    stream: String,
+    executions: Arc<Executions>,
+}
+
+/// What was read last: its place, and its time.
+type Last = Option<(u64, DateTime<Utc>)>;
+
+impl Reader {
+    async fn follow(self, topology: Option<&Topology>, parse: Parse, progress: &Progress) {
+        let mut last = None;
+        loop {
+            let link = self.broker.connected().await;
+            let Err(error) = self.read(&link, topology, parse, &mut last, progress).await;
+            let reason = match error.code() {
+                Some(reply_code::NOT_FOUND) => format!(
+                    "{error}; workers make exchanges and streams when they start ([broker] results_max_age_s must not be 0)"
+                ),
+                _ => error.to_string(),
+            };
+            // Told once: it is tried each second.
+            if progress.get().err().as_ref() != Some(&reason) {
+                warn!(
+                    stream = self.stream,
+                    reason, "the stream is not read; trying again"
+                );
+                progress.set(Err(reason));
+            }
+            let _ = timeout(PAUSE, link.ended()).await;
+        }
+    }
+
+    /// Reads until something fails.
+    async fn read(
+        &self,
+        link: &Link,
+        topology: Option<&Topology>,
+        parse: Parse,
+        last: &mut Last,
+        progress: &Progress,
+    ) -> Result<Infallible, BrokerError> {
+        if let Some(topology) = topology {
+            link.declare(topology).await?;
+        }
+        let known = *last;
+        let from = known.and_then(|(_, time)| u64::try_from(time.timestamp() - OVERLAP_S).ok());
+        let from = from.map_or(StreamOffset::First, StreamOffset::At);
+        let mut reading = Reading::start(link, &self.stream, from).await?;
+        loop {
+            let Some(delivery) = reading.next().await? else {
+                info!(stream = self.stream, "the stream is read");
+                progress.set(Ok(()));
+                continue;
+            };
+            let Some(told) = parse(&delivery) else {
+                continue;
+            };
+            let time = told.time().min(Utc::now());
+            let place = delivery.stream_offset.unwrap_or_default();
+            // A stream that was deleted and made again counts its places from 0.
+            if known.is_some_and(|(read, until)| place <= read && time <= until) {
+                continue;
+            }
+            *last = Some((place, last.map_or(time, |(_, until)| until.max(time))));
+            match told {
+                Told::Event(event) => self.executions.see(event),
+                Told::Reply(reply) => self.executions.end(id_of(&delivery), reply, delivery.body.len()),
+            }
+        }
+    }
+}
+
+impl Told {
+    fn time(&self) -> DateTime<Utc> {
+        match self {
+            Self::Event(event) => event.time,
+            Self::Reply(reply) => reply.finished_at,
+        }
+    }
+}
+
+type Parse = fn(&Delivery) -> Option<Told>;
+
+fn event(delivery: &Delivery) -> Option<Told> {
+    let event = serde_json::from_slice(&delivery.body);
+    event
+        .inspect_err(|error| debug!(key = delivery.routing_key, %error, "an event that cannot be read"))
+        .map(Told::Event)
+        .ok()
+}
+
+fn reply(delivery: &Delivery) -> Option<Told> {
+    let reply = read(&delivery.body);
+    reply
+        .inspect_err(|error| warn!(kickoff_id = id_of(delivery), error, "a reply that cannot be read"))
+        .map(Told::Reply)
+        .ok()
+}

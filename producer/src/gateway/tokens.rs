@@ -1,0 +1,329 @@
+//! The bearer tokens that callers show. A file keeps their SHA-256 alone: a token is 256 random bits, so nobody finds one
+//! that fits.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use crewfleet_shared::kickoff::CrewName;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// What a token begins with, so that a scanner of secrets recognises one.
+const PREFIX: &str = "crewfleet_";
+
+/// How often a gateway reads the file: a revoked token works for so long at most.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is kept of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Whose it is; unique in the file.
+    pub name: String,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+    /// The crews that it is good for; `null` for all.
+    pub crews: Option<Vec<String>>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+impl Token {
+    /// Whether it is good for `crew`.
+    pub fn allows(&self, crew: &CrewName) -> bool {
+        let crews = self.crews.as_ref();
+        crews.is_none_or(|crews| crews.iter().any(|name| name == crew.as_str()))
+    }
+}
+
+/// Why the tokens' file cannot be used, or is not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TokensError {
+    /// It cannot be read or written.
+    #[error("[gateway] tokens_file {}: {cause}", .file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// It is no list of tokens.
+    #[error("[gateway] tokens_file {}: {cause}; only `crewfleet token` writes it", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        cause: serde_json::Error,
+    },
+    /// A token of that name is there.
+    #[error("there is a token named {0:?} already; choose another name, or revoke it first")]
+    Exists(String),
+    /// No token of that name is there.
+    #[error("there is no token named {0:?}; `crewfleet token list` tells those that are")]
+    Unknown(String),
+}
+
+/// The file with the tokens.
+#[derive(Debug, Clone)]
+pub struct TokensFile(PathBuf);
+
+impl TokensFile {
+    /// The file of this name; it need not exist.
+    pub fn new(file: &Path) -> Self {
+        Self(file.to_owned())
+    }
+
+    /// What it holds; nothing when it does not exist.
+    ///
+    /// # Errors
+    /// [`TokensError::Io`], [`TokensError::Unreadable`].
+    pub fn read(&self) -> Result<Vec<Token>, TokensError> {
+        match fs::read(&self.0) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|cause| TokensError::Unreadable {
+                file: self.0.clone(),
+                cause,
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(cause) => Err(self.io(cause)),
+        }
+    }
+
+    /// Makes a token for `name`, good for these crews, else for all; and gives it, which is the only time it is seen.
+    ///
+    /// # Errors
+    /// [`TokensError`].
+    pub fn create(&self, name: &str, crews: Option<&[CrewName]>) -> Result<SecretString, TokensError> {
+        let secret = random()?;
+        self.change(|tokens| {
+            if tokens.iter().any(|token| token.name == name) {
+                return Err(TokensError::Exists(name.to_owned()));
+            }
+            tokens.push(Token {
+                name: name.to_owned(),
+                sha256: hash(secret.expose_secret()),
+                crews: crews.map(|crews| crews.iter().map(ToString::to_string).collect()),
+                created_at: Utc::now().trunc_subsecs(0),
+            });
+            Ok(())
+        })?;
+        Ok(secret)
+    }
+
+    /// Takes the token of `name` out.
+    ///
+    /// # Errors
+    /// [`TokensError`].
+    pub fn revoke(&self, name: &str) -> Result<(), TokensError> {
+        self.change(|tokens| {
+            let before = tokens.len();
+            tokens.retain(|token| token.name != name);
+            match tokens.len() == before {
+                true => Err(TokensError::Unknown(name.to_owned())),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// Changes the file as a whole; two who change it at once do so one after the other.
+    fn change(
+        &self,
+        change: impl FnOnce(&mut Vec<Token>) -> Result<(), TokensError>,
+    ) -> Result<(), TokensError> {
+        let io = |cause| self.io(cause);
+        let _lock = self.lock().map_err(io)?;
+        let mut tokens = self.read()?;
+        change(&mut tokens)?;
+        let text = serde_json::to_string_pretty(&tokens).map_err(|e| io(e.into()))?;
+        // For all to read: a gateway is not run by whoever makes tokens, and a hash of random bits tells nobody anything.
+        let mut new = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(self.folder())
+            .map_err(io)?;
+        new.write_all(text.as_bytes()).map_err(io)?;
+        new.write_all(b"\n").map_err(io)?;
+        new.as_file().sync_all().map_err(io)?;
+        new.persist(&self.0).map_err(|e| io(e.error))?;
+        Ok(())
+    }
+
+    /// Held until it is dropped. A file beside the other, since that is replaced.
+    fn lock(&self) -> io::Result<File> {
+        let mut name = self.0.clone().into_os_string();
+        name.push(".lock");
+        let mut options = OpenOptions::new();
+        let lock = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(name)?;
+        lock.lock()?;
+        Ok(lock)
+    }
+
+    fn folder(&self) -> &Path {
+        let parent = self.0.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or(Path::new("."))
+    }
+
+    fn io(&self, cause: io::Error) -> TokensError {
+        TokensError::Io {
+            file: self.0.clone(),
+            cause,
+        }
+    }
+}
+
+/// The tokens that are good now.
+#[derive(Debug, Default)]
+pub(super) struct Tokens(RwLock<HashMap<String, Arc<Token>>>);
+
+impl Tokens {
+    /// Reads the file, and again whenever it has changed, until `stop`.
+    ///
+    /// # Errors
+    /// [`TokensError`] at the first reading. Later, what was read last stays good.
+    pub(super) fn watch(file: TokensFile, stop: CancellationToken) -> Result<Arc<Self>, TokensError> {
+        let mut known = file.read()?;
+        if known.is_empty() {
+            warn!(file = %file.0.display(), "there is no token, so every call is refused; `crewfleet token create NAME` makes one");
+        }
+        let tokens = Arc::new(Self::default());
+        tokens.set(known.clone());
+        let watched = Arc::clone(&tokens);
+        tokio::spawn(async move {
+            let mut told = None;
+            while stop
+                .run_until_cancelled(tokio::time::sleep(INTERVAL))
+                .await
+                .is_some()
+            {
+                let reading = file.clone();
+                let read = tokio::task::spawn_blocking(move || reading.read().map_err(|e| e.to_string()));
+                match read.await {
+                    Ok(Ok(read)) => {
+                        told = None;
+                        if read != known {
+                            info!(tokens = read.len(), "the tokens have changed");
+                            known.clone_from(&read);
+                            watched.set(read);
+                        }
+                    }
+                    Ok(Err(error)) if told.as_ref() != Some(&error) => {
+                        warn!(error, "the tokens cannot be read; those read last stay good");
+                        told = Some(error);
+                    }
+                    _ => {}
+                }
+            }
+        });
+        Ok(tokens)
+    }
+
+    /// What is known of a token that somebody shows. The hash is looked up, so nothing is told by the time it takes.
+    pub(super) fn find(&self, shown: &str) -> Option<Arc<Token>> {
+        let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        tokens.get(&hash(shown)).cloned()
+    }
+
+    fn set(&self, tokens: Vec<Token>) {
+        let tokens = tokens
+            .into_iter()
+            .map(|token| (token.sha256.clone(), Arc::new(token)));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tokens.collect();
+    }
+}
+
+fn random() -> Result<SecretString, TokensError> {
+    let mut bits = [0; 32];
+    getrandom::fill(&mut bits).map_err(|e| TokensError::Io {
+        file: "the system's random numbers".into(),
+        cause: e.into(),
+    })?;
+    Ok(format!("{PREFIX}{}", hexadecimal(&bits)).into())
+}
+
+fn hash(token: &str) -> String {
+    hexadecimal(&Sha256::digest(token))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, TokensFile) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = TokensFile::new(&dir.path().join("tokens.json"));
+        (dir, file)
+    }
+
+    #[test]
+    fn the_file_knows_a_token_by_its_hash_alone() {
+        let (_dir, file) = file();
+        let crew = CrewName::parse("marketing").unwrap();
+        let all = file.create("all", None).unwrap();
+        let one = file.create("one", Some(std::slice::from_ref(&crew))).unwrap();
+        let text = fs::read_to_string(&file.0).unwrap();
+        for secret in [&all, &one] {
+            let secret = secret.expose_secret().strip_prefix(PREFIX).unwrap();
+            assert_eq!(secret.len(), 64);
+            assert!(!text.contains(secret));
+        }
+        let tokens = Tokens::default();
+        tokens.set(file.read().unwrap());
+        let other = CrewName::parse("other").unwrap();
+        let found = |secret: &SecretString| tokens.find(secret.expose_secret()).unwrap();
+        assert!(found(&all).allows(&other));
+        assert!(found(&one).allows(&crew) && !found(&one).allows(&other));
+        assert!(tokens.find("").is_none() && tokens.find(&found(&all).sha256).is_none());
+    }
+
+    #[test]
+    fn names_are_unique_and_a_revoked_token_is_gone() {
+        let (_dir, file) = file();
+        file.create("ci", None).unwrap();
+        assert!(matches!(file.create("ci", None), Err(TokensError::Exists(_))));
+        file.revoke("ci").unwrap();
+        assert!(matches!(file.revoke("ci"), Err(TokensError::Unknown(_))));
+        assert!(file.read().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_list_of_tokens_is_left_alone() {
+        let (_dir, file) = file();
+        fs::write(&file.0, "{").unwrap();
+        let refused = file.create("ci", None).unwrap_err().to_string();
+        assert!(refused.contains("tokens.json"), "{refused}");
+        assert_eq!(fs::read_to_string(&file.0).unwrap(), "{");
+    }
+
+    #[test]
+    fn many_who_change_it_at_once_lose_nothing() {
+        let (_dir, file) = file();
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let file = &file;
+                scope.spawn(move || file.create(&number.to_string(), None).unwrap());
+            }
+        });
+        assert_eq!(file.read().unwrap().len(), 8);
+    }
+}

@@ -1,0 +1,182 @@
+//! Reading a stream from a moment on, up to the end that it has now and beyond it. Reading takes nothing away.
+
+use std::time::Duration;
+
+use crewfleet_shared::amqp::delivery::StreamOffset;
+use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Consumer, Delivery, Link};
+use tokio::time::{Instant, sleep_until};
+
+/// Messages on their way to us; on a stream each ack asks for one more.
+const PREFETCH: u16 = 500;
+
+/// A stream that has delivered nothing at all for so long has nothing from the given moment on.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// The messages of one chunk come in one go: after such a pause in the last chunk, it is read.
+const CHUNK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Where new messages come without a pause, the last chunk is read after so long at the latest.
+const CHUNK_LIMIT: Duration = Duration::from_secs(2);
+
+/// A stream that is being read.
+pub(crate) struct Reading {
+    stream: String,
+    reader: Consumer,
+    /// A second consumer tells where the last chunk begins; the broker has no other way to say how far it goes.
+    probe: Option<Consumer>,
+    position: Position,
+    unacked: u16,
+}
+
+impl Reading {
+    /// Begins to read `stream` where `from` says.
+    ///
+    /// # Errors
+    /// [`BrokerError`]: no such stream (404), permission (403), no connection.
+    pub(crate) async fn start(link: &Link, stream: &str, from: StreamOffset) -> Result<Self, BrokerError> {
+        Ok(Self {
+            stream: stream.to_owned(),
+            reader: consume(link, stream, from, PREFETCH).await?,
+            probe: Some(consume(link, stream, StreamOffset::Last, 1).await?),
+            position: Position::new(Instant::now()),
+            unacked: 0,
+        })
+    }
+
+    /// The next message. `None` comes once, at the end that the stream had when reading began; what follows it came
+    /// later. Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`BrokerError`]: reading is over.
+    pub(crate) async fn next(&mut self) -> Result<Option<Delivery>, BrokerError> {
+        loop {
+            let give_up = self.probe.is_some().then(|| self.position.give_up()).flatten();
+            let looks = self.position.last_chunk.is_none();
+            tokio::select! {
+                biased;
+                first = probed(&mut self.probe, &self.stream), if looks && self.probe.is_some() => {
+                    self.position.last_chunk = first?.stream_offset;
+                    self.position.advance(self.position.at, self.position.moved);
+                }
+                () = sleep_until(give_up.unwrap_or_else(Instant::now)), if give_up.is_some() => {
+                    if let Some(probe) = self.probe.take() {
+                        probe.cancel().await?;
+                    }
+                    return Ok(None);
+                }
+                delivery = next(&mut self.reader, &self.stream) => {
+                    let delivery = delivery?;
+                    self.unacked += 1;
+                    if self.unacked == PREFETCH / 4 {
+                        delivery.ack_through().await;
+                        self.unacked = 0;
+                    }
+                    self.position.advance(delivery.stream_offset, Instant::now());
+                    return Ok(Some(delivery));
+                }
+            }
+        }
+    }
+
+    /// Ends it. What fails here ends with the connection anyway.
+    pub(crate) async fn close(self) {
+        for consumer in [Some(self.reader), self.probe].into_iter().flatten() {
+            let _ = consumer.cancel().await;
+        }
+    }
+}
+
+/// How far the stream is read, and when it is read to its end.
+struct Position {
+    /// Where the last chunk began when reading began.
+    last_chunk: Option<u64>,
+    /// The last message that was read, and when.
+    at: Option<u64>,
+    moved: Instant,
+    /// When the last chunk was reached.
+    reached: Option<Instant>,
+}
+
+impl Position {
+    fn new(now: Instant) -> Self {
+        Self {
+            last_chunk: None,
+            at: None,
+            moved: now,
+            reached: None,
+        }
+    }
+
+    fn advance(&mut self, at: Option<u64>, now: Instant) {
+        (self.at, self.moved) = (at, now);
+        if self.at >= self.last_chunk && self.last_chunk.is_some() {
+            self.reached.get_or_insert(now);
+        }
+    }
+
+    /// The moment from which on nothing more is expected that was there when reading began.
+    fn give_up(&self) -> Option<Instant> {
+        match (self.reached, self.at) {
+            (Some(reached), _) => Some((self.moved + CHUNK_PAUSE).min(reached + CHUNK_LIMIT)),
+            (None, None) => Some(self.moved + SILENCE),
+            (None, Some(_)) => None,
+        }
+    }
+}
+
+async fn consume(
+    link: &Link,
+    stream: &str,
+    from: StreamOffset,
+    prefetch: u16,
+) -> Result<Consumer, BrokerError> {
+    let options = ConsumeOptions {
+        tag: "crewfleet-reading".into(),
+        prefetch,
+        stream_offset: Some(from),
+    };
+    link.consume(stream, &options).await
+}
+
+async fn probed(probe: &mut Option<Consumer>, stream: &str) -> Result<Delivery, BrokerError> {
+    match probe {
+        Some(probe) => next(probe, stream).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next(consumer: &mut Consumer, stream: &str) -> Result<Delivery, BrokerError> {
+    let over = || BrokerError::Disconnected {
+        action: format!("read the stream {stream:?}"),
+    };
+    consumer.next().await.unwrap_or_else(|| Err(over()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_anything_new_is_read_after_a_silence() {
+        let start = Instant::now();
+        let mut position = Position::new(start);
+        position.last_chunk = Some(7);
+        position.advance(None, start);
+        assert_eq!(position.give_up(), Some(start + SILENCE));
+    }
+
+    #[test]
+    fn before_the_last_chunk_there_is_no_end_and_in_it_a_pause_is_the_end() {
+        let start = Instant::now();
+        let mut position = Position::new(start);
+        position.advance(Some(3), start);
+        assert_eq!(position.give_up(), None);
+        // The probe answers when the reader has passed already.
+        position.last_chunk = Some(3);
+        position.advance(position.at, position.moved);
+        assert_eq!(position.give_up(), Some(start + CHUNK_PAUSE));
+        let later = start + CHUNK_LIMIT;
+        position.advance(Some(4), later);
+        assert_eq!(position.give_up(), Some(start + CHUNK_LIMIT));
+    }
+}

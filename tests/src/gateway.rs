@@ -1,0 +1,157 @@
+//! A `crewfleet gateway` process, and a caller of it.
+
+use std::fmt::Display;
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::{
+    PATIENCE,
+    cli::Cli,
+    http,
+    process::{Process, TICK},
+};
+
+/// A gateway process. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct GatewayProcess {
+    process: Process,
+    url: String,
+    admin_url: String,
+}
+
+impl GatewayProcess {
+    /// Starts one where `cli` runs, so with the tokens that are made there, and waits until it is ready.
+    pub async fn ready(cli: &Cli) -> Self {
+        let gateway = Self::listening(cli).await;
+        timeout(PATIENCE, async {
+            while http::get(&format!("{}/readyz", gateway.admin_url)).await.0 != 200 {
+                tokio::time::sleep(TICK).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("the gateway is not ready:\n{}", gateway.process.stderr.tail()));
+        gateway
+    }
+
+    /// Starts one, and waits until it listens.
+    pub async fn listening(cli: &Cli) -> Self {
+        let process = cli.spawn(&["gateway"]);
+        let listens = |line: &str| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let url = |key: &str| Some(format!("http://{}", line[key].as_str()?));
+            (line["message"] == "the gateway listens").then(|| Some((url("addr")?, url("admin_addr")?)))?
+        };
+        let (url, admin_url) = process.stderr.first("the gateway listens", listens).await;
+        Self {
+            process,
+            url,
+            admin_url,
+        }
+    }
+
+    /// The base URL of its API.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The base URL of `/metrics`, `/healthz` and `/readyz`.
+    pub fn admin_url(&self) -> &str {
+        &self.admin_url
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Somebody who calls one crew with this token.
+    pub fn caller(&self, crew: &str, token: &str) -> Caller {
+        Caller {
+            client: http::client(),
+            base: format!("{}/crews/{crew}", self.url),
+            token: token.trim().to_owned(),
+        }
+    }
+}
+
+/// Somebody who calls one crew, as a client of CrewAI AMP does.
+#[derive(Debug)]
+pub struct Caller {
+    client: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl Caller {
+    /// The status and the JSON at a path of the crew's base URL.
+    pub async fn get(&self, path: impl Display) -> (StatusCode, Value) {
+        self.call(Method::GET, path, String::new()).await
+    }
+
+    /// The status and the JSON that a body is answered with.
+    pub async fn post(&self, path: impl Display, body: impl Display) -> (StatusCode, Value) {
+        self.call(Method::POST, path, body.to_string()).await
+    }
+
+    /// Kicks off with this body, and returns the id.
+    pub async fn kickoff(&self, body: &Value) -> String {
+        let (status, answer) = self.post("/kickoff", body).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["kickoff_id"].as_str().expect("an id").to_owned()
+    }
+
+    /// What the status call answers.
+    pub async fn status(&self, id: &str) -> Value {
+        let (status, answer) = self.get(format!("/status/{id}")).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// Polls until the kickoff has this state, and returns what is answered then.
+    pub async fn becomes(&self, id: &str, state: &str) -> Value {
+        let mut last = Value::Null;
+        let polling = async {
+            loop {
+                last = self.status(id).await;
+                if last["state"] == state {
+                    return;
+                }
+                tokio::time::sleep(TICK).await;
+            }
+        };
+        let polled = timeout(PATIENCE, polling).await;
+        assert!(polled.is_ok(), "{id} does not become {state}: {last:#}");
+        last
+    }
+
+    /// Asks until the answer has this status, and returns its JSON.
+    pub async fn answers(&self, path: &str, status: u16) -> Value {
+        let asking = async {
+            loop {
+                let (code, answer) = self.get(path).await;
+                if code == status {
+                    return answer;
+                }
+                tokio::time::sleep(TICK).await;
+            }
+        };
+        let asked = timeout(PATIENCE, asking).await;
+        asked.unwrap_or_else(|_| panic!("{path} does not answer {status}"))
+    }
+
+    async fn call(&self, method: Method, path: impl Display, body: String) -> (StatusCode, Value) {
+        let url = format!("{}{path}", self.base);
+        let response = self
+            .client
+            .request(method, &url)
+            .bearer_auth(&self.token)
+            .body(body);
+        let response = response.send().await.unwrap_or_else(|e| panic!("{url}: {e}"));
+        let status = response.status();
+        let text = response.text().await.unwrap_or_else(|e| panic!("{url}: {e}"));
+        let answer = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        (status, answer)
+    }
+}

@@ -1,0 +1,376 @@
+//! The fleet over HTTP, as clients of CrewAI AMP call a deployment.
+
+use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::cli::Cli;
+use crewfleet_tests::crews::{builtin_crew_toml, checkout, marketing_crew_toml};
+use crewfleet_tests::gateway::GatewayProcess;
+use crewfleet_tests::http;
+use crewfleet_tests::process::TICK;
+use crewfleet_tests::prometheus::{is_documented, words};
+use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+async fn worker(namespace: &Namespace, crews: &[&str]) -> WorkerBuilder {
+    let builder = WorkerProcess::builder(&broker().await.url(), namespace).worker("cancel_grace_s = 0.5");
+    crews.iter().fold(builder, |builder, crew| {
+        builder.crew(crew, &builtin_crew_toml(crew, 8))
+    })
+}
+
+/// A command whose gateways take free ports.
+async fn cli(namespace: &Namespace) -> Cli {
+    Cli::new(&broker().await.url(), namespace)
+        .env("CREWFLEET__GATEWAY__ADDR", "127.0.0.1:0")
+        .env("CREWFLEET__GATEWAY__ADMIN_ADDR", "127.0.0.1:0")
+}
+
+async fn token(cli: &Cli, name: &str) -> String {
+    cli.run(&["token", "create", name]).await.success()
+}
+
+#[tokio::test]
+async fn a_crewai_crew_is_called_as_a_hosted_one() {
+    let namespace = Namespace::new();
+    let _worker = WorkerProcess::builder(&broker().await.url(), &namespace)
+        .crews(&marketing_crew_toml(2))
+        .ready()
+        .await;
+    let cli = cli(&namespace).await;
+    let token = token(&cli, "shop").await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("marketing", &token);
+
+    assert_eq!(http::get(gateway.url()).await, (200, "Healthy".into()));
+    let inputs = json!({"BUSINESS_DETAILS": "a bakery", "PRODUCT_DESCRIPTION": "rye bread"});
+    let id = caller
+        .kickoff(&json!({"inputs": inputs, "meta": {"order": 7}}))
+        .await;
+    let status = caller.becomes(&id, "SUCCESS").await;
+    assert_eq!(status["status"], "completed");
+    let result = status["result"].as_str().expect("a text");
+    assert!(result.contains("rye bread"), "{status:#}");
+    let task = &status["last_executed_task"];
+    assert_eq!(task["output"], status["result"], "{status:#}");
+    assert!(
+        task["agent"].is_string() && task["name"].is_string(),
+        "{status:#}"
+    );
+    for event in ["kickoff_queued", "kickoff_started", "task_completed"] {
+        assert!(status["events_by_type"][event].as_u64() > Some(0), "{status:#}");
+    }
+    // The path of the Ruby client; and the reply that everybody else can have.
+    let (_, same) = caller.get(format!("/{id}/status")).await;
+    assert_eq!(
+        (&same["state"], &same["result"]),
+        (&status["state"], &status["result"])
+    );
+    let reply: Value = serde_json::from_str(&cli.run(&["wait", &id, "--json"]).await.success()).unwrap();
+    assert_eq!(
+        (&reply["result"]["raw"], &reply["meta"]),
+        (&status["result"], &json!({"order": 7}))
+    );
+
+    // Its workers say so every few seconds.
+    let answer = caller.answers("/inputs", 200).await;
+    let inputs = answer["inputs"].as_array().unwrap();
+    let mut names: Vec<_> = inputs.iter().map(|name| name.as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["BUSINESS_DETAILS", "PRODUCT_DESCRIPTION"]);
+    let (code, answer) = caller
+        .post("/kickoff", json!({"inputs": {"BUSINESS_DETAILS": "a bakery"}}))
+        .await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        answer,
+        json!({"error": "Validation Error", "message": "Missing required inputs",
+               "details": {"missing_inputs": ["PRODUCT_DESCRIPTION"]}})
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_with_a_reason() {
+    let namespace = Namespace::new();
+    let _worker = worker(&namespace, &["echo"]).await.ready().await;
+    let cli = cli(&namespace)
+        .await
+        .env("CREWFLEET__BROKER__MAX_REQUEST_BYTES", "1000000");
+    let token = token(&cli, "shop").await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("echo", &token);
+
+    for wrong in ["", "crewfleet_0", &token[..token.len() - 2]] {
+        for path in ["/inputs", "/status/a"] {
+            let (code, answer) = gateway.caller("echo", wrong).get(path).await;
+            assert_eq!(code, 401);
+            assert_eq!(answer["message"], "Invalid or missing bearer token");
+        }
+        let (code, _) = gateway
+            .caller("echo", wrong)
+            .post("/kickoff", json!({"inputs": {}}))
+            .await;
+        assert_eq!(code, 401);
+    }
+    let unknown = "0193f5a0-0000-7000-8000-000000000000";
+    for (path, body, expected, words) in [
+        ("/kickoff", "{".to_owned(), 422, "not a JSON object"),
+        (
+            "/kickoff",
+            "{\"inputs\": [1]}".into(),
+            422,
+            "inputs is not a JSON object",
+        ),
+        (
+            "/kickoff",
+            json!({"inputs": {}, "webhooks": {"url": "http://127.0.0.1"}}).to_string(),
+            422,
+            "no webhooks",
+        ),
+        (
+            "/kickoff",
+            json!({"inputs": {"a": "x".repeat(1_000_000)}}).to_string(),
+            422,
+            "max_request_bytes",
+        ),
+        (
+            "/kickoff",
+            json!({"inputs": {"a": "x".repeat(2_000_000)}}).to_string(),
+            413,
+            "max_request_bytes",
+        ),
+        ("/resume", "{}".into(), 400, "not waiting for human input"),
+        ("/nothing", String::new(), 404, "POST /kickoff"),
+        (&format!("/stop/{unknown}"), String::new(), 404, unknown),
+    ] {
+        let (code, answer) = caller.post(path, body).await;
+        assert_eq!(code.as_u16(), expected, "{path}: {answer}");
+        assert!(answer.to_string().contains(words), "{path}: {answer}");
+    }
+    for id in [unknown, "my-own", "a.b"] {
+        let (code, answer) = caller.get(format!("/status/{id}")).await;
+        assert_eq!(code, 404);
+        assert_eq!(answer["error"], "Execution not found");
+    }
+    let nobody = gateway.caller("nobody", &token);
+    let (code, answer) = nobody.post("/kickoff", json!({"inputs": {}})).await;
+    assert_eq!(code, 404, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("nobody"), "{answer}");
+    // Another crew's kickoff is none of this one.
+    let id = caller.kickoff(&json!({"inputs": {}})).await;
+    caller.becomes(&id, "SUCCESS").await;
+    assert_eq!(nobody.get(format!("/status/{id}")).await.0, 404);
+    // Without [gateway] default_crew there is none at the root.
+    let at_root = format!("{}/inputs", gateway.url());
+    let answer = http::client()
+        .get(at_root)
+        .bearer_auth(token.trim())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 404);
+    assert!(answer.text().await.unwrap().contains("default_crew"));
+}
+
+#[tokio::test]
+async fn a_kickoff_is_stopped_once_and_what_failed_says_why() {
+    let namespace = Namespace::new();
+    let _worker = worker(&namespace, &["sleep", "fail"]).await.ready().await;
+    let cli = cli(&namespace)
+        .await
+        .env("CREWFLEET__GATEWAY__DEFAULT_CREW", "sleep");
+    let token = token(&cli, "shop").await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("sleep", &token);
+
+    let id = caller.kickoff(&json!({"inputs": {"seconds": 600}})).await;
+    caller.becomes(&id, "STARTED").await;
+    // The default crew is at the root, too.
+    let at_root = format!("{}/stop/{id}", gateway.url());
+    let answer = http::client()
+        .post(at_root)
+        .bearer_auth(token.trim())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    assert_eq!(answer, json!({"status": "stopped", "kickoffId": id}));
+    let status = caller.becomes(&id, "FAILED").await;
+    assert!(
+        status["result"].as_str().unwrap().starts_with("cancelled: "),
+        "{status:#}"
+    );
+    let (code, answer) = caller.post(format!("/stop/{id}"), "").await;
+    assert_eq!(code, 400);
+    assert_eq!(
+        answer,
+        json!({"detail": "Cannot stop execution. Current state: FAILED"})
+    );
+
+    let failing = gateway.caller("fail", &token);
+    let id = failing.kickoff(&json!({"inputs": {"message": "no flour"}})).await;
+    let status = failing.becomes(&id, "FAILED").await;
+    assert!(
+        status["result"].as_str().unwrap().contains("no flour"),
+        "{status:#}"
+    );
+}
+
+#[tokio::test]
+async fn every_gateway_knows_every_kickoff_also_after_its_restart() {
+    let namespace = Namespace::new();
+    let worker = worker(&namespace, &["echo"]).await.ready().await;
+    let cli = cli(&namespace).await;
+    let token = token(&cli, "shop").await;
+    let first = GatewayProcess::ready(&cli).await;
+    let second = GatewayProcess::ready(&cli).await;
+    let elsewhere = cli
+        .run(&["kickoff", "echo", "--id", "by-amqp", "--input", "A=1"])
+        .await
+        .success();
+    cli.run(&["pause", "echo"]).await.success();
+    let id = first
+        .caller("echo", &token)
+        .kickoff(&json!({"inputs": {"A": 2}}))
+        .await;
+    second.caller("echo", &token).becomes(&id, "PENDING").await;
+
+    first.process().signal(Signal::SIGKILL);
+    second.process().signal(Signal::SIGTERM);
+    assert_eq!(second.process().exit().await.code(), Some(0));
+    let third = GatewayProcess::ready(&cli).await;
+    let caller = third.caller("echo", &token);
+    assert_eq!(caller.status(&id).await["state"], "PENDING");
+    let status = caller.status("by-amqp").await;
+    assert_eq!(
+        (&status["state"], &status["result"]),
+        (&json!("SUCCESS"), &json!(elsewhere))
+    );
+    cli.run(&["resume", "echo"]).await.success();
+    let status = caller.becomes(&id, "SUCCESS").await;
+    assert_eq!(status["result_json"], json!({"A": 2}));
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_reply_that_memory_had_no_room_for_is_found_in_the_stream() {
+    let namespace = Namespace::new();
+    let _worker = worker(&namespace, &["echo"]).await.ready().await;
+    let cli = cli(&namespace)
+        .await
+        .env("CREWFLEET__GATEWAY__MEMORY_LIMIT", "1MiB");
+    let token = token(&cli, "shop").await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("echo", &token);
+    let mut ids = Vec::new();
+    for number in 0..30 {
+        let inputs = json!({"number": number, "text": "x".repeat(50_000)});
+        ids.push(caller.kickoff(&json!({ "inputs": inputs })).await);
+    }
+    for (number, id) in ids.iter().enumerate() {
+        let status = caller.becomes(id, "SUCCESS").await;
+        assert_eq!(status["result_json"]["number"], number, "{id}");
+    }
+    let (_, metrics) = http::get(&format!("{}/metrics", gateway.admin_url())).await;
+    let known = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("crewfleet_gateway_executions "));
+    let known: u32 = known.expect("a gauge").parse().unwrap();
+    assert!(known < 30, "{known} fit into 1 MiB");
+    let (code, _) = caller.get("/status/0193f5a0-0000-7000-8000-000000000000").await;
+    assert_eq!(code, 404);
+}
+
+#[tokio::test]
+async fn tokens_come_and_go_while_the_gateway_runs() {
+    let namespace = Namespace::new();
+    let _worker = worker(&namespace, &["echo", "fail"]).await.ready().await;
+    let cli = cli(&namespace).await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let made = cli
+        .run(&["token", "create", "ci", "--crew", "echo"])
+        .await
+        .success();
+    gateway.caller("echo", &made).answers("/status/none", 404).await;
+    let (code, answer) = gateway.caller("fail", &made).get("/inputs").await;
+    assert_eq!(code, 403, "{answer}");
+    cli.run(&["token", "create", "ci"])
+        .await
+        .ended_with(2)
+        .said(&["ci", "revoke"]);
+    let list = cli.run(&["token", "list"]).await.success();
+    assert!(list.starts_with("ci  ") && list.ends_with("  echo"), "{list}");
+    assert!(!list.contains(made.trim()));
+    cli.run(&["token", "revoke", "ci"]).await.success();
+    gateway.caller("echo", &made).answers("/status/none", 401).await;
+    cli.run(&["token", "revoke", "ci"])
+        .await
+        .ended_with(2)
+        .said(&["ci", "token list"]);
+    assert!(
+        !gateway.process().stderr.so_far().join("\n").contains(made.trim()),
+        "a token in the log"
+    );
+}
+
+#[tokio::test]
+async fn without_a_worker_that_ever_ran_the_gateway_waits_and_says_so() {
+    let namespace = Namespace::new();
+    let cli = cli(&namespace).await;
+    let token = token(&cli, "shop").await;
+    let gateway = GatewayProcess::listening(&cli).await;
+    let ready = format!("{}/readyz", gateway.admin_url());
+    let (code, reason) = http::get(&ready).await;
+    assert_eq!(code, 503, "{reason}");
+    let (code, answer) = gateway.caller("echo", &token).get("/status/a").await;
+    assert_eq!(code, 503, "{answer}");
+    cli.run(&["healthcheck", "--gateway"]).await.ended_with(1);
+    let admin = gateway.admin_url().trim_start_matches("http://");
+    let asked = [("CREWFLEET__GATEWAY__ADMIN_ADDR", admin)];
+    cli.run_with_environment(&["healthcheck", "--gateway"], &asked)
+        .await
+        .success();
+    let _worker = worker(&namespace, &["echo"]).await.ready().await;
+    let caller = gateway.caller("echo", &token);
+    while http::get(&ready).await.0 != 200 {
+        tokio::time::sleep(TICK).await;
+    }
+    let id = caller.kickoff(&json!({"inputs": {}})).await;
+    caller.becomes(&id, "SUCCESS").await;
+}
+
+#[tokio::test]
+async fn its_metrics_are_those_of_the_table() {
+    let namespace = Namespace::new();
+    let _worker = worker(&namespace, &["echo"]).await.ready().await;
+    let cli = cli(&namespace).await;
+    let token = token(&cli, "shop").await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let id = gateway
+        .caller("echo", &token)
+        .kickoff(&json!({"inputs": {}}))
+        .await;
+    gateway.caller("echo", &token).becomes(&id, "SUCCESS").await;
+    let (_, scrape) = http::get(&format!("{}/metrics", gateway.admin_url())).await;
+    for name in words(&scrape, "crewfleet_") {
+        assert!(is_documented(name), "{name} is not in METRICS.md");
+    }
+    let route = "{route=\"/crews/{crew}/kickoff\",status=\"200\"} 1";
+    assert!(
+        scrape.contains(&format!("crewfleet_gateway_requests_total{route}")),
+        "{scrape}"
+    );
+    assert!(!scrape.contains(&id), "an id is no label");
+    let table = std::fs::read_to_string(checkout().join("deploy/monitoring/METRICS.md")).unwrap();
+    for line in table.split("## The gateway").nth(1).unwrap().lines() {
+        if let Some(name) = line
+            .strip_prefix("| `crewfleet_")
+            .and_then(|rest| rest.split('`').next())
+        {
+            assert!(
+                scrape.contains(&format!("crewfleet_{name}")),
+                "{name} is not served"
+            );
+        }
+    }
+}
