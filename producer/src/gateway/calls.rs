@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
 use crewfleet_shared::amqp::{Message, Names, Properties};
 use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{Command, Event, KickoffId, message_type};
+use futures_util::StreamExt;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -26,6 +25,11 @@ use super::server::Gateway;
 
 /// How long a reply is looked for in the results stream.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
+
+/// What a body may have around its inputs.
+const BODY_MARGIN: usize = 64 * 1024;
+/// How much of a body that is too large is read before the connection is cut.
+const FLOOD: usize = 64 * 1024 * 1024;
 
 type Answer = Result<Json<Value>, Problem>;
 
@@ -46,12 +50,8 @@ pub(super) async fn inputs(State(gateway): State<Arc<Gateway>>, caller: Caller) 
 }
 
 /// `POST /kickoff`: check, publish, remember, answer with the id.
-pub(super) async fn kickoff(
-    State(gateway): State<Arc<Gateway>>,
-    caller: Caller,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer {
-    let body = KickoffBody::read(&whole(body, &gateway)?)?;
+pub(super) async fn kickoff(State(gateway): State<Arc<Gateway>>, caller: Caller, body: Body) -> Answer {
+    let body = KickoffBody::read(&whole(body, gateway.client.max_request_bytes()).await?)?;
     let required = gateway.crews.inputs(&caller.crew).flatten();
     let inputs = body.inputs(required.as_deref())?;
     let mut kickoff = gateway.client.kickoff(caller.crew.as_str(), inputs);
@@ -101,13 +101,27 @@ pub(super) async fn unknown() -> Problem {
     )
 }
 
-fn whole(body: Result<Bytes, BytesRejection>, gateway: &Gateway) -> Result<Bytes, Problem> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::TooLarge {
-            limit: gateway.client.max_request_bytes(),
-        },
-        _ => Problem::validation(rejection.body_text()),
-    })
+/// The body, of a request that may have so many bytes. One that has more is read all the same, as long as it is no flood: a
+/// client that is answered while it sends sees a connection that breaks, and no answer.
+async fn whole(body: Body, max_request_bytes: usize) -> Result<Vec<u8>, Problem> {
+    let limit = max_request_bytes + BODY_MARGIN;
+    let (mut whole, mut length) = (Vec::new(), 0);
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|e| Problem::validation(format!("The body breaks off: {e}")))?;
+        length += chunk.len();
+        if length <= limit {
+            whole.extend_from_slice(&chunk);
+        } else if length > limit + FLOOD {
+            break;
+        }
+    }
+    match length <= limit {
+        true => Ok(whole),
+        false => Err(Problem::TooLarge {
+            limit: max_request_bytes,
+        }),
+    }
 }
 
 /// What is known of the kickoff that the path names, if it is one of this crew.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -39,8 +39,6 @@ const CALL_LIMIT: Duration = Duration::from_secs(75);
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How many kickoffs that memory had no room for are looked up at once.
 const LOOKUPS: usize = 4;
-/// What a body may have around its inputs.
-const BODY_MARGIN: usize = 64 * 1024;
 
 /// What the calls need.
 pub(super) struct Gateway {
@@ -140,12 +138,15 @@ pub async fn serve(
     let addr = listener.local_addr().map_err(listen)?;
     info!(%addr, %admin_addr, "the gateway listens");
     systemd::ready();
-    let router = router(&gateway, meters, gateway.client.max_request_bytes());
+    let router = router(&gateway, meters);
+    let told_to_end = stop.clone();
+    let served = axum::serve(listener, router).with_graceful_shutdown(async move {
+        told_to_end.cancelled().await;
+        systemd::stopping();
+    });
     // Those that connect but say nothing must not hold the end.
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let overdue = async {
         stop.cancelled().await;
-        systemd::stopping();
         tokio::time::sleep(DRAIN_LIMIT).await;
     };
     tokio::select! {
@@ -156,7 +157,7 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(gateway: &Arc<Gateway>, meters: Arc<Meters>, max_request_bytes: usize) -> Router {
+fn router(gateway: &Arc<Gateway>, meters: Arc<Meters>) -> Router {
     let of_crew = Router::new()
         .route("/inputs", get(calls::inputs))
         .route("/kickoff", post(calls::kickoff))
@@ -171,7 +172,6 @@ fn router(gateway: &Arc<Gateway>, meters: Arc<Meters>, max_request_bytes: usize)
         .nest("/crews/{crew}", of_crew)
         .fallback(calls::unknown)
         .with_state(Arc::clone(gateway))
-        .layer(DefaultBodyLimit::max(max_request_bytes + BODY_MARGIN))
         .layer(middleware::from_fn(within_limit))
         .layer(middleware::from_fn_with_state(meters, meters::count))
 }
