@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Validates what is in deploy/ with the programs that it is for. Needs the debug build, and what tests/test-env.sh makes.
 #   tests/deploy.sh         all that takes seconds
-#   tests/deploy.sh --full  and builds the images, and runs them, the Compose file and a rendered Deployment; needs root, installs
-#                           Docker and podman without their services
+#   tests/deploy.sh --full  and builds the images, and runs them, the Compose file, a rendered Deployment and the units of systemd;
+#                           needs root, installs Docker and podman without their services
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh
@@ -23,11 +23,13 @@ for unit in deploy/systemd/*.service; do
     complaints=$(systemd-analyze verify "$checked/$(basename "$unit")" 2>&1) || true
     [ -z "$complaints" ] || fail "systemd complains about $unit: $complaints" "correct the unit"
     quietly systemd.log systemd-analyze security --offline=true --threshold=30 --no-pager "$unit"
-    # What systemd grants, and what the worker is told that it grants, are one number.
-    [ "$(sed -n 's/^TimeoutStopSec=//p' "$unit")" = "$(sed -n 's/^Environment=CREWFLEET__WORKER__TERMINATION_GRACE_S=//p' "$unit")" ] ||
-        fail "TimeoutStopSec and CREWFLEET__WORKER__TERMINATION_GRACE_S differ in $unit" "make them one number"
 done
+# What systemd grants, and what the worker is told that it grants, are one number.
+unit=deploy/systemd/crewfleet-worker@.service
+[ "$(sed -n 's/^TimeoutStopSec=//p' "$unit")" = "$(sed -n 's/^Environment=CREWFLEET__WORKER__TERMINATION_GRACE_S=//p' "$unit")" ] ||
+    fail "TimeoutStopSec and CREWFLEET__WORKER__TERMINATION_GRACE_S differ in $unit" "make them one number"
 
 tests/helm.sh "$@"
 tests/images.sh "$@"
 tests/compose.sh "$@"
+if [ "${1:-}" = --full ]; then tests/systemd-run.sh; fi

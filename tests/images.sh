@@ -92,9 +92,10 @@ check_worker() {
 check_worker_slim() {
     local reply
     # A new volume belongs to whom the folder in the image belongs.
-    beside_broker --detach --name worker-slim --volume slim-data:/var/lib/crewfleet \
+    beside_broker --detach --name worker-slim --env OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 --volume slim-data:/var/lib/crewfleet \
         --volume "$PWD/tests/images/worker-slim.toml:/etc/crewfleet/crewfleet.toml:ro" "crewfleet/worker-slim:$version" >/dev/null
     await 60 "Docker finds the slim worker healthy" is_healthy worker-slim
+    holds "the shipped worker has traces" grep --quiet "traces are sent" <<<"$(docker logs worker-slim 2>&1)"
     await 60 "the slim worker answers" crewfleet kickoff echo --timeout 30
     reply=$(crewfleet kickoff echo --json --timeout 30 --input TOPIC=lamps)
     holds "the echo crew succeeds" succeeded_with lamps "$reply"

@@ -56,7 +56,8 @@ impl Metric for HistogramVec {
 }
 
 impl Book {
-    /// A registry with the process's own metrics on it, which have no prefix, as is usual, and are in no list.
+    /// A registry with `build_info` on it, and with the process's own metrics, which have no prefix, as is usual, and are in
+    /// no list.
     ///
     /// # Errors
     /// When the process's metrics cannot be registered.
@@ -67,7 +68,10 @@ impl Book {
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         let families = Vec::new();
-        Ok(Self { registry, families })
+        let mut book = Self { registry, families };
+        let build = opts("build_info", "1").const_label("version", env!("CARGO_PKG_VERSION"));
+        book.add(IntGauge::with_opts(build)?)?.set(1);
+        Ok(book)
     }
 
     /// Puts a metric on it.

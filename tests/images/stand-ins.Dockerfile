@@ -16,6 +16,14 @@ FROM monitoring AS alertmanager
 USER 65534:65534
 ENTRYPOINT ["/usr/bin/prometheus-alertmanager"]
 
+FROM ${BASE_IMAGE} AS systemd
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ca-certificates systemd \
+    && rm -rf /var/lib/apt/lists/*
+STOPSIGNAL SIGRTMIN+3
+ENTRYPOINT ["/lib/systemd/systemd"]
+
 # Its context is the folder of a toolchain, `rustc --print sysroot`.
 FROM ${BASE_IMAGE} AS rust
 # hadolint ignore=DL3008

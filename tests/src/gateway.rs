@@ -72,6 +72,7 @@ impl GatewayProcess {
             client: http::client(),
             base: format!("{}/crews/{crew}", self.url),
             token: token.trim().to_owned(),
+            headers: Vec::new(),
         }
     }
 }
@@ -82,9 +83,16 @@ pub struct Caller {
     client: reqwest::Client,
     base: String,
     token: String,
+    headers: Vec<(String, String)>,
 }
 
 impl Caller {
+    /// The same, with one more header in all that it sends.
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// The status and the JSON at a path of the crew's base URL.
     pub async fn get(&self, path: impl Display) -> (StatusCode, Value) {
         self.call(Method::GET, path, String::new()).await
@@ -143,12 +151,15 @@ impl Caller {
 
     async fn call(&self, method: Method, path: impl Display, body: String) -> (StatusCode, Value) {
         let url = format!("{}{path}", self.base);
-        let response = self
+        let mut request = self
             .client
             .request(method, &url)
             .bearer_auth(&self.token)
             .body(body);
-        let response = response.send().await.unwrap_or_else(|e| panic!("{url}: {e}"));
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let response = request.send().await.unwrap_or_else(|e| panic!("{url}: {e}"));
         let status = response.status();
         let text = response.text().await.unwrap_or_else(|e| panic!("{url}: {e}"));
         let answer = serde_json::from_str(&text).unwrap_or(Value::String(text));

@@ -368,7 +368,7 @@ async fn its_metrics_are_those_of_the_table() {
             .and_then(|rest| rest.split('`').next())
         {
             assert!(
-                scrape.contains(&format!("crewfleet_{name}")),
+                scrape.contains(&format!("# TYPE crewfleet_{name} ")),
                 "{name} is not served"
             );
         }

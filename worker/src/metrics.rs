@@ -166,8 +166,6 @@ impl Metrics {
             )?)?,
             models: Mutex::default(),
         };
-        let build = opts("build_info", "1").const_label("version", env!("CARGO_PKG_VERSION"));
-        book.add(Gauge::with_opts(build)?)?.set(1.0);
         Ok(Arc::new(metrics))
     }
 

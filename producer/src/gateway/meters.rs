@@ -6,8 +6,10 @@ use std::time::Instant;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use crewfleet_shared::amqp::header;
 use crewfleet_shared::metrics::{Book, histogram_opts, opts};
-use prometheus::{Gauge, HistogramVec, IntCounterVec, IntGauge, exponential_buckets};
+use crewfleet_shared::telemetry::traces::{self, Headers};
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, exponential_buckets};
 
 /// The gateway's metrics.
 pub(super) struct Meters {
@@ -49,18 +51,22 @@ impl Meters {
             executions_bytes: book.add(gauge("gateway_executions_bytes", "what they count for")?)?,
             ready: book.add(gauge("gateway_ready", "1 while `/readyz` answers 200")?)?,
         };
-        let build = opts("build_info", "1").const_label("version", env!("CARGO_PKG_VERSION"));
-        book.add(Gauge::with_opts(build)?)?.set(1.0);
         Ok(Arc::new(meters))
     }
 }
 
-/// Counts a request by its route, which never has an id or a crew's name in it.
+/// Counts a request, and makes a span of it, by its route, which never has an id or a crew's name in it.
 pub(super) async fn count(State(meters): State<Arc<Meters>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("other", MatchedPath::as_str).to_owned();
     let start = Instant::now();
-    let response = next.run(request).await;
+    let span = traces::serve(request.method().as_str(), &route, &context(&request));
+    let response = span.with(next.run(request)).await;
+    span.set("http.response.status_code", u64::from(response.status().as_u16()));
+    if response.status().is_server_error() {
+        span.fail(response.status().as_str());
+    }
+    span.end(None);
     meters
         .duration
         .with_label_values(&[&route])
@@ -70,6 +76,15 @@ pub(super) async fn count(State(meters): State<Arc<Meters>>, request: Request, n
         .with_label_values(&[route.as_str(), response.status().as_str()])
         .inc();
     response
+}
+
+/// What the caller says of the span that it is in.
+fn context(request: &Request) -> Headers {
+    let header = |name| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
+    Headers {
+        traceparent: header(header::TRACEPARENT),
+        tracestate: header(header::TRACESTATE),
+    }
 }
 
 #[cfg(test)]

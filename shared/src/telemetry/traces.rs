@@ -45,6 +45,8 @@ pub enum Kind {
     Producer,
     /// It processes a message.
     Consumer,
+    /// It answers a call.
+    Server,
 }
 
 /// The value of an attribute.
@@ -173,7 +175,22 @@ pub fn process(broker: &Endpoint, source: impl FnOnce() -> String, message: &Rec
         ("messaging.operation.type", "process".into()),
         ("messaging.destination.name", source.as_str().into()),
     ]);
-    Span::sender(&message.properties).child(Kind::Consumer, &format!("process {source}"), None, &attributes)
+    Span::sender(&Headers::of(&message.properties)).child(
+        Kind::Consumer,
+        &format!("process {source}"),
+        None,
+        &attributes,
+    )
+}
+
+/// Starts the span of answering an HTTP call on a route (a pattern, as in `/status/{kickoff_id}`): as a child of the span that
+/// its headers name.
+pub fn serve(method: &str, route: &str, headers: &Headers) -> Span {
+    let attributes = [
+        ("http.request.method", method.into()),
+        ("http.route", route.into()),
+    ];
+    Span::sender(headers).child(Kind::Server, &format!("{method} {route}"), None, &attributes)
 }
 
 fn messaging<'a>(

@@ -5,6 +5,7 @@ mod refused;
 mod work;
 
 use crewfleet_tests::shipped_rabbitmq::{Ports, ShippedNode};
+use lapin::types::FieldTable;
 
 /// Nothing else is open than what the configuration says, and nobody has a password.
 #[tokio::test]
@@ -46,6 +47,28 @@ async fn the_shipped_node_takes_certificates_only_and_its_http_stays_on_loopback
             assert!(tried.is_err(), "{user} is let in with the password {password:?}");
         }
     }
+    for (key, value) in [("consumer_timeout", "86400000"), ("max_message_size", "16777216")] {
+        let expression = format!("application:get_env(rabbit, {key}).");
+        let set = node.ctl(&["eval", &expression]).await.unwrap();
+        assert_eq!(set.trim(), format!("{{ok,{value}}}"), "{key}");
+    }
+    let limits = node.ctl(&["list_vhost_limits", "-p", "crewfleet"]).await.unwrap();
+    assert!(
+        limits.contains("max-connections") && limits.contains("max-queues"),
+        "{limits}"
+    );
+    // Whoever says no type of queue gets one that survives a node.
+    let connection = shipped.client("operator").connect().await;
+    let channel = connection.create_channel().await.unwrap();
+    let options = lapin::options::QueueDeclareOptions::durable();
+    let plain = channel.queue_declare("kickoff.plain".into(), options, FieldTable::default());
+    plain.await.unwrap();
+    let types = node
+        .ctl(&["list_queues", "-p", "crewfleet", "name", "type"])
+        .await
+        .unwrap();
+    assert!(types.contains("kickoff.plain\tquorum"), "{types}");
+
     let metrics = format!("http://127.0.0.1:{}/metrics", shipped.ports.prometheus);
     let (status, text) = crewfleet_tests::http::get(&metrics).await;
     assert!(status == 200 && text.contains("rabbitmq_build_info"), "{status}");

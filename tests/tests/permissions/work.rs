@@ -3,8 +3,9 @@
 use std::fs;
 
 use crewfleet_tests::crews::builtin_crew_toml;
+use crewfleet_tests::gateway::GatewayProcess;
 use crewfleet_tests::shipped_rabbitmq::ShippedNode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn each_user_can_do_its_work() {
@@ -84,6 +85,25 @@ async fn each_user_can_do_its_work() {
     gateway.run(&["cancel", id]).await.success();
     assert_eq!(long.exit().await.code(), Some(5));
     gateway.run(&["workers"]).await.ended_with(0).said(&[]);
+    let gateway = gateway
+        .env("CREWFLEET__GATEWAY__ADDR", "127.0.0.1:0")
+        .env("CREWFLEET__GATEWAY__ADMIN_ADDR", "127.0.0.1:0");
+    let token = gateway.run(&["token", "create", "shop"]).await.success();
+    let process = GatewayProcess::ready(&gateway).await;
+    let caller = process.caller("echo", &token);
+    let id = caller.kickoff(&json!({"inputs": {"TOPIC": "lamps"}})).await;
+    let status = caller.becomes(&id, "SUCCESS").await;
+    // It may tell the other gateways of it.
+    assert_eq!(status["events_by_type"]["kickoff_queued"], 1, "{status:#}");
+    caller.answers("/inputs", 200).await;
+    let sleeper = process.caller("sleep", &token);
+    let id = sleeper.kickoff(&json!({"inputs": {"seconds": 600}})).await;
+    sleeper.becomes(&id, "STARTED").await;
+    let (code, answer) = sleeper.post(format!("/stop/{id}"), "").await;
+    assert_eq!(code, 200, "{answer}");
+    sleeper.becomes(&id, "FAILED").await;
+    let log = process.process().stderr.so_far().join("\n");
+    assert!(!log.contains("ACCESS_REFUSED"), "{log}");
 
     // An operator: dead letters, commands, and what is wrong. The failure went through a retry tier first.
     let failed = [

@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use tracing::warn;
 
 use super::{Attribute, Headers, Kind, Value};
-use crate::amqp::Properties;
 
 /// Whether spans are made.
 pub const fn on() -> bool {
@@ -33,8 +32,13 @@ pub struct Span(());
 
 impl Span {
     /// Nothing.
-    pub fn sender(_properties: &Properties) -> Self {
+    pub fn sender(_headers: &Headers) -> Self {
         Self(())
+    }
+
+    /// Has `work` run.
+    pub async fn with<T>(&self, work: impl Future<Output = T>) -> T {
+        work.await
     }
 
     /// Nothing.

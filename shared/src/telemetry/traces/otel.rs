@@ -4,6 +4,7 @@ use std::env;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use opentelemetry::context::FutureExt;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue};
@@ -11,7 +12,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracer;
 
 use super::{Attribute, Headers, Kind, Value};
-use crate::amqp::{Properties, header};
+use crate::amqp::header;
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
@@ -31,9 +32,17 @@ pub fn on() -> bool {
 pub struct Span(Option<Context>);
 
 impl Span {
-    /// The span that a message says it was sent in.
-    pub fn sender(properties: &Properties) -> Self {
-        Self(on().then(|| extract(&Headers::of(properties))))
+    /// The span that these headers say they were sent in.
+    pub fn sender(headers: &Headers) -> Self {
+        Self(on().then(|| extract(headers)))
+    }
+
+    /// Has `work` run in this span: it is what [`Self::around`] gives there.
+    pub async fn with<T>(&self, work: impl Future<Output = T>) -> T {
+        match &self.0 {
+            Some(context) => work.with_context(context.clone()).await,
+            None => work.await,
+        }
     }
 
     /// The span that this code runs in: as the calling program's own instrumentation says, else as whoever started this
@@ -152,6 +161,7 @@ impl From<Kind> for SpanKind {
             Kind::Client => Self::Client,
             Kind::Producer => Self::Producer,
             Kind::Consumer => Self::Consumer,
+            Kind::Server => Self::Server,
         }
     }
 }

@@ -7,6 +7,7 @@ from unittest import mock
 
 from crewai.agents.agent_executor import AgentExecutor
 from crewai.events.types.agent_events import AgentExecutionCompletedEvent, AgentExecutionStartedEvent
+from crewai.flow.runtime import FlowState
 from openai.types.chat.chat_completion import ChatCompletion, Choice
 from openai.types.chat.chat_completion_message import ChatCompletionMessage
 
@@ -20,6 +21,8 @@ class Crew:
         left = [model.__name__ for model in MODELS if not model.__pydantic_complete__]
         if "_flow_definition" not in AgentExecutor.__dict__:
             left.append("AgentExecutor")
+        if not issubclass(AgentExecutor._initial_state_t, FlowState):
+            left.append("AgentExecutor's state")
         return json.dumps(left)
 
 
