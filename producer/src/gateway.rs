@@ -1,7 +1,7 @@
 //! The HTTP gateway: the deployment API of CrewAI AMP, in front of the fleet. Whoever calls a hosted crew points the
-//! base URL at `/crews/<crew>` and works unchanged.
+//! base URL at `/crews/<crew>`, or at the root with a token for one crew, and works unchanged.
 //!
-//! It keeps nothing of its own. What it took is in the request queues, what became of it in two streams of the broker:
+//! It keeps nothing but tokens. What it took is in the request queues, what became of it in two streams of the broker:
 //! `kickoff.history` (events) and `kickoff.results` (replies). Each gateway reads both, from the start of what they
 //! keep: so any number of gateways know the same, and one that restarts knows what it knew.
 //!
@@ -11,6 +11,7 @@
 //! | `server` | addresses, routes, the end |
 //! | `calls` | the way of each call |
 //! | `caller` | who calls, and which crew |
+//! | `bodies` | their way in: not too long, not too many |
 //! | `body` | what is read and answered |
 //! | `problem` | what is refused, and how that is told |
 //! | `executions` | what is known of each kickoff |
@@ -19,6 +20,7 @@
 //! | [`tokens`] | the tokens that callers show |
 //! | `meters` | requests, counted |
 
+mod bodies;
 mod body;
 mod caller;
 mod calls;

@@ -6,9 +6,6 @@ use crewfleet_shared::amqp::delivery::StreamOffset;
 use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Consumer, Delivery, Link};
 use tokio::time::{Instant, sleep_until};
 
-/// Messages on their way to us; on a stream each ack asks for one more.
-const PREFETCH: u16 = 500;
-
 /// A stream that has delivered nothing at all for so long has nothing from the given moment on.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -25,20 +22,27 @@ pub(crate) struct Reading {
     /// A second consumer tells where the last chunk begins; the broker has no other way to say how far it goes.
     probe: Option<Consumer>,
     position: Position,
+    prefetch: u16,
     unacked: u16,
 }
 
 impl Reading {
-    /// Begins to read `stream` where `from` says.
+    /// Begins to read `stream` where `from` says, with at most `prefetch` messages on their way to us.
     ///
     /// # Errors
     /// [`BrokerError`]: no such stream (404), permission (403), no connection.
-    pub(crate) async fn start(link: &Link, stream: &str, from: StreamOffset) -> Result<Self, BrokerError> {
+    pub(crate) async fn start(
+        link: &Link,
+        stream: &str,
+        from: StreamOffset,
+        prefetch: u16,
+    ) -> Result<Self, BrokerError> {
         Ok(Self {
             stream: stream.to_owned(),
-            reader: consume(link, stream, from, PREFETCH).await?,
+            reader: consume(link, stream, from, prefetch).await?,
             probe: Some(consume(link, stream, StreamOffset::Last, 1).await?),
-            position: Position::new(Instant::now()),
+            position: Position::new(Instant::now(), matches!(from, StreamOffset::First)),
+            prefetch,
             unacked: 0,
         })
     }
@@ -51,6 +55,10 @@ impl Reading {
     pub(crate) async fn next(&mut self) -> Result<Option<Delivery>, BrokerError> {
         loop {
             let give_up = self.probe.is_some().then(|| self.position.give_up()).flatten();
+            // Where messages never stop, the timer below never gets its turn.
+            if self.probe.is_some() && self.position.is_passed(Instant::now()) {
+                return self.ended().await;
+            }
             let looks = self.position.last_chunk.is_none();
             tokio::select! {
                 biased;
@@ -58,24 +66,30 @@ impl Reading {
                     self.position.last_chunk = first?.stream_offset;
                     self.position.advance(self.position.at, self.position.moved);
                 }
-                () = sleep_until(give_up.unwrap_or_else(Instant::now)), if give_up.is_some() => {
-                    if let Some(probe) = self.probe.take() {
-                        probe.cancel().await?;
-                    }
-                    return Ok(None);
-                }
                 delivery = next(&mut self.reader, &self.stream) => {
                     let delivery = delivery?;
                     self.unacked += 1;
-                    if self.unacked == PREFETCH / 4 {
+                    // On a stream each ack asks for one more.
+                    if self.unacked >= self.prefetch / 4 {
                         delivery.ack_through().await;
                         self.unacked = 0;
                     }
                     self.position.advance(delivery.stream_offset, Instant::now());
                     return Ok(Some(delivery));
                 }
+                // Last: what has come by now is not late, however long we were busy.
+                () = sleep_until(give_up.unwrap_or_else(Instant::now)), if give_up.is_some() => {
+                    return self.ended().await;
+                }
             }
         }
+    }
+
+    async fn ended(&mut self) -> Result<Option<Delivery>, BrokerError> {
+        if let Some(probe) = self.probe.take() {
+            probe.cancel().await?;
+        }
+        Ok(None)
     }
 
     /// Ends it. What fails here ends with the connection anyway.
@@ -95,15 +109,18 @@ struct Position {
     moved: Instant,
     /// When the last chunk was reached.
     reached: Option<Instant>,
+    /// Reading began at the start of the stream: where the probe has found something, so must the reader.
+    from_start: bool,
 }
 
 impl Position {
-    fn new(now: Instant) -> Self {
+    fn new(now: Instant, from_start: bool) -> Self {
         Self {
             last_chunk: None,
             at: None,
             moved: now,
             reached: None,
+            from_start,
         }
     }
 
@@ -114,10 +131,16 @@ impl Position {
         }
     }
 
+    /// Whether the last chunk was reached so long ago that it must be read.
+    fn is_passed(&self, now: Instant) -> bool {
+        self.reached.is_some_and(|reached| reached + CHUNK_LIMIT <= now)
+    }
+
     /// The moment from which on nothing more is expected that was there when reading began.
     fn give_up(&self) -> Option<Instant> {
         match (self.reached, self.at) {
             (Some(reached), _) => Some((self.moved + CHUNK_PAUSE).min(reached + CHUNK_LIMIT)),
+            (None, None) if self.from_start && self.last_chunk.is_some() => None,
             (None, None) => Some(self.moved + SILENCE),
             (None, Some(_)) => None,
         }
@@ -159,7 +182,7 @@ mod tests {
     #[test]
     fn a_stream_without_anything_new_is_read_after_a_silence() {
         let start = Instant::now();
-        let mut position = Position::new(start);
+        let mut position = Position::new(start, false);
         position.last_chunk = Some(7);
         position.advance(None, start);
         assert_eq!(position.give_up(), Some(start + SILENCE));
@@ -168,7 +191,7 @@ mod tests {
     #[test]
     fn before_the_last_chunk_there_is_no_end_and_in_it_a_pause_is_the_end() {
         let start = Instant::now();
-        let mut position = Position::new(start);
+        let mut position = Position::new(start, false);
         position.advance(Some(3), start);
         assert_eq!(position.give_up(), None);
         // The probe answers when the reader has passed already.

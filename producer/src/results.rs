@@ -20,6 +20,9 @@ use crate::replies::{Answer, Replies, id_of, is_better, read};
 /// The moment in a kickoff's id is its producer's, the moments of the stream are the broker's.
 const CLOCK_MARGIN: TimeDelta = TimeDelta::minutes(5);
 
+/// Messages on their way to us.
+const PREFETCH: u16 = 500;
+
 /// Hands the replies since `from` (else all that are kept) to those who wait for them. Returns when the end of
 /// the stream is reached; on a broker without that stream at once. Lost connections are waited out.
 pub(crate) async fn look_back(
@@ -57,7 +60,7 @@ async fn read_to_end(
     from: StreamOffset,
     replies: &Replies,
 ) -> Result<(), BrokerError> {
-    let mut reading = Reading::start(link, stream, from).await?;
+    let mut reading = Reading::start(link, stream, from, PREFETCH).await?;
     let mut found: HashMap<String, Answer> = HashMap::new();
     while let Some(delivery) = reading.next().await? {
         keep(&delivery, replies, &mut found);

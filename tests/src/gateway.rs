@@ -25,14 +25,20 @@ impl GatewayProcess {
     /// Starts one where `cli` runs, so with the tokens that are made there, and waits until it is ready.
     pub async fn ready(cli: &Cli) -> Self {
         let gateway = Self::listening(cli).await;
-        timeout(PATIENCE, async {
-            while http::get(&format!("{}/readyz", gateway.admin_url)).await.0 != 200 {
+        gateway.is_ready().await;
+        gateway
+    }
+
+    /// Waits until it is ready.
+    pub async fn is_ready(&self) {
+        let ready = async {
+            while http::get(&format!("{}/readyz", self.admin_url)).await.0 != 200 {
                 tokio::time::sleep(TICK).await;
             }
-        })
-        .await
-        .unwrap_or_else(|_| panic!("the gateway is not ready:\n{}", gateway.process.stderr.tail()));
-        gateway
+        };
+        if timeout(PATIENCE, ready).await.is_err() {
+            panic!("the gateway is not ready:\n{}", self.process.stderr.tail());
+        }
     }
 
     /// Starts one, and waits until it listens.
@@ -68,9 +74,18 @@ impl GatewayProcess {
 
     /// Somebody who calls one crew with this token.
     pub fn caller(&self, crew: &str, token: &str) -> Caller {
+        self.caller_of(format!("/crews/{crew}"), token)
+    }
+
+    /// Somebody who names no crew.
+    pub fn at_the_root(&self, token: &str) -> Caller {
+        self.caller_of(String::new(), token)
+    }
+
+    fn caller_of(&self, path: String, token: &str) -> Caller {
         Caller {
             client: http::client(),
-            base: format!("{}/crews/{crew}", self.url),
+            base: format!("{}{path}", self.url),
             token: token.trim().to_owned(),
             headers: Vec::new(),
         }
@@ -119,18 +134,23 @@ impl Caller {
 
     /// Polls until the kickoff has this state, and returns what is answered then.
     pub async fn becomes(&self, id: &str, state: &str) -> Value {
+        self.when(id, state, |status| status["state"] == state).await
+    }
+
+    /// Polls until the status is `what` it is to be, and returns what is answered then.
+    pub async fn when(&self, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let polling = async {
             loop {
                 last = self.status(id).await;
-                if last["state"] == state {
+                if holds(&last) {
                     return;
                 }
                 tokio::time::sleep(TICK).await;
             }
         };
         let polled = timeout(PATIENCE, polling).await;
-        assert!(polled.is_ok(), "{id} does not become {state}: {last:#}");
+        assert!(polled.is_ok(), "{id} does not become {what}: {last:#}");
         last
     }
 

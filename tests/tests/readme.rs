@@ -81,22 +81,21 @@ async fn the_worker_and_the_command_of_the_readme_run() {
     let over_http = blocks(&readme, "sh")
         .into_iter()
         .find(|block| block.contains("crewfleet gateway &"));
-    let (gateway, call) = over_http.unwrap().trim().split_once(" &\n").unwrap();
-    let gateway = shell(gateway);
+    // The gateway of the line takes a free port here, so it is not called before that is known.
+    let lines = over_http.unwrap().replace("\\\n", "");
+    let [token, gateway, call] = lines.trim().lines().collect::<Vec<_>>()[..] else {
+        panic!("not three commands: {lines}");
+    };
+    let token = shell(token.trim_start_matches("TOKEN=$(").trim_end_matches(')'));
+    let token = token.output().await.success();
+    let gateway = shell(gateway.trim_end_matches(" &"));
     let listens = |line: &str| {
-        serde_json::from_str::<Value>(line).ok()?["addr"]
-            .as_str()
-            .map(str::to_owned)
+        let line = serde_json::from_str::<Value>(line).ok()?;
+        line["addr"].as_str().map(str::to_owned)
     };
     let address = gateway.stderr.first("the gateway listens", listens).await;
-    // A new token is known within a second, and then the crew.
-    let call = call
-        .replace("127.0.0.1:8080", &address)
-        .replace("curl ", "curl --fail --retry 9 --retry-all-errors ");
-    let answer = shell(&format!("bash -c '{}'", call.replace('\'', "'\\''")))
-        .output()
-        .await
-        .success();
+    let call = call.replace("127.0.0.1:8080", &address).replace("$TOKEN", &token);
+    let answer = shell(&call).output().await.success();
     assert!(answer.contains("kickoff_id"), "{answer}");
     for process in [gateway, worker] {
         process.signal(Signal::SIGTERM);

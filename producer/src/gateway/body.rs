@@ -101,15 +101,9 @@ pub(super) struct StatusAnswer<'a> {
 }
 
 impl<'a> StatusAnswer<'a> {
-    pub(super) fn of(execution: &'a Execution) -> Self {
-        let reply = execution.reply.as_deref();
-        let (state, status) = match (reply.map(|reply| reply.status), execution.stage) {
-            (Some(Status::Succeeded), _) => ("SUCCESS", "completed"),
-            (Some(_), _) => ("FAILED", "failed"),
-            (None, Stage::Queued) => ("PENDING", "pending"),
-            (None, Stage::Started) => ("STARTED", "started"),
-            (None, Stage::Running) => ("RUNNING", "running"),
-        };
+    /// `reply` is there when the kickoff has ended.
+    pub(super) fn of(execution: &'a Execution, reply: Option<&'a Reply>) -> Self {
+        let (state, status) = state(execution.stage);
         let result = reply.and_then(|reply| reply.result.as_ref());
         let last_task = result.and_then(|result| result.tasks.last()).map(done);
         let events: Vec<_> = execution.events.iter().map(AsRef::as_ref).collect();
@@ -127,10 +121,19 @@ impl<'a> StatusAnswer<'a> {
             events_by_type: &execution.counts,
         }
     }
+}
 
-    /// The state, as a refusal names it.
-    pub(super) fn state(&self) -> &'static str {
-        self.state
+/// A stage in AMP's words: the state, which clients read, and the status.
+pub(super) fn state(stage: Stage) -> (&'static str, &'static str) {
+    match stage {
+        Stage::Queued => ("PENDING", "pending"),
+        Stage::Started => ("STARTED", "started"),
+        Stage::Running => ("RUNNING", "running"),
+        Stage::Ended {
+            status: Status::Succeeded,
+            ..
+        } => ("SUCCESS", "completed"),
+        Stage::Ended { .. } => ("FAILED", "failed"),
     }
 }
 

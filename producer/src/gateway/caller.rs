@@ -10,6 +10,7 @@ use crewfleet_shared::kickoff::{CrewName, KickoffId};
 
 use super::problem::Problem;
 use super::server::Gateway;
+use super::tokens::Token;
 
 /// A caller whose token is good for the crew that is called.
 pub(super) struct Caller {
@@ -36,17 +37,13 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
         let shown = shown.and_then(|value| value.to_str().ok()).and_then(bearer);
         let token = shown.and_then(|shown| gateway.tokens.find(shown));
         let token = token.ok_or(Problem::Unauthorized)?;
-        let mut path = Path::<HashMap<String, String>>::from_request_parts(parts, gateway)
+        let unreadable = |_| Problem::NotFound("The path is not UTF-8".into());
+        let Path(mut path) = Path::<HashMap<String, String>>::from_request_parts(parts, gateway)
             .await
-            .map(|Path(path)| path)
-            .unwrap_or_default();
+            .map_err(unreadable)?;
         let crew = match path.remove("crew") {
             Some(crew) => CrewName::parse(&crew).map_err(|e| Problem::NotFound(e.to_string()))?,
-            None => gateway.default_crew.clone().ok_or_else(|| {
-                let message =
-                    "This gateway has no [gateway] default_crew; call /crews/<crew>/…, with the crew's name";
-                Problem::NotFound(message.into())
-            })?,
+            None => at_the_root(&token, gateway)?,
         };
         if !token.allows(&crew) {
             let crew = crew.to_string();
@@ -58,6 +55,18 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
             id: path.remove("kickoff_id"),
         })
     }
+}
+
+/// The crew of a call without one in its path: the only one that the token is good for, else the gateway's default.
+fn at_the_root(token: &Token, gateway: &Gateway) -> Result<CrewName, Problem> {
+    let only = token.crews.as_deref().and_then(|crews| match crews {
+        [crew] => CrewName::parse(crew).ok(),
+        _ => None,
+    });
+    only.or_else(|| gateway.default_crew.clone()).ok_or_else(|| {
+        let message = "Which crew? Call /crews/<crew>/…; or show a token for one crew alone, or set [gateway] default_crew";
+        Problem::NotFound(message.into())
+    })
 }
 
 /// The token of a header `Bearer <token>`; the scheme's name knows no case (RFC 9110, 11.1).

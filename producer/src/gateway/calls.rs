@@ -4,20 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use crewfleet_shared::amqp::{Message, Names, Properties};
 use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{Command, Event, KickoffId, message_type};
-use futures_util::StreamExt;
-use serde_json::value::to_raw_value;
+use crewfleet_shared::kickoff::{Command, Event, KickoffId, Reply, message_type};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::body::{KickoffBody, StatusAnswer};
+use super::bodies;
+use super::body::{self, KickoffBody, StatusAnswer};
 use super::caller::Caller;
 use super::executions::Execution;
 use super::problem::Problem;
@@ -25,11 +24,13 @@ use super::server::Gateway;
 
 /// How long a reply is looked for in the results stream.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
-
-/// What a body may have around its inputs.
-const BODY_MARGIN: usize = 64 * 1024;
-/// How much of a body that is too large is read before the connection is cut.
-const FLOOD: usize = 64 * 1024 * 1024;
+/// How long the other gateways' being told may hold up the answer.
+const ANNOUNCING: Duration = Duration::from_secs(5);
+/// A kickoff may be new to this gateway for so long after another took it; its id tells when that was.
+const NEW: TimeDelta = TimeDelta::seconds(10);
+const HEARSAY: Duration = Duration::from_secs(2);
+/// How long a call waits for a gateway that has just started, or has just got its connection back.
+const READING: Duration = Duration::from_secs(5);
 
 type Answer = Result<Json<Value>, Problem>;
 
@@ -40,47 +41,58 @@ pub(super) async fn healthy() -> &'static str {
 
 /// `GET /inputs`: the inputs that the crew asks for.
 pub(super) async fn inputs(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Answer {
-    let inputs = gateway.crews.inputs(&caller.crew).ok_or_else(|| {
-        let crew = &caller.crew;
-        Problem::Unavailable(format!(
-            "No worker with the crew {crew:?} was heard yet; workers say every 5 seconds what they serve"
-        ))
+    let crew = &caller.crew;
+    let inputs = gateway.crews.inputs(crew).ok_or_else(|| match gateway.crews.all_were_heard() {
+        true => Problem::NotFound(format!("No worker serves the crew {crew:?}")),
+        false => Problem::Unavailable(format!(
+            "No worker with the crew {crew:?} was heard yet; workers say every few seconds what they serve"
+        )),
     })?;
     Ok(Json(json!({ "inputs": inputs.as_deref().unwrap_or_default() })))
 }
 
 /// `POST /kickoff`: check, publish, remember, answer with the id.
-pub(super) async fn kickoff(State(gateway): State<Arc<Gateway>>, caller: Caller, body: Body) -> Answer {
-    let body = KickoffBody::read(&whole(body, gateway.client.max_request_bytes()).await?)?;
+pub(super) async fn kickoff(State(gateway): State<Arc<Gateway>>, caller: Caller, request: Request) -> Answer {
+    let (body, _room) = bodies::read(request, &gateway.bodies, gateway.client.max_request_bytes()).await?;
+    let body = KickoffBody::read(&body)?;
     let required = gateway.crews.inputs(&caller.crew).flatten();
     let inputs = body.inputs(required.as_deref())?;
     let mut kickoff = gateway.client.kickoff(caller.crew.as_str(), inputs);
     if let Some(meta) = &body.meta {
         kickoff = kickoff.meta(meta);
     }
-    let id = kickoff.detach().await?;
-    gateway.executions.take(id.as_str(), caller.crew.as_str());
-    announce(&gateway, &caller, &id).await;
-    info!(kickoff_id = %id, crew = %caller.crew, token = caller.token, "taken");
-    Ok(Json(json!({ "kickoff_id": id.as_str() })))
+    let taken = kickoff.detach().await.map_err(Problem::from);
+    let id = match &taken {
+        Ok(id) => id.as_str(),
+        Err(Problem::InDoubt { kickoff_id }) => kickoff_id,
+        Err(_) => return taken.map(|_| Json(Value::Null)),
+    };
+    gateway.executions.take(id, caller.crew.as_str());
+    announce(&gateway, &caller, id, body.meta.as_deref()).await;
+    info!(kickoff_id = id, crew = %caller.crew, token = caller.token, in_doubt = taken.is_err(), "taken");
+    taken.map(|id| Json(json!({ "kickoff_id": id.as_str() })))
 }
 
 /// `GET /status/<kickoff_id>` and `GET /<kickoff_id>/status`.
 pub(super) async fn status(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Result<Response, Problem> {
-    let execution = known(&gateway, &caller).await?;
-    Ok(Json(StatusAnswer::of(&execution)).into_response())
+    let (id, execution) = known(&gateway, &caller).await?;
+    let reply = match execution.has_ended() {
+        true => Some(reply(&gateway, &id).await?),
+        false => None,
+    };
+    Ok(Json(StatusAnswer::of(&execution, reply.as_deref())).into_response())
 }
 
 /// `POST /stop/<kickoff_id>`: asks whatever worker has it, or will have it, to stop it.
 pub(super) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Answer {
-    let execution = known(&gateway, &caller).await?;
-    if execution.reply.is_some() {
-        let state = StatusAnswer::of(&execution).state();
+    let (id, execution) = known(&gateway, &caller).await?;
+    if execution.has_ended() {
+        let (state, _) = body::state(execution.stage);
         return Err(Problem::State(format!(
             "Cannot stop execution. Current state: {state}"
         )));
     }
-    let kickoff_id = caller.kickoff_id()?.to_string();
+    let kickoff_id = id.to_string();
     info!(kickoff_id, crew = %caller.crew, token = caller.token, "stopping");
     let answer = json!({"status": "stopped", "kickoffId": &kickoff_id});
     gateway.client.command(Command::Cancel { kickoff_id }).await?;
@@ -101,81 +113,80 @@ pub(super) async fn unknown() -> Problem {
     )
 }
 
-/// The body, of a request that may have so many bytes. One that has more is read all the same, as long as it is no flood: a
-/// client that is answered while it sends sees a connection that breaks, and no answer.
-async fn whole(body: Body, max_request_bytes: usize) -> Result<Vec<u8>, Problem> {
-    let limit = max_request_bytes + BODY_MARGIN;
-    let (mut whole, mut length) = (Vec::new(), 0);
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|e| Problem::validation(format!("The body breaks off: {e}")))?;
-        length += chunk.len();
-        if length <= limit {
-            whole.extend_from_slice(&chunk);
-        } else if length > limit + FLOOD {
-            break;
-        }
-    }
-    match length <= limit {
-        true => Ok(whole),
-        false => Err(Problem::TooLarge {
-            limit: max_request_bytes,
-        }),
-    }
-}
-
 /// What is known of the kickoff that the path names, if it is one of this crew.
-async fn known(gateway: &Gateway, caller: &Caller) -> Result<Arc<Execution>, Problem> {
+async fn known(gateway: &Gateway, caller: &Caller) -> Result<(KickoffId, Arc<Execution>), Problem> {
     let id = caller.kickoff_id()?;
-    let known = match gateway.executions.get(id.as_str()) {
-        Some(known) => Some(known),
-        None => looked_up(gateway, &id).await?,
+    let age = id.created_at().map(|at| Utc::now() - at);
+    let patience = match gateway.streams.are_read() {
+        Err(_) => READING,
+        // Perhaps one that another gateway has just taken.
+        Ok(()) if age.is_some_and(|age| age < NEW) => HEARSAY,
+        Ok(()) => Duration::ZERO,
     };
-    known
-        .filter(|known| known.crew == caller.crew.as_str())
-        .ok_or_else(|| Problem::NoExecution(id.to_string()))
+    let known = match gateway.executions.wait_for(id.as_str(), patience).await {
+        Some(known) => Some(known),
+        None => forgotten(gateway, &id).await?,
+    };
+    match known.filter(|known| known.crew == caller.crew.as_str()) {
+        Some(known) => Ok((id, known)),
+        None => Err(Problem::NoExecution(id.to_string())),
+    }
 }
 
 /// One that is not in memory: unknown, unless memory was too small for all, or is not complete yet.
-async fn looked_up(gateway: &Gateway, id: &KickoffId) -> Result<Option<Arc<Execution>>, Problem> {
-    gateway.streams.are_read().map_err(|reason| {
-        Problem::Unavailable(format!("The gateway does not know all kickoffs yet: {reason}"))
-    })?;
+async fn forgotten(gateway: &Gateway, id: &KickoffId) -> Result<Option<Arc<Execution>>, Problem> {
+    let incomplete =
+        |reason: &str| Problem::Unavailable(format!("The gateway does not know all kickoffs: {reason}"));
+    gateway.streams.are_read().map_err(|reason| incomplete(&reason))?;
     // Only an id with its time in it can be found without reading all that is kept.
-    if !gateway.executions.has_forgotten() || id.created_at().is_none() {
-        return Ok(None);
+    if id.created_at().is_some() && gateway.executions.has_forgotten_ended() && look_up(gateway, id).await? {
+        return Ok(gateway.executions.get(id.as_str()));
     }
-    let busy = |_| Problem::Unavailable("Too many old kickoffs are being looked up; try again".into());
-    let _one_of_few = gateway.lookups.try_acquire().map_err(busy)?;
-    let mut handle = gateway.client.attach(id).await?;
-    let found = async {
-        handle.looked_back().await;
-        match handle.is_answered() {
-            true => Some(handle.reply().await),
-            false => None,
-        }
-    };
-    let found = timeout(LOOK_LIMIT, found).await.unwrap_or_default().transpose()?;
-    Ok(found.map(|reply| {
-        let bytes = serde_json::to_vec(&reply).map_or(0, |body| body.len());
-        let reply = Arc::new(reply);
-        gateway.executions.end(id.as_str(), Arc::clone(&reply), bytes);
-        Arc::new(Execution::ended(reply, bytes))
-    }))
+    match gateway.executions.has_forgotten_running() {
+        true => Err(incomplete(
+            "[gateway] memory_limit is too small for all that are queued",
+        )),
+        false => Ok(None),
+    }
 }
 
-/// Has every gateway know of a kickoff before a worker says anything of it. It runs all the same where this fails.
-async fn announce(gateway: &Gateway, caller: &Caller, id: &KickoffId) {
+/// The reply of one that has ended. One that is no longer kept anywhere is as good as none.
+async fn reply(gateway: &Gateway, id: &KickoffId) -> Result<Arc<Reply>, Problem> {
+    let in_memory = || gateway.executions.reply(id.as_str());
+    if in_memory().is_none() {
+        look_up(gateway, id).await?;
+    }
+    in_memory().ok_or_else(|| Problem::NoExecution(id.to_string()))
+}
+
+/// Looks for a reply in the results stream, and puts it into memory; whether there is one.
+async fn look_up(gateway: &Gateway, id: &KickoffId) -> Result<bool, Problem> {
+    // Never closed; and a wait for one's turn ends with the call.
+    let _one_of_few = gateway.lookups.acquire().await;
+    let mut handle = gateway.client.attach(id).await?;
+    let looking = timeout(LOOK_LIMIT, handle.looked_back()).await;
+    looking.map_err(|_| Problem::Unavailable("The results stream takes long to read; try again".into()))?;
+    if !handle.is_answered() {
+        return Ok(false);
+    }
+    let reply = handle.reply().await?;
+    let bytes = serde_json::to_vec(&reply).map_or(0, |body| body.len());
+    gateway.executions.end(id.as_str(), &Arc::new(reply), bytes);
+    Ok(true)
+}
+
+/// Has the other gateways know of a kickoff, whether or not a worker has begun with it. It runs all the same where this fails.
+async fn announce(gateway: &Gateway, caller: &Caller, id: &str, meta: Option<&RawValue>) {
     let event = Event {
-        kickoff_id: id.to_string(),
+        kickoff_id: id.to_owned(),
         crew: caller.crew.to_string(),
         attempt: 1,
         // Those of the worker count from 1.
         sequence: 0,
         time: Utc::now(),
         event_type: event_type::QUEUED.to_owned(),
-        data: to_raw_value(&json!({ "token": &caller.token })).unwrap_or_default(),
-        meta: None,
+        data: to_raw_value(&json!({})).unwrap_or_default(),
+        meta: meta.map(ToOwned::to_owned),
     };
     let Ok(body) = serde_json::to_vec(&event) else {
         return;
@@ -186,12 +197,12 @@ async fn announce(gateway: &Gateway, caller: &Caller, id: &KickoffId) {
         // Confirmed, so it needs a name of its own: the request has the id.
         properties: Properties::json(message_type::EVENT)
             .with_message_id(&format!("{id}.queued"))
-            .with_correlation_id(id.as_str()),
+            .with_correlation_id(id),
         body,
         mandatory: false,
     };
-    let (publisher, limit) = gateway.client.publisher();
-    if let Err(error) = publisher.publish(message, limit).await {
-        warn!(kickoff_id = %id, %error, "other gateways do not know of this kickoff until a worker has it");
+    let (publisher, _) = gateway.client.publisher();
+    if let Err(error) = publisher.publish(message, ANNOUNCING).await {
+        warn!(kickoff_id = id, %error, "other gateways do not know of this kickoff until a worker has it");
     }
 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
 use crewfleet_shared::kickoff::{CrewName, Heartbeat};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -14,14 +15,21 @@ use crate::client::KickoffClient;
 /// The pause before listening that failed begins again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// By crew: the inputs it asks for; `None` where it does not say. What was heard last stays when its workers are gone.
-#[derive(Debug, Default)]
-pub(super) struct Crews(Mutex<HashMap<String, Option<Arc<[String]>>>>);
+/// What workers serve. What was heard last stays when they are gone.
+#[derive(Debug)]
+pub(super) struct Crews {
+    /// By crew: the inputs it asks for; `None` where it does not say.
+    known: Mutex<HashMap<String, Option<Arc<[String]>>>>,
+    since: Instant,
+}
 
 impl Crews {
     /// Listens until `stop`.
     pub(super) fn listen(client: KickoffClient, stop: CancellationToken) -> Arc<Self> {
-        let crews = Arc::new(Self::default());
+        let crews = Arc::new(Self {
+            known: Mutex::default(),
+            since: Instant::now(),
+        });
         let listening = Arc::clone(&crews);
         tokio::spawn(async move {
             let listen = async {
@@ -47,6 +55,11 @@ impl Crews {
         self.known().get(crew.as_str()).cloned()
     }
 
+    /// Whether every worker that lives has said by now what it serves.
+    pub(super) fn all_were_heard(&self) -> bool {
+        self.since.elapsed() > 2 * HEARTBEAT_INTERVAL
+    }
+
     fn hear(&self, heartbeat: Heartbeat) {
         let mut known = self.known();
         for crew in heartbeat.crews {
@@ -59,6 +72,6 @@ impl Crews {
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Option<Arc<[String]>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

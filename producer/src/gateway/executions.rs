@@ -1,26 +1,29 @@
-//! What is known of each kickoff: by its events, by its reply. As much as `memory_limit` holds; what has not changed and
-//! was not asked for the longest goes first.
+//! What is known of each kickoff: by its events, by its reply. As much as `memory_limit` holds, half of it replies; what has
+//! not changed and was not asked for the longest goes first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{Event, Reply};
+use crewfleet_shared::kickoff::{Event, Reply, Status};
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 /// So many of the last events of a kickoff are kept; all are counted.
 const EVENTS: usize = 20;
 /// So many types of events are counted apart; crews name types, too.
 const TYPES: usize = 64;
-/// What an execution takes beside the texts it holds.
-const OVERHEAD: usize = 1024;
+/// What an entry takes beside the texts it holds: some 300 bytes were counted, and the cache's own share.
+const OVERHEAD: usize = 512;
 
-/// How far a kickoff is that has no reply yet.
+/// How far a kickoff is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// It waits: for a worker, or for its next attempt.
@@ -29,9 +32,11 @@ pub(super) enum Stage {
     Started,
     /// Its crew has done something.
     Running,
+    /// It has a reply: of the highest redrive, the first.
+    Ended { redrive: u32, status: Status },
 }
 
-/// What is known of one kickoff.
+/// What is known of one kickoff, but for its reply.
 #[derive(Debug, Clone)]
 pub(super) struct Execution {
     pub(super) crew: String,
@@ -40,44 +45,30 @@ pub(super) struct Execution {
     pub(super) events: VecDeque<Arc<Event>>,
     /// How many events came, by type.
     pub(super) counts: BTreeMap<String, u64>,
-    /// The first reply of the highest redrive.
-    pub(super) reply: Option<Arc<Reply>>,
-    /// How long that was, as it came.
-    reply_bytes: usize,
 }
 
 impl Execution {
-    /// One of which nothing is known but that it was asked for.
-    fn queued(crew: &str) -> Self {
+    fn new(crew: &str, stage: Stage) -> Self {
         Self {
             crew: crew.to_owned(),
-            stage: Stage::Queued,
+            stage,
             events: VecDeque::new(),
             counts: BTreeMap::new(),
-            reply: None,
-            reply_bytes: 0,
         }
     }
 
-    /// One of which nothing is known but how it ended.
-    pub(super) fn ended(reply: Arc<Reply>, bytes: usize) -> Self {
-        Self {
-            reply_bytes: bytes,
-            ..Self::queued(&reply.crew).with(reply)
-        }
+    /// Whether it has a reply.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.stage, Stage::Ended { .. })
     }
 
-    fn with(mut self, reply: Arc<Reply>) -> Self {
-        self.reply = Some(reply);
-        self
-    }
-
-    fn see(&mut self, event: Event) {
-        self.stage = match event.event_type.as_str() {
+    fn see(&mut self, mut event: Event) {
+        self.stage = match (event.event_type.as_str(), self.stage) {
+            (_, ended @ Stage::Ended { .. }) => ended,
             // The order of what two publishers send is not kept.
-            event_type::QUEUED | event_type::CANCELLING | event_type::FINISHED => self.stage,
-            event_type::RETRYING => Stage::Queued,
-            event_type::STARTED => Stage::Started,
+            (event_type::QUEUED | event_type::CANCELLING | event_type::FINISHED, stage) => stage,
+            (event_type::RETRYING, _) => Stage::Queued,
+            (event_type::STARTED, _) => Stage::Started,
             _ => Stage::Running,
         };
         if self.counts.len() < TYPES || self.counts.contains_key(&event.event_type) {
@@ -86,43 +77,63 @@ impl Execution {
         if self.events.len() == EVENTS {
             self.events.pop_front();
         }
+        // Its caller's own, and as large as the caller likes.
+        event.meta = None;
         self.events.push_back(Arc::new(event));
     }
 
-    fn weight(&self) -> u32 {
-        let of_event = |event: &Arc<Event>| {
-            let meta = event.meta.as_ref().map_or(0, |meta| meta.get().len());
-            256 + event.data.get().len() + meta
-        };
-        let bytes = OVERHEAD
-            + self.reply_bytes
-            + self.events.iter().map(of_event).sum::<usize>()
-            + self.counts.len() * 64;
-        u32::try_from(bytes).unwrap_or(u32::MAX)
+    fn weight(&self) -> usize {
+        let of_event = |event: &Arc<Event>| 256 + event.data.get().len();
+        OVERHEAD + self.events.iter().map(of_event).sum::<usize>() + self.counts.len() * 64
     }
 }
 
 /// All that is known.
 pub(super) struct Executions {
-    cache: Cache<String, Arc<Execution>>,
-    has_forgotten: Arc<AtomicBool>,
+    known: Cache<String, Arc<Execution>>,
+    /// With how many bytes each has.
+    replies: Cache<String, (Arc<Reply>, usize)>,
+    has_forgotten: Arc<Forgotten>,
+    news: Notify,
+}
+
+/// What there was no room for.
+#[derive(Default)]
+struct Forgotten {
+    ended: AtomicBool,
+    running: AtomicBool,
 }
 
 impl Executions {
     pub(super) fn new(limit: ByteSize) -> Self {
-        let has_forgotten = Arc::new(AtomicBool::new(false));
-        let forgotten = Arc::clone(&has_forgotten);
-        let cache = Cache::builder()
-            .weigher(|_, execution: &Arc<Execution>| execution.weight())
-            .max_capacity(limit.as_u64())
+        let has_forgotten = Arc::<Forgotten>::default();
+        let (of_known, half) = (Arc::clone(&has_forgotten), limit.as_u64() / 2);
+        let weight = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let known = Cache::builder()
+            .weigher(move |id: &String, execution: &Arc<Execution>| weight(id.len() + execution.weight()))
+            .max_capacity(half)
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(move |_, _, cause| {
+            .eviction_listener(move |_, execution: Arc<Execution>, cause| {
                 if cause == RemovalCause::Size {
+                    let forgotten = match execution.has_ended() {
+                        true => &of_known.ended,
+                        false => &of_known.running,
+                    };
                     forgotten.store(true, Ordering::Relaxed);
                 }
             })
             .build();
-        Self { cache, has_forgotten }
+        let replies = Cache::builder()
+            .weigher(move |id: &String, (_, bytes): &(_, usize)| weight(id.len() + OVERHEAD + bytes))
+            .max_capacity(half)
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self {
+            known,
+            replies,
+            has_forgotten,
+            news: Notify::new(),
+        }
     }
 
     /// One that this gateway has taken.
@@ -130,7 +141,7 @@ impl Executions {
         self.change(id, |known| match known {
             // Its events were faster.
             Some(_) => None,
-            None => Some(Execution::queued(crew)),
+            None => Some(Execution::new(crew, Stage::Queued)),
         });
     }
 
@@ -138,52 +149,82 @@ impl Executions {
     pub(super) fn see(&self, event: Event) {
         let id = event.kickoff_id.clone();
         self.change(&id, |known| {
-            let mut execution = known.unwrap_or_else(|| Execution::queued(&event.crew));
+            let mut execution = known.unwrap_or_else(|| Execution::new(&event.crew, Stage::Queued));
             execution.see(event);
             Some(execution)
         });
     }
 
     /// A reply, and how many bytes it has.
-    pub(super) fn end(&self, id: &str, reply: Arc<Reply>, bytes: usize) {
-        self.change(id, |known| match known {
-            Some(known)
-                if known
-                    .reply
-                    .as_ref()
-                    .is_some_and(|best| best.redrive >= reply.redrive) =>
-            {
-                None
+    pub(super) fn end(&self, id: &str, reply: &Arc<Reply>, bytes: usize) {
+        // In this order: who sees that it has ended finds the reply.
+        self.replies
+            .entry_by_ref(id)
+            .and_compute_with(|entry| match entry {
+                Some(best) if best.value().0.redrive >= reply.redrive => Op::Nop,
+                _ => Op::Put((Arc::clone(reply), bytes)),
+            });
+        self.change(id, |known| {
+            let stage = Stage::Ended {
+                redrive: reply.redrive,
+                status: reply.status,
+            };
+            match known {
+                Some(known) if matches!(known.stage, Stage::Ended { redrive, .. } if redrive >= reply.redrive) => None,
+                Some(known) => Some(Execution { stage, ..known }),
+                None => Some(Execution::new(&reply.crew, stage)),
             }
-            Some(known) => Some(Execution {
-                reply_bytes: bytes,
-                ..known.with(reply)
-            }),
-            None => Some(Execution::ended(reply, bytes)),
         });
     }
 
     /// What is known of one.
     pub(super) fn get(&self, id: &str) -> Option<Arc<Execution>> {
-        self.cache.get(id)
+        self.known.get(id)
     }
 
-    /// Whether there was ever one too many: then one that is not known may have ended long ago.
-    pub(super) fn has_forgotten(&self) -> bool {
-        self.has_forgotten.load(Ordering::Relaxed)
+    /// The same, waiting for news of it for so long.
+    pub(super) async fn wait_for(&self, id: &str, limit: Duration) -> Option<Arc<Execution>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut news = std::pin::pin!(self.news.notified());
+            news.as_mut().enable();
+            if let Some(known) = self.get(id) {
+                return Some(known);
+            }
+            timeout_at(deadline, news).await.ok()?;
+        }
     }
 
-    /// How many are known, and how many bytes they count for.
+    /// The reply of one that has ended, unless there was no room for it.
+    pub(super) fn reply(&self, id: &str) -> Option<Arc<Reply>> {
+        self.replies.get(id).map(|(reply, _)| reply)
+    }
+
+    /// Whether there was no room for one that had ended: one that is not known may have ended long ago.
+    pub(super) fn has_forgotten_ended(&self) -> bool {
+        self.has_forgotten.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether there was no room even for one that had not ended: one that is not known may be queued.
+    pub(super) fn has_forgotten_running(&self) -> bool {
+        self.has_forgotten.running.load(Ordering::Relaxed)
+    }
+
+    /// How many are known, and how many bytes they and their replies count for.
     pub(super) fn size(&self) -> (u64, u64) {
-        (self.cache.entry_count(), self.cache.weighted_size())
+        self.known.run_pending_tasks();
+        self.replies.run_pending_tasks();
+        let bytes = self.known.weighted_size() + self.replies.weighted_size();
+        (self.known.entry_count(), bytes)
     }
 
     /// Changes one in one step, whoever else changes it; `None` leaves it as it is.
     fn change(&self, id: &str, change: impl FnOnce(Option<Execution>) -> Option<Execution>) {
-        self.cache.entry_by_ref(id).and_compute_with(|entry| {
-            let known = entry.map(|entry| Arc::unwrap_or_clone(entry.into_value()));
+        self.known.entry_by_ref(id).and_compute_with(|entry| {
+            let known = entry.map(|entry| Execution::clone(entry.value()));
             change(known).map_or(Op::Nop, |execution| Op::Put(Arc::new(execution)))
         });
+        self.news.notify_waiters();
     }
 }
 
@@ -241,10 +282,17 @@ mod tests {
             ("timed_out", 1),
             ("succeeded", 0),
         ] {
-            executions.end("a", reply("a", status, redrive), 100);
+            executions.end("a", &reply("a", status, redrive), 100);
         }
-        let known = executions.get("a").unwrap().reply.clone().unwrap();
-        assert_eq!((known.status.as_str(), known.redrive), ("timed_out", 1));
+        let (redrive, status) = (1, Status::TimedOut);
+        assert_eq!(
+            executions.get("a").unwrap().stage,
+            Stage::Ended { redrive, status }
+        );
+        assert_eq!(executions.reply("a").unwrap().status.as_str(), "timed_out");
+        // What comes late changes nothing.
+        executions.see(event("a", "task_completed"));
+        assert!(executions.get("a").unwrap().has_ended());
     }
 
     #[test]
@@ -258,17 +306,46 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_forgotten_and_that_is_known() {
+    fn replies_that_are_too_much_go_and_what_runs_stays() {
         let executions = executions();
-        assert!(!executions.has_forgotten());
+        executions.take("queued", "echo");
         for number in 0..100 {
             let id = number.to_string();
-            executions.end(&id, reply(&id, "succeeded", 0), 100_000);
+            executions.end(&id, &reply(&id, "succeeded", 0), 100_000);
         }
-        executions.cache.run_pending_tasks();
-        let (_, bytes) = executions.size();
+        let (known, bytes) = executions.size();
         assert!(bytes <= ByteSize::mib(1).as_u64(), "{bytes}");
-        assert!(executions.has_forgotten() && executions.get("0").is_none());
-        assert!(executions.get("99").is_some());
+        assert_eq!(known, 101);
+        assert!(executions.reply("0").is_none() && executions.reply("99").is_some());
+        assert!(executions.get("0").unwrap().has_ended());
+        assert!(!executions.has_forgotten_ended() && !executions.has_forgotten_running());
+    }
+
+    #[test]
+    fn that_something_was_forgotten_is_known() {
+        let executions = executions();
+        for number in 0..2_000 {
+            let id = format!("ended-{number}");
+            executions.end(&id, &reply(&id, "succeeded", 0), 10);
+        }
+        executions.size();
+        assert!(executions.has_forgotten_ended() && !executions.has_forgotten_running());
+        for number in 0..2_000 {
+            executions.take(&format!("queued-{number}"), "echo");
+        }
+        executions.size();
+        assert!(executions.has_forgotten_running());
+    }
+
+    #[tokio::test]
+    async fn news_end_the_waiting() {
+        let executions = Arc::new(executions());
+        let waiting = Arc::clone(&executions);
+        let waiting = tokio::spawn(async move { waiting.wait_for("a", Duration::from_secs(60)).await });
+        tokio::task::yield_now().await;
+        executions.take("b", "echo");
+        executions.take("a", "echo");
+        assert!(waiting.await.unwrap().is_some());
+        assert!(executions.wait_for("c", Duration::ZERO).await.is_none());
     }
 }

@@ -48,7 +48,10 @@ impl Meters {
                 &["route"],
             )?)?,
             executions: book.add(gauge("gateway_executions", "kickoffs that are in memory")?)?,
-            executions_bytes: book.add(gauge("gateway_executions_bytes", "what they count for")?)?,
+            executions_bytes: book.add(gauge(
+                "gateway_executions_bytes",
+                "what they and their replies count for",
+            )?)?,
             ready: book.add(gauge("gateway_ready", "1 while `/readyz` answers 200")?)?,
         };
         Ok(Arc::new(meters))

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use crewfleet_shared::amqp::PublishError;
 use serde_json::{Value, json};
 use tracing::warn;
 
@@ -25,6 +26,8 @@ pub(super) enum Problem {
     TooLarge { limit: usize },
     /// Not in the state that the kickoff is in.
     State(String),
+    /// The broker did not say whether it took this kickoff.
+    InDoubt { kickoff_id: String },
     /// Not now: the broker is away, or the gateway has not read yet what there is.
     Unavailable(String),
 }
@@ -46,7 +49,7 @@ impl Problem {
             Self::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::State(_) => StatusCode::BAD_REQUEST,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::InDoubt { .. } | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -71,6 +74,12 @@ impl Problem {
                 &format!("A request may have {limit} bytes ([broker] max_request_bytes)"),
             ),
             Self::State(detail) => json!({ "detail": detail }),
+            Self::InDoubt { kickoff_id } => json!({
+                "error": "Service Unavailable",
+                "message": "The message broker did not say whether it took this kickoff: it may run; ask for its status \
+                            before it is sent again",
+                "kickoff_id": kickoff_id,
+            }),
             Self::Unavailable(message) => told("Service Unavailable", message),
         }
     }
@@ -84,6 +93,15 @@ impl From<ClientError> for Problem {
             ClientError::NoSuchCrew { crew, .. } => Self::NotFound(format!(
                 "No worker has ever served the crew {crew:?}; start one, or name another crew"
             )),
+            ClientError::Publish {
+                kickoff_id,
+                cause: PublishError::InDoubt { .. },
+            } => {
+                warn!(%kickoff_id, "the broker did not say whether it took the kickoff");
+                Self::InDoubt {
+                    kickoff_id: kickoff_id.to_string(),
+                }
+            }
             error => {
                 warn!(%error, "a call is refused, since the broker did not do its part");
                 Self::Unavailable("The message broker did not answer; try again".into())

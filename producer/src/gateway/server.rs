@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -23,17 +22,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::calls;
 use super::config::GatewayConfig;
 use super::crews::Crews;
 use super::executions::Executions;
 use super::meters::{self, Meters};
+use super::problem::Problem;
 use super::streams::Streams;
 use super::tokens::{Tokens, TokensError, TokensFile};
+use super::{bodies, calls};
 use crate::client::KickoffClient;
 use crate::error::ClientError;
 
-/// No call takes longer: a publish is given up after 30 s, and told of twice.
+/// No call takes longer: a publish is given up after 30 s, and what is asked besides of a broker that hangs, within this.
 const CALL_LIMIT: Duration = Duration::from_secs(75);
 /// How long calls that run when the gateway is told to end may take.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -49,6 +49,8 @@ pub(super) struct Gateway {
     pub(super) tokens: Arc<Tokens>,
     pub(super) default_crew: Option<CrewName>,
     pub(super) lookups: Semaphore,
+    /// Room for bodies.
+    pub(super) bodies: Semaphore,
 }
 
 impl Gateway {
@@ -128,6 +130,7 @@ pub async fn serve(
         tokens,
         default_crew,
         lookups: Semaphore::new(LOOKUPS),
+        bodies: bodies::room(broker.max_request_bytes),
     });
     let mut book = Book::new()?;
     let meters = Meters::register(&mut book)?;
@@ -168,6 +171,7 @@ fn router(gateway: &Arc<Gateway>, meters: Arc<Meters>) -> Router {
     Router::new()
         .route("/", get(calls::healthy))
         .route("/crews/{crew}", get(calls::healthy))
+        .route("/crews/{crew}/", get(calls::healthy))
         .merge(of_crew.clone())
         .nest("/crews/{crew}", of_crew)
         .fallback(calls::unknown)
@@ -177,7 +181,7 @@ fn router(gateway: &Arc<Gateway>, meters: Arc<Meters>) -> Router {
 }
 
 async fn within_limit(request: Request, next: Next) -> Response {
-    let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the call took too long\n").into_response();
+    let late = |_| Problem::Unavailable("The message broker takes too long".into()).into_response();
     timeout(CALL_LIMIT, next.run(request)).await.unwrap_or_else(late)
 }
 

@@ -17,9 +17,11 @@ use super::executions::Executions;
 use crate::reading::Reading;
 use crate::replies::{id_of, read};
 
+/// A reply may have 15 MB, and so many are on their way to us.
+const REPLIES: u16 = 20;
 /// The pause before a stream that could not be read is read again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// After a reconnection reading begins so much before what was read last: the times are those of several machines.
+/// After a reconnection reading begins so much before what was read last.
 const OVERLAP_S: i64 = 300;
 
 /// How far both are read.
@@ -46,12 +48,13 @@ impl Streams {
             results: progress(&names.results()),
         });
         let topology = Topology::history(names, history);
-        let reader = |stream| Reader {
+        let reader = |stream, prefetch| Reader {
+            prefetch,
             broker: broker.clone(),
             stream,
             executions: Arc::clone(&executions),
         };
-        let (of_events, of_replies) = (reader(names.history()), reader(names.results()));
+        let (of_events, of_replies) = (reader(names.history(), 500), reader(names.results(), REPLIES));
         let (both, stopped) = (Arc::clone(&streams), stop.clone());
         tokio::spawn(async move {
             let events = of_events.follow(Some(&topology), event, &both.history);
@@ -86,6 +89,7 @@ enum Told {
 }
 
 struct Reader {
+    prefetch: u16,
     broker: Broker,
     stream: String,
     executions: Arc<Executions>,
@@ -131,9 +135,11 @@ impl Reader {
             link.declare(topology).await?;
         }
         let known = *last;
-        let from = known.and_then(|(_, time)| u64::try_from(time.timestamp() - OVERLAP_S).ok());
+        // The times are those of several machines, of which one may be ahead.
+        let known_at = known.map(|(_, time)| time.min(Utc::now()).timestamp() - OVERLAP_S);
+        let from = known_at.and_then(|from| u64::try_from(from).ok());
         let from = from.map_or(StreamOffset::First, StreamOffset::At);
-        let mut reading = Reading::start(link, &self.stream, from).await?;
+        let mut reading = Reading::start(link, &self.stream, from, self.prefetch).await?;
         loop {
             let Some(delivery) = reading.next().await? else {
                 info!(stream = self.stream, "the stream is read");
@@ -143,7 +149,7 @@ impl Reader {
             let Some(told) = parse(&delivery) else {
                 continue;
             };
-            let time = told.time().min(Utc::now());
+            let time = told.time();
             let place = delivery.stream_offset.unwrap_or_default();
             // A stream that was deleted and made again counts its places from 0.
             if known.is_some_and(|(read, until)| place <= read && time <= until) {
@@ -152,7 +158,7 @@ impl Reader {
             *last = Some((place, last.map_or(time, |(_, until)| until.max(time))));
             match told {
                 Told::Event(event) => self.executions.see(event),
-                Told::Reply(reply) => self.executions.end(id_of(&delivery), reply, delivery.body.len()),
+                Told::Reply(reply) => self.executions.end(id_of(&delivery), &reply, delivery.body.len()),
             }
         }
     }

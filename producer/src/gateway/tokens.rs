@@ -15,6 +15,7 @@ use crewfleet_shared::kickoff::CrewName;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -144,10 +145,10 @@ impl TokensFile {
         change(&mut tokens)?;
         let text = serde_json::to_string_pretty(&tokens).map_err(|e| io(e.into()))?;
         // For all to read: a gateway is not run by whoever makes tokens, and a hash of random bits tells nobody anything.
-        let mut new = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(self.folder())
-            .map_err(io)?;
+        // Whatever the umask.
+        let mut new = NamedTempFile::new_in(self.folder()).map_err(io)?;
+        let for_all = Permissions::from_mode(0o644);
+        new.as_file().set_permissions(for_all).map_err(io)?;
         new.write_all(text.as_bytes()).map_err(io)?;
         new.write_all(b"\n").map_err(io)?;
         new.as_file().sync_all().map_err(io)?;
