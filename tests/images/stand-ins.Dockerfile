@@ -22,7 +22,6 @@ RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ca-certificates systemd \
     && rm -rf /var/lib/apt/lists/*
 STOPSIGNAL SIGRTMIN+3
-ENTRYPOINT ["/lib/systemd/systemd"]
 
 # Its context is the folder of a toolchain, `rustc --print sysroot`.
 FROM ${BASE_IMAGE} AS rust
