@@ -12,7 +12,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// The messages of one chunk come in one go: after such a pause in the last chunk, it is read.
 const CHUNK_PAUSE: Duration = Duration::from_millis(200);
 
-/// Where new messages come without a pause, the last chunk is read after so long at the latest.
+/// Where new messages come without such a pause, the last chunk is read when they were waited for so long.
 const CHUNK_LIMIT: Duration = Duration::from_secs(2);
 
 /// A stream that is being read.
@@ -56,9 +56,10 @@ impl Reading {
         loop {
             let give_up = self.probe.is_some().then(|| self.position.give_up()).flatten();
             // Where messages never stop, the timer below never gets its turn.
-            if self.probe.is_some() && self.position.is_passed(Instant::now()) {
+            if self.probe.is_some() && self.position.waited >= CHUNK_LIMIT {
                 return self.ended().await;
             }
+            let start = Instant::now();
             let looks = self.position.last_chunk.is_none();
             tokio::select! {
                 biased;
@@ -74,6 +75,7 @@ impl Reading {
                         delivery.ack_through().await;
                         self.unacked = 0;
                     }
+                    self.position.wait(start.elapsed());
                     self.position.advance(delivery.stream_offset, Instant::now());
                     return Ok(Some(delivery));
                 }
@@ -109,6 +111,8 @@ struct Position {
     moved: Instant,
     /// When the last chunk was reached.
     reached: Option<Instant>,
+    /// How long messages were waited for since then.
+    waited: Duration,
     /// Reading began at the start of the stream: where the probe has found something, so must the reader.
     from_start: bool,
 }
@@ -120,6 +124,7 @@ impl Position {
             at: None,
             moved: now,
             reached: None,
+            waited: Duration::ZERO,
             from_start,
         }
     }
@@ -131,15 +136,17 @@ impl Position {
         }
     }
 
-    /// Whether the last chunk was reached so long ago that it must be read.
-    fn is_passed(&self, now: Instant) -> bool {
-        self.reached.is_some_and(|reached| reached + CHUNK_LIMIT <= now)
+    /// A message was waited for, so long. What took longer than the messages of a chunk do was not the broker's time.
+    fn wait(&mut self, time: Duration) {
+        if self.reached.is_some() {
+            self.waited += time.min(CHUNK_PAUSE);
+        }
     }
 
     /// The moment from which on nothing more is expected that was there when reading began.
     fn give_up(&self) -> Option<Instant> {
         match (self.reached, self.at) {
-            (Some(reached), _) => Some((self.moved + CHUNK_PAUSE).min(reached + CHUNK_LIMIT)),
+            (Some(_), _) => Some(self.moved + CHUNK_PAUSE),
             (None, None) if self.from_start && self.last_chunk.is_some() => None,
             (None, None) => Some(self.moved + SILENCE),
             (None, Some(_)) => None,
@@ -198,8 +205,35 @@ mod tests {
         position.last_chunk = Some(3);
         position.advance(position.at, position.moved);
         assert_eq!(position.give_up(), Some(start + CHUNK_PAUSE));
+        // However late the next one is looked at, it is waited for anew.
         let later = start + CHUNK_LIMIT;
         position.advance(Some(4), later);
-        assert_eq!(position.give_up(), Some(start + CHUNK_LIMIT));
+        assert_eq!(position.give_up(), Some(later + CHUNK_PAUSE));
+    }
+
+    #[test]
+    fn messages_that_never_stop_end_the_last_chunk_by_the_time_they_were_waited_for() {
+        let start = Instant::now();
+        let mut position = Position::new(start, true);
+        position.wait(CHUNK_LIMIT);
+        assert_eq!(position.waited, Duration::ZERO, "before the last chunk");
+        position.last_chunk = Some(3);
+        position.advance(Some(3), start);
+        // A process that got no time for a minute has waited for no minute.
+        position.wait(Duration::from_secs(60));
+        assert_eq!(position.waited, CHUNK_PAUSE);
+        for _ in 0..9 {
+            position.wait(Duration::from_millis(200));
+        }
+        assert_eq!(position.waited, CHUNK_LIMIT);
+    }
+
+    #[test]
+    fn from_the_start_what_the_probe_has_found_is_waited_for() {
+        let start = Instant::now();
+        let mut position = Position::new(start, true);
+        assert_eq!(position.give_up(), Some(start + SILENCE));
+        position.last_chunk = Some(0);
+        assert_eq!(position.give_up(), None);
     }
 }

@@ -280,6 +280,20 @@ async fn a_reply_that_memory_had_no_room_for_is_found_in_the_stream() {
     assert_eq!(gauge("crewfleet_gateway_executions "), 30.0);
     let bytes = gauge("crewfleet_gateway_executions_bytes ");
     assert!(bytes < 1_048_576.0, "{bytes}");
+    // More than there is room for even without their replies; the first are forgotten.
+    for _ in 0..1_000 {
+        caller.kickoff(&json!({"inputs": {}})).await;
+    }
+    let last = caller.kickoff(&json!({"inputs": {}})).await;
+    caller.becomes(&last, "SUCCESS").await;
+    drop(gateway);
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("echo", &token);
+    for (number, id) in ids.iter().enumerate().step_by(10) {
+        let status = caller.status(id).await;
+        assert_eq!(status["state"], "SUCCESS", "{status:#}");
+        assert_eq!(status["result_json"]["number"], number, "{id}");
+    }
     let (code, _) = caller.get("/status/0193f5a0-0000-7000-8000-000000000000").await;
     assert_eq!(code, 404);
 }

@@ -80,15 +80,15 @@ async fn the_worker_and_the_command_of_the_readme_run() {
     }
     let over_http = blocks(&readme, "sh")
         .into_iter()
-        .find(|block| block.contains("crewfleet gateway &"));
+        .find(|block| block.contains("crewfleet gateway\n"));
     // The gateway of the line takes a free port here, so it is not called before that is known.
     let lines = over_http.unwrap().replace("\\\n", "");
-    let [token, gateway, call] = lines.trim().lines().collect::<Vec<_>>()[..] else {
+    let [gateway, token, call] = lines.trim().lines().collect::<Vec<_>>()[..] else {
         panic!("not three commands: {lines}");
     };
     let token = shell(token.trim_start_matches("TOKEN=$(").trim_end_matches(')'));
     let token = token.output().await.success();
-    let gateway = shell(gateway.trim_end_matches(" &"));
+    let gateway = shell(gateway);
     let listens = |line: &str| {
         let line = serde_json::from_str::<Value>(line).ok()?;
         line["addr"].as_str().map(str::to_owned)

@@ -1,9 +1,12 @@
 //! Bodies on their way in: as long as a request may be, and not too many at once.
 
+use std::time::Duration;
+
 use axum::extract::Request;
 use axum::http::header;
 use futures_util::StreamExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::problem::Problem;
 
@@ -11,6 +14,8 @@ use super::problem::Problem;
 const MARGIN: usize = 64 * 1024;
 /// How much of a body that is too large is read before the connection is cut.
 const FLOOD: usize = 64 * 1024 * 1024;
+/// How long a body may take.
+const LIMIT: Duration = Duration::from_secs(30);
 /// What one permit is good for.
 const PERMIT: usize = 64 * 1024;
 
@@ -33,21 +38,27 @@ pub(super) async fn read<'a>(
     let told = length.and_then(|length| length.to_str().ok()?.parse().ok());
     let permits = told.unwrap_or(limit).clamp(1, limit).div_ceil(PERMIT);
     let closed = |_| Problem::Unavailable("The gateway ends".into());
-    let permit = room
+    let mut permit = room
         .acquire_many(u32::try_from(permits).unwrap_or(u32::MAX))
         .await
         .map_err(closed)?;
     let (mut whole, mut length) = (Vec::new(), 0);
     let mut chunks = request.into_body().into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|e| Problem::validation(format!("The body breaks off: {e}")))?;
-        length += chunk.len();
-        if length <= limit {
-            whole.extend_from_slice(&chunk);
-        } else if length > limit + FLOOD {
-            break;
+    let reading = async {
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|e| Problem::validation(format!("The body breaks off: {e}")))?;
+            length += chunk.len();
+            if length <= limit {
+                whole.extend_from_slice(&chunk);
+            } else if length > limit + FLOOD {
+                break;
+            }
         }
-    }
+        Ok(())
+    };
+    timeout(LIMIT, reading).await.unwrap_or(Err(Problem::TooSlow))?;
+    // One that did not say how long it is had room for the longest.
+    drop(permit.split(permits - whole.len().clamp(1, limit).div_ceil(PERMIT)));
     match length <= limit {
         true => Ok((whole, permit)),
         false => Err(Problem::TooLarge {

@@ -103,7 +103,9 @@ pub(super) struct StatusAnswer<'a> {
 impl<'a> StatusAnswer<'a> {
     /// `reply` is there when the kickoff has ended.
     pub(super) fn of(execution: &'a Execution, reply: Option<&'a Reply>) -> Self {
-        let (state, status) = state(execution.stage);
+        // A newer reply may have come in between.
+        let stage = reply.map_or(execution.stage, |reply| Execution::ended(reply).stage);
+        let (state, status) = state(stage);
         let result = reply.and_then(|reply| reply.result.as_ref());
         let last_task = result.and_then(|result| result.tasks.last()).map(done);
         let events: Vec<_> = execution.events.iter().map(AsRef::as_ref).collect();

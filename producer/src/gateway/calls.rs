@@ -61,16 +61,11 @@ pub(super) async fn kickoff(State(gateway): State<Arc<Gateway>>, caller: Caller,
     if let Some(meta) = &body.meta {
         kickoff = kickoff.meta(meta);
     }
-    let taken = kickoff.detach().await.map_err(Problem::from);
-    let id = match &taken {
-        Ok(id) => id.as_str(),
-        Err(Problem::InDoubt { kickoff_id }) => kickoff_id,
-        Err(_) => return taken.map(|_| Json(Value::Null)),
-    };
-    gateway.executions.take(id, caller.crew.as_str());
-    announce(&gateway, &caller, id, body.meta.as_deref()).await;
-    info!(kickoff_id = id, crew = %caller.crew, token = caller.token, in_doubt = taken.is_err(), "taken");
-    taken.map(|id| Json(json!({ "kickoff_id": id.as_str() })))
+    let id = kickoff.detach().await?;
+    gateway.executions.take(id.as_str(), caller.crew.as_str());
+    announce(&gateway, &caller, id.as_str(), body.meta.as_deref()).await;
+    info!(kickoff_id = %id, crew = %caller.crew, token = caller.token, "taken");
+    Ok(Json(json!({ "kickoff_id": id.as_str() })))
 }
 
 /// `GET /status/<kickoff_id>` and `GET /<kickoff_id>/status`.
@@ -135,44 +130,66 @@ async fn known(gateway: &Gateway, caller: &Caller) -> Result<(KickoffId, Arc<Exe
 
 /// One that is not in memory: unknown, unless memory was too small for all, or is not complete yet.
 async fn forgotten(gateway: &Gateway, id: &KickoffId) -> Result<Option<Arc<Execution>>, Problem> {
-    let incomplete =
-        |reason: &str| Problem::Unavailable(format!("The gateway does not know all kickoffs: {reason}"));
-    gateway.streams.are_read().map_err(|reason| incomplete(&reason))?;
-    // Only an id with its time in it can be found without reading all that is kept.
-    if id.created_at().is_some() && gateway.executions.has_forgotten_ended() && look_up(gateway, id).await? {
-        return Ok(gateway.executions.get(id.as_str()));
+    complete(gateway)?;
+    if gateway.executions.has_forgotten(id.as_str()) {
+        let message = "[gateway] memory_limit was too small for all that wait and run; this one is told when it has ended";
+        return Err(Problem::Unavailable(message.into()));
     }
-    match gateway.executions.has_forgotten_running() {
-        true => Err(incomplete(
-            "[gateway] memory_limit is too small for all that are queued",
-        )),
+    match gateway.executions.has_forgotten_ended() {
+        true => Ok(look_up(gateway, id)
+            .await?
+            .map(|reply| Execution::ended(&reply).into())),
         false => Ok(None),
     }
 }
 
-/// The reply of one that has ended. One that is no longer kept anywhere is as good as none.
+/// The reply of one that has ended.
 async fn reply(gateway: &Gateway, id: &KickoffId) -> Result<Arc<Reply>, Problem> {
-    let in_memory = || gateway.executions.reply(id.as_str());
-    if in_memory().is_none() {
-        look_up(gateway, id).await?;
+    if let Some(reply) = look_up(gateway, id).await? {
+        return Ok(reply);
     }
-    in_memory().ok_or_else(|| Problem::NoExecution(id.to_string()))
+    // It is somewhere for as long as the stream keeps it.
+    let kept = gateway.results_kept;
+    match id.created_at().is_some_and(|at| Utc::now() - at < kept) {
+        true => Err(Problem::Unavailable(
+            "The reply is not found at present; try again".into(),
+        )),
+        false => Err(Problem::NoExecution(id.to_string())),
+    }
 }
 
-/// Looks for a reply in the results stream, and puts it into memory; whether there is one.
-async fn look_up(gateway: &Gateway, id: &KickoffId) -> Result<bool, Problem> {
+/// Whether what is not known is not there.
+fn complete(gateway: &Gateway) -> Result<(), Problem> {
+    let incomplete =
+        |reason| Problem::Unavailable(format!("The gateway does not know all kickoffs yet: {reason}"));
+    gateway.streams.are_read().map_err(incomplete)
+}
+
+/// A reply out of memory, else out of the results stream: there only by an id that has its time in it, since all that is kept
+/// would have to be read for another.
+async fn look_up(gateway: &Gateway, id: &KickoffId) -> Result<Option<Arc<Reply>>, Problem> {
+    let in_memory = || gateway.executions.reply(id.as_str());
+    if let Some(reply) = in_memory() {
+        return Ok(Some(reply));
+    }
+    if id.created_at().is_none() {
+        return Ok(None);
+    }
     // Never closed; and a wait for one's turn ends with the call.
     let _one_of_few = gateway.lookups.acquire().await;
+    if let Some(reply) = in_memory() {
+        return Ok(Some(reply));
+    }
     let mut handle = gateway.client.attach(id).await?;
     let looking = timeout(LOOK_LIMIT, handle.looked_back()).await;
     looking.map_err(|_| Problem::Unavailable("The results stream takes long to read; try again".into()))?;
     if !handle.is_answered() {
-        return Ok(false);
+        return Ok(None);
     }
-    let reply = handle.reply().await?;
-    let bytes = serde_json::to_vec(&reply).map_or(0, |body| body.len());
-    gateway.executions.end(id.as_str(), &Arc::new(reply), bytes);
-    Ok(true)
+    let reply = Arc::new(handle.reply().await?);
+    let bytes = serde_json::to_vec(&*reply).map_or(0, |body| body.len());
+    gateway.executions.end(id.as_str(), &reply, bytes);
+    Ok(Some(reply))
 }
 
 /// Has the other gateways know of a kickoff, whether or not a worker has begun with it. It runs all the same where this fails.

@@ -1,7 +1,7 @@
 //! Which inputs crews ask for, as their workers say in their heartbeats.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
@@ -20,7 +20,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Crews {
     /// By crew: the inputs it asks for; `None` where it does not say.
     known: Mutex<HashMap<String, Option<Arc<[String]>>>>,
-    since: Instant,
+    /// Since when workers are listened to; not before there is a broker.
+    since: OnceLock<Instant>,
 }
 
 impl Crews {
@@ -28,7 +29,7 @@ impl Crews {
     pub(super) fn listen(client: KickoffClient, stop: CancellationToken) -> Arc<Self> {
         let crews = Arc::new(Self {
             known: Mutex::default(),
-            since: Instant::now(),
+            since: OnceLock::new(),
         });
         let listening = Arc::clone(&crews);
         tokio::spawn(async move {
@@ -36,6 +37,7 @@ impl Crews {
                 loop {
                     match client.heartbeats().await {
                         Ok(mut heartbeats) => {
+                            listening.since.get_or_init(Instant::now);
                             while let Some(heartbeat) = heartbeats.next().await {
                                 listening.hear(heartbeat);
                             }
@@ -57,7 +59,8 @@ impl Crews {
 
     /// Whether every worker that lives has said by now what it serves.
     pub(super) fn all_were_heard(&self) -> bool {
-        self.since.elapsed() > 2 * HEARTBEAT_INTERVAL
+        let since = self.since.get();
+        since.is_some_and(|since| since.elapsed() > 2 * HEARTBEAT_INTERVAL)
     }
 
     fn hear(&self, heartbeat: Heartbeat) {

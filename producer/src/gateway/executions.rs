@@ -1,9 +1,10 @@
 //! What is known of each kickoff: by its events, by its reply. As much as `memory_limit` holds, half of it replies; what has
 //! not changed and was not asked for the longest goes first.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -57,6 +58,12 @@ impl Execution {
         }
     }
 
+    /// One of which nothing is known but its reply.
+    pub(super) fn ended(reply: &Reply) -> Self {
+        let (redrive, status) = (reply.redrive, reply.status);
+        Self::new(&reply.crew, Stage::Ended { redrive, status })
+    }
+
     /// Whether it has a reply.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.stage, Stage::Ended { .. })
@@ -93,33 +100,45 @@ pub(super) struct Executions {
     known: Cache<String, Arc<Execution>>,
     /// With how many bytes each has.
     replies: Cache<String, (Arc<Reply>, usize)>,
-    has_forgotten: Arc<Forgotten>,
+    forgotten: Arc<Forgotten>,
     news: Notify,
 }
 
 /// What there was no room for.
 #[derive(Default)]
 struct Forgotten {
+    /// Whether there was none for some that had ended.
     ended: AtomicBool,
-    running: AtomicBool,
+    /// Those that had not, by their hashes.
+    running: Mutex<HashSet<u64>>,
+    hasher: RandomState,
+}
+
+impl Forgotten {
+    fn forget(&self, id: &str, execution: &Execution) {
+        match execution.has_ended() {
+            true => self.ended.store(true, Ordering::Relaxed),
+            false => drop(self.running().insert(self.hasher.hash_one(id))),
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Executions {
     pub(super) fn new(limit: ByteSize) -> Self {
-        let has_forgotten = Arc::<Forgotten>::default();
-        let (of_known, half) = (Arc::clone(&has_forgotten), limit.as_u64() / 2);
+        let forgotten = Arc::<Forgotten>::default();
+        let (of_known, half) = (Arc::clone(&forgotten), limit.as_u64() / 2);
         let weight = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         let known = Cache::builder()
             .weigher(move |id: &String, execution: &Arc<Execution>| weight(id.len() + execution.weight()))
             .max_capacity(half)
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(move |_, execution: Arc<Execution>, cause| {
+            .eviction_listener(move |id: Arc<String>, execution: Arc<Execution>, cause| {
                 if cause == RemovalCause::Size {
-                    let forgotten = match execution.has_ended() {
-                        true => &of_known.ended,
-                        false => &of_known.running,
-                    };
-                    forgotten.store(true, Ordering::Relaxed);
+                    of_known.forget(&id, &execution);
                 }
             })
             .build();
@@ -131,7 +150,7 @@ impl Executions {
         Self {
             known,
             replies,
-            has_forgotten,
+            forgotten,
             news: Notify::new(),
         }
     }
@@ -165,14 +184,14 @@ impl Executions {
                 _ => Op::Put((Arc::clone(reply), bytes)),
             });
         self.change(id, |known| {
-            let stage = Stage::Ended {
-                redrive: reply.redrive,
-                status: reply.status,
-            };
+            let ended = Execution::ended(reply);
             match known {
                 Some(known) if matches!(known.stage, Stage::Ended { redrive, .. } if redrive >= reply.redrive) => None,
-                Some(known) => Some(Execution { stage, ..known }),
-                None => Some(Execution::new(&reply.crew, stage)),
+                Some(known) => Some(Execution {
+                    stage: ended.stage,
+                    ..known
+                }),
+                None => Some(ended),
             }
         });
     }
@@ -202,12 +221,14 @@ impl Executions {
 
     /// Whether there was no room for one that had ended: one that is not known may have ended long ago.
     pub(super) fn has_forgotten_ended(&self) -> bool {
-        self.has_forgotten.ended.load(Ordering::Relaxed)
+        self.forgotten.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether there was no room even for one that had not ended: one that is not known may be queued.
-    pub(super) fn has_forgotten_running(&self) -> bool {
-        self.has_forgotten.running.load(Ordering::Relaxed)
+    /// Whether there was no room for this one, which has not ended.
+    pub(super) fn has_forgotten(&self, id: &str) -> bool {
+        self.forgotten
+            .running()
+            .contains(&self.forgotten.hasher.hash_one(id))
     }
 
     /// How many are known, and how many bytes they and their replies count for.
@@ -224,6 +245,9 @@ impl Executions {
             let known = entry.map(|entry| Execution::clone(entry.value()));
             change(known).map_or(Op::Nop, |execution| Op::Put(Arc::new(execution)))
         });
+        self.forgotten
+            .running()
+            .remove(&self.forgotten.hasher.hash_one(id));
         self.news.notify_waiters();
     }
 }
@@ -318,7 +342,7 @@ mod tests {
         assert_eq!(known, 101);
         assert!(executions.reply("0").is_none() && executions.reply("99").is_some());
         assert!(executions.get("0").unwrap().has_ended());
-        assert!(!executions.has_forgotten_ended() && !executions.has_forgotten_running());
+        assert!(!executions.has_forgotten_ended());
     }
 
     #[test]
@@ -329,12 +353,15 @@ mod tests {
             executions.end(&id, &reply(&id, "succeeded", 0), 10);
         }
         executions.size();
-        assert!(executions.has_forgotten_ended() && !executions.has_forgotten_running());
+        assert!(executions.has_forgotten_ended() && !executions.has_forgotten("ended-0"));
         for number in 0..2_000 {
             executions.take(&format!("queued-{number}"), "echo");
         }
         executions.size();
-        assert!(executions.has_forgotten_running());
+        assert!(executions.has_forgotten("queued-0") && executions.get("queued-0").is_none());
+        assert!(!executions.has_forgotten("queued-1999") && !executions.has_forgotten("never"));
+        executions.end("queued-0", &reply("queued-0", "succeeded", 0), 10);
+        assert!(!executions.has_forgotten("queued-0") && executions.get("queued-0").is_some());
     }
 
     #[tokio::test]

@@ -22,6 +22,8 @@ pub(super) enum Problem {
     NoExecution(String),
     /// The body is not what is asked for.
     Validation { message: String, details: Value },
+    /// The body did not come in time.
+    TooSlow,
     /// The body is longer than a request may be.
     TooLarge { limit: usize },
     /// Not in the state that the kickoff is in.
@@ -47,6 +49,7 @@ impl Problem {
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::NoExecution(_) => StatusCode::NOT_FOUND,
             Self::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::State(_) => StatusCode::BAD_REQUEST,
             Self::InDoubt { .. } | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -69,6 +72,7 @@ impl Problem {
             Self::Validation { message, details } => {
                 json!({"error": "Validation Error", "message": message, "details": details})
             }
+            Self::TooSlow => told("Request Timeout", "The body did not come in time"),
             Self::TooLarge { limit } => told(
                 "Payload Too Large",
                 &format!("A request may have {limit} bytes ([broker] max_request_bytes)"),
@@ -76,8 +80,8 @@ impl Problem {
             Self::State(detail) => json!({ "detail": detail }),
             Self::InDoubt { kickoff_id } => json!({
                 "error": "Service Unavailable",
-                "message": "The message broker did not say whether it took this kickoff: it may run; ask for its status \
-                            before it is sent again",
+                "message": "The message broker did not say whether it took this kickoff: it may run all the same, and its \
+                            status is known when a worker has it",
                 "kickoff_id": kickoff_id,
             }),
             Self::Unavailable(message) => told("Service Unavailable", message),

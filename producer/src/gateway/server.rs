@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use chrono::TimeDelta;
 use crewfleet_shared::admin::{self, BindError};
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::kickoff::CrewName;
@@ -38,7 +39,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(75);
 /// How long calls that run when the gateway is told to end may take.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How many kickoffs that memory had no room for are looked up at once.
-const LOOKUPS: usize = 4;
+const LOOKUPS: usize = 2;
 
 /// What the calls need.
 pub(super) struct Gateway {
@@ -49,6 +50,8 @@ pub(super) struct Gateway {
     pub(super) tokens: Arc<Tokens>,
     pub(super) default_crew: Option<CrewName>,
     pub(super) lookups: Semaphore,
+    /// For how long the results stream keeps a reply.
+    pub(super) results_kept: TimeDelta,
     /// Room for bodies.
     pub(super) bodies: Semaphore,
 }
@@ -130,6 +133,7 @@ pub async fn serve(
         tokens,
         default_crew,
         lookups: Semaphore::new(LOOKUPS),
+        results_kept: TimeDelta::seconds(i64::try_from(broker.results_max_age_s).unwrap_or(i64::MAX / 1000)),
         bodies: bodies::room(broker.max_request_bytes),
     });
     let mut book = Book::new()?;

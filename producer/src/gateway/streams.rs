@@ -26,6 +26,8 @@ const OVERLAP_S: i64 = 300;
 
 /// How far both are read.
 pub(super) struct Streams {
+    /// Set when it is read to its end for the first time.
+    history_was_read: CancellationToken,
     history: Progress,
     results: Progress,
 }
@@ -44,6 +46,7 @@ impl Streams {
     ) -> Arc<Self> {
         let progress = |stream: &str| Progress(Mutex::new(Err(format!("stream {stream} is not read yet"))));
         let streams = Arc::new(Self {
+            history_was_read: CancellationToken::new(),
             history: progress(&names.history()),
             results: progress(&names.results()),
         });
@@ -57,8 +60,14 @@ impl Streams {
         let (of_events, of_replies) = (reader(names.history(), 500), reader(names.results(), REPLIES));
         let (both, stopped) = (Arc::clone(&streams), stop.clone());
         tokio::spawn(async move {
-            let events = of_events.follow(Some(&topology), event, &both.history);
-            let replies = of_replies.follow(None, reply, &both.results);
+            let events = of_events.follow(Some(&topology), event, &both.history, &both.history_was_read);
+            // Replies last: an event of what has ended long ago must not look like one of what runs.
+            let replies = async {
+                both.history_was_read.cancelled().await;
+                of_replies
+                    .follow(None, reply, &both.results, &CancellationToken::new())
+                    .await;
+            };
             stopped
                 .run_until_cancelled(async { tokio::join!(events, replies) })
                 .await;
@@ -95,15 +104,32 @@ struct Reader {
     executions: Arc<Executions>,
 }
 
-/// What was read last: its place, and its time.
-type Last = Option<(u64, DateTime<Utc>)>;
+/// What was read last.
+#[derive(Clone, Copy)]
+struct Last {
+    place: u64,
+    /// The latest time in what was read, as it says. It is that of several machines, of which one may be ahead …
+    time: DateTime<Utc>,
+    /// … and the latest that was not in the future when it was read.
+    at: DateTime<Utc>,
+}
 
 impl Reader {
-    async fn follow(self, topology: Option<&Topology>, parse: Parse, progress: &Progress) {
+    async fn follow(
+        self,
+        topology: Option<&Topology>,
+        parse: Parse,
+        progress: &Progress,
+        was_read: &CancellationToken,
+    ) {
         let mut last = None;
         loop {
             let link = self.broker.connected().await;
-            let Err(error) = self.read(&link, topology, parse, &mut last, progress).await;
+            let on_end = || {
+                progress.set(Ok(()));
+                was_read.cancel();
+            };
+            let Err(error) = self.read(&link, topology, parse, &mut last, on_end).await;
             let reason = match error.code() {
                 Some(reply_code::NOT_FOUND) => format!(
                     "{error}; workers make exchanges and streams when they start ([broker] results_max_age_s must not be 0)"
@@ -128,22 +154,20 @@ impl Reader {
         link: &Link,
         topology: Option<&Topology>,
         parse: Parse,
-        last: &mut Last,
-        progress: &Progress,
+        last: &mut Option<Last>,
+        on_end: impl Fn(),
     ) -> Result<Infallible, BrokerError> {
         if let Some(topology) = topology {
             link.declare(topology).await?;
         }
         let known = *last;
-        // The times are those of several machines, of which one may be ahead.
-        let known_at = known.map(|(_, time)| time.min(Utc::now()).timestamp() - OVERLAP_S);
-        let from = known_at.and_then(|from| u64::try_from(from).ok());
+        let from = known.and_then(|known| u64::try_from(known.at.timestamp() - OVERLAP_S).ok());
         let from = from.map_or(StreamOffset::First, StreamOffset::At);
         let mut reading = Reading::start(link, &self.stream, from, self.prefetch).await?;
         loop {
             let Some(delivery) = reading.next().await? else {
                 info!(stream = self.stream, "the stream is read");
-                progress.set(Ok(()));
+                on_end();
                 continue;
             };
             let Some(told) = parse(&delivery) else {
@@ -152,10 +176,15 @@ impl Reader {
             let time = told.time();
             let place = delivery.stream_offset.unwrap_or_default();
             // A stream that was deleted and made again counts its places from 0.
-            if known.is_some_and(|(read, until)| place <= read && time <= until) {
+            if known.is_some_and(|known| place <= known.place && time <= known.time) {
                 continue;
             }
-            *last = Some((place, last.map_or(time, |(_, until)| until.max(time))));
+            let at = time.min(Utc::now());
+            *last = Some(Last {
+                place,
+                time: last.map_or(time, |last| last.time.max(time)),
+                at: last.map_or(at, |last| last.at.max(at)),
+            });
             match told {
                 Told::Event(event) => self.executions.see(event),
                 Told::Reply(reply) => self.executions.end(id_of(&delivery), &reply, delivery.body.len()),
