@@ -43,6 +43,13 @@ impl WorkerBuilder {
         self.crews(&format!("[crews.{name}]\n{toml}"))
     }
 
+    /// Adds crews of the worker's own, each named as its target: `echo`, `sleep`, `fail`.
+    pub fn builtin(self, targets: &[&str]) -> Self {
+        targets.iter().fold(self, |builder, target| {
+            builder.crew(target, &crews::builtin_crew_toml(target, 8))
+        })
+    }
+
     /// Adds a line to `[worker]`.
     pub fn worker(mut self, line: &str) -> Self {
         self.worker.push(line.to_owned());

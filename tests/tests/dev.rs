@@ -170,10 +170,8 @@ async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
         "{:?}",
         place.parts()
     );
-    assert!(
-        dev.stdout.so_far().join("\n").contains("sourdough subscription"),
-        "the result is shown"
-    );
+    let shown = |line: &str| line.contains("sourdough subscription").then_some(());
+    dev.stdout.first("the result", shown).await;
 
     let second = place.dev(&["--once"]).output().await.ended_with(2);
     second.said(&["another `crewfleet dev`", &dev.pid().to_string()]);

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
-use crewfleet_tests::crews::{builtin_crew_toml, checkout, marketing_crew_toml};
+use crewfleet_tests::crews::{checkout, marketing_crew_toml};
 use crewfleet_tests::gateway::GatewayProcess;
 use crewfleet_tests::http;
 use crewfleet_tests::prometheus::{is_documented, words};
@@ -14,10 +14,9 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 async fn worker(namespace: &Namespace, crews: &[&str]) -> WorkerBuilder {
-    let builder = WorkerProcess::builder(&broker().await.url(), namespace).worker("cancel_grace_s = 0.5");
-    crews.iter().fold(builder, |builder, crew| {
-        builder.crew(crew, &builtin_crew_toml(crew, 8))
-    })
+    WorkerProcess::builder(&broker().await.url(), namespace)
+        .worker("cancel_grace_s = 0.5")
+        .builtin(crews)
 }
 
 /// A command whose gateways take free ports.

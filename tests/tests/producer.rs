@@ -6,17 +6,16 @@ use std::net::TcpListener;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
-use crewfleet_tests::crews::{builtin_crew_toml, marketing_crew_toml};
+use crewfleet_tests::crews::marketing_crew_toml;
 use crewfleet_tests::process::Process;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 
 async fn worker(namespace: &Namespace, crews: &[&str]) -> WorkerBuilder {
-    let builder = WorkerProcess::builder(&broker().await.url(), namespace).worker("cancel_grace_s = 0.5");
-    crews.iter().fold(builder, |builder, crew| {
-        builder.crew(crew, &builtin_crew_toml(crew, 8))
-    })
+    WorkerProcess::builder(&broker().await.url(), namespace)
+        .worker("cancel_grace_s = 0.5")
+        .builtin(crews)
 }
 
 async fn cli(namespace: &Namespace) -> Cli {

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Ask the gateway at [gateway] admin_addr whether it lives instead: exit 0 if so, 1 if not
+    /// Ask the gateway, at gateway.admin_addr, whether it lives instead: exit 0 if so, 1 if not
     #[arg(long)]
     gateway: bool,
 }

@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::output::{one_line, print, say};
 use super::settings::Settings;
 
-/// They are kept, hashed, in the file [gateway] tokens_file, which gateways read again whenever it changes.
+/// They are kept, hashed, in the file gateway.tokens_file, which gateways read again whenever it changes.
 #[derive(Subcommand)]
 pub(crate) enum Action {
     /// Make a token and print it; it is not seen again
