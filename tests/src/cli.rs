@@ -37,6 +37,12 @@ impl Cli {
         self
     }
 
+    /// Has gateways that it starts take free ports.
+    pub fn with_free_gateway_ports(self) -> Self {
+        self.env("CREWFLEET__GATEWAY__ADDR", "127.0.0.1:0")
+            .env("CREWFLEET__GATEWAY__ADMIN_ADDR", "127.0.0.1:0")
+    }
+
     /// The folder that commands run in, for the files they read and write.
     pub fn dir(&self) -> &std::path::Path {
         self.dir.path()

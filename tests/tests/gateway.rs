@@ -21,9 +21,7 @@ async fn worker(namespace: &Namespace, crews: &[&str]) -> WorkerBuilder {
 
 /// A command whose gateways take free ports.
 async fn cli(namespace: &Namespace) -> Cli {
-    Cli::new(&broker().await.url(), namespace)
-        .env("CREWFLEET__GATEWAY__ADDR", "127.0.0.1:0")
-        .env("CREWFLEET__GATEWAY__ADMIN_ADDR", "127.0.0.1:0")
+    Cli::new(&broker().await.url(), namespace).with_free_gateway_ports()
 }
 
 async fn token(cli: &Cli, name: &str) -> String {

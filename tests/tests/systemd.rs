@@ -89,8 +89,7 @@ async fn systemd_hears_of_a_gateway_s_readiness_life_and_end() {
     let path = folder.path().join("notify");
     let systemd = Systemd::at(&path);
     let cli = Cli::new(&broker().await.url(), &Namespace::new())
-        .env("CREWFLEET__GATEWAY__ADDR", "127.0.0.1:0")
-        .env("CREWFLEET__GATEWAY__ADMIN_ADDR", "127.0.0.1:0")
+        .with_free_gateway_ports()
         .env("NOTIFY_SOCKET", path.to_str().expect("a path"))
         .env("WATCHDOG_USEC", "200000");
     let gateway = cli.spawn(&["gateway"]);

@@ -376,9 +376,7 @@ async fn a_kickoff_by_http_is_in_the_caller_s_trace() {
     let (namespace, url, collector) = (Namespace::new(), broker().await.url(), Collector::start().await);
     let worker = WorkerProcess::builder(&url, &namespace).crew("echo", &builtin_crew_toml("echo", 2));
     let _worker = traced(worker, &collector).ready().await;
-    let mut cli = Cli::new(&url, &namespace)
-        .env("CREWFLEET__GATEWAY__ADDR", "127.0.0.1:0")
-        .env("CREWFLEET__GATEWAY__ADMIN_ADDR", "127.0.0.1:0");
+    let mut cli = Cli::new(&url, &namespace).with_free_gateway_ports();
     for (name, value) in collector.environment() {
         cli = cli.env(name, value);
     }

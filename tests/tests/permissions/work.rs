@@ -85,9 +85,7 @@ async fn each_user_can_do_its_work() {
     gateway.run(&["cancel", id]).await.success();
     assert_eq!(long.exit().await.code(), Some(5));
     gateway.run(&["workers"]).await.ended_with(0).said(&[]);
-    let gateway = gateway
-        .env("CREWFLEET__GATEWAY__ADDR", "127.0.0.1:0")
-        .env("CREWFLEET__GATEWAY__ADMIN_ADDR", "127.0.0.1:0");
+    let gateway = gateway.with_free_gateway_ports();
     let token = gateway.run(&["token", "create", "shop"]).await.success();
     let process = GatewayProcess::ready(&gateway).await;
     let caller = process.caller("echo", &token);
