@@ -1,6 +1,10 @@
 //! The worker's configuration: `[worker]`, `[crews.<name>]`, and `[broker]` from the shared crate.
 
+mod choices;
+mod command;
 mod crew;
+mod env_file;
+mod python;
 mod retry;
 
 use std::collections::BTreeMap;
@@ -12,8 +16,9 @@ use crewfleet_shared::amqp::version::ServerVersion;
 use crewfleet_shared::config::{self, BrokerConfig, ConfigError, Loaded, Problem, time_limit};
 use serde::Deserialize;
 
+pub use self::choices::{InputsCheck, Isolation, OnRedelivery, RunnerKind, Storage};
+pub use self::crew::CrewConfig;
 pub(crate) use self::crew::DEFAULT_CRASH_LIMIT;
-pub use self::crew::{CrewConfig, Isolation, OnRedelivery, RunnerKind, Storage};
 pub use self::retry::{Backoff, OnTimeout, RetryConfig};
 
 /// The whole file.
@@ -56,6 +61,8 @@ pub struct WorkerConfig {
     pub data_dir: Option<PathBuf>,
     /// How long the folder of a kickoff that did not succeed is kept, in seconds; 0 removes it at once.
     pub keep_failed_s: f64,
+    /// How long the files that a kickoff wrote can be fetched after its reply, in seconds; 0 keeps none.
+    pub keep_files_s: f64,
     /// How much the kept folders may hold together; the oldest go first. A kickoff whose own folder grows
     /// beyond it is stopped.
     pub disk_limit: ByteSize,
@@ -79,6 +86,7 @@ impl Default for WorkerConfig {
             redelivery_hold_s: 5.0,
             data_dir: None,
             keep_failed_s: 3600.0,
+            keep_files_s: 24.0 * 3600.0,
             disk_limit: ByteSize::gib(1),
             cancel_grace_s: time_limit::DEFAULT_CANCEL_GRACE_S,
             termination_grace_s: None,
@@ -192,6 +200,7 @@ impl WorkerConfig {
             ("worker.host_idle_s", self.host_idle_s),
             ("worker.redelivery_hold_s", self.redelivery_hold_s),
             ("worker.keep_failed_s", self.keep_failed_s),
+            ("worker.keep_files_s", self.keep_files_s),
             ("worker.cancel_grace_s", self.cancel_grace_s),
         ] {
             check_seconds(key, value, 0.0)?;

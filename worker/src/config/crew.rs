@@ -3,68 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use crewfleet_shared::amqp::topology::REQUEST_DELIVERY_LIMIT;
 use crewfleet_shared::config::{Problem, time_limit};
 use crewfleet_shared::kickoff::CrewName;
 use serde::Deserialize;
 
-use super::{RetryConfig, check_concurrency, check_seconds};
-
-/// How a crew is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RunnerKind {
-    /// A CrewAI crew, in a process of its own.
-    Python,
-    /// Any program.
-    Command,
-    /// Rust, in this process.
-    Builtin,
-}
-
-impl RunnerKind {
-    /// Its name in configuration and heartbeats.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Python => "python",
-            Self::Command => "command",
-            Self::Builtin => "builtin",
-        }
-    }
-}
-
-/// How Python children come to be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Isolation {
-    /// Forked from a host that has imported the crew.
-    #[default]
-    Fork,
-    /// A fresh interpreter, where forking is not safe.
-    Spawn,
-}
-
-/// Where CrewAI keeps its memory and databases.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Storage {
-    /// In the kickoff's own folder: no kickoff sees another's memory.
-    #[default]
-    Kickoff,
-    /// In one folder of the crew.
-    Shared,
-}
-
-/// What to do with a kickoff that another worker may have started already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnRedelivery {
-    /// Run it again: at least once.
-    #[default]
-    Run,
-    /// Fail it: at most once, for crews with costly side effects.
-    Fail,
-}
+use super::{
+    InputsCheck, Isolation, OnRedelivery, RetryConfig, RunnerKind, Storage, check_concurrency, check_seconds,
+};
 
 /// A section `[crews.<name>]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -95,6 +42,9 @@ pub struct CrewConfig {
     /// python: folders put before `sys.path`.
     #[serde(default)]
     pub path: Vec<PathBuf>,
+    /// python: the folder that kickoffs stand in, as the project's root is at home; by default the nearest folder above
+    /// the target's file that has a `pyproject.toml`, else the worker's own working directory.
+    pub working_dir: Option<PathBuf>,
     /// python and command: environment variables.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -109,6 +59,18 @@ pub struct CrewConfig {
     /// python: how many kickoffs a child serves, one after the other.
     #[serde(default = "default_kickoffs_per_child")]
     pub kickoffs_per_child: u32,
+    /// python: what an input that the crew's texts ask for, and that is missing, means.
+    #[serde(default)]
+    pub inputs: InputsCheck,
+    /// python: how long a child's threads and exit handlers may take after the reply, in seconds.
+    #[serde(default = "default_exit_grace_s")]
+    pub exit_grace_s: f64,
+    /// python: how much of the files that a kickoff wrote stands in its reply, together.
+    #[serde(default = "default_inline_files_bytes")]
+    pub inline_files_bytes: ByteSize,
+    /// python: how many files a reply names at most.
+    #[serde(default = "default_max_files")]
+    pub max_files: u32,
     /// command: the program and its arguments.
     #[serde(default)]
     pub command: Vec<String>,
@@ -132,6 +94,24 @@ fn default_kickoffs_per_child() -> u32 {
 fn default_events() -> bool {
     true
 }
+/// Where nobody says otherwise, exit handlers and threads may take so long.
+const DEFAULT_EXIT_GRACE_S: f64 = 10.0;
+
+fn default_exit_grace_s() -> f64 {
+    DEFAULT_EXIT_GRACE_S
+}
+/// Where nobody says otherwise, so much of the files stands in a reply.
+const DEFAULT_INLINE_FILES: ByteSize = ByteSize::kib(64);
+
+fn default_inline_files_bytes() -> ByteSize {
+    DEFAULT_INLINE_FILES
+}
+/// Where nobody says otherwise, a reply names so many files.
+const DEFAULT_MAX_FILES: u32 = 1000;
+
+fn default_max_files() -> u32 {
+    DEFAULT_MAX_FILES
+}
 
 impl CrewConfig {
     /// The retry policy. A crew that must run at most once is not tried again unless its section says so.
@@ -149,6 +129,7 @@ impl CrewConfig {
             return Err(Problem::new(format!("crews.{name}"), "{…}", invalid.to_string()));
         }
         check_seconds(&key("timeout_s"), self.timeout_s, 0.001)?;
+        check_seconds(&key("exit_grace_s"), self.exit_grace_s, 0.0)?;
         check_concurrency(&key("concurrency"), self.concurrency)?;
         if self.kickoffs_per_child == 0 {
             return Err(Problem::new(key("kickoffs_per_child"), 0, "must be at least 1"));
@@ -180,50 +161,27 @@ impl CrewConfig {
         self.read_env_file(&key)
     }
 
-    fn check_python(&mut self, key: &dyn Fn(&str) -> String) -> Result<(), Problem> {
-        if self.target.is_none() {
-            let problem = "runner = \"python\" needs a target, as in target = \"package.crew:MyCrew\"";
-            return Err(Problem::new(key("target"), "none", problem));
-        }
-        for folder in &mut self.path {
-            let absolute = std::path::absolute(&*folder).ok().filter(|p| p.is_dir());
-            let Some(absolute) = absolute else {
-                let problem = "is not a folder (relative paths start at the working directory)";
-                return Err(Problem::new(key("path"), folder.display(), problem));
-            };
-            *folder = absolute;
-        }
-        self.refuse_others(key, &[("command", !self.command.is_empty())])
+    /// The keys that only Python crews have, and whether they are set; those with a default where it is another value.
+    pub(super) fn python_only(&self) -> [(&'static str, bool); 7] {
+        [
+            ("python", self.python.is_some()),
+            ("path", !self.path.is_empty()),
+            ("working_dir", self.working_dir.is_some()),
+            ("inputs", self.inputs != InputsCheck::default()),
+            ("exit_grace_s", self.exit_grace_s != DEFAULT_EXIT_GRACE_S),
+            (
+                "inline_files_bytes",
+                self.inline_files_bytes != DEFAULT_INLINE_FILES,
+            ),
+            ("max_files", self.max_files != DEFAULT_MAX_FILES),
+        ]
     }
 
-    /// The program runs in the kickoff's own folder, so its path must not depend on ours.
-    fn find_program(&mut self, key: &dyn Fn(&str) -> String) -> Result<(), Problem> {
-        let program = PathBuf::from(&self.command[0]);
-        let found = if self.command[0].contains('/') {
-            std::path::absolute(&program).ok().filter(|path| path.is_file())
-        } else {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path)
-                .map(|dir| dir.join(&program))
-                .find(|path| path.is_file())
-        };
-        let Some(found) = found.and_then(|path| path.into_os_string().into_string().ok()) else {
-            let problem = "is no program (relative paths start at the working directory, plain names are looked up in PATH)";
-            return Err(Problem::new(
-                key("command"),
-                format!("{:?}", self.command[0]),
-                problem,
-            ));
-        };
-        self.command[0] = found;
-        Ok(())
-    }
-
-    fn python_only(&self) -> [(&'static str, bool); 2] {
-        [("python", self.python.is_some()), ("path", !self.path.is_empty())]
-    }
-
-    fn refuse_others(&self, key: &dyn Fn(&str) -> String, fields: &[(&str, bool)]) -> Result<(), Problem> {
+    pub(super) fn refuse_others(
+        &self,
+        key: &dyn Fn(&str) -> String,
+        fields: &[(&str, bool)],
+    ) -> Result<(), Problem> {
         match fields.iter().find(|(_, set)| *set) {
             Some((field, _)) => {
                 let runner = self.runner.as_str();
@@ -233,32 +191,5 @@ impl CrewConfig {
             }
             None => Ok(()),
         }
-    }
-
-    fn read_env_file(&mut self, key: &dyn Fn(&str) -> String) -> Result<(), Problem> {
-        let Some(file) = &self.env_file else { return Ok(()) };
-        let invalid = |problem: String| Problem::new(key("env_file"), file.display(), problem);
-        let text = std::fs::read_to_string(file).map_err(|e| {
-            invalid(format!(
-                "cannot be read: {e}; name a readable file of NAME=value lines"
-            ))
-        })?;
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let line = line.strip_prefix("export ").unwrap_or(line);
-            let Some((name, value)) = line.split_once('=') else {
-                return Err(invalid(format!("line {} is not NAME=value", number + 1)));
-            };
-            let value = value.trim();
-            let quoted = |q: char| value.strip_prefix(q).and_then(|v| v.strip_suffix(q));
-            let value = quoted('"').or_else(|| quoted('\'')).unwrap_or(value);
-            self.env
-                .entry(name.trim().to_owned())
-                .or_insert_with(|| value.to_owned());
-        }
-        Ok(())
     }
 }

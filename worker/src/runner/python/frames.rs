@@ -22,6 +22,16 @@ pub(super) struct Settings {
     pub(super) storage_dir: PathBuf,
     /// `kickoff` or `shared`.
     pub(super) storage: &'static str,
+    /// Where kickoffs stand; none: Python looks for the project.
+    pub(super) working_dir: Option<PathBuf>,
+    /// `strict` or `lenient`.
+    pub(super) inputs: &'static str,
+    /// How long exit handlers and threads may take after the answer, in seconds.
+    pub(super) exit_grace_s: f64,
+    /// How much of a kickoff's files stands in its answer, together.
+    pub(super) inline_files_bytes: u64,
+    /// How many files an answer names at most.
+    pub(super) max_files: u32,
     /// A child's RLIMIT_DATA.
     pub(super) rlimit_data_bytes: u64,
 }

@@ -170,6 +170,11 @@ impl PythonRunner {
                 Storage::Kickoff => "kickoff",
                 Storage::Shared => "shared",
             },
+            working_dir: config.working_dir.clone(),
+            inputs: config.inputs.as_str(),
+            exit_grace_s: config.exit_grace_s,
+            inline_files_bytes: config.inline_files_bytes.as_u64(),
+            max_files: config.max_files,
             // Above the limit that the memory guard enforces, so that the guard, which can say what happened, comes
             // first; this stops what grows too fast to be seen.
             rlimit_data_bytes: shared.memory.limit() / 4 * 5,
