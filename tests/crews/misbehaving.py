@@ -115,7 +115,7 @@ def _await_file(path: str) -> str:
 def _write_file(name: str) -> str:
     with open(name, "w") as file:
         file.write("left by the crew")
-    return os.getcwd()
+    return os.path.dirname(os.environ["CREWAI_STORAGE_DIR"])  # the kickoff's own folder
 
 
 def _kill_host(_: str) -> str:

@@ -16,7 +16,7 @@ use crewfleet_shared::amqp::version::ServerVersion;
 use crewfleet_shared::config::{self, BrokerConfig, ConfigError, Loaded, Problem, time_limit};
 use serde::Deserialize;
 
-pub use self::choices::{InputsCheck, Isolation, OnRedelivery, RunnerKind, Storage};
+pub use self::choices::{InputsCheck, Isolation, OnRedelivery, RunnerKind, Storage, WorkingDirWay};
 pub use self::crew::CrewConfig;
 pub(crate) use self::crew::DEFAULT_CRASH_LIMIT;
 pub use self::retry::{Backoff, OnTimeout, RetryConfig};

@@ -59,6 +59,7 @@ pub async fn execute(
         meta: request.meta.clone(),
         time_limit,
         work_dir: admitted.work_dir.path().to_owned(),
+        work_dir_use: admitted.work_dir.in_use().clone(),
         stop: Stop::new(time_limit, Arc::clone(run.stop())),
         events: events.clone(),
         trace: CrewTrace::start(trace, crew, request),

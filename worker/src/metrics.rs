@@ -59,6 +59,8 @@ pub struct Metrics {
     pub ready: IntGauge,
     /// Starts of crew hosts, by outcome.
     pub host_starts: IntCounterVec,
+    /// Crew processes that did not end in time after their answer.
+    pub exits_cut: IntCounterVec,
     /// The models that have series of their own.
     models: Mutex<HashSet<String>>,
 }
@@ -154,6 +156,11 @@ impl Metrics {
                 "crew_host_starts_total",
                 "starts of crew hosts: `ready`, `failed`",
                 &["crew", "outcome"],
+            )?)?,
+            exits_cut: book.add(counter(
+                "crew_exits_cut_total",
+                "crew processes cut short after their answer: threads or exit handlers took longer than exit_grace_s",
+                &["crew"],
             )?)?,
             child_peak_rss: book.add(histogram(
                 "crew_child_peak_rss_bytes",

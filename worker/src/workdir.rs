@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,12 +14,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crewfleet_shared::kickoff::KickoffId;
 use nix::fcntl::{Flock, FlockArg};
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::config::WorkerConfig;
 
 /// How often a running kickoff's folder is measured, and kept folders are looked through.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The folder of what crew hosts have to themselves.
+const HOSTS: &str = "hosts";
 
 /// Makes and removes the folders of kickoffs. Cheap to clone.
 #[derive(Clone)]
@@ -34,6 +38,8 @@ struct Inner {
     limit: u64,
     counter: AtomicU64,
     kept: Mutex<VecDeque<Kept>>,
+    /// Folders whose kickoffs are over, and which are still in use.
+    ending: TaskTracker,
     lock: Flock<File>,
 }
 
@@ -49,6 +55,7 @@ const KEEP_RESULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// One kickoff's folder.
 pub struct WorkDir {
     path: PathBuf,
+    in_use: TaskTracker,
     dirs: Option<WorkDirs>,
 }
 
@@ -84,6 +91,11 @@ impl WorkDirs {
         // What an earlier life of this worker left counts as if it had failed now.
         let mut kept = leftovers(&root.join("kickoffs"), keep);
         kept.extend(leftovers(&root.join("results"), KEEP_RESULT));
+        // Its processes have gone with that life.
+        match remove_dir(&root.join(HOSTS)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let (limit, counter) = (config.disk_limit.as_u64(), AtomicU64::new(0));
         Ok(Self {
             inner: Arc::new(Inner {
@@ -93,6 +105,7 @@ impl WorkDirs {
                 limit,
                 counter,
                 kept: Mutex::new(kept),
+                ending: TaskTracker::new(),
                 lock,
             }),
         })
@@ -106,6 +119,16 @@ impl WorkDirs {
     /// What CrewAI keeps for all kickoffs of a crew, on this machine and beyond this worker's life.
     pub fn storage(&self, crew: &str) -> PathBuf {
         self.inner.base.join("storage").join(crew)
+    }
+
+    /// Everything that workers of this machine keep.
+    pub fn base(&self) -> &Path {
+        &self.inner.base
+    }
+
+    /// Where the hosts of a crew have folders of their own.
+    pub fn scratch(&self, crew: &str) -> Scratch {
+        Scratch(self.inner.root.join(HOSTS).join(crew))
     }
 
     /// Where replies that are too large to send are kept.
@@ -128,6 +151,7 @@ impl WorkDirs {
         blocking(move || private_dir(&made)).await?;
         Ok(WorkDir {
             path,
+            in_use: TaskTracker::new(),
             dirs: Some(self.clone()),
         })
     }
@@ -176,6 +200,8 @@ impl WorkDirs {
 
     /// Removes everything but what is kept for somebody to look at; for the worker's end.
     pub async fn close(&self) {
+        self.inner.ending.close();
+        self.inner.ending.wait().await;
         self.tidy().await;
         if lock(&self.inner.kept).is_empty() && !self.results().exists() {
             remove(self.inner.root.clone()).await;
@@ -192,11 +218,32 @@ impl WorkDirs {
     }
 }
 
+/// Where the processes of a crew have what is no kickoff's: a folder for each, named by its process id.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Removes what a process had that has ended.
+    pub async fn remove(&self, pid: i32) {
+        remove(self.0.join(pid.to_string())).await;
+    }
+
+    /// Removes everything, while no process of the crew lives.
+    pub async fn remove_all(&self) {
+        remove(self.0.clone()).await;
+    }
+}
+
 impl WorkDir {
     /// No folder, for crews that need none.
     pub fn none() -> Self {
         Self {
             path: PathBuf::new(),
+            in_use: TaskTracker::new(),
             dirs: None,
         }
     }
@@ -204,6 +251,11 @@ impl WorkDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Held by whoever uses it beyond the kickoff's run.
+    pub fn in_use(&self) -> &TaskTracker {
+        &self.in_use
     }
 
     /// Completes with its size when it has grown beyond the disk limit.
@@ -226,8 +278,21 @@ impl WorkDir {
         }
     }
 
-    /// Removes it, or keeps it for as long as the configuration says.
+    /// Removes it, or keeps it for as long as the configuration says; later, if it is still in use.
     pub async fn finish(self, keep: bool) {
+        let Some(dirs) = &self.dirs else { return };
+        self.in_use.close();
+        if self.in_use.is_empty() {
+            return self.put_away(keep).await;
+        }
+        let ending = dirs.inner.ending.clone();
+        ending.spawn(async move {
+            self.in_use.wait().await;
+            self.put_away(keep).await;
+        });
+    }
+
+    async fn put_away(self, keep: bool) {
         let Some(dirs) = self.dirs else { return };
         if !keep || dirs.inner.keep.is_zero() {
             return remove(self.path).await;
@@ -278,7 +343,7 @@ fn sweep(base: &Path, keep: Duration) {
         let Ok(file) = File::open(&lock) else { continue };
         if old && Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
             debug!(folder = %path.display(), "removing what a worker that is gone left behind");
-            if let Err(error) = fs::remove_dir_all(&path) {
+            if let Err(error) = remove_dir(&path) {
                 warn!(folder = %path.display(), %error, "cannot remove the folder of a worker that is gone");
             }
         }
@@ -289,7 +354,7 @@ async fn remove(path: PathBuf) {
     let shown = path.display().to_string();
     let removed = blocking(move || {
         if path.is_dir() {
-            fs::remove_dir_all(path)
+            remove_dir(&path)
         } else {
             fs::remove_file(path)
         }
@@ -298,6 +363,27 @@ async fn remove(path: PathBuf) {
         && error.kind() != io::ErrorKind::NotFound
     {
         warn!(path = shown, %error, "cannot remove what a kickoff left");
+    }
+}
+
+/// Removes a folder whatever the modes are of what is in it: an overlay keeps one that nobody may read, and crews may too.
+fn remove_dir(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            make_removable(path);
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn make_removable(path: &Path) {
+    // What is not ours stays as it is, and the removal says so.
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            make_removable(&entry.path());
+        }
     }
 }
 

@@ -5,14 +5,19 @@ import os
 import queue
 import sys
 import threading
+import time
 from typing import NoReturn
 
 from . import process
 from .cancel import Cancel
+from .ending import end_after_kickoff, end_between_kickoffs
 from .frames import Channel, FrameError
 from .kickoff import run_kickoff
 from .settings import Settings
 from .target import Target
+from .threads import ThreadCensus
+from .workdir import WorkDir
+from .workplace import Workplace
 
 
 def become_child(stdout_fd: int, stderr_fd: int, parent: int) -> None:
@@ -25,25 +30,40 @@ def become_child(stdout_fd: int, stderr_fd: int, parent: int) -> None:
         os.close(output_fd)
 
 
-def serve_kickoffs(channel: Channel, target: Target, settings: Settings) -> NoReturn:
-    """Says hello, then answers each "kickoff" with "result" or "error". Ends the process with 0 when the channel ends."""
+def serve_kickoffs(channel: Channel, target: Target, settings: Settings, workplace: Workplace) -> NoReturn:
+    """Says hello, then answers each "kickoff" with "result" or "error", and says "ended" when what it left behind has ended.
+
+    Ends the process after a "kickoff" that says it is the last, after "end", and when the channel ends.
+    """
     process.become_subreaper()
     _reseed()
     faulthandler.enable()
     inbox = _Inbox(channel)
     inbox.start()
     channel.send({"type": "hello", "pid": os.getpid()})
-    while True:
-        frame = inbox.next_kickoff()
-        answer = run_kickoff(frame, target, settings, channel, inbox.cancel)
+    while (frame := inbox.next_kickoff()) is not None:
+        began, census = time.monotonic(), ThreadCensus()
+        place = WorkDir(frame["work_dir"], frame["kickoff_id"], frame.get("traceparent"), settings, workplace)
+        answer = run_kickoff(frame, target, place, settings.rlimit_data_bytes, channel, inbox.cancel)
         inbox.idle = True
-        try:
-            channel.send(answer)
-        except FrameError as error:
-            channel.send(_too_large(answer, error))
-        except ConnectionError:
-            continue  # the inbox sees the end too, and ends this process
+        _send(channel, answer)
         del answer
+        grace_s = settings.exit_grace_s
+        if frame.get("timeout_s") is not None:
+            grace_s = max(0.0, min(grace_s, frame["timeout_s"] - (time.monotonic() - began)))
+        if frame.get("last"):
+            end_after_kickoff(channel, grace_s)
+        end_between_kickoffs(channel, place, census, grace_s)
+    end_after_kickoff(channel, settings.exit_grace_s)
+
+
+def _send(channel: Channel, answer: dict) -> None:
+    try:
+        channel.send(answer)
+    except FrameError as error:
+        channel.send(_too_large(answer, error))
+    except ConnectionError:  # the inbox sees the end too, and ends this process
+        return
 
 
 class _Inbox(threading.Thread):
@@ -54,10 +74,10 @@ class _Inbox(threading.Thread):
         self.cancel = Cancel()
         self.idle = True
         self._channel = channel
-        self._kickoffs: queue.SimpleQueue[dict] = queue.SimpleQueue()
+        self._kickoffs: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
 
-    def next_kickoff(self) -> dict:
-        """Waits for the next frame "kickoff"."""
+    def next_kickoff(self) -> dict | None:
+        """Waits for the next frame "kickoff"; None when the worker wants no other."""
         return self._kickoffs.get()
 
     def run(self) -> None:
@@ -78,6 +98,8 @@ class _Inbox(threading.Thread):
             self._kickoffs.put(frame)
         elif frame["type"] == "cancel":
             self.cancel.ask()
+        elif frame["type"] == "end":
+            self._kickoffs.put(None)
 
 
 def end_child(code: int) -> NoReturn:

@@ -15,6 +15,7 @@ from .nursery import Nursery
 from .settings import Settings
 from .signals import StopSignals
 from .target import Target
+from .workplace import Workplace, enter_workplace
 
 MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "main.py")
 
@@ -28,12 +29,15 @@ def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignal
     settings = Settings.from_frame(frame["settings"])
     code = 0
     try:
+        workplace = enter_workplace(settings)
         target, ready = _prepare(settings)
+        workplace.seal()
+        ready.update(workplace.about())
         stop_signals.hold()
         nursery.adopt_baseline()
         zygote = _watch(parent)
         channel.send(ready)
-        host = _Host(nursery, settings, target, ready["isolation"], stop_signals)
+        host = _Host(nursery, settings, target, workplace, ready["isolation"], stop_signals)
         nursery.serve(host.handle, until=(zygote,))
     except Unusable as unusable:
         code = 1
@@ -47,10 +51,11 @@ def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignal
 
 
 class _Host:
-    def __init__(self, nursery: Nursery, settings: Settings, target: Target, isolation: str, stop_signals: StopSignals) -> None:
+    def __init__(self, nursery: Nursery, settings: Settings, target: Target, workplace: Workplace, isolation: str, stop_signals: StopSignals) -> None:
         self._nursery = nursery
         self._settings = settings
         self._target = target
+        self._workplace = workplace
         self._run = self._exec if isolation == "spawn" else self._serve
         self._stop_signals = stop_signals
 
@@ -62,13 +67,14 @@ class _Host:
         channel_fd, stdout_fd, stderr_fd = fds
         become_child(stdout_fd, stderr_fd, parent)
         self._stop_signals.release()
-        serve_kickoffs(Channel(channel_fd), self._target, self._settings)
+        self._workplace.leave_parents()
+        serve_kickoffs(Channel(channel_fd), self._target, self._settings, self._workplace)
 
     def _exec(self, fds: list[int], parent: int) -> NoReturn:
         channel_fd, stdout_fd, stderr_fd = fds
         become_child(stdout_fd, stderr_fd, parent)
         os.set_inheritable(channel_fd, True)
-        arguments = {"settings": vars(self._settings), "channel_fd": channel_fd, "parent": parent}
+        arguments = {"settings": vars(self._workplace.settings_for_a_child(self._settings)), "channel_fd": channel_fd, "parent": parent}
         os.execv(sys.executable, [sys.executable, MAIN, "child", json.dumps(arguments)])
 
 

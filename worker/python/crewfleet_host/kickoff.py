@@ -14,37 +14,31 @@ from .events import forwarded
 from .frame_stack import with_room
 from .frames import Channel
 from .inputs import require_inputs, with_defaults
-from .settings import Settings
 from .target import Target
-from .threads import ThreadCensus
 from .usage import Usage
 from .workdir import WorkDir
 
 _BEAT_S = 2.0
 
 
-def run_kickoff(frame: dict[str, Any], target: Target, settings: Settings, channel: Channel, cancel: Cancel) -> dict[str, Any]:
-    """Runs the kickoff of `frame`; returns the frame "result" or "error". Raises nothing that a crew can cause."""
+def run_kickoff(frame: dict[str, Any], target: Target, place: WorkDir, limit_bytes: int | None, channel: Channel, cancel: Cancel) -> dict[str, Any]:
+    """Runs the kickoff of `frame` in `place`, with at most `limit_bytes` of memory; returns the frame "result" or "error". Raises
+    nothing that a crew can cause. The process stays in `place`, and what the kickoff started goes on: see ending.py."""
     usage = Usage()
-    census = ThreadCensus()
-    place = WorkDir(frame["work_dir"], frame["kickoff_id"], frame.get("traceparent"), settings)
     with _Beat(channel):
         try:
-            process.limit_data(settings.rlimit_data_bytes)
+            process.limit_data(limit_bytes)
             with place:
                 output = contextvars.copy_context().run(with_room, _build_and_run, frame, target, channel, cancel, usage)
                 usage.fall_back(output)
-                answer = {"type": "result", "result": result.describe(output, usage.totals())}
+                described = {**result.describe(output, usage.totals()), **place.files()}
+                answer = {"type": "result", "result": described, "files_dir": place.files_dir()}
         except BaseException as error:  # also SystemExit: only this kickoff ends
             process.limit_data(None)  # or there is no memory to say so
             answer = {"type": "error", "error": errors.describe(error, cancel.caused(error)), "usage": usage.totals() if usage.any() else None}
         process.limit_data(None)
         process.flush_stdio()
-        answer["killed_descendants"] = process.kill_descendants()
-        if answer["type"] == "result":
-            answer["files"] = place.files()
         answer["tokens_by_model"] = usage.by_model()
-    answer["threads_left"] = census.left()
     return answer
 
 

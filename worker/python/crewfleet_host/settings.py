@@ -10,7 +10,12 @@ WORKERS_OWN = "CREWFLEET__"
 
 @dataclass(frozen=True)
 class Settings:
-    """`target` and `path` name the crew; `storage_dir` is absolute; `rlimit_data_bytes` is a child's RLIMIT_DATA, None for no limit."""
+    """`target` and `path` name the crew; folders are absolute; `rlimit_data_bytes` is a child's RLIMIT_DATA, None for no limit.
+
+    `working_dir`: the project's folder, None: to be found. `working_dir_way`: "auto", "overlay" or "links"; "decided" in a spawned
+    child whose host has tried the overlay. `data_dir`: where the worker keeps everything, `scratch_dir`: what hosts have of it.
+    `exit_grace_s`: how long a child may take to end after its answer.
+    """
 
     target: str
     path: tuple[str, ...]
@@ -18,6 +23,13 @@ class Settings:
     storage_dir: str | None
     storage: str
     rlimit_data_bytes: int | None
+    working_dir: str | None
+    working_dir_way: str
+    data_dir: str
+    scratch_dir: str
+    exit_grace_s: float
+    inline_files_bytes: int
+    max_files: int
 
     @classmethod
     def from_frame(cls, frame: dict[str, Any]) -> "Settings":
@@ -29,6 +41,13 @@ class Settings:
             storage_dir=frame.get("storage_dir"),
             storage=frame.get("storage") or "kickoff",
             rlimit_data_bytes=frame.get("rlimit_data_bytes"),
+            working_dir=frame.get("working_dir"),
+            working_dir_way=frame.get("working_dir_way") or "auto",
+            data_dir=frame["data_dir"],
+            scratch_dir=frame["scratch_dir"],
+            exit_grace_s=float(frame.get("exit_grace_s", 10.0)),
+            inline_files_bytes=int(frame.get("inline_files_bytes", 65_536)),
+            max_files=int(frame.get("max_files", 1_000)),
         )
 
     def apply(self) -> None:

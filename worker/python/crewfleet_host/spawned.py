@@ -9,6 +9,7 @@ from .child import end_child, serve_kickoffs
 from .frames import Channel
 from .inspection import Unusable, import_target
 from .settings import Settings, forget_workers_own_environment
+from .workplace import enter_workplace
 
 
 def run_spawned_child(arguments: str) -> int:
@@ -21,12 +22,14 @@ def run_spawned_child(arguments: str) -> int:
     settings = Settings.from_frame(given["settings"])
     gc.disable()
     try:
+        workplace = enter_workplace(settings)
         target, _ = import_target(settings)
+        workplace.seal()
     except Unusable as unusable:
         channel.send({"type": "failed", "error": unusable.error})
         end_child(1)
     gc.enable()
     gc.collect()
     gc.freeze()
-    serve_kickoffs(channel, target, settings)
+    serve_kickoffs(channel, target, settings, workplace)
     return os.EX_OK

@@ -1,5 +1,6 @@
 """Which threads live in this process: a fork keeps only the one that forks, so others make it unsafe."""
 
+import concurrent.futures.thread
 import os
 import threading
 import time
@@ -39,6 +40,12 @@ class ThreadCensus:
     def __init__(self) -> None:
         """Takes the threads alive now as those that belong here."""
         self._before = set(threading.enumerate())
+
+    def working(self) -> list[threading.Thread]:
+        """The threads started since that end by themselves, and that an interpreter awaits when it ends: no daemons, and none of
+        an executor's, which wait for work until then."""
+        waiting = concurrent.futures.thread._threads_queues  # type: ignore[attr-defined]
+        return [thread for thread in threading.enumerate() if thread not in self._before and not thread.daemon and thread not in waiting]
 
     def left(self) -> int:
         """How many threads were started since and live on; those about to end get a tenth of a second for it."""

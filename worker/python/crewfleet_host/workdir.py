@@ -1,43 +1,50 @@
-"""The directory and the environment of one kickoff; what the crew changes in them ends with it."""
+"""The place and the environment of one kickoff; what the crew changes in them ends with it."""
 
 import os
-import stat
 import sys
 from types import TracebackType
+from typing import Any
 
+from . import files
 from .settings import Settings
+from .workplace import Workplace
 
 STORAGE = ".storage"
-# A crew's own files: what is more is a crew gone astray, and would make the frame too long.
-_MAX_FILES = 10_000
-_KNOWLEDGE = "knowledge"
 
 
 class WorkDir:
-    """Within it, the process stands in `path` (absolute, made if missing), with CrewAI's storage there unless it is shared."""
+    """Within it, the process stands in the kickoff's place, whose folder is `path`, with CrewAI's storage there unless it is shared."""
 
-    def __init__(self, path: str, kickoff_id: str, traceparent: str | None, settings: Settings) -> None:
+    def __init__(self, path: str, kickoff_id: str, traceparent: str | None, settings: Settings, workplace: Workplace) -> None:
         self._path = path
         self._kickoff_id = kickoff_id
         self._traceparent = traceparent
         self._settings = settings
-        self._environ: dict[str, str] = {}
+        self._workplace = workplace
+        self._environ: dict[str, str] | None = None
+        self._files = ""
 
     def __enter__(self) -> "WorkDir":
-        """Raises OSError when the directory cannot be made."""
+        """Raises OSError when the place cannot be made."""
         self._environ = dict(os.environ)
         os.makedirs(self._path, exist_ok=True)
-        os.chdir(self._path)
+        self._files = self._workplace.open(self._path)
         os.environ["CREWFLEET_KICKOFF_ID"] = self._kickoff_id
         if self._traceparent is not None:
             os.environ["TRACEPARENT"] = self._traceparent  # where OpenTelemetry looks for a context in an environment
         if self._settings.storage != "shared":
             os.environ["CREWAI_STORAGE_DIR"] = os.path.join(self._path, STORAGE)
-        self._link_knowledge()
         return self
 
     def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None) -> None:
-        os.chdir("/")
+        for name in self._workplace.written_through():
+            sys.stderr.write(f"the kickoff changed {name} of the project itself: it is too large to be copied for each kickoff\n")
+
+    def leave(self) -> None:
+        """For another kickoff to come; not called while exit handlers may still want the place."""
+        self._workplace.close()
+        if self._environ is None:
+            return
         for name in [name for name in os.environ if name not in self._environ]:
             del os.environ[name]
         for name, value in self._environ.items():
@@ -45,33 +52,11 @@ class WorkDir:
                 os.environ[name] = value
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
-    def files(self) -> list[str]:
-        """What the crew left: regular files, relative to `path`, sorted; without CrewAI's storage, symbolic links and their targets."""
-        found: list[str] = []
-        for directory, names, files in os.walk(self._path):
-            at_top = directory == self._path
-            if at_top and STORAGE in names:
-                names.remove(STORAGE)
-            for name in files:
-                place = os.path.join(directory, name)
-                if len(found) == _MAX_FILES:
-                    sys.stderr.write(f"more than {_MAX_FILES} files in {self._path}; the others are not in the result\n")
-                    return sorted(found)
-                if _is_regular(place):
-                    found.append(os.path.relpath(place, self._path))
-        return sorted(found)
+    def files(self) -> dict[str, Any]:
+        """The fields "files" and "files_left_out" of a result."""
+        found, left_out = files.describe(self._files, self._workplace.changed(), self._settings.max_files, self._settings.inline_files_bytes)
+        return {"files": found, "files_left_out": left_out}
 
-    def _link_knowledge(self) -> None:
-        """CrewAI reads a project's knowledge/ relative to where it runs, which is usually the project's own directory."""
-        for entry in self._settings.path:
-            for project in (entry, os.path.dirname(entry.rstrip("/"))):
-                place = os.path.join(project, _KNOWLEDGE)
-                if os.path.isdir(place) and not os.path.lexists(_KNOWLEDGE):
-                    os.symlink(place, _KNOWLEDGE)
-
-
-def _is_regular(place: str) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(place).st_mode)
-    except OSError:  # removed meanwhile
-        return False
+    def files_dir(self) -> str:
+        """Where those files lie, for whoever is no part of this child."""
+        return self._files

@@ -12,12 +12,13 @@ from typing import NoReturn
 from . import crewai_quiet
 from .frames import Channel
 from .host import run_host
-from .inspection import inspect_target
+from .inspection import Unusable, inspect_target
 from .nursery import Nursery
 from .probe import Report, ended, run_and_exit
 from .process import own_session
 from .settings import Settings, forget_workers_own_environment
 from .signals import StopSignals
+from .workplace import enter_workplace
 
 # Above what programs use by number, so that a crew closing "its" fds 3 to 9 misses it.
 _CHANNEL_FD_FROM = 100
@@ -77,7 +78,7 @@ class _Zygote:
             self._nursery.channel.send(_checked(frame, report.take(), status))
 
         def probe(parent: int) -> NoReturn:
-            run_and_exit(lambda: inspect_target(Settings.from_frame(frame["settings"])), report, parent)
+            run_and_exit(lambda: _inspect(Settings.from_frame(frame["settings"])), report, parent)
 
         try:
             charge = self._nursery.fork(probe, gone)
@@ -85,6 +86,15 @@ class _Zygote:
             self._nursery.channel.send({**_answer(frame), **_import_failed(f"cannot fork to import it: {error}", retryable=True)})
             return
         charge.deadline = time.monotonic() + float(frame.get("timeout_s") or _CHECK_TIMEOUT_S)
+
+
+def _inspect(settings: Settings) -> dict:
+    """What "checked" says of a target, found where a host would import it."""
+    try:
+        workplace = enter_workplace(settings)
+    except Unusable as unusable:
+        return {"ok": False, "error": unusable.error}
+    return {**inspect_target(settings), **workplace.about()}
 
 
 def _answer(frame: dict) -> dict:

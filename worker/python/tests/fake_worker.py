@@ -25,6 +25,7 @@ class Peer:
         self.socket.settimeout(GIVE_UP_S)
         self._buffer = bytearray()
         self.skipped: list[dict] = []
+        self.ended: list[dict] = []
         self._exited: list[dict] = []
 
     def send(self, frame: dict, fds: tuple[int, ...] = ()) -> None:
@@ -42,7 +43,8 @@ class Peer:
         return json.loads(body)
 
     def expect(self, *types: str) -> dict:
-        """The next frame of one of `types`; events and beats before it are kept in `skipped`, "exited" for who asks for it."""
+        """The next frame of one of `types`; events and beats before it are kept in `skipped`, "ended" in `ended`, "exited" for who
+        asks for it."""
         if "exited" in types and self._exited:
             return self._exited.pop(0)
         while True:
@@ -51,7 +53,9 @@ class Peer:
                 raise AssertionError(f"the channel ended; expected {types}, skipped {self.skipped}")
             if frame["type"] in types:
                 return frame
-            if frame["type"] == "exited":
+            if frame["type"] == "ended":
+                self.ended.append(frame)
+            elif frame["type"] == "exited":
                 self._exited.append(frame)
             elif frame["type"] in ("event", "beat"):
                 self.skipped.append(frame)
@@ -107,7 +111,8 @@ class FakeWorker:
 
     def settings(self, target: str, **more: object) -> dict:
         settings = {"target": target, "path": [CREWS], "isolation": "fork", "storage_dir": os.path.join(self.dir.name, "storage")}
-        return {**settings, "storage": "kickoff", "python_home": None, "rlimit_data_bytes": None, **more}
+        folders = {"data_dir": self.dir.name, "scratch_dir": os.path.join(self.dir.name, "hosts")}
+        return {**settings, **folders, "storage": "kickoff", "rlimit_data_bytes": None, **more}
 
     def check(self, target: str, **more: object) -> dict:
         self._ids += 1
@@ -188,6 +193,10 @@ class FakeChild:
         """One kickoff to its answer, "result" or "error"."""
         self.kickoff(inputs, **more)
         return self.peer.expect("result", "error")
+
+    def ended(self) -> dict:
+        """What became of what the last kickoff left behind."""
+        return self.peer.ended.pop(0) if self.peer.ended else self.peer.expect("ended")
 
     def do(self, what: str, value: object = None) -> dict:
         """One kickoff of crews/plain.py."""

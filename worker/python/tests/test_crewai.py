@@ -60,7 +60,8 @@ class CrewAITest(unittest.TestCase):
         self.assertEqual(completed["usage"], {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15})
         self.assertIn("duration_s", completed)
         self.assertNotIn("alpha", str(events))
-        self.assertEqual((answer["killed_descendants"], answer["threads_left"], answer["files"]), (0, 0, []))
+        ended = child.ended()
+        self.assertEqual((ended["killed_descendants"], ended["threads_left"], ended["cut"], answer["result"]["files"]), (0, 0, [], []))
         self.assertEqual(child.finish()["exit_code"], 0)
         self.assertEqual(child.output()[0], "")
 

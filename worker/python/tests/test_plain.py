@@ -31,14 +31,16 @@ class PlainTest(unittest.TestCase):
     def test_a_zygote_without_crewai_says_so_and_works(self) -> None:
         self.assertIsNone(self.worker.ready["crewai"])
         self.assertIn("ModuleNotFoundError", self.worker.ready["import_error"])
-        self.assertEqual(self.host.first, {"type": "ready", "pid": self.host.pid, "inputs": None, "extra_threads": [], "isolation": "fork"})
+        first = self.host.first
+        self.assertEqual((first["type"], first["pid"], first["inputs"], first["isolation"]), ("ready", self.host.pid, None, "fork"))
 
     def test_result_and_clean_exit(self) -> None:
         child = self.child()
         answer = child.do("echo", {"a": [1, None, "ü"]})
         self.assertEqual(answer["result"]["json"], {"a": [1, None, "ü"]})
         self.assertEqual(json.loads(answer["result"]["raw"]), {"a": [1, None, "ü"]})
-        self.assertEqual((answer["killed_descendants"], answer["threads_left"], answer["files"]), (0, 0, []))
+        ended = child.ended()
+        self.assertEqual((ended["killed_descendants"], ended["threads_left"], ended["cut"], ended["reusable"]), (0, 0, [], True))
         exited = child.finish()
         self.assertEqual((exited["id"], exited["pid"]), (child.start_id, child.pid))
         self.assertEqual((exited["exit_code"], exited["signal"], exited["orphans_killed"]), (0, None, 0))
@@ -48,16 +50,11 @@ class PlainTest(unittest.TestCase):
         child = self.child()
         self.assertEqual(child.do("leak")["type"], "result")
         seen = child.do("where")["result"]["json"]
-        self.assertEqual(seen["cwd"], child.work_dir)
+        self.assertEqual(seen["cwd"], os.getcwd())  # of the worker: this crew belongs to no project
         self.assertEqual(seen["kickoff_id"], os.path.basename(child.work_dir))
         self.assertEqual(seen["storage"], os.path.join(child.work_dir, ".storage"))
         self.assertIsNone(seen["leaked"])
         self.assertIsNone(seen["secret"])
-        child.finish()
-
-    def test_files_are_listed(self) -> None:
-        child = self.child()
-        self.assertEqual(child.do("write_files")["files"], ["out/a.txt", "report.md"])
         child.finish()
 
     def test_sys_exit_ends_only_the_kickoff(self) -> None:
@@ -92,7 +89,8 @@ class PlainTest(unittest.TestCase):
     def test_a_daemonised_grandchild_ends_with_the_kickoff(self) -> None:
         child = self.child()
         answer = child.do("daemonise")
-        self.assertEqual(answer["killed_descendants"], 1)
+        ended = child.ended()
+        self.assertEqual((ended["killed_descendants"], ended["reusable"]), (1, False))
         self.assertTrue(Watched(answer["result"]["json"]).ended())
         self.assertEqual(child.finish()["orphans_killed"], 0)
 
@@ -112,6 +110,7 @@ class PlainTest(unittest.TestCase):
         pids = [int(pid) for pid in fifo.read().split()]
         neighbour = self.child()
         neighbour.do("daemonise")
+        neighbour.ended()
         self.assertEqual(neighbour.finish()["pid"], neighbour.pid)
         for pid in pids:
             os.kill(pid, 0)
@@ -176,7 +175,9 @@ class PlainTest(unittest.TestCase):
 
     def test_threads_left_are_counted(self) -> None:
         child = self.child()
-        self.assertEqual(child.do("leave_thread")["threads_left"], 1)
+        child.do("leave_thread")
+        ended = child.ended()
+        self.assertEqual((ended["threads_left"], ended["cut"], ended["reusable"]), (1, [], False))
         self.assertEqual(child.finish()["exit_code"], 0)
 
     def test_threads_at_import_lead_to_spawn(self) -> None:
@@ -194,8 +195,8 @@ class PlainTest(unittest.TestCase):
         host = self.worker.start_host("plain:make", isolation="spawn")
         self.assertEqual(host.first["isolation"], "spawn")
         child = host.start_child()
-        answer = child.do("daemonise")
-        self.assertEqual(answer["killed_descendants"], 1)
+        child.do("daemonise")
+        self.assertEqual(child.ended()["killed_descendants"], 1)
         os.kill(child.pid, signal.SIGKILL)
         self.assertEqual(host.exited()["signal"], signal.SIGKILL)
 

@@ -36,6 +36,30 @@ pub enum Isolation {
     Spawn,
 }
 
+/// How a kickoff sees the project without changing it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkingDirWay {
+    /// An overlay where the kernel allows it, else links.
+    #[default]
+    Auto,
+    /// An overlay on the project's own path; the crew is refused where the kernel allows none.
+    Overlay,
+    /// A folder with copies of small files and links to the rest.
+    Links,
+}
+
+impl WorkingDirWay {
+    /// Its name in configuration and frames.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Overlay => "overlay",
+            Self::Links => "links",
+        }
+    }
+}
+
 /// Where CrewAI keeps its memory and databases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -10,7 +10,8 @@ use crewfleet_shared::kickoff::CrewName;
 use serde::Deserialize;
 
 use super::{
-    InputsCheck, Isolation, OnRedelivery, RetryConfig, RunnerKind, Storage, check_concurrency, check_seconds,
+    InputsCheck, Isolation, OnRedelivery, RetryConfig, RunnerKind, Storage, WorkingDirWay, check_concurrency,
+    check_seconds,
 };
 
 /// A section `[crews.<name>]`.
@@ -45,6 +46,9 @@ pub struct CrewConfig {
     /// python: the folder that kickoffs stand in, as the project's root is at home; by default the nearest folder above
     /// the target's file that has a `pyproject.toml`, else the worker's own working directory.
     pub working_dir: Option<PathBuf>,
+    /// python: how a kickoff sees that folder without changing it.
+    #[serde(default)]
+    pub working_dir_way: WorkingDirWay,
     /// python and command: environment variables.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

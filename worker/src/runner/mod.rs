@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::task::TaskTracker;
 
 use crate::events::EventSink;
 use crate::outcome::Outcome;
@@ -60,6 +61,8 @@ pub struct KickoffContext {
     pub time_limit: Duration,
     /// An empty folder of this attempt's own, removed after the reply; an empty path for builtin crews.
     pub work_dir: PathBuf,
+    /// Held while something still uses that folder, beyond the run.
+    pub work_dir_use: TaskTracker,
     /// When to stop.
     pub stop: Stop,
     /// Where events go.

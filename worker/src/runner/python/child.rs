@@ -11,7 +11,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::channel::{self, Frame, Receiver, Sender};
 use super::frames::{Aftermath, Bare, ChildError, ChildEvent, ChildResult, Failed, Kickoff, Settings};
@@ -32,10 +32,10 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Child {
     /// Its process id, session and process group.
     pub(super) pid: i32,
-    sender: Sender,
-    receiver: Receiver,
-    stdout: Output,
-    stderr: Output,
+    pub(super) sender: Sender,
+    pub(super) receiver: Receiver,
+    pub(super) stdout: Output,
+    pub(super) stderr: Output,
     end: watch::Receiver<Option<End>>,
     tracked: Tracked,
     /// How many kickoffs it has run.
@@ -52,8 +52,10 @@ pub(super) struct Child {
 pub(super) struct Ended {
     /// The outcome.
     pub(super) outcome: Outcome,
-    /// Tokens, leftovers.
+    /// Tokens.
     pub(super) aftermath: Aftermath,
+    /// Whether it answered: then it lives, and has an end of its own before it.
+    pub(super) answered: bool,
 }
 
 impl Child {
@@ -128,52 +130,42 @@ impl Child {
         self.end.clone()
     }
 
-    /// Whether it still lives and may take another kickoff.
-    pub(super) fn is_ready(&self, kickoffs_per_child: u32) -> bool {
-        self.usable && self.served < kickoffs_per_child && self.end.borrow().is_none()
+    /// Whether it has a kickoff left.
+    pub(super) fn may_serve(&self, kickoffs_per_child: u32) -> bool {
+        self.served < kickoffs_per_child
     }
 
-    /// Runs one kickoff to its end: result, error, death, or being stopped. `None`: it was dead before it took it.
+    /// Whether it still lives and may take another kickoff.
+    pub(super) fn is_ready(&self, kickoffs_per_child: u32) -> bool {
+        self.usable && self.may_serve(kickoffs_per_child) && self.end.borrow().is_none()
+    }
+
+    /// Runs one kickoff to its answer: result or error, or to its death. `None`: it was dead before it took it. `last`: it
+    /// gets no other, and ends once [`Child::wind_down`] is over.
     pub(super) async fn run(
         &mut self,
         context: &KickoffContext,
         inputs: &RawValue,
         cancel_grace: Duration,
+        last: bool,
     ) -> Option<Ended> {
         self.served += 1;
-        // Until it has answered nobody else may use it, even if this future is dropped.
+        // Until it has ended what this kickoff leaves behind nobody else may use it, even if this future is dropped.
         self.usable = false;
-        let events = || Some(context.events.clone());
-        let (mut out, mut err) = (Lines::new("stdout", events()), Lines::new("stderr", events()));
+        let (mut out, mut err) = lines(context);
         let mut ended = self
-            .attend(context, inputs, cancel_grace, &mut out, &mut err)
+            .attend(context, inputs, cancel_grace, last, &mut out, &mut err)
             .await?;
         // Everything was flushed before the answer was sent, so it is in the pipes by now.
         self.stdout.drain(&mut out);
         self.stderr.drain(&mut err);
         out.finish();
         err.finish();
-        let Aftermath {
-            threads_left,
-            killed_descendants,
-            ..
-        } = ended.aftermath;
-        if threads_left > 0 || killed_descendants > 0 {
-            debug!(
-                threads_left,
-                killed_descendants, "the kickoff left something running; the child is not used again"
-            );
-        }
         if let Outcome::Failed(error) = &ended.outcome
             && error.kind == "out_of_memory"
         {
             ended.outcome = Outcome::Crashed(error.clone());
         }
-        let answered = matches!(
-            ended.outcome,
-            Outcome::Succeeded(_) | Outcome::Failed(_) | Outcome::Rejected(_)
-        );
-        self.usable = answered && threads_left == 0 && killed_descendants == 0;
         Some(ended)
     }
 
@@ -182,6 +174,7 @@ impl Child {
         context: &KickoffContext,
         inputs: &RawValue,
         cancel_grace: Duration,
+        last: bool,
         out: &mut Lines,
         err: &mut Lines,
     ) -> Option<Ended> {
@@ -194,6 +187,7 @@ impl Child {
             meta: context.meta.as_deref(),
             work_dir: &context.work_dir,
             timeout_s: context.time_limit.as_secs_f64(),
+            last,
             traceparent: context.trace.traceparent(),
         };
         context.stop.start_clock();
@@ -262,6 +256,7 @@ impl Child {
                     Some(Ended {
                         outcome: Outcome::Succeeded(Box::new(result)),
                         aftermath,
+                        answered: true,
                     })
                 }),
             "error" => frame
@@ -272,7 +267,11 @@ impl Child {
                         (_, "invalid_inputs") => Outcome::Rejected(error),
                         _ => Outcome::Failed(error),
                     };
-                    Some(Ended { outcome, aftermath })
+                    Some(Ended {
+                        outcome,
+                        aftermath,
+                        answered: true,
+                    })
                 }),
             // "beat" says that it lives.
             _ => Ok(None),
@@ -286,6 +285,7 @@ impl Child {
                 Some(Ended {
                     outcome,
                     aftermath: Aftermath::default(),
+                    answered: false,
                 })
             }
         }
@@ -306,11 +306,12 @@ impl Child {
         Ended {
             outcome,
             aftermath: Aftermath::default(),
+            answered: false,
         }
     }
 
     /// Waits for its end. A child that closed its channel and lives on is killed.
-    async fn ended(&mut self) -> End {
+    pub(super) async fn ended(&mut self) -> End {
         let mut end = self.end.clone();
         for limit in [Duration::from_secs(2), END_TIMEOUT] {
             if let Ok(Ok(end)) = timeout(limit, end.wait_for(Option::is_some)).await {
@@ -372,6 +373,12 @@ impl Child {
             let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
     }
+}
+
+/// What the crew prints, on both streams.
+pub(super) fn lines(context: &KickoffContext) -> (Lines, Lines) {
+    let events = || Some(context.events.clone());
+    (Lines::new("stdout", events()), Lines::new("stderr", events()))
 }
 
 /// The reason of a requeue when the host is gone.

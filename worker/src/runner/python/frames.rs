@@ -24,6 +24,12 @@ pub(super) struct Settings {
     pub(super) storage: &'static str,
     /// Where kickoffs stand; none: Python looks for the project.
     pub(super) working_dir: Option<PathBuf>,
+    /// `auto`, `overlay` or `links`.
+    pub(super) working_dir_way: &'static str,
+    /// Everything that the worker keeps, so what no crew sees through an overlay.
+    pub(super) data_dir: PathBuf,
+    /// Where the crew's hosts have folders of their own, each named by its process id.
+    pub(super) scratch_dir: PathBuf,
     /// `strict` or `lenient`.
     pub(super) inputs: &'static str,
     /// How long exit handlers and threads may take after the answer, in seconds.
@@ -56,6 +62,22 @@ pub(super) struct Checked {
     #[serde(default)]
     pub(super) extra_threads: Vec<String>,
     pub(super) error: Option<KickoffError>,
+    #[serde(flatten)]
+    pub(super) place: Place,
+}
+
+/// Where the kickoffs of a crew run.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Place {
+    /// The project's folder, where there is one.
+    #[serde(default)]
+    pub(super) working_dir: Option<String>,
+    /// `overlay` or `links`.
+    #[serde(default)]
+    pub(super) files: Option<String>,
+    /// Why it is no overlay.
+    #[serde(default)]
+    pub(super) files_reason: Option<String>,
 }
 
 /// Asks a nursery (zygote or host) to start a process; its file descriptors travel with the frame.
@@ -130,6 +152,8 @@ pub(super) struct Kickoff<'a> {
     pub(super) meta: Option<&'a RawValue>,
     pub(super) work_dir: &'a Path,
     pub(super) timeout_s: f64,
+    /// The child ends after it.
+    pub(super) last: bool,
     /// Asks for what spans need, beside the events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) traceparent: Option<String>,
@@ -166,11 +190,22 @@ pub(super) struct ChildError {
     pub(super) aftermath: Aftermath,
 }
 
-/// What a kickoff leaves behind, whatever its end.
+/// What is known of a kickoff beside its outcome, whatever that is.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Aftermath {
     #[serde(default)]
     pub(super) tokens_by_model: BTreeMap<String, Tokens>,
+}
+
+/// What became of what a kickoff left behind: the child's threads, exit handlers and processes.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ChildEnded {
+    /// What had to be cut, in words.
+    #[serde(default)]
+    pub(super) cut: Vec<String>,
+    /// Whether the child can take another kickoff.
+    #[serde(default)]
+    pub(super) reusable: bool,
     #[serde(default)]
     pub(super) threads_left: u64,
     #[serde(default)]

@@ -19,6 +19,8 @@ use crate::memory::{MemoryGuard, Tracked};
 
 /// A running crew host. Dropped, it closes its channel, and the process ends with all its children.
 pub(super) struct Host {
+    /// Its process id.
+    pub(super) pid: i32,
     /// Starts children.
     pub(super) nursery: Nursery,
     /// Holds its end once it has ended.
@@ -80,6 +82,7 @@ impl Host {
                 );
                 importing.0 = None;
                 Ok(Self {
+                    pid: process.pid,
                     nursery,
                     end: process.end,
                     _tracked: tracked,

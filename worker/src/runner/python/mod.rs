@@ -5,6 +5,7 @@
 //! | [`zygote`] | one process an interpreter: imports CrewAI, checks targets, forks hosts |
 //! | [`host`] | one process a crew: imports it, forks children |
 //! | [`child`] | one process a kickoff at a time: runs it, is killed when it must stop |
+//! | [`wind_down`] | what a child does between its answer and its end |
 //! | [`pool`] | warm children, ready to take a kickoff |
 //! | [`pipes`] | what a child prints |
 //! | [`nursery`] | starting processes and learning how they ended |
@@ -19,6 +20,7 @@ mod host;
 mod nursery;
 mod pipes;
 mod pool;
+mod wind_down;
 mod zygote;
 
 use std::collections::{HashMap, VecDeque};
@@ -31,14 +33,14 @@ use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use self::child::{Ended, HOST_LOST_KIND};
-use self::frames::Settings;
+use self::frames::{Place, Settings};
 use self::pool::CrewHost;
 use self::zygote::{Interpreter, Zygote, ZygoteError};
 use super::{KickoffContext, Runner};
-use crate::config::{CrewConfig, FileConfig, Isolation, Storage};
+use crate::config::{CrewConfig, FileConfig, Isolation, Storage, WorkingDirWay};
 use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
 use crate::outcome::{Outcome, RequeueReason};
@@ -158,6 +160,7 @@ impl PythonRunner {
         })?;
         let target = config.target.clone().unwrap_or_default();
         let shown = format!("{target:?}");
+        let scratch = shared.work_dirs.scratch(crew.as_str());
         let settings = Settings {
             target,
             path: config.path.clone(),
@@ -171,6 +174,9 @@ impl PythonRunner {
                 Storage::Shared => "shared",
             },
             working_dir: config.working_dir.clone(),
+            working_dir_way: config.working_dir_way.as_str(),
+            data_dir: shared.work_dirs.base().to_owned(),
+            scratch_dir: scratch.path().to_owned(),
             inputs: config.inputs.as_str(),
             exit_grace_s: config.exit_grace_s,
             inline_files_bytes: config.inline_files_bytes.as_u64(),
@@ -179,7 +185,10 @@ impl PythonRunner {
             // first; this stops what grows too fast to be seen.
             rlimit_data_bytes: shared.memory.limit() / 4 * 5,
         };
-        let checked = zygote.check(crew.as_str(), &settings).await.map_err(|message| {
+        let checked = zygote.check(crew.as_str(), &settings).await;
+        // The process that looked is gone, and no host is there yet.
+        scratch.remove_all().await;
+        let checked = checked.map_err(|message| {
             Problem::new(
                 key("target"),
                 &shown,
@@ -199,6 +208,7 @@ impl PythonRunner {
             config.concurrency,
             config.kickoffs_per_child,
         );
+        tell_of_place(crew, config, &checked.place);
         let (host_losses, cancel_grace) = (Mutex::default(), shared.cancel_grace);
         Ok(Self {
             host,
@@ -210,6 +220,10 @@ impl PythonRunner {
 
     async fn run(&self, context: KickoffContext, inputs: &RawValue) -> Outcome {
         let _in_use = self.host.in_use();
+        let room = tokio::select! {
+            room = self.host.room() => room,
+            reason = context.stop.requested() => return Outcome::stopped(reason, context.time_limit),
+        };
         for _ in 0..TRIES {
             let mut child = tokio::select! {
                 child = self.host.child() => match child {
@@ -219,12 +233,21 @@ impl PythonRunner {
                 },
                 reason = context.stop.requested() => return Outcome::stopped(reason, context.time_limit),
             };
-            let ended = child.run(&context, inputs, self.cancel_grace).await;
-            self.host.give_back(child);
-            let Some(Ended { outcome, aftermath }) = ended else {
+            let last = self.host.is_last_of(&child);
+            let ended = child.run(&context, inputs, self.cancel_grace, last).await;
+            let Some(ended) = ended else {
+                self.host.give_back(child);
                 debug!("the child died while it was idle; another one takes the kickoff");
                 continue;
             };
+            if ended.answered {
+                self.host.wind_down(child, context.clone(), room);
+            } else {
+                self.host.give_back(child);
+            }
+            let Ended {
+                outcome, aftermath, ..
+            } = ended;
             self.host.count_tokens(&aftermath);
             return match outcome {
                 Outcome::Requeued {
@@ -248,6 +271,19 @@ impl PythonRunner {
             losses.pop_front();
         }
         Outcome::requeued(RequeueReason::HostLost)
+    }
+}
+
+/// Says where the crew's kickoffs will stand: at the start, not with the first kickoff.
+fn tell_of_place(crew: &CrewName, config: &CrewConfig, place: &Place) {
+    let (working_dir, files) = (place.working_dir.as_deref(), place.files.as_deref());
+    match place
+        .files_reason
+        .as_deref()
+        .filter(|_| config.working_dir_way == WorkingDirWay::Auto)
+    {
+        None => info!(%crew, working_dir, files, "kickoffs run in their project's folder"),
+        Some(reason) => warn!(%crew, working_dir, files, reason, "kickoffs run in a folder of their own"),
     }
 }
 

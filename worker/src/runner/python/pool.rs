@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crewfleet_shared::kickoff::{CrewName, KickoffError};
 use deadpool::managed::{self, Object, Pool, PoolError, RecycleError};
-use tokio::sync::{Mutex, Notify, watch};
+use futures_util::future::join_all;
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info, warn};
 
 use super::Pythons;
@@ -15,6 +18,8 @@ use super::frames::{Aftermath, Exited, Settings};
 use super::host::Host;
 use super::nursery::End;
 use super::zygote::{Interpreter, ZygoteError};
+use crate::runner::KickoffContext;
+use crate::workdir::Scratch;
 
 /// How many children wait, forked already, beyond those that run: a kickoff then need not wait for a fork.
 const WARM: usize = 1;
@@ -29,12 +34,31 @@ pub(super) struct CrewHost {
     host: Mutex<Option<Arc<Host>>>,
     pool: std::sync::OnceLock<Pool<Children>>,
     concurrency: usize,
+    /// As many kickoffs as may run, and as many that have answered and whose children are still ending.
+    room: Arc<Semaphore>,
+    /// Children that are ending, after their answers.
+    winding_down: TaskTracker,
     in_use: AtomicUsize,
     released: Notify,
     /// A child is being made in advance.
     warming: AtomicBool,
     /// The worker ends; nothing is made in advance any more.
     ended: AtomicBool,
+}
+
+/// A child that has answered: its last kickoff, or one after which it goes back to the pool.
+enum WindingDown {
+    Last(Child),
+    Pooled(Object<Children>),
+}
+
+impl WindingDown {
+    fn as_mut(&mut self) -> &mut Child {
+        match self {
+            Self::Last(child) => child,
+            Self::Pooled(child) => child,
+        }
+    }
 }
 
 /// Makes children for the pool.
@@ -84,6 +108,8 @@ impl CrewHost {
             host: Mutex::default(),
             pool: std::sync::OnceLock::new(),
             concurrency: concurrency.into(),
+            room: Arc::new(Semaphore::new(2 * usize::from(concurrency))),
+            winding_down: TaskTracker::new(),
             in_use: AtomicUsize::new(0),
             released: Notify::new(),
             warming: AtomicBool::new(false),
@@ -108,12 +134,66 @@ impl CrewHost {
         })
     }
 
+    /// Room for one more child: a crew whose children take long to end must not heap them up.
+    pub(super) async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        // Nobody closes it.
+        Arc::clone(&self.room).acquire_owned().await.ok()
+    }
+
+    /// Whether the next kickoff of `child` is its last.
+    pub(super) fn is_last_of(&self, child: &Child) -> bool {
+        child.served + 1 >= self.kickoffs_per_child
+    }
+
+    /// Lets a child that has answered end what the kickoff left behind, while the reply goes its way. It keeps `room`, and
+    /// the kickoff's folder, until then.
+    pub(super) fn wind_down(
+        self: &Arc<Self>,
+        child: Object<Children>,
+        context: KickoffContext,
+        room: Option<OwnedSemaphorePermit>,
+    ) {
+        let (host, in_use, folder) = (Arc::clone(self), self.in_use(), context.work_dir_use.token());
+        let grace = Duration::from_secs_f64(self.settings.exit_grace_s);
+        let last = !child.may_serve(self.kickoffs_per_child);
+        // One that ends makes room in the pool at once, so that the next kickoff finds a warm one.
+        let mut child = match last {
+            true => WindingDown::Last(self.retire(child)),
+            false => WindingDown::Pooled(child),
+        };
+        let ending = async move {
+            let cut = child.as_mut().wind_down(&context, grace).await;
+            if !cut.is_empty() {
+                host.exits_cut().inc();
+                warn!(
+                    cut = cut.join("; "),
+                    "the crew's process did not end within exit_grace_s after its answer, and was cut short"
+                );
+            }
+            if let WindingDown::Pooled(child) = child {
+                host.give_back(child);
+            }
+            drop((room, folder, in_use));
+        };
+        self.winding_down.spawn(ending.in_current_span());
+    }
+
+    /// Takes a used-up child out of the pool, and has another made ready in its place.
+    fn retire(self: &Arc<Self>, child: Object<Children>) -> Child {
+        let child = Object::take(child);
+        self.make_another();
+        child
+    }
+
     /// Takes a child back after a kickoff. One that is used up is dropped, and another made ready in its place.
     pub(super) fn give_back(self: &Arc<Self>, child: Object<Children>) {
         if child.is_ready(self.kickoffs_per_child) {
             return;
         }
-        drop(Object::take(child));
+        drop(self.retire(child));
+    }
+
+    fn make_another(self: &Arc<Self>) {
         let enough = self.pool().status().available >= WARM || self.pythons.0.memory.is_full();
         if enough || self.ended.load(Ordering::Acquire) || self.warming.swap(true, Ordering::AcqRel) {
             return;
@@ -140,6 +220,11 @@ impl CrewHost {
     /// Ends the host and its children for good.
     pub(super) async fn shut_down(&self) {
         self.ended.store(true, Ordering::Release);
+        self.winding_down.close();
+        let limit = Duration::from_secs_f64(self.settings.exit_grace_s) + Host::END_TIMEOUT;
+        if timeout(limit, self.winding_down.wait()).await.is_err() {
+            warn!(crew = %self.crew, "children that had answered did not end; killing them");
+        }
         self.end().await;
     }
 
@@ -147,20 +232,36 @@ impl CrewHost {
     async fn end(&self) {
         // A host that is just starting holds the lock; it ends with its zygote.
         let host = timeout(Host::END_TIMEOUT, self.host.lock()).await.ok();
-        drop(host.and_then(|mut host| host.take()));
-        self.clear_pool();
+        let host = host.and_then(|mut host| host.take());
+        if let Some(pool) = self.pool.get() {
+            let idle = pool.retain(|_, _| false).removed;
+            join_all(idle.into_iter().map(|child| self.dismiss(child))).await;
+        }
+        drop(host);
     }
 
-    fn clear_pool(&self) {
-        if let Some(pool) = self.pool.get() {
-            pool.retain(|_, _| false);
+    /// Lets a child that has run kickoffs run its exit handlers, too.
+    async fn dismiss(&self, mut child: Child) {
+        if child.has_served() {
+            child.dismiss().await;
+            let grace = Duration::from_secs_f64(self.settings.exit_grace_s);
+            let mut end = child.end();
+            // One that takes longer is killed when it is dropped.
+            let _ = timeout(grace, end.wait_for(Option::is_some)).await;
         }
+    }
+
+    fn exits_cut(&self) -> prometheus::IntCounter {
+        let cut = &self.pythons.0.metrics.exits_cut;
+        cut.with_label_values(&[self.crew.as_str()])
     }
 
     fn pool(self: &Arc<Self>) -> &Pool<Children> {
         self.pool.get_or_init(|| {
             let manager = Children(Arc::downgrade(self));
-            let built = Pool::builder(manager).max_size(self.concurrency + WARM).build();
+            let built = Pool::builder(manager)
+                .max_size(2 * self.concurrency + WARM)
+                .build();
             #[allow(clippy::expect_used)]
             built.expect("building fails only for timeouts without a runtime, and there are no timeouts here")
         })
@@ -187,7 +288,7 @@ impl CrewHost {
             Ok(host) => {
                 self.starts("ready").inc();
                 let ready = Counted::of(self.gauge("ready"));
-                tokio::spawn(tell_end(self.crew.clone(), host.end.clone(), ready));
+                tokio::spawn(self.tell_end(host.pid, host.end.clone(), ready));
                 let host = Arc::new(host);
                 *current = Some(Arc::clone(&host));
                 Ok(host)
@@ -217,6 +318,38 @@ impl CrewHost {
         .await
     }
 
+    /// Says how a host ended, and removes what it had to itself. One that is given up ends with code 0.
+    fn tell_end(
+        &self,
+        pid: i32,
+        mut end: watch::Receiver<Option<End>>,
+        ready: Counted,
+    ) -> impl Future<Output = ()> + use<> {
+        let (crew, scratch) = (self.crew.clone(), self.scratch());
+        async move {
+            let ended = end.wait_for(Option::is_some).await.map(|end| end.clone());
+            drop(ready);
+            match ended {
+                Ok(Some(End::Exited(Exited {
+                    exit_code: Some(0), ..
+                }))) => debug!(%crew, "crew host ended"),
+                Ok(Some(End::Exited(exited))) => {
+                    let (exit_code, signal) = (exited.exit_code, exited.signal);
+                    warn!(%crew, exit_code, signal, "the crew host died");
+                }
+                // Nobody can tell; at the worker's own end that is so.
+                Ok(Some(End::Lost) | None) | Err(_) => {
+                    debug!(%crew, "the crew host is gone with the process that started it")
+                }
+            }
+            scratch.remove(pid).await;
+        }
+    }
+
+    fn scratch(&self) -> Scratch {
+        self.pythons.0.work_dirs.scratch(self.crew.as_str())
+    }
+
     /// Makes the crew's series visible before there is anything to count.
     fn show_metrics(&self) {
         let (metrics, labels) = (&self.pythons.0.metrics, [self.crew.as_str()]);
@@ -228,6 +361,7 @@ impl CrewHost {
         for outcome in ["ready", "failed"] {
             self.starts(outcome);
         }
+        self.exits_cut();
     }
 
     fn starts(&self, outcome: &str) -> prometheus::IntCounter {
@@ -253,7 +387,7 @@ impl managed::Manager for Children {
         let crew = self.0.upgrade().ok_or_else(gone)?;
         let host = crew.host().await?;
         let child = Child::start(host, crew.crew.as_str(), &crew.settings, &crew.pythons.0.memory).await?;
-        tokio::spawn(count_end(Arc::clone(&crew), child.end()));
+        tokio::spawn(count_end(Arc::clone(&crew), child.pid, child.end()));
         debug!(crew = %crew.crew, pid = child.pid, "child is ready");
         Ok(child)
     }
@@ -271,26 +405,8 @@ impl managed::Manager for Children {
     }
 }
 
-/// Says how a host ended. One that is given up ends with code 0.
-async fn tell_end(crew: CrewName, mut end: watch::Receiver<Option<End>>, _ready: Counted) {
-    let ended = end.wait_for(Option::is_some).await.map(|end| end.clone());
-    match ended {
-        Ok(Some(End::Exited(Exited {
-            exit_code: Some(0), ..
-        }))) => debug!(%crew, "crew host ended"),
-        Ok(Some(End::Exited(exited))) => {
-            let (exit_code, signal) = (exited.exit_code, exited.signal);
-            warn!(%crew, exit_code, signal, "the crew host died");
-        }
-        // Nobody can tell; at the worker's own end that is so.
-        Ok(Some(End::Lost) | None) | Err(_) => {
-            debug!(%crew, "the crew host is gone with the process that started it")
-        }
-    }
-}
-
-/// Counts what a child used, once it has ended.
-async fn count_end(crew: Arc<CrewHost>, mut end: watch::Receiver<Option<End>>) {
+/// Counts what a child used, once it has ended, and removes what it had beside its kickoffs' folders.
+async fn count_end(crew: Arc<CrewHost>, pid: i32, mut end: watch::Receiver<Option<End>>) {
     let ended = end.wait_for(Option::is_some).await.map(|end| end.clone());
     if let Ok(Some(End::Exited(exited))) = ended {
         let metrics = &crew.pythons.0.metrics;
@@ -304,6 +420,7 @@ async fn count_end(crew: Arc<CrewHost>, mut end: watch::Receiver<Option<End>>) {
             .with_label_values(&labels)
             .inc_by(exited.cpu_s.max(0.0));
     }
+    crew.scratch().remove(pid).await;
 }
 
 /// Ends the host when nothing ran for `host_idle_s`, or at once when it is idle and memory is short.

@@ -1,0 +1,64 @@
+"""The project that a crew belongs to: the folder in which people start it at home."""
+
+import importlib.util
+import os
+import sys
+
+from .settings import Settings
+
+_MARK = "pyproject.toml"
+
+
+def working_dir(settings: Settings) -> str | None:
+    """The absolute folder in which the crew runs: the configured one, else the project of the target's file, else where the
+    worker stands. None: the worker stands in "/", which is nobody's project."""
+    if settings.working_dir:
+        return os.path.realpath(settings.working_dir)
+    place = _place_of(settings)
+    found = (place and _above(place)) or os.path.realpath(os.getcwd())
+    return None if found == "/" else found
+
+
+def _above(place: str) -> str | None:
+    """The folder at or above `place` that has a pyproject.toml."""
+    folder = os.path.realpath(place)
+    while True:
+        if os.path.isfile(os.path.join(folder, _MARK)):
+            return folder
+        above = os.path.dirname(folder)
+        if above == folder:
+            return None
+        folder = above
+
+
+def _place_of(settings: Settings) -> str | None:
+    """The file or folder of the target, found without importing it; None where nothing of that name is there."""
+    name = settings.target.partition(":")[0]
+    for entry in (*settings.path, os.getcwd()):
+        place = os.path.join(entry, settings.target)
+        if not os.path.exists(place):
+            place = os.path.join(entry, name)
+        if name and os.path.exists(place) and (os.path.isdir(place) or not _is_module(name)):
+            return place
+    return _place_of_module(name.partition(".")[0], settings)
+
+
+def _is_module(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
+def _place_of_module(name: str, settings: Settings) -> str | None:
+    if not name.isidentifier():
+        return None
+    before = list(sys.path)
+    sys.path[:0] = settings.path
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # a module without a spec: already imported, in an odd way
+        return None
+    finally:
+        sys.path[:] = before
+    if spec is None:
+        return None
+    folders = list(spec.submodule_search_locations or ())
+    return spec.origin if spec.origin and os.path.exists(spec.origin) else folders[0] if folders else None

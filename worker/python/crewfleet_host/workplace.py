@@ -1,0 +1,214 @@
+"""Where kickoffs run: each sees the project as its own, and changes nothing of it, nor of its neighbours.
+
+Two ways, of which the host chooses one at its start. "overlay": the project's own path, with an overlay on it in a mount namespace
+of the child; its upper layer is the kickoff's folder. "links": a folder that shows the project by copies and links.
+"""
+
+import contextlib
+import os
+import shutil
+from dataclasses import replace
+
+from . import links
+from .inspection import Unusable
+from .mounts import MountNamespace, mounted_below
+from .probe import run_in_fork
+from .project import working_dir
+from .settings import Settings
+
+FILES = "files"
+_WORK = "overlay"
+_LOWER = "lower"
+_SEED = "seed"
+
+
+class Workplace:
+    """`root` is the project's folder (None: there is none), `way` "overlay" or "links", `reason` why it is not an overlay."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Finds the project and chooses the way, by trying it in a fork. Raises OSError where "overlay" is demanded and refused."""
+        self.root = working_dir(settings)
+        self._data_dir = settings.data_dir
+        self._scratch = os.path.join(settings.scratch_dir, str(os.getpid()))
+        self._seed: str | None = None
+        self._lower = os.path.join(self._scratch, _LOWER)
+        self._namespace: MountNamespace | None = None
+        self._shown = links.Shown()
+        self._files = ""
+        self._mounted = False
+        self.reason: str | None = None
+        self.way = "links"
+        if self.root is None:
+            self.reason = 'the worker stands in "/" and the target belongs to no project (no pyproject.toml above it): the folder is empty'
+        elif settings.working_dir_way == "links":
+            self.reason = 'working_dir_way = "links"'
+        else:
+            self.reason = None if settings.working_dir_way == "decided" else self._refusal()
+            self.way = "links" if self.reason else "overlay"
+        if settings.working_dir_way == "overlay" and self.way != "overlay":
+            raise OSError(f'working_dir_way = "overlay": {self.reason}')
+
+    def about(self) -> dict:
+        """The fields of "checked" and "ready" that tell of it."""
+        return {"working_dir": self.root, "files": self.way, "files_reason": self.reason}
+
+    def settings_for_a_child(self, settings: Settings) -> Settings:
+        """For a fresh interpreter of the same crew: it need not find and try again."""
+        way = "decided" if self.way == "overlay" else "links"
+        return replace(settings, working_dir=self.root or settings.working_dir, working_dir_way=way)
+
+    def enter(self) -> None:
+        """For a process that imports and builds the crew: what that writes stays in a folder of its own. Raises OSError."""
+        files = self._make(self._scratch, FILES)
+        if self.way == "overlay" and self.root is not None:
+            self._namespace = MountNamespace()
+            os.makedirs(self._lower, exist_ok=True)
+            self._namespace.bind(self.root, self._lower)
+            self._mount(files, self._make(self._scratch, _WORK))
+            os.chdir(self.root)
+        else:
+            self._show(files)
+            os.chdir(files)
+        self._files = files
+
+    def seal(self) -> None:
+        """After import and build: what they wrote is there for each kickoff, as at home. Raises OSError."""
+        names = self._written()
+        if not names:
+            return
+        self._seed = self._make(self._scratch, _SEED)
+        if self._namespace is not None and self._is_inside(self._data_dir):
+            self._namespace.tmpfs(self._seed)  # no layer of an overlay may lie in another
+        for name in names:
+            _copy_entry(os.path.join(self._files, name), os.path.join(self._seed, name))
+
+    def leave_parents(self) -> None:
+        """In a fork, while it has one thread: mounts of its own from now on. Raises OSError."""
+        if self.way == "overlay":
+            self._namespace = MountNamespace()
+        self._mounted = False
+
+    def open(self, folder: str) -> str:
+        """Makes `folder` (absolute, made if missing) the place of a kickoff, and stands in it; returns where its files come to lie.
+
+        Raises OSError.
+        """
+        self._files = self._make(folder, FILES)
+        if self.way == "overlay" and self.root is not None:
+            self._mount(self._files, self._make(folder, _WORK))
+            self._mounted = True
+            os.chdir(self.root)
+        else:
+            self._show(self._files)
+            if self._seed is not None:
+                shutil.copytree(self._seed, self._files, dirs_exist_ok=True)
+                self._shown.copied.update((name, state) for name, state in links.regular_files(self._files) if self._is_seed(name))
+            os.chdir(self._files)
+        return self._files
+
+    def close(self) -> None:
+        """The kickoff is over; another may follow."""
+        os.chdir("/")
+        if self._mounted and self._namespace is not None and self.root is not None:
+            self._namespace.unmount(self.root)
+            self._mounted = False
+
+    def changed(self) -> list[str]:
+        """The regular files that the kickoff made or changed, relative to its files' folder."""
+        return self._changed()
+
+    def written_through(self) -> list[str]:
+        """The project's own files that the kickoff changed, because they were too large to copy; none with an overlay."""
+        return links.written_through(self.root, self._shown) if self.root is not None else []
+
+    def linked(self) -> int:
+        """How much of the project a kickoff shares by links; 0 with an overlay."""
+        return len(self._shown.linked)
+
+    def _changed(self) -> list[str]:
+        return links.changed(self._files, self._shown)
+
+    def _written(self) -> list[str]:
+        """The files that this process changed, and the folders that it made."""
+        folders = (os.path.join(at, name) for at, names, _ in os.walk(self._files) for name in names if name != "__pycache__")
+        made = (os.path.relpath(folder, self._files) for folder in folders if not os.path.islink(folder))
+        known = self._lower if self.way == "overlay" else self.root or os.devnull
+        return [*(name for name in made if not os.path.isdir(os.path.join(known, name))), *self._changed()]
+
+    def _is_inside(self, folder: str) -> bool:
+        return self.root is not None and folder.startswith(self.root.rstrip("/") + "/")
+
+    def _is_seed(self, name: str) -> bool:
+        return self._seed is not None and os.path.exists(os.path.join(self._seed, name))
+
+    def _show(self, files: str) -> None:
+        self._shown = links.show(self.root, files, hidden=self._data_dir) if self.root is not None else links.Shown()
+
+    def _mount(self, files: str, work: str) -> None:
+        """An overlay on the project, with what is mounted in it, and the worker's own folder, as they are."""
+        if self._namespace is None or self.root is None:
+            return
+        kept = mounted_below(self.root)
+        if self._is_inside(self._data_dir):
+            kept = [place for place in kept if not place.startswith(self._data_dir)] + [self._data_dir]
+        opened = [(place, os.open(place, os.O_PATH | os.O_CLOEXEC)) for place in kept if os.path.exists(place)]
+        try:
+            lower = [self._lower] if self._seed is None else [self._seed, self._lower]
+            self._namespace.overlay(self.root, lower, files, work)
+            for place, fd in opened:
+                self._namespace.bind(f"/proc/self/fd/{fd}", place)
+        finally:
+            for _, fd in opened:
+                os.close(fd)
+
+    def _refusal(self) -> str | None:
+        """Why there can be no overlay here, None where there can: tried, since no file of the kernel tells."""
+
+        def attempt() -> dict:
+            try:
+                self.enter()
+                self.leave_parents()
+                self.open(os.path.join(self._scratch, "trial"))
+            except OSError as error:
+                return {"refused": str(error)}
+            return {}
+
+        self.way = "overlay"
+        report, ended = run_in_fork(attempt)
+        refused = ended if report is None else report.get("refused")
+        _remove(self._scratch)
+        return None if refused is None else f"kernel or sandbox refuse an overlay: {refused}"
+
+    @staticmethod
+    def _make(folder: str, name: str) -> str:
+        place = os.path.join(folder, name)
+        os.makedirs(place, exist_ok=True)
+        return place
+
+
+def enter_workplace(settings: Settings) -> Workplace:
+    """Stands in the place where the crew is imported and built. Raises Unusable of kind "working_dir_unavailable"."""
+    try:
+        workplace = Workplace(settings)
+        workplace.enter()
+    except OSError as error:
+        raise Unusable({"kind": "working_dir_unavailable", "message": str(error), "retryable": True, "detail": None}) from None
+    return workplace
+
+
+def _remove(folder: str) -> None:
+    """Removes it, with the folder that an overlay keeps and nobody may read."""
+    for at, names, _ in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.chmod(os.path.join(at, name), 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy_entry(source: str, destination: str) -> None:
+    """A regular file or a folder; the folder alone."""
+    if os.path.isdir(source):
+        os.makedirs(destination, exist_ok=True)
+        return
+    os.makedirs(os.path.dirname(destination), exist_ok=True)
+    shutil.copy2(source, destination, follow_symlinks=False)
