@@ -34,6 +34,7 @@ struct Detail {
     exit_code: Option<serde_json::Value>,
     signal: Option<i32>,
     http_status: Option<u16>,
+    transient: Option<bool>,
     retry_after_s: Option<f64>,
 }
 
@@ -103,6 +104,10 @@ fn is_retryable(policy: &RetryConfig, error: &KickoffError, detail: &Detail, rea
     let listed_exit = |code| policy.exit_codes.contains(&code);
     if policy.retries(&names) || detail.exit_code().is_some_and(listed_exit) {
         return true;
+    }
+    // Said where a provider's own error code says otherwise than its status: an empty account gets 429 too.
+    if let Some(transient) = detail.transient {
+        return transient;
     }
     // A status says more than the class that a client library chose for it.
     if let Some(status) = detail.http_status {
@@ -221,6 +226,10 @@ mod tests {
             judged(&policy, 1, failed(json!({"http_status": 503}))),
             (Some(2), true)
         );
+        let empty_account = failed(json!({"http_status": 429, "transient": false}));
+        assert_eq!(judged(&policy, 1, empty_account), (None, false));
+        let throttled = failed(json!({"http_status": 400, "transient": true}));
+        assert_eq!(judged(&policy, 1, throttled), (Some(2), true));
         let marked = KickoffError::new("exception", "m").retryable();
         let marked = marked.with_detail(&json!({"http_status": 501}));
         assert_eq!(judged(&policy, 1, Outcome::Failed(marked)), (None, false));

@@ -106,7 +106,7 @@ pub struct KickoffResult {
 /// The output of one task.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TaskOutput {
-    /// The task's name, else its description's beginning.
+    /// The task's name; `task_N` for one without, N being its place in the crew from 1.
     pub name: Option<String>,
     /// The role of the agent that did it.
     pub agent: Option<String>,

@@ -9,17 +9,22 @@ Standard library only, since it runs inside the interpreter of the user's crew.
     spawned.py   a child in a fresh interpreter, where a fork is not safe
     child.py     serves kickoffs, one at a time
       kickoff.py   one kickoff: directory, inputs, events, cancel, outcome
-      inputs.py    which inputs are missing
+      inputs.py    which inputs are missing, or can be given to no crew
+      callbacks.py what @before_kickoff and @after_kickoff lose
+      human_input.py  who asks a person
       events.py    CrewAI's events, slim
-      usage.py     the tokens that they report
+      names.py     names of tasks and agents without prompts and inputs
+      usage.py     the tokens that events and models report
       cancel.py    the cooperative stop
       result.py    what the crew returned, as JSON
       errors.py    what the crew raised, as JSON
+      transient.py which failures another attempt may cure; chain.py  the exceptions behind an exception
       workdir.py   the kickoff's own directory and environment
     inspection.py  imports and builds a target, to learn what the worker must know
     target.py    "pkg.crew:MyCrew" to a factory of crews
     settings.py  the settings of one crew, applied to a process
     crewai_quiet.py, locks.py    CrewAI made fit for many processes
+    context_defaults.py          what CrewAI keeps by context, for all threads; optional.py  modules of CrewAI's that may be missing
     tls.py, signatures.py, first_use.py   what is done once, for all forks
     frame_stack.py               what keeps a fork from mapping memory again and again
     frames.py    the wire; jsonable.py  any object to valid JSON

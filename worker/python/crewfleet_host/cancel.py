@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import crewai_quiet
-from .errors import origins
+from . import human_input
+from .chain import origins
+from .optional import module
 
 _SEAMS = ("PRE_STEP", "PRE_MODEL_CALL", "PRE_TOOL_CALL")
 
@@ -36,24 +37,34 @@ class Cancel:
 
     @contextmanager
     def at_seams(self) -> Iterator[None]:
-        """Within it, crews of this context stop at their next seam. A CrewAI without hooks, or no CrewAI, runs on."""
-        dispatch = crewai_quiet.module("crewai.hooks.dispatch")
+        """Within it, the crews of this process stop at their next seam, those in threads of their own too. So they do after a
+        question to a person that CrewAI took for a failure. A CrewAI without hooks, or no CrewAI, runs on."""
+        dispatch = module("crewai.hooks.dispatch")
         points = getattr(dispatch, "InterceptionPoint", None)
-        if points is None or not hasattr(dispatch, "scoped_hooks"):
+        if points is None or not hasattr(dispatch, "register"):
             yield
             return
 
         def stop_if_asked(_context: Any) -> None:
             if self._asked.is_set():
                 raise dispatch.HookAborted("the kickoff was cancelled", source="crewfleet")
+            try:
+                human_input.check_swallowed()
+            except human_input.HumanInputNeeded as needed:
+                raise dispatch.HookAborted(str(needed), source="crewfleet") from needed
 
         seams = [getattr(points, name) for name in _SEAMS if hasattr(points, name)]
-        with dispatch.scoped_hooks({seam: [stop_if_asked] for seam in seams}):
+        for seam in seams:
+            dispatch.register(seam, stop_if_asked)
+        try:
             yield
+        finally:
+            for seam in seams:
+                dispatch.unregister(seam, stop_if_asked)
 
     def caused(self, error: BaseException) -> bool:
         """Whether `error` is the stop that was asked for, and not a failure of the crew's own."""
         if not self._asked.is_set():
             return False
-        aborted = getattr(crewai_quiet.module("crewai.hooks.dispatch"), "HookAborted", Cancelled)
+        aborted = getattr(module("crewai.hooks.dispatch"), "HookAborted", Cancelled)
         return any(isinstance(link, (aborted, Cancelled)) for link in origins(error))

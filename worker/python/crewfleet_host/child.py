@@ -44,7 +44,7 @@ def serve_kickoffs(channel: Channel, target: Target, settings: Settings, workpla
     while (frame := inbox.next_kickoff()) is not None:
         began, census = time.monotonic(), ThreadCensus()
         place = WorkDir(frame["work_dir"], frame["kickoff_id"], frame.get("traceparent"), settings, workplace)
-        answer = run_kickoff(frame, target, place, settings.rlimit_data_bytes, channel, inbox.cancel)
+        answer = run_kickoff(frame, target, place, settings, channel, inbox.cancel)
         inbox.idle = True
         _send(channel, answer)
         del answer

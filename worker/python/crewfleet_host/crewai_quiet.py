@@ -7,8 +7,9 @@ import importlib
 import sys
 from typing import Any
 
-from . import first_use, signatures, tls
+from . import context_defaults, first_use, signatures, tls
 from .locks import FileLocks, ThreadLocks
+from .optional import module
 from .settings import Settings
 
 
@@ -53,16 +54,6 @@ def version() -> str | None:
     return getattr(sys.modules.get("crewai"), "__version__", None)
 
 
-def module(name: str) -> Any:
-    """A module of crewai's, None where crewai is not imported or has no such module."""
-    if "crewai" not in sys.modules:
-        return None
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
 def clear_build_cache() -> None:
     """Empties the cache in which @CrewBase remembers what its methods made, by id(self)."""
     utils = module("crewai.project.utils")
@@ -77,39 +68,11 @@ def is_flow(thing: Any) -> bool:
     return flow is not None and isinstance(thing, flow)
 
 
-def refuse_human_input() -> None:
-    """In this context, a task with human_input=True fails with a clear error, instead of reading a terminal that is not there."""
-    providers = module("crewai.core.providers.human_input")
-    if providers is not None and hasattr(providers, "set_provider"):
-        providers.set_provider(_NobodyThere())
-
-
-class _NobodyThere:
-    """A human input provider for a process without a human."""
-
-    def setup_messages(self, _context: Any) -> bool:
-        return False
-
-    def post_setup_messages(self, _context: Any) -> None:
-        return None
-
-    def handle_feedback(self, _answer: Any, context: Any) -> Any:
-        task = getattr(context, "task", None)
-        message = (
-            f'task "{getattr(task, "name", None) or "unnamed"}" asks for human input, and a kickoff in the background has nobody to ask; '
-            "set human_input=False on it, and put the decision into a second kickoff"
-        )
-        dispatch = module("crewai.hooks.dispatch")
-        # An agent tries again after any other exception, with model calls that cost money.
-        raise getattr(dispatch, "HookAborted", RuntimeError)(message)
-
-    async def handle_feedback_async(self, answer: Any, context: Any) -> Any:
-        return self.handle_feedback(answer, context)
-
-
 def _quiet() -> None:
-    """No panels on stdout; what the crew itself prints goes through. A context variable: inherited by forks, not by threads."""
+    """No panels on stdout, and nobody who is asked: what CrewAI keeps for a process with a terminal. What the crew itself
+    prints goes through."""
     formatter = module("crewai.events.utils.console_formatter")
     suppress = getattr(formatter, "set_suppress_console_output", None)
     if suppress is not None:
         suppress(True)
+    context_defaults.widen()

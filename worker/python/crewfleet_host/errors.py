@@ -2,63 +2,63 @@
 
 import re
 import traceback
-from collections.abc import Iterator
-from datetime import datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
 from typing import Any
 
-from .inputs import missing_in
+from . import human_input, transient
+from .chain import causes, origins, text_of
+from .inputs import UnusableInput, missing_in
 
 _MAX_MESSAGE = 4000
 _MAX_CLASSES = 50
-# Class names of what another try may cure, in whatever client library: a rate limit, a time limit, a connection.
-_TRANSIENT = re.compile(r"RateLimit|Timeout|APIConnectionError|ConnectionError|InternalServerError|ServiceUnavailable|Overloaded")
+# What CrewAI says by SystemExit where an agent has respect_context_window=False.
+_CONTEXT_EXIT = "Context length exceeded and user opted not to summarize"
+_CONTEXT_CLASSES = frozenset({"LLMContextLengthExceededError", "LLMContextLengthExceededException", "ContextWindowExceededError"})
+_CONTEXT_TEXTS = re.compile(
+    r"context_length_exceeded|maximum context length|context length exceeded|context window (?:full|exceeded)|too many tokens"
+    r"|prompt is too long|input is too long|exceeds token limit|exceeds the maximum number of tokens|exceed context limit"
+    r"|expected a string with maximum length",
+    re.I,
+)
 
 
-def describe(error: BaseException, cancelled: bool) -> dict[str, Any]:
-    """The error object. `cancelled` says that the worker asked for a stop; that counts if the stop caused `error`."""
-    missing = missing_in(error)
-    detail: dict[str, Any] = {"exception": _type_name(error), "traceback": _traceback(error)}
-    retryable = False
+def describe(error: BaseException, cancelled: bool, without_prompts: Callable[[str], str] = str) -> dict[str, Any]:
+    """The error object. `cancelled` says that the worker asked for a stop; that counts if the stop caused `error`.
+
+    `without_prompts` takes the texts of tasks out of a message.
+    """
+    detail: dict[str, Any] = {"exception": class_name(type(error)), "traceback": without_prompts(_traceback(error))}
+    missing, asked = missing_in(error), human_input.needed_in(error)
+    verdict = None
     if missing is not None:
         kind, detail["missing_inputs"] = "invalid_inputs", missing
+    elif isinstance(error, UnusableInput):
+        kind, detail["path"] = "invalid_inputs", error.path
     elif cancelled:
         kind = "cancelled"
     elif any(_starved(link) for link in origins(error)):
         kind = "out_of_memory"
+    elif asked is not None:
+        kind = "human_input_needed"
+    elif _context_exceeded(error):
+        kind = "context_length_exceeded"
     elif isinstance(error, SystemExit):
         kind, detail["exit_code"] = "system_exit", error.code if isinstance(error.code, int) or error.code is None else str(error.code)
     else:
-        kind, retryable = "exception", any(_transient(link) for link in causes(error))
-        retry_after_s = next((seconds for link in causes(error) if (seconds := _retry_after_s(link)) is not None), None)
+        kind, verdict = "exception", transient.judge(error)
+        retry_after_s = transient.retry_after_s(error)
         if retry_after_s is not None:
             detail["retry_after_s"] = retry_after_s
+        if verdict is not None and verdict.against_status:
+            detail["transient"] = verdict.retryable
+    if kind in ("exception", "context_length_exceeded"):
         # What the crew's own retry policy is matched with.
         detail["exception_classes"] = _class_names(error)
-        status = next((status for link in causes(error) if (status := _status(link)) is not None), None)
+        status = transient.http_status(error) if verdict is None else verdict.status
         if status is not None:
             detail["http_status"] = status
-    return {"kind": kind, "message": _message(kind, error)[:_MAX_MESSAGE], "retryable": retryable, "detail": detail}
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """`error`, then what it was raised from, each once."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__
-
-
-def origins(error: BaseException) -> Iterator[BaseException]:
-    """`error`, then what it was raised from, or while handling which it was raised, each once."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__
+    message = asked if kind == "human_input_needed" and asked else without_prompts(_message(kind, error))
+    return {"kind": kind, "message": message[:_MAX_MESSAGE], "retryable": verdict is not None and verdict.retryable, "detail": detail}
 
 
 def _message(kind: str, error: BaseException) -> str:
@@ -66,21 +66,12 @@ def _message(kind: str, error: BaseException) -> str:
         return f"the crew called sys.exit({'' if error.code is None else repr(error.code)}); raise an exception instead"
     if kind == "cancelled":
         return "the kickoff was cancelled, and the crew stopped at its next step"
-    text = _str(error)
+    text = text_of(error)
+    if kind == "context_length_exceeded":
+        return f"a prompt is longer than the model's context; give the crew less to read, or leave respect_context_window on: {text}"
     if kind == "out_of_memory":
         return f"the crew needed more memory than its limit allows: {text or 'MemoryError'}"
     return text or type(error).__name__
-
-
-def _str(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # the crew's own exception may have a broken __str__
-        return ""
-
-
-def _type_name(error: BaseException) -> str:
-    return class_name(type(error))
 
 
 def class_name(kind: type) -> str:
@@ -98,7 +89,7 @@ def _traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except Exception:  # a broken __str__ again
-        return f"{_type_name(error)} (its traceback cannot be formatted)"
+        return f"{class_name(type(error))} (its traceback cannot be formatted)"
 
 
 def _starved(error: BaseException) -> bool:
@@ -106,32 +97,17 @@ def _starved(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error) == "can't start new thread")
 
 
-def _transient(error: BaseException) -> bool:
-    return any(_TRANSIENT.search(kind.__name__) for kind in type(error).__mro__)
-
-
-def _status(error: BaseException) -> int | None:
-    for holder in (error, getattr(error, "response", None)):
-        for name in ("status_code", "status", "http_status"):
-            status = getattr(holder, name, None)
-            if isinstance(status, int) and not isinstance(status, bool):
-                return status
-    return None
-
-
-def _retry_after_s(error: BaseException) -> float | None:
-    """The Retry-After header of the provider's response, which is a number of seconds or a date, in seconds from now."""
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    try:
-        value = headers["retry-after"]
-    except (KeyError, TypeError, AttributeError):
-        return None
-    try:
-        return max(0.0, float(value))
-    except (TypeError, ValueError):
-        pass
-    try:
-        date = parsedate_to_datetime(value)
-        return max(0.0, (date - datetime.now(date.tzinfo)).total_seconds())
-    except (TypeError, ValueError, AttributeError):
-        return None
+def _context_exceeded(error: BaseException) -> bool:
+    """Whether a prompt was longer than the model's context, as CrewAI or a provider says it."""
+    if isinstance(error, SystemExit):
+        return isinstance(error.code, str) and error.code.startswith(_CONTEXT_EXIT)
+    for link in origins(error):
+        if _CONTEXT_CLASSES & {kind.__name__ for kind in type(link).__mro__}:
+            return True
+        if "contextlengthexceeded" in transient.codes(link):
+            return True
+        # By text only where a provider refused the request; a rate limit may speak of "too many tokens" too.
+        if transient.status_of(link) in (400, 413) and _CONTEXT_TEXTS.search(text_of(link)):
+            verdict = transient.judge(link)
+            return verdict is None or not verdict.retryable
+    return False

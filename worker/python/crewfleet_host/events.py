@@ -6,31 +6,35 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from . import crewai_quiet
+from . import context_defaults
 from .errors import class_name
 from .frames import Channel
+from .names import Names
+from .optional import module
 from .usage import Usage, tokens
 
 _MAX_TEXT = 500
-# CrewAI names a nameless task by its whole description, which is a prompt.
 _MAX_NAME = 100
 # Ours: every cancel check would be reported.
 _SILENT = frozenset({"hook_dispatched"})
 
 
 @contextmanager
-def forwarded(kickoff_id: str, channel: Channel, usage: Usage, traced: bool) -> Iterator[None]:
-    """Within it, this context's events go to `channel` and their usage to `usage`. Nothing happens where CrewAI is too old.
+def forwarded(kickoff_id: str, channel: Channel, usage: Usage, traced: bool, names: Names) -> Iterator[None]:
+    """Within it, the events of this process go to `channel`, their usage to `usage`, and `names` learns from them.
 
-    `traced`: with what the worker needs to make spans of them.
+    `traced`: with what the worker needs to make spans of them. Nothing happens where CrewAI is too old.
     """
-    execution = crewai_quiet.module("crewai.execution")
-    stream = crewai_quiet.module("crewai.events.stream_context")
+    execution = module("crewai.execution")
+    stream = module("crewai.events.stream_context")
     execution_token = execution.set_execution_uuid(kickoff_id) if hasattr(execution, "set_execution_uuid") else None
-    sink_token = stream.add_stream_sink(EventSink(channel, usage, traced)) if hasattr(stream, "add_stream_sink") else None
+    sink = EventSink(channel, usage, traced, names)
+    everywhere = context_defaults.forward_all(sink)
+    sink_token = stream.add_stream_sink(sink) if not everywhere and hasattr(stream, "add_stream_sink") else None
     try:
         yield
     finally:
+        context_defaults.forward_all(None)
         if sink_token is not None:
             stream.reset_stream_sinks(sink_token)
         if execution_token is not None:
@@ -40,10 +44,11 @@ def forwarded(kickoff_id: str, channel: Channel, usage: Usage, traced: bool) -> 
 class EventSink:
     """Called by CrewAI with each event, in order, in the thread that emits it; so it must never raise."""
 
-    def __init__(self, channel: Channel, usage: Usage, traced: bool) -> None:
+    def __init__(self, channel: Channel, usage: Usage, traced: bool, names: Names) -> None:
         self._channel = channel
         self._usage = usage
         self._traced = traced
+        self._names = names
         self._started: dict[str, datetime] = {}
         self._complained = False
 
@@ -61,15 +66,18 @@ class EventSink:
         event_type = str(getattr(event, "type", type(event).__name__))
         if event_type in _SILENT:
             return
-        if event_type == "llm_call_completed":
-            self._usage.add(event)
-        data = slim(event)
+        if event_type.endswith("_started"):
+            self._names.learn(source, event)
+            self._usage.watch(source, getattr(event, "agent", None))
+        elif event_type == "llm_call_completed":
+            self._usage.add(event, source)
+        data = slim(event, self._names)
         duration_s = self._duration_s(event_type, event)
         if duration_s is not None:
             data["duration_s"] = duration_s
         frame = {"type": "event", "event_type": event_type[:_MAX_NAME], "data": data}
         if self._traced:
-            frame["trace"] = mark(source, event)
+            frame["trace"] = mark(source, event, self._names)
         self._channel.send(frame)
 
     def _duration_s(self, event_type: str, event: Any) -> float | None:
@@ -84,26 +92,25 @@ class EventSink:
         return round((at - started).total_seconds(), 3) if started is not None else None
 
 
-def slim(event: Any) -> dict[str, Any]:
+def slim(event: Any, names: Names) -> dict[str, Any]:
     """The fields of `event` worth sending; those it does not have are left out."""
     data: dict[str, Any] = {}
-    task = _first(event, "task_name") or _first(getattr(event, "task", None), "name")
-    agent = _first(event, "agent_role") or _first(getattr(event, "agent", None), "role")
     for name, value in (
         ("crew", _first(event, "crew_name")),
         ("flow", _first(event, "flow_name")),
         ("method", _first(event, "method_name")),
-        ("task", task),
-        ("agent", agent),
+        ("task", names.task(event)),
+        ("agent", names.agent(event)),
         ("tool", _first(event, "tool_name")),
         ("model", _first(event, "model")),
     ):
         if value:
             data[name] = _line(value)
-    for name in ("error", "chunk"):
-        value = getattr(event, name, None)
-        if value is not None:
-            data[name] = str(value)[:_MAX_TEXT]
+    error, chunk = getattr(event, "error", None), getattr(event, "chunk", None)
+    if error is not None:
+        data["error"] = names.without_prompts(str(error))[:_MAX_TEXT]
+    if chunk is not None:  # of the answer, as it comes
+        data["chunk"] = str(chunk)[:_MAX_TEXT]
     usage = tokens(getattr(event, "usage", None))
     if usage is not None:
         data["usage"] = {name: usage[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
@@ -112,17 +119,16 @@ def slim(event: Any) -> dict[str, Any]:
     return data
 
 
-def mark(source: Any, event: Any) -> dict[str, Any]:
+def mark(source: Any, event: Any, names: Names) -> dict[str, Any]:
     """What a span needs beside the slim event: what it belongs to or ends, when, and names that have no inputs in them."""
     at = getattr(event, "timestamp", None)
-    agent = getattr(event, "agent", None)
     fields = {
         "id": _first(event, "event_id"),
         "parent": _first(event, "parent_event_id"),
         "ends": _first(event, "started_event_id"),
         "time": at.timestamp() if isinstance(at, datetime) else None,
-        "task": _first(getattr(event, "task", None), "name"),
-        "agent": _first(agent, "_original_role") or _first(agent, "role"),
+        "task": names.task(event),
+        "agent": names.agent(event),
         "provider": _provider(source) if hasattr(event, "call_id") else None,
         "error_type": _error_type(event),
     }

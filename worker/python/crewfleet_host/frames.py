@@ -1,12 +1,15 @@
 """The wire between worker, zygote, hosts and children: a length (4 bytes, big-endian), then one JSON object with "type"."""
 
 import json
+import math
 import os
+import re
 import select
 import socket
 import struct
 import threading
 from collections import deque
+from typing import Any
 
 from .jsonable import jsonable
 
@@ -14,6 +17,20 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 _READ_BYTES = 256 * 1024
 _MAX_FDS = 16
 _LENGTH = struct.Struct(">I")
+# A number so long, or with such an exponent, that Python may refuse it or make infinity of it.
+_ODD_NUMBER = re.compile(rb"[0-9]{300}|[eE]\+?[0-9]{3}")
+
+
+class Unreadable:
+    """A number in a frame that Python cannot take, as its `text`: too many digits, or beyond any float."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class FrameError(Exception):
@@ -115,9 +132,28 @@ class Channel:
         body = bytes(memoryview(self._buffer)[_LENGTH.size : end])
         del self._buffer[:end]
         try:
-            frame = json.loads(body)
-        except ValueError as error:
+            frame = _decoded(body)
+        except (ValueError, RecursionError) as error:
             raise FrameError(f"a frame that is not JSON came: {error}") from None
         if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
             raise FrameError('a frame that is no object with a "type" came')
         return frame
+
+
+def _decoded(body: bytes) -> Any:
+    """The JSON value of `body`. A number is never a reason to refuse it, nor taken for another: see Unreadable."""
+    if not _ODD_NUMBER.search(body):
+        return json.loads(body)
+    return json.loads(body, parse_int=_whole, parse_float=_fraction)
+
+
+def _whole(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:  # more digits than sys.get_int_max_str_digits()
+        return Unreadable(text)
+
+
+def _fraction(text: str) -> Any:
+    value = float(text)
+    return value if math.isfinite(value) else Unreadable(text)

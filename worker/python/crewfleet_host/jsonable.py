@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import datetime
+import decimal
 import enum
 import math
 from collections.abc import Mapping, Set
@@ -10,10 +11,13 @@ from typing import Any
 
 # Readers refuse deeper nesting (serde_json: 128), and a frame adds a few levels of its own.
 MAX_DEPTH = 100
+# Readers without whole numbers of any size take these for infinity, or refuse them; beyond 4,300 digits Python does too.
+_LONGEST = 10**308
 
 
 def jsonable(value: Any, _depth: int = 0, _above: frozenset[int] = frozenset()) -> Any:
-    """`value` as JSON types: pydantic models and dataclasses become objects, NaN and infinities null, the unknown its str().
+    """`value` as JSON types: pydantic models and dataclasses become objects, outputs of crews what they say, NaN and infinities null, whole
+    numbers beyond any float their digits as text, the unknown its str().
 
     What refers to itself, or is nested deeper than MAX_DEPTH, becomes its str() there. Never raises an
     Exception, except MemoryError.
@@ -42,10 +46,18 @@ def _scalar(value: Any) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
-        return int(value)
+        return _whole(int(value))
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return _text(value)
+
+
+def _whole(value: int) -> Any:
+    """A whole number, or its digits as text."""
+    if abs(value) < _LONGEST:
+        return value
+    # Not str(), which refuses more than sys.get_int_max_str_digits().
+    return str(decimal.Decimal(value))
 
 
 def _plain(value: Any) -> Any:
@@ -62,6 +74,9 @@ def _plain(value: Any) -> Any:
         return base64.b64encode(bytes(value)).decode("ascii")
     if isinstance(value, type):
         return _text(value)
+    if is_output(value):
+        said = structured(value)
+        return value.raw if said is None else said
     if callable(getattr(value, "model_dump", None)):
         return _dumped(value)
     if dataclasses.is_dataclass(value):
@@ -69,6 +84,19 @@ def _plain(value: Any) -> Any:
     if callable(getattr(value, "tolist", None)):  # numpy arrays and numbers
         return value.tolist()
     return _text(value)
+
+
+def is_output(value: Any) -> bool:
+    """Whether `value` is an output of CrewAI's (of a crew, a task or an agent), which holds prompts beside its answer."""
+    return isinstance(getattr(value, "raw", None), str) and (hasattr(value, "tasks_output") or hasattr(value, "messages"))
+
+
+def structured(output: Any) -> Any:
+    """The JSON of an output of CrewAI's, None where it is only text."""
+    value = getattr(output, "json_dict", None)
+    if value is None:
+        value = getattr(output, "pydantic", None)
+    return None if value is None else jsonable(value)
 
 
 def _dumped(model: Any) -> Any:

@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
-from . import crewai_quiet, errors, process, result
+from . import crewai_quiet, errors, human_input, process, result
 from .cancel import Cancel
 from .events import forwarded
 from .frame_stack import with_room
 from .frames import Channel
-from .inputs import require_inputs, with_defaults
+from .inputs import CrewInputs, require_usable, with_defaults
+from .names import Names
+from .settings import Settings
 from .target import Target
 from .usage import Usage
 from .workdir import WorkDir
@@ -21,38 +23,61 @@ from .workdir import WorkDir
 _BEAT_S = 2.0
 
 
-def run_kickoff(frame: dict[str, Any], target: Target, place: WorkDir, limit_bytes: int | None, channel: Channel, cancel: Cancel) -> dict[str, Any]:
-    """Runs the kickoff of `frame` in `place`, with at most `limit_bytes` of memory; returns the frame "result" or "error". Raises
+def run_kickoff(frame: dict[str, Any], target: Target, place: WorkDir, settings: Settings, channel: Channel, cancel: Cancel) -> dict[str, Any]:
+    """Runs the kickoff of `frame` in `place`, within the memory of `settings`; returns the frame "result" or "error". Raises
     nothing that a crew can cause. The process stays in `place`, and what the kickoff started goes on: see ending.py."""
-    usage = Usage()
+    usage, names = Usage(), Names()
     with _Beat(channel):
         try:
-            process.limit_data(limit_bytes)
+            process.limit_data(settings.rlimit_data_bytes)
             with place:
-                output = contextvars.copy_context().run(with_room, _build_and_run, frame, target, channel, cancel, usage)
+                run = contextvars.copy_context().run
+                crew, output, inputs = run(with_room, _build_and_run, frame, target, settings, channel, cancel, usage, names)
                 usage.fall_back(output)
-                described = {**result.describe(output, usage.totals()), **place.files()}
+                described = {**result.describe(crew, output, inputs, usage.totals()), **place.files()}
                 answer = {"type": "result", "result": described, "files_dir": place.files_dir()}
         except BaseException as error:  # also SystemExit: only this kickoff ends
             process.limit_data(None)  # or there is no memory to say so
-            answer = {"type": "error", "error": errors.describe(error, cancel.caused(error)), "usage": usage.totals() if usage.any() else None}
+            described = errors.describe(error, cancel.caused(error), names.without_prompts)
+            answer = {"type": "error", "error": described, "usage": usage.totals() if usage.any() else None}
         process.limit_data(None)
         process.flush_stdio()
         answer["tokens_by_model"] = usage.by_model()
     return answer
 
 
-def _build_and_run(frame: dict[str, Any], target: Target, channel: Channel, cancel: Cancel, usage: Usage) -> Any:
+def _build_and_run(
+    frame: dict[str, Any], target: Target, settings: Settings, channel: Channel, cancel: Cancel, usage: Usage, names: Names
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Returns the crew that was built, what its kickoff gave, and the inputs."""
     cancel.check()
-    crewai_quiet.refuse_human_input()
+    human_input.begin()
+    given = frame.get("inputs") or {}
+    require_usable(given)
     crew = target.build()
-    inputs = with_defaults(target, frame.get("inputs") or {})
-    require_inputs(crew, inputs)
-    with forwarded(frame["kickoff_id"], channel, usage, "traceparent" in frame), cancel.at_seams():
+    inputs = with_defaults(target, given)
+    followed = CrewInputs(crew, inputs, lenient=settings.inputs == "lenient")
+    human_input.refuse_tasks(crew)
+    usage.watch(crew)
+    with forwarded(frame["kickoff_id"], channel, usage, "traceparent" in frame, names), cancel.at_seams():
         try:
-            return _kick_off(crew, inputs)
+            output = _kick_off(crew, inputs)
+        except BaseException as error:
+            if cancel.caused(error):
+                raise
+            # A thread or a stream that lost its result says only that.
+            human_input.check_swallowed()
+            lost = followed.lost_result()
+            if lost is not None:
+                raise lost from error
+            raise
         finally:
             _finish_events()
+    human_input.refuse_pending(output)
+    lost = followed.lost_result()
+    if output is None and lost is not None:
+        raise lost
+    return crew, output, inputs
 
 
 def _kick_off(crew: Any, inputs: dict[str, Any]) -> Any:

@@ -3,41 +3,61 @@
 import json
 from typing import Any
 
-from .jsonable import jsonable
+from . import crewai_quiet
+from .jsonable import is_output, jsonable, structured
+from .names import own_name
 
 
-def describe(output: Any, usage: dict[str, int]) -> dict[str, Any]:
-    """A crew's output (raw, json, tasks), or whatever else a flow or a function returned, as text and as JSON."""
+def describe(crew: Any, output: Any, inputs: dict[str, Any], usage: dict[str, int]) -> dict[str, Any]:
+    """The output of `crew` (raw, json, tasks), or whatever else a flow or a function returned, as text and as JSON.
+
+    A flow whose last method returns nothing leaves its state, as at home `flow.state`.
+    """
     if hasattr(output, "raw") and hasattr(output, "tasks_output"):
-        return {"raw": _text(output.raw), "json": _structured(output), "tasks": [_task(task) for task in output.tasks_output or ()], "usage": usage}
+        tasks = [_task(number, task) for number, task in enumerate(output.tasks_output or (), 1)]
+        return {"raw": _text(output.raw), "json": structured(output), "tasks": tasks, "usage": usage}
+    if output is None and crewai_quiet.is_flow(crew):
+        output = _state(crew, inputs) or None
     if output is None or isinstance(output, str):
         return {"raw": output or "", "json": None, "tasks": [], "usage": usage}
+    if is_output(output):  # Agent.kickoff()'s
+        return {"raw": output.raw, "json": structured(output), "tasks": [], "usage": usage}
     value = jsonable(output)
+    return {"raw": _raw(output, value), "json": value, "tasks": [], "usage": usage}
+
+
+def _raw(output: Any, value: Any) -> str:
     raw = getattr(output, "raw", None)
-    return {
-        "raw": raw if isinstance(raw, str) else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
-        "json": value,
-        "tasks": [],
-        "usage": usage,
-    }
+    return raw if isinstance(raw, str) else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _task(task: Any) -> dict[str, Any]:
-    """A task's output, without its messages: those are whole prompts."""
-    name = getattr(task, "name", None)
+def _task(number: int, task: Any) -> dict[str, Any]:
+    """A task's output, without its messages: those are whole prompts. So is the name that CrewAI gives a nameless one."""
     return {
-        "name": name if isinstance(name, str) else None,
+        "name": own_name(task) or f"task_{number}",
         "agent": _text(getattr(task, "agent", None)),
         "raw": _text(getattr(task, "raw", None)),
-        "json": _structured(task),
+        "json": structured(task),
     }
 
 
-def _structured(output: Any) -> Any:
-    value = getattr(output, "json_dict", None)
-    if value is None:
-        value = getattr(output, "pydantic", None)
-    return None if value is None else jsonable(value)
+def _state(flow: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The state of a flow; without the `id` that CrewAI puts into each, unless somebody can use it."""
+    state = getattr(flow, "_state", None)
+    if state is None:
+        state = getattr(flow, "state", None)
+    value = jsonable(state)
+    if not isinstance(value, dict):
+        return {}
+    persisted = getattr(flow, "persistence", None) is not None
+    if "id" not in inputs and not persisted and not _declares_id(type(state)):
+        value.pop("id", None)
+    return value
+
+
+def _declares_id(kind: type) -> bool:
+    """Whether the crew's own model of the state has an `id`; CrewAI adds its own by FlowState."""
+    return any("id" in vars(base).get("__annotations__", {}) and base.__name__ != "FlowState" for base in kind.__mro__)
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,8 @@ class Settings:
 
     `working_dir`: the project's folder, None: to be found. `working_dir_way`: "auto", "overlay" or "links"; "decided" in a spawned
     child whose host has tried the overlay. `data_dir`: where the worker keeps everything, `scratch_dir`: what hosts have of it.
-    `exit_grace_s`: how long a child may take to end after its answer.
+    `exit_grace_s`: how long a child may take to end after its answer. `inputs`: "strict" or "lenient": whether each {placeholder} in
+    a text must be given.
     """
 
     target: str
@@ -30,6 +31,7 @@ class Settings:
     exit_grace_s: float
     inline_files_bytes: int
     max_files: int
+    inputs: str = "strict"
 
     @classmethod
     def from_frame(cls, frame: dict[str, Any]) -> "Settings":
@@ -48,6 +50,7 @@ class Settings:
             exit_grace_s=float(frame.get("exit_grace_s", 10.0)),
             inline_files_bytes=int(frame.get("inline_files_bytes", 65_536)),
             max_files=int(frame.get("max_files", 1_000)),
+            inputs=frame.get("inputs") or "strict",
         )
 
     def apply(self) -> None:

@@ -157,8 +157,8 @@ class CrewAITest(unittest.TestCase):
     def test_human_input_is_refused(self) -> None:
         child = self.child("offline:make_human")
         answer = child.run({"A": "a", "B": "b"})
-        self.assertEqual((answer["error"]["kind"], answer["usage"]["successful_requests"]), ("exception", 1))
-        self.assertIn('task "one" asks for human input', answer["error"]["message"])
+        self.assertEqual((answer["error"]["kind"], answer["error"]["retryable"], answer["usage"]), ("human_input_needed", False, None))
+        self.assertIn('task "one" has human_input=True', answer["error"]["message"])
         child.finish()
 
     def test_streaming_crews_are_read_to_their_end(self) -> None:
