@@ -220,3 +220,42 @@ pub(super) struct Tokens {
     #[serde(default)]
     pub(super) completion: u64,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crewfleet_shared::amqp::Properties;
+    use crewfleet_shared::kickoff::{CrewName, decode};
+
+    use super::*;
+
+    /// The child says which value no crew can take, and where it is; here nothing may change or refuse it.
+    #[test]
+    fn odd_inputs_reach_a_child_byte_for_byte() {
+        let digits = "9".repeat(5_000);
+        let inputs = format!(r#"{{"n": {digits}, "big": 1e999, "half": "\ud800", "nul": "\u0000", "n": 1}}"#);
+        let meta = format!("[{digits}, -1E+400]");
+        let body = format!(r#"{{"inputs": {inputs}, "meta": {meta}}}"#);
+        let properties = Properties::default().with_correlation_id("a");
+        let request = decode(
+            body.as_bytes(),
+            &properties,
+            &CrewName::parse("c").unwrap(),
+            100_000,
+        )
+        .unwrap();
+        let frame = Kickoff {
+            kind: "kickoff",
+            kickoff_id: "a",
+            attempt: 1,
+            redrive: 0,
+            inputs: &request.inputs,
+            meta: request.meta.as_deref(),
+            work_dir: Path::new("/w"),
+            timeout_s: 1.0,
+            traceparent: None,
+        };
+        let text = serde_json::to_string(&frame).unwrap();
+        assert!(text.contains(&inputs) && text.contains(&meta), "{text}");
+    }
+}
