@@ -172,7 +172,7 @@ pub(super) async fn declare_queue(channel: &lapin::Channel, queue: &Queue) -> Re
         .map(drop)
 }
 
-async fn bind(channel: &lapin::Channel, binding: &Binding) -> Result<(), BrokerError> {
+pub(super) async fn bind(channel: &lapin::Channel, binding: &Binding) -> Result<(), BrokerError> {
     let Binding { exchange, queue, key } = binding;
     let bind = channel.queue_bind(
         queue.as_str().into(),

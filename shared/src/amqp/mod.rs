@@ -20,6 +20,7 @@
 //! | [`delivery`] | consuming: deliveries, and the right to settle them |
 //! | `acks`, `parting` | few acks for many deliveries, and none lost when their channel closes |
 //! | [`inbox`] | a queue of one's own, consumed across reconnections |
+//! | `ephemeral` | a queue of one link's own, for questions and answers |
 //! | [`look`] | looking at a queue without taking anything away |
 //! | [`headers`] | message properties and the names of our headers |
 //! | [`plain`] | message properties in plain words |
@@ -29,6 +30,7 @@ mod acks;
 mod attempt;
 pub mod declare;
 pub mod delivery;
+mod ephemeral;
 pub mod error;
 pub mod gate;
 mod hang_up;

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::kickoff::CrewName;
+use crate::kickoff::{CrewName, query};
 
 /// How often a message may return to a request queue before the broker itself gives up on it. A backstop far
 /// above the worker's own crash limit: poison is the worker's to judge, and to tell its requester.
@@ -110,6 +110,10 @@ impl Names {
         control => "control";
         /// Topic exchange: heartbeats, by worker.
         fleet => "fleet";
+        /// Fanout exchange: questions to the workers.
+        queries => "queries";
+        /// Topic exchange: their answers, by the asker's own key.
+        answers => "answers";
     }
 
     /// The request queue of a crew.
@@ -259,6 +263,10 @@ impl Topology {
         self.exchange(names.replies(), Kind::Topic, vec![]);
         self.exchange(names.events(), Kind::Topic, vec![]);
         self.exchange(names.fleet(), Kind::Topic, vec![]);
+        self.exchange(names.queries(), Kind::Fanout, vec![]);
+        // A topic, though no key has a wildcard in it: only of topics the broker says who may bind by which key, and an
+        // answer is for its asker alone.
+        self.exchange(names.answers(), Kind::Topic, vec![]);
         self.exchange(names.dead_letters(), Kind::Direct, vec![]);
         self.queue(names.unroutable(), dead_letter_arguments());
         if results.max_age_s > 0 {
@@ -377,4 +385,16 @@ pub fn client_queue(name: String) -> Queue {
         name,
         arguments: vec![("x-queue-type", "quorum".into()), ("x-expires", hour_ms.into())],
     }
+}
+
+/// The queue of one connection's own, for questions or for answers: what nobody reads in time is worth nothing, and
+/// nobody fills the broker's memory with it.
+pub fn ephemeral_queue_arguments() -> Vec<(&'static str, Argument)> {
+    let lifetime_ms = i64::try_from(query::LIFETIME.as_millis()).unwrap_or(i64::MAX);
+    vec![
+        ("x-queue-type", "classic".into()),
+        ("x-message-ttl", lifetime_ms.into()),
+        ("x-max-length", 1_000.into()),
+        ("x-max-length-bytes", (64 * 1024 * 1024).into()),
+    ]
 }

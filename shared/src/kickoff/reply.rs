@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::ResultFile;
+
 /// How a kickoff ended, as its requester sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -101,6 +103,12 @@ pub struct KickoffResult {
     /// Model tokens of the whole kickoff.
     #[serde(default)]
     pub usage: Option<Usage>,
+    /// Every file that the kickoff made or changed, by path.
+    #[serde(default)]
+    pub files: Vec<ResultFile>,
+    /// Until when the worker keeps `files`, unless it needs the room earlier; `null` when it keeps none.
+    #[serde(default)]
+    pub files_until: Option<DateTime<Utc>>,
 }
 
 /// The output of one task.

@@ -2,7 +2,7 @@
 
 use schemars::{Schema, schema_for};
 
-use super::{Control, Event, Heartbeat, KickoffRequest, Reply};
+use super::{Answer, Control, Event, Heartbeat, KickoffRequest, Query, Reply};
 
 /// Every message of the contract: its name (also the name of the committed file, with `.json`) and its schema.
 pub fn all() -> Vec<(&'static str, Schema)> {
@@ -12,5 +12,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         (super::message_type::EVENT, schema_for!(Event)),
         (super::message_type::CONTROL, schema_for!(Control)),
         (super::message_type::FLEET, schema_for!(Heartbeat)),
+        (super::message_type::QUERY, schema_for!(Query)),
+        (super::message_type::ANSWER, schema_for!(Answer)),
     ]
 }
