@@ -1,12 +1,13 @@
 //! One run of a crew: from its start to its outcome, with what watches it meanwhile.
 
 use std::future::pending;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{KickoffError, Request};
+use crewfleet_shared::kickoff::{KickoffError, KickoffResult, Request};
 use crewfleet_shared::telemetry::traces::Span;
 use serde_json::json;
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use crate::config::OnRedelivery;
 use crate::events::EventSink;
 use crate::in_flight::Run;
 use crate::outcome::Outcome;
+use crate::retention::blocking;
 use crate::runner::{KickoffContext, Stop, StopReason};
 use crate::state::{Crew, WorkerState};
 use crate::traces::CrewTrace;
@@ -60,11 +62,16 @@ pub async fn execute(
         time_limit,
         work_dir: admitted.work_dir.path().to_owned(),
         work_dir_use: admitted.work_dir.in_use().clone(),
+        files_dir: Arc::default(),
         stop: Stop::new(time_limit, Arc::clone(run.stop())),
         events: events.clone(),
         trace: CrewTrace::start(trace, crew, request),
     };
-    let (stop, trace) = (context.stop.clone(), context.trace.clone());
+    let (stop, trace, files_dir) = (
+        context.stop.clone(),
+        context.trace.clone(),
+        Arc::clone(&context.files_dir),
+    );
     let gauge = worker.metrics.in_flight.with_label_values(labels);
     gauge.inc();
     crew.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -98,6 +105,37 @@ pub async fn execute(
             );
             Outcome::Failed(KickoffError::new("interrupted", message))
         }
+        // Its reply must not name what cannot be had, so they are kept first.
+        Outcome::Succeeded(result) if !result.files.is_empty() => {
+            Box::pin(keep_files(worker, request, admitted, files_dir, result)).await
+        }
         outcome => outcome,
+    }
+}
+
+async fn keep_files(
+    worker: &WorkerState,
+    request: &Request,
+    admitted: &Admitted,
+    files_dir: Arc<OnceLock<PathBuf>>,
+    mut result: Box<KickoffResult>,
+) -> Outcome {
+    let files = worker.work_dirs.files().clone();
+    let (kickoff_id, redrive) = (request.kickoff_id.clone(), request.redrive);
+    let work_dir = admitted.work_dir.path().to_owned();
+    let kept = blocking(move || {
+        let from = (work_dir.as_path(), files_dir.get().map(PathBuf::as_path));
+        files.keep(&kickoff_id, redrive, &mut result, from);
+        Ok(result)
+    });
+    match kept.await {
+        Ok(result) => {
+            worker.work_dirs.tidy().await;
+            Outcome::Succeeded(result)
+        }
+        Err(error) => Outcome::Failed(KickoffError::new(
+            "files_lost",
+            format!("the worker failed while it kept the kickoff's files: {error}"),
+        )),
     }
 }

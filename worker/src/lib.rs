@@ -17,7 +17,7 @@
 //!
 //! Around it: [`service`] (the [`Worker`]: start, readiness), [`drain`], [`config`], [`state`] (what the parts share),
 //! [`control`], [`commands`] and [`saying`] (what the fleet is told, and tells itself), [`pause`], [`memory`] (how much may run), [`workdir`] (the
-//! kickoffs' folders), [`events`], [`heartbeat`], [`metrics`], [`traces`].
+//! kickoffs' folders), [`kept_files`] and [`queries`] (what kickoffs wrote, and who asks for it), [`retention`], [`events`], [`heartbeat`], [`metrics`], [`traces`].
 //!
 //! A worker with a crew in Rust:
 //!
@@ -49,6 +49,7 @@ pub mod events;
 pub mod execution;
 pub mod heartbeat;
 pub mod in_flight;
+pub mod kept_files;
 pub mod memory;
 pub mod metrics;
 pub mod outcome;
@@ -56,6 +57,8 @@ pub mod ownership;
 pub mod pause;
 pub mod pipeline;
 pub mod processes;
+pub mod queries;
+pub mod retention;
 pub mod retry;
 pub mod run_key;
 pub mod runner;

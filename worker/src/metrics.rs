@@ -57,6 +57,8 @@ pub struct Metrics {
     pub paused: IntGaugeVec,
     /// Whether `/readyz` says so.
     pub ready: IntGauge,
+    /// How many bytes of kickoffs' files are kept.
+    pub kept_files: IntGauge,
     /// Starts of crew hosts, by outcome.
     pub host_starts: IntCounterVec,
     /// Crew processes that did not end in time after their answer.
@@ -141,6 +143,10 @@ impl Metrics {
             ready: book.add(IntGauge::with_opts(opts(
                 "worker_ready",
                 "1 while `/readyz` answers 200",
+            ))?)?,
+            kept_files: book.add(IntGauge::with_opts(opts(
+                "kept_files_bytes",
+                "files of kickoffs that are kept in the worker's `data_dir`, those of other workers there too",
             ))?)?,
             tokens: book.add(counter(
                 "crew_tokens_total",

@@ -39,7 +39,7 @@ use crate::runner::python::{PythonRunner, Pythons};
 use crate::saying::Saying;
 use crate::state::{Crew, WorkerState};
 use crate::workdir::WorkDirs;
-use crate::{consumer, control, heartbeat};
+use crate::{consumer, control, heartbeat, queries};
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -256,6 +256,7 @@ impl Worker {
             checked.map_err(|problem| self.config.invalid(problem))?;
             background.spawn(heartbeat::run(Arc::clone(&worker)));
             background.spawn(control::run(Arc::clone(&worker)));
+            background.spawn(queries::run(Arc::clone(&worker)));
             for crew in &worker.crews {
                 consumers.spawn(consumer::run(
                     Arc::clone(&worker),

@@ -170,6 +170,8 @@ impl WorkerState {
         let oldest = self.in_flight.oldest().unwrap_or_default();
         self.metrics.oldest.set(oldest.as_secs_f64());
         self.metrics.ready.set(self.ready().is_ok().into());
+        let kept = i64::try_from(self.work_dirs.files().bytes()).unwrap_or(i64::MAX);
+        self.metrics.kept_files.set(kept);
         for crew in &self.crews {
             let paused = self.metrics.paused.with_label_values(&[crew.name.as_str()]);
             paused.set(crew.pause.is_paused().into());

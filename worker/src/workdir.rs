@@ -3,14 +3,13 @@
 //! A worker's folders stand in `<data_dir>/<worker id>/`, under a lock that the worker holds while it lives. A
 //! worker that starts removes what dead ones left behind.
 
-use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crewfleet_shared::kickoff::KickoffId;
 use nix::fcntl::{Flock, FlockArg};
@@ -18,9 +17,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::config::WorkerConfig;
+use crate::kept_files::KeptFiles;
+use crate::retention::{Kept, Retention, blocking, private_dir, remove, remove_dir, size};
 
-/// How often a running kickoff's folder is measured, and kept folders are looked through.
+/// How often a running kickoff's folder is measured, and what is kept is looked through.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is looked what other workers keep in the same data folder, in [`INTERVAL`]s.
+const LOOK_AT_OTHERS: u32 = 12;
 
 /// The folder of what crew hosts have to themselves.
 const HOSTS: &str = "hosts";
@@ -35,18 +38,12 @@ struct Inner {
     base: PathBuf,
     root: PathBuf,
     keep: Duration,
-    limit: u64,
     counter: AtomicU64,
-    kept: Mutex<VecDeque<Kept>>,
     /// Folders whose kickoffs are over, and which are still in use.
     ending: TaskTracker,
+    retention: Arc<Retention>,
+    files: KeptFiles,
     lock: Flock<File>,
-}
-
-struct Kept {
-    path: PathBuf,
-    until: Instant,
-    bytes: u64,
 }
 
 /// How long the file of a result that was too large to send is kept: as long as a reply in the results stream.
@@ -89,23 +86,26 @@ impl WorkDirs {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
         };
         // What an earlier life of this worker left counts as if it had failed now.
-        let mut kept = leftovers(&root.join("kickoffs"), keep);
-        kept.extend(leftovers(&root.join("results"), KEEP_RESULT));
         // Its processes have gone with that life.
         match remove_dir(&root.join(HOSTS)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let (limit, counter) = (config.disk_limit.as_u64(), AtomicU64::new(0));
+        let retention = Arc::new(Retention::new(config.disk_limit.as_u64()));
+        retention.add(leftovers(&root.join("kickoffs"), keep));
+        retention.add(leftovers(&root.join("results"), KEEP_RESULT));
+        let keep_files = Duration::from_secs_f64(config.keep_files_s);
+        let files = KeptFiles::new(&base, &root, worker, keep_files, Arc::clone(&retention));
+        files.look();
         Ok(Self {
             inner: Arc::new(Inner {
                 base,
                 root,
                 keep,
-                limit,
-                counter,
-                kept: Mutex::new(kept),
+                counter: AtomicU64::new(0),
                 ending: TaskTracker::new(),
+                retention,
+                files,
                 lock,
             }),
         })
@@ -114,6 +114,11 @@ impl WorkDirs {
     /// The worker's own folder.
     pub fn root(&self) -> &Path {
         &self.inner.root
+    }
+
+    /// The files of kickoffs that ended, of all workers with this data folder.
+    pub fn files(&self) -> &KeptFiles {
+        &self.inner.files
     }
 
     /// What CrewAI keeps for all kickoffs of a crew, on this machine and beyond this worker's life.
@@ -158,34 +163,20 @@ impl WorkDirs {
 
     /// Removes what was kept long enough, and the oldest while all together is too much.
     pub async fn tidy(&self) {
-        let expired = {
-            let mut kept = lock(&self.inner.kept);
-            let mut total: u64 = kept.iter().map(|k| k.bytes).sum();
-            let mut expired = Vec::new();
-            let now = Instant::now();
-            kept.retain(|folder| {
-                let keep = folder.until > now && total <= self.inner.limit;
-                if !keep {
-                    total -= folder.bytes;
-                    expired.push(folder.path.clone());
-                }
-                keep
-            });
-            expired
-        };
-        for path in expired {
-            remove(path).await;
-        }
+        self.inner.retention.tidy().await;
     }
 
     /// Tidies up until the worker ends.
     pub async fn keep_tidy(self) {
-        loop {
+        for round in 1_u32.. {
             tokio::time::sleep(INTERVAL).await;
             self.tidy().await;
-            let (base, keep) = (self.inner.base.clone(), self.inner.keep);
+            let inner = Arc::clone(&self.inner);
             let swept = blocking(move || {
-                sweep(&base, keep);
+                sweep(&inner.base, inner.keep);
+                if round % LOOK_AT_OTHERS == 0 {
+                    inner.files.look();
+                }
                 Ok(())
             });
             if let Err(error) = swept.await {
@@ -203,18 +194,14 @@ impl WorkDirs {
         self.inner.ending.close();
         self.inner.ending.wait().await;
         self.tidy().await;
-        if lock(&self.inner.kept).is_empty() && !self.results().exists() {
+        if !self.inner.retention.is_below(&self.inner.root) && !self.results().exists() {
             remove(self.inner.root.clone()).await;
         }
     }
 
     /// Counts the file of a result that was too large to send.
     pub fn kept_result(&self, path: PathBuf, bytes: u64) {
-        lock(&self.inner.kept).push_back(Kept {
-            path,
-            until: Instant::now() + KEEP_RESULT,
-            bytes,
-        });
+        self.inner.retention.add([from_now(path, bytes, KEEP_RESULT)]);
     }
 }
 
@@ -263,7 +250,7 @@ impl WorkDir {
         match &self.dirs {
             None => std::future::pending().await,
             // Boxed: the kickoffs of crews in this process have no folder.
-            Some(dirs) => Box::pin(self.beyond(dirs.inner.limit)).await,
+            Some(dirs) => Box::pin(self.beyond(dirs.inner.retention.limit())).await,
         }
     }
 
@@ -300,20 +287,14 @@ impl WorkDir {
         let measured = self.path.clone();
         let bytes = blocking(move || Ok(size(&measured))).await.unwrap_or(0);
         debug!(folder = %self.path.display(), bytes, "the folder of a failed kickoff is kept");
-        lock(&dirs.inner.kept).push_back(Kept {
-            path: self.path,
-            until: Instant::now() + dirs.inner.keep,
-            bytes,
-        });
+        dirs.inner
+            .retention
+            .add([from_now(self.path, bytes, dirs.inner.keep)]);
         dirs.tidy().await;
     }
 }
 
-fn private_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn leftovers(dir: &Path, keep: Duration) -> VecDeque<Kept> {
+fn leftovers(dir: &Path, keep: Duration) -> Vec<Kept> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let kept = entries.map(|entry| {
         let path = entry.path();
@@ -322,10 +303,20 @@ fn leftovers(dir: &Path, keep: Duration) -> VecDeque<Kept> {
         } else {
             entry.metadata().map_or(0, |m| m.len())
         };
-        let until = Instant::now() + keep;
-        Kept { path, until, bytes }
+        from_now(path, bytes, keep)
     });
     kept.collect()
+}
+
+fn from_now(path: PathBuf, bytes: u64, keep: Duration) -> Kept {
+    let since = SystemTime::now();
+    Kept {
+        path,
+        since,
+        until: since + keep,
+        bytes,
+        nested: false,
+    }
 }
 
 /// Removes the folders of workers that are dead (their lock is free) and were last touched long enough ago.
@@ -348,64 +339,6 @@ fn sweep(base: &Path, keep: Duration) {
             }
         }
     }
-}
-
-async fn remove(path: PathBuf) {
-    let shown = path.display().to_string();
-    let removed = blocking(move || {
-        if path.is_dir() {
-            remove_dir(&path)
-        } else {
-            fs::remove_file(path)
-        }
-    });
-    if let Err(error) = removed.await
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        warn!(path = shown, %error, "cannot remove what a kickoff left");
-    }
-}
-
-/// Removes a folder whatever the modes are of what is in it: an overlay keeps one that nobody may read, and crews may too.
-fn remove_dir(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            make_removable(path);
-            fs::remove_dir_all(path)
-        }
-        other => other,
-    }
-}
-
-fn make_removable(path: &Path) {
-    // What is not ours stays as it is, and the removal says so.
-    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            make_removable(&entry.path());
-        }
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|e| Err(io::Error::other(e)))
-}
-
-/// Bytes of all files below, links not followed.
-fn size(path: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(path) else { return 0 };
-    let sizes = entries.flatten().map(|entry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
-        Ok(metadata) => metadata.len(),
-        Err(_) => 0,
-    });
-    sizes.sum()
-}
-
-fn lock(kept: &Mutex<VecDeque<Kept>>) -> MutexGuard<'_, VecDeque<Kept>> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

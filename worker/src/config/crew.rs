@@ -69,10 +69,10 @@ pub struct CrewConfig {
     /// python: how long a child's threads and exit handlers may take after the reply, in seconds.
     #[serde(default = "default_exit_grace_s")]
     pub exit_grace_s: f64,
-    /// python: how much of the files that a kickoff wrote stands in its reply, together.
+    /// python and command: how much of the files that a kickoff wrote stands in its reply, together.
     #[serde(default = "default_inline_files_bytes")]
     pub inline_files_bytes: ByteSize,
-    /// python: how many files a reply names at most.
+    /// python and command: how many files a reply names at most.
     #[serde(default = "default_max_files")]
     pub max_files: u32,
     /// command: the program and its arguments.
@@ -159,6 +159,7 @@ impl CrewConfig {
             }
             RunnerKind::Builtin => {
                 self.refuse_others(&key, &self.python_only())?;
+                self.refuse_others(&key, &self.of_files())?;
                 self.refuse_others(&key, &[("command", !self.command.is_empty())])?;
             }
         }
@@ -166,13 +167,19 @@ impl CrewConfig {
     }
 
     /// The keys that only Python crews have, and whether they are set; those with a default where it is another value.
-    pub(super) fn python_only(&self) -> [(&'static str, bool); 7] {
+    pub(super) fn python_only(&self) -> [(&'static str, bool); 5] {
         [
             ("python", self.python.is_some()),
             ("path", !self.path.is_empty()),
             ("working_dir", self.working_dir.is_some()),
             ("inputs", self.inputs != InputsCheck::default()),
             ("exit_grace_s", self.exit_grace_s != DEFAULT_EXIT_GRACE_S),
+        ]
+    }
+
+    /// The keys of crews that leave files, likewise.
+    fn of_files(&self) -> [(&'static str, bool); 2] {
+        [
             (
                 "inline_files_bytes",
                 self.inline_files_bytes != DEFAULT_INLINE_FILES,

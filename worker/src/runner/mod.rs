@@ -7,7 +7,7 @@ mod output;
 pub mod python;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crewfleet_shared::kickoff::{CrewName, KickoffId};
@@ -63,6 +63,8 @@ pub struct KickoffContext {
     pub work_dir: PathBuf,
     /// Held while something still uses that folder, beyond the run.
     pub work_dir_use: TaskTracker,
+    /// Set by the runner: the folder that holds the files which the result names; in `work_dir`, or `work_dir` itself.
+    pub files_dir: Arc<OnceLock<PathBuf>>,
     /// When to stop.
     pub stop: Stop,
     /// Where events go.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
-use crewfleet_shared::kickoff::KickoffError;
+use crewfleet_shared::kickoff::{KickoffError, KickoffResult};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -27,9 +27,11 @@ use self::group::ProcessGroup;
 use super::output::Lines;
 use super::{KickoffContext, Runner};
 use crate::config::{CrewConfig, WorkerConfig};
+use crate::kept_files::listing::{Limits, list};
 use crate::memory::MemoryGuard;
 use crate::outcome::Outcome;
 use crate::processes;
+use crate::retention::blocking;
 
 /// Where events are expected.
 const EVENTS_FD: i32 = 3;
@@ -43,6 +45,7 @@ pub struct CommandRunner {
     argv: Vec<String>,
     env: BTreeMap<String, String>,
     cancel_grace: Duration,
+    files: Limits,
     memory: Arc<MemoryGuard>,
 }
 
@@ -65,6 +68,10 @@ impl CommandRunner {
             argv: config.command.clone(),
             env: config.env.clone(),
             cancel_grace: Duration::from_secs_f64(worker.cancel_grace_s),
+            files: Limits {
+                files: config.max_files as usize,
+                inline_bytes: config.inline_files_bytes.as_u64(),
+            },
             memory: Arc::clone(memory),
         }
     }
@@ -99,7 +106,27 @@ impl CommandRunner {
                 message: "it was the largest when [worker] memory_limit was exceeded, and was killed".into(),
                 ..error
             }),
+            Outcome::Succeeded(result) => self.with_files(*result, &context).await,
             outcome => outcome,
+        }
+    }
+
+    /// The result with what the program left in its folder; what it says itself of files counts for nothing.
+    async fn with_files(&self, result: KickoffResult, context: &KickoffContext) -> Outcome {
+        let (folder, limits) = (context.work_dir.clone(), self.files);
+        match blocking(move || list(&folder, limits)).await {
+            Ok(files) => {
+                // Only this sets it.
+                let _ = context.files_dir.set(context.work_dir.clone());
+                Outcome::Succeeded(Box::new(KickoffResult { files, ..result }))
+            }
+            Err(error) => Outcome::Failed(KickoffError::new(
+                "files_lost",
+                format!(
+                    "the program's folder {} cannot be read: {error}",
+                    context.work_dir.display()
+                ),
+            )),
         }
     }
 

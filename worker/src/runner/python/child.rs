@@ -250,15 +250,23 @@ impl Child {
                 context.events.emit_raw(&event.event_type, event.data);
                 None
             }),
-            "result" => frame
-                .parse::<ChildResult>()
-                .map(|ChildResult { result, aftermath }| {
+            "result" => frame.parse::<ChildResult>().map(
+                |ChildResult {
+                     result,
+                     files_dir,
+                     aftermath,
+                 }| {
+                    if let Some(dir) = files_dir {
+                        // A child answers once.
+                        let _ = context.files_dir.set(dir);
+                    }
                     Some(Ended {
                         outcome: Outcome::Succeeded(Box::new(result)),
                         aftermath,
                         answered: true,
                     })
-                }),
+                },
+            ),
             "error" => frame
                 .parse::<ChildError>()
                 .map(|ChildError { error, aftermath }| {

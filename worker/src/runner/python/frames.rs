@@ -178,6 +178,9 @@ pub(super) struct ChildEvent {
 #[derive(Deserialize)]
 pub(super) struct ChildResult {
     pub(super) result: KickoffResult,
+    /// The folder that holds the files which the result names.
+    #[serde(default)]
+    pub(super) files_dir: Option<PathBuf>,
     #[serde(flatten)]
     pub(super) aftermath: Aftermath,
 }

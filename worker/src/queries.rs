@@ -1,0 +1,122 @@
+//! Questions that anybody asks of the fleet, heard by every worker: for parts of kickoffs' files.
+//!
+//! A worker that is asked by its name answers; where nobody is named, only one that knows does. Who asks gets the
+//! answer under a key of its own. Few are answered at once, off the runtime, so no kickoff waits for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use crewfleet_shared::amqp::{BrokerError, Delivery, Link};
+use crewfleet_shared::kickoff::query::LIFETIME;
+use crewfleet_shared::kickoff::{Answer, Answered, Query, Question};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use crate::retention::blocking;
+use crate::state::WorkerState;
+
+/// How many questions are answered at once; each holds a part of a file in memory.
+const AT_ONCE: u16 = 16;
+/// The pause before listening that failed begins again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The same, where the broker has refused it: a person must mend that.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+
+/// Answers until the worker ends.
+pub async fn run(worker: Arc<WorkerState>) {
+    loop {
+        let link = worker.broker.connected().await;
+        let pause = match listen(&worker, &link).await {
+            Err(error) if error.code().is_some() => {
+                warn!(%error, "the files of kickoffs that are kept here cannot be asked for; trying again");
+                REFUSED_PAUSE
+            }
+            Err(error) => {
+                debug!(%error, "questions are not heard; trying again");
+                PAUSE
+            }
+            Ok(()) => PAUSE,
+        };
+        let _ = timeout(pause, link.ended()).await;
+    }
+}
+
+async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), BrokerError> {
+    // Without the crews' queues: what is wrong with one of them is told where that crew is consumed.
+    worker.declare_for(link, &[]).await?;
+    let client = worker.broker_config.client_id(&worker.id);
+    let queue = worker.names.client_queue(&format!("{client}.queries"));
+    let bindings = [(worker.names.queries(), String::new())];
+    let mut consumer = link.consume_ephemeral(&queue, &bindings, AT_ONCE).await?;
+    // They end with the link: an answer could not be sent.
+    let mut answering = JoinSet::new();
+    loop {
+        tokio::select! {
+            next = consumer.next() => match next.transpose()? {
+                Some(delivery) => {
+                    let worker = Arc::clone(worker);
+                    answering.spawn(async move { attend(&worker, delivery).await });
+                }
+                None => return Ok(()),
+            },
+            Some(_) = answering.join_next() => {}
+        }
+    }
+}
+
+/// Acked when it is answered: so the broker sends no more than can be answered at once.
+async fn attend(worker: &WorkerState, delivery: Delivery) {
+    match serde_json::from_slice::<Query>(&delivery.body) {
+        Ok(query) => answer(worker, query, delivery.properties.reply_to()).await,
+        // Another version's question, or nobody's: not ours to judge.
+        Err(error) => debug!(%error, "a question that this worker does not know"),
+    }
+    delivery.ack().await;
+}
+
+async fn answer(worker: &WorkerState, query: Query, reply_to: Option<&str>) {
+    let named = query.worker.as_deref();
+    let Some(key) = reply_to.filter(|_| named.is_none_or(|named| named == worker.id)) else {
+        return;
+    };
+    let Some(answer) = answer_to(worker, query.question, named.is_some()).await else {
+        return;
+    };
+    let answer = Answer {
+        id: query.id,
+        time: Utc::now(),
+        worker: worker.id.clone(),
+        answer,
+    };
+    let message = answer.message(&worker.names, key);
+    if let Err(error) = worker.publisher.publish(message, LIFETIME).await {
+        debug!(id = answer.id, %error, "an answer is lost; who asked asks again");
+    }
+}
+
+/// `None` where this worker does not know, and nobody asked it by its name.
+async fn answer_to(worker: &WorkerState, question: Question, is_named: bool) -> Option<Answered> {
+    let Question::File(asked) = question;
+    let missing = |reason: String| is_named.then_some(Answered::Missing { reason });
+    let offset = asked.offset;
+    let files = worker.work_dirs.files().clone();
+    let path = asked.path.clone();
+    match blocking(move || files.read(&asked)).await {
+        Ok(Some(part)) => Some(Answered::part(offset, part.bytes_total, &part.data)),
+        Ok(None) => missing(no_longer(worker, &path)),
+        Err(error) => {
+            warn!(path, %error, "a file that is kept cannot be read");
+            missing(format!("worker {} cannot read {path:?}: {error}", worker.id))
+        }
+    }
+}
+
+fn no_longer(worker: &WorkerState, path: &str) -> String {
+    format!(
+        "worker {} does not keep {path:?}, or no longer: files are kept for {} s ([worker] keep_files_s), and the oldest go \
+         first when there are more than {} of them ([worker] disk_limit)",
+        worker.id, worker.config.keep_files_s, worker.config.disk_limit
+    )
+}
