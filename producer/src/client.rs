@@ -1,7 +1,7 @@
 //! The client: connect once, kick off from anywhere in the program.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crewfleet_shared::amqp::{
@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use crate::error::ClientError;
 use crate::events::{EventStream, Events};
 use crate::handle::KickoffHandle;
+use crate::questions::Questions;
 use crate::replies::Replies;
 use crate::request::Kickoff;
 use crate::results;
@@ -50,6 +51,7 @@ struct Inner {
     reply_queue: OnceCell<Arc<Inbox>>,
     events: Arc<Events>,
     event_queue: OnceCell<Arc<Inbox>>,
+    questions: OnceLock<Arc<Questions>>,
     /// When we last looked whether a crew has workers.
     looked_at: Mutex<HashMap<CrewName, Instant>>,
     stop: CancellationToken,
@@ -90,6 +92,7 @@ impl KickoffClient {
                 reply_queue: OnceCell::new(),
                 events: Arc::default(),
                 event_queue: OnceCell::new(),
+                questions: OnceLock::new(),
                 looked_at: Mutex::default(),
                 _stop_on_drop: stop.clone().drop_guard(),
                 stop,
@@ -139,6 +142,19 @@ impl KickoffClient {
     /// As these two.
     pub async fn wait_for(&self, id: &KickoffId) -> Result<Reply, ClientError> {
         self.attach(id).await?.reply().await
+    }
+
+    /// The reply of a kickoff, if it has one by now; as [`Self::attach`] finds it.
+    ///
+    /// # Errors
+    /// As [`Self::attach`], and [`ClientError::UnreadableReply`].
+    pub async fn find_reply(&self, id: &KickoffId) -> Result<Option<Reply>, ClientError> {
+        let mut handle = self.attach(id).await?;
+        handle.looked_back().await;
+        match handle.is_answered() {
+            true => handle.reply().await.map(Some),
+            false => Ok(None),
+        }
     }
 
     /// The events of a kickoff, from now on.
@@ -203,6 +219,20 @@ impl KickoffClient {
 
     pub(crate) fn reply_key(&self) -> &str {
         &self.inner.reply_key
+    }
+
+    /// What asks the workers; its queue is made with the first question.
+    pub(crate) fn questions(&self) -> &Arc<Questions> {
+        let inner = &self.inner;
+        inner.questions.get_or_init(|| {
+            let binding = (inner.names.answers(), inner.reply_key.clone());
+            Questions::listen(
+                inner.broker.clone(),
+                self.own_queue("answers"),
+                binding,
+                inner.stop.clone(),
+            )
+        })
     }
 
     pub(crate) fn replies(&self) -> &Arc<Replies> {

@@ -93,7 +93,6 @@ impl KickoffHandle {
     }
 
     /// Whether the reply is here.
-    #[cfg(feature = "cli")]
     pub(crate) fn is_answered(&self) -> bool {
         self.waiter.is_answered()
     }

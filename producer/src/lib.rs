@@ -23,6 +23,8 @@
 //! | `results` | looking for replies that came before anybody waited, in the results stream |
 //! | [`control`] | commands to the workers: cancel, pause, resume, drain |
 //! | [`events`] | [`EventStream`]: live events |
+//! | [`files`] | what kickoffs wrote: from the reply, or from the worker that keeps it |
+//! | `questions` | questions to the workers, and their answers |
 //! | [`fleet`] | which workers live, by their heartbeats |
 //! | [`dead_letters`] | what could not be done: list, show, redrive, purge |
 //! | [`error`] | what can go wrong |
@@ -40,12 +42,14 @@ pub mod dead_letters;
 pub mod doctor;
 pub mod error;
 pub mod events;
+pub mod files;
 pub mod fleet;
 #[cfg(feature = "cli")]
 pub mod gateway;
 pub mod handle;
 #[cfg(feature = "cli")]
 pub mod progress;
+mod questions;
 mod reading;
 mod replies;
 pub mod request;
@@ -57,5 +61,6 @@ pub use crewfleet_shared::config::BrokerConfig;
 pub use crewfleet_shared::kickoff::{Event, Heartbeat, KickoffId, KickoffResult, Reply, Status};
 pub use error::ClientError;
 pub use events::EventStream;
+pub use files::FileError;
 pub use handle::KickoffHandle;
 pub use request::Kickoff;

@@ -157,7 +157,6 @@ impl Waiter {
     }
 
     /// Whether the reply is here.
-    #[cfg(feature = "cli")]
     pub(crate) fn is_answered(&self) -> bool {
         self.receiver.borrow().is_some()
     }

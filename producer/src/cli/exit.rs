@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crewfleet_producer::batch::BatchError;
-use crewfleet_producer::{ClientError, Status};
+use crewfleet_producer::{ClientError, FileError, Status};
 use crewfleet_shared::amqp::{BrokerError, ConnectError};
 use crewfleet_shared::config::ConfigError;
 use crewfleet_shared::node::NodeError;
@@ -68,6 +68,11 @@ impl Exit {
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         if let Some(error) = error.downcast_ref::<ClientError>() {
             return Self::from(error);
+        }
+        match error.downcast_ref::<FileError>() {
+            Some(FileError::Client(error)) => return Self::from(error),
+            Some(_) => return Self::Failed,
+            None => {}
         }
         match error.downcast_ref::<BatchError>() {
             Some(BatchError::Client(error)) => return Self::from(error),

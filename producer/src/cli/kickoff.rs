@@ -1,11 +1,12 @@
 //! `crewfleet kickoff CREW`
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::Args;
-use crewfleet_producer::{Kickoff, KickoffClient, KickoffHandle, KickoffId};
+use crewfleet_producer::{Kickoff, KickoffClient, KickoffHandle, KickoffId, Reply};
 use crewfleet_shared::kickoff::CrewName;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::Exit;
 use super::output::{gave_up, print, reply, say};
 use super::settings::Settings;
-use super::{events, inputs, wait};
+use super::{events, files, inputs, wait};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -34,6 +35,9 @@ pub(crate) struct Arguments {
     /// Give up waiting after so many seconds (exit 8); the kickoff goes on
     #[arg(long, value_name = "SECONDS", value_parser = wait::seconds)]
     timeout: Option<Duration>,
+    /// After it has succeeded, fetch the files that it left into this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "detach")]
+    files: Option<PathBuf>,
     /// Print the whole reply as one line of JSON
     #[arg(long)]
     json: bool,
@@ -80,7 +84,7 @@ pub(crate) async fn run(
         Ok(None) => print(id.as_str()).map(|()| Exit::Succeeded),
         Ok(Some(handle)) => {
             say(&format!("kickoff {id} sent to the crew {}", arguments.crew));
-            await_reply(handle, &arguments, stop).await
+            await_reply(&client, handle, &arguments, stop).await
         }
         Err(error) => Err(error.into()),
     };
@@ -105,6 +109,7 @@ fn with_options(mut kickoff: Kickoff, arguments: &Arguments, meta: Option<&RawVa
 }
 
 async fn await_reply(
+    client: &KickoffClient,
     mut handle: KickoffHandle,
     arguments: &Arguments,
     stop: &CancellationToken,
@@ -122,7 +127,43 @@ async fn await_reply(
         }
     };
     match wait::patiently(answered, arguments.timeout, stop).await {
-        Ok(answered) => reply(&answered?, arguments.json),
+        Ok(answered) => {
+            let answered = answered?;
+            let exit = reply(&answered, arguments.json)?;
+            match &arguments.files {
+                Some(dir) if exit == Exit::Succeeded => fetch(client, &answered, dir, stop).await,
+                _ => Ok(exit),
+            }
+        }
         Err(why) => Ok(gave_up(&id, why)),
+    }
+}
+
+/// The result is told by now; what is left undone here can be done later.
+async fn fetch(
+    client: &KickoffClient,
+    reply: &Reply,
+    dir: &Path,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let later = format!(
+        "to fetch the files again: crewfleet files {} --output {}",
+        reply.kickoff_id,
+        dir.display()
+    );
+    match stop
+        .run_until_cancelled(files::all(client, reply, dir, false))
+        .await
+    {
+        Some(Ok(exit)) => Ok(exit),
+        // The kickoff has succeeded: it is not what was asked that makes no sense.
+        Some(Err(error)) => {
+            say(&format!("{error:#}; {later}"));
+            Ok(Exit::Failed)
+        }
+        None => {
+            say(&format!("interrupted; {later}"));
+            Ok(Exit::GaveUp)
+        }
     }
 }

@@ -9,6 +9,7 @@ mod dev;
 mod doctor;
 mod events;
 mod exit;
+mod files;
 mod for_each;
 mod gateway;
 mod healthcheck;
@@ -72,6 +73,8 @@ enum Command {
     Wait(wait::Arguments),
     /// Show the events of a kickoff, as they happen, until it is finished
     Events(events::Arguments),
+    /// List the files that a kickoff left, or fetch them
+    Files(files::Arguments),
     /// Stop a kickoff wherever it is: in a queue, running, or waiting for a retry
     Cancel(cancel::Arguments),
     /// Have all workers start no kickoff of a crew until it is resumed
@@ -135,6 +138,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::KickoffForEach(arguments) => for_each::run(&settings, arguments, &stop).await,
         Command::Wait(arguments) => wait::run(&settings, arguments, &stop).await,
         Command::Events(arguments) => events::run(&settings, arguments, &stop).await,
+        Command::Files(arguments) => files::run(&settings, arguments, &stop).await,
         Command::Cancel(arguments) => cancel::run(&settings, arguments, &stop).await,
         Command::Pause(arguments) => control::pause(&settings, arguments, &stop).await,
         Command::Resume(arguments) => control::resume(&settings, arguments, &stop).await,

@@ -1,0 +1,200 @@
+//! `crewfleet files ID`
+
+pub(super) mod download;
+mod list;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use crewfleet_producer::{KickoffClient, KickoffId, Reply};
+use crewfleet_shared::kickoff::ResultFile;
+use futures_util::TryStreamExt;
+use tokio_util::sync::CancellationToken;
+
+use self::download::Download;
+use super::exit::Exit;
+use super::output::{one_line, print, say};
+use super::settings::Settings;
+
+#[derive(Args)]
+#[command(
+    after_help = "Exit codes: 0 it is done; 1 a file can't be had, or the kickoff failed; 2 usage, configuration, or a file \
+that is there already; 3 the broker is unreachable; 4 to 7 how the kickoff ended otherwise; 8 it has no reply yet."
+)]
+pub(crate) struct Arguments {
+    /// The kickoff's id
+    id: KickoffId,
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// Fetch all files into this folder, below their paths
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Replace files that are there already
+    #[arg(long, requires = "output")]
+    force: bool,
+    /// Print the list as one line of JSON, as it stands in the reply
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// List the files (the default)
+    List {
+        /// Print the list as one line of JSON, as it stands in the reply
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch one file, to stdout
+    Get {
+        /// Its path, as the list has it
+        path: String,
+        /// Write it to this file, or under its name into this folder
+        #[arg(long, value_name = "FILE|DIR")]
+        output: Option<PathBuf>,
+        /// Replace a file that is there already
+        #[arg(long, requires = "output")]
+        force: bool,
+    },
+}
+
+pub(crate) async fn run(
+    settings: &Settings,
+    arguments: Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    if arguments.action.is_some() && (arguments.output.is_some() || arguments.json) {
+        bail!("--output and --json stand behind `list` or `get PATH`");
+    }
+    let working = async {
+        let client = KickoffClient::connect(&settings.broker, "crewfleet files").await?;
+        let done = answer(&client, &arguments).await;
+        client.close().await;
+        done
+    };
+    match stop.run_until_cancelled(working).await {
+        Some(done) => done,
+        None => {
+            say("interrupted");
+            Ok(Exit::GaveUp)
+        }
+    }
+}
+
+async fn answer(client: &KickoffClient, arguments: &Arguments) -> anyhow::Result<Exit> {
+    let id = &arguments.id;
+    let Some(reply) = client.find_reply(id).await? else {
+        say(&format!(
+            "kickoff {id} has no reply: it waits, or runs, or there is no such kickoff, or its reply is no longer kept. Wait \
+             for it: crewfleet wait {id}"
+        ));
+        return Ok(Exit::GaveUp);
+    };
+    let Some(result) = &reply.result else {
+        say(&format!("kickoff {id} {}, and so left no files", reply.status));
+        return Ok(reply.status.into());
+    };
+    let json = match &arguments.action {
+        Some(Action::Get { path, output, force }) => {
+            return get(client, &reply, path, output.as_deref(), *force).await;
+        }
+        Some(Action::List { json }) => *json,
+        None => arguments.json,
+    };
+    if let Some(dir) = &arguments.output {
+        return all(client, &reply, dir, arguments.force).await;
+    }
+    if json {
+        print(&one_line(&result.files)?)?;
+    } else if result.files.is_empty() {
+        say(&format!("kickoff {id} left no files"));
+    } else {
+        print(&list::table(&result.files))?;
+        if let Some(until) = result.files_until {
+            say(&format!("worker {} keeps them until {until}", reply.worker));
+        }
+    }
+    Ok(Exit::Succeeded)
+}
+
+async fn get(
+    client: &KickoffClient,
+    reply: &Reply,
+    path: &str,
+    output: Option<&std::path::Path>,
+    force: bool,
+) -> anyhow::Result<Exit> {
+    let Some(output) = output else {
+        let mut content = client.file(reply, path).await?.into_stream();
+        let mut stdout = std::io::stdout().lock();
+        while let Some(bytes) = content.try_next().await? {
+            match stdout.write_all(&bytes).and_then(|()| stdout.flush()) {
+                // A reader that has gone away (`| head -1`) is no error.
+                Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => break,
+                written => written.context("cannot write to stdout")?,
+            }
+        }
+        return Ok(Exit::Succeeded);
+    };
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let target = match output.is_dir() {
+        true => output.join(name),
+        false => output.to_owned(),
+    };
+    let bytes = reply.result.as_ref().into_iter().flat_map(|result| &result.files);
+    let bytes = bytes
+        .filter(|file| file.path == path)
+        .map(|file| file.bytes)
+        .sum();
+    let mut download = Download::new(client, reply, force, bytes);
+    download.free(&target)?;
+    let fetched = download.file(path, &target).await;
+    download.finish();
+    fetched?;
+    say(&format!("{path:?} is in {}", target.display()));
+    Ok(Exit::Succeeded)
+}
+
+/// Fetches all files into a folder. What can't be had is told, and the others are fetched all the same.
+pub(super) async fn all(
+    client: &KickoffClient,
+    reply: &Reply,
+    dir: &std::path::Path,
+    force: bool,
+) -> anyhow::Result<Exit> {
+    let files = reply.result.as_ref().map_or(&[][..], |result| &result.files);
+    let (can, cannot): (Vec<&ResultFile>, Vec<_>) = files.iter().partition(|file| list::can_be_had(file));
+    let bytes = can.iter().map(|file| file.bytes).sum();
+    let mut download = Download::new(client, reply, force, bytes);
+    let mut targets = Vec::new();
+    for file in &can {
+        targets.push(download::below(dir, &file.path)?);
+    }
+    for target in &targets {
+        download.free(target)?;
+    }
+    for (file, target) in can.iter().zip(&targets) {
+        let fetched = download.file(&file.path, target).await;
+        if fetched.is_err() {
+            download.finish();
+        }
+        fetched?;
+    }
+    download.finish();
+    for file in &cannot {
+        let reason = file.error.as_deref().unwrap_or_default();
+        say(&format!("{:?} cannot be had: {reason}", file.path));
+    }
+    say(&format!(
+        "{} files, {bytes} bytes, are in {}",
+        can.len(),
+        dir.display()
+    ));
+    Ok(if cannot.is_empty() {
+        Exit::Succeeded
+    } else {
+        Exit::Failed
+    })
+}
