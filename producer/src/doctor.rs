@@ -26,7 +26,7 @@ mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crewfleet_shared::amqp::topology::Topology;
+use crewfleet_shared::amqp::topology::{Binding, Topology};
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::kickoff::CrewName;
 
@@ -73,7 +73,20 @@ pub async fn examine(subject: &Subject) -> Result<Report, ClientError> {
     crews::consumers(client.names(), &names, &present, &mut findings);
     crews::time_limits(subject, &limits, link.version(), &present, &mut findings);
     crews::drain_grace(subject, &mut findings);
-    permissions::examine(&link, subject.declare, &wanted, &present, &mut findings).await?;
+    let questions = Binding {
+        exchange: client.names().queries(),
+        queue: client.own_queue("queries"),
+        key: String::new(),
+    };
+    permissions::examine(
+        &link,
+        subject.declare,
+        &wanted,
+        &present,
+        &questions,
+        &mut findings,
+    )
+    .await?;
     broker::message_size(&link, subject, client.names(), &present, &mut findings).await?;
     broker::cluster(management, &mut findings).await;
     let endpoint = client.broker().endpoint().to_string();

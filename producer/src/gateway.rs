@@ -13,6 +13,7 @@
 //! | `caller` | who calls, and which crew |
 //! | `bodies` | their way in: not too long, not too many |
 //! | `body` | what is read and answered |
+//! | `files` | what kickoffs wrote |
 //! | `problem` | what is refused, and how that is told |
 //! | `executions` | what is known of each kickoff |
 //! | `streams` | the two streams, read into it |
@@ -27,6 +28,7 @@ mod calls;
 pub mod config;
 mod crews;
 mod executions;
+mod files;
 mod meters;
 mod problem;
 mod server;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crewfleet_shared::amqp::inspect::Allowed;
-use crewfleet_shared::amqp::topology::Topology;
+use crewfleet_shared::amqp::topology::{Binding, Topology};
 use crewfleet_shared::amqp::{BrokerError, Link};
 
 use super::broker::no_answer;
@@ -14,20 +14,21 @@ use super::topology::Present;
 
 const CHECK: &str = "permissions";
 
-/// What only the broker publishes to, and those who declare.
-const PASSED_BY_THE_BROKER: [&str; 2] = [".due", ".dead-letters.unroutable"];
+/// What a worker that does not declare need not publish to: the broker does, or those who ask workers.
+const NOT_A_WORKERS: [&str; 3] = [".due", ".dead-letters.unroutable", ".queries"];
 
 pub(super) async fn examine(
     link: &Link,
     declares: bool,
     wanted: &Topology,
     present: &Present,
+    questions: &Binding,
     findings: &mut Vec<Finding>,
 ) -> Result<(), BrokerError> {
     // The same words for one object may come from several questions.
     let mut refused = BTreeSet::new();
     for exchange in &present.exchanges {
-        if !declares && PASSED_BY_THE_BROKER.iter().any(|end| exchange.ends_with(end)) {
+        if !declares && NOT_A_WORKERS.iter().any(|end| exchange.ends_with(end)) {
             continue;
         }
         match link.may_publish(exchange, 0).await {
@@ -53,6 +54,12 @@ pub(super) async fn examine(
         {
             refused.insert(cause);
         }
+    }
+    // The queue is each worker's own, and there only while it runs.
+    if present.exchanges.contains(&questions.exchange)
+        && let Allowed::No(cause) = link.may_bind(questions).await?
+    {
+        refused.insert(cause);
     }
     if declares {
         refused.extend(present.hidden.values().cloned());

@@ -19,6 +19,8 @@ pub(super) struct Caller {
     pub(super) crew: CrewName,
     /// The `{kickoff_id}` of the path, where it has one.
     id: Option<String>,
+    /// The file that the path names, likewise.
+    file: Option<String>,
 }
 
 impl Caller {
@@ -26,6 +28,11 @@ impl Caller {
     pub(super) fn kickoff_id(&self) -> Result<KickoffId, Problem> {
         let id = self.id.as_deref().unwrap_or_default();
         KickoffId::parse(id).map_err(|_| Problem::NoExecution(id.to_owned()))
+    }
+
+    /// The file that the path names.
+    pub(super) fn path(&self) -> &str {
+        self.file.as_deref().unwrap_or_default()
     }
 }
 
@@ -53,6 +60,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
             token: token.name.clone(),
             crew,
             id: path.remove("kickoff_id"),
+            file: path.remove("path"),
         })
     }
 }

@@ -102,14 +102,17 @@ pub(super) async fn resume(_: Caller) -> Problem {
 /// Whatever else.
 pub(super) async fn unknown() -> Problem {
     Problem::NotFound(
-        "There are GET /, GET /inputs, POST /kickoff, GET /status/<kickoff_id>, POST /stop/<kickoff_id> and POST /resume, \
-         each also below /crews/<crew>"
+        "There are GET /, GET /inputs, POST /kickoff, GET /status/<kickoff_id>, GET /files/<kickoff_id>[/<path>], \
+         POST /stop/<kickoff_id> and POST /resume, each also below /crews/<crew>"
             .into(),
     )
 }
 
 /// What is known of the kickoff that the path names, if it is one of this crew.
-async fn known(gateway: &Gateway, caller: &Caller) -> Result<(KickoffId, Arc<Execution>), Problem> {
+pub(super) async fn known(
+    gateway: &Gateway,
+    caller: &Caller,
+) -> Result<(KickoffId, Arc<Execution>), Problem> {
     let id = caller.kickoff_id()?;
     let age = id.created_at().map(|at| Utc::now() - at);
     let patience = match gateway.streams.are_read() {
@@ -144,7 +147,7 @@ async fn forgotten(gateway: &Gateway, id: &KickoffId) -> Result<Option<Arc<Execu
 }
 
 /// The reply of one that has ended.
-async fn reply(gateway: &Gateway, id: &KickoffId) -> Result<Arc<Reply>, Problem> {
+pub(super) async fn reply(gateway: &Gateway, id: &KickoffId) -> Result<Arc<Reply>, Problem> {
     if let Some(reply) = look_up(gateway, id).await? {
         return Ok(reply);
     }

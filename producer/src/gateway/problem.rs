@@ -18,6 +18,8 @@ pub(super) enum Problem {
     Forbidden { crew: String },
     /// The gateway has no such thing: a message says which.
     NotFound(String),
+    /// It was there, and is not any more.
+    Gone(String),
     /// No kickoff of this crew has that id.
     NoExecution(String),
     /// The body is not what is asked for.
@@ -48,6 +50,7 @@ impl Problem {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::NoExecution(_) => StatusCode::NOT_FOUND,
+            Self::Gone(_) => StatusCode::GONE,
             Self::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -65,6 +68,7 @@ impl Problem {
                 &format!("This token is not good for the crew {crew:?}"),
             ),
             Self::NotFound(message) => told("Not Found", message),
+            Self::Gone(message) => told("Gone", message),
             Self::NoExecution(id) => told(
                 "Execution not found",
                 &format!("No execution found with ID: {id}"),

@@ -30,7 +30,7 @@ use super::meters::{self, Meters};
 use super::problem::Problem;
 use super::streams::Streams;
 use super::tokens::{Tokens, TokensError, TokensFile};
-use super::{bodies, calls};
+use super::{bodies, calls, files};
 use crate::client::KickoffClient;
 use crate::error::ClientError;
 
@@ -170,6 +170,8 @@ fn router(gateway: &Arc<Gateway>, meters: Arc<Meters>) -> Router {
         .route("/kickoff", post(calls::kickoff))
         .route("/status/{kickoff_id}", get(calls::status))
         .route("/{kickoff_id}/status", get(calls::status))
+        .route("/files/{kickoff_id}", get(files::list))
+        .route("/files/{kickoff_id}/{*path}", get(files::get))
         .route("/stop/{kickoff_id}", post(calls::stop))
         .route("/resume", post(calls::resume));
     Router::new()

@@ -133,8 +133,10 @@ async fn a_producer(connection: &Connection) {
     const OWN: &str = "kickoff.clients.producer.own";
     let own = [
         Bind(OWN, "kickoff.replies", "client.producer.own"),
+        Bind(OWN, "kickoff.answers", "client.producer.own"),
         Consume(OWN),
         Publish("kickoff.requests", "echo"),
+        Publish("kickoff.queries", ""),
     ];
     succeed(connection, "producer", &own).await;
     let others = [
@@ -173,6 +175,12 @@ async fn a_producer(connection: &Connection) {
         Bind(OWN, "kickoff.replies", "client.*.own"),
         Bind(OWN, "kickoff.replies", "client.gateway.own"),
         Bind(OWN, "kickoff.replies", "0193-someone-s"),
+        // Another's answers, and what others ask.
+        Bind(OWN, "kickoff.answers", "#"),
+        Bind(OWN, "kickoff.answers", "client.*.own"),
+        Bind(OWN, "kickoff.answers", "client.gateway.own"),
+        Bind(OWN, "kickoff.queries", ""),
+        Publish("kickoff.answers", "client.producer.own"),
         Bind(OWN, "kickoff.events", "#"),
         Bind(OWN, "kickoff.fleet", "#"),
         Bind(OWN, "kickoff.control", ""),
@@ -193,6 +201,8 @@ async fn a_worker(connection: &Connection) {
         Consume(OWN),
         Bind(OWN, "kickoff.replies", "0193-one-kickoff"),
         Bind(OWN, "kickoff.fleet", "worker-2"),
+        Bind(OWN, "kickoff.queries", ""),
+        Publish("kickoff.answers", "client.producer.own"),
         Publish("kickoff.replies", "0193-one-kickoff"),
         Publish("kickoff.events", "0193-one-kickoff.kickoff_started"),
         Publish("kickoff.fleet", "worker-1"),
@@ -221,6 +231,9 @@ async fn a_worker(connection: &Connection) {
         Publish("kickoff.due", "echo"),
         Publish("kickoff.dead-letters.unroutable", "echo"),
         Publish("", "kickoff.clients.producer.own"),
+        Publish("kickoff.queries", ""),
+        Bind(OWN, "kickoff.answers", "client.producer.own"),
+        Bind(OWN, "kickoff.answers", "#"),
         Bind(OWN, "kickoff.replies", "#"),
         Bind(OWN, "kickoff.replies", "client.producer.own"),
         Bind(OWN, "kickoff.events", "#"),
@@ -238,6 +251,8 @@ async fn a_gateway(connection: &Connection) {
         Bind(OWN, "kickoff.replies", "0193-one-kickoff"),
         Bind(OWN, "kickoff.events", "0193-one-kickoff.#"),
         Bind(OWN, "kickoff.fleet", "#"),
+        Bind(OWN, "kickoff.answers", "client.gateway.own"),
+        Publish("kickoff.queries", ""),
         Consume(OWN),
         Consume("kickoff.results"),
         Publish("kickoff.requests", "echo"),
@@ -266,6 +281,10 @@ async fn a_gateway(connection: &Connection) {
         Publish("kickoff.retry.5s", "echo"),
         Publish("kickoff.due", "echo"),
         Publish("", "kickoff.requests.echo"),
+        Publish("kickoff.answers", "client.gateway.own"),
+        Bind(OWN, "kickoff.answers", "client.producer.own"),
+        Bind(OWN, "kickoff.answers", "#"),
+        Bind(OWN, "kickoff.queries", ""),
         Bind(OWN, "kickoff.replies", "#"),
         Bind(OWN, "kickoff.replies", "client.producer.own"),
         Bind(OWN, "kickoff.requests", "echo"),
