@@ -21,7 +21,9 @@ Standard library only, since it runs inside the interpreter of the user's crew.
       transient.py which failures another attempt may cure; chain.py  the exceptions behind an exception
       workdir.py   the kickoff's own directory and environment
     inspection.py  imports and builds a target, to learn what the worker must know
-    target.py    "pkg.crew:MyCrew" to a factory of crews
+    guard.py     nothing is kicked off, no model is called, while that is done
+    targets/     "pkg.crew:MyCrew", a file or a folder to a target; the grammar of targets
+    target.py    a target: makes a crew for each kickoff
     settings.py  the settings of one crew, applied to a process
     crewai_quiet.py, locks.py    CrewAI made fit for many processes
     context_defaults.py          what CrewAI keeps by context, for all threads; optional.py  modules of CrewAI's that may be missing

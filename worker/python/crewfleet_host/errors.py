@@ -7,7 +7,7 @@ from typing import Any
 
 from . import human_input, transient
 from .chain import causes, origins, text_of
-from .inputs import UnusableInput, missing_in
+from .inputs import InvalidInputs, UnusableInput, missing_in
 
 _MAX_MESSAGE = 4000
 _MAX_CLASSES = 50
@@ -34,6 +34,8 @@ def describe(error: BaseException, cancelled: bool, without_prompts: Callable[[s
         kind, detail["missing_inputs"] = "invalid_inputs", missing
     elif isinstance(error, UnusableInput):
         kind, detail["path"] = "invalid_inputs", error.path
+    elif isinstance(error, InvalidInputs):
+        kind = "invalid_inputs"
     elif cancelled:
         kind = "cancelled"
     elif any(_starved(link) for link in origins(error)):

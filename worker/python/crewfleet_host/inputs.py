@@ -5,11 +5,13 @@ CrewAI itself runs with raw {PLACEHOLDERS} when given no inputs at all.
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .callbacks import After, Before, CallbackError
 from .frames import Unreadable
-from .target import Target
+
+if TYPE_CHECKING:
+    from .target import Target
 
 # What CrewAI replaces; fetch_inputs() also names what stands in other braces, such as a JSON example in a task's text.
 _PLACEHOLDER = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
@@ -17,7 +19,11 @@ _IN_TEXT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)\}")
 _MAX_VALUE_TEXT = 60
 
 
-class MissingInputs(Exception):
+class InvalidInputs(Exception):
+    """Inputs that the target cannot be kicked off with; the message says why, and never what they are."""
+
+
+class MissingInputs(InvalidInputs):
     """Inputs that the crew needs were not given; `names` are sorted."""
 
     def __init__(self, names: list[str]) -> None:
@@ -87,7 +93,7 @@ class CrewInputs:
         return [*followed.wrapped, check_last] if names else followed.wrapped
 
 
-def with_defaults(target: Target, inputs: dict[str, Any]) -> dict[str, Any]:
+def with_defaults(target: "Target", inputs: dict[str, Any]) -> dict[str, Any]:
     """The inputs of a kickoff, completed by what the target itself gives."""
     return {**target.defaults, **inputs}
 

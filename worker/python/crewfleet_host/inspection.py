@@ -5,10 +5,12 @@ import threading
 import traceback
 
 from . import crewai_quiet
+from .guard import RanBeforeKickoff, nothing_runs
 from .inputs import input_names
 from .probe import run_in_fork
 from .settings import Settings
-from .target import Target, TargetError, load
+from .target import Target, TargetError
+from .targets.find import load
 from .threads import extra_threads
 
 
@@ -27,7 +29,7 @@ def inspect_target(settings: Settings) -> dict:
         inputs = build_once(target)
     except Unusable as unusable:
         return {"ok": False, "error": unusable.error}
-    return {"ok": True, "inputs": inputs, "extra_threads": threads, "crewai": crewai_quiet.version()}
+    return {"ok": True, "inputs": inputs, "extra_threads": threads, "crewai": crewai_quiet.version(), "notes": target.notes}
 
 
 def import_target(settings: Settings) -> tuple[Target, list[str]]:
@@ -37,10 +39,13 @@ def import_target(settings: Settings) -> tuple[Target, list[str]]:
     """
     settings.apply()
     try:
-        target = load(settings)
+        with nothing_runs():
+            target = load(settings)
         crewai_quiet.settle(settings)
     except TargetError as error:
         raise Unusable(_error("import_failed", str(error), error.traceback)) from None
+    except RanBeforeKickoff as ran:
+        raise Unusable(_error("import_failed", _ran_at_import(settings.target, ran), None)) from None
     threads = extra_threads()
     if threads and threading.active_count() == 1:
         # Native ones only: libraries that take care of forks (OpenBLAS in numpy) stop theirs at a fork.
@@ -50,12 +55,21 @@ def import_target(settings: Settings) -> tuple[Target, list[str]]:
 
 
 def build_once(target: Target) -> list[str] | None:
-    """Builds one crew, never kicks it off; returns its inputs' names. Raises Unusable of kind "build_failed"."""
+    """Builds one crew, never kicks it off; returns the names of the inputs that are known to be needed, None where nothing is.
+
+    Builds nothing where that takes inputs. Raises Unusable of kind "build_failed".
+    """
     try:
-        return input_names(target.build())
+        with nothing_runs():
+            sample = target.sample()
+            own = input_names(sample) if sample is not None else None
+    except RanBeforeKickoff as ran:
+        raise Unusable(_error("build_failed", _ran_at_build(target, ran), None)) from None
     except (Exception, SystemExit) as error:
         message = f'target "{target.name}" was imported, but building its crew raised {type(error).__name__}: {error}'
         raise Unusable(_error("build_failed", message, traceback.format_exc())) from None
+    required = target.parameters.required
+    return sorted({*(own or ()), *required}) if own is not None or required else None
 
 
 def rehearse(target: Target) -> tuple[list[str] | None, bool]:
@@ -75,6 +89,21 @@ def rehearse(target: Target) -> tuple[list[str] | None, bool]:
     if "error" in report:
         raise Unusable(report["error"])
     return report["inputs"], report["quiet"]
+
+
+def _ran_at_import(target: str, ran: RanBeforeKickoff) -> str:
+    importing = f"importing {ran.module}" if ran.module else f'importing the target "{target}"'
+    return (
+        f'{importing} ran a crew: {ran.place()} {ran.what} was called. Put that under `if __name__ == "__main__":`. Each check and each start'
+        " would else run it; no model was called"
+    )
+
+
+def _ran_at_build(target: Target, ran: RanBeforeKickoff) -> str:
+    return (
+        f'building the crew of the target "{target.name}" ran one: {ran.place()} {ran.what} was called. A factory only makes a crew, since'
+        f" each check and each start calls it; no model was called{target.nearest()}"
+    )
 
 
 def _error(kind: str, message: str, detail: str | None) -> dict:

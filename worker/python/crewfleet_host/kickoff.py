@@ -54,8 +54,8 @@ def _build_and_run(
     human_input.begin()
     given = frame.get("inputs") or {}
     require_usable(given)
-    crew = target.build()
     inputs = with_defaults(target, given)
+    crew = target.build(inputs)
     followed = CrewInputs(crew, inputs, lenient=settings.inputs == "lenient")
     human_input.refuse_tasks(crew)
     usage.watch(crew)

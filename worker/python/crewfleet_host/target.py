@@ -1,17 +1,17 @@
-"""From the name of a target to a factory of crews: every kickoff gets a crew of its own."""
+"""A target that has been found: it makes a crew of its own for every kickoff."""
 
 import asyncio
-import importlib
+import functools
 import inspect
-import os
-import traceback
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from . import crewai_quiet
-from .settings import Settings
-
-_SHAPE = 'a target is "package.module:Name" or the path of a JSON crew file'
+from .inputs import MissingInputs
+from .targets import crewai_types
+from .targets.agents import AgentKickoff
+from .targets.parameters import Parameters
 
 
 class TargetError(Exception):
@@ -23,102 +23,134 @@ class TargetError(Exception):
 
 
 class Target:
-    """An imported target. `name` is as configured, `defaults` are the inputs that the target itself gives."""
+    """A factory of crews.
 
-    def __init__(self, name: str, make: Callable[[], Any], defaults: dict[str, Any] | None = None, may_share: bool = False) -> None:
+    `name` is as configured. `parameters` are those of `make`, `defaults` the inputs that the target itself gives. `kept` says
+    whether `make` gives the same crew each time: True for a crew that a module holds, False for a class, None where it must
+    be found out. `nearest` tells which target may have been meant, "" if none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[..., Any],
+        *,
+        parameters: Parameters | None = None,
+        defaults: dict[str, Any] | None = None,
+        kept: bool | None = False,
+        nearest: Callable[[], str] = str,
+    ) -> None:
         self.name = name
+        self.parameters = parameters or Parameters()
         self.defaults = defaults or {}
         self._make = make
-        self._may_share = may_share
+        self._kept = kept
+        self.nearest = nearest
         self._sample: Any = None
+        self._handed_out: list[weakref.ref[Any]] = []
 
-    def build(self) -> Any:
-        """A new object with `kickoff`, as nobody else has it. Raises whatever the crew's code raises."""
+    @property
+    def notes(self) -> list[str]:
+        """What the operator should know of this target, one sentence each."""
+        if not self.parameters.need_inputs:
+            return []
+        which = ", ".join(self.parameters.required) or "all of them, as one dict"
+        return [
+            f'the target "{self.name}" is built with inputs of the kickoff ({which}), so nothing was built to check it: an error of its'
+            " factory, and inputs that its texts need besides, show in a kickoff"
+        ]
+
+    def sample(self) -> Any:
+        """One crew, only to be looked at, and never kicked off; None where nothing can be built without inputs.
+
+        Calls the factory once. Raises whatever the crew's code raises.
+        """
+        if self.parameters.need_inputs:
+            return None
         try:
-            if self._may_share and self._sample is None:
-                self._sample = self._made()
-            made = self._made()
-            # A function that keeps its crew would hand out one that has run, with old inputs in its texts.
-            return _copy(made, self.name) if made is self._sample else made
+            self._sample = self._made({})
+            return self._as_crew(self._sample)
         finally:
             # @CrewBase remembers methods by id(self), and ids come again: a later crew would get this one's agents.
             crewai_quiet.clear_build_cache()
 
-    def _made(self) -> Any:
-        made = self._make()
+    def build(self, inputs: dict[str, Any]) -> Any:
+        """A new object with `kickoff`, as nobody else has it, for a kickoff with these inputs.
+
+        Calls the factory once, but for the first time in a process that has built no sample: twice, to see whether it gives
+        the same crew again. Raises MissingInputs, and whatever the crew's code raises.
+        """
+        missing = self.parameters.missing(inputs)
+        if missing:
+            raise MissingInputs(sorted(missing))
+        try:
+            made = self._made(inputs)
+            if self._kept is None:
+                self._kept = self._is_kept(made, inputs)
+            if self._kept and not crewai_types.is_agent(made):
+                # A crew that has run keeps the inputs of that run in its texts.
+                return self._as_crew(_copy(made))
+            self._hand_out(made)
+            return self._as_crew(made)
+        finally:
+            crewai_quiet.clear_build_cache()
+
+    def _made(self, inputs: dict[str, Any]) -> Any:
+        by_position, named = self.parameters.arguments(inputs)
+        made = self._make(*by_position, **named)
         if inspect.isawaitable(made):
             made = asyncio.run(_awaited(made))
-        if callable(getattr(made, "crew", None)) and (getattr(made, "is_crew_class", False) or not _can_kick_off(made)):
+        if has_crew_method(made) and (crewai_types.is_crew_base(type(made)) or not can_kick_off(made)):
             made = made.crew()
-        if not _can_kick_off(made):
-            raise TypeError(f'target "{self.name}" gave {_kind(made)}, which has no kickoff method; {_SHAPE} of a crew')
+        if not can_kick_off(made):
+            raise TypeError(
+                f'target "{self.name}" gave {_kind(made)}, which has no kickoff method; a factory must return a crew, a flow or an agent{self.nearest()}'
+            )
         return made
 
+    def _is_kept(self, made: Any, inputs: dict[str, Any]) -> bool:
+        if made is self._sample or _is_cached(self._make):
+            return True
+        if self._sample is not None or self.parameters.any:
+            return False
+        return self._made(inputs) is made
 
-def load(settings: Settings) -> Target:
-    """Imports `settings.target`. Raises TargetError."""
-    name = settings.target
-    try:
-        if name.endswith((".json", ".jsonc")):
-            return _json_crew(name, settings.path)
-        return _python(name)
-    except TargetError:
-        raise
-    except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise TargetError(f'target "{name}" cannot be imported: {what}; sys.path begins with {list(settings.path)}', traceback.format_exc()) from None
+    def _hand_out(self, made: Any) -> None:
+        """Remembers `made`. Raises TypeError if an earlier kickoff of this process has had it."""
+        if crewai_types.is_agent(made) or not crewai_types.is_model_class(type(made)):
+            return
+        self._handed_out = [reference for reference in self._handed_out if reference() is not None]
+        if any(reference() is made for reference in self._handed_out):
+            raise TypeError(f'target "{self.name}" gave a crew that has run already, with the inputs of that run in its texts; build a new one at each call')
+        self._handed_out.append(weakref.ref(made))
 
-
-def _python(name: str) -> Target:
-    module_name, colon, attribute = name.partition(":")
-    if not colon or not module_name or not attribute:
-        raise TargetError(f'target "{name}" has no "module:name" form; {_SHAPE}')
-    found: Any = importlib.import_module(module_name)
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            where = getattr(found, "__file__", None) or repr(found)
-            raise TargetError(f'target "{name}": {where} has no "{part}"; it has {_public_names(found)}')
-        found = getattr(found, part)
-    return _of_object(name, found)
+    def _as_crew(self, made: Any) -> Any:
+        return AgentKickoff(made) if crewai_types.is_agent(made) else made
 
 
-def _of_object(name: str, found: Any) -> Target:
-    if inspect.isclass(found):
-        if not callable(getattr(found, "crew", None)) and not _can_kick_off(found):
-            raise TargetError(f'target "{name}" is a class without a crew() and without a kickoff() method')
-        return Target(name, found)
-    if _can_kick_off(found):
-        return Target(name, lambda: _copy(found, name))
-    if callable(getattr(found, "crew", None)):
-        return Target(name, found.crew, may_share=True)
-    if callable(found):
-        return Target(name, found, may_share=True)
-    raise TargetError(f'target "{name}" is {_kind(found)}; it must be a class with crew(), a Flow class, a function that returns a crew, or a crew')
-
-
-def _json_crew(name: str, path: tuple[str, ...]) -> Target:
-    places = [os.path.abspath(os.path.join(entry, name)) for entry in (*path, "")]
-    place = next((place for place in places if os.path.isfile(place)), None)
-    if place is None:
-        raise TargetError(f'target "{name}": no such file; looked for {", ".join(places)}')
-    try:
-        from crewai.project.crew_loader import load_crew
-    except ImportError as error:
-        raise TargetError(f'target "{name}": JSON crews need a crewai with crewai.project.crew_loader: {error}', traceback.format_exc()) from None
-    _, defaults = load_crew(place)
-    return Target(name, lambda: load_crew(place)[0], defaults)
-
-
-def _can_kick_off(thing: Any) -> bool:
+def can_kick_off(thing: Any) -> bool:
+    """Whether `thing` has a kickoff method, sync or async."""
     return callable(getattr(thing, "kickoff", None)) or callable(getattr(thing, "kickoff_async", None))
 
 
-def _copy(crew: Any, name: str) -> Any:
+def has_crew_method(thing: Any) -> bool:
+    """Whether `thing` has a method `crew`, as a @CrewBase class has."""
+    return callable(getattr(thing, "crew", None))
+
+
+def _copy(crew: Any) -> Any:
     """A copy of a crew that has never run. What is no CrewAI crew, and cannot be copied, is used as it is."""
-    if crewai_quiet.is_flow(crew):
-        raise TypeError(f'target "{name}" is a Flow that exists once, with the state of its last run; name its class, or a function that makes one')
+    if crewai_types.is_flow(crew):
+        raise TypeError(f"a flow that exists once, with the state of its last run, cannot be kicked off again: name its class {type(crew).__qualname__}")
     copy = getattr(crew, "copy", None)
     return copy() if callable(copy) else crew
+
+
+def _is_cached(make: Callable[..., Any]) -> bool:
+    """Whether functools.cache or the like keeps what a factory made."""
+    while isinstance(make, functools.partial):
+        make = make.func
+    return hasattr(make, "cache_info")
 
 
 async def _awaited(awaitable: Any) -> Any:
@@ -126,9 +158,4 @@ async def _awaited(awaitable: Any) -> Any:
 
 
 def _kind(thing: Any) -> str:
-    return f"an object of {type(thing).__module__}.{type(thing).__qualname__}"
-
-
-def _public_names(found: Any) -> str:
-    names = [name for name in dir(found) if not name.startswith("_")]
-    return ", ".join(names[:20]) + (" …" if len(names) > 20 else "") if names else "no public names"
+    return "None" if thing is None else f"an object of {type(thing).__module__}.{type(thing).__qualname__}"

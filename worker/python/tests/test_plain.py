@@ -217,10 +217,10 @@ class PlainTest(unittest.TestCase):
 
     def test_targets_that_are_none(self) -> None:
         expected = {
-            "plain": '"module:name"',
-            "plain:Nothing": 'has no "Nothing"',
-            "plain:os": "must be a class",
-            "plain:daemonise": "no kickoff method",
+            "json": "without a crew, flow or agent",
+            "plain:Nothing": 'has no "Nothing"; use "plain:Plain"',
+            "plain:os": 'is a module; use "plain:Plain"',
+            "plain:daemonise": 'no kickoff method; a factory must return a crew, a flow or an agent; use "plain:Plain"',
             "none.json": "no such file",
         }
         for target, part in expected.items():

@@ -27,6 +27,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/first_use.py",
     "crewfleet_host/frame_stack.py",
     "crewfleet_host/frames.py",
+    "crewfleet_host/guard.py",
     "crewfleet_host/host.py",
     "crewfleet_host/human_input.py",
     "crewfleet_host/inputs.py",
@@ -48,6 +49,17 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/signatures.py",
     "crewfleet_host/spawned.py",
     "crewfleet_host/target.py",
+    "crewfleet_host/targets/__init__.py",
+    "crewfleet_host/targets/agents.py",
+    "crewfleet_host/targets/crewai_types.py",
+    "crewfleet_host/targets/definitions.py",
+    "crewfleet_host/targets/entry_points.py",
+    "crewfleet_host/targets/find.py",
+    "crewfleet_host/targets/nearest.py",
+    "crewfleet_host/targets/objects.py",
+    "crewfleet_host/targets/parameters.py",
+    "crewfleet_host/targets/project.py",
+    "crewfleet_host/targets/source.py",
     "crewfleet_host/threads.py",
     "crewfleet_host/tls.py",
     "crewfleet_host/transient.py",
@@ -60,9 +72,12 @@ const FILES: &[(&str, &str)] = python![
 /// Writes them below `dir` and returns the path of `main.py`.
 pub(super) fn unpack(dir: &Path) -> io::Result<PathBuf> {
     let root = dir.join("python");
-    fs::create_dir_all(root.join("crewfleet_host"))?;
     for (name, text) in FILES {
-        fs::write(root.join(name), text)?;
+        let file = root.join(name);
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(file, text)?;
     }
     Ok(root.join("main.py"))
 }
@@ -74,13 +89,19 @@ mod tests {
     #[test]
     fn every_python_file_is_carried() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
-        let package = fs::read_dir(root.join("crewfleet_host"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        let mut on_disk: Vec<String> = package
-            .filter(|path| path.extension().is_some_and(|e| e == "py"))
-            .map(|path| format!("crewfleet_host/{}", path.file_name().unwrap().to_string_lossy()))
-            .collect();
+        let mut on_disk = Vec::new();
+        let mut folders = vec!["crewfleet_host".to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(root.join(&folder)).unwrap() {
+                let path = entry.unwrap().path();
+                let name = format!("{folder}/{}", path.file_name().unwrap().to_string_lossy());
+                if path.is_dir() && !name.ends_with("__pycache__") {
+                    folders.push(name);
+                } else if path.extension().is_some_and(|e| e == "py") {
+                    on_disk.push(name);
+                }
+            }
+        }
         on_disk.push("main.py".into());
         on_disk.sort();
         let mut carried: Vec<String> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -1,0 +1,169 @@
+"""Nothing is kicked off, and no model is called, before a kickoff.
+
+While a target is imported and built, CrewAI's own entry points refuse to run: a crew, flow, agent or task that is started
+there, or a model that is called, would be paid for at each check and each start. The attempt is remembered, so that code
+which catches every exception cannot hide it.
+"""
+
+import asyncio
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from . import crewai_quiet
+
+# Class by class what would start work, in every version of CrewAI that has it.
+_STARTS = {
+    ("crewai.crew", "Crew"): (
+        *("kickoff", "kickoff_async", "akickoff"),
+        *("kickoff_for_each", "kickoff_for_each_async", "akickoff_for_each"),
+        *("train", "test", "replay"),
+    ),
+    ("crewai.flow.flow", "Flow"): ("kickoff", "kickoff_async", "akickoff", "resume", "resume_async", "handle_turn", "stream_turn", "chat"),
+    ("crewai.agent", "Agent"): ("kickoff", "kickoff_async", "akickoff", "execute_task", "aexecute_task"),
+    ("crewai.lite_agent", "LiteAgent"): ("kickoff", "kickoff_async", "akickoff"),
+    ("crewai.task", "Task"): ("execute_sync", "execute_async", "aexecute_sync"),
+}
+_MODEL = (("crewai.llms.base_llm", "BaseLLM"), ("crewai.llm", "LLM"))
+_CALLS = ("call", "acall")
+# What stands between the line that a user wrote and the method that it reached.
+_BETWEEN = frozenset(("asyncio", "concurrent", "contextvars", "crewai", "crewai_core", "crewai_tools", "functools", "importlib", "runpy", "threading"))
+
+
+class RanBeforeKickoff(BaseException):
+    """A crew, flow or agent was started, or a model called, while a target was imported or built.
+
+    No Exception, so that the usual `except Exception` around a kickoff lets it through. `what` is "Crew.kickoff", `file` and
+    `line` say where the user's code called it, None where only a thread of a library did; `module` is the module whose import
+    did it, None where no import did.
+    """
+
+    def __init__(self, what: str, file: str | None, line: int | None, module: str | None) -> None:
+        self.what, self.file, self.line, self.module = what, file, line, module
+        super().__init__(f"{what} was called {self.place()} before any kickoff")
+
+    def place(self) -> str:
+        """Where, in words."""
+        return f"in {self.file}, line {self.line}," if self.file else "in a thread"
+
+
+@contextmanager
+def nothing_runs() -> Iterator[None]:
+    """Refuses every start of a crew, and every call of a model, in this process, in any thread, until the block ends.
+
+    Raises RanBeforeKickoff at its end if there was one, whatever else the block raised. CrewAI must have been imported before,
+    else there is nothing to refuse.
+    """
+    guard = _Guard()
+    guard.close()
+    try:
+        yield
+    finally:
+        guard.open()
+        if guard.seen is not None:
+            raise guard.seen from None
+
+
+class _Guard:
+    def __init__(self) -> None:
+        self.seen: RanBeforeKickoff | None = None
+        self._closed = False
+        self._replaced: list[tuple[type, str, Any]] = []
+
+    def close(self) -> None:
+        self._closed = True
+        for (module, name), methods in _STARTS.items():
+            self._refuse(_class(module, name), methods)
+        for module, name in _MODEL:
+            base = _class(module, name)
+            for model in _with_subclasses(base) if base is not None else ():
+                self._refuse(model, _CALLS)
+        base = _class(*_MODEL[0])
+        if base is not None:
+            self._refuse_later_models(base)
+
+    def open(self) -> None:
+        self._closed = False
+        for owner, name, original in reversed(self._replaced):
+            if original is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
+
+    def _refuse(self, owner: type | None, methods: tuple[str, ...]) -> None:
+        for name in methods:
+            original = vars(owner).get(name) if owner is not None else None
+            if callable(original):
+                setattr(owner, name, self._refusing(original, f"{owner.__name__}.{name}"))
+                self._replaced.append((owner, name, original))
+
+    def _refuse_later_models(self, base: type) -> None:
+        """Models of the user's own are classes that the import itself makes."""
+        original = vars(base).get("__init_subclass__")
+
+        def init_subclass(cls: type, **arguments: Any) -> None:
+            if original is not None:
+                original.__get__(None, cls)(**arguments)
+            else:
+                super(base, cls).__init_subclass__(**arguments)
+            if self._closed:
+                self._refuse(cls, _CALLS)
+
+        base.__init_subclass__ = classmethod(init_subclass)  # type: ignore[assignment]
+        self._replaced.append((base, "__init_subclass__", original))
+
+    def _refusing(self, original: Callable[..., Any], what: str) -> Callable[..., Any]:
+        """A stand-in that refuses; once the guard is open it is `original`, for those who kept it."""
+        if asyncio.iscoroutinefunction(original):
+
+            @functools.wraps(original)
+            async def refused(*arguments: Any, **named: Any) -> Any:
+                self._check(what)
+                return await original(*arguments, **named)
+
+        else:
+
+            @functools.wraps(original)
+            def refused(*arguments: Any, **named: Any) -> Any:
+                self._check(what)
+                return original(*arguments, **named)
+
+        return refused
+
+    def _check(self, what: str) -> None:
+        if self._closed:
+            error = _ran(what, sys._getframe(2))
+            self.seen = self.seen or error
+            raise error
+
+
+def _ran(what: str, frame: FrameType | None) -> RanBeforeKickoff:
+    """`what` was called from `frame`: finds the user's own line, and the module that was being imported."""
+    file, line, module = None, None, None
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__") or "")
+        package = name.split(".", 1)[0]
+        if package == __package__.split(".", 1)[0]:
+            break
+        if package not in _BETWEEN and not name.startswith("_") and not frame.f_code.co_filename.startswith("<frozen"):
+            if file is None:
+                file, line = frame.f_code.co_filename, frame.f_lineno
+            if frame.f_code.co_name == "<module>":
+                module = name
+                break
+        frame = frame.f_back
+    return RanBeforeKickoff(what, file, line, module)
+
+
+def _class(module: str, name: str) -> type | None:
+    found = getattr(crewai_quiet.module(module), name, None)
+    return found if isinstance(found, type) else None
+
+
+def _with_subclasses(base: type) -> Iterator[type]:
+    yield base
+    for subclass in base.__subclasses__():
+        yield from _with_subclasses(subclass)

@@ -1,0 +1,43 @@
+"""Crews and flows that a file defines: crew.jsonc, flow.yaml."""
+
+import contextlib
+import re
+import traceback
+
+from .. import crewai_quiet
+from ..target import Target, TargetError
+
+EXTENSIONS = (".json", ".jsonc", ".yaml", ".yml")
+_FLOW = re.compile(r"""^\s*["']?(schema["']?\s*:\s*["']?crewai\.flow/|methods["']?\s*:)""", re.MULTILINE)
+
+
+def target_of_file(name: str, place: str) -> Target:
+    """The crew or flow that the file `place` defines. Raises TargetError, or whatever CrewAI says of the file."""
+    with open(place, encoding="utf-8") as file:
+        text = file.read()
+    if _FLOW.search(text):
+        return _flow(name, place)
+    if place.endswith((".yaml", ".yml")):
+        raise TargetError(
+            f'target "{name}": {place} is no flow definition, which has `schema: crewai.flow/v1` and `methods:`; files such as agents.yaml and tasks.yaml'
+            ' belong to a crew class: use "package.crew:Name"'
+        )
+    return _crew(name, place)
+
+
+def _crew(name: str, place: str) -> Target:
+    try:
+        from crewai.project.crew_loader import load_crew
+    except ImportError as error:
+        raise TargetError(f'target "{name}": JSON crews need a newer CrewAI, with crewai.project.crew_loader: {error}', traceback.format_exc()) from None
+    _, defaults = load_crew(place)
+    return Target(name, lambda: load_crew(place)[0], defaults=defaults)
+
+
+def _flow(name: str, place: str) -> Target:
+    with contextlib.suppress(ImportError):
+        crewai_quiet.import_crewai()
+    flow = getattr(crewai_quiet.module("crewai.flow.flow"), "Flow", None)
+    if not callable(getattr(flow, "from_declaration", None)):
+        raise TargetError(f'target "{name}": flow definitions need a newer CrewAI, with Flow.from_declaration; this one is {crewai_quiet.version() or "not there"}')
+    return Target(name, lambda: flow.from_declaration(path=place))
