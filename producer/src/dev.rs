@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `folder` | `.crewfleet/dev/`: all that is written, and the lock that lets one `dev` at a time use it |
 //! | `crew` | which crew is served, by which Python; the workers' configuration file |
+//! | `project` | the project of CrewAI's in the working directory |
 //! | `broker` | the private node, or the broker that was given |
 //! | `workers` | the worker processes: started, watched, started again, drained |
 //! | `log` | what of a worker's log concerns people |
@@ -12,5 +13,6 @@ pub(crate) mod broker;
 pub(crate) mod crew;
 pub(crate) mod folder;
 mod log;
+mod project;
 mod worker;
 pub(crate) mod workers;

@@ -24,13 +24,15 @@ const REPLY_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Your own crew, as package.module:Name; without it, the example crew
+    /// Your own crew: package.module:Name, a Python file, crew.jsonc, flow.yaml or a project's folder [default: the
+    /// project in the working directory, if its pyproject.toml has [tool.crewai]; else the example crew]
     #[arg(long, value_name = "TARGET")]
     target: Option<String>,
     /// The folder that holds the target's package [default: src if there is one, else the working directory]
     #[arg(long, value_name = "FOLDER", requires = "target")]
     path: Option<PathBuf>,
-    /// The Python to run it with [default: CREWFLEET_PYTHON, else .crewfleet/python, else python3]
+    /// The Python to run it with [default: CREWFLEET_PYTHON, else the project's .venv, else .crewfleet/python, else
+    /// python3]
     #[arg(long, value_name = "PYTHON")]
     python: Option<PathBuf>,
     /// An input: KEY=VALUE (text), KEY=@FILE (a file's text) or KEY:=JSON; may be given several times
@@ -116,8 +118,9 @@ impl Session {
     async fn run(&self, client: &KickoffClient, workers: &Workers, export: &str) -> anyhow::Result<Exit> {
         let began = Instant::now();
         say(&format!(
-            "starting the workers with {} ...",
-            self.crew.python.display()
+            "starting the workers with {} for {} ...",
+            self.crew.python.display(),
+            self.crew.shown()
         ));
         workers.ready().await?;
         say(&format!(

@@ -1,5 +1,6 @@
 //! Which crew `crewfleet dev` serves, and the workers' configuration file.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use crewfleet_shared::kickoff::CrewName;
 use serde_json::{Value, json};
 
 use super::folder::{self, EXAMPLE, Folder};
+use super::project::{self, Project};
 
 /// The example crew's inputs, where none are given.
 const EXAMPLE_INPUTS: [(&str, &str); 2] = [
@@ -25,6 +27,8 @@ const EXAMPLE_INPUTS: [(&str, &str); 2] = [
 /// How long a Ctrl-C lets a kickoff finish, in seconds; what still runs then is requeued, and runs at the next start.
 const DRAIN_GRACE_S: u32 = 5;
 const CANCEL_GRACE_S: u32 = 2;
+/// The most characters in the name of a crew.
+const MAX_NAME: usize = 64;
 
 /// The crew, and the Python that runs it.
 pub(crate) struct Crew {
@@ -32,11 +36,13 @@ pub(crate) struct Crew {
     pub(crate) python: PathBuf,
     target: String,
     path: PathBuf,
+    env_file: Option<PathBuf>,
     example: bool,
 }
 
 impl Crew {
-    /// The crew of `--target` and `--path`, else the example.
+    /// The crew of `--target` and `--path`, else of the project in the working directory, else the example. What a
+    /// target may look like is the workers' business.
     ///
     /// # Errors
     /// When there is no such folder, or no example.
@@ -45,37 +51,49 @@ impl Crew {
         path: Option<&Path>,
         python: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let python = choose_python(python)?;
-        let Some(target) = target else {
-            let Some(checkout) = folder::checkout() else {
-                bail!(
-                    "the example crew ({EXAMPLE}) is not found from here: run this in a checkout of crewfleet, or serve a crew \
-                     of your own: crewfleet dev --target package.module:MyCrew --path src"
-                );
-            };
-            return Ok(Self {
-                name: CrewName::parse("marketing")?,
-                python,
-                target: "marketing.crew:MarketingCrew".to_owned(),
-                path: checkout.join(EXAMPLE),
-                example: true,
-            });
+        let working = std::env::current_dir().context("the working directory cannot be told")?;
+        let (name, target) = match target {
+            Some(target) => (name_of(target, &working)?, target.to_owned()),
+            None => match Project::in_folder(&working)? {
+                Some(project) => (
+                    folder_name(&project.name())?,
+                    project.folder().to_string_lossy().into_owned(),
+                ),
+                None => return Self::example(python),
+            },
         };
-        if !target
-            .split_once(':')
-            .is_some_and(|(module, name)| !module.is_empty() && !name.is_empty())
-        {
-            bail!(
-                "--target {target:?} is not of the form package.module:Name, as in --target marketing.crew:MarketingCrew"
-            );
-        }
         Ok(Self {
-            name: name_of(target)?,
-            python,
-            target: target.to_owned(),
+            name,
+            python: choose_python(python, project::python(&working))?,
+            target,
             path: choose_path(path)?,
+            env_file: project::env_file(&working),
             example: false,
         })
+    }
+
+    fn example(python: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(checkout) = folder::checkout() else {
+            bail!(
+                "there is no pyproject.toml with [tool.crewai] here, and the example crew ({EXAMPLE}) is not found. Run this in \
+                 your project's folder, name a crew of your own (crewfleet dev --target package.module:MyCrew --path src), or \
+                 run it in a checkout of crewfleet for the example"
+            );
+        };
+        Ok(Self {
+            name: CrewName::parse("marketing")?,
+            python: choose_python(python, None)?,
+            target: "marketing.crew:MarketingCrew".to_owned(),
+            path: checkout.join(EXAMPLE),
+            env_file: None,
+            example: true,
+        })
+    }
+
+    /// What is served, in words.
+    pub(crate) fn shown(&self) -> String {
+        let environment = self.env_file.as_ref().map(|file| format!(", with the environment of {}", file.display()));
+        format!("{}{}", self.target, environment.unwrap_or_default())
     }
 
     /// Whether it is the example crew.
@@ -116,6 +134,7 @@ impl Crew {
              python = {python}\n\
              target = {target}\n\
              path = [{path}]\n\
+             {env_file}\
              env = {{ {env} }}\n",
             // JSON's strings are TOML's too.
             namespace = json!(broker.namespace),
@@ -131,11 +150,17 @@ impl Crew {
             python = json!(self.python),
             target = json!(self.target),
             path = json!(self.path),
+            env_file = self.env_file_line(),
             env = self.environment(folder)?.join(", "),
         );
         let file = folder.join("worker.toml");
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         Ok(file)
+    }
+
+    fn env_file_line(&self) -> String {
+        let line = self.env_file.as_ref().map(|file| format!("env_file = {}\n", json!(file)));
+        line.unwrap_or_default()
     }
 
     /// What Python is told so that it writes into our folder only.
@@ -159,11 +184,33 @@ fn setting(name: &str, value: impl Into<Value>) -> String {
     format!("{name} = {}", value.into())
 }
 
-/// `pkg.crew:MyCrew` is known as `pkg`.
-fn name_of(target: &str) -> anyhow::Result<CrewName> {
-    let package = target.split(['.', ':']).next().unwrap_or_default();
-    let name = package.to_lowercase();
-    CrewName::parse(&name).with_context(|| format!("--target {target}: {package:?} cannot name a crew"))
+/// `pkg.crew:MyCrew` is known as `pkg`; a path by the last folder in it that is more than `src`, else by its file.
+fn name_of(target: &str, working: &Path) -> anyhow::Result<CrewName> {
+    let place = Path::new(target.split(':').next().unwrap_or_default());
+    let is_path = target.contains('/') || matches!(target, "." | "..") || place.extension().is_some_and(is_file_s);
+    if !is_path {
+        let package = target.split(['.', ':']).next().unwrap_or_default();
+        let name = package.to_lowercase();
+        return CrewName::parse(&name)
+            .with_context(|| format!("--target {target}: {package:?} cannot name a crew"));
+    }
+    let place = working.join(place);
+    let folder = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
+    let folder = folder.and_then(|folder| folder.canonicalize().ok());
+    let named = folder.as_deref().and_then(Path::file_name).filter(|name| *name != "src");
+    let named = named.or_else(|| place.file_stem()).unwrap_or_default();
+    folder_name(&named.to_string_lossy())
+}
+
+fn is_file_s(extension: &OsStr) -> bool {
+    ["py", "json", "jsonc", "yaml", "yml"].iter().any(|known| extension == *known)
+}
+
+/// The name of a project or folder as that of a crew.
+fn folder_name(name: &str) -> anyhow::Result<CrewName> {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let text: String = name.to_lowercase().chars().map(allowed).take(MAX_NAME).collect();
+    CrewName::parse(&text).with_context(|| format!("{name:?} cannot name a crew; use --target"))
 }
 
 fn choose_path(given: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -178,14 +225,17 @@ fn choose_path(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     absolute(path)
 }
 
-/// `--python`, `CREWFLEET_PYTHON`, that of `deploy/python-env.sh`, or `python3`, in this order.
-fn choose_python(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+/// `--python`, `CREWFLEET_PYTHON`, the project's own, that of `deploy/python-env.sh`, or `python3`, in this order.
+fn choose_python(given: Option<&Path>, own: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let variable = std::env::var_os("CREWFLEET_PYTHON").filter(|value| !value.is_empty());
     let named = given.map(Path::to_owned).or(variable.map(PathBuf::from));
     if let Some(python) = named {
         // A bare name is looked up in PATH.
         let is_path = python.components().count() > 1;
         return if is_path { absolute(&python) } else { Ok(python) };
+    }
+    if let Some(own) = own {
+        return Ok(own);
     }
     let checkout = folder::checkout().map(|checkout| checkout.join(".crewfleet"));
     let made = [Some(folder::home()?), checkout].into_iter().flatten();
@@ -207,14 +257,24 @@ mod tests {
 
     #[test]
     fn a_crew_is_known_by_its_package() {
+        let dir = tempfile::tempdir().unwrap();
+        let project = dir.path().join("My Project");
+        std::fs::create_dir_all(project.join("src/pkg")).unwrap();
+        let name = |target: &str| name_of(target, &project);
         for (target, expected) in [
             ("pkg.crew:MyCrew", "pkg"),
             ("Crew:MyCrew", "crew"),
             ("my_crew.a.b:C", "my_crew"),
+            ("my_crew.crew", "my_crew"),
+            (".", "my_project"),
+            ("src/pkg", "pkg"),
+            ("src/pkg/crew.py:MyCrew", "pkg"),
+            ("src/flow.yaml", "flow"),
+            ("crew.jsonc", "my_project"),
         ] {
-            assert_eq!(name_of(target).unwrap().as_str(), expected);
+            assert_eq!(name(target).unwrap().as_str(), expected, "{target}");
         }
-        let error = name_of("\u{e9}t\u{e9}.crew:C").unwrap_err();
+        let error = name("\u{e9}t\u{e9}.crew:C").unwrap_err();
         assert!(format!("{error:#}").contains("cannot name a crew"), "{error:#}");
     }
 }

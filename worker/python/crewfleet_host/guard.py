@@ -76,11 +76,12 @@ class _Guard:
     def close(self) -> None:
         self._closed = True
         for (module, name), methods in _STARTS.items():
-            self._refuse(_class(module, name), methods)
+            for owner in _crewais(_class(module, name)):
+                self._refuse(owner, methods, name)
         for module, name in _MODEL:
             base = _class(module, name)
             for model in _with_subclasses(base) if base is not None else ():
-                self._refuse(model, _CALLS)
+                self._refuse(model, _CALLS, model.__name__)
         base = _class(*_MODEL[0])
         if base is not None:
             self._refuse_later_models(base)
@@ -93,11 +94,11 @@ class _Guard:
             else:
                 setattr(owner, name, original)
 
-    def _refuse(self, owner: type | None, methods: tuple[str, ...]) -> None:
+    def _refuse(self, owner: type, methods: tuple[str, ...], shown: str) -> None:
         for name in methods:
-            original = vars(owner).get(name) if owner is not None else None
+            original = vars(owner).get(name)
             if callable(original):
-                setattr(owner, name, self._refusing(original, f"{owner.__name__}.{name}"))
+                setattr(owner, name, self._refusing(original, f"{shown}.{name}"))
                 self._replaced.append((owner, name, original))
 
     def _refuse_later_models(self, base: type) -> None:
@@ -110,7 +111,7 @@ class _Guard:
             else:
                 super(base, cls).__init_subclass__(**arguments)
             if self._closed:
-                self._refuse(cls, _CALLS)
+                self._refuse(cls, _CALLS, cls.__name__)
 
         base.__init_subclass__ = classmethod(init_subclass)  # type: ignore[assignment]
         self._replaced.append((base, "__init_subclass__", original))
@@ -161,6 +162,11 @@ def _ran(what: str, frame: FrameType | None) -> RanBeforeKickoff:
 def _class(module: str, name: str) -> type | None:
     found = getattr(crewai_quiet.module(module), name, None)
     return found if isinstance(found, type) else None
+
+
+def _crewais(kind: type | None) -> list[type]:
+    """The classes of CrewAI's that a method of `kind` may come from."""
+    return [base for base in kind.__mro__ if base.__module__.split(".", 1)[0] == "crewai"] if kind is not None else []
 
 
 def _with_subclasses(base: type) -> Iterator[type]:

@@ -7,8 +7,8 @@ import traceback
 from .. import crewai_quiet
 from ..target import Target, TargetError
 
-EXTENSIONS = (".json", ".jsonc", ".yaml", ".yml")
-_FLOW = re.compile(r"""^\s*["']?(schema["']?\s*:\s*["']?crewai\.flow/|methods["']?\s*:)""", re.MULTILINE)
+# In YAML, and in JSON, which is YAML; "methods" only at the top of a block of YAML.
+_FLOW = re.compile(r"""(?:^|[{,])\s*["']?schema["']?\s*:\s*["']?crewai\.flow/|^methods\s*:""", re.MULTILINE)
 
 
 def target_of_file(name: str, place: str) -> Target:

@@ -127,9 +127,9 @@ def _called(module: Module, function: Function, nodes: list[ast.AST], sources: S
                 yield from _functions_named(module, node.func.id, sources)
         elif isinstance(node.func, ast.Attribute):
             holder = node.func.value
-            if isinstance(holder, ast.Name) and module.imports.get(holder.id, ("", "-"))[1] == "":
-                there = sources.module(module.imports[holder.id][0])
-                yield from _functions_named(there, node.func.attr, sources) if there is not None else ()
+            there = sources.imported(module, holder.id) if isinstance(holder, ast.Name) else None
+            if there is not None:
+                yield from _functions_named(there, node.func.attr, sources)
                 continue
             if isinstance(holder, ast.Call):
                 holder = holder.func

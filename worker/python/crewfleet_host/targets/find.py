@@ -10,9 +10,9 @@ from typing import Any
 from ..settings import Settings
 from ..target import Target, TargetError
 from . import project
-from .definitions import EXTENSIONS, target_of_file
-from .nearest import close, instead, nearest
-from .objects import objects_in, target_of
+from .definitions import target_of_file
+from .nearest import EXTENSIONS, close, instead, nearest
+from .objects import object_of, objects_in, target_of
 from .source import RANKS, Sources
 
 
@@ -45,7 +45,7 @@ class _Finder:
         entries = [os.path.abspath(entry) for entry in settings.path]
         above = [os.path.dirname(entry) for entry in entries if os.path.basename(entry) == "src"]
         self._bases = list(dict.fromkeys([*entries, *above, os.getcwd()]))
-        self.sources = Sources(list(dict.fromkeys([*entries, os.getcwd()])))
+        self.sources = Sources(list(dict.fromkeys(entries)))
 
     def find(self, target: str) -> Target:
         """The target that a name of any form names."""
@@ -129,7 +129,7 @@ class _Finder:
             # What the module itself misses is another matter.
             if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
                 raise
-            message = f'target "{self._name}": there is no module "{error.name}" in {", ".join(self.sources.roots)}'
+            message = f'target "{self._name}": there is no module "{error.name}" in {", ".join(self.sources.roots) or "sys.path"}'
             raise TargetError(f"{message}{self._nearest(attribute)}") from None
 
     def _attribute(self, module: ModuleType, attribute: str) -> Target:
@@ -149,14 +149,14 @@ class _Finder:
             written = self.sources.module(module.__name__)
             best = [candidate for candidate in written.candidates() if hasattr(module, candidate.name)] if written is not None else []
         if len(best) == 1:
-            return target_of(self._name, getattr(module, best[0].name), self.sources, module)
+            return target_of(self._name, object_of(best[0]), self.sources, module)
         if best:
             forms = instead([candidate.form for candidate in best])
             raise TargetError(f'target "{self._name}" is a module with {len(best)} that could be kicked off{forms}')
         raise TargetError(f'target "{self._name}" is a module without a crew, flow or agent{nearest(self._name, [], self.sources)}')
 
     def _nearest(self, attribute: str) -> str:
-        wanted = self._name if ":" in self._name else f":{attribute}"
+        wanted = self._name if ":" in self._name or self._name.endswith(EXTENSIONS) else f":{attribute}"
         return nearest(wanted, [], self.sources)
 
 

@@ -11,6 +11,8 @@ FORMS = (
     ' "path/to/file.py:Name", "crew.jsonc", "flow.yaml", or a folder with a pyproject.toml that has [tool.crewai]'
 )
 _MOST = 5
+# Of files that define a crew or a flow.
+EXTENSIONS = (".json", ".jsonc", ".yaml", ".yml")
 _DEFINITIONS = ("crew.jsonc", "crew.json", "flow.yaml", "flow.yml", "flow.json")
 
 
@@ -21,6 +23,8 @@ def nearest(wanted: str, candidates: Iterable[Candidate], sources: Sources) -> s
     else which forms there are.
     """
     found = list(candidates)
+    if not found and wanted.endswith(EXTENSIONS):
+        return instead(definitions(sources.roots) or [candidate.form for candidate in sources.candidates()])
     if not found:
         name = wanted.rpartition(":")[2] if ":" in wanted else ""
         found = close(name, _around(wanted, sources))
@@ -55,7 +59,7 @@ def _around(wanted: str, sources: Sources) -> list[Candidate]:
     module = wanted.partition(":")[0]
     if module.isidentifier() or all(part.isidentifier() for part in module.split(".")):
         for package in (module, module.split(".", 1)[0]):
-            found = sources.candidates(package) if sources.module(package) is not None or "." in module else []
+            found = sources.candidates(package) if package else []
             if found:
                 return found
     return sources.candidates()

@@ -1,6 +1,7 @@
 """What a name stands for: a class, a factory, a crew, a flow, an agent; or nothing that makes a crew."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -41,9 +42,21 @@ def objects_in(module: ModuleType) -> list[Candidate]:
     for name, value in vars(module).items():
         kind = None if name.startswith("_") else _kind(value, module, package)
         if kind is not None:
-            found.append(Candidate(f"{module.__name__}:{name}", kind))
-    own = [candidate for candidate in found if getattr(getattr(module, candidate.name), "__module__", module.__name__) == module.__name__]
-    return sorted(own or found, key=lambda candidate: RANKS[candidate.kind])
+            found.append(Candidate(_form(value, module, name), kind))
+    own = [candidate for candidate in found if candidate.form.startswith(f"{module.__name__}:")]
+    return sorted(dict.fromkeys(own or found), key=lambda candidate: RANKS[candidate.kind])
+
+
+def object_of(candidate: Candidate) -> Any:
+    """What a candidate of objects_in names; None if it is gone."""
+    return getattr(sys.modules.get(candidate.form.partition(":")[0]), candidate.name, None)
+
+
+def _form(value: Any, module: ModuleType, name: str) -> str:
+    """The name of `value` as a target: where it is defined, if it is a class that is found there."""
+    if inspect.isclass(value) and getattr(sys.modules.get(value.__module__), value.__name__, None) is value:
+        return f"{value.__module__}:{value.__name__}"
+    return f"{module.__name__}:{name}"
 
 
 def _of_class(name: str, found: type, sources: Sources, holder: ModuleType | None) -> Target:
@@ -62,7 +75,7 @@ def _of_class(name: str, found: type, sources: Sources, holder: ModuleType | Non
 
 def _factory(name: str, made_by: Callable[..., Any], sources: Sources, holder: ModuleType | None, kept: bool | None = None) -> Target:
     parameters: Parameters = parameters_of(made_by)
-    return Target(name, made_by, parameters=parameters, kept=kept, nearest=lambda: _instead(name, sources, holder))
+    return Target(name, made_by, parameters=parameters, kept=kept, nearest=lambda: _instead(name, sources, holder, entry_points.used_by(made_by, sources)))
 
 
 def _refuse_a_run(name: str, made_by: Any, sources: Sources, holder: ModuleType | None) -> None:
@@ -77,14 +90,13 @@ def _refuse_a_run(name: str, made_by: Any, sources: Sources, holder: ModuleType 
 
 
 def _instead(name: str, sources: Sources, holder: ModuleType | None, first: list[Candidate] | None = None) -> str:
-    here = [candidate for candidate in (objects_in(holder) if holder is not None else []) if candidate.form != name and not _runs(holder, candidate, sources)]
+    here = [candidate for candidate in (objects_in(holder) if holder is not None else []) if candidate.form != name and not _runs(candidate, sources)]
     best = first or close(name.rpartition(":")[2], here)
     return nearest(name, [candidate for candidate in best if candidate.form != name], sources)
 
 
-def _runs(holder: ModuleType | None, candidate: Candidate, sources: Sources) -> bool:
-    value = getattr(holder, candidate.name, None)
-    return candidate.kind == FACTORY and entry_points.run_in(value, sources) is not None
+def _runs(candidate: Candidate, sources: Sources) -> bool:
+    return candidate.kind == FACTORY and entry_points.run_in(object_of(candidate), sources) is not None
 
 
 def _kind(value: Any, module: ModuleType, package: str) -> str | None:

@@ -2,12 +2,14 @@
 
 import ast
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 # A source file above this is data, not somebody's crew.
 _MAX_BYTES = 1 << 20
 _MAX_FILES = 300
+_MAX_FOLDERS = 300
 _LEFT_OUT = frozenset(("__pycache__", "node_modules", "site-packages", "tests", "test", "venv"))
 
 CREW_CLASS, FLOW, FACTORY, CREW, AGENT = "crew class", "flow", "factory", "crew", "agent"
@@ -110,16 +112,16 @@ class Module:
 
 
 class Sources:
-    """The modules below `roots`, the folders that are in sys.path for a crew; each is read once."""
+    """The modules below `roots`, the folders that are in sys.path for a crew, and those that are imported; each is read once."""
 
     def __init__(self, roots: list[str]) -> None:
         self.roots = roots
         self._modules: dict[str, Module | None] = {}
 
     def module(self, name: str) -> Module | None:
-        """The module of that name; None where it is not below a root, or cannot be parsed."""
+        """The module of that name; None where there is none, or it cannot be parsed."""
         parts = name.split(".")
-        for root in self.roots:
+        for root in self._roots_of(name):
             base = os.path.join(root, *parts)
             for file in (f"{base}.py", os.path.join(base, "__init__.py")):
                 if os.path.isfile(file):
@@ -144,13 +146,29 @@ class Sources:
             module, name = found, there
         return None
 
+    def imported(self, module: Module, name: str) -> Module | None:
+        """The module that `module` calls `name`; None where that is none."""
+        if name not in module.imports:
+            return None
+        origin, there = module.imports[name]
+        return self.module(f"{origin}.{there}" if there else origin)
+
     def candidates(self, package: str | None = None) -> list[Candidate]:
         """What the modules of `package`, or all below the roots, define that may be a target, best first."""
         found: list[Candidate] = []
-        for name, file in _files(self.roots, package):
+        for name, file in _files(self._roots_of(package) if package else self.roots, package):
             module = self.read(name, file)
             found += module.candidates() if module is not None else []
         return sorted(dict.fromkeys(found), key=lambda candidate: RANKS[candidate.kind])
+
+
+    def _roots_of(self, module: str) -> list[str]:
+        """The roots, and the folder that holds the package of an imported module, as site-packages does."""
+        file = getattr(sys.modules.get(module.split(".", 1)[0]), "__file__", None)
+        if not file or not file.endswith(".py"):
+            return self.roots
+        folder = os.path.dirname(file)
+        return [*self.roots, os.path.dirname(folder) if os.path.basename(file) == "__init__.py" else folder]
 
 
 def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
@@ -186,15 +204,19 @@ def _parse(name: str, file: str) -> Module | None:
 
 
 def _files(roots: list[str], package: str | None) -> Iterator[tuple[str, str]]:
-    """Modules below the roots with their files, at most _MAX_FILES, those at the top first."""
-    count = 0
+    """Modules below the roots with their files; a bounded number, in a bounded number of folders, since a root may be anything."""
     for root in dict.fromkeys(map(os.path.abspath, roots)):
         start = os.path.join(root, *package.split(".")) if package else root
-        for folder, below, files in os.walk(start):
-            below[:] = sorted(name for name in below if name.isidentifier() and name not in _LEFT_OUT)
-            for file in sorted(files):
+        if package and os.path.isfile(f"{start}.py"):
+            yield package, f"{start}.py"
+        count = 0
+        for folders, (folder, below, files) in enumerate(os.walk(start)):
+            if folders == _MAX_FOLDERS:
+                break
+            below[:] = [] if "pyvenv.cfg" in files else sorted(name for name in below if name.isidentifier() and name not in _LEFT_OUT)
+            parts = [part for part in os.path.relpath(folder, root).split(os.sep) if part != "."]
+            for file in sorted(files) if "pyvenv.cfg" not in files else ():
                 stem, extension = os.path.splitext(file)
-                parts = [part for part in os.path.relpath(folder, root).split(os.sep) if part != "."]
                 if extension != ".py" or not stem.isidentifier() or not (parts or stem != "__init__"):
                     continue
                 count += 1

@@ -1,0 +1,5 @@
+from shop.crew import ShopCrew
+
+
+def go(inputs):
+    return ShopCrew().crew().kickoff(inputs=inputs)

@@ -1,0 +1,3 @@
+from shop.factories import FieldsFlow
+
+flow_instance = FieldsFlow()
