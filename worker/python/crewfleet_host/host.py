@@ -15,6 +15,7 @@ from .nursery import Nursery
 from .settings import Settings
 from .signals import StopSignals
 from .target import Target
+from .targets.find import absolute
 from .workplace import Workplace, enter_workplace
 
 MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "main.py")
@@ -26,7 +27,7 @@ def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignal
     process.own_session()
     channel = Channel(channel_fd)
     nursery = Nursery(channel)
-    settings = Settings.from_frame(frame["settings"])
+    settings = absolute(Settings.from_frame(frame["settings"]))
     code = 0
     try:
         workplace = enter_workplace(settings)

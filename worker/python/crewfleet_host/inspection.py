@@ -63,12 +63,12 @@ def build_once(target: Target) -> list[str] | None:
         with nothing_runs():
             sample = target.sample()
             own = input_names(sample) if sample is not None else None
+            required = {*target.parameters.required, *(target.needs(sample, {}) if sample is not None else ())}
     except RanBeforeKickoff as ran:
         raise Unusable(_error("build_failed", _ran_at_build(target, ran), None)) from None
     except (Exception, SystemExit) as error:
         message = f'target "{target.name}" was imported, but building its crew raised {type(error).__name__}: {error}'
         raise Unusable(_error("build_failed", message, traceback.format_exc())) from None
-    required = target.parameters.required
     return sorted({*(own or ()), *required}) if own is not None or required else None
 
 

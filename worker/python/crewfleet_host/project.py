@@ -5,6 +5,7 @@ import os
 import sys
 
 from .settings import Settings
+from .targets.find import location
 
 _MARK = "pyproject.toml"
 
@@ -33,18 +34,7 @@ def _above(place: str) -> str | None:
 
 def _place_of(settings: Settings) -> str | None:
     """The file or folder of the target, found without importing it; None where nothing of that name is there."""
-    name = settings.target.partition(":")[0]
-    for entry in (*settings.path, os.getcwd()):
-        place = os.path.join(entry, settings.target)
-        if not os.path.exists(place):
-            place = os.path.join(entry, name)
-        if name and os.path.exists(place) and (os.path.isdir(place) or not _is_module(name)):
-            return place
-    return _place_of_module(name.partition(".")[0], settings)
-
-
-def _is_module(name: str) -> bool:
-    return all(part.isidentifier() for part in name.split("."))
+    return location(settings) or _place_of_module(settings.target.partition(":")[0].partition(".")[0], settings)
 
 
 def _place_of_module(name: str, settings: Settings) -> str | None:

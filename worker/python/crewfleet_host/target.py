@@ -27,7 +27,8 @@ class Target:
 
     `name` is as configured. `parameters` are those of `make`, `defaults` the inputs that the target itself gives. `kept` says
     whether `make` gives the same crew each time: True for a crew that a module holds, False for a class, None where it must
-    be found out. `nearest` tells which target may have been meant, "" if none.
+    be found out. `needs` names the inputs that what was made lacks, besides those in a crew's texts. `nearest` tells which
+    target may have been meant, "" if none.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Target:
         parameters: Parameters | None = None,
         defaults: dict[str, Any] | None = None,
         kept: bool | None = False,
+        needs: Callable[[Any, dict[str, Any]], list[str]] = lambda _made, _inputs: [],
         nearest: Callable[[], str] = str,
     ) -> None:
         self.name = name
@@ -45,6 +47,7 @@ class Target:
         self.defaults = defaults or {}
         self._make = make
         self._kept = kept
+        self.needs = needs
         self.nearest = nearest
         self._sample: Any = None
         self._handed_out: list[weakref.ref[Any]] = []
@@ -80,11 +83,10 @@ class Target:
         Calls the factory once, but for the first time in a process that has built no sample: twice, to see whether it gives
         the same crew again. Raises MissingInputs, and whatever the crew's code raises.
         """
-        missing = self.parameters.missing(inputs)
-        if missing:
-            raise MissingInputs(sorted(missing))
+        _require(self.parameters.missing(inputs))
         try:
             made = self._made(inputs)
+            _require(self.needs(made, inputs))
             if self._kept is None:
                 self._kept = self._is_kept(made, inputs)
             if self._kept and not crewai_types.is_agent(made):
@@ -126,6 +128,11 @@ class Target:
 
     def _as_crew(self, made: Any) -> Any:
         return AgentKickoff(made) if crewai_types.is_agent(made) else made
+
+
+def _require(missing: list[str]) -> None:
+    if missing:
+        raise MissingInputs(sorted(missing))
 
 
 def can_kick_off(thing: Any) -> bool:

@@ -18,6 +18,7 @@ from .probe import Report, ended, run_and_exit
 from .process import own_session
 from .settings import Settings, forget_workers_own_environment
 from .signals import StopSignals
+from .targets.find import absolute
 from .workplace import enter_workplace
 
 # Above what programs use by number, so that a crew closing "its" fds 3 to 9 misses it.
@@ -78,7 +79,7 @@ class _Zygote:
             self._nursery.channel.send(_checked(frame, report.take(), status))
 
         def probe(parent: int) -> NoReturn:
-            run_and_exit(lambda: _inspect(Settings.from_frame(frame["settings"])), report, parent)
+            run_and_exit(lambda: _inspect(absolute(Settings.from_frame(frame["settings"]))), report, parent)
 
         try:
             charge = self._nursery.fork(probe, gone)

@@ -114,6 +114,13 @@ class GrammarTest(ShopTest):
                 json.dump(flow, file)  # JSON is YAML
             self.assertEqual(self.raw(folder, {}, path=[CREWS]), "AI")
             self.assertEqual(self.raw("said.yaml", {"topic": "whales"}, path=[os.path.join(folder, "src")]), "whales")
+            # A typed state has fields that must be given.
+            flow["state"] = {"type": "json_schema", "json_schema": {"type": "object", "properties": {"topic": {"type": "string"}}, "required": ["topic"]}}
+            with open(os.path.join(folder, "src", "said.yaml"), "w", encoding="ascii") as file:
+                json.dump(flow, file)
+            self.assertEqual(self.check(folder)["inputs"], ["topic"])
+            self.assertEqual(self.error(folder, {})["detail"]["missing_inputs"], ["topic"])
+            self.assertEqual(self.raw(folder, {"topic": "whales"}), "whales")
         with self.project({"type": "crew", "definition": "missing.jsonc"}) as folder:
             self.assertIn('definition = "missing.jsonc" names no file', self.refusal(folder, path=[CREWS]))
 

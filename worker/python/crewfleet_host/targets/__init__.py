@@ -28,7 +28,7 @@ calls a factory without parameters twice at its first kickoff, to see whether it
 called by kickoffs alone.
 
     find.py           a name, by its form: load()
-    project.py        a project's folder
+    folder.py         a project's folder
     definitions.py    crew.jsonc, flow.yaml
     objects.py        what a name in a module stands for
     parameters.py     a factory's parameters and the kickoff's inputs

@@ -3,6 +3,8 @@
 import contextlib
 import re
 import traceback
+from pathlib import Path
+from typing import Any
 
 from .. import crewai_quiet
 from ..target import Target, TargetError
@@ -30,8 +32,17 @@ def _crew(name: str, place: str) -> Target:
         from crewai.project.crew_loader import load_crew
     except ImportError as error:
         raise TargetError(f'target "{name}": JSON crews need a newer CrewAI, with crewai.project.crew_loader: {error}', traceback.format_exc()) from None
-    _, defaults = load_crew(place)
-    return Target(name, lambda: load_crew(place)[0], defaults=defaults)
+    return Target(name, lambda: load_crew(place)[0], defaults=_defaults(place))
+
+
+def _defaults(place: str) -> dict[str, Any]:
+    """The inputs that a JSON crew gives itself, without building it where this CrewAI can read it apart."""
+    loader = crewai_quiet.module("crewai.project.json_loader")
+    read = getattr(loader, "load_json_crew_project", None)
+    definition = getattr(read(Path(place)), "definition", None) if callable(read) else None
+    if isinstance(definition, dict):
+        return definition.get("inputs") or {}
+    return crewai_quiet.module("crewai.project.crew_loader").load_crew(place)[1]
 
 
 def _flow(name: str, place: str) -> Target:
@@ -40,4 +51,13 @@ def _flow(name: str, place: str) -> Target:
     flow = getattr(crewai_quiet.module("crewai.flow.flow"), "Flow", None)
     if not callable(getattr(flow, "from_declaration", None)):
         raise TargetError(f'target "{name}": flow definitions need a newer CrewAI, with Flow.from_declaration; this one is {crewai_quiet.version() or "not there"}')
-    return Target(name, lambda: flow.from_declaration(path=place))
+    return Target(name, lambda: flow.from_declaration(path=place), needs=_needs)
+
+
+def _needs(flow: Any, inputs: dict[str, Any]) -> list[str]:
+    """The fields that the state of a defined flow must have, which neither the definition nor `inputs` give, sorted."""
+    fields = getattr(type(getattr(flow, "state", None)), "model_fields", {})
+    if "id" in inputs:  # of a kept state, which has them
+        return []
+    defaults = getattr(getattr(getattr(flow, "_definition", None), "state", None), "default", None) or {}
+    return sorted(name for name, field in fields.items() if field.is_required() and name not in defaults and name not in inputs)

@@ -4,12 +4,13 @@ import importlib
 import os
 import sys
 import traceback
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 from ..settings import Settings
 from ..target import Target, TargetError
-from . import project
+from . import folder
 from .definitions import target_of_file
 from .nearest import EXTENSIONS, close, instead, nearest
 from .objects import object_of, objects_in, target_of
@@ -27,16 +28,23 @@ def load(settings: Settings) -> Target:
         raise TargetError(f'target "{settings.target}" cannot be imported: {what}', traceback.format_exc()) from None
 
 
-def location(target: str, path: tuple[str, ...]) -> str | None:
-    """The absolute path of the file or folder that a target is in, without importing anything; None where it is not below
+def location(settings: Settings) -> str | None:
+    """The absolute path of the file or folder that the target is in, without importing anything; None where it is not below
     `path` or the working directory, as a module of an installed package is."""
-    finder = _Finder(Settings(target=target, path=path, isolation="fork", storage_dir=None, storage="kickoff", rlimit_data_bytes=None))
-    place, _, _ = target.partition(":") if not target.endswith(EXTENSIONS) else (target, "", "")
+    finder = _Finder(settings)
+    place, _ = _split(settings.target)
     found = finder.place_of(place)
     if found is None and not _is_path(place):
         module = finder.sources.module(place)
         found = module.file if module is not None else None
     return os.path.abspath(found) if found is not None else None
+
+
+def absolute(settings: Settings) -> Settings:
+    """`settings` with the target's path, if it is one, made absolute: for a process that will stand elsewhere."""
+    place, attribute = _split(settings.target)
+    found = _Finder(settings).place_of(place)
+    return replace(settings, target=os.path.abspath(found) + attribute) if found is not None else settings
 
 
 class _Finder:
@@ -65,8 +73,8 @@ class _Finder:
             place = self._module_of(found)
         elif not place or (colon and not attribute) or not all(part.isidentifier() for part in place.split(".")):
             raise TargetError(f'target "{self._name}" has none of the forms that a target has{self._nearest(target)}')
-        elif not colon and self.sources.module(place) is None and (folder := self._folder(place)) is not None:
-            return self._in_folder(folder)
+        elif not colon and self.sources.module(place) is None and (named := self._folder(place)) is not None:
+            return self._in_folder(named)
         module = self._import(place, attribute)
         return self._attribute(module, attribute) if attribute else self._only_one(module)
 
@@ -91,11 +99,11 @@ class _Finder:
 
     def _folder(self, name: str) -> str | None:
         """A folder with a pyproject.toml whose name could be a module's."""
-        return next((place for place in self._places(name) if os.path.isfile(os.path.join(place, project.PYPROJECT))), None)
+        return next((place for place in self._places(name) if os.path.isfile(os.path.join(place, folder.PYPROJECT))), None) if name else None
 
-    def _in_folder(self, folder: str) -> Target:
-        inner = project.target_in(folder)
-        roots = project.roots_of(folder)
+    def _in_folder(self, place: str) -> Target:
+        inner = folder.target_in(place)
+        roots = folder.roots_of(place)
         sys.path[:0] = [root for root in roots if root not in sys.path]
         self._bases = [*roots, *self._bases]
         self.sources = Sources(list(dict.fromkeys([*roots, *self.sources.roots])))
@@ -158,6 +166,14 @@ class _Finder:
     def _nearest(self, attribute: str) -> str:
         wanted = self._name if ":" in self._name or self._name.endswith(EXTENSIONS) else f":{attribute}"
         return nearest(wanted, [], self.sources)
+
+
+def _split(target: str) -> tuple[str, str]:
+    """The file, folder or module of a target, and ":Name" or ""."""
+    if target.endswith(EXTENSIONS):
+        return target, ""
+    place, colon, attribute = target.partition(":")
+    return place, colon + attribute
 
 
 def _is_path(name: str) -> bool:
