@@ -304,6 +304,47 @@ async fn an_own_crew_runs_on_a_given_broker() {
 }
 
 #[tokio::test]
+async fn a_project_s_folder_needs_no_target() {
+    let place = Place::with_broker().await;
+    place.write(
+        "pyproject.toml",
+        "[project]\nname = \"Own-Project\"\n[project.scripts]\nrun_crew = \"own.main:run\"\n[tool.crewai]\ntype = \"crew\"\n",
+    );
+    place.write(".env", "PLACE_OF_ALL=Porto # where it rains\n");
+    place.write("src/own/__init__.py", "");
+    place.write("src/own/crew.py", OWN_CREW);
+    // Not the one that the project's own script runs.
+    place.write("src/own/other.py", OWN_CREW);
+    place.write(
+        "src/own/main.py",
+        "import os\nfrom own.crew import OwnCrew\n\n\nPLACE = os.environ[\"PLACE_OF_ALL\"]\n\n\n\
+         def run():\n    OwnCrew().crew().kickoff(inputs={\"TOPIC\": \"rain\", \"PLACE\": PLACE})\n",
+    );
+    let expected = [".crewfleet", ".env", "pyproject.toml", "src"];
+
+    let inputs = ["--once", "--input", "TOPIC=tea for two", "--input", "PLACE=Porto"];
+    let dev = place.dev(&inputs);
+    let output = dev.output().await.ended_with(0);
+    output.said(&["with the environment of"]);
+    let reply = last_json(&output);
+    assert_eq!(
+        (&reply["crew"], &reply["result"]["raw"]),
+        (&"own-project".into(), &"heard say tea for two and Porto".into())
+    );
+    place.is_clean(&dev, &expected).await;
+
+    // What the project's script does is no target: the refusal names the crew that it runs.
+    let dev = place.dev(&["--once", "--target", "own.main:run"]);
+    dev.output().await.ended_with(2).said(&[
+        "crews.own.target",
+        "runs a crew itself (kickoff in",
+        "and was not called",
+        "use \"own.crew:OwnCrew\"",
+    ]);
+    place.is_clean(&dev, &expected).await;
+}
+
+#[tokio::test]
 async fn a_target_that_does_not_import_is_told() {
     let place = Place::with_broker().await;
     place.write("src/own/crew.py", "import there_is_no_such_module\n");
@@ -323,7 +364,7 @@ async fn what_cannot_work_is_told_at_once() {
     let place = Place::with_broker().await;
     for (arguments, code, expected) in [
         (vec!["--broker-url", "amqp://127.0.0.1:1/%2f"], 3, "127.0.0.1:1"),
-        (vec!["--target", "own.crew"], 2, "package.module:Name"),
+        (vec!["--target", "own.crew"], 2, "there is no module \"own\""),
         (
             vec!["--target", "own.crew:C", "--path", "nowhere"],
             2,

@@ -92,7 +92,10 @@ impl Crew {
 
     /// What is served, in words.
     pub(crate) fn shown(&self) -> String {
-        let environment = self.env_file.as_ref().map(|file| format!(", with the environment of {}", file.display()));
+        let environment = self
+            .env_file
+            .as_ref()
+            .map(|file| format!(", with the environment of {}", file.display()));
         format!("{}{}", self.target, environment.unwrap_or_default())
     }
 
@@ -159,7 +162,10 @@ impl Crew {
     }
 
     fn env_file_line(&self) -> String {
-        let line = self.env_file.as_ref().map(|file| format!("env_file = {}\n", json!(file)));
+        let line = self
+            .env_file
+            .as_ref()
+            .map(|file| format!("env_file = {}\n", json!(file)));
         line.unwrap_or_default()
     }
 
@@ -187,7 +193,8 @@ fn setting(name: &str, value: impl Into<Value>) -> String {
 /// `pkg.crew:MyCrew` is known as `pkg`; a path by the last folder in it that is more than `src`, else by its file.
 fn name_of(target: &str, working: &Path) -> anyhow::Result<CrewName> {
     let place = Path::new(target.split(':').next().unwrap_or_default());
-    let is_path = target.contains('/') || matches!(target, "." | "..") || place.extension().is_some_and(is_file_s);
+    let is_path =
+        target.contains('/') || matches!(target, "." | "..") || place.extension().is_some_and(is_file_s);
     if !is_path {
         let package = target.split(['.', ':']).next().unwrap_or_default();
         let name = package.to_lowercase();
@@ -195,20 +202,35 @@ fn name_of(target: &str, working: &Path) -> anyhow::Result<CrewName> {
             .with_context(|| format!("--target {target}: {package:?} cannot name a crew"));
     }
     let place = working.join(place);
-    let folder = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
+    let folder = if place.is_dir() {
+        Some(place.as_path())
+    } else {
+        place.parent()
+    };
     let folder = folder.and_then(|folder| folder.canonicalize().ok());
-    let named = folder.as_deref().and_then(Path::file_name).filter(|name| *name != "src");
+    let named = folder
+        .as_deref()
+        .and_then(Path::file_name)
+        .filter(|name| *name != "src");
     let named = named.or_else(|| place.file_stem()).unwrap_or_default();
     folder_name(&named.to_string_lossy())
 }
 
 fn is_file_s(extension: &OsStr) -> bool {
-    ["py", "json", "jsonc", "yaml", "yml"].iter().any(|known| extension == *known)
+    ["py", "json", "jsonc", "yaml", "yml"]
+        .iter()
+        .any(|known| extension == *known)
 }
 
 /// The name of a project or folder as that of a crew.
 fn folder_name(name: &str) -> anyhow::Result<CrewName> {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let allowed = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
     let text: String = name.to_lowercase().chars().map(allowed).take(MAX_NAME).collect();
     CrewName::parse(&text).with_context(|| format!("{name:?} cannot name a crew; use --target"))
 }

@@ -96,7 +96,11 @@ mod tests {
         ] {
             std::fs::write(dir.path().join(PYPROJECT), text).unwrap();
             let project = Project::in_folder(dir.path()).unwrap();
-            assert_eq!(project.map(|project| project.name()).as_deref(), expected, "{text}");
+            assert_eq!(
+                project.map(|project| project.name()).as_deref(),
+                expected,
+                "{text}"
+            );
         }
         std::fs::write(dir.path().join(PYPROJECT), "[tool.crewai\n").unwrap();
         let error = Project::in_folder(dir.path()).err().unwrap();

@@ -50,7 +50,8 @@ def _flow(name: str, place: str) -> Target:
         crewai_quiet.import_crewai()
     flow = getattr(crewai_quiet.module("crewai.flow.flow"), "Flow", None)
     if not callable(getattr(flow, "from_declaration", None)):
-        raise TargetError(f'target "{name}": flow definitions need a newer CrewAI, with Flow.from_declaration; this one is {crewai_quiet.version() or "not there"}')
+        version = crewai_quiet.version() or "not there"
+        raise TargetError(f'target "{name}": flow definitions need a newer CrewAI, with Flow.from_declaration; this one is {version}')
     return Target(name, lambda: flow.from_declaration(path=place), needs=_needs)
 
 

@@ -98,7 +98,9 @@ def _runs(module: Module, function: Function, sources: Sources, seen: set[int]) 
     seen.add(id(function))
     nodes = list(own_nodes(function))
     for node in nodes:
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and (node.attr in _KICKOFFS or (node.attr in _OTHERS and node.attr in function.name)):
+        if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
+            continue
+        if node.attr in _KICKOFFS or (node.attr in _OTHERS and node.attr in function.name):
             return Run(node.attr, module.file, node.lineno)
     for there, called in _called(module, function, nodes, sources):
         run = _runs(there, called, sources, seen)

@@ -55,7 +55,8 @@ def target_in(folder: str) -> str:
 def _definition(folder: str, file: str, definition: str) -> str:
     place = os.path.normpath(os.path.join(folder, definition))
     if not os.path.isfile(place):
-        raise TargetError(f'{file}: [tool.crewai] definition = "{definition}" names no file{instead([os.path.join(folder, name) for name in definitions([folder])])}')
+        forms = [os.path.join(folder, name) for name in definitions([folder])]
+        raise TargetError(f'{file}: [tool.crewai] definition = "{definition}" names no file{instead(forms)}')
     return place
 
 
