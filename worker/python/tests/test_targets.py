@@ -309,7 +309,7 @@ class AgentTest(ShopTest):
     """An agent has no tasks: it is asked by messages."""
 
     def test_an_agent_answers_messages(self) -> None:
-        for target in ("shop.factories:clerk", "shop.factories:make_clerk"):
+        for target in ("shop.factories:clerk", "shop.factories:make_clerk", "shop.lite:clerk"):
             with self.subTest(target):
                 self.assertEqual(self.check(target)["inputs"], ["messages"])
                 child = self.child(target)
