@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from . import context_defaults, first_use, signatures, tls
-from .locks import FileLocks, ThreadLocks
+from .locks import FileLocks, KickoffLocks
 from .optional import module
 from .settings import Settings
 
@@ -43,7 +43,7 @@ def settle(settings: Settings) -> None:
     if set_lock_backend is not None:
         # CrewAI's own file locks poll every 250 ms, and every kickoff takes some.
         shared = settings.storage == "shared" and settings.storage_dir
-        set_lock_backend(FileLocks(settings.storage_dir) if shared else ThreadLocks())
+        set_lock_backend(FileLocks(settings.storage_dir) if shared else KickoffLocks(settings.storage_dir))
     tls.share_contexts()
     signatures.remember_signatures()
     first_use.do_what_is_done_once()

@@ -111,6 +111,10 @@ class Channel:
         self._buffer += data
         return list(iter(self._next, None))
 
+    def waiting_fds(self) -> list[int]:
+        """The fds that came and were not taken yet."""
+        return list(self._fds)
+
     def take_fds(self, count: int) -> list[int]:
         """The fds that came with the oldest frame that brought some; raises FrameError when fewer than `count` came."""
         if len(self._fds) < count:

@@ -7,10 +7,11 @@ import os
 import sys
 from typing import NoReturn
 
-from . import process
+from . import process, storage
 from .child import become_child, serve_kickoffs
 from .frames import Channel
 from .inspection import Unusable, build_once, import_target, rehearse
+from .isolation import Isolation, import_ahead
 from .nursery import Nursery
 from .settings import Settings
 from .signals import StopSignals
@@ -31,14 +32,15 @@ def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignal
     code = 0
     try:
         workplace = enter_workplace(settings)
-        target, ready = _prepare(settings)
+        target, isolation, ready = _prepare(settings)
         workplace.seal()
-        ready.update(workplace.about())
+        about = workplace.about()
+        ready.update({**about, "notes": [*ready["notes"], *about["notes"]]})
         stop_signals.hold()
         nursery.adopt_baseline()
         zygote = _watch(parent)
         channel.send(ready)
-        host = _Host(nursery, settings, target, workplace, ready["isolation"], stop_signals)
+        host = _Host(nursery, settings, target, workplace, isolation, stop_signals)
         nursery.serve(host.handle, until=(zygote,))
     except Unusable as unusable:
         code = 1
@@ -52,23 +54,30 @@ def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignal
 
 
 class _Host:
-    def __init__(self, nursery: Nursery, settings: Settings, target: Target, workplace: Workplace, isolation: str, stop_signals: StopSignals) -> None:
+    def __init__(
+        self, nursery: Nursery, settings: Settings, target: Target | None, workplace: Workplace, isolation: Isolation, stop_signals: StopSignals
+    ) -> None:
         self._nursery = nursery
         self._settings = settings
         self._target = target
         self._workplace = workplace
-        self._run = self._exec if isolation == "spawn" else self._serve
+        self._isolation = isolation
         self._stop_signals = stop_signals
 
     def handle(self, frame: dict) -> None:
-        if frame["type"] == "start":
-            self._nursery.start(frame, 3, self._run)
+        if frame["type"] != "start":
+            return
+        if self._isolation.kind == "fork" and self._isolation.became_unsafe(self._nursery.descriptors()):
+            self._nursery.channel.send({"type": "isolation", **self._isolation.fields()})
+        self._nursery.start(frame, 3, self._exec if self._isolation.kind == "spawn" else self._serve)
 
     def _serve(self, fds: list[int], parent: int) -> NoReturn:
         channel_fd, stdout_fd, stderr_fd = fds
         become_child(stdout_fd, stderr_fd, parent)
         self._stop_signals.release()
+        self._isolation.renew()
         self._workplace.leave_parents()
+        assert self._target is not None  # only a host that has imported it forks
         serve_kickoffs(Channel(channel_fd), self._target, self._settings, self._workplace)
 
     def _exec(self, fds: list[int], parent: int) -> NoReturn:
@@ -79,21 +88,31 @@ class _Host:
         os.execv(sys.executable, [sys.executable, MAIN, "child", json.dumps(arguments)])
 
 
-def _prepare(settings: Settings) -> tuple[Target, dict]:
-    """Imports and builds, freezes the heap; returns the target and the frame "ready". Raises Unusable."""
-    gc.disable()
-    target, threads = import_target(settings)
-    isolation = "spawn" if threads or settings.isolation == "spawn" else "fork"
-    if isolation == "spawn":
-        inputs = build_once(target)
-    else:
-        inputs, safe_here = rehearse(target)
-        if safe_here:
-            build_once(target)  # warms what every child would else do first: TLS context, lazy imports, parsed files
-    gc.enable()
-    gc.collect()
-    gc.freeze()  # a collection in a child would else write to every shared page
-    return target, {"type": "ready", "pid": os.getpid(), "inputs": inputs, "extra_threads": threads, "isolation": isolation}
+def _prepare(settings: Settings) -> tuple[Target | None, Isolation, dict]:
+    """Imports and builds, freezes the heap; returns the target, how its children start, and the frame "ready". Raises Unusable."""
+    isolation = Isolation(settings)
+    inputs, target = None, None
+    if isolation.kind == "fork":  # or each child imports for itself, and what an import opens here would be in its way
+        gc.disable()
+        target = import_target(settings)
+        isolation.look_at_import()
+        if isolation.kind == "fork":
+            inputs = _build(target, isolation)
+        gc.enable()
+        gc.collect()
+        gc.freeze()  # a collection in a child would else write to every shared page
+    return target, isolation, {"type": "ready", "pid": os.getpid(), "inputs": inputs, **isolation.fields()}
+
+
+def _build(target: Target, isolation: Isolation) -> list[str] | None:
+    """Builds a crew where that is safe, which warms what every child would else do first: TLS context, lazy imports, parsed files."""
+    seen = rehearse(target)
+    ahead = [*seen["modules"], *(storage.MEMORY_MODULES if seen["memory"] else ())]
+    import_ahead(ahead)
+    if isolation.may_build_here(seen):
+        build_once(target)
+        isolation.look_at_build_here()
+    return seen["inputs"]
 
 
 def _watch(zygote: int) -> int:

@@ -1,17 +1,16 @@
 """Imports a target and builds one crew of it, to learn what the worker must know before it serves that crew."""
 
-import os
-import threading
 import traceback
+from typing import Any
 
-from . import crewai_quiet
+from . import crewai_quiet, storage
 from .guard import RanBeforeKickoff, nothing_runs
 from .inputs import input_names
+from .isolation import Isolation, observe_build
 from .probe import run_in_fork
 from .settings import Settings
 from .target import Target, TargetError
 from .targets.find import load
-from .threads import extra_threads
 
 
 class Unusable(Exception):
@@ -24,20 +23,22 @@ class Unusable(Exception):
 
 def inspect_target(settings: Settings) -> dict:
     """The fields of the answer "checked", for a process that is thrown away afterwards."""
+    isolation = Isolation(settings)
     try:
-        target, threads = import_target(settings)
+        target = import_target(settings)
+        isolation.look_at_import()
         inputs = build_once(target)
     except Unusable as unusable:
         return {"ok": False, "error": unusable.error}
-    return {"ok": True, "inputs": inputs, "extra_threads": threads, "crewai": crewai_quiet.version(), "notes": target.notes}
+    isolation.look_at_build()
+    found = {"ok": True, "inputs": inputs, "crewai": crewai_quiet.version(), **isolation.fields()}
+    return {**found, "notes": [*found["notes"], *target.notes]}
 
 
-def import_target(settings: Settings) -> tuple[Target, list[str]]:
-    """Applies `settings` and imports the target; returns it and the names of the threads that the import left.
-
-    Raises Unusable of kind "import_failed".
-    """
+def import_target(settings: Settings) -> Target:
+    """Applies `settings` and imports the target. Raises Unusable of kind "import_failed"."""
     settings.apply()
+    storage.defer()
     try:
         with nothing_runs():
             target = load(settings)
@@ -46,12 +47,7 @@ def import_target(settings: Settings) -> tuple[Target, list[str]]:
         raise Unusable(_error("import_failed", str(error), error.traceback)) from None
     except RanBeforeKickoff as ran:
         raise Unusable(_error("import_failed", _ran_at_import(settings.target, ran), None)) from None
-    threads = extra_threads()
-    if threads and threading.active_count() == 1:
-        # Native ones only: libraries that take care of forks (OpenBLAS in numpy) stop theirs at a fork.
-        run_in_fork(dict)
-        threads = extra_threads()
-    return target, threads
+    return target
 
 
 def build_once(target: Target) -> list[str] | None:
@@ -59,6 +55,28 @@ def build_once(target: Target) -> list[str] | None:
 
     Builds nothing where that takes inputs. Raises Unusable of kind "build_failed".
     """
+    return _sampled(target)[1]
+
+
+def rehearse(target: Target) -> dict:
+    """Builds one crew in a fork that is thrown away; returns what `isolation.observe_build` saw. Raises Unusable of kind "build_failed"."""
+
+    def rehearsal() -> dict:
+        try:
+            return observe_build(lambda: _sampled(target))
+        except Unusable as unusable:
+            return {"error": unusable.error}
+
+    report, ended = run_in_fork(rehearsal)
+    if report is None:
+        raise Unusable(_error("build_failed", f'target "{target.name}" was imported, but the process that built its crew died: {ended}', None))
+    if "error" in report:
+        raise Unusable(report["error"])
+    return report
+
+
+def _sampled(target: Target) -> tuple[Any, list[str] | None]:
+    """A crew, None where that takes inputs, and the names of the inputs. Raises Unusable."""
     try:
         with nothing_runs():
             sample = target.sample()
@@ -69,26 +87,7 @@ def build_once(target: Target) -> list[str] | None:
     except (Exception, SystemExit) as error:
         message = f'target "{target.name}" was imported, but building its crew raised {type(error).__name__}: {error}'
         raise Unusable(_error("build_failed", message, traceback.format_exc())) from None
-    return sorted({*(own or ()), *required}) if own is not None or required else None
-
-
-def rehearse(target: Target) -> tuple[list[str] | None, bool]:
-    """Builds one crew in a fork that is thrown away; returns its inputs' names, and whether building left no threads,
-    so that it may be done in this process too. Raises Unusable of kind "build_failed"."""
-
-    def rehearsal() -> dict:
-        try:
-            inputs = build_once(target)
-        except Unusable as unusable:
-            return {"error": unusable.error}
-        return {"inputs": inputs, "quiet": len(os.listdir("/proc/self/task")) == 1}
-
-    report, ended = run_in_fork(rehearsal)
-    if report is None:
-        raise Unusable(_error("build_failed", f'target "{target.name}" was imported, but the process that built its crew died: {ended}', None))
-    if "error" in report:
-        raise Unusable(report["error"])
-    return report["inputs"], report["quiet"]
+    return sample, sorted({*(own or ()), *required}) if own is not None or required else None
 
 
 def _ran_at_import(target: str, ran: RanBeforeKickoff) -> str:

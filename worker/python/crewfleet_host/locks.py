@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 _DEFAULT_TIMEOUT_S = 120.0
 _POLL_S = 0.005
@@ -56,6 +56,25 @@ class FileLocks:
                 yield
             finally:
                 os.close(fd)
+
+
+class KickoffLocks:
+    """For crews whose kickoffs have a storage each: of this process alone for what is in it, between processes for all else.
+
+    CrewAI's names are a kind, a colon and a path: "sqlite:/…/flow_states.db", "lancedb:/…/memory". One that is no path, and a database
+    that a crew keeps where it likes, may be another kickoff's too.
+    """
+
+    def __init__(self, shared_dir: str | None) -> None:
+        """`shared_dir` is where all processes of the crew find the lock files; None: there is no such place."""
+        self._own = ThreadLocks()
+        self._shared = FileLocks(shared_dir) if shared_dir else self._own
+
+    def __call__(self, name: str, *, timeout: float = _DEFAULT_TIMEOUT_S) -> AbstractContextManager[None]:
+        """Holds the lock `name`, as the others do."""
+        storage, path = os.environ.get("CREWAI_STORAGE_DIR"), name.partition(":")[2]
+        own = bool(storage) and os.path.isabs(path) and f"{path}/".startswith(f"{storage}/")
+        return (self._own if own else self._shared)(name, timeout=timeout)
 
 
 def _try_lock(fd: int) -> bool:

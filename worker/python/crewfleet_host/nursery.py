@@ -44,6 +44,10 @@ class Nursery:
         mine = process.children(os.getpid()) if process.has_children() else {}
         self._baseline = set(mine) - set(self._charges)
 
+    def descriptors(self) -> set[int]:
+        """The fds that are this nursery's own: its channel, what came over it, and the watches of its charges."""
+        return {self.channel.fileno(), *self.channel.waiting_fds(), *(charge.watch for charge in self._charges.values())}
+
     def start(self, frame: dict, fd_count: int, run: Callable[[list[int], int], NoReturn]) -> None:
         """Forks for the frame "start"; the child calls `run(fds, this process's pid)`, the parent answers "started" or "start_failed"."""
         answer = {"id": frame.get("id")}

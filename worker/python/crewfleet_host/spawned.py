@@ -23,7 +23,7 @@ def run_spawned_child(arguments: str) -> int:
     gc.disable()
     try:
         workplace = enter_workplace(settings)
-        target, _ = import_target(settings)
+        target = import_target(settings)
         workplace.seal()
     except Unusable as unusable:
         channel.send({"type": "failed", "error": unusable.error})

@@ -49,7 +49,7 @@ class Target:
         self._kept = kept
         self.needs = needs
         self.nearest = nearest
-        self._sample: Any = None
+        self._sample: Callable[[], Any] | None = None  # a reference that keeps nothing alive: the crew may hold a connection
         self._handed_out: list[weakref.ref[Any]] = []
 
     @property
@@ -71,8 +71,9 @@ class Target:
         if self.parameters.need_inputs:
             return None
         try:
-            self._sample = self._made({})
-            return self._as_crew(self._sample)
+            made = self._made({})
+            self._sample = _reference(made)
+            return self._as_crew(made)
         finally:
             # @CrewBase remembers methods by id(self), and ids come again: a later crew would get this one's agents.
             crewai_quiet.clear_build_cache()
@@ -111,7 +112,7 @@ class Target:
         return made
 
     def _is_kept(self, made: Any, inputs: dict[str, Any]) -> bool:
-        if made is self._sample or _is_cached(self._make):
+        if _is_cached(self._make) or (self._sample is not None and self._sample() is made):
             return True
         if self._sample is not None or self.parameters.any:
             return False
@@ -128,6 +129,13 @@ class Target:
 
     def _as_crew(self, made: Any) -> Any:
         return AgentKickoff(made) if crewai_types.is_agent(made) else made
+
+
+def _reference(thing: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(thing)
+    except TypeError:  # of a class with slots
+        return lambda: thing
 
 
 def _require(missing: list[str]) -> None:

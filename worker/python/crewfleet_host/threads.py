@@ -1,25 +1,56 @@
-"""Which threads live in this process: a fork keeps only the one that forks, so others make it unsafe."""
+"""Which threads live in this process, and what they are: a fork keeps only the thread that forks."""
 
 import concurrent.futures.thread
 import os
+import sys
 import threading
 import time
+from dataclasses import dataclass
 
 
-def extra_threads() -> list[str]:
-    """The threads besides the main one, named: Python's by their names, others by what /proc calls them.
+@dataclass(frozen=True)
+class Found:
+    """A thread besides the main one. `kind` is a key of `sharing.THREADS`; `native`: Python did not start it."""
 
-    Call it after a throw-away fork: libraries that take care of forks (OpenBLAS) stop their threads at it, and
-    what is left is in danger.
-    """
+    name: str
+    kind: str
+    native: bool
+
+
+def extra_threads() -> list[Found]:
+    """The threads besides the main one: Python's by their names, others by what /proc calls them."""
     # By identity: a fork keeps the main thread's old native_id (Python 3.11).
     pythons = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    found = [thread.name for thread in pythons]
+    found = [Found(thread.name, _kind(thread), native=False) for thread in pythons]
     known = {os.getpid(), *(thread.native_id for thread in pythons)}
     for task in sorted(int(name) for name in os.listdir("/proc/self/task")):
         if task not in known:
-            found.append(f"{_comm(task)} (native thread {task})")
+            comm = _comm(task)
+            found.append(Found(f"{comm} (native thread {task})", "jemalloc" if comm == "jemalloc_bg_thd" else "unknown", native=True))
     return found
+
+
+def _kind(thread: threading.Thread) -> str:
+    """By identity or by the code that it runs, never by its name alone, which anybody may give."""
+    bus = getattr(sys.modules.get("crewai.events.event_bus"), "crewai_event_bus", None)
+    bus_threads = (getattr(bus, "_loop_thread", None), *getattr(getattr(bus, "_sync_executor", None), "_threads", ()))
+    loop = getattr(sys.modules.get("lancedb.background_loop"), "LOOP", None)
+    if loop is not None and getattr(loop, "thread", None) is thread:
+        return "lancedb"
+    if thread in bus_threads:
+        return "crewai events"
+    if type(thread).__module__.startswith("langfuse._task_manager.") and _renews("langfuse._client.resource_manager", "LangfuseResourceManager"):
+        return "langfuse"
+    runs = getattr(thread, "_target", None)  # until it ends
+    owner = getattr(runs, "__self__", None)
+    # Its metric reader's thread exports once a minute whatever happens, over connections that forks would share.
+    if type(owner).__module__ == "opentelemetry.sdk._shared_internal" and hasattr(owner, "_at_fork_reinit"):
+        return "opentelemetry"
+    return "unknown"
+
+
+def _renews(module: str, name: str) -> bool:
+    return hasattr(getattr(sys.modules.get(module), name, None), "_at_fork_reinit")
 
 
 def _comm(task: int) -> str:

@@ -5,7 +5,7 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from . import files
+from . import files, storage
 from .settings import Settings
 from .workplace import Workplace
 
@@ -34,6 +34,7 @@ class WorkDir:
             os.environ["TRACEPARENT"] = self._traceparent  # where OpenTelemetry looks for a context in an environment
         if self._settings.storage != "shared":
             os.environ["CREWAI_STORAGE_DIR"] = os.path.join(self._path, STORAGE)
+        storage.enter()
         return self
 
     def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None) -> None:

@@ -95,7 +95,8 @@ def _inspect(settings: Settings) -> dict:
         workplace = enter_workplace(settings)
     except Unusable as unusable:
         return {"ok": False, "error": unusable.error}
-    return {**inspect_target(settings), **workplace.about()}
+    found, about = inspect_target(settings), workplace.about()
+    return {**found, **about, "notes": [*found.get("notes", ()), *about["notes"]]}
 
 
 def _answer(frame: dict) -> dict:
