@@ -55,6 +55,7 @@ fn message(worker: &WorkerState) -> Message {
 }
 
 fn status(crew: &Crew) -> CrewStatus {
+    let hosting = crew.runner.hosting();
     CrewStatus {
         name: crew.name.to_string(),
         runner: crew.runner_name.into(),
@@ -63,5 +64,9 @@ fn status(crew: &Crew) -> CrewStatus {
         paused: crew.pause.is_paused(),
         timeout_s: crew.timeout.as_secs_f64(),
         inputs: crew.runner.inputs(),
+        isolation: hosting.isolation,
+        isolation_reasons: hosting.isolation_reasons,
+        files: hosting.files,
+        working_dir: hosting.working_dir,
     }
 }

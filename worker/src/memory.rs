@@ -118,6 +118,11 @@ impl MemoryGuard {
         *self.full.borrow()
     }
 
+    /// Whether there is room for what need not be, such as processes made in advance.
+    pub fn is_half_free(&self) -> bool {
+        self.used.load(Ordering::Relaxed) < self.limit / 2
+    }
+
     /// Completes while memory is short: whoever holds something idle should give it up.
     pub async fn shortage(&self) {
         let _ = self.full.subscribe().wait_for(|full| *full).await;

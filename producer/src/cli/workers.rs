@@ -50,8 +50,19 @@ fn table(workers: &[Heartbeat]) -> String {
     let mut rows = vec![["WORKER", "HOST", "VERSION", "STATE", "CREWS"].map(str::to_owned)];
     for worker in workers {
         let crews = worker.crews.iter().map(|crew| {
-            let paused = if crew.paused { " (paused)" } else { "" };
-            format!("{} {}/{}{paused}", crew.name, crew.in_flight, crew.concurrency)
+            let marks = [
+                crew.paused.then_some("paused"),
+                crew.isolation
+                    .as_deref()
+                    .filter(|isolation| *isolation == "spawn"),
+            ];
+            let marks: Vec<_> = marks.into_iter().flatten().collect();
+            let marks = if marks.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", marks.join(", "))
+            };
+            format!("{} {}/{}{marks}", crew.name, crew.in_flight, crew.concurrency)
         });
         let state = if worker.draining { "draining" } else { "running" };
         rows.push([
@@ -74,7 +85,20 @@ fn table(workers: &[Heartbeat]) -> String {
         let cells: Vec<_> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
         cells.join("  ").trim_end().to_owned()
     });
-    lines.collect::<Vec<_>>().join("\n")
+    let reasons = workers.iter().flat_map(|worker| {
+        worker.crews.iter().filter_map(|crew| {
+            let isolation = crew
+                .isolation
+                .as_deref()
+                .filter(|_| !crew.isolation_reasons.is_empty())?;
+            let (name, reasons) = (&crew.name, crew.isolation_reasons.join("; "));
+            Some(format!(
+                "{name} on {}: isolation \"{isolation}\": {reasons}",
+                worker.worker
+            ))
+        })
+    });
+    lines.chain(reasons).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -90,13 +114,17 @@ mod tests {
                 {"name": "echo", "runner": "builtin", "concurrency": 8, "in_flight": 3, "paused": false,
                  "timeout_s": 60.0, "inputs": null},
                 {"name": "fail", "runner": "builtin", "concurrency": 1, "in_flight": 0, "paused": true,
-                 "timeout_s": 60.0, "inputs": []}]}"#,
+                 "timeout_s": 60.0, "inputs": []},
+                {"name": "slow", "runner": "python", "concurrency": 2, "in_flight": 0, "paused": false,
+                 "timeout_s": 60.0, "inputs": [], "isolation": "spawn",
+                 "isolation_reasons": ["importing the target left a TCP connection to 10.0.0.1:5432"]}]}"#,
         )
         .unwrap();
         assert_eq!(
             table(&[worker]),
             "WORKER  HOST   VERSION  STATE     CREWS\n\
-             w-1     alpha  0.1.0    draining  echo 3/8, fail 0/1 (paused)"
+             w-1     alpha  0.1.0    draining  echo 3/8, fail 0/1 (paused), slow 0/2 (spawn)\n\
+             slow on w-1: isolation \"spawn\": importing the target left a TCP connection to 10.0.0.1:5432"
         );
     }
 }

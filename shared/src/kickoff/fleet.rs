@@ -45,4 +45,16 @@ pub struct CrewStatus {
     pub timeout_s: f64,
     /// The inputs the crew asks for; `null` when it doesn't say.
     pub inputs: Option<Vec<String>>,
+    /// How a Python crew's kickoffs start: `fork` (of a process that has imported the crew) or `spawn` (a fresh interpreter).
+    #[serde(default)]
+    pub isolation: Option<String>,
+    /// Why, in sentences: what the crew's import opens that forks must not share. Empty where nothing is special.
+    #[serde(default)]
+    pub isolation_reasons: Vec<String>,
+    /// How a Python crew's kickoffs see the project's files: `overlay` or `links`.
+    #[serde(default)]
+    pub files: Option<String>,
+    /// The folder that a Python crew's kickoffs stand in.
+    #[serde(default)]
+    pub working_dir: Option<String>,
 }

@@ -60,7 +60,6 @@ THREADS: dict[str, Rule] = {
     "jemalloc": Rule(True, "jemalloc stops its background thread around a fork, and works without it in the child"),
     "lancedb": Rule(True, "LanceDB starts its event loop anew in each fork"),
     "opentelemetry": Rule(True, "OpenTelemetry starts its batch exporters anew in each fork, and they open nothing until there is something to export"),
-    "langfuse": Rule(True, "Langfuse starts its uploaders anew in each fork"),
     "crewai events": Rule(False, "CrewAI's events would wait in a fork for a thread that is not there"),
     "stops at a fork": Rule(True, "its library stops it around a fork and starts it again when it is needed (OpenBLAS)"),
     "unknown": Rule(False, "a fork has no such thread, and keeps the locks that it held"),
@@ -96,6 +95,8 @@ class Census:
 
     def __init__(self) -> None:
         self._before = identities()
+        # Copies of these are known too; in a child they lead to the worker's log, and to no kickoff.
+        self._standard = {_place(self._before[fd]) for fd in (0, 1, 2) if fd in self._before}
 
     def forget_news(self) -> None:
         """Takes what is open now as known."""
@@ -125,7 +126,7 @@ class Census:
 
     def _new(self) -> dict[int, str]:
         before = set(self._before.values())
-        return {fd: identity for fd, identity in identities().items() if identity not in before}
+        return {fd: identity for fd, identity in identities().items() if identity not in before and _place(identity) not in self._standard}
 
     @staticmethod
     def _threads(stop_threads: Callable[[], object] | None) -> list[Found]:
@@ -135,6 +136,10 @@ class Census:
             stop_threads()
             found = extra_threads()
         return found
+
+
+def _place(identity: str) -> str:
+    return identity.split(" ", 1)[-1]
 
 
 def _judge(descriptor: Descriptor, findings: Findings) -> None:

@@ -39,18 +39,12 @@ def _kind(thread: threading.Thread) -> str:
         return "lancedb"
     if thread in bus_threads:
         return "crewai events"
-    if type(thread).__module__.startswith("langfuse._task_manager.") and _renews("langfuse._client.resource_manager", "LangfuseResourceManager"):
-        return "langfuse"
     runs = getattr(thread, "_target", None)  # until it ends
     owner = getattr(runs, "__self__", None)
     # Its metric reader's thread exports once a minute whatever happens, over connections that forks would share.
     if type(owner).__module__ == "opentelemetry.sdk._shared_internal" and hasattr(owner, "_at_fork_reinit"):
         return "opentelemetry"
     return "unknown"
-
-
-def _renews(module: str, name: str) -> bool:
-    return hasattr(getattr(sys.modules.get(module), name, None), "_at_fork_reinit")
 
 
 def _comm(task: int) -> str:

@@ -95,8 +95,7 @@ def _inspect(settings: Settings) -> dict:
         workplace = enter_workplace(settings)
     except Unusable as unusable:
         return {"ok": False, "error": unusable.error}
-    found, about = inspect_target(settings), workplace.about()
-    return {**found, **about, "notes": [*found.get("notes", ()), *about["notes"]]}
+    return {**inspect_target(settings), **workplace.about()}
 
 
 def _answer(frame: dict) -> dict:

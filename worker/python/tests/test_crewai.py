@@ -36,9 +36,9 @@ class CrewAITest(unittest.TestCase):
         self.assertRegex(self.worker.ready["crewai"], r"^\d+\.\d+")
         self.assertIsNone(self.worker.ready["import_error"])
         first = self.host("offline:make").first
-        self.assertEqual((first["inputs"], first["extra_threads"], first["isolation"]), (["A", "B"], [], "fork"))
+        self.assertEqual((first["inputs"], first["isolation_reasons"], first["isolation"]), (["A", "B"], [], "fork"))
         checked = self.worker.check("offline:make")
-        self.assertEqual((checked["ok"], checked["inputs"], checked["extra_threads"], checked["crewai"]), (True, ["A", "B"], [], self.worker.ready["crewai"]))
+        self.assertEqual((checked["ok"], checked["inputs"], checked["isolation"], checked["crewai"]), (True, ["A", "B"], "fork", self.worker.ready["crewai"]))
 
     def test_a_kickoff_with_its_events_tasks_and_usage(self) -> None:
         child = self.child()
@@ -212,7 +212,7 @@ class CrewAITest(unittest.TestCase):
 
     def test_spawned_children_serve_crewai(self) -> None:
         host = self.worker.start_host("offline:make", isolation="spawn")
-        self.assertEqual((host.first["isolation"], host.first["inputs"]), ("spawn", ["A", "B"]))
+        self.assertEqual(host.first["isolation"], "spawn")
         child = host.start_child()
         self.assertIn("spawned", child.run({"A": "a", "B": "spawned"})["result"]["raw"])
         self.assertEqual(child.finish()["exit_code"], 0)

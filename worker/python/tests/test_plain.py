@@ -181,9 +181,10 @@ class PlainTest(unittest.TestCase):
         self.assertEqual(child.finish()["exit_code"], 0)
 
     def test_threads_at_import_lead_to_spawn(self) -> None:
-        self.assertEqual(self.worker.check("threads_at_import:Crew")["extra_threads"], ["restless"])
+        reasons = self.worker.check("threads_at_import:Crew")["isolation_reasons"]
+        self.assertEqual([reason.split(",")[0] for reason in reasons], ["importing the target left the thread restless"])
         host = self.worker.start_host("threads_at_import:Crew")
-        self.assertEqual((host.first["isolation"], host.first["extra_threads"]), ("spawn", ["restless"]))
+        self.assertEqual((host.first["isolation"], host.first["isolation_reasons"]), ("spawn", reasons))
         child = host.start_child()
         answer = child.run({"A": 1})
         self.assertEqual((answer["result"]["json"]["pid"], answer["result"]["json"]["inputs"]), (child.pid, {"A": 1}))

@@ -33,6 +33,11 @@ pub trait Runner: Send + Sync {
         None
     }
 
+    /// How and where kickoffs are started, where there is more than one way.
+    fn hosting(&self) -> Hosting {
+        Hosting::default()
+    }
+
     /// Whether kickoffs need a folder of their own.
     fn needs_work_dir(&self) -> bool {
         true
@@ -42,6 +47,19 @@ pub trait Runner: Send + Sync {
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+}
+
+/// How and where the kickoffs of a crew are started; a heartbeat tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hosting {
+    /// `fork` or `spawn`.
+    pub isolation: Option<String>,
+    /// Why, in sentences; empty where nothing is special.
+    pub isolation_reasons: Vec<String>,
+    /// `overlay` or `links`.
+    pub files: Option<String>,
+    /// The folder that kickoffs stand in.
+    pub working_dir: Option<String>,
 }
 
 /// What a runner knows of the kickoff it runs.

@@ -59,8 +59,11 @@ pub(super) struct Checked {
     pub(super) id: u64,
     pub(super) ok: bool,
     pub(super) inputs: Option<Vec<String>>,
+    #[serde(flatten)]
+    pub(super) isolated: Isolated,
+    /// What is otherwise than where the crew runs by itself.
     #[serde(default)]
-    pub(super) extra_threads: Vec<String>,
+    pub(super) notes: Vec<String>,
     pub(super) error: Option<KickoffError>,
     #[serde(flatten)]
     pub(super) place: Place,
@@ -126,13 +129,25 @@ pub(super) struct ZygoteReady {
     pub(super) import_error: Option<String>,
 }
 
-/// A host has imported its crew.
-#[derive(Debug, Deserialize)]
-pub(super) struct HostReady {
+/// How a crew's children start. In the frames `checked` and `ready`, and in `isolation` when that changes later.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Isolated {
+    /// `fork` or `spawn`; absent where the target does not import.
+    pub(super) isolation: Option<String>,
+    /// Why, in sentences.
     #[serde(default)]
-    pub(super) extra_threads: Vec<String>,
-    pub(super) isolation: String,
+    pub(super) isolation_reasons: Vec<String>,
 }
+
+impl Isolated {
+    /// Whether children are fresh interpreters.
+    pub(super) fn spawns(&self) -> bool {
+        self.isolation.as_deref() == Some(SPAWN)
+    }
+}
+
+/// Children are fresh interpreters.
+pub(super) const SPAWN: &str = "spawn";
 
 /// A host or child cannot serve.
 #[derive(Debug, Deserialize)]

@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::channel;
+use super::channel::{self, Frame};
 use super::child::HOST_LOST_KIND;
-use super::frames::{Failed, HostReady, Settings};
+use super::frames::{Failed, Isolated, Settings};
 use super::nursery::{End, Nursery};
 use super::zygote::{CHECK_TIMEOUT, Zygote};
 use crate::memory::{MemoryGuard, Tracked};
@@ -25,6 +25,8 @@ pub(super) struct Host {
     pub(super) nursery: Nursery,
     /// Holds its end once it has ended.
     pub(super) end: watch::Receiver<Option<End>>,
+    /// How its children start.
+    pub(super) isolated: Isolated,
     _tracked: Tracked,
 }
 
@@ -44,13 +46,14 @@ impl Drop for Importing {
 }
 
 impl Host {
-    /// Starts a host for a crew and waits until it has imported the crew.
+    /// Starts a host for a crew and waits until it has imported the crew. What it says later, beside the ends of its
+    /// children, comes out of the receiver.
     pub(super) async fn start(
         zygote: &Zygote,
         crew: &str,
         settings: &Settings,
         memory: &Arc<MemoryGuard>,
-    ) -> Result<Self, KickoffError> {
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Frame>), KickoffError> {
         let lost = |message: String| KickoffError::new(HOST_LOST_KIND, message).retryable();
         let (sender, receiver, theirs) = channel::pair().map_err(|e| lost(e.to_string()))?;
         let process = zygote
@@ -65,28 +68,22 @@ impl Host {
         // Twice the import's own limit: the machine is busy when a host is started on demand.
         match timeout(CHECK_TIMEOUT * 2, frames.recv()).await {
             Ok(Some(frame)) if frame.kind == "ready" => {
-                let ready: HostReady = frame.parse().map_err(|e| lost(e.to_string()))?;
-                if !ready.extra_threads.is_empty() && settings.isolation == "fork" {
-                    warn!(
-                        crew,
-                        threads = ready.extra_threads.join(", "),
-                        "the target starts threads when it is imported, so forking is not safe: kickoffs run in fresh \
-                         interpreters (isolation = \"spawn\")"
-                    );
-                }
+                let isolated: Isolated = frame.parse().map_err(|e| lost(e.to_string()))?;
                 info!(
                     crew,
                     pid = process.pid,
-                    isolation = ready.isolation,
+                    isolation = isolated.isolation,
                     "crew host is ready"
                 );
                 importing.0 = None;
-                Ok(Self {
+                let host = Self {
                     pid: process.pid,
                     nursery,
                     end: process.end,
+                    isolated,
                     _tracked: tracked,
-                })
+                };
+                Ok((host, frames))
             }
             Ok(Some(frame)) => {
                 let Failed { error } = frame.parse().map_err(|e| lost(e.to_string()))?;

@@ -32,14 +32,14 @@ use crewfleet_shared::config::Problem;
 use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tracing::{debug, info, warn};
 
 use self::child::{Ended, HOST_LOST_KIND};
-use self::frames::{Place, Settings};
+use self::frames::{Place, SPAWN, Settings};
 use self::pool::CrewHost;
 use self::zygote::{Interpreter, Zygote, ZygoteError};
-use super::{KickoffContext, Runner};
+use super::{Hosting, KickoffContext, Runner};
 use crate::config::{CrewConfig, FileConfig, Isolation, Storage, WorkingDirWay};
 use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
@@ -61,6 +61,8 @@ struct Shared {
     work_dirs: WorkDirs,
     memory: Arc<MemoryGuard>,
     metrics: Arc<Metrics>,
+    /// Fresh interpreters that are made in advance compete for the processors with kickoffs: not more at once than there are.
+    interpreters: Semaphore,
     host_idle: Duration,
     cancel_grace: Duration,
 }
@@ -78,6 +80,9 @@ impl Pythons {
             work_dirs: work_dirs.clone(),
             memory: Arc::clone(memory),
             metrics: Arc::clone(metrics),
+            interpreters: Semaphore::new(
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            ),
             host_idle: Duration::from_secs_f64(config.worker.host_idle_s),
             cancel_grace: Duration::from_secs_f64(config.worker.cancel_grace_s),
         }))
@@ -161,12 +166,12 @@ impl PythonRunner {
         let target = config.target.clone().unwrap_or_default();
         let shown = format!("{target:?}");
         let scratch = shared.work_dirs.scratch(crew.as_str());
-        let settings = Settings {
+        let mut settings = Settings {
             target,
             path: config.path.clone(),
             isolation: match config.isolation {
                 Isolation::Fork => "fork",
-                Isolation::Spawn => "spawn",
+                Isolation::Spawn => SPAWN,
             },
             storage_dir: shared.work_dirs.storage(crew.as_str()),
             storage: match config.storage {
@@ -198,17 +203,28 @@ impl PythonRunner {
         if let Some(error) = checked.error.filter(|_| !checked.ok) {
             return Err(Problem::new(key("target"), &shown, unusable(&error, &python)));
         }
-        debug!(%crew, threads = checked.extra_threads.join(", "), "target imports");
-        info!(%crew, inputs = ?checked.inputs, "crew is usable");
+        let isolated = checked.isolated;
+        let (isolation, reasons) = (&isolated.isolation, isolated.isolation_reasons.join("; "));
+        info!(%crew, inputs = ?checked.inputs, isolation, reasons, "crew is usable");
+        for note in checked.notes {
+            warn!(%crew, "{note}");
+        }
+        if isolated.spawns() && settings.isolation != SPAWN {
+            pool::warn_of_spawn(crew, &reasons);
+            // Its host then imports nothing: what the import opens would be in the way of the children's own.
+            settings.isolation = SPAWN;
+        }
         let host = CrewHost::new(
             pythons,
             crew,
             interpreter,
             settings,
+            isolated,
             config.concurrency,
             config.kickoffs_per_child,
         );
         tell_of_place(crew, config, &checked.place);
+        host.warm_interpreters();
         let (host_losses, cancel_grace) = (Mutex::default(), shared.cancel_grace);
         Ok(Self {
             host,
@@ -309,6 +325,10 @@ impl Runner for PythonRunner {
 
     fn inputs(&self) -> Option<Vec<String>> {
         self.inputs.clone()
+    }
+
+    fn hosting(&self) -> Hosting {
+        self.host.hosting()
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

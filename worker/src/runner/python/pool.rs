@@ -7,21 +7,23 @@ use std::time::Duration;
 use crewfleet_shared::kickoff::{CrewName, KickoffError};
 use deadpool::managed::{self, Object, Pool, PoolError, RecycleError};
 use futures_util::future::join_all;
-use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info, warn};
 
 use super::Pythons;
+use super::channel::Frame;
 use super::child::{Child, HOST_LOST_KIND};
-use super::frames::{Aftermath, Exited, Settings};
+use super::frames::{Aftermath, Exited, Isolated, SPAWN, Settings};
 use super::host::Host;
 use super::nursery::End;
 use super::zygote::{Interpreter, ZygoteError};
-use crate::runner::KickoffContext;
+use crate::runner::{Hosting, KickoffContext};
 use crate::workdir::Scratch;
 
-/// How many children wait, forked already, beyond those that run: a kickoff then need not wait for a fork.
+/// How many children wait, forked already, beyond those that run: a kickoff then need not wait for a fork. Fresh
+/// interpreters take seconds to import the crew, so as many wait as kickoffs may still come, and this one more.
 const WARM: usize = 1;
 
 /// A crew's host, as long as it is wanted, and the pool of its children.
@@ -32,6 +34,9 @@ pub(super) struct CrewHost {
     settings: Settings,
     kickoffs_per_child: u32,
     host: Mutex<Option<Arc<Host>>>,
+    hosting: watch::Sender<Hosting>,
+    /// Children made in advance.
+    warm: std::sync::Mutex<Vec<Child>>,
     pool: std::sync::OnceLock<Pool<Children>>,
     concurrency: usize,
     /// As many kickoffs as may run, and as many that have answered and whose children are still ending.
@@ -96,6 +101,7 @@ impl CrewHost {
         crew: &CrewName,
         interpreter: Interpreter,
         settings: Settings,
+        isolated: Isolated,
         concurrency: u16,
         kickoffs_per_child: u32,
     ) -> Arc<Self> {
@@ -106,6 +112,8 @@ impl CrewHost {
             settings,
             kickoffs_per_child,
             host: Mutex::default(),
+            hosting: watch::Sender::new(Hosting::default()),
+            warm: std::sync::Mutex::default(),
             pool: std::sync::OnceLock::new(),
             concurrency: concurrency.into(),
             room: Arc::new(Semaphore::new(2 * usize::from(concurrency))),
@@ -116,6 +124,7 @@ impl CrewHost {
             ended: AtomicBool::new(false),
         });
         host.show_metrics();
+        host.set_isolation(isolated);
         tokio::spawn(give_up_when_idle(Arc::downgrade(&host)));
         host
     }
@@ -181,7 +190,7 @@ impl CrewHost {
     /// Takes a used-up child out of the pool, and has another made ready in its place.
     fn retire(self: &Arc<Self>, child: Object<Children>) -> Child {
         let child = Object::take(child);
-        self.make_another();
+        self.warm_up();
         child
     }
 
@@ -193,19 +202,92 @@ impl CrewHost {
         drop(self.retire(child));
     }
 
-    fn make_another(self: &Arc<Self>) {
-        let enough = self.pool().status().available >= WARM || self.pythons.0.memory.is_full();
-        if enough || self.ended.load(Ordering::Acquire) || self.warming.swap(true, Ordering::AcqRel) {
+    /// Makes the fresh interpreters of a crew that needs them, before the first kickoff comes.
+    pub(super) fn warm_interpreters(self: &Arc<Self>) {
+        if self.spawns() {
+            self.warm_up();
+        }
+    }
+
+    /// How and where kickoffs are started.
+    pub(super) fn hosting(&self) -> Hosting {
+        self.hosting.borrow().clone()
+    }
+
+    /// Makes children in advance, one after another, until enough wait.
+    fn warm_up(self: &Arc<Self>) {
+        if !self.wants_more() || self.warming.swap(true, Ordering::AcqRel) {
             return;
         }
         // It counts as a kickoff, so that the host is not given up meanwhile.
         let warm = (Arc::clone(self), self.in_use());
-        tokio::spawn(async move {
+        let making = async move {
             let (host, _in_use) = warm;
-            // Made, and back in the pool at once. If it cannot be made, the next kickoff says why.
-            drop(host.child().await);
+            let mut made = true;
+            while made && host.wants_more() {
+                let turn = host.pythons.0.interpreters.acquire().await;
+                // If it cannot be made, the next kickoff says why.
+                let child = host.new_child().await;
+                drop(turn);
+                made = child.is_ok();
+                host.lock_warm().extend(child);
+                if host.ended.load(Ordering::Acquire) {
+                    host.lock_warm().clear();
+                }
+            }
             host.warming.store(false, Ordering::Release);
+            if made {
+                // One may have been used up since the last look.
+                host.warm_up();
+            }
+        };
+        tokio::spawn(making);
+    }
+
+    /// Whether another child should be made in advance. Fresh interpreters share nothing, so they are made only while half
+    /// of the memory is free.
+    fn wants_more(&self) -> bool {
+        if self.ended.load(Ordering::Acquire) {
+            return false;
+        }
+        let memory = &self.pythons.0.memory;
+        let (idle, busy) = self.pool.get().map_or((0, 0), |pool| {
+            let status = pool.status();
+            (status.available, status.size.saturating_sub(status.available))
         });
+        let mut warm = self.lock_warm();
+        warm.retain(|child| child.is_ready(self.kickoffs_per_child));
+        let waiting = warm.len() + idle;
+        if self.spawns() {
+            waiting + busy < self.concurrency + WARM && memory.is_half_free()
+        } else {
+            waiting < WARM && !memory.is_full()
+        }
+    }
+
+    fn lock_warm(&self) -> std::sync::MutexGuard<'_, Vec<Child>> {
+        self.warm
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn spawns(&self) -> bool {
+        self.hosting.borrow().isolation.as_deref() == Some(SPAWN)
+    }
+
+    fn set_isolation(&self, isolated: Isolated) {
+        self.hosting.send_modify(|hosting| {
+            hosting.isolation = isolated.isolation;
+            hosting.isolation_reasons = isolated.isolation_reasons;
+        });
+    }
+
+    /// Takes note of how the children of a host start, when that is otherwise than the check found.
+    fn learn(&self, isolated: Isolated) {
+        if isolated.spawns() && !self.spawns() {
+            warn_of_spawn(&self.crew, &isolated.isolation_reasons.join("; "));
+            self.set_isolation(isolated);
+        }
     }
 
     /// Counts the model tokens of a kickoff.
@@ -237,6 +319,7 @@ impl CrewHost {
             let idle = pool.retain(|_, _| false).removed;
             join_all(idle.into_iter().map(|child| self.dismiss(child))).await;
         }
+        self.lock_warm().clear();
         drop(host);
     }
 
@@ -276,7 +359,7 @@ impl CrewHost {
         tokio::spawn(start).await.map_err(broken)?
     }
 
-    async fn current_host(&self) -> Result<Arc<Host>, KickoffError> {
+    async fn current_host(self: &Arc<Self>) -> Result<Arc<Host>, KickoffError> {
         let mut current = self.host.lock().await;
         if let Some(host) = current.as_ref().filter(|host| !host.nursery.is_over()) {
             return Ok(Arc::clone(host));
@@ -285,8 +368,10 @@ impl CrewHost {
         let started = self.start().await;
         drop(starting);
         match started {
-            Ok(host) => {
+            Ok((mut host, frames)) => {
                 self.starts("ready").inc();
+                self.learn(std::mem::take(&mut host.isolated));
+                tokio::spawn(listen(Arc::downgrade(self), frames));
                 let ready = Counted::of(self.gauge("ready"));
                 tokio::spawn(self.tell_end(host.pid, host.end.clone(), ready));
                 let host = Arc::new(host);
@@ -301,7 +386,7 @@ impl CrewHost {
         }
     }
 
-    async fn start(&self) -> Result<Host, KickoffError> {
+    async fn start(&self) -> Result<(Host, mpsc::UnboundedReceiver<Frame>), KickoffError> {
         let zygote = self.pythons.zygote(&self.interpreter).await.map_err(|error| {
             let message = match error {
                 ZygoteError::Interpreter(e) => e.to_string(),
@@ -350,6 +435,15 @@ impl CrewHost {
         self.pythons.0.work_dirs.scratch(self.crew.as_str())
     }
 
+    async fn new_child(self: &Arc<Self>) -> Result<Child, KickoffError> {
+        let host = self.host().await?;
+        let memory = &self.pythons.0.memory;
+        let child = Child::start(host, self.crew.as_str(), &self.settings, memory).await?;
+        tokio::spawn(count_end(Arc::clone(self), child.pid, child.end()));
+        debug!(crew = %self.crew, pid = child.pid, "child is ready");
+        Ok(child)
+    }
+
     /// Makes the crew's series visible before there is anything to count.
     fn show_metrics(&self) {
         let (metrics, labels) = (&self.pythons.0.metrics, [self.crew.as_str()]);
@@ -385,11 +479,17 @@ impl managed::Manager for Children {
     async fn create(&self) -> Result<Child, KickoffError> {
         let gone = || KickoffError::new(HOST_LOST_KIND, "the worker ends").retryable();
         let crew = self.0.upgrade().ok_or_else(gone)?;
-        let host = crew.host().await?;
-        let child = Child::start(host, crew.crew.as_str(), &crew.settings, &crew.pythons.0.memory).await?;
-        tokio::spawn(count_end(Arc::clone(&crew), child.pid, child.end()));
-        debug!(crew = %crew.crew, pid = child.pid, "child is ready");
-        Ok(child)
+        loop {
+            let waiting = crew.lock_warm().pop();
+            match waiting {
+                Some(child) if child.is_ready(crew.kickoffs_per_child) => {
+                    crew.warm_up();
+                    return Ok(child);
+                }
+                Some(_) => continue,
+                None => return crew.new_child().await,
+            }
+        }
     }
 
     async fn recycle(&self, child: &mut Child, _: &managed::Metrics) -> managed::RecycleResult<KickoffError> {
@@ -401,6 +501,29 @@ impl managed::Manager for Children {
             Ok(())
         } else {
             Err(RecycleError::message("the child is used up or dead"))
+        }
+    }
+}
+
+/// Says that a crew's kickoffs are slow to start, and why.
+pub(super) fn warn_of_spawn(crew: &CrewName, reasons: &str) {
+    warn!(
+        %crew,
+        reasons,
+        "kickoffs run in fresh interpreters (isolation \"spawn\"), which import the crew anew: forks of one process must not share \
+         what its import leaves open; open it in the functions that use it instead"
+    );
+}
+
+/// Reads what a host says later, until it ends.
+async fn listen(crew: std::sync::Weak<CrewHost>, mut frames: mpsc::UnboundedReceiver<Frame>) {
+    while let Some(frame) = frames.recv().await {
+        let Some(crew) = crew.upgrade() else { return };
+        match frame.parse::<Isolated>() {
+            Ok(isolated) if frame.kind == "isolation" => crew.learn(isolated),
+            _ => {
+                warn!(crew = %crew.crew, frame = frame.kind, "the crew host sent a frame that cannot be read")
+            }
         }
     }
 }

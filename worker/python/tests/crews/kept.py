@@ -1,0 +1,71 @@
+"""Targets that make CrewAI's storage while they are imported, as modules of projects do."""
+
+import os
+
+from crewai import Agent, Crew, Task
+from crewai.flow.flow import Flow, start
+from crewai.flow.persistence import persist
+from crewai.memory.unified_memory import Memory
+from offline import Parrot, make
+
+EVERYTHING = {"scope": "/", "categories": [], "importance": 0.5}
+
+
+def embed(texts):
+    """Vectors that are near each other, so that a search finds all there is."""
+    return [[1.0, 0.001 * len(text), 0.0, 0.0] for text in texts]
+
+
+memory = Memory(llm=Parrot(model="parrot-4"), embedder=embed)
+
+
+def _remember(text):
+    found = [match.record.content for match in memory.recall("anything", depth="shallow", limit=50)]
+    memory.remember(text, **EVERYTHING)
+    memory.drain_writes()
+    return found
+
+
+class Rememberer:
+    """What it recalls, before it remembers what it was given."""
+
+    def kickoff(self, inputs):
+        return {"recalled": _remember(inputs["text"]), "pid": os.getpid(), "host": os.getppid()}
+
+
+def _crew():
+    agent = Agent(role="first", goal="say it back", backstory="a parrot", llm=Parrot(model="parrot-5"))
+    return Crew(agents=[agent], tasks=[Task(name="one", description="say {A}", expected_output="{A}", agent=agent)], memory=memory)
+
+
+crew = _crew()
+
+
+@persist()
+class Counter(Flow):
+    """Counts its kickoffs, as long as its state is kept under the id that it was given."""
+
+    @start()
+    def count(self):
+        self.state["count"] = self.state.get("count", 0) + 1
+        return {"count": self.state["count"], "pid": os.getpid()}
+
+
+class Forgetful(Flow):
+    """A flow that never uses the memory which CrewAI gives it."""
+
+    @start()
+    def begin(self):
+        import sys
+
+        return {"lancedb": "lancedb" in sys.modules, "crew": make().kickoff(inputs={"A": "a", "B": "b"}).raw}
+
+
+class Minded(Flow):
+    """A flow that uses it."""
+
+    @start()
+    def begin(self):
+        import sys
+
+        return {"lancedb": "lancedb" in sys.modules, "there": self.memory is not None}
