@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes what the snippets of producer/PUBLISHERS.md run in (.crewfleet/test-python with pika, .crewfleet/test-javascript with
-# amqplib), the programs that check what is shipped (.crewfleet/test-tools), each once and again when its lock file changes, and
+# amqplib), what the tests' crews import (.crewfleet/test-crew-packages), the programs that check what is shipped
+# (.crewfleet/test-tools), each once and again when its lock file changes, PostgreSQL,
 # Helm, Prometheus and Alertmanager (.crewfleet/tools). Nothing is downloaded but Debian's packages, and what a lock file names by
 # its hash. Needs the Python of deploy/python-env.sh (or CREWFLEET_PYTHON).
 set -euo pipefail
@@ -31,6 +32,18 @@ make_python() {
         fail "pip could not install $lock" "read the lines above; often the network"
     mark_made "$venv" "$lock"
     took "made the Python environment of $3" "$start"
+}
+
+# make_packages FOLDER LOCK WHAT: packages for the path of crews, whose interpreter has the rest.
+make_packages() {
+    local folder=$CREWFLEET_DIR/$1 lock=$2 start=$SECONDS
+    if is_made "$folder" "$lock"; then return; fi
+    rm -rf "$folder"
+    quietly "$1-pip.log" "$python" -m pip install --disable-pip-version-check --no-cache-dir --require-hashes \
+        --no-deps --only-binary :all: --target "$folder" --requirement "$lock" ||
+        fail "pip could not install $lock" "read the lines above; often the network"
+    mark_made "$folder" "$lock"
+    took "made the packages of $3" "$start"
 }
 
 make_javascript() {
@@ -69,6 +82,8 @@ make_python test-python tests/python/requirements.lock "the publishers' and the 
 # The collector of the traces is linked with it, and Debian's python3 does not bring it.
 [[ "$(/sbin/ldconfig -p)" == *libpython3.11.so.1.0* ]] || apt_install "the collector of the traces' test" libpython3.11
 make_python test-tools tests/tools/requirements.lock "the programs that check what is shipped"
+make_packages test-crew-packages tests/crews/requirements.lock "the tests' crews"
+compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || apt_install "the tests of databases" postgresql
 make_javascript
 make_helm
 make_prometheus

@@ -35,6 +35,18 @@ pub fn venv_python() -> PathBuf {
     python
 }
 
+/// The folder of the packages that crews of the tests import beside CrewAI: `CREWFLEET_CREW_PACKAGES`, else that of `tests/test-env.sh`.
+pub fn crew_packages() -> PathBuf {
+    let folder = std::env::var_os("CREWFLEET_CREW_PACKAGES")
+        .map_or_else(|| checkout().join(".crewfleet/test-crew-packages"), PathBuf::from);
+    assert!(
+        folder.join("psycopg").exists(),
+        "{} is missing: run `tests/test-env.sh`, which makes it",
+        folder.display()
+    );
+    folder
+}
+
 /// The section of the example crew, which runs so many kickoffs at once.
 pub fn marketing_crew_toml(concurrency: u32) -> String {
     let path = checkout().join("deploy/examples/marketing/src");

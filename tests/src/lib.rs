@@ -20,6 +20,7 @@
 //! | [`campaign`] | thousands of kickoffs through a fleet that is hit by faults, and the check of their whole history |
 //! | [`crews`] | configuration of the example crews |
 //! | [`prometheus`] | a Prometheus with what is shipped for one in `deploy/monitoring` |
+//! | [`postgres`] | a PostgreSQL server of a test's own |
 //! | [`journal`] | a crew that writes down what it does, and ends when the test says so |
 //!
 //! A test awaits moments: a log line, a delivery, the end of a process. Each wait has a limit far above what it takes,
@@ -39,6 +40,7 @@ pub mod fault_broker;
 pub mod gateway;
 pub mod http;
 pub mod journal;
+pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

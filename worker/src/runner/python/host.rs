@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::channel::{self, Frame};
 use super::child::HOST_LOST_KIND;

@@ -224,6 +224,7 @@ impl PythonRunner {
             config.kickoffs_per_child,
         );
         tell_of_place(crew, config, &checked.place);
+        host.set_place(checked.place);
         host.warm_interpreters();
         let (host_losses, cancel_grace) = (Mutex::default(), shared.cancel_grace);
         Ok(Self {

@@ -15,7 +15,7 @@ use tracing::{Instrument, debug, info, warn};
 use super::Pythons;
 use super::channel::Frame;
 use super::child::{Child, HOST_LOST_KIND};
-use super::frames::{Aftermath, Exited, Isolated, SPAWN, Settings};
+use super::frames::{Aftermath, Exited, Isolated, Place, SPAWN, Settings};
 use super::host::Host;
 use super::nursery::End;
 use super::zygote::{Interpreter, ZygoteError};
@@ -279,6 +279,14 @@ impl CrewHost {
         self.hosting.send_modify(|hosting| {
             hosting.isolation = isolated.isolation;
             hosting.isolation_reasons = isolated.isolation_reasons;
+        });
+    }
+
+    /// Takes note of where kickoffs stand.
+    pub(super) fn set_place(&self, place: Place) {
+        self.hosting.send_modify(|hosting| {
+            hosting.files = place.files;
+            hosting.working_dir = place.working_dir;
         });
     }
 

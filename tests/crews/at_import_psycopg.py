@@ -1,0 +1,9 @@
+"""A crew whose module opens its connection while it is imported."""
+
+from connections import Asker, opened
+
+ASK = opened("psycopg")
+
+
+def make():
+    return Asker(lambda: ASK)
