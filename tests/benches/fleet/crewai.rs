@@ -206,7 +206,7 @@ async fn interpreters(model: &str) -> anyhow::Result<Run> {
 }
 
 /// The CPU time of a worker and all that it started.
-fn tree_cpu(worker: &WorkerProcess) -> anyhow::Result<Duration> {
+pub(crate) fn tree_cpu(worker: &WorkerProcess) -> anyhow::Result<Duration> {
     let others = worker
         .processes()
         .into_iter()
@@ -234,7 +234,8 @@ impl Footprint {
     }
 }
 
-fn private_of(pid: Pid) -> Option<u64> {
+/// What a process has for itself, in bytes.
+pub(crate) fn private_of(pid: Pid) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let lines = rollup.lines().filter(|line| line.starts_with("Private_"));
     let kib = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());

@@ -14,6 +14,7 @@ mod load;
 mod model;
 mod relay;
 mod scale;
+mod shapes;
 mod site;
 mod usage;
 
@@ -40,6 +41,8 @@ enum Subject {
     /// CrewAI crews against CrewAI alone.
     #[value(name = "crewai")]
     CrewAi,
+    /// CrewAI crews that import or build much, from the start of a kickoff to the crew's first event.
+    Shapes,
     /// Throughput of 1, 2, 4 and 8 workers of a crew that takes 100 ms.
     Scale,
     /// Start to ready, and the cost of idling.
@@ -92,6 +95,7 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
             Subject::ForEach => for_each::measure(&site, arguments.pairs, &mut report).await?,
             Subject::InFlight => in_flight::measure(&site, arguments.pairs, &mut report).await?,
             Subject::CrewAi => crewai::measure(&site, arguments.pairs, &mut report).await?,
+            Subject::Shapes => shapes::measure(&site, arguments.pairs, &mut report).await?,
             Subject::Scale => scale::measure(&site, arguments.pairs, &mut report).await?,
             Subject::Idle => idle::measure(&site, arguments.pairs, &mut report).await?,
         }
