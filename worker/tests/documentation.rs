@@ -26,6 +26,8 @@ fn every_key_of_the_reference_is_read() {
         })
         .collect();
     let file = tempfile::NamedTempFile::new().unwrap();
+    let project = tempfile::tempdir().unwrap();
+    let uncommented = uncommented.replace("/srv/marketing", project.path().to_str().unwrap());
     fs::write(file.path(), uncommented).unwrap();
     let loaded =
         crewfleet_worker::config::load(Some(file.path()), &[], false).expect("the reference is accepted");
@@ -36,6 +38,8 @@ fn every_key_of_the_reference_is_read() {
     let admin_addr = WorkerConfig::default().admin_addr;
     assert_eq!(loaded.config.worker.admin_addr, admin_addr);
     assert!(admin_addr.parse::<SocketAddr>().unwrap().ip().is_loopback());
+    let marketing = &loaded.config.crews["marketing"];
+    assert_eq!(marketing.working_dir.as_deref(), Some(project.path()));
     let retry = loaded.config.crews["marketing"].retry();
     assert_eq!(retry.retry_on, ["FlakyError", "my_tools.*"]);
 }
