@@ -1,34 +1,63 @@
-//! The file of a crew's environment variables.
+//! The file of a crew's environment variables, read as python-dotenv reads it.
 
-use crewfleet_shared::config::Problem;
+mod parser;
+
+use std::collections::BTreeMap;
+
+use crewfleet_shared::config::{ENVIRONMENT_PREFIX, Problem};
 
 use super::CrewConfig;
 
 impl CrewConfig {
+    /// Puts what `env_file` says below `env`. No value of the file is in a problem.
     pub(super) fn read_env_file(&mut self, key: &dyn Fn(&str) -> String) -> Result<(), Problem> {
         let Some(file) = &self.env_file else { return Ok(()) };
         let invalid = |problem: String| Problem::new(key("env_file"), file.display(), problem);
-        let text = std::fs::read_to_string(file).map_err(|e| {
+        let bytes = std::fs::read(file).map_err(|e| {
             invalid(format!(
                 "cannot be read: {e}; name a readable file of NAME=value lines"
             ))
         })?;
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let line = line.strip_prefix("export ").unwrap_or(line);
-            let Some((name, value)) = line.split_once('=') else {
-                return Err(invalid(format!("line {} is not NAME=value", number + 1)));
-            };
-            let value = value.trim();
-            let quoted = |q: char| value.strip_prefix(q).and_then(|v| v.strip_suffix(q));
-            let value = quoted('"').or_else(|| quoted('\'')).unwrap_or(value);
-            self.env
-                .entry(name.trim().to_owned())
-                .or_insert_with(|| value.to_owned());
+        // The error would quote the file.
+        let text = String::from_utf8(bytes).map_err(|_| invalid("is no UTF-8 text".into()))?;
+        for (name, value) in variables(&text, &self.env).map_err(invalid)? {
+            self.env.entry(name).or_insert(value);
         }
         Ok(())
     }
 }
+
+/// What the text of a file says, with `${NAME}` replaced; `given` wins over it.
+fn variables(text: &str, given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    let parser::Statements { bindings, errors } = parser::parse(text);
+    if !errors.is_empty() {
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        return Err(format!(
+            "line {} cannot be read (python-dotenv would skip it); write NAME=value, and quotes in pairs",
+            lines.join(", ")
+        ));
+    }
+    let outer = |name: &str| {
+        // What is ours no crew may see.
+        let own = name.starts_with(&format!("{ENVIRONMENT_PREFIX}__"));
+        // Neither is a variable's name: there is none, and asking for it panics on some systems.
+        let odd = name.is_empty() || name.contains(['=', '\0']);
+        (!own && !odd).then(|| std::env::var(name).ok()).flatten()
+    };
+    let mut variables = BTreeMap::new();
+    for binding in parser::resolve(bindings, |name| given.get(name).cloned(), outer) {
+        let Some(value) = binding.value else { continue };
+        if binding.name.contains(['=', '\0']) || value.contains('\0') {
+            let place = format!("line {}: {:?}", binding.line, binding.name);
+            return Err(format!(
+                "{place} cannot be a variable: an \"=\" in its name, or a NUL"
+            ));
+        }
+        variables.insert(binding.name, value);
+    }
+    Ok(variables)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
