@@ -1,6 +1,6 @@
 """Entry point of the crew host; the worker starts it, people only by mistake.
 
-    python main.py zygote                 fd 0 is the Unix stream socket to the worker
+    python main.py zygote STORAGE_DIR     fd 0 is the Unix stream socket to the worker
     python main.py child SETTINGS_JSON    exec'ed by a crew host whose isolation is "spawn"
 """
 
@@ -9,7 +9,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-USAGE = """usage: python main.py zygote
+USAGE = """usage: python main.py zygote STORAGE_DIR
        python main.py child SETTINGS_JSON
 
 This program is started by crewfleet-worker, which speaks frames with it over a Unix socket.
@@ -19,7 +19,7 @@ To run a crew by hand: crewfleet dev --target pkg.crew:MyCrew --path src
 
 def main(argv: list[str]) -> int:
     """Runs the role that the arguments name; returns the exit code (2: wrong usage)."""
-    if argv[1:] != ["zygote"] and not (len(argv) == 3 and argv[1] == "child"):
+    if len(argv) != 3 or argv[1] not in ("zygote", "child"):
         sys.stderr.write(USAGE)
         return 2
     sys.path.insert(0, HERE)
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
 
     # A crew that says `import main` means its own; the package finds its modules without sys.path.
     sys.path[:] = [entry for entry in sys.path if entry != HERE]
-    return run_zygote() if argv[1] == "zygote" else run_spawned_child(argv[2])
+    return run_zygote(argv[2]) if argv[1] == "zygote" else run_spawned_child(argv[2])
 
 
 if __name__ == "__main__":

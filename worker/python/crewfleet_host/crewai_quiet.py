@@ -4,10 +4,11 @@ Everything here does nothing when crewai is not imported: a target may live with
 """
 
 import importlib
+import os
 import sys
 from typing import Any
 
-from . import context_defaults, first_use, signatures, tls
+from . import context_defaults, environment, first_use, signatures, tls
 from .locks import FileLocks, KickoffLocks
 from .optional import module
 from .settings import Settings
@@ -42,11 +43,22 @@ def settle(settings: Settings) -> None:
     set_lock_backend = getattr(lock_store, "set_lock_backend", None)
     if set_lock_backend is not None:
         # CrewAI's own file locks poll every 250 ms, and every kickoff takes some.
-        shared = settings.storage == "shared" and settings.storage_dir
-        set_lock_backend(FileLocks(settings.storage_dir) if shared else KickoffLocks(settings.storage_dir))
+        shared = _shared_storage(settings)
+        set_lock_backend(FileLocks(shared) if shared else KickoffLocks(settings.storage_dir))
     tls.share_contexts()
     signatures.remember_signatures()
     first_use.do_what_is_done_once()
+
+
+def _shared_storage(settings: Settings) -> str | None:
+    """The absolute folder of a storage that kickoffs share: the crew's, or one that the user named."""
+    own = environment.own_storage()
+    if own is None:
+        return settings.storage_dir if settings.storage == "shared" else None
+    paths = module("crewai_core.paths") or module("crewai.utilities.paths")
+    # A bare name means a folder in the user's home to CrewAI.
+    place = paths.db_storage_path() if hasattr(paths, "db_storage_path") else own
+    return os.path.abspath(place)
 
 
 def version() -> str | None:

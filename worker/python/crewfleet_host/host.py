@@ -7,7 +7,7 @@ import os
 import sys
 from typing import NoReturn
 
-from . import process, storage
+from . import environment, process, storage
 from .child import become_child, serve_kickoffs
 from .frames import Channel
 from .inspection import Unusable, build_once, import_target, rehearse
@@ -83,7 +83,12 @@ class _Host:
         channel_fd, stdout_fd, stderr_fd = fds
         become_child(stdout_fd, stderr_fd, parent)
         os.set_inheritable(channel_fd, True)
-        arguments = {"settings": vars(self._workplace.settings_for_a_child(self._settings)), "channel_fd": channel_fd, "parent": parent}
+        arguments = {
+            "settings": vars(self._workplace.settings_for_a_child(self._settings)),
+            "channel_fd": channel_fd,
+            "parent": parent,
+            "defaults": environment.for_a_fresh_interpreter(),
+        }
         os.execv(sys.executable, [sys.executable, MAIN, "child", json.dumps(arguments)])
 
 

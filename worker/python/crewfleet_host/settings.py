@@ -5,6 +5,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from . import environment
+
 WORKERS_OWN = "CREWFLEET__"
 
 
@@ -54,10 +56,10 @@ class Settings:
         )
 
     def apply(self) -> None:
-        """Puts `path` before sys.path, as PYTHONPATH would, and CrewAI's storage where it belongs."""
+        """Puts `path` before sys.path, as PYTHONPATH would, and CrewAI's storage where it belongs, unless the user says where."""
         sys.path[:0] = [entry for entry in self.path if entry not in sys.path]
         if self.storage_dir:
-            os.environ["CREWAI_STORAGE_DIR"] = self.storage_dir
+            environment.use_storage(self.storage_dir)
 
 
 def forget_workers_own_environment() -> None:

@@ -4,7 +4,7 @@ import gc
 import json
 import os
 
-from . import process
+from . import environment, process
 from .child import end_child, serve_kickoffs
 from .frames import Channel
 from .inspection import Unusable, import_target
@@ -18,6 +18,7 @@ def run_spawned_child(arguments: str) -> int:
     process.die_with_parent(given["parent"])
     process.become_subreaper()
     forget_workers_own_environment()
+    environment.adopt(given["defaults"])
     channel = Channel(given["channel_fd"])
     settings = Settings.from_frame(given["settings"])
     gc.disable()

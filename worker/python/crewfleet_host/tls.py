@@ -4,6 +4,7 @@ Every crew builds its models anew, so without this every kickoff would read the 
 """
 
 import os
+import ssl
 import sys
 from typing import Any
 
@@ -20,16 +21,34 @@ def share_contexts() -> None:
 
 
 def _sharing(create: Any) -> Any:
-    contexts: dict[tuple[str | None, ...], Any] = {}
+    contexts: dict[tuple[Any, ...], Any] = {}
 
     def create_ssl_context(verify: Any = True, cert: Any = None, trust_env: bool = True) -> Any:
         # httpcore sets the protocols it offers on the context at each connection: with HTTP/2 about, they differ.
         if verify is not True or cert is not None or "h2" in sys.modules:
             return create(verify=verify, cert=cert, trust_env=trust_env)
-        key = (str(trust_env), os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), os.environ.get("SSLKEYLOGFILE"))
+        key = (str(trust_env), *_trusted())
         if key not in contexts:
             contexts[key] = create(verify=verify, cert=cert, trust_env=trust_env)
         return contexts[key]
 
     setattr(create_ssl_context, _MARK, True)
     return create_ssl_context
+
+
+def _trusted() -> tuple[Any, ...]:
+    """All that a context of default settings depends on, so that whoever changes some of it gets another one: variables, the
+    files they name (a bundle may be renewed while we live), and what libraries put into their places (truststore, certifi)."""
+    variables = tuple(os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"))
+    where = getattr(sys.modules.get("certifi"), "where", None)
+    bundle = where() if callable(where) else None
+    files = tuple(_state(path) for path in (*variables[:2], bundle) if path)
+    return (*variables, bundle, files, ssl.SSLContext, ssl.create_default_context)
+
+
+def _state(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:  # httpx says so itself
+        return None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -5,7 +5,7 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from . import files, storage
+from . import environment, files, storage
 from .settings import Settings
 from .workplace import Workplace
 
@@ -13,7 +13,8 @@ STORAGE = ".storage"
 
 
 class WorkDir:
-    """Within it, the process stands in the kickoff's place, whose folder is `path`, with CrewAI's storage there unless it is shared."""
+    """Within it, the process stands in the kickoff's place, whose folder is `path`, with CrewAI's storage there unless it is shared,
+    or the user's own."""
 
     def __init__(self, path: str, kickoff_id: str, traceparent: str | None, settings: Settings, workplace: Workplace) -> None:
         self._path = path
@@ -33,7 +34,7 @@ class WorkDir:
         if self._traceparent is not None:
             os.environ["TRACEPARENT"] = self._traceparent  # where OpenTelemetry looks for a context in an environment
         if self._settings.storage != "shared":
-            os.environ["CREWAI_STORAGE_DIR"] = os.path.join(self._path, STORAGE)
+            environment.use_storage(os.path.join(self._path, STORAGE))
         storage.enter()
         return self
 

@@ -9,7 +9,7 @@ import time
 import traceback
 from typing import NoReturn
 
-from . import crewai_quiet
+from . import crewai_quiet, environment
 from .frames import Channel
 from .host import run_host
 from .inspection import Unusable, inspect_target
@@ -28,10 +28,11 @@ _CHECK_TIMEOUT_S = 120.0
 _GRACE_S = 2.0
 
 
-def run_zygote() -> int:
-    """Serves the worker on fd 0 until that ends; returns the exit code."""
+def run_zygote(storage_dir: str) -> int:
+    """Serves the worker on fd 0 until that ends; returns the exit code. `storage_dir` (absolute) is CrewAI's until a crew has one."""
     channel = Channel(_take_stdin())
     forget_workers_own_environment()
+    environment.set_defaults(storage_dir)
     own_session()
     stop_signals = StopSignals()
     stop_signals.hold()

@@ -84,25 +84,22 @@ class Peer:
 
 
 class FakeWorker:
-    """Starts a zygote; `with_crewai=False` starts it in an interpreter that cannot import crewai."""
+    """Starts a zygote with `environ` beside its own; `with_crewai=False` starts it in an interpreter that cannot import crewai."""
 
-    def __init__(self, with_crewai: bool = True) -> None:
+    def __init__(self, with_crewai: bool = True, environ: dict[str, str] | None = None) -> None:
         self.dir = tempfile.TemporaryDirectory(prefix="crewfleet-test-")
         self.peer = Peer()
         self.output = tempfile.TemporaryFile()
         environment = {
             **os.environ,
-            "CREWAI_DISABLE_TELEMETRY": "true",
-            "CREWAI_TRACING_ENABLED": "false",
-            "CREWAI_DISABLE_VERSION_CHECK": "true",
-            "OTEL_SDK_DISABLED": "true",
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOME": self.dir.name,
             "CREWFLEET__BROKER__URL": "secret",
+            **(environ or {}),
         }
         flags = [] if with_crewai else ["-S"]
-        command = [sys.executable, *flags, MAIN, "zygote"]
+        command = [sys.executable, *flags, MAIN, "zygote", os.path.join(self.dir.name, "import-storage")]
         self.process = subprocess.Popen(command, stdin=self.peer.other, stdout=self.output, stderr=self.output, env=environment)
         self.peer.other.close()
         self.ready = self.peer.expect("ready")

@@ -67,12 +67,12 @@ impl Zygote {
         command
             .arg(main)
             .arg("zygote")
+            // CrewAI makes its storage folder when it is imported, in the home folder unless told otherwise. Each crew
+            // has its own later.
+            .arg(main.with_file_name("storage"))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // CrewAI makes its storage folder when it is imported, in the home folder unless told otherwise. Each crew has
-        // its own later.
-        command.env("CREWAI_STORAGE_DIR", main.with_file_name("storage"));
         environment(&mut command, &interpreter.env);
         command.kill_on_drop(true);
         let mut process = command.spawn().map_err(ZygoteError::Interpreter)?;
@@ -158,25 +158,18 @@ impl Zygote {
     }
 }
 
-/// What every crew's interpreter is told, where the crew's own configuration does not say otherwise: CREWAI.md
-/// holds the measurements (with telemetry on and no network, an exit takes 11 s longer).
-const DEFAULTS: [(&str, &str); 5] = [
-    ("CREWAI_DISABLE_TELEMETRY", "true"),
-    ("CREWAI_TRACING_ENABLED", "false"),
-    ("CREWAI_DISABLE_VERSION_CHECK", "true"),
-    ("OTEL_SDK_DISABLED", "true"),
-    ("PYTHONUNBUFFERED", "1"),
-];
-
+/// The worker's own environment and the crew's. What else crews are told, Python sets, where neither says otherwise,
+/// nor the project's `.env`.
 fn environment(command: &mut Command, own: &BTreeMap<String, String>) {
-    for (name, value) in DEFAULTS {
-        if std::env::var_os(name).is_none() {
-            command.env(name, value);
-        }
+    // Prints come out as they are made, not with the answer. It acts when an interpreter starts.
+    if std::env::var_os(UNBUFFERED).is_none() {
+        command.env(UNBUFFERED, "1");
     }
     processes::hide_own_configuration(command);
     command.envs(own);
 }
+
+const UNBUFFERED: &str = "PYTHONUNBUFFERED";
 
 async fn deliver(zygote: std::sync::Weak<Zygote>, mut frames: mpsc::UnboundedReceiver<Frame>) {
     while let Some(frame) = frames.recv().await {
