@@ -2,6 +2,7 @@
 //! value, where it came from, and what to do.
 
 mod broker;
+mod paths;
 pub mod time_limit;
 
 use std::collections::BTreeMap;
@@ -98,7 +99,7 @@ impl<T> Loaded<T> {
 }
 
 /// Loads `file`, else `crewfleet.toml` where it exists; then the environment; then `overrides` (key, value) from
-/// flags.
+/// flags. Paths in the file start at its folder.
 ///
 /// # Errors
 /// [`ConfigError`] for a missing file, a wrong type, or a key that nobody reads.
@@ -109,7 +110,11 @@ pub fn load<T: DeserializeOwned>(
     let unreadable = |e: config::ConfigError| ConfigError::Unreadable(without_source(&e.to_string()));
     let mut builder = config::Config::builder();
     let file = file.map_or_else(|| (PathBuf::from(DEFAULT_FILE), false), |f| (f.to_owned(), true));
-    builder = builder.add_source(File::from(file.0).format(FileFormat::Toml).required(file.1));
+    builder = builder.add_source(
+        File::from(file.0.clone())
+            .format(FileFormat::Toml)
+            .required(file.1),
+    );
     // Values stay text here and are read as what the field wants: parsing them first would turn a secret like
     // "0123" into a number.
     builder = builder.add_source(
@@ -121,7 +126,8 @@ pub fn load<T: DeserializeOwned>(
         builder = builder.set_override(key, value.as_str()).map_err(unreadable)?;
     }
     let tree = builder.build().map_err(unreadable)?.cache;
-    let tree = without_outranked_url_file(tree);
+    let mut tree = without_outranked_url_file(tree);
+    paths::rooted(&mut tree, &file.0)?;
     let mut origins = BTreeMap::new();
     collect_origins(&tree, String::new(), &mut origins);
     let mut unknown = Vec::new();
@@ -207,7 +213,13 @@ fn collect_origins(value: &Value, key: String, origins: &mut BTreeMap<String, St
         }
         return;
     }
-    let origin = match value.origin() {
+    let origin = origin(&key, value.origin());
+    origins.insert(key, origin);
+}
+
+/// Where a value of `key` came from, in words.
+fn origin(key: &str, origin: Option<&str>) -> String {
+    match origin {
         Some(FROM_ENVIRONMENT) => {
             format!(
                 "environment variable {ENVIRONMENT_PREFIX}__{}",
@@ -216,8 +228,7 @@ fn collect_origins(value: &Value, key: String, origins: &mut BTreeMap<String, St
         }
         Some(file) => file.to_owned(),
         None => "a flag".to_owned(),
-    };
-    origins.insert(key, origin);
+    }
 }
 
 #[cfg(test)]

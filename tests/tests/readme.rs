@@ -24,7 +24,10 @@ async fn the_worker_and_the_command_of_the_readme_run() {
     let readme = fs::read_to_string(checkout().join("README.md")).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("crewfleet.toml");
-    fs::write(&config, blocks(&readme, "toml")[0]).unwrap();
+    // Its paths start where it stands: in the checkout.
+    let path = |start: &str| format!("path = [\"{start}deploy/");
+    let there = path(&format!("{}/", checkout().display()));
+    fs::write(&config, blocks(&readme, "toml")[0].replace(&path(""), &there)).unwrap();
     let (url, namespace, python) = (broker().await.url(), Namespace::new(), venv_python());
     let environment = [
         ("CREWFLEET__BROKER__URL", url.clone()),

@@ -19,7 +19,7 @@ impl CrewConfig {
                 .find(|path| path.is_file())
         };
         let Some(found) = found.and_then(|path| path.into_os_string().into_string().ok()) else {
-            let problem = "is no program (relative paths start at the working directory, plain names are looked up in PATH)";
+            let problem = "is no program (relative paths start at the configuration file's folder, plain names are looked up in PATH)";
             return Err(Problem::new(
                 key("command"),
                 format!("{:?}", self.command[0]),

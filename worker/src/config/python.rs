@@ -13,7 +13,7 @@ impl CrewConfig {
         for folder in &mut self.path {
             let absolute = std::path::absolute(&*folder).ok().filter(|p| p.is_dir());
             let Some(absolute) = absolute else {
-                let problem = "is not a folder (relative paths start at the working directory)";
+                let problem = "is not a folder (relative paths start at that of the configuration file)";
                 return Err(Problem::new(key("path"), folder.display(), problem));
             };
             *folder = absolute;
