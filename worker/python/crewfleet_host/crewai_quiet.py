@@ -19,7 +19,7 @@ def import_crewai() -> None:
     importlib.import_module("crewai")
     for name in _FIRST_USED:
         module(name)
-    _quiet()
+    _quiet(True)
 
 
 # What a process would import at its first kickoff (crewai 1.15.30), so with one kickoff a child at each: 460 ms of CPU, nearly
@@ -38,7 +38,7 @@ def settle(settings: Settings) -> None:
     """Once the target is imported: silence, locks that fit where the crew's storage is, and what forks are to share."""
     if "crewai" not in sys.modules:
         return
-    _quiet()
+    _quiet(not settings.verbose_output)
     lock_store = module("crewai_core.lock_store") or module("crewai.utilities.lock_store")
     set_lock_backend = getattr(lock_store, "set_lock_backend", None)
     if set_lock_backend is not None:
@@ -80,11 +80,17 @@ def is_flow(thing: Any) -> bool:
     return flow is not None and isinstance(thing, flow)
 
 
-def _quiet() -> None:
-    """No panels on stdout, and nobody who is asked: what CrewAI keeps for a process with a terminal. What the crew itself
-    prints goes through."""
+def is_verbose() -> bool:
+    """Whether a crew that was built here says verbose=True."""
+    listener = getattr(module("crewai.events.event_listener"), "event_listener", None)
+    return bool(getattr(getattr(listener, "formatter", None), "verbose", False))
+
+
+def _quiet(quiet: bool) -> None:
+    """With `quiet`, no panels on stdout; and nobody who is asked: what CrewAI keeps for a process with a terminal. What the crew
+    itself prints goes through."""
     formatter = module("crewai.events.utils.console_formatter")
     suppress = getattr(formatter, "set_suppress_console_output", None)
     if suppress is not None:
-        suppress(True)
+        suppress(quiet)
     context_defaults.widen()

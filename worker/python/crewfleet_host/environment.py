@@ -90,6 +90,25 @@ def own_storage() -> str | None:
     return None if is_ours(STORAGE) else os.environ.get(STORAGE)
 
 
+def storage_below(root: str) -> list[str]:
+    """The absolute folder of the storage that the user named, made where it is missing, if it lies in the project's folder `root`:
+    what is in it is to last, so no overlay may hide it. Raises OSError."""
+    own = own_storage()
+    place = os.path.realpath(os.path.join(root, own)) if own else root
+    # A bare name means a folder in the user's home to CrewAI.
+    if own is None or "/" not in own or not place.startswith(root.rstrip("/") + "/"):
+        return []
+    os.makedirs(place, exist_ok=True)
+    return [place]
+
+
+def anchor_storage(root: str) -> None:
+    """A relative path of the user's starts at the project's folder `root`, wherever the process stands."""
+    own = own_storage()
+    if own and "/" in own and not os.path.isabs(own):
+        os.environ[STORAGE] = os.path.normpath(os.path.join(root, own))
+
+
 def for_a_fresh_interpreter() -> list[str]:
     """The names of what is ours in this process, for adopt() in one that inherits its environment."""
     return sorted(name for name in _ours if is_ours(name))

@@ -16,6 +16,7 @@ class Settings:
 
     `working_dir`: the project's folder, None: to be found. `working_dir_way`: "auto", "overlay" or "links"; "decided" in a spawned
     child whose host has tried the overlay. `data_dir`: where the worker keeps everything, `scratch_dir`: what hosts have of it.
+    `dotenv`: whether the project's .env is read. `verbose_output`: whether CrewAI prints what verbose=True shows.
     `exit_grace_s`: how long a child may take to end after its answer. `inputs`: "strict" or "lenient": whether each {placeholder} in
     a text must be given.
     """
@@ -30,6 +31,8 @@ class Settings:
     working_dir_way: str
     data_dir: str
     scratch_dir: str
+    dotenv: bool
+    verbose_output: bool
     exit_grace_s: float
     inline_files_bytes: int
     max_files: int
@@ -49,6 +52,8 @@ class Settings:
             working_dir_way=frame.get("working_dir_way") or "auto",
             data_dir=frame["data_dir"],
             scratch_dir=frame["scratch_dir"],
+            dotenv=bool(frame.get("dotenv", True)),
+            verbose_output=bool(frame.get("verbose_output", False)),
             exit_grace_s=float(frame.get("exit_grace_s", 10.0)),
             inline_files_bytes=int(frame.get("inline_files_bytes", 65_536)),
             max_files=int(frame.get("max_files", 1_000)),

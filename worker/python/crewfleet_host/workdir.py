@@ -35,6 +35,8 @@ class WorkDir:
             os.environ["TRACEPARENT"] = self._traceparent  # where OpenTelemetry looks for a context in an environment
         if self._settings.storage != "shared":
             environment.use_storage(os.path.join(self._path, STORAGE))
+        if self._workplace.root is not None:
+            environment.anchor_storage(self._workplace.root)
         storage.enter()
         return self
 

@@ -9,7 +9,7 @@ import os
 import shutil
 from dataclasses import replace
 
-from . import links
+from . import environment, links
 from .inspection import Unusable
 from .mounts import MountNamespace, mounted_below
 from .probe import run_in_fork
@@ -37,6 +37,7 @@ class Workplace:
         self._files = ""
         self._mounted = False
         self.reason: str | None = None
+        self.env_file: environment.EnvFile | None = None
         self.way = "links"
         if self.root is None:
             self.reason = 'the worker stands in "/" and the target belongs to no project (no pyproject.toml above it): the folder is empty'
@@ -50,7 +51,8 @@ class Workplace:
 
     def about(self) -> dict:
         """The fields of "checked" and "ready" that tell of it."""
-        return {"working_dir": self.root, "files": self.way, "files_reason": self.reason}
+        env_file = vars(self.env_file) if self.env_file is not None else None
+        return {"working_dir": self.root, "files": self.way, "files_reason": self.reason, "env_file": env_file}
 
     def settings_for_a_child(self, settings: Settings) -> Settings:
         """For a fresh interpreter of the same crew: it need not find and try again."""
@@ -148,7 +150,7 @@ class Workplace:
         """An overlay on the project, with what is mounted in it, and the worker's own folder, as they are."""
         if self._namespace is None or self.root is None:
             return
-        kept = mounted_below(self.root)
+        kept = [*mounted_below(self.root), *environment.storage_below(self.root)]
         if self._is_inside(self._data_dir):
             kept = [place for place in kept if not place.startswith(self._data_dir)] + [self._data_dir]
         opened = [(place, os.open(place, os.O_PATH | os.O_CLOEXEC)) for place in kept if os.path.exists(place)]
@@ -187,10 +189,20 @@ class Workplace:
 
 
 def enter_workplace(settings: Settings) -> Workplace:
-    """Stands in the place where the crew is imported and built. Raises Unusable of kind "working_dir_unavailable"."""
+    """Reads the project's .env, and stands in the place where the crew is imported and built.
+
+    Raises Unusable of kind "env_file_unreadable" or "working_dir_unavailable".
+    """
     try:
         workplace = Workplace(settings)
+        if settings.dotenv:
+            workplace.env_file = environment.read_env_file(workplace.root)
+        if workplace.root is not None:
+            environment.anchor_storage(workplace.root)
         workplace.enter()
+    except environment.UnreadableEnvFile as error:
+        message = f"{error}; mend it, or set dotenv = false"
+        raise Unusable({"kind": "env_file_unreadable", "message": message, "retryable": False, "detail": None}) from None
     except OSError as error:
         raise Unusable({"kind": "working_dir_unavailable", "message": str(error), "retryable": True, "detail": None}) from None
     return workplace

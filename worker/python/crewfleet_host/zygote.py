@@ -24,6 +24,10 @@ from .workplace import enter_workplace
 # Above what programs use by number, so that a crew closing "its" fds 3 to 9 misses it.
 _CHANNEL_FD_FROM = 100
 _CHECK_TIMEOUT_S = 120.0
+_VERBOSE = (
+    "the crew says verbose=True: what CrewAI shows of prompts and answers is not printed here, where logs and events would keep it; "
+    "verbose_output = true prints it, as at home"
+)
 # What crew hosts get to kill their own children, once the worker has gone.
 _GRACE_S = 2.0
 
@@ -96,7 +100,10 @@ def _inspect(settings: Settings) -> dict:
         workplace = enter_workplace(settings)
     except Unusable as unusable:
         return {"ok": False, "error": unusable.error}
-    return {**inspect_target(settings), **workplace.about()}
+    found = {**inspect_target(settings), **workplace.about()}
+    if found["ok"] and found["inputs"] is not None and crewai_quiet.is_verbose() and not settings.verbose_output:
+        found["notes"] = [*found.get("notes", ()), _VERBOSE]
+    return found
 
 
 def _answer(frame: dict) -> dict:

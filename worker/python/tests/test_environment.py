@@ -1,5 +1,6 @@
 """Whose word counts: the user's environment before the project's .env, and both before what the worker sets."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -66,6 +67,34 @@ class Surroundings(unittest.TestCase):
         self.addCleanup(worker.close)
         child = worker.start_host(TELLER, **settings).start_child()
         return json.loads(child.run({"names": names})["result"]["raw"])
+
+    def test_the_projects_own_env_file_reaches_the_crew(self):
+        with tempfile.TemporaryDirectory(prefix="crewfleet-test-") as project:
+            Path(project, ".env").write_text("KEY='sk-x' # production\nGIVEN=no\nCREWAI_STORAGE_DIR=./storage/mine\n")
+            Path(project, "pyproject.toml").touch()
+            if importlib.util.find_spec("dotenv") is None:
+                self.skipTest("this interpreter has no python-dotenv")
+            worker = FakeWorker(environ={"GIVEN": "yes"})
+            self.addCleanup(worker.close)
+            names = ["KEY", "GIVEN", "CREWAI_STORAGE_DIR"]
+            mine = os.path.join(os.path.realpath(project), "storage", "mine")
+            for isolation in ("fork", "spawn"):
+                for way in ("auto", "links"):
+                    with self.subTest(isolation=isolation, way=way):
+                        settings = {"working_dir": project, "working_dir_way": way, "isolation": isolation}
+                        checked = worker.check(TELLER, **settings)
+                        self.assertEqual(checked["env_file"]["set"], ["CREWAI_STORAGE_DIR", "KEY"], checked)
+                        self.assertEqual(checked["env_file"]["outranked"], ["GIVEN"])
+                        answer = worker.start_host(TELLER, **settings).start_child().run({"names": names, "remember": f"{isolation}-{way}"})
+                        self.assertEqual(json.loads(answer["result"]["raw"]), {"KEY": "sk-x", "GIVEN": "yes", "CREWAI_STORAGE_DIR": mine})
+            # What is remembered there lasts, though kickoffs do not change the project.
+            self.assertEqual(len(os.listdir(mine)), 4)
+            child = worker.start_host(TELLER, working_dir=project, dotenv=False).start_child()
+            self.assertIsNone(json.loads(child.run({"names": names})["result"]["raw"])["KEY"])
+            Path(project, ".env").write_bytes(b"KEY=sk-x\xff\n")
+            refused = worker.check(TELLER, working_dir=project)
+            self.assertEqual(refused["error"]["kind"], "env_file_unreadable")
+            self.assertNotIn("sk-x", json.dumps(refused))
 
     def test_what_is_set_where_nobody_says_otherwise(self):
         defaults = {"CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_TRACING_ENABLED": "false", "CREWAI_DISABLE_VERSION_CHECK": "true"}

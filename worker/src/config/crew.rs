@@ -34,7 +34,7 @@ pub struct CrewConfig {
     #[serde(default = "default_crash_limit")]
     pub crash_limit: u32,
     /// Whether its kickoffs tell what happens to them on the way.
-    #[serde(default = "default_events")]
+    #[serde(default = "default_true")]
     pub events: bool,
     /// When to try again what failed; by default see [`RetryConfig`].
     pub retry: Option<RetryConfig>,
@@ -54,6 +54,12 @@ pub struct CrewConfig {
     pub env: BTreeMap<String, String>,
     /// python and command: a file of `NAME=value` lines, for secrets.
     pub env_file: Option<PathBuf>,
+    /// python: whether the project's own `.env` is read, below `env`, `env_file` and the worker's environment.
+    #[serde(default = "default_true")]
+    pub dotenv: bool,
+    /// python: whether what CrewAI shows of prompts and answers with `verbose=True` is printed, as at home.
+    #[serde(default)]
+    pub verbose_output: bool,
     /// python: where CrewAI keeps its memory.
     #[serde(default)]
     pub storage: Storage,
@@ -95,7 +101,7 @@ fn default_crash_limit() -> u32 {
 fn default_kickoffs_per_child() -> u32 {
     1
 }
-fn default_events() -> bool {
+fn default_true() -> bool {
     true
 }
 /// Where nobody says otherwise, exit handlers and threads may take so long.
@@ -167,11 +173,13 @@ impl CrewConfig {
     }
 
     /// The keys that only Python crews have, and whether they are set; those with a default where it is another value.
-    pub(super) fn python_only(&self) -> [(&'static str, bool); 5] {
+    pub(super) fn python_only(&self) -> [(&'static str, bool); 7] {
         [
             ("python", self.python.is_some()),
             ("path", !self.path.is_empty()),
             ("working_dir", self.working_dir.is_some()),
+            ("dotenv", !self.dotenv),
+            ("verbose_output", self.verbose_output),
             ("inputs", self.inputs != InputsCheck::default()),
             ("exit_grace_s", self.exit_grace_s != DEFAULT_EXIT_GRACE_S),
         ]

@@ -8,6 +8,9 @@ if "STORAGE_BY_CODE" in os.environ:
 
 class Teller:
     def kickoff(self, inputs: dict) -> dict:
+        if "remember" in inputs:
+            with open(os.path.join(os.environ["CREWAI_STORAGE_DIR"], inputs["remember"]), "w", encoding="ascii"):
+                pass
         return {name: os.environ.get(name) for name in inputs["names"]}
 
 

@@ -30,6 +30,10 @@ pub(super) struct Settings {
     pub(super) data_dir: PathBuf,
     /// Where the crew's hosts have folders of their own, each named by its process id.
     pub(super) scratch_dir: PathBuf,
+    /// Whether the project's `.env` is read.
+    pub(super) dotenv: bool,
+    /// Whether CrewAI prints what `verbose=True` shows.
+    pub(super) verbose_output: bool,
     /// `strict` or `lenient`.
     pub(super) inputs: &'static str,
     /// How long exit handlers and threads may take after the answer, in seconds.
@@ -81,6 +85,19 @@ pub(super) struct Place {
     /// Why it is no overlay.
     #[serde(default)]
     pub(super) files_reason: Option<String>,
+    /// The project's `.env`, where it was read.
+    #[serde(default)]
+    pub(super) env_file: Option<EnvFile>,
+}
+
+/// A `.env` that was read. Nothing tells its values.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct EnvFile {
+    pub(super) path: String,
+    /// The variables that it set.
+    pub(super) set: Vec<String>,
+    /// Those that the environment had already.
+    pub(super) outranked: Vec<String>,
 }
 
 /// Asks a nursery (zygote or host) to start a process; its file descriptors travel with the frame.

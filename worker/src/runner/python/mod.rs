@@ -182,6 +182,8 @@ impl PythonRunner {
             working_dir_way: config.working_dir_way.as_str(),
             data_dir: shared.work_dirs.base().to_owned(),
             scratch_dir: scratch.path().to_owned(),
+            dotenv: config.dotenv,
+            verbose_output: config.verbose_output,
             inputs: config.inputs.as_str(),
             exit_grace_s: config.exit_grace_s,
             inline_files_bytes: config.inline_files_bytes.as_u64(),
@@ -224,6 +226,7 @@ impl PythonRunner {
             config.kickoffs_per_child,
         );
         tell_of_place(crew, config, &checked.place);
+        tell_of_env_file(crew, &checked.place);
         host.set_place(checked.place);
         host.warm_interpreters();
         let (host_losses, cancel_grace) = (Mutex::default(), shared.cancel_grace);
@@ -301,6 +304,15 @@ fn tell_of_place(crew: &CrewName, config: &CrewConfig, place: &Place) {
     {
         None => info!(%crew, working_dir, files, "kickoffs run in their project's folder"),
         Some(reason) => warn!(%crew, working_dir, files, reason, "kickoffs run in a folder of their own"),
+    }
+}
+
+/// Says what of the project's `.env` counts, by name.
+fn tell_of_env_file(crew: &CrewName, place: &Place) {
+    if let Some(file) = &place.env_file {
+        let (path, variables) = (&file.path, file.set.len());
+        let outranked = file.outranked.join(", ");
+        info!(%crew, file = path, variables, outranked, "the project's .env is read");
     }
 }
 
