@@ -21,6 +21,7 @@
 //! | [`crews`] | configuration of the example crews |
 //! | [`prometheus`] | a Prometheus with what is shipped for one in `deploy/monitoring` |
 //! | [`postgres`] | a PostgreSQL server of a test's own |
+//! | [`openai`] | the model server of `tests/openai`: OpenAI's API, answers that repeat, failures on demand |
 //! | [`journal`] | a crew that writes down what it does, and ends when the test says so |
 //!
 //! A test awaits moments: a log line, a delivery, the end of a process. Each wait has a limit far above what it takes,
@@ -41,6 +42,7 @@ pub mod gateway;
 pub mod http;
 pub mod journal;
 pub mod postgres;
+pub mod openai;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

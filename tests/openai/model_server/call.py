@@ -11,6 +11,7 @@ _VOLATILE = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?"
     r"|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
     r"|\b[0-9a-f]{32}\b"
+    r"|\b0x[0-9a-f]{6,16}\b"
 )
 
 
@@ -79,7 +80,7 @@ class Call:
 
 
 def steady(text: str) -> str:
-    """The text with a dash for each time and each id."""
+    """The text with a dash for each time, each id and each address of an object in memory."""
     return _VOLATILE.sub("-", text)
 
 

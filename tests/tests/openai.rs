@@ -1,0 +1,75 @@
+//! A crew whose models are those of the model server, on a worker.
+
+use crewfleet_tests::{
+    broker::{Namespace, broker},
+    client::PlainClient,
+    crews::{checkout, python_crew_toml},
+    openai::ModelServer,
+    worker::WorkerProcess,
+};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_crew_asks_the_model_server_and_the_reply_counts_what_it_asked() {
+    let (namespace, url) = (Namespace::new(), broker().await.url());
+    let models = ModelServer::with(&["--tools", "first"]).await;
+    let crew =
+        python_crew_toml("asking", "asking:asking", &checkout().join("tests/crews"), 2) + &models.env_toml();
+    let _worker = WorkerProcess::builder(&url, &namespace)
+        .crews(&crew)
+        .ready()
+        .await;
+    assert_eq!(models.count("chat").await, 0, "a start costs no call");
+    let client = PlainClient::connect(&url, &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    for mark in ["order-mark-1", "order-mark-2"] {
+        client.request("asking", mark, &json!({"ORDER": mark})).await;
+    }
+    let mut answers = Vec::new();
+    for mark in ["order-mark-1", "order-mark-2"] {
+        let reply = replies.of(mark).await.json();
+        assert_eq!(reply["status"], "succeeded", "{reply}");
+        let text = reply["result"]["raw"].as_str().unwrap().to_owned();
+        assert!(text.contains(mark), "{mark} is not in its answer: {text}");
+        assert_eq!(
+            text.matches("order-mark-").count(),
+            text.matches(mark).count(),
+            "{text}"
+        );
+        // The model calls the tool, and answers when it has answered.
+        assert_eq!(reply["result"]["usage"]["successful_requests"], 2, "{reply}");
+        answers.push(text);
+    }
+    let asked = models.requests().await;
+    assert_eq!(asked.len(), 4);
+    for answer in answers {
+        assert!(
+            asked.iter().any(|entry| entry["answered"] == json!(answer)),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_the_model_server_refuses_for_now_is_tried_again() {
+    let (namespace, url) = (Namespace::new(), broker().await.url());
+    let models = ModelServer::start().await;
+    models
+        .add_rules(&json!([{"match": "order-mark-busy", "times": 4, "fault": "fail-529-after-0.01"}]))
+        .await;
+    let crew =
+        python_crew_toml("asking", "asking:asking", &checkout().join("tests/crews"), 1) + &models.env_toml();
+    let _worker = WorkerProcess::builder(&url, &namespace)
+        .crews(&crew)
+        .ready()
+        .await;
+    let client = PlainClient::connect(&url, &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    client
+        .request("asking", "busy", &json!({"ORDER": "order-mark-busy"}))
+        .await;
+    let reply = replies.of("busy").await.json();
+    assert_eq!(reply["status"], "succeeded", "{reply}");
+    // OpenAI's own client tries three times, then the crew has failed and the worker starts it again.
+    assert_eq!(models.count("chat").await, 5);
+}
