@@ -24,8 +24,13 @@ _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 def compare(project: Project, tools: Tools, against: str) -> "tuple[list[str], Outcome]":
     """The differences between a run at home and another, and what it was at home; raises RunFailed."""
     home = at_home(project, tools)
-    other = on_the_fleet(project, tools, home.inputs) if against == "fleet" else at_home(project, tools)
+    if against == "fleet":
+        other = on_the_fleet(project, tools, home.inputs if project.inputs is None else project.inputs)
+    else:
+        other = at_home(project, tools)
     found = differences(home, other)
+    if against == "fleet" and project.error and project.error not in (other.error or ""):
+        found.append(f"error: {project.error!r} is not in {other.error!r}")
     return [one for one in found if not any(known in one for known in project.known)], home
 
 

@@ -24,7 +24,8 @@ class Edit:
 class Project:
     """`folder` holds the source, which stays as it is: it's copied for each run. `entry` runs it at home (None: as
     `crewai run`), `target` on the fleet (None: `crewfleet dev` finds it). `script` are rules for the model server, `tools`
-    its policy. `known` are the differences that are right, each a part of its sentence."""
+    its policy. `inputs` are the fleet's where those of the kickoff at home aren't it: a factory's. `error` is what the fleet
+    must say of a failure. `known` are the differences that are right, each a part of its sentence."""
 
     name: str
     folder: Path
@@ -34,6 +35,8 @@ class Project:
     edits: "tuple[Edit, ...]" = ()
     script: "tuple[dict[str, Any], ...]" = ()
     env: "dict[str, str]" = field(default_factory=dict)
+    inputs: "dict[str, Any] | None" = None
+    error: "str | None" = None
     known: "tuple[str, ...]" = ()
 
     def copy_to(self, folder: Path) -> None:

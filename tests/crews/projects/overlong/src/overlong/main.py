@@ -1,0 +1,7 @@
+"""Runs the crew at home."""
+
+from overlong.crew import build
+
+
+def run() -> None:
+    build().kickoff()

@@ -1,0 +1,7 @@
+"""Runs the crew at home."""
+
+from reporter.crew import Reporter
+
+
+def run() -> None:
+    Reporter().crew().kickoff(inputs={"topic": "lamps", "shop": "Lamps & More"})
