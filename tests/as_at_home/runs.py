@@ -20,7 +20,7 @@ from project import Project
 _HERE = Path(__file__).resolve().parent
 _CHECKOUT = _HERE.parent.parent
 # No run takes a tenth of it.
-_PATIENCE_S = 300
+_PATIENCE_S = 240
 
 # A port that nothing listens on: what asks the internet fails at once, at home and on the fleet in the same way.
 _NOWHERE = "http://127.0.0.1:9"
@@ -115,17 +115,20 @@ class _Place:
 
     def run(self, command: "list[str]") -> "subprocess.CompletedProcess[str]":
         """Runs a command in the project's root."""
-        return subprocess.run(
-            command,
-            cwd=self._root,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE_S,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                command,
+                cwd=self._root,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_PATIENCE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RunFailed(f"{self._project.name} does not end: {' '.join(command)} ran for {_PATIENCE_S} s") from error
 
     def files(self) -> "dict[str, File]":
         """What was made or changed below the root."""

@@ -20,6 +20,7 @@ _REACT_TOOLS = re.compile(r"(?:only one name of|should be one of) \[([^\]]*)\]")
 _REACT_TOOL = re.compile(r"Tool Name: *(.+?)\s*\nTool Arguments: *(?=\{)")
 _SCHEMA_IN_PROMPT = re.compile(r"(?:OpenAPI|JSON) [Ss]chema:\s*(?=\{)")
 _OUTCOMES = re.compile(r"Possible outcomes: *([^\n]+)")
+_READY = re.compile(r"(?:state|with) READY or NOT READY")
 _QUOTED_WORDS = 30
 
 
@@ -79,6 +80,9 @@ def _in_words(call: Call, policy: str) -> Answer:
     if schema is not None:
         inner = schema.get("json_schema", schema)
         said = json.dumps(value_for(inner.get("schema", inner), call.digest), ensure_ascii=False)
+    if _READY.search(asked):
+        # CrewAI asks an agent that reasons for a plan until it says this; by default it asks without end.
+        said += "\nREADY: I am ready to execute the task."
     if "Final Answer:" in asked:
         said = f"Thought: I now can give a great answer\nFinal Answer: {said}"
     return _text(said, call, "text" if schema is None else "schema in words")

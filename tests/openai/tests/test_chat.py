@@ -90,6 +90,7 @@ class Answers(ServerTest):
         self.assertIn("Final Answer: Answer", self.ask("", messages=seen).choices[0].message.content)
         schema = 'according to the following OpenAPI schema: {"type": "object", "properties": {"a": {"type": "integer"}}}'
         self.assertEqual(json.loads(self.ask(schema).choices[0].message.content), {"a": 7})
+        self.assertIn("\nREADY: I am ready", self.ask("After your plan, state READY or NOT READY.").choices[0].message.content)
         self.assertEqual(self.ask("Feedback: ok\nPossible outcomes: approved, rejected\n").choices[0].message.content, "approved")
 
     def test_models_and_keys(self):

@@ -18,13 +18,19 @@ def read_prices() -> str:
     return prices
 
 
+@tool("count_words")
+def count_words(text: str) -> int:
+    """Counts the words of a text."""
+    return len(text.split())
+
+
 @CrewBase
 class Reporter:
     """One agent, trained by trained_agents_data.pkl; two tasks."""
 
     @agent
     def reporter(self) -> Agent:
-        return Agent(config=self.agents_config["reporter"], tools=[read_prices])
+        return Agent(config=self.agents_config["reporter"], tools=[read_prices, count_words])
 
     @task
     def report(self) -> Task:
