@@ -288,6 +288,7 @@ mod tests {
             meta: request.meta.as_deref(),
             work_dir: Path::new("/w"),
             timeout_s: 1.0,
+            last: true,
             traceparent: None,
         };
         let text = serde_json::to_string(&frame).unwrap();
