@@ -28,6 +28,7 @@ _FIRST_USED = (
     "crewai.hooks.contexts",
     "crewai.llms.cache",
     "crewai.skills.tool",
+    "httpcore",
     "rich._emoji_codes",
     "openai.resources",
     "openai.resources.responses",

@@ -110,8 +110,9 @@ def _prepare(settings: Settings) -> tuple[Target | None, Isolation, dict]:
 
 def _build(target: Target, isolation: Isolation) -> list[str] | None:
     """Builds a crew where that is safe, which warms what every child would else do first: TLS context, lazy imports, parsed files."""
+    memory = storage.memories_made() > 0
     seen = rehearse(target)
-    ahead = [*seen["modules"], *(storage.MEMORY_MODULES if seen["memory"] else ())]
+    ahead = [*seen["modules"], *(storage.MEMORY_MODULES if memory or seen["memory"] else ())]
     import_ahead(ahead)
     if isolation.may_build_here(seen):
         build_once(target)

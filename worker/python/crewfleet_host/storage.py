@@ -41,6 +41,11 @@ def enter() -> None:
             config.DEFAULT_STORAGE_PATH = os.path.join(_default_place(), folder) if folder else _default_place()
 
 
+def memories_made() -> int:
+    """How many memories were made in this process so far: one that a module makes is there to be used."""
+    return _MemoryStorage.made
+
+
 def uses_memory(crew: Any) -> bool:
     """Whether a kickoff of `crew` will open a memory: of the crew, of an agent, or of a Flow whose methods name it."""
     if crewai_quiet.is_flow(crew):
@@ -63,8 +68,11 @@ def _default_place() -> str:
 class _MemoryStorage:
     """A StorageBackend that opens CrewAI's own for `spec` when it is first used in a process, for that kickoff's folder."""
 
+    made = 0
+
     def __init__(self, spec: str) -> None:
         """`spec` is "lancedb", "qdrant-edge" or a path."""
+        _MemoryStorage.made += 1
         self._spec = spec
         self._opened: Any = None
         self._opened_for: tuple[Any, ...] | None = None

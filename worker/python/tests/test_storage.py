@@ -43,9 +43,9 @@ class StorageTest(unittest.TestCase):
         self.assertEqual([answer["recalled"] for answer in answers], [[], ["the first's"]])
 
     def test_one_child_forgets_between_kickoffs(self) -> None:
-        child = self.worker.start_host("kept:Rememberer").start_child()
-        answers = [child.run({"text": text}) for text in ("one", "two")]
-        self.assertEqual([answer["result"]["json"]["recalled"] for answer in answers], [[], []])
+        child = self.worker.start_host("kept:Counter").start_child()
+        answers = [child.run({"id": "the-same"}) for _ in range(2)]
+        self.assertEqual([answer["result"]["json"] for answer in answers], [{"count": 1, "pid": child.pid}] * 2)
         child.finish()
 
     def test_flows_persisted_at_class_level_are_apart(self) -> None:
@@ -59,10 +59,10 @@ class StorageTest(unittest.TestCase):
         database.close()
 
     def test_nothing_is_opened_for_a_memory_that_nobody_uses(self) -> None:
-        self.assertEqual([answer["lancedb"] for answer in self.run_in_new_children("kept:Forgetful", [{}])], [False])
+        self.assertEqual([answer["lancedb"] for answer in self.run_in_new_children("minding:Forgetful", [{}])], [False])
 
     def test_the_host_imports_what_a_memory_needs(self) -> None:
-        self.assertEqual([answer["lancedb"] for answer in self.run_in_new_children("kept:Minded", [{}])], [True])
+        self.assertEqual([answer["lancedb"] for answer in self.run_in_new_children("minding:Minded", [{}])], [True])
 
     def test_a_module_level_crew_with_a_memory_forks(self) -> None:
         host = self.worker.start_host("kept:crew")

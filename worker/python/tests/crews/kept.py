@@ -6,7 +6,7 @@ from crewai import Agent, Crew, Task
 from crewai.flow.flow import Flow, start
 from crewai.flow.persistence import persist
 from crewai.memory.unified_memory import Memory
-from offline import Parrot, make
+from offline import Parrot
 
 EVERYTHING = {"scope": "/", "categories": [], "importance": 0.5}
 
@@ -49,23 +49,3 @@ class Counter(Flow):
     def count(self):
         self.state["count"] = self.state.get("count", 0) + 1
         return {"count": self.state["count"], "pid": os.getpid()}
-
-
-class Forgetful(Flow):
-    """A flow that never uses the memory which CrewAI gives it."""
-
-    @start()
-    def begin(self):
-        import sys
-
-        return {"lancedb": "lancedb" in sys.modules, "crew": make().kickoff(inputs={"A": "a", "B": "b"}).raw}
-
-
-class Minded(Flow):
-    """A flow that uses it."""
-
-    @start()
-    def begin(self):
-        import sys
-
-        return {"lancedb": "lancedb" in sys.modules, "there": self.memory is not None}
