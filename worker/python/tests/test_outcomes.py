@@ -127,10 +127,11 @@ class OutcomesTest(unittest.TestCase):
         answer = self.run_text(child, json.dumps(INPUTS), meta="[" + "9" * 5000 + ', 1e999, "\\ud800"]')
         self.assertEqual(answer["type"], "result", answer)
 
-    @staticmethod
-    def run_text(child: FakeChild, inputs: str, meta: str = "null") -> dict:
+    def run_text(self, child: FakeChild, inputs: str, meta: str = "null") -> dict:
         """One kickoff whose inputs and meta are this text, as a worker passes them on."""
-        frame = {"type": "kickoff", "kickoff_id": "odd", "attempt": 1, "redrive": 0, "work_dir": os.path.join(child.host.worker.dir.name, "odd")}
+        number = child.host.worker.next_id()
+        place = os.path.join(child.host.worker.dir.name, f"odd-{number}")
+        frame = {"type": "kickoff", "kickoff_id": f"odd-{number}", "attempt": 1, "redrive": 0, "work_dir": place}
         body = json.dumps(frame)[:-1] + f', "timeout_s": null, "inputs": {inputs}, "meta": {meta}' + "}"
         child.peer.socket.sendall(len(body).to_bytes(4, "big") + body.encode())
         return child.peer.expect("result", "error")
