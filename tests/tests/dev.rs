@@ -324,9 +324,7 @@ async fn a_project_s_folder_needs_no_target() {
 
     let inputs = ["--once", "--input", "TOPIC=tea for two", "--input", "PLACE=Porto"];
     let dev = place.dev(&inputs);
-    let output = dev.output().await.ended_with(0);
-    output.said(&["with the environment of"]);
-    let reply = last_json(&output);
+    let reply = last_json(&dev.output().await.ended_with(0));
     assert_eq!(
         (&reply["crew"], &reply["result"]["raw"]),
         (&"own-project".into(), &"heard say tea for two and Porto".into())

@@ -120,7 +120,7 @@ impl Session {
         say(&format!(
             "starting the workers with {} for {} ...",
             self.crew.python.display(),
-            self.crew.shown()
+            self.crew.target()
         ));
         workers.ready().await?;
         say(&format!(

@@ -36,7 +36,6 @@ pub(crate) struct Crew {
     pub(crate) python: PathBuf,
     target: String,
     path: PathBuf,
-    env_file: Option<PathBuf>,
     example: bool,
 }
 
@@ -67,7 +66,6 @@ impl Crew {
             python: choose_python(python, project::python(&working))?,
             target,
             path: choose_path(path)?,
-            env_file: project::env_file(&working),
             example: false,
         })
     }
@@ -85,18 +83,13 @@ impl Crew {
             python: choose_python(python, None)?,
             target: "marketing.crew:MarketingCrew".to_owned(),
             path: checkout.join(EXAMPLE),
-            env_file: None,
             example: true,
         })
     }
 
-    /// What is served, in words.
-    pub(crate) fn shown(&self) -> String {
-        let environment = self
-            .env_file
-            .as_ref()
-            .map(|file| format!(", with the environment of {}", file.display()));
-        format!("{}{}", self.target, environment.unwrap_or_default())
+    /// What is served, as a target.
+    pub(crate) fn target(&self) -> &str {
+        &self.target
     }
 
     /// Whether it is the example crew.
@@ -137,7 +130,6 @@ impl Crew {
              python = {python}\n\
              target = {target}\n\
              path = [{path}]\n\
-             {env_file}\
              env = {{ {env} }}\n",
             // JSON's strings are TOML's too.
             namespace = json!(broker.namespace),
@@ -153,20 +145,11 @@ impl Crew {
             python = json!(self.python),
             target = json!(self.target),
             path = json!(self.path),
-            env_file = self.env_file_line(),
             env = self.environment(folder)?.join(", "),
         );
         let file = folder.join("worker.toml");
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         Ok(file)
-    }
-
-    fn env_file_line(&self) -> String {
-        let line = self
-            .env_file
-            .as_ref()
-            .map(|file| format!("env_file = {}\n", json!(file)));
-        line.unwrap_or_default()
     }
 
     /// What Python is told so that it writes into our folder only.

@@ -6,8 +6,6 @@ use anyhow::Context;
 use serde::Deserialize;
 
 const PYPROJECT: &str = "pyproject.toml";
-/// What `crewai run` reads before it runs the project.
-const ENV_FILE: &str = ".env";
 const VENV_PYTHON: &str = ".venv/bin/python";
 
 /// A folder whose `pyproject.toml` has `[tool.crewai]`. Which crew or flow that means is the workers' business.
@@ -70,11 +68,6 @@ impl Project {
 /// The Python of the virtual environment in `folder`, which `uv sync` and `crewai install` make.
 pub(crate) fn python(folder: &Path) -> Option<PathBuf> {
     Some(folder.join(VENV_PYTHON)).filter(|python| python.exists())
-}
-
-/// The file of environment variables in `folder`.
-pub(crate) fn env_file(folder: &Path) -> Option<PathBuf> {
-    Some(folder.join(ENV_FILE)).filter(|file| file.is_file())
 }
 
 #[cfg(test)]

@@ -6,11 +6,15 @@ which catches every exception cannot hide it.
 """
 
 import asyncio
+import contextlib
 import functools
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import FrameType, ModuleType
 from typing import Any
 
 from . import crewai_quiet
@@ -29,6 +33,7 @@ _STARTS = {
 }
 _MODEL = (("crewai.llms.base_llm", "BaseLLM"), ("crewai.llm", "LLM"))
 _CALLS = ("call", "acall")
+_CREWAI = "crewai"
 # What stands between the line that a user wrote and the method that it reached.
 _BETWEEN = frozenset(("asyncio", "concurrent", "contextvars", "crewai", "crewai_core", "crewai_tools", "functools", "importlib", "runpy", "threading"))
 
@@ -54,8 +59,8 @@ class RanBeforeKickoff(BaseException):
 def nothing_runs() -> Iterator[None]:
     """Refuses every start of a crew, and every call of a model, in this process, in any thread, until the block ends.
 
-    Raises RanBeforeKickoff at its end if there was one, whatever else the block raised. CrewAI must have been imported before,
-    else there is nothing to refuse.
+    Raises RanBeforeKickoff at its end if there was one, whatever else the block raised. CrewAI may be imported before, or by
+    the block itself.
     """
     guard = _Guard()
     guard.close()
@@ -67,14 +72,60 @@ def nothing_runs() -> Iterator[None]:
             raise guard.seen from None
 
 
+class _Importing(MetaPathFinder):
+    """Calls `then` once the import of crewai has ended, before whoever imports it goes on."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then = then
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The spec of crewai, with a loader that calls back; None for every other module."""
+        if name != _CREWAI:
+            return None
+        self.forget()
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Calling(spec.loader, self._then)
+        return spec
+
+    def forget(self) -> None:
+        """Takes it out of the way of imports."""
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(self)
+
+
+class _Calling(Loader):
+    def __init__(self, loader: Any, then: Callable[[], None]) -> None:
+        self._loader = loader
+        self._then = then
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # Those who ask the module for its files find its own loader.
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._then()
+
+
 class _Guard:
     def __init__(self) -> None:
         self.seen: RanBeforeKickoff | None = None
         self._closed = False
         self._replaced: list[tuple[type, str, Any]] = []
+        self._importing = _Importing(self._refuse_all)
 
     def close(self) -> None:
         self._closed = True
+        if _CREWAI in sys.modules:
+            self._refuse_all()
+        else:  # a fresh interpreter, whose target will import it
+            sys.meta_path.insert(0, self._importing)
+
+    def _refuse_all(self) -> None:
         for (module, name), methods in _STARTS.items():
             for owner in _crewais(_class(module, name)):
                 self._refuse(owner, methods, name)
@@ -88,6 +139,7 @@ class _Guard:
 
     def open(self) -> None:
         self._closed = False
+        self._importing.forget()
         for owner, name, original in reversed(self._replaced):
             if original is None:
                 delattr(owner, name)

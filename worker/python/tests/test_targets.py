@@ -231,10 +231,14 @@ class GuardTest(ShopTest):
         }.items():
             with self.subTest(module):
                 self.assertRegex(self.refusal(f"shop.{module}"), expected)
-                for isolation in ("fork", "spawn"):
-                    host = self.worker.start_host(f"shop.{module}", path=PATH, isolation=isolation)
-                    self.assertEqual(host.first["error"]["kind"], "import_failed")
-                    self.assertEqual(self.worker.peer.expect("exited")["pid"], host.pid)
+                host = self.worker.start_host(f"shop.{module}", path=PATH)
+                self.assertEqual(host.first["error"]["kind"], "import_failed")
+                self.assertEqual(self.worker.peer.expect("exited")["pid"], host.pid)
+                # Where each child imports for itself, so does its guard.
+                child = self.worker.start_host(f"shop.{module}", path=PATH, isolation="spawn").start_child()
+                self.assertEqual(child.first["error"]["kind"], "import_failed")
+                self.assertRegex(child.first["error"]["message"], expected)
+                self.assertEqual(child.host.exited()["pid"], child.pid)
                 self.assertEqual(self.marks(), [])
 
     def test_a_model_that_is_asked_while_the_crew_is_built(self) -> None:
