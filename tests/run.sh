@@ -15,6 +15,8 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 # The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
 # profile, so that one build serves every check.
 all=(format scripts supply build deploy lint unit doc python e2e bench campaign quickstart)
+# Run by name only.
+others=(home)
 with_broker=(build e2e campaign)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
@@ -28,7 +30,17 @@ lint() {
 unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples; }
 # A map of a module may link to what is private in it: it is for readers of the source.
 doc() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps && cargo test --locked --workspace --doc; }
-python() { (cd worker/python && "$python" -W error::ResourceWarning -m unittest discover -s tests); }
+python() {
+    (cd worker/python && "$python" -W error::ResourceWarning -m unittest discover -s tests) &&
+        (cd tests/openai && "$python" -W error::ResourceWarning -m unittest discover -s tests -t .) &&
+        (cd tests/as_at_home && "$python" -m unittest discover -s tests -t .)
+}
+# What CrewAI's templates, the shapes and, where CREWFLEET_EXAMPLES names them, its public projects give here and in plain Python.
+home() {
+    local interpreter=$python
+    if [ -n "${CREWFLEET_EXAMPLES:-}" ]; then interpreter=$(tests/as_at_home/python-env.sh) || return 1; fi
+    "$interpreter" tests/as_at_home/check.py
+}
 # These tests wait more than they work, so more run at once than there are cores.
 e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*'; }
 
@@ -70,7 +82,7 @@ main() {
     fi
     [ $# -gt 0 ] || set -- "${all[@]}"
     for check in "$@"; do
-        [[ " ${all[*]} " == *" $check "* ]] || fail "there is no check named $check" "use some of: ${all[*]}"
+        [[ " ${all[*]} ${others[*]} " == *" $check "* ]] || fail "there is no check named $check" "use some of: ${all[*]} ${others[*]}"
     done
     prepare
     for check in "$@"; do

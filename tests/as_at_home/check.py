@@ -9,10 +9,14 @@ The public projects import crewai-tools: run this with an interpreter that has i
 import argparse
 import importlib.util
 import os
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from compare import compare, default_tools
@@ -37,8 +41,7 @@ def main() -> None:
         if wrong:
             sys.exit(f"no project is named {', '.join(sorted(wrong))}: there are {', '.join(sorted(known))}")
         wanted = [project for project in projects if not options.names or project.name in options.names]
-        tools = default_tools()
-        with ThreadPoolExecutor(options.jobs) as pool:
+        with _with_broker(default_tools(), options.against) as tools, ThreadPoolExecutor(options.jobs) as pool:
             passed = list(pool.map(lambda project: _passes(project, tools, options.against), wanted))
     print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed", flush=True)
     sys.exit(0 if all(passed) else 1)
@@ -55,6 +58,24 @@ def _projects(folder: Path) -> "list[Project]":
     else:
         projects += public_projects(_HERE / "projects.toml", Path(examples))
     return projects
+
+
+@contextmanager
+def _with_broker(tools: Tools, against: str) -> "Iterator[Tools]":
+    """One broker for all projects, with a namespace for each."""
+    if against != "fleet" or tools.broker_url is not None or tools.crewfleet is None:
+        yield tools
+        return
+    owner = tools.crewfleet.parent / "node-owner"
+    with subprocess.Popen([str(owner)], stdout=subprocess.PIPE, text=True) as broker:
+        assert broker.stdout is not None
+        lines = [broker.stdout.readline().strip() for _ in ("its folder", "its URL")]
+        try:
+            if not lines[1]:
+                sys.exit(f"{owner} started no broker: read the lines above")
+            yield replace(tools, broker_url=lines[1])
+        finally:
+            broker.terminate()
 
 
 def _passes(project: Project, tools: Tools, against: str) -> bool:

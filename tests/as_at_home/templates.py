@@ -19,7 +19,6 @@ _TEMPLATES = {
 
 def templates(folder: Path) -> "list[Project]":
     """Lets CrewAI's own command make them below `folder`, and returns them as they are."""
-    crewai = Path(sys.executable).parent / "crewai"
     environment = {
         **os.environ,
         "HOME": str(folder),
@@ -29,7 +28,7 @@ def templates(folder: Path) -> "list[Project]":
     }
     made = []
     for name, (kind, *options) in _TEMPLATES.items():
-        command = [str(crewai), "create", kind, name, *options]
+        command = [sys.executable, "-c", "from crewai_cli.cli import crewai; crewai()", "create", kind, name, *options]
         subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
         made.append(replace(project_in(folder / name), name=f"template-{name}"))
     return made
