@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crewfleet_shared::amqp::{Broker, BrokerError, Consumer, Delivery, PublishError};
-use crewfleet_shared::kickoff::{Answer, Query};
+use crewfleet_shared::kickoff::{Answer, Query, Question};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -16,6 +16,8 @@ use crate::error::ClientError;
 
 /// Answers on their way to us at once; each may have the better part of a megabyte.
 const PREFETCH: u16 = 32;
+/// After so long without an answer others are asked, and then the first one again.
+const ROUND: Duration = Duration::from_secs(2);
 /// The pause before listening that failed begins again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -77,6 +79,20 @@ impl Questions {
         self.hearing.send_replace(Hearing::NotNow);
     }
 
+    /// Waits until answers can come; `false` when they can't by `end`.
+    async fn hears(&self, end: Instant) -> Result<bool, BrokerError> {
+        let mut hearing = self.hearing.subscribe();
+        let is_known = |hearing: &Hearing| !matches!(hearing, Hearing::NotNow);
+        match timeout_at(end, hearing.wait_for(is_known)).await {
+            Ok(Ok(known)) => match &*known {
+                Hearing::Refused(error) => Err(error.clone()),
+                _ => Ok(true),
+            },
+            // The broker is away.
+            _ => Ok(false),
+        }
+    }
+
     fn receive(&self, delivery: &Delivery) {
         match serde_json::from_slice::<Answer>(&delivery.body) {
             // The first answer counts. Nobody waits for another, or for one that comes too late.
@@ -107,41 +123,50 @@ impl Drop for Waiting<'_> {
 }
 
 impl KickoffClient {
-    /// Asks, and waits for the first answer within `limit`; `None` when none comes.
-    pub(crate) async fn ask(&self, query: &Query, limit: Duration) -> Result<Option<Answer>, ClientError> {
-        let (questions, end) = (self.questions(), Instant::now() + limit);
-        let mut hearing = questions.hearing.subscribe();
-        let is_known = |hearing: &Hearing| !matches!(hearing, Hearing::NotNow);
-        match timeout_at(end, hearing.wait_for(is_known)).await {
-            Ok(Ok(known)) => {
-                if let Hearing::Refused(error) = &*known {
-                    return Err(self.not_declared(error.clone(), self.names().answers()));
-                }
-            }
-            // The broker is away.
-            _ => return Ok(None),
-        }
-        let (sender, answer) = oneshot::channel();
+    /// Asks this worker, and others when it does not answer; waits for the first answer within `patience`. `None` when none
+    /// comes.
+    pub(crate) async fn ask(
+        &self,
+        worker: &str,
+        question: Question,
+        patience: Duration,
+    ) -> Result<Option<Answer>, ClientError> {
+        let (questions, end) = (self.questions(), Instant::now() + patience);
+        let mut query = Query::new(Some(worker), question);
+        let (sender, mut answer) = oneshot::channel();
         questions.waiting().insert(query.id.clone(), sender);
         let _waiting = Waiting {
             questions,
             id: query.id.clone(),
         };
-        let message = query.message(self.names(), self.reply_key());
-        let (publisher, _) = self.publisher();
-        match publisher.publish(message, limit).await {
-            Ok(()) => {}
-            // No worker listens at present; or the broker is away.
-            Err(
-                PublishError::Unroutable { .. } | PublishError::InDoubt { .. } | PublishError::Refused { .. },
-            ) => {
-                sleep_until(end).await;
-                return Ok(None);
+        while Instant::now() < end {
+            if !questions
+                .hears(end)
+                .await
+                .map_err(|e| self.not_declared(e, self.names().answers()))?
+            {
+                break;
             }
-            Err(PublishError::Broker(error)) => {
-                return Err(self.not_declared(error, self.names().queries()));
+            let round = end.min(Instant::now() + ROUND);
+            let message = query.message(self.names(), self.reply_key());
+            let (publisher, _) = self.publisher();
+            let limit = round.saturating_duration_since(Instant::now());
+            let asked_by_name = query.worker.is_some();
+            // In turns: it may come back.
+            query.worker = (!asked_by_name).then(|| worker.to_owned());
+            match publisher.publish(message, limit).await {
+                // It is not there: others at once.
+                Err(PublishError::Unroutable { .. }) if asked_by_name => continue,
+                Err(PublishError::Broker(error)) => {
+                    return Err(self.not_declared(error, self.names().queries()));
+                }
+                // Where no worker listens, or the broker is away, that may pass.
+                _ => {}
+            }
+            if let Ok(answered) = timeout_at(round, &mut answer).await {
+                return Ok(answered.ok());
             }
         }
-        Ok(timeout_at(end, answer).await.ok().and_then(Result::ok))
+        Ok(None)
     }
 }

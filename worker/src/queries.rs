@@ -1,4 +1,4 @@
-//! Questions that anybody asks of the fleet, heard by every worker: for parts of kickoffs' files.
+//! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files.
 //!
 //! A worker that is asked by its name answers; where nobody is named, only one that knows does. Who asks gets the
 //! answer under a key of its own. Few are answered at once, off the runtime, so no kickoff waits for them.
@@ -48,7 +48,7 @@ async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), Broke
     worker.declare_for(link, &[]).await?;
     let client = worker.broker_config.client_id(&worker.id);
     let queue = worker.names.client_queue(&format!("{client}.queries"));
-    let bindings = [(worker.names.queries(), String::new())];
+    let bindings = [worker.id.clone(), String::new()].map(|key| (worker.names.queries(), key));
     let mut consumer = link.consume_ephemeral(&queue, &bindings, AT_ONCE).await?;
     // They end with the link: an answer could not be sent.
     let mut answering = JoinSet::new();

@@ -21,18 +21,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_shared::kickoff::query::MAX_PART;
-use crewfleet_shared::kickoff::{Answered, FilePart, Query, Question, Reply, ResultFile, answer};
+use crewfleet_shared::kickoff::{Answered, FilePart, Question, Reply, ResultFile, answer};
 use futures_util::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
 pub use self::error::FileError;
 use crate::client::KickoffClient;
 
 /// How long a worker may take to answer for a part of a file.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// After so long without an answer others are asked, and then the first one again.
-const ROUND: Duration = Duration::from_secs(2);
 /// How many parts are on their way at once.
 const AT_ONCE: usize = 4;
 
@@ -156,18 +153,8 @@ impl Rest {
         let damaged = || FileError::Damaged {
             path: asked.path.clone(),
         };
-        let end = Instant::now() + PATIENCE;
-        let mut by_name = true;
-        while let Some(left) = end
-            .checked_duration_since(Instant::now())
-            .filter(|left| !left.is_zero())
-        {
-            let worker = by_name.then_some(&*self.worker);
-            let query = Query::new(worker, Question::File(asked.clone()));
-            by_name = !by_name;
-            let Some(answer) = self.client.ask(&query, ROUND.min(left)).await? else {
-                continue;
-            };
+        let question = Question::File(asked.clone());
+        if let Some(answer) = self.client.ask(&self.worker, question, PATIENCE).await? {
             return match answer.answer {
                 Answered::Missing { reason } => Err(FileError::NotKept {
                     path: asked.path,

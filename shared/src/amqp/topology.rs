@@ -110,7 +110,7 @@ impl Names {
         control => "control";
         /// Topic exchange: heartbeats, by worker.
         fleet => "fleet";
-        /// Fanout exchange: questions to the workers.
+        /// Direct exchange: questions, by worker; to all without a key.
         queries => "queries";
         /// Topic exchange: their answers, by the asker's own key.
         answers => "answers";
@@ -263,7 +263,7 @@ impl Topology {
         self.exchange(names.replies(), Kind::Topic, vec![]);
         self.exchange(names.events(), Kind::Topic, vec![]);
         self.exchange(names.fleet(), Kind::Topic, vec![]);
-        self.exchange(names.queries(), Kind::Fanout, vec![]);
+        self.exchange(names.queries(), Kind::Direct, vec![]);
         // A topic, though no key has a wildcard in it: only of topics the broker says who may bind by which key, and an
         // answer is for its asker alone.
         self.exchange(names.answers(), Kind::Topic, vec![]);

@@ -1,4 +1,4 @@
-//! Questions to the workers, published to `kickoff.queries`, which every worker hears.
+//! Questions to the workers, published to `kickoff.queries`: under a worker's id for that worker, under no key for all.
 //!
 //! The message's `reply_to` is the key under which the answer goes to `kickoff.answers`; its `message_id` is the
 //! question's id, which the answer repeats as `correlation_id`. A worker ignores a question that it doesn't know.
@@ -69,12 +69,12 @@ impl Query {
         }
     }
 
-    /// The message that brings it to the workers; the answer comes under `reply_to`. Without any worker that listens it
-    /// would reach nobody, so it is mandatory.
+    /// The message that brings it to the worker, or to all; the answer comes under `reply_to`. It is mandatory: whoever asks
+    /// learns at once when nobody listens.
     pub fn message(&self, names: &Names, reply_to: &str) -> Message {
         Message {
             exchange: names.queries(),
-            routing_key: String::new(),
+            routing_key: self.worker.clone().unwrap_or_default(),
             properties: Properties::json(message_type::QUERY)
                 .with_message_id(&self.id)
                 .with_correlation_id(&self.id)
