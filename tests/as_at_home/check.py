@@ -9,6 +9,7 @@ The public projects import crewai-tools: run this with an interpreter that has i
 import argparse
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="projects at once")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these projects")
     options = parser.parse_args()
+    # What ends this ends what it started, and removes the copies.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as folder:
         projects = _projects(Path(folder))
         known = {project.name for project in projects}

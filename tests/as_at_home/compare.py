@@ -10,6 +10,7 @@ must be equal: what differs then is the project's own doing."""
 import argparse
 import dataclasses
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def main() -> None:
     parser.add_argument("--tools", choices=("none", "first", "all"))
     parser.add_argument("--against", choices=("fleet", "python"), default="fleet")
     options = parser.parse_args()
+    # What ends this ends what it started, and removes the copies.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     given = {name: value for name in ("entry", "target", "tools") if (value := getattr(options, name)) is not None}
     project = dataclasses.replace(project_in(options.folder.resolve()), **given)
     try:
