@@ -5,6 +5,7 @@
 //! | [`kickoff`] | the wire contract: ids, requests, replies, events, control commands, heartbeats |
 //! | [`amqp`] | RabbitMQ: the supervised link, the topology as data, the publisher, deliveries |
 //! | [`config`] | the layered configuration loader and the `[broker]` section |
+//! | [`harmless`] | text of others, for a terminal |
 //! | [`telemetry`] | structured logs, and traces (feature `otel`) |
 //! | [`metrics`] | the Prometheus registry and how metrics are defined |
 //! | `admin` | of a service: `/metrics`, `/healthz` and `/readyz` over HTTP (feature `admin`) |
@@ -16,6 +17,7 @@
 pub mod admin;
 pub mod amqp;
 pub mod config;
+pub mod harmless;
 pub mod kickoff;
 pub mod metrics;
 #[cfg(feature = "node")]

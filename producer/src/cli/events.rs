@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use crewfleet_producer::{Event, EventStream, KickoffClient, KickoffHandle, KickoffId, Reply};
+use crewfleet_shared::harmless::harmless;
 use crewfleet_shared::kickoff::event::event_type;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -98,7 +99,8 @@ fn line(event: &Event) -> String {
     if event.event_type == event_type::LOG
         && let Some(line) = data.get("line").and_then(Value::as_str)
     {
-        return format!("{time} | {line}");
+        // Programs send events of their own, so who knows what is in this one.
+        return format!("{time} | {}", harmless(line.as_bytes()));
     }
     let mut text = format!("{time} {}", event.event_type);
     if event.attempt > 1 {
@@ -135,6 +137,10 @@ mod tests {
             (
                 event("log", 1, r#"{"stream": "stdout", "line": "hello"}"#),
                 "10:00:01.250 | hello",
+            ),
+            (
+                event("log", 1, r#"{"line": "\u001b[2J\u001b]0;x\u0007a\tb"}"#),
+                "10:00:01.250 | a\tb",
             ),
             (
                 event("task_started", 1, r#"{"task": "x", "agent": null}"#),

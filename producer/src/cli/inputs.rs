@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 
 use anyhow::{Context, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
 /// The inputs of `--inputs FILE|-` with those of `--input` put over them. A file alone is kept byte for byte.
@@ -40,7 +44,7 @@ fn read(file: &str) -> anyhow::Result<Box<RawValue>> {
         .with_context(|| format!("--inputs {file}: not JSON"))
 }
 
-/// `KEY=VALUE` is text, `KEY=@FILE` the text of a file, `KEY:=JSON` any JSON.
+/// `KEY=VALUE` is text, `KEY=@FILE` the text of a file, or the file itself, `KEY:=JSON` any JSON.
 fn parse(argument: &str) -> anyhow::Result<(&str, Box<RawValue>)> {
     let Some((key, value)) = argument.split_once('=') else {
         bail!("--input {argument:?} has no '='; write KEY=VALUE, KEY=@FILE or KEY:=JSON");
@@ -49,10 +53,10 @@ fn parse(argument: &str) -> anyhow::Result<(&str, Box<RawValue>)> {
         let json = serde_json::from_str(value).with_context(|| format!("--input {key}:= is not JSON"))?;
         (key, json)
     } else if let Some(file) = value.strip_prefix('@') {
-        let text = std::fs::read_to_string(file).with_context(|| {
+        let content = std::fs::read(file).with_context(|| {
             format!("--input {key}=@{file}: the file cannot be read (for a text that begins with @: {key}:='\"@…\"')")
         })?;
-        (key, to_raw_value(&text)?)
+        (key, of_file(Path::new(file), content)?)
     } else {
         (key, to_raw_value(value)?)
     };
@@ -60,6 +64,30 @@ fn parse(argument: &str) -> anyhow::Result<(&str, Box<RawValue>)> {
         bail!("--input {argument:?} has no key before '='; write KEY=VALUE");
     }
     Ok((key, value))
+}
+
+/// A text is an input as any other; images, PDFs, recordings and whatever is no text reach the crew as files.
+fn of_file(file: &Path, content: Vec<u8>) -> anyhow::Result<Box<RawValue>> {
+    let media_type = mime_guess::from_path(file).first();
+    let is_file = media_type.as_ref().is_some_and(|media_type| {
+        let kinds = [
+            mime_guess::mime::IMAGE,
+            mime_guess::mime::AUDIO,
+            mime_guess::mime::VIDEO,
+        ];
+        kinds.contains(&media_type.type_()) || media_type.essence_str() == "application/pdf"
+    });
+    let content = match String::from_utf8(content) {
+        Ok(text) if !is_file => return Ok(to_raw_value(&text)?),
+        Ok(text) => text.into_bytes(),
+        Err(no_text) => no_text.into_bytes(),
+    };
+    let described = json!({"$file": {
+        "base64": STANDARD.encode(content),
+        "media_type": media_type.map(|media_type| media_type.essence_str().to_owned()),
+        "name": file.file_name().map(|name| name.to_string_lossy()),
+    }});
+    Ok(to_raw_value(&described)?)
 }
 
 #[cfg(test)]
@@ -85,6 +113,35 @@ mod tests {
             r#"{"A":"1","B":[1.50],"C":"two\nlines\n","D":"a=b"}"#
         );
         assert_eq!(from(None, &[]).unwrap(), "{}");
+    }
+
+    #[test]
+    fn what_is_no_text_is_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content, expected) in [
+            (
+                "photo.png",
+                &b"\x89PNG"[..],
+                r#"{"A":{"$file":{"base64":"iVBORw==","media_type":"image/png","name":"photo.png"}}}"#,
+            ),
+            (
+                "drawing.svg",
+                b"<svg/>",
+                r#"{"A":{"$file":{"base64":"PHN2Zy8+","media_type":"image/svg+xml","name":"drawing.svg"}}}"#,
+            ),
+            (
+                "data",
+                b"\xff\xfe",
+                r#"{"A":{"$file":{"base64":"//4=","media_type":null,"name":"data"}}}"#,
+            ),
+            ("rows.csv", b"a,b", r#"{"A":"a,b"}"#),
+            ("notes", "gr\u{fc}n".as_bytes(), "{\"A\":\"gr\u{fc}n\"}"),
+        ] {
+            let file = dir.path().join(name);
+            std::fs::write(&file, content).unwrap();
+            let argument = format!("A=@{}", file.display());
+            assert_eq!(from(None, &[&argument]).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
-from . import crewai_quiet, errors, human_input, process, result
+from . import crewai_quiet, errors, human_input, input_files, process, result
 from .cancel import Cancel
 from .events import forwarded
 from .frame_stack import with_room
@@ -83,13 +83,17 @@ def _build_and_run(
 def _kick_off(crew: Any, inputs: dict[str, Any]) -> Any:
     """Calls kickoff, or kickoff_async where that is all there is, and waits for the whole output."""
     method = getattr(crew, "kickoff", None)
-    output = _with_inputs(method if callable(method) else crew.kickoff_async, inputs)
+    method = method if callable(method) else crew.kickoff_async
+    inputs, files = input_files.split(inputs)
+    output = _with_inputs(method, inputs, input_files.for_crewai(files, method))
     if inspect.isawaitable(output):
         return asyncio.run(_whole_async(output))
     return _whole(output)
 
 
-def _with_inputs(method: Callable[..., Any], inputs: dict[str, Any]) -> Any:
+def _with_inputs(method: Callable[..., Any], inputs: dict[str, Any], files: dict[str, Any]) -> Any:
+    if files:
+        return method(inputs=inputs, input_files=files)
     try:
         parameters = inspect.signature(method).parameters
     except (TypeError, ValueError):  # a builtin

@@ -193,12 +193,11 @@ async fn deliver(zygote: std::sync::Weak<Zygote>, mut frames: mpsc::UnboundedRec
 fn log_output(process: &mut Child) {
     async fn pump(mut stream: impl AsyncReadExt + Unpin, name: &'static str) {
         let mut buffer = vec![0; 8192];
-        // Forever: a host lives as long as its worker, so there is no total to cut at.
+        let mut lines = Lines::endless(name);
         while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-            let mut lines = Lines::new(name, None);
             lines.push(&buffer[..read]);
-            lines.finish();
         }
+        lines.finish();
     }
     if let Some(stdout) = process.stdout.take() {
         tokio::spawn(pump(stdout, "stdout"));
