@@ -40,6 +40,7 @@ fn every_key_of_the_reference_is_read() {
     assert!(admin_addr.parse::<SocketAddr>().unwrap().ip().is_loopback());
     let marketing = &loaded.config.crews["marketing"];
     assert_eq!(marketing.working_dir.as_deref(), Some(project.path()));
+    assert!(marketing.dotenv && !marketing.verbose_output);
     let retry = loaded.config.crews["marketing"].retry();
     assert_eq!(retry.retry_on, ["FlakyError", "my_tools.*"]);
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use crewfleet_shared::kickoff::{FileSource, InputFile};
 use serde_json::value::{RawValue, to_raw_value};
 
 /// The inputs of `--inputs FILE|-` with those of `--input` put over them. A file alone is kept byte for byte.
@@ -82,12 +82,13 @@ fn of_file(file: &Path, content: Vec<u8>) -> anyhow::Result<Box<RawValue>> {
         Ok(text) => text.into_bytes(),
         Err(no_text) => no_text.into_bytes(),
     };
-    let described = json!({"$file": {
-        "base64": STANDARD.encode(content),
-        "media_type": media_type.map(|media_type| media_type.essence_str().to_owned()),
-        "name": file.file_name().map(|name| name.to_string_lossy()),
-    }});
-    Ok(to_raw_value(&described)?)
+    let source = FileSource {
+        base64: Some(STANDARD.encode(content)),
+        media_type: media_type.map(|media_type| media_type.essence_str().to_owned()),
+        name: file.file_name().map(|name| name.to_string_lossy().into_owned()),
+        ..FileSource::default()
+    };
+    Ok(to_raw_value(&InputFile { file: source })?)
 }
 
 #[cfg(test)]
@@ -132,7 +133,7 @@ mod tests {
             (
                 "data",
                 b"\xff\xfe",
-                r#"{"A":{"$file":{"base64":"//4=","media_type":null,"name":"data"}}}"#,
+                r#"{"A":{"$file":{"base64":"//4=","name":"data"}}}"#,
             ),
             ("rows.csv", b"a,b", r#"{"A":"a,b"}"#),
             ("notes", "gr\u{fc}n".as_bytes(), "{\"A\":\"gr\u{fc}n\"}"),

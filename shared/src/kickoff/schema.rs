@@ -2,12 +2,13 @@
 
 use schemars::{Schema, schema_for};
 
-use super::{Answer, Control, Event, Heartbeat, KickoffRequest, Query, Reply};
+use super::{Answer, Control, Event, Heartbeat, InputFile, KickoffRequest, Query, Reply};
 
-/// Every message of the contract: its name (also the name of the committed file, with `.json`) and its schema.
+/// Every message of the contract, and what may stand in one: its name (also the name of the committed file, with `.json`) and its schema.
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
         (super::message_type::REQUEST, schema_for!(KickoffRequest)),
+        ("kickoff.input_file.v1", schema_for!(InputFile)),
         (super::message_type::REPLY, schema_for!(Reply)),
         (super::message_type::EVENT, schema_for!(Event)),
         (super::message_type::CONTROL, schema_for!(Control)),
