@@ -106,7 +106,7 @@ pub async fn execute(
             Outcome::Failed(KickoffError::new("interrupted", message))
         }
         // Its reply must not name what cannot be had, so they are kept first.
-        Outcome::Succeeded(result) if !result.files.is_empty() => {
+        Outcome::Succeeded(result) if !result.files.is_empty() || result.files_left_out.is_some() => {
             Box::pin(keep_files(worker, request, admitted, files_dir, result)).await
         }
         outcome => outcome,

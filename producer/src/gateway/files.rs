@@ -29,6 +29,7 @@ pub(super) async fn list(
     Ok(Json(json!({
         "kickoff_id": reply.kickoff_id,
         "files": files,
+        "files_left_out": result.and_then(|result| result.files_left_out.as_ref()),
         "files_until": result.and_then(|result| result.files_until),
     })))
 }

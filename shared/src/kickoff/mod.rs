@@ -27,7 +27,7 @@ pub use input_file::{FileSource, InputFile};
 pub use query::{FilePart, Query, Question};
 pub use reply::{KickoffError, KickoffResult, Reply, Status, TaskOutput, Usage};
 pub use request::{KickoffRequest, Request};
-pub use result_file::{Encoding, ResultFile};
+pub use result_file::{Encoding, FilesLeftOut, ResultFile};
 
 /// The `type` property of each message of the contract.
 pub mod message_type {

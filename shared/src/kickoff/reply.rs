@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::ResultFile;
+use super::{FilesLeftOut, ResultFile};
 
 /// How a kickoff ended, as its requester sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -106,6 +106,9 @@ pub struct KickoffResult {
     /// Every file that the kickoff made or changed, by path.
     #[serde(default)]
     pub files: Vec<ResultFile>,
+    /// The files that `files` has no room for; `null` when it has all.
+    #[serde(default)]
+    pub files_left_out: Option<FilesLeftOut>,
     /// Until when the worker keeps `files`, unless it needs the room earlier; `null` when it keeps none.
     #[serde(default)]
     pub files_until: Option<DateTime<Utc>>,

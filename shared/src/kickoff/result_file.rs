@@ -30,6 +30,17 @@ pub struct ResultFile {
     pub error: Option<String>,
 }
 
+/// Files that a reply does not name: more than it may, or such whose names are no UTF-8. They are not kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FilesLeftOut {
+    /// How many.
+    pub count: u64,
+    /// How many bytes they have together.
+    pub bytes: u64,
+    /// The path of the first, with `?` or `\u{fffd}` for what is no UTF-8.
+    pub first: String,
+}
+
 /// How the content of a file stands in a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Encoding {

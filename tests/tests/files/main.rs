@@ -305,3 +305,31 @@ async fn a_worker_that_keeps_nothing_says_so_in_the_reply() {
     partly.said(&["\"b\" cannot be had", "keep_files_s"]);
     assert_eq!(read(&site.path("out/a")), "in");
 }
+
+#[tokio::test]
+async fn files_that_a_reply_has_no_room_for_are_told_of() {
+    let site = Site::new().await;
+    let max_files = ("CREWFLEET__CREWS__WRITER__MAX_FILES", "2");
+    let _worker = site
+        .worker("writer-1", 0)
+        .await
+        .env(max_files.0, max_files.1)
+        .ready()
+        .await;
+    let reply = site
+        .kickoff(
+            "f-1",
+            &json!({"files": {"a/deep": "far down", "b": "b", "c": "c"}}),
+        )
+        .await;
+    let expected = json!({"count": 1, "bytes": 8, "first": "a/deep"});
+    assert_eq!(reply["result"]["files_left_out"], expected, "{reply:#}");
+    let list = site.cli.run(&["files", "f-1"]).await.ended_with(0);
+    list.said(&["1 more files, 8 bytes", "\"a/deep\"", "max_files"]);
+    let partly = site
+        .cli
+        .run(&["files", "f-1", "--output", "out"])
+        .await
+        .ended_with(1);
+    partly.said(&["\"a/deep\"", "2 files, 2 bytes"]);
+}

@@ -1,9 +1,10 @@
 //! What a program has left in its kickoff's folder, as its reply names it. Python crews make this list themselves.
 
+use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crewfleet_shared::kickoff::ResultFile;
+use crewfleet_shared::kickoff::{FilesLeftOut, ResultFile};
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
@@ -18,46 +19,47 @@ pub struct Limits {
     pub inline_bytes: u64,
 }
 
-/// Lists the files below `folder`, by path. Links are neither listed nor followed. Blocks.
+/// Lists the files below `folder`, by path, and says what there is no room for: what is nearest to the top is listed first,
+/// and a name that is no UTF-8 is not. Links are neither listed nor followed. Blocks.
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub fn list(folder: &Path, limits: Limits) -> io::Result<Vec<ResultFile>> {
+pub fn list(folder: &Path, limits: Limits) -> io::Result<(Vec<ResultFile>, Option<FilesLeftOut>)> {
     let source = Source::open(folder, folder)?;
-    let mut found = Vec::new();
+    let (mut found, mut unnamed) = (Vec::new(), Vec::new());
     for entry in WalkDir::new(folder).min_depth(1).follow_links(false) {
         let entry = entry?;
-        if entry.file_type().is_file() {
-            // Below `folder` by its making.
-            let path = entry.path().strip_prefix(folder).unwrap_or(entry.path());
-            found.push(path.to_owned());
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        // Below `folder` by its making.
+        let path = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+        match path.to_str() {
+            Some(name) => found.push((entry.depth(), name.to_owned())),
+            None => unnamed.push(path.to_owned()),
         }
     }
     found.sort();
-    let left_out = found.len().saturating_sub(limits.files);
-    // The first that is too much is named, too: it says what became of the rest.
-    found.truncate(limits.files + 1);
+    let more = found.split_off(limits.files.min(found.len()));
+    let more = more.into_iter().map(|(_, name)| PathBuf::from(name));
+    let left_out: Vec<PathBuf> = more.chain(unnamed).collect();
     let mut room = limits.inline_bytes;
-    let mut files = Vec::with_capacity(found.len());
-    for (number, path) in found.iter().enumerate() {
-        let mut file = match path.to_str() {
-            Some(path) => one(&source, path, &mut room),
-            None => ResultFile {
-                path: path.to_string_lossy().into_owned(),
-                error: Some("its name is not UTF-8".into()),
-                ..ResultFile::default()
-            },
-        };
-        if number == limits.files {
-            let (limit, others) = (limits.files, left_out - 1);
-            file = file.without_content();
-            file.error = Some(format!(
-                "not kept, as {others} files after it: a reply names at most {limit} (max_files)"
-            ));
-        }
-        files.push(file);
-    }
-    Ok(files)
+    let mut files: Vec<_> = found
+        .iter()
+        .map(|(_, name)| one(&source, name, &mut room))
+        .collect();
+    files.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok((files, told(folder, &left_out)))
+}
+
+fn told(folder: &Path, left_out: &[PathBuf]) -> Option<FilesLeftOut> {
+    let bytes = |path: &PathBuf| fs::symlink_metadata(folder.join(path)).map_or(0, |metadata| metadata.len());
+    let first = left_out.first()?.to_string_lossy().into_owned();
+    Some(FilesLeftOut {
+        count: left_out.len() as u64,
+        bytes: left_out.iter().map(bytes).sum(),
+        first,
+    })
 }
 
 fn one(source: &Source, path: &str, room: &mut u64) -> ResultFile {
@@ -97,7 +99,8 @@ fn read(source: &Source, file: &mut ResultFile, room: &mut u64) -> io::Result<()
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -114,7 +117,7 @@ mod tests {
             files: 3,
             inline_bytes: 8,
         };
-        let files = list(dir.path(), limits).unwrap();
+        let (files, left_out) = list(dir.path(), limits).unwrap();
         let named: Vec<_> = files
             .iter()
             .map(|file| (file.path.as_str(), file.bytes))
@@ -125,30 +128,29 @@ mod tests {
         assert_eq!(files[1].content.as_deref(), Some("# b\n"));
         assert_eq!((&files[2].content, &files[2].media_type), (&None, &None));
         assert_eq!(files[1].sha256, hex::encode(Sha256::digest("# b\n")));
-        assert!(files.iter().all(|file| file.error.is_none()));
+        assert!(files.iter().all(|file| file.error.is_none()) && left_out.is_none());
     }
 
     #[test]
-    fn more_files_than_a_reply_names_are_told_of_with_the_first_of_them() {
+    fn what_a_reply_has_no_room_for_is_counted_and_what_is_nearest_to_the_top_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["a", "b", "c", "d"] {
+        fs::create_dir(dir.path().join("a")).unwrap();
+        for name in ["a/deep", "b", "c", "d"] {
             fs::write(dir.path().join(name), name).unwrap();
         }
+        fs::write(dir.path().join(OsStr::from_bytes(b"\xff")), "x").unwrap();
         let limits = Limits {
             files: 2,
             inline_bytes: 100,
         };
-        let files = list(dir.path(), limits).unwrap();
-        let errors: Vec<_> = files
-            .iter()
-            .map(|file| (file.path.as_str(), file.error.is_some()))
-            .collect();
-        assert_eq!(errors, [("a", false), ("b", false), ("c", true)]);
-        let error = files[2].error.as_deref().unwrap();
-        assert!(
-            error.contains("1 files after it") && error.contains("at most 2 (max_files)"),
-            "{error}"
-        );
-        assert_eq!(files[2].content, None);
+        let (files, left_out) = list(dir.path(), limits).unwrap();
+        let named: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(named, ["b", "c"]);
+        let expected = FilesLeftOut {
+            count: 3,
+            bytes: 8,
+            first: "d".into(),
+        };
+        assert_eq!(left_out, Some(expected));
     }
 }

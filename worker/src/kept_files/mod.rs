@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::kickoff::query::MAX_PART;
-use crewfleet_shared::kickoff::{FilePart, KickoffId, KickoffResult};
+use crewfleet_shared::kickoff::{FilePart, FilesLeftOut, KickoffId, KickoffResult};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -127,6 +127,9 @@ impl KeptFiles {
         (work_dir, files_dir): (&Path, Option<&Path>),
     ) {
         result.files_until = None;
+        if let Some(FilesLeftOut { count, bytes, first }) = &result.files_left_out {
+            warn!(%kickoff_id, count, bytes, first, "files of the kickoff are not kept: more than max_files, or no UTF-8 names");
+        }
         if result.files.is_empty() {
             return;
         }

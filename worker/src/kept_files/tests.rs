@@ -36,7 +36,7 @@ impl Data {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        let files = list(&work, limits).unwrap();
+        let (files, _) = list(&work, limits).unwrap();
         let result = KickoffResult {
             files,
             ..KickoffResult::default()

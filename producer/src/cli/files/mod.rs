@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use crewfleet_producer::{KickoffClient, KickoffId, Reply};
-use crewfleet_shared::kickoff::ResultFile;
+use crewfleet_shared::kickoff::{FilesLeftOut, ResultFile};
 use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
@@ -108,7 +108,7 @@ async fn answer(client: &KickoffClient, arguments: &Arguments) -> anyhow::Result
     }
     if json {
         print(&one_line(&result.files)?)?;
-    } else if result.files.is_empty() {
+    } else if result.files.is_empty() && result.files_left_out.is_none() {
         say(&format!("kickoff {id} left no files"));
     } else {
         print(&list::table(&result.files))?;
@@ -116,6 +116,7 @@ async fn answer(client: &KickoffClient, arguments: &Arguments) -> anyhow::Result
             say(&format!("worker {} keeps them until {until}", reply.worker));
         }
     }
+    tell_left_out(reply_left_out(&reply));
     Ok(Exit::Succeeded)
 }
 
@@ -187,14 +188,29 @@ pub(super) async fn all(
         let reason = file.error.as_deref().unwrap_or_default();
         say(&format!("{:?} cannot be had: {reason}", file.path));
     }
+    let left_out = reply_left_out(reply);
+    tell_left_out(left_out);
     say(&format!(
         "{} files, {bytes} bytes, are in {}",
         can.len(),
         dir.display()
     ));
-    Ok(if cannot.is_empty() {
+    Ok(if cannot.is_empty() && left_out.is_none() {
         Exit::Succeeded
     } else {
         Exit::Failed
     })
+}
+
+fn reply_left_out(reply: &Reply) -> Option<&FilesLeftOut> {
+    reply.result.as_ref()?.files_left_out.as_ref()
+}
+
+fn tell_left_out(left_out: Option<&FilesLeftOut>) {
+    if let Some(FilesLeftOut { count, bytes, first }) = left_out {
+        say(&format!(
+            "{count} more files, {bytes} bytes, are neither named nor kept, the first of them {first:?}: the crew's max_files \
+             is too small for them, or their names are no UTF-8"
+        ));
+    }
 }

@@ -115,10 +115,14 @@ impl CommandRunner {
     async fn with_files(&self, result: KickoffResult, context: &KickoffContext) -> Outcome {
         let (folder, limits) = (context.work_dir.clone(), self.files);
         match blocking(move || list(&folder, limits)).await {
-            Ok(files) => {
+            Ok((files, files_left_out)) => {
                 // Only this sets it.
                 let _ = context.files_dir.set(context.work_dir.clone());
-                Outcome::Succeeded(Box::new(KickoffResult { files, ..result }))
+                Outcome::Succeeded(Box::new(KickoffResult {
+                    files,
+                    files_left_out,
+                    ..result
+                }))
             }
             Err(error) => Outcome::Failed(KickoffError::new(
                 "files_lost",
