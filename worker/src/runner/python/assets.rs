@@ -22,6 +22,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/crewai_quiet.py",
     "crewfleet_host/descriptors.py",
     "crewfleet_host/ending.py",
+    "crewfleet_host/environment.py",
     "crewfleet_host/errors.py",
     "crewfleet_host/events.py",
     "crewfleet_host/files.py",
