@@ -2,6 +2,7 @@
 //! reply only where a test says so; else they are asked of the worker.
 
 mod gateway;
+mod python;
 mod questions;
 
 use std::fs;
