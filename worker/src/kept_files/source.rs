@@ -54,7 +54,7 @@ impl Source {
     /// # Errors
     /// When it is not there, or no regular file; when its path leads out or over a link.
     pub(crate) fn file(&self, path: &str) -> io::Result<File> {
-        self.at(path, |folder, name| regular(folder, name))
+        self.at(path, regular)
     }
 
     /// Takes a file out, to stand as `name` in another folder, which is ours alone. Returns it, for reading.
