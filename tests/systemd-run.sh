@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the units of deploy/systemd for real: systemd as process 1 of a container, beside a private broker. Readiness, credentials,
-# watchdog, a kickoff by AMQP and one by HTTP, and a stop that waits for a kickoff. Needs root, and the image of
-# tests/images.sh --full, whose programs it takes.
+# watchdog, a kickoff by AMQP and one by HTTP, a Python crew that stands in its project by an overlay and, with a drop-in, by links,
+# and a stop that waits for a kickoff. Needs root, and the image of tests/images.sh --full, whose programs it takes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh
@@ -49,7 +49,27 @@ target = "echo"
 [crews.sleep]
 runner = "builtin"
 target = "sleep"
+
+[crews.shop]
+runner = "python"
+target = "shop:Shop"
+path = ["/srv/shop"]
 TOML
+    in_it install -d /srv/shop/data
+    echo "bread,3" | written /srv/shop/data/prices.csv
+    echo "[project]" | written /srv/shop/pyproject.toml
+    written /srv/shop/shop.py <<'PYTHON'
+import subprocess
+
+
+class Shop:
+    def kickoff(self, inputs):
+        with open("data/prices.csv") as prices, open("report.md", "w") as report:
+            report.write(prices.read())
+        own = ["unshare", "--user", "--map-root-user", "--mount"]
+        codes = [subprocess.run([*own, *command], capture_output=True).returncode for command in (["true"], ["umount", "/home"])]
+        return {"namespaces": codes[0] == 0, "sees_home": codes == [0, 0]}
+PYTHON
     written /etc/crewfleet/gateway.toml <<'TOML'
 [gateway]
 tokens_file = "/etc/crewfleet/tokens.json"
@@ -67,10 +87,11 @@ say "a machine with systemd"
 need "asking the gateway" curl curl
 docker run --detach --name broker --network none crewfleet-test/rabbitmq >/dev/null
 # As --privileged, but for what this machine itself may not. What systemd mounts for a unit, credentials above all, reaches it
-# through shared mounts, which a machine has and a container does not.
+# through shared mounts, which a machine has and a container does not. Its root is an overlay, on which none can be: state
+# directories lie in a volume, as on a disk.
 docker run --detach --name machine --network container:broker --cap-add ALL --cap-drop SYS_RESOURCE --cgroupns host \
     --volume /sys/fs/cgroup:/sys/fs/cgroup --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
-    --security-opt systempaths=unconfined --tmpfs /run --tmpfs /tmp crewfleet-test/systemd \
+    --security-opt systempaths=unconfined --tmpfs /run --tmpfs /tmp --volume /var/lib/private crewfleet-test/systemd \
     sh -c 'mount --make-rshared / && exec /lib/systemd/systemd' >/dev/null
 await 60 "systemd is up" is_up
 await 120 "the broker is up" docker exec broker rabbitmq-diagnostics --quiet check_port_connectivity
@@ -97,6 +118,28 @@ id=$(call /kickoff --data '{"inputs": {"a": "b"}}')
 id=${id#*:\"} id=${id%\"*}
 status() { [[ "$(call "/status/$id")" == *'"state":"SUCCESS"'* ]]; }
 await 30 "a kickoff by HTTP succeeds" status
+
+say "a crew in its project"
+# stands WAY NAMESPACES: a kickoff reads and writes in its project by WAY, and may make namespaces or not; never what the unit hides.
+stands() {
+    local said reply
+    said=$(in_it journalctl --no-pager --output cat --unit crewfleet-worker@trial | grep '"crew":"shop"' | grep '"files":' | tail -n 1)
+    [[ "$said" == *"\"files\":\"$1\""* ]] || fail "the way is not $1" "the worker says: $said"
+    reply=$(crewfleet kickoff shop --json --timeout 60)
+    [[ "$reply" == *'"status":"succeeded"'* && "$reply" == *"\"namespaces\":$2,\"sees_home\":false"* ]] ||
+        fail "the crew does not succeed as it should" "its reply: $reply"
+    [[ "$reply" == *'"path":"report.md"'*'"content":"bread,3\n"'* ]] || fail "the crew's file is not in the reply" "its reply: $reply"
+    holds "the project is as it was" in_it sh -c '[ "$(ls /srv/shop | tr "\n" " ")" = "data pyproject.toml shop.py " ]'
+}
+stands overlay true
+in_it install -d /etc/systemd/system/crewfleet-worker@trial.service.d
+# What the unit's comment says, word for word.
+sed -n '/^#   \[Service\]/,/^[^#]/s/^#   //p' deploy/systemd/crewfleet-worker@.service |
+    written /etc/systemd/system/crewfleet-worker@trial.service.d/no-namespaces.conf
+in_it systemctl daemon-reload
+holds "the worker without namespaces becomes ready" in_it systemctl restart crewfleet-worker@trial
+await 30 "the worker says what it does" says crewfleet-worker@trial "ready; 0 kickoffs in flight"
+stands links false
 
 say "the watchdog"
 in_it sh -c "kill -STOP $(property MainPID crewfleet-gateway)"

@@ -19,7 +19,7 @@ ENTRYPOINT ["/usr/bin/prometheus-alertmanager"]
 FROM ${BASE_IMAGE} AS systemd
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ca-certificates systemd \
+    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ca-certificates python3 systemd \
     && rm -rf /var/lib/apt/lists/*
 STOPSIGNAL SIGRTMIN+3
 
