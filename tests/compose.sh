@@ -46,7 +46,7 @@ validate_mounted() {
     quietly compose-promtool.log "$(unpacked prometheus usr/bin/promtool)" check config "$folder/prometheus.yml"
     echo 'amqp://127.0.0.1:1/%2f' >"$folder/url"
     # The container's folder of the crew is this one here.
-    sed "s|/opt/crewfleet/crews/marketing|$PWD/deploy/examples/marketing/src|" deploy/compose/crewfleet.toml >"$folder/crewfleet.toml"
+    sed "s|/opt/crewfleet/crews/marketing|$PWD/deploy/examples/marketing|" deploy/compose/crewfleet.toml >"$folder/crewfleet.toml"
     # 1: no worker answers, as none runs. 2: the configuration is refused.
     CREWFLEET__BROKER__URL_FILE=$folder/url CREWFLEET__WORKER__ADMIN_ADDR=127.0.0.1:1 \
         "${CARGO_TARGET_DIR:-target}/debug/crewfleet-worker" --config "$folder/crewfleet.toml" healthcheck 2>"$folder/said" || code=$?

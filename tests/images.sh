@@ -68,7 +68,7 @@ check_contents() {
 
 check_worker() {
     local reply mounts=(--volume "$PWD/tests/images/worker.toml:/etc/crewfleet/crewfleet.toml:ro"
-        --volume "$PWD/deploy/examples/marketing/src:/opt/crewfleet/crews/marketing:ro")
+        --volume "$PWD/deploy/examples/marketing:/opt/crewfleet/crews/marketing:ro")
     holds "a health check without a configuration exits 2" exits 2 confined --rm --network none "crewfleet/worker:$version" \
         --config /etc/crewfleet/crewfleet.toml healthcheck
     holds "a health check of a worker that does not run exits 1" exits 1 confined --rm --network none "${mounts[@]}" \

@@ -40,6 +40,19 @@ class MountNamespace:
         finally:
             self.lower_privileges()
 
+    @property
+    def is_users(self) -> bool:
+        """Whether it is in a user namespace, where nobody may write what others own."""
+        return self._user
+
+    def try_attributes(self, upper: str) -> None:
+        """Raises OSError where an upper layer cannot remember that a folder was removed and made again: the mount itself succeeds."""
+        self._raise_privileges()
+        try:
+            os.setxattr(upper, "user.overlay.trial" if self._user else "trusted.overlay.trial", b"y")
+        finally:
+            self.lower_privileges()
+
     def overlay(self, place: str, lower: Sequence[str], upper: str, work: str) -> None:
         """Mounts an overlay on the folder `place`: reads from `upper`, then from `lower` in this order; writes go to `upper`.
 
@@ -88,16 +101,28 @@ class MountNamespace:
             self.lower_privileges()
 
 
+def file_system(folder: str) -> str:
+    """The type of the file system on which `folder` (absolute, perhaps still to be made) lies, as "ext4"."""
+    inside = ((place, kind) for place, kind in _mounts() if f"{folder}/".startswith(place.rstrip("/") + "/"))
+    return max(enumerate(inside), key=lambda found: (len(found[1][0]), found[0]))[1][1]
+
+
 def mounted_below(folder: str) -> list[str]:
     """The places below `folder` where something is mounted, outermost first and without those below another."""
     prefix = folder.rstrip("/") + "/"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        places = sorted({_unescape(line.split(" ")[4]) for line in file})
     found: list[str] = []
-    for place in places:
+    for place in sorted({place for place, _ in _mounts()}):
         if place.startswith(prefix) and not any(place.startswith(outer + "/") for outer in found):
             found.append(place)
     return found
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """Where something is mounted, and the type of its file system; what is mounted later on the same place comes later."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        lines = [line.split(" ") for line in file]
+    # A varying number of fields stands before the dash.
+    return [(_unescape(fields[4]), fields[fields.index("-", 6) + 1]) for fields in lines]
 
 
 def _unescape(text: str) -> str:

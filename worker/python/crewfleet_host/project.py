@@ -12,11 +12,12 @@ _MARK = "pyproject.toml"
 
 def working_dir(settings: Settings) -> str | None:
     """The absolute folder in which the crew runs: the configured one, else the project of the target's file, else where the
-    worker stands. None: the worker stands in "/", which is nobody's project."""
+    worker stands. None: the worker stands in "/", which is nobody's project. Raises OSError where that is gone."""
     if settings.working_dir:
         return os.path.realpath(settings.working_dir)
+    standing = _standing()
     place = _place_of(settings)
-    found = (place and _above(place)) or os.path.realpath(os.getcwd())
+    found = (place and _above(place)) or standing
     return None if found == "/" else found
 
 
@@ -35,6 +36,14 @@ def _above(place: str) -> str | None:
 def _place_of(settings: Settings) -> str | None:
     """The file or folder of the target, found without importing it; None where nothing of that name is there."""
     return location(settings) or _place_of_module(settings.target.partition(":")[0].partition(".")[0], settings)
+
+
+def _standing() -> str:
+    """Where this process stands. Raises OSError where that has been removed."""
+    try:
+        return os.path.realpath(os.getcwd())
+    except FileNotFoundError:
+        raise OSError("the folder in which the worker was started is gone; start it elsewhere, or set the crew's working_dir") from None
 
 
 def _place_of_module(name: str, settings: Settings) -> str | None:

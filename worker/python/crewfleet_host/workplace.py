@@ -5,13 +5,14 @@ of the child; its upper layer is the kickoff's folder. "links": a folder that sh
 """
 
 import contextlib
+import errno
 import os
 import shutil
 from dataclasses import replace
 
 from . import environment, links
 from .inspection import Unusable
-from .mounts import MountNamespace, mounted_below
+from .mounts import MountNamespace, file_system, mounted_below
 from .probe import run_in_fork
 from .project import working_dir
 from .settings import Settings
@@ -27,8 +28,8 @@ class Workplace:
 
     def __init__(self, settings: Settings) -> None:
         """Finds the project and chooses the way, by trying it in a fork. Raises OSError where "overlay" is demanded and refused."""
-        self.root = working_dir(settings)
-        self._data_dir = settings.data_dir
+        self._data_dir = os.path.realpath(settings.data_dir)
+        self.root = self._usable(working_dir(settings), settings)
         self._scratch = os.path.join(settings.scratch_dir, str(os.getpid()))
         self._seed: str | None = None
         self._lower = os.path.join(self._scratch, _LOWER)
@@ -36,11 +37,14 @@ class Workplace:
         self._shown = links.Shown()
         self._files = ""
         self._mounted = False
+        # Before any namespace, in which users have no names but this one.
+        self._anothers = self.root is not None and os.stat(self.root).st_uid != os.geteuid()
         self.reason: str | None = None
         self.env_file: environment.EnvFile | None = None
         self.way = "links"
         if self.root is None:
-            self.reason = 'the worker stands in "/" and the target belongs to no project (no pyproject.toml above it): the folder is empty'
+            where = '"/"' if os.getcwd() == "/" else "its data_dir"
+            self.reason = f"the worker stands in {where} and the target belongs to no project (no pyproject.toml above it): the folder is empty"
         elif settings.working_dir_way == "links":
             self.reason = 'working_dir_way = "links"'
         else:
@@ -143,6 +147,15 @@ class Workplace:
     def _is_seed(self, name: str) -> bool:
         return self._seed is not None and os.path.exists(os.path.join(self._seed, name))
 
+    def _usable(self, root: str | None, settings: Settings) -> str | None:
+        """`root`, or None where it is nobody's project. Raises OSError where that was configured."""
+        if root not in ("/", self._data_dir):
+            return root
+        if settings.working_dir:
+            what = "the whole machine" if root == "/" else "the worker's data_dir"
+            raise OSError(f"working_dir = {settings.working_dir!r} is {what}; name the project's folder")
+        return None
+
     def _show(self, files: str) -> None:
         self._shown = links.show(self.root, files, hidden=self._data_dir) if self.root is not None else links.Shown()
 
@@ -152,10 +165,13 @@ class Workplace:
             return
         kept = [*mounted_below(self.root), *environment.storage_below(self.root)]
         if self._is_inside(self._data_dir):
-            kept = [place for place in kept if not place.startswith(self._data_dir)] + [self._data_dir]
+            kept = [place for place in kept if not f"{place}/".startswith(f"{self._data_dir}/")] + [self._data_dir]
         opened = [(place, os.open(place, os.O_PATH | os.O_CLOEXEC)) for place in kept if os.path.exists(place)]
         try:
             lower = [self._lower] if self._seed is None else [self._seed, self._lower]
+            if self._anothers and self._namespace.is_users:
+                hidden = os.path.join(self._lower, os.path.relpath(self._data_dir, self.root))
+                self._shown = links.own(self._lower, files, hidden, self._seed)
             self._namespace.overlay(self.root, lower, files, work)
             for place, fd in opened:
                 self._namespace.bind(f"/proc/self/fd/{fd}", place)
@@ -170,16 +186,33 @@ class Workplace:
             try:
                 self.enter()
                 self.leave_parents()
-                self.open(os.path.join(self._scratch, "trial"))
+                self._namespace.try_attributes(self.open(os.path.join(self._scratch, "trial")))
             except OSError as error:
-                return {"refused": str(error)}
+                return {"refused": str(error), "errno": error.errno}
             return {}
 
         self.way = "overlay"
         report, ended = run_in_fork(attempt)
-        refused = ended if report is None else report.get("refused")
+        refused = {"refused": ended} if report is None else report
         _remove(self._scratch)
-        return None if refused is None else f"kernel or sandbox refuse an overlay: {refused}"
+        return self._explained(refused["refused"], refused.get("errno")) if "refused" in refused else None
+
+    def _explained(self, refused: str, number: int | None) -> str:
+        """With what is to be done, where that can be known."""
+        kind, inside = file_system(self._data_dir), mounted_below(self.root or "/")
+        if number == errno.EINVAL and kind in ("overlay", "aufs", "fuse.fuse-overlayfs"):
+            why = f"data_dir {self._data_dir} lies on an overlay itself, as a container's root does; put it into a volume"
+        elif number == errno.EINVAL and inside:
+            why = f"{inside[0]} is mounted inside the project, which the kernel lets nobody but root hide; mount it elsewhere"
+        elif number == errno.EOPNOTSUPP:
+            why = f"data_dir {self._data_dir} keeps no extended attributes ({kind}); put it on ext4, xfs, btrfs, or tmpfs from Linux 6.6 on"
+        elif number == errno.ENOSPC and refused.startswith("[Errno 28] unshare"):
+            why = "the kernel's limit of user or mount namespaces is reached (sysctl user.max_user_namespaces, user.max_mnt_namespaces)"
+        elif number in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+            why = "the sandbox of this container or unit, or the kernel's settings, allow no user namespaces or no mounts in them"
+        else:
+            return f"the kernel refuses an overlay: {refused}"
+        return f"there can be no overlay: {why} ({refused})"
 
     @staticmethod
     def _make(folder: str, name: str) -> str:
@@ -211,9 +244,10 @@ def enter_workplace(settings: Settings) -> Workplace:
 def _remove(folder: str) -> None:
     """Removes it, with the folder that an overlay keeps and nobody may read."""
     for at, names, _ in os.walk(folder):
-        for name in names:
+        for place in (os.path.join(at, name) for name in names):
             with contextlib.suppress(OSError):
-                os.chmod(os.path.join(at, name), 0o700)
+                if not os.path.islink(place):  # the project's own
+                    os.chmod(place, 0o700)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -10,6 +10,8 @@ import sys
 import tempfile
 import unittest
 
+import odd_places
+from crewfleet_host.workplace import _remove
 from fake_worker import FakeWorker, Watched
 
 PROJECT = {
@@ -210,6 +212,136 @@ class LinksTest(WorkplaceTest, unittest.TestCase):
             file.truncate(2 << 20)
         child.finish()
         self.assertIn("changed large.bin of the project itself", child.output()[1])
+
+
+class OddPlaces:
+    """A small project; each host is a process of its own: see odd_places.py."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="crewfleet-odd-")
+        self.addCleanup(folder.cleanup)
+        os.chmod(folder.name, 0o755)
+        self.home = os.path.realpath(folder.name)
+        self.project = os.path.join(self.home, "project")
+        for name, text in {"data/prices.csv": "bread,3\n", "report.md": "old\n"}.items():
+            place = os.path.join(self.project, name)
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            with open(place, "w", encoding="utf-8") as file:
+                file.write(text)
+
+    def host(self, do: str = "None", before: str = "", **settings: object) -> dict:
+        folders = {"working_dir": self.project, "data_dir": os.path.join(self.home, "data")}
+        return odd_places.host({**folders, **settings}, do, before)
+
+
+class OddPlacesTest(OddPlaces, unittest.TestCase):
+    """Projects that are not as one expects."""
+
+    def test_what_is_no_file_is_there_too(self) -> None:
+        os.mkfifo(os.path.join(self.project, "fifo"))
+        for link, target in (("loop", "loop"), ("inside", "data"), ("outside", self.home), ("nowhere", "gone")):
+            os.symlink(target, os.path.join(self.project, link))
+        with open(os.path.join(self.project, "huge"), "wb") as file:
+            file.truncate(1 << 40)
+        at_home = sorted(os.listdir(self.project))
+        do = '[sorted(os.listdir()), append("inside/new", ""), os.path.exists("data/new"), os.path.getsize("huge")]'
+        for way in ("auto", "links"):
+            told = self.host(do, working_dir_way=way)
+            self.assertEqual(told["value"], [at_home, None, True, 1 << 40], told)
+            self.assertEqual(os.listdir(os.path.join(self.project, "data")), ["prices.csv"])
+
+    def test_removing_a_folder_of_links_changes_nothing_behind_them(self) -> None:
+        os.chmod(os.path.join(self.project, "data"), 0o751)
+        folder = os.path.join(self.home, "folder")
+        os.makedirs(os.path.join(folder, "closed"), mode=0)
+        os.symlink(os.path.join(self.project, "data"), os.path.join(folder, "data"))
+        _remove(folder)
+        self.assertFalse(os.path.exists(folder))
+        self.assertEqual(stat.S_IMODE(os.stat(os.path.join(self.project, "data")).st_mode), 0o751)
+
+    def test_a_project_without_end_costs_little(self) -> None:
+        many = os.path.join(self.project, "many")
+        for folder in range(3):
+            os.makedirs(os.path.join(many, str(folder)))
+            for name in range(1_000):
+                os.link(os.path.join(self.project, "report.md"), os.path.join(many, str(folder), str(name)))
+        os.makedirs(os.path.join(self.project, *["deep"] * 300))
+        told = self.host('[len(os.listdir(f"many/{n}")) for n in range(3)]', working_dir_way="links")
+        self.assertEqual(told["value"], [1_000] * 3, told)
+        self.assertLess(told["entries"], 2_100)
+        self.assertEqual(sorted(set(told["folders_linked"]) & {"many/0", "many/1", "many/2"}), ["many/1", "many/2"])
+
+    def test_too_many_at_the_top_are_refused(self) -> None:
+        for name in range(10_001):
+            os.link(os.path.join(self.project, "report.md"), os.path.join(self.project, str(name)))
+        self.assertIn("more than 10000 entries", self.host(working_dir_way="links")["refused"])
+
+    def test_what_nobody_may_read_says_so(self) -> None:
+        os.chmod(os.path.join(self.project, "report.md"), 0)
+        os.makedirs(os.path.join(self.project, "closed"), mode=0)
+        do = '[error(lambda: read("report.md")), error(lambda: os.listdir("closed")), read("data/prices.csv")]'
+        for way in ("auto", "links"):
+            told = self.host(do, "become_nobody(home)", working_dir_way=way, home=self.home)
+            self.assertEqual(told["value"], ["PermissionError", "PermissionError", "bread,3\n"], told)
+
+    def test_what_is_nobodys_project_is_refused(self) -> None:
+        self.assertIn("name the project's folder", self.host(working_dir="/")["refused"])
+        self.assertIn("is the worker's data_dir", self.host(data_dir=self.project)["refused"])
+
+    def test_a_folder_that_is_gone_is_said(self) -> None:
+        told = self.host(before='os.mkdir("/tmp/crewfleet-gone"); os.chdir("/tmp/crewfleet-gone"); os.rmdir("/tmp/crewfleet-gone")', working_dir=None)
+        self.assertIn("in which the worker was started is gone", told["refused"])
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs mounts and another user")
+class OddMachinesTest(OddPlaces, unittest.TestCase):
+    """What only root can arrange; the hosts are nobody's."""
+
+    def nobody(self, do: str = "None", before: str = "pass", **settings: object) -> dict:
+        return self.host(do, f"unshare(NEWNS); {before}; become_nobody(home)", home=self.home, **settings)
+
+    def test_a_project_of_another_user_can_be_written_as_by_its_owner(self) -> None:
+        do = '[append("report.md", "new"), append("data/more.csv", "x"), append("data/prices.csv", "y"), os.remove("report.md")] and read("data/prices.csv")'
+        for way in ("overlay", "links"):
+            told = self.nobody(do, working_dir_way=way)
+            self.assertEqual((told["way"], told["value"]), (way, "bread,3\ny"), told)
+            self.assertEqual(sorted(told["changed"]), ["data/more.csv", "data/prices.csv"])
+        self.assertEqual(self.nobody("None")["changed"], [])
+        seeded = self.nobody('read("report.md")', build='append("report.md", "built")')
+        self.assertEqual((seeded["way"], seeded["value"], seeded["changed"]), ("overlay", "old\nbuilt", []), seeded)
+
+    def test_a_project_that_is_read_only(self) -> None:
+        told = self.nobody('append("report.md", "new")', "bind(project); mount('none', project, None, MS_BIND | MS_REMOUNT | MS_RDONLY)", project=self.project)
+        self.assertEqual((told["way"], told["changed"]), ("overlay", ["report.md"]), told)
+
+    def test_data_dir_on_file_systems_of_all_kinds(self) -> None:
+        data = os.path.join(self.home, "data")
+        os.mkdir(data)
+        on_overlay = "[os.mkdir(f'{home}/{n}') for n in 'luw'] and mount('overlay', data, 'overlay', 0, f'lowerdir={home}/l,upperdir={home}/u,workdir={home}/w')"
+        for before, way, reason in (
+            ("mount('tmpfs', data, 'tmpfs', 0, None)", "overlay", None),
+            (on_overlay, "links", "lies on an overlay itself"),
+            ("mount('ramfs', data, 'ramfs', 0, None)", "links", "keeps no extended attributes (ramfs)"),
+        ):
+            told = self.nobody('read("data/prices.csv")', f"{before}; os.chmod(data, 0o777)", data=data)
+            self.assertEqual((told["way"], told["value"]), (way, "bread,3\n"), told)
+            self.assertIn(reason or "None", str(told["reason"]))
+
+    def test_a_volume_inside_the_project(self) -> None:
+        volume = os.path.join(self.project, "data")
+        before = "mount('tmpfs', volume, 'tmpfs', 0, None); append(f'{volume}/prices.csv', 'of the volume')"
+        told = self.nobody('read("data/prices.csv")', before, volume=volume)
+        self.assertEqual((told["way"], told["value"]), ("links", "of the volume"), told)
+        self.assertIn(f"{volume} is mounted inside the project", told["reason"])
+        told = self.host('read("data/prices.csv")', f"unshare(NEWNS); {before}", volume=volume)
+        self.assertEqual((told["way"], told["value"]), ("overlay", "of the volume"), told)
+
+    def test_a_kernel_that_allows_no_namespaces(self) -> None:
+        none = "unshare(NEWUSER, map_root=True); [append(f'/proc/sys/user/max_{n}_namespaces', '0') for n in ('user', 'mnt')]"
+        told = self.host('read("data/prices.csv")', none)
+        self.assertEqual((told["way"], told["value"]), ("links", "bread,3\n"), told)
+        self.assertIn("user.max_user_namespaces", told["reason"])
+        self.assertIn("user.max_user_namespaces", self.host(before=none, working_dir_way="overlay")["refused"])
 
 
 @unittest.skipUnless(os.geteuid() == 0, "everything here runs as somebody without privileges already")

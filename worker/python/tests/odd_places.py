@@ -1,0 +1,111 @@
+"""A crew host on a machine that a test arranges, without a worker: a process of its own, that tells what a kickoff there finds."""
+
+import ctypes
+import encodings.ascii  # noqa: F401  # while it can be read: an interpreter in root's home is not nobody's
+import os
+import sys
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, PACKAGE)
+
+from crewfleet_host.probe import run_in_fork  # noqa: E402
+from crewfleet_host.settings import Settings  # noqa: E402
+from crewfleet_host.workplace import Workplace  # noqa: E402
+
+NEWNS, NEWUSER = 0x20000, 0x10000000
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def host(settings: dict, do: str, before: str) -> dict:
+    """What a host finds and a kickoff in it, that evaluates `do`: "way", "reason", "value", "changed", "entries", "folders_linked"; or
+    "refused". `before` is executed first, in the host; `settings` are names in it. "build" among them is done as by an import."""
+
+    def run() -> dict:
+        exec(before, {**globals(), **settings})
+        try:
+            return _host(settings, do)
+        except OSError as error:
+            return {"way": None, "value": None, "refused": str(error)}
+
+    told, ended = run_in_fork(run)
+    if told is None:
+        raise AssertionError(f"the host ended: {ended}")
+    return told
+
+
+def _host(settings: dict, do: str) -> dict:
+    data_dir = settings["data_dir"]
+    frame = {"target": "nobodys:Crew", "scratch_dir": os.path.join(data_dir, "hosts"), **settings}
+    workplace = Workplace(Settings.from_frame(frame))
+    workplace.enter()
+    eval(settings.get("build", "None"), globals())
+    workplace.seal()
+
+    def kickoff() -> dict:
+        workplace.leave_parents()
+        workplace.open(os.path.join(data_dir, f"kickoff-{os.getpid()}"))
+        value = eval(do, globals())
+        shown = workplace._shown
+        folders = [name for name in shown.linked if os.path.isdir(name) and os.path.islink(name)]
+        return {"value": value, "changed": workplace.changed(), "entries": shown.entries(), "folders_linked": folders}
+
+    found, ended = run_in_fork(kickoff)
+    return {"way": workplace.way, "reason": workplace.reason, **(found or {"value": ended})}
+
+
+def error(function) -> str | None:  # type: ignore[no-untyped-def]
+    """The class of what it raises."""
+    try:
+        function()
+    except Exception as raised:
+        return type(raised).__name__
+    return None
+
+
+def read(place: str) -> str:
+    """What a file holds."""
+    with open(place, encoding="utf-8") as file:
+        return file.read()
+
+
+def append(place: str, text: str) -> None:
+    """Writes at the end of a file, perhaps a new one."""
+    with open(place, "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def unshare(flags: int, map_root: bool = False) -> None:
+    """Enters namespaces; changes of mounts stay in them."""
+    uid, gid = os.geteuid(), os.getegid()
+    if _libc.unshare(flags) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    if flags & NEWNS:
+        mount("none", "/", None, MS_REC | MS_PRIVATE)
+    if map_root:
+        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+
+
+def mount(source: str, place: str, kind: str | None, flags: int = 0, options: str | None = None) -> None:
+    """mount(2)."""
+    arguments = (source.encode(), place.encode(), kind and kind.encode(), ctypes.c_ulong(flags), options and options.encode())
+    if _libc.mount(*arguments) != 0:
+        raise OSError(ctypes.get_errno(), f"mount {place}")
+
+
+def bind(place: str) -> None:
+    """Makes it a mount of its own."""
+    mount(place, place, None, MS_BIND)
+
+
+def become_nobody(home: str) -> None:
+    """Nobody, who may write in `home` alone; nothing happens where this is nobody, or somebody, already."""
+    if os.geteuid() == 0:
+        os.chmod(home, 0o777)
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        # The kernel takes these files from a process that changed its user: its own namespaces are written there.
+        _libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE
