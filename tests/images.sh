@@ -89,6 +89,44 @@ check_worker() {
     holds "a worker that was stopped exits 0" equal "$(docker inspect --format '{{.State.ExitCode}}' worker)" 0
 }
 
+# stands NAME WAY REASON OPTION...: a worker with these options says which way its kickoffs see their project, and why; one of them
+# writes a file there that comes back, and the project is as it was.
+stands() {
+    local name=$1 way=$2 reason=$3 said reply
+    beside_broker --detach --name "$name" --tmpfs /tmp "${@:4}" \
+        --volume "$PWD/tests/images/worker-shop.toml:/etc/crewfleet/crewfleet.toml:ro" crewfleet-test/shop >/dev/null
+    await 60 "the shop's worker is ready" ready_says "$name"
+    said=$(docker logs "$name" 2>&1 | grep '"crew":"shop"' | grep '"files":')
+    [[ "$said" == *"\"files\":\"$way\""* && "$said" == *"$reason"* ]] || fail "$name does not say $way, $reason" "it says: $said"
+    reply=$(crewfleet kickoff shop --json --timeout 60)
+    holds "the crew reads its project by $way" succeeded_with '"json":{"bread":3}' "$reply"
+    holds "what it wrote comes back" succeeded_with '"path":"output/report.md"' "$reply"
+    docker rm --force "$name" >/dev/null
+}
+ready_says() { docker logs "$1" 2>&1 | grep --quiet '"message":"ready"'; }
+
+# Both ways to see a project that is in the image and belongs to root.
+check_ways() {
+    local profile=/usr/share/containers/seccomp.json docker_like=$docker_run/docker.json crewfleet=$docker_run/crewfleet.json
+    docker build --quiet --build-arg "WORKER=crewfleet/worker:$version" --tag crewfleet-test/shop --file - tests/images/shop <<'FILE' >/dev/null
+ARG WORKER
+FROM ${WORKER}
+COPY . /srv/shop
+FILE
+    stands links links "allow no user namespaces" --volume /var/lib/crewfleet
+    # Podman's profile is Docker's, but that it allows these calls to all.
+    need "a seccomp profile" jq jq
+    [ -e "$profile" ] || apt_install "a seccomp profile" golang-github-containers-common
+    jq '.syscalls |= map(select(.args != null) // (.names -= ["unshare", "mount", "umount", "umount2", "clone", "clone3", "setns"]))' \
+        "$profile" >"$docker_like"
+    jq --from-file deploy/docker/seccomp.jq "$docker_like" >"$crewfleet"
+    stands profile overlay "kickoffs run in their project's folder" --volume /var/lib/crewfleet --security-opt "seccomp=$crewfleet"
+    holds "that profile lets nobody make other namespaces" exits 1 confined --rm --network none --security-opt "seccomp=$crewfleet" \
+        --entrypoint unshare "crewfleet/worker:$version" --user --net true
+    stands no-volume links "lies on an overlay itself" --read-only=false --security-opt "seccomp=$crewfleet"
+    stands inside links "is mounted inside the project" --volume /var/lib/crewfleet --security-opt "seccomp=$crewfleet" --volume /srv/shop/output
+}
+
 check_worker_slim() {
     local reply
     # A new volume belongs to whom the folder in the image belongs.
@@ -115,6 +153,8 @@ docker run --detach --name broker --network none crewfleet-test/rabbitmq >/dev/n
 await 120 "the broker is up" docker exec broker rabbitmq-diagnostics --quiet check_port_connectivity
 check_worker
 check_worker_slim
+say "where kickoffs stand"
+check_ways
 for target in worker worker-slim crewfleet; do
     size=$(docker image inspect --format '{{.Size}}' "crewfleet/$target:$version")
     say "crewfleet/$target: $((size / 1000000)) MB"

@@ -36,8 +36,8 @@ class CampaignCrew:
 
 
 def _kickoff() -> tuple[str, int]:
-    """The id and the attempt, which the kickoff's own folder is named by: <id>-<attempt>-<a number>."""
-    kickoff_id, attempt, _ = os.path.basename(os.getcwd()).rsplit("-", 2)
+    """The id and the attempt, which the kickoff's own folder is named by: <id>-<attempt>-<a number>. CrewAI's storage lies in it."""
+    kickoff_id, attempt, _ = os.path.basename(os.path.dirname(os.environ["CREWAI_STORAGE_DIR"])).rsplit("-", 2)
     return kickoff_id, int(attempt)
 
 

@@ -173,11 +173,15 @@ impl CrewConfig {
     }
 
     /// The keys that only Python crews have, and whether they are set; those with a default where it is another value.
-    pub(super) fn python_only(&self) -> [(&'static str, bool); 7] {
+    pub(super) fn python_only(&self) -> [(&'static str, bool); 8] {
         [
             ("python", self.python.is_some()),
             ("path", !self.path.is_empty()),
             ("working_dir", self.working_dir.is_some()),
+            (
+                "working_dir_way",
+                self.working_dir_way != WorkingDirWay::default(),
+            ),
             ("dotenv", !self.dotenv),
             ("verbose_output", self.verbose_output),
             ("inputs", self.inputs != InputsCheck::default()),
