@@ -54,12 +54,7 @@ fn mounts(folder: &Path) -> BTreeSet<String> {
 }
 
 async fn worker(namespace: &Namespace, home: &Path) -> WorkerProcess {
-    let crew = python_crew_toml(
-        "leaving",
-        "leaving:Leaving",
-        &checkout().join("tests/crews"),
-        16,
-    );
+    let crew = python_crew_toml("leaving", "leaving:Leaving", &checkout().join("tests/crews"), 16);
     let more = format!(
         "working_dir = {}\n[crews.leaving.retry]\nmax_crashes = 1\n",
         json!(home.join("project"))
@@ -83,7 +78,10 @@ async fn nothing_is_left_of_a_thousand_kickoffs() {
     let home = folder.path();
     let project = home.join("project");
     fs::create_dir(&project).expect("a folder");
-    for (name, text) in [("pyproject.toml", "[project]\n"), ("data.txt", "of the project\n")] {
+    for (name, text) in [
+        ("pyproject.toml", "[project]\n"),
+        ("data.txt", "of the project\n"),
+    ] {
         fs::write(project.join(name), text).expect("a file");
     }
     let before = tree(&project);
