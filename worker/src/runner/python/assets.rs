@@ -32,6 +32,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/guard.py",
     "crewfleet_host/host.py",
     "crewfleet_host/human_input.py",
+    "crewfleet_host/input_files.py",
     "crewfleet_host/inputs.py",
     "crewfleet_host/inspection.py",
     "crewfleet_host/isolation.py",
