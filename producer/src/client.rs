@@ -8,7 +8,7 @@ use crewfleet_shared::amqp::{
     Broker, BrokerError, Inbox, Message, Names, PublishError, Publisher, reply_code,
 };
 use crewfleet_shared::config::BrokerConfig;
-use crewfleet_shared::kickoff::{CrewName, KickoffId, Reply};
+use crewfleet_shared::kickoff::{CrewName, Event, KickoffId, Reply};
 use crewfleet_shared::telemetry::traces::{self, Span};
 use serde::Serialize;
 use tokio::sync::OnceCell;
@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use crate::error::ClientError;
 use crate::events::{EventStream, Events};
 use crate::handle::KickoffHandle;
+use crate::history;
 use crate::questions::Questions;
 use crate::replies::Replies;
 use crate::request::Kickoff;
@@ -175,6 +176,16 @@ impl KickoffClient {
             .await
             .map_err(|e| self.not_declared(e, exchange))?;
         Ok(inner.events.follow(id.as_str(), bound))
+    }
+
+    /// The events of a kickoff so far, as a gateway's stream `kickoff.history` keeps them; `None` where no gateway ever ran, or
+    /// this user may not read its stream.
+    ///
+    /// # Errors
+    /// [`ClientError::Broker`].
+    pub async fn past_events(&self, id: &KickoffId) -> Result<Option<Vec<Event>>, ClientError> {
+        let inner = &self.inner;
+        Ok(history::look_back(&inner.broker, &inner.names, id).await?)
     }
 
     /// Deletes the client's queues and closes its connections. What still runs goes on; its replies can be had

@@ -47,6 +47,7 @@ pub mod fleet;
 #[cfg(feature = "cli")]
 pub mod gateway;
 pub mod handle;
+mod history;
 #[cfg(feature = "cli")]
 pub mod progress;
 mod questions;

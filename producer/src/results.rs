@@ -31,8 +31,7 @@ pub(crate) async fn look_back(
     from: Option<DateTime<Utc>>,
     replies: &Replies,
 ) {
-    let from = from.and_then(|from| u64::try_from((from - CLOCK_MARGIN).timestamp()).ok());
-    let from = from.map_or(StreamOffset::First, StreamOffset::At);
+    let from = since(from);
     loop {
         let link = broker.connected().await;
         match read_to_end(&link, &names.results(), from, replies).await {
@@ -52,6 +51,12 @@ pub(crate) async fn look_back(
             Err(_) => drop(timeout(Duration::from_secs(1), link.ended()).await),
         }
     }
+}
+
+/// Where what followed this moment stands in a stream; all that it keeps where no moment is known.
+pub(crate) fn since(moment: Option<DateTime<Utc>>) -> StreamOffset {
+    let from = moment.and_then(|moment| u64::try_from((moment - CLOCK_MARGIN).timestamp()).ok());
+    from.map_or(StreamOffset::First, StreamOffset::At)
 }
 
 async fn read_to_end(

@@ -31,7 +31,7 @@ async fn a_configuration_that_cannot_be_is_refused_with_key_value_origin_and_fix
                 "crews.a.target",
                 "no_such_module:Crew",
                 "refused.toml",
-                "ModuleNotFoundError",
+                "there is no module",
                 "path",
             ],
         ),

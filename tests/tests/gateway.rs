@@ -226,6 +226,11 @@ async fn every_gateway_knows_every_kickoff_also_after_its_restart() {
         .run(&["kickoff", "echo", "--id", "by-amqp", "--input", "A=1"])
         .await
         .success();
+    let kept = cli.run(&["events", "by-amqp"]).await.success();
+    assert!(
+        kept.contains("kickoff_started") && kept.contains("kickoff_finished"),
+        "{kept}"
+    );
     cli.run(&["pause", "echo"]).await.success();
     let id = first
         .caller("echo", &token)

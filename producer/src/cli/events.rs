@@ -1,5 +1,6 @@
 //! `crewfleet events ID`
 
+use std::cell::Cell;
 use std::io::Write;
 use std::time::Duration;
 
@@ -35,10 +36,12 @@ pub(crate) async fn run(
     let watching = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet events").await?;
         let stream = client.events(&arguments.id).await?;
-        // Events are live only: of a kickoff that is finished nothing would ever come. Its reply says so.
+        // They are live: of a kickoff that is finished nothing would ever come. Its reply says so.
         let mut handle = client.attach(&arguments.id).await?;
         say(&format!("listening for the events of kickoff {}", arguments.id));
+        let shown = Cell::new(false);
         let mut show = |event: &Event| {
+            shown.set(true);
             let line = if arguments.json {
                 one_line(event)?
             } else {
@@ -46,7 +49,13 @@ pub(crate) async fn run(
             };
             print(&line)
         };
-        let reply = until_reply(stream, &mut handle, &mut show).await;
+        let mut reply = until_reply(stream, &mut handle, &mut show).await;
+        if reply.is_ok()
+            && !shown.get()
+            && let Err(error) = past(&client, &arguments.id, &mut show).await
+        {
+            reply = Err(error);
+        }
         client.close().await;
         reply
     };
@@ -57,6 +66,21 @@ pub(crate) async fn run(
             Ok(Exit::Succeeded)
         }
         None => Ok(gave_up(&arguments.id, "interrupted")),
+    }
+}
+
+/// Shows the events of a kickoff that was finished before anybody listened, where they are kept.
+async fn past(
+    client: &KickoffClient,
+    id: &KickoffId,
+    show: &mut impl FnMut(&Event) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    match client.past_events(id).await? {
+        Some(events) => events.iter().try_for_each(show),
+        None => {
+            say("its events are over; only where a gateway runs are they kept");
+            Ok(())
+        }
     }
 }
 
