@@ -149,7 +149,7 @@ class _Place:
     def _environment(self) -> "dict[str, str]":
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
         broker = {"CREWFLEET__BROKER__URL": self._tools.broker_url} if self._tools.broker_url else {}
-        names = {"CREWFLEET__BROKER__NAMESPACE": f"home-{os.getpid()}-{self._project.name}"} if broker else {}
+        names = {"CREWFLEET__BROKER__NAMESPACE": f"home-{os.getpid()}-{self._project.name}"[:32].rstrip("-")} if broker else {}
         rabbitmq = {name: value for name, value in os.environ.items() if name == "CREWFLEET_RABBITMQ_BIN_DIR"}
         return {
             **kept,

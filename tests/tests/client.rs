@@ -56,6 +56,7 @@ async fn within<T>(what: &str, waiting: impl Future<Output = T>) -> T {
     waited.unwrap_or_else(|_| panic!("{what} do not come"))
 }
 
+/// Those that clients made; a worker has one of its own for questions.
 async fn client_queues(namespace: &Namespace) -> Vec<String> {
     let queues = broker()
         .await
@@ -65,7 +66,7 @@ async fn client_queues(namespace: &Namespace) -> Vec<String> {
     let prefix = namespace.exchange("client");
     queues
         .lines()
-        .filter(|name| name.starts_with(&prefix))
+        .filter(|name| name.starts_with(&prefix) && !name.contains(".queries."))
         .map(str::to_owned)
         .collect()
 }

@@ -98,6 +98,10 @@ class Usage:
                 _sum(counted[counter.kind].setdefault(counter.model, dict.fromkeys(_FIELDS, 0)), counter.since())
             calls = {model: len(calls) for model, calls in self._calls.items()}
             sources = [self._events, self._fallback, *counted.values()]
+        # A model is "openai/gpt-4o" in one place and "gpt-4o" in another.
+        short = _short_names([*calls, *(model for source in sources for model in source)])
+        calls = _renamed_calls(calls, short)
+        sources = [_renamed(source, short) for source in sources]
         models = dict.fromkeys([*calls, *(model for source in sources for model in source)])
         result = {}
         for model in models:
@@ -113,6 +117,25 @@ class Usage:
         with self._lock:
             if id(owner) not in self._counters:
                 self._counters[id(owner)] = _Counter(kind, str(model or "unknown"), read, read(), owner)
+
+
+def _short_names(models: list[str]) -> dict[str, str]:
+    """Each model's name, and the shortest of them that it ends with after a slash, or itself."""
+    return {model: min((other for other in models if model == other or model.endswith(f"/{other}")), key=len) for model in models}
+
+
+def _renamed(source: dict[str, dict[str, int]], short: dict[str, str]) -> dict[str, dict[str, int]]:
+    renamed: dict[str, dict[str, int]] = {}
+    for model, counts in source.items():
+        _sum(renamed.setdefault(short[model], dict.fromkeys(_FIELDS, 0)), counts)
+    return renamed
+
+
+def _renamed_calls(calls: dict[str, int], short: dict[str, str]) -> dict[str, int]:
+    renamed: dict[str, int] = {}
+    for model, count in calls.items():
+        renamed[short[model]] = renamed.get(short[model], 0) + count
+    return renamed
 
 
 def tokens(usage: Any) -> dict[str, int] | None:
