@@ -16,7 +16,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 # profile, so that one build serves every check.
 all=(format scripts supply build deploy lint unit doc python e2e bench campaign quickstart)
 # Run by name only.
-others=(home)
+others=(home versions)
 with_broker=(build e2e campaign)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
@@ -41,6 +41,8 @@ home() {
     if [ -n "${CREWFLEET_EXAMPLES:-}" ]; then interpreter=$(tests/as_at_home/python-env.sh) || return 1; fi
     "$interpreter" tests/as_at_home/check.py
 }
+# The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
+versions() { tests/versions.sh; }
 # These tests wait more than they work, so more run at once than there are cores.
 e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*'; }
 

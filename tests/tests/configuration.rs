@@ -10,6 +10,14 @@ use crewfleet_tests::crews;
 async fn a_configuration_that_cannot_be_is_refused_with_key_value_origin_and_fix() {
     let (url, python) = (broker().await.url(), crews::venv_python());
     let python = python.display();
+    let old_crewai = tempfile::tempdir().unwrap();
+    let metadata = old_crewai.path().join("crewai-0.5.0.dist-info");
+    fs::create_dir(&metadata).unwrap();
+    fs::write(
+        metadata.join("METADATA"),
+        "Metadata-Version: 2.1\nName: crewai\nVersion: 0.5.0\n",
+    )
+    .unwrap();
     let cases = [
         (
             "[worker]\ndrain_grace = 3\n[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"".to_owned(),
@@ -38,6 +46,18 @@ async fn a_configuration_that_cannot_be_is_refused_with_key_value_origin_and_fix
         (
             "[crews.a]\nrunner = \"python\"\npython = \"/no/python\"\ntarget = \"a:b\"".into(),
             vec!["crews.a.python", "/no/python", "virtual environment"],
+        ),
+        (
+            format!(
+                "[crews.a]\nrunner = \"python\"\npython = \"{python}\"\ntarget = \"a:b\"\nenv = {{ PYTHONPATH = \"{}\" }}",
+                old_crewai.path().display()
+            ),
+            vec![
+                "crews.a.python",
+                "refused.toml",
+                "crewai 0.5.0 is too old",
+                "pip install --upgrade 'crewai>=",
+            ],
         ),
         (
             "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\ntimeout_s = 1790".into(),

@@ -2,10 +2,17 @@
 
     python main.py zygote STORAGE_DIR     fd 0 is the Unix stream socket to the worker
     python main.py child SETTINGS_JSON    exec'ed by a crew host whose isolation is "spawn"
+
+This file alone runs in any Python, also in one that is too old for the package: it has to say so.
 """
 
+import json
 import os
+import platform
+import struct
 import sys
+
+LOWEST_PYTHON = (3, 10)  # the lowest that tests/versions.sh tries
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -17,11 +24,13 @@ To run a crew by hand: crewfleet dev --target pkg.crew:MyCrew --path src
 """
 
 
-def main(argv: list[str]) -> int:
-    """Runs the role that the arguments name; returns the exit code (2: wrong usage)."""
+def main(argv):  # type: (list[str]) -> int
+    """Runs the role that the arguments name; returns the exit code (1: this Python is too old, 2: wrong usage)."""
     if len(argv) != 3 or argv[1] not in ("zygote", "child"):
         sys.stderr.write(USAGE)
         return 2
+    if sys.version_info[:2] < LOWEST_PYTHON:
+        return refuse_python()
     sys.path.insert(0, HERE)
     from crewfleet_host.spawned import run_spawned_child
     from crewfleet_host.zygote import run_zygote
@@ -29,6 +38,20 @@ def main(argv: list[str]) -> int:
     # A crew that says `import main` means its own; the package finds its modules without sys.path.
     sys.path[:] = [entry for entry in sys.path if entry != HERE]
     return run_zygote(argv[2]) if argv[1] == "zygote" else run_spawned_child(argv[2])
+
+
+def refuse_python():  # type: () -> int
+    """Tells the worker, in the frame "failed", that this Python is too old; returns the exit code."""
+    message = "Python {} is too old: kickoffs need Python {}.{} or later; name a newer interpreter, best that of a virtual environment".format(
+        platform.python_version(), *LOWEST_PYTHON
+    )
+    error = {"kind": "unsupported_version", "message": message, "retryable": False, "detail": None}
+    body = json.dumps({"type": "failed", "error": error}).encode("ascii")
+    try:
+        os.write(0, struct.pack(">I", len(body)) + body)
+    except OSError:  # nobody listens any more
+        sys.stderr.write(message + "\n")
+    return 1
 
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ _lock = threading.Lock()
 
 def widen() -> None:
     """Gives CrewAI's context variables defaults that hold in every thread. What a crew set by itself stays."""
-    _default("crewai_core.printer", "_suppress_console_output", True)
-    _default("crewai.events.utils.console_formatter", "_suppress_console_output", True)
-    _default("crewai.core.providers.human_input", "_provider", human_input.default_provider())
-    _default("crewai.events.stream_context", "_stream_sinks", (_events,))
+    set_default("crewai_core.printer", "_suppress_console_output", True)
+    set_default("crewai.events.utils.console_formatter", "_suppress_console_output", True)
+    set_default("crewai.core.providers.human_input", "_provider", human_input.default_provider())
+    set_default("crewai.events.stream_context", "_stream_sinks", (_events,))
 
 
 def forward_all(sink: Sink | None) -> bool:
@@ -45,7 +45,8 @@ def forward_all(sink: Sink | None) -> bool:
     return ("crewai.events.stream_context", "_stream_sinks") in _replaced
 
 
-def _default(module_name: str, name: str, default: Any) -> None:
+def set_default(module_name: str, name: str, default: Any) -> None:
+    """Gives a context variable of CrewAI's a default that holds in every thread; does nothing where this CrewAI has none."""
     with _lock:
         holder = module(module_name)
         old = getattr(holder, name, None)

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from . import context_defaults, environment, first_use, signatures, tls
+from . import context_defaults, environment, event_bus, first_use, signatures, tls, tracing
 from .locks import FileLocks, KickoffLocks
 from .optional import module
 from .settings import Settings
@@ -20,7 +20,11 @@ def import_crewai() -> None:
     for name in _FIRST_USED:
         module(name)
     _quiet(True)
+    event_bus.park()
 
+
+# Where CrewAI has the switch of its console.
+CONSOLES = ("crewai.events.utils.console_formatter", "crewai_core.printer")
 
 # What a process would import at its first kickoff (crewai 1.15.30), so with one kickoff a child at each: 460 ms of CPU, nearly
 # all of it for OpenAI's client.
@@ -90,8 +94,10 @@ def is_verbose() -> bool:
 def _quiet(quiet: bool) -> None:
     """With `quiet`, no panels on stdout; and nobody who is asked: what CrewAI keeps for a process with a terminal. What the crew
     itself prints goes through."""
-    formatter = module("crewai.events.utils.console_formatter")
-    suppress = getattr(formatter, "set_suppress_console_output", None)
+    suppress = next((found for name in CONSOLES if (found := getattr(module(name), "set_suppress_console_output", None)) is not None), None)
     if suppress is not None:
         suppress(quiet)
+    else:
+        event_bus.silence(quiet)
+    tracing.only_where_asked_for()
     context_defaults.widen()

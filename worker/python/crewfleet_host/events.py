@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Any
 
-from . import context_defaults
+from . import context_defaults, event_bus
 from .errors import class_name
 from .frames import Channel
 from .names import Names
@@ -31,8 +31,10 @@ def forwarded(kickoff_id: str, channel: Channel, usage: Usage, traced: bool, nam
     sink = EventSink(channel, usage, traced, names)
     everywhere = context_defaults.forward_all(sink)
     sink_token = stream.add_stream_sink(sink) if not everywhere and hasattr(stream, "add_stream_sink") else None
+    event_bus.revive()
     try:
-        yield
+        with nullcontext() if hasattr(stream, "add_stream_sink") else event_bus.heard_by(sink):
+            yield
     finally:
         context_defaults.forward_all(None)
         if sink_token is not None:
@@ -76,19 +78,20 @@ class EventSink:
         if duration_s is not None:
             data["duration_s"] = duration_s
         frame = {"type": "event", "event_type": event_type[:_MAX_NAME], "data": data}
-        if self._traced:
+        if self._traced and getattr(event, "event_id", None):  # without one, no span can name what it belongs to
             frame["trace"] = mark(source, event, self._names)
         self._channel.send(frame)
 
     def _duration_s(self, event_type: str, event: Any) -> float | None:
-        """Seconds since the event that this one ends."""
+        """Seconds since the event that this one ends; None where CrewAI's events don't say which one that is."""
         at = getattr(event, "timestamp", None)
         if not isinstance(at, datetime):
             return None
         if event_type.endswith("_started"):
-            self._started[str(getattr(event, "event_id", ""))] = at
+            self._started[str(getattr(event, "event_id", None))] = at
             return None
-        started = self._started.pop(str(getattr(event, "started_event_id", "")), None)
+        ends = getattr(event, "started_event_id", None)
+        started = self._started.pop(str(ends), None) if ends is not None else None
         return round((at - started).total_seconds(), 3) if started is not None else None
 
 

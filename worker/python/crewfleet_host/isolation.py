@@ -29,6 +29,7 @@ class Isolation:
 
     def look_at_import(self) -> None:
         """Once the target is imported."""
+        gc.collect()  # older CrewAIs leave the closing of their databases to it
         self.imported = self._census.look(_fork_once)
         self._census.forget_news()
 

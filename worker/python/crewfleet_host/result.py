@@ -49,7 +49,7 @@ def _state(flow: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     value = jsonable(state)
     if not isinstance(value, dict):
         return {}
-    persisted = getattr(flow, "persistence", None) is not None
+    persisted = any(getattr(flow, name, None) is not None for name in ("persistence", "_persistence"))  # the latter in older versions
     if "id" not in inputs and not persisted and not _declares_id(type(state)):
         value.pop("id", None)
     return value

@@ -1,5 +1,6 @@
 """The zygote: imports crewai once, forks a crew host for each crew, and probes that check a target."""
 
+import contextlib
 import fcntl
 import gc
 import os
@@ -9,7 +10,7 @@ import time
 import traceback
 from typing import NoReturn
 
-from . import crewai_quiet, environment
+from . import crewai_quiet, environment, features
 from .frames import Channel
 from .host import run_host
 from .inspection import Unusable, inspect_target
@@ -41,7 +42,11 @@ def run_zygote(storage_dir: str) -> int:
     stop_signals = StopSignals()
     stop_signals.hold()
     nursery = Nursery(channel)
+    if (too_old := features.unsupported()) is not None:
+        return _refuse(channel, too_old)
     import_error = _import_crewai()
+    if (too_old := features.unsupported()) is not None:  # a source tree, whose version only its import tells
+        return _refuse(channel, too_old)
     stop_signals.hold()
     nursery.adopt_baseline()
     try:
@@ -52,6 +57,7 @@ def run_zygote(storage_dir: str) -> int:
                 "crewai": crewai_quiet.version(),
                 "python": platform.python_version(),
                 "import_error": import_error,
+                "notes": features.notes(),
             }
         )
         nursery.serve(_Zygote(nursery, stop_signals).handle)
@@ -60,6 +66,12 @@ def run_zygote(storage_dir: str) -> int:
     finally:
         nursery.end_all(_GRACE_S)
     return 0
+
+
+def _refuse(channel: Channel, error: dict) -> int:
+    with contextlib.suppress(ConnectionError):  # the worker went
+        channel.send({"type": "failed", "error": error})
+    return 1
 
 
 class _Zygote:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import select
 import socket
 import struct
 import subprocess
 import sys
 import tempfile
+import unittest
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -105,6 +107,32 @@ class FakeWorker:
         self.ready = self.peer.expect("ready")
         self._ids = 0
         self.channels: list = []
+
+    def lacks(self, feature: str) -> bool:
+        """Whether this CrewAI has no such feature, of those that crewfleet_host.features names."""
+        return any(f" has no {feature}: " in note for note in self.ready["notes"])
+
+    def require(self, *features: str) -> None:
+        """Skips the test, or the class, where this CrewAI lacks one of them."""
+        for feature in features:
+            if self.lacks(feature):
+                raise unittest.SkipTest(f"crewai {self.ready['crewai']} has no {feature}")
+
+    def require_for_class(self, *features: str) -> None:
+        """The same in setUpClass, after which nothing tears down."""
+        try:
+            self.require(*features)
+        except unittest.SkipTest:
+            self.close()
+            raise
+
+    def require_import(self, target: str, **more: object) -> None:
+        """Skips the test where the CrewAI is an older one, and has not what the target's module imports or sets."""
+        if not self.ready["notes"]:
+            return
+        message = (self.check(target, **more).get("error") or {}).get("message", "")
+        if re.search(r"No module named 'crewai|cannot import name '\w+' from 'crewai|\"Crew\" object has no field", message):
+            raise unittest.SkipTest(f"crewai {self.ready['crewai']}: {message}")
 
     def settings(self, target: str, **more: object) -> dict:
         settings = {"target": target, "path": [CREWS], "isolation": "fork", "storage_dir": os.path.join(self.dir.name, "storage")}

@@ -57,8 +57,9 @@ class CrewAITest(unittest.TestCase):
         self.assertLess(types.index("task_started"), types.index("llm_call_started"))
         completed = next(event["data"] for event in events if event["event_type"] == "llm_call_completed")
         self.assertEqual((completed["task"], completed["agent"], completed["model"]), ("one", "first", "parrot-1"))
-        self.assertEqual(completed["usage"], {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15})
-        self.assertIn("duration_s", completed)
+        if not self.worker.lacks("usage in its events"):
+            self.assertEqual(completed["usage"], {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15})
+        self.assertEqual("duration_s" in completed, not self.worker.lacks("event ids"))
         self.assertNotIn("alpha", str(events))
         ended = child.ended()
         self.assertEqual((ended["killed_descendants"], ended["threads_left"], ended["cut"], answer["result"]["files"]), (0, 0, [], []))
@@ -66,6 +67,7 @@ class CrewAITest(unittest.TestCase):
         self.assertEqual(child.output()[0], "")
 
     def test_a_traced_kickoff_says_what_spans_need(self) -> None:
+        self.worker.require("event ids")
         child = self.child()
         child.run({"A": "alpha", "B": "beta"})
         self.assertTrue(all("trace" not in frame for frame in child.peer.skipped))
@@ -78,7 +80,8 @@ class CrewAITest(unittest.TestCase):
         self.assertGreaterEqual(completed["time"], started["time"])
         self.assertIn(started["parent"], {event["trace"]["id"] for event in events})
         self.assertEqual((marks["task_started"]["task"], marks["agent_execution_started"]["agent"]), ("one", "first"))
-        self.assertEqual(started["provider"], "custom")
+        if not self.worker.ready["notes"]:  # older models don't say
+            self.assertEqual(started["provider"], "custom")
         self.assertNotIn("alpha", str(events))
         child.finish()
 
@@ -125,6 +128,7 @@ class CrewAITest(unittest.TestCase):
         child.finish()
 
     def test_cancel_stops_at_the_next_seam(self) -> None:
+        self.worker.require("cancel hooks")
         child = self.child()
         fifo = Fifo(self.worker.dir.name, "cancel")
         child.kickoff({"A": f"FIFO={fifo.path} a", "B": "b"})
@@ -162,6 +166,7 @@ class CrewAITest(unittest.TestCase):
         child.finish()
 
     def test_streaming_crews_are_read_to_their_end(self) -> None:
+        self.worker.require_import("offline:make_streaming")
         child = self.child("offline:make_streaming")
         answer = child.run({"A": "a", "B": "streamed"})
         self.assertIn("streamed", answer["result"]["raw"])
@@ -179,6 +184,7 @@ class CrewAITest(unittest.TestCase):
         child.finish()
 
     def test_json_crews(self) -> None:
+        self.worker.require("JSON crews")
         child = self.child("parrots.json")
         self.assertEqual(child.host.first["inputs"], ["A", "B"])
         self.assertIn("say a and default-b", child.run({"A": "a"})["result"]["raw"])
@@ -196,6 +202,7 @@ class CrewAITest(unittest.TestCase):
 
     def test_the_marketing_example(self) -> None:
         settings = {"path": [MARKETING]}
+        self.worker.require("usage in its events")  # its offline model tells it
         self.assertEqual(self.worker.check("marketing.crew:MarketingCrew", **settings)["inputs"], ["BUSINESS_DETAILS", "PRODUCT_DESCRIPTION"])
         child = self.child("marketing.crew:MarketingCrew", **settings)
         answer = child.run({"BUSINESS_DETAILS": "mark-of-business", "PRODUCT_DESCRIPTION": "mark-of-product"})
@@ -206,6 +213,7 @@ class CrewAITest(unittest.TestCase):
         child.finish()
 
     def test_a_child_does_not_do_again_what_is_done_once(self) -> None:
+        self.worker.require_import("first_use:make")
         answer = self.child("first_use:make").run({})
         self.assertEqual(answer["type"], "result", answer)
         self.assertEqual(answer["result"]["raw"], "[]", answer)

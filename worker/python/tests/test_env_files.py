@@ -1,5 +1,6 @@
 """The worker reads env files as python-dotenv does: its corpus says what python-dotenv makes of each file."""
 
+import importlib.metadata
 import io
 import json
 import logging
@@ -18,6 +19,9 @@ class EnvFiles(unittest.TestCase):
             from dotenv.parser import parse_stream
         except ImportError:
             self.skipTest("this interpreter has no python-dotenv")
+        version = importlib.metadata.version("python-dotenv")
+        if tuple(map(int, version.split(".")[:2])) < (1, 2):
+            self.skipTest(f"python-dotenv {version} reads some of these files otherwise")
         logging.getLogger("dotenv.main").setLevel(logging.CRITICAL)
         for case in json.loads(CORPUS.read_text()):
             # As a file that is opened as text gives it.

@@ -122,10 +122,8 @@ class Surroundings(unittest.TestCase):
                 self.assertEqual(told, {"CREWAI_STORAGE_DIR": os.path.join(child.work_dir, ".storage")})
 
     def test_a_storage_that_the_user_names_is_locked_between_processes(self):
-        try:
-            import crewai  # noqa: F401
-        except ImportError:
-            self.skipTest("this interpreter has no crewai")
+        if importlib.util.find_spec("crewai_core") is None:
+            self.skipTest("this interpreter has no crewai whose locks can be replaced")
         with tempfile.TemporaryDirectory(prefix="crewfleet-test-") as mine:
             worker = FakeWorker(environ={"CREWAI_STORAGE_DIR": mine})
             self.addCleanup(worker.close)

@@ -11,6 +11,7 @@ class HumanInputTest(unittest.TestCase):
     def setUpClass(cls) -> None:
         os.environ.pop("OPENAI_API_KEY", None)
         cls.worker = FakeWorker()
+        cls.worker.require_for_class("cancel hooks")
 
     @classmethod
     def tearDownClass(cls) -> None:

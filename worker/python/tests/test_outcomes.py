@@ -171,6 +171,7 @@ class OutcomesTest(unittest.TestCase):
     # Usage.
 
     def test_usage_that_only_events_or_only_counters_tell(self) -> None:
+        self.worker.require("usage in its events")
         for target in ("counted_by_events", "counted_by_counter", "CountedFlow"):
             with self.subTest(target):
                 child = self.child(f"naming:{target}")
@@ -191,6 +192,7 @@ class OutcomesTest(unittest.TestCase):
         self.assertEqual([types.count(one) for one in ("crew_kickoff_started", "task_completed", "llm_call_completed")], [4, 8, 8])
 
     def test_crews_in_threads_are_stopped(self) -> None:
+        self.worker.require("cancel hooks")
         child = self.child("flows:WaitingThreadsFlow")
         fifo = Fifo(self.worker.dir.name, "threads")
         child.kickoff({"A": f"FIFO={fifo.path} a", "B": "b"})

@@ -13,6 +13,7 @@ class StorageTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         cls.worker = FakeWorker()
+        cls.worker.require_for_class("storage of an application's own")
 
     @classmethod
     def tearDownClass(cls) -> None:

@@ -112,6 +112,7 @@ class GrammarTest(ShopTest):
             self.assertEqual(self.raw(folder, {"goods": "apples"}, path=[CREWS]), "welcome apples")
 
     def test_a_folder_with_a_definition(self) -> None:
+        self.worker.require("flow definitions")
         flow = {
             "schema": "crewai.flow/v1",
             "name": "Said",
@@ -318,6 +319,8 @@ class AgentTest(ShopTest):
                 self.assertEqual(self.check(target)["inputs"], ["messages"])
                 child = self.child(target)
                 self.assertIn("what is open?", child.run({"messages": "what is open?"})["result"]["raw"])
+                if not child.ended()["reusable"]:  # an older agent opens a memory, whose thread it leaves
+                    child = self.child(target)
                 answer = child.run({"messages": [{"role": "user", "content": "and now?"}]})
                 self.assertIn("and now?", answer["result"]["raw"])
                 self.assertNotIn("what is open?", answer["result"]["raw"])

@@ -40,7 +40,9 @@ def is_model_class(thing: type) -> bool:
 
 
 def is_crewais_own(thing: Any) -> bool:
-    """Whether a class or a function comes with CrewAI."""
+    """Whether a class or a function comes with CrewAI. Older ones make of a class with @CrewBase a class of their own module."""
+    if is_crew_base(thing):
+        return False
     return str(getattr(thing, "__module__", "")).split(".", 1)[0] in ("crewai", "crewai_tools", "crewai_core")
 
 

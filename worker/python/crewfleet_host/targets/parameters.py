@@ -91,10 +91,12 @@ def _signature(made_by: Callable[..., Any]) -> inspect.Signature | None:
 def _of_class(made_by: type) -> inspect.Signature | None:
     if crewai_types.is_model_class(made_by):
         return _own_init(made_by)
-    if type(made_by).__call__ is type.__call__:
+    if not crewai_types.is_crew_base(made_by) and type(made_by).__call__ is type.__call__:
         return inspect.signature(made_by)
-    # @CrewBase's metaclass takes whatever comes, and hands it to __init__.
-    return None if made_by.__init__ is object.__init__ else _without_self(inspect.signature(made_by.__init__))
+    # @CrewBase's metaclass, in older versions its class above the user's, takes whatever comes, and hands it to __init__.
+    inits = (vars(owner)["__init__"] for owner in made_by.__mro__ if "__init__" in vars(owner))
+    init = next(init for init in inits if not crewai_types.is_crewais_own(init))
+    return None if init is object.__init__ else _without_self(inspect.signature(init))
 
 
 def _own_init(made_by: type) -> inspect.Signature | None:

@@ -2,10 +2,10 @@
 
 import os
 
+from call_events import call_completed, call_context, call_started
 from crewai import Agent, Crew, Task
-from crewai.events.types.llm_events import LLMCallType
 from crewai.flow.flow import Flow, listen, start
-from crewai.llms.base_llm import BaseLLM, llm_call_context
+from crewai.llms.base_llm import BaseLLM
 from crewai.project import CrewBase, agent, crew, task
 
 
@@ -14,8 +14,8 @@ class Parrot(BaseLLM):
 
     def call(self, messages, tools=None, callbacks=None, available_functions=None, from_task=None, from_agent=None, response_model=None):
         text = messages if isinstance(messages, str) else str(messages[-1]["content"])
-        with llm_call_context():
-            self._emit_call_started_event(messages=messages, from_task=from_task, from_agent=from_agent)
+        with call_context():
+            call_started(self, messages, from_task, from_agent)
             if "FIFO=" in text:
                 place = text.split("FIFO=", 1)[1].split()[0]
                 if os.path.exists(place):
@@ -23,8 +23,7 @@ class Parrot(BaseLLM):
                         file.read()
                     os.unlink(place)
             answer = "Thought: I now know the final answer\nFinal Answer: " + text[:2000]
-            usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-            self._emit_call_completed_event(response=answer, call_type=LLMCallType.LLM_CALL, from_task=from_task, from_agent=from_agent, usage=usage)
+            call_completed(self, answer, from_task, from_agent, callbacks)
         return answer
 
 

@@ -70,7 +70,7 @@ class Plain:
 
     def dated_rate_limit(self, _: object) -> None:
         class RateLimitError(Exception):
-            date = email.utils.format_datetime(datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1), usegmt=True)
+            date = email.utils.format_datetime(datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1), usegmt=True)
             response = type("Response", (), {"headers": {"retry-after": date}})
 
         raise RateLimitError

@@ -144,6 +144,9 @@ pub(super) struct ZygoteReady {
     pub(super) crewai: Option<String>,
     pub(super) python: String,
     pub(super) import_error: Option<String>,
+    /// What this CrewAI lacks, in sentences.
+    #[serde(default)]
+    pub(super) notes: Vec<String>,
 }
 
 /// How a crew's children start. In the frames `checked` and `ready`, and in `isolation` when that changes later.

@@ -148,10 +148,11 @@ impl PythonRunner {
         let zygote = pythons.zygote(&interpreter).await.map_err(|error| match error {
             ZygoteError::Interpreter(e) => {
                 let problem = format!(
-                    "does not start: {e}; name a Python 3.11 or later, best that of a virtual environment"
+                    "does not start: {e}; name a Python 3.10 or later, best that of a virtual environment"
                 );
                 Problem::new(key("python"), python.display(), problem)
             }
+            ZygoteError::Unsupported(message) => Problem::new(key("python"), python.display(), message),
             ZygoteError::Broken(message) => {
                 let problem = format!("cannot host crews: {message}; see the log lines above");
                 Problem::new(key("python"), python.display(), problem)

@@ -398,7 +398,7 @@ impl CrewHost {
         let zygote = self.pythons.zygote(&self.interpreter).await.map_err(|error| {
             let message = match error {
                 ZygoteError::Interpreter(e) => e.to_string(),
-                ZygoteError::Broken(message) => message,
+                ZygoteError::Unsupported(message) | ZygoteError::Broken(message) => message,
             };
             KickoffError::new(HOST_LOST_KIND, format!("Python does not start: {message}")).retryable()
         })?;

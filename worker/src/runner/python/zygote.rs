@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::channel::{self, Frame};
-use super::frames::{Check, Checked, Settings, ZygoteReady};
+use super::frames::{Check, Checked, Failed, Settings, ZygoteReady};
 use super::nursery::Nursery;
 use crate::memory::{MemoryGuard, Tracked};
 use crate::processes;
@@ -51,6 +51,8 @@ pub(super) struct Zygote {
 pub(super) enum ZygoteError {
     /// The interpreter does not start.
     Interpreter(io::Error),
+    /// It, or its CrewAI, is of no version that can be used; the message says which can.
+    Unsupported(String),
     /// It started, and something else went wrong.
     Broken(String),
 }
@@ -86,6 +88,10 @@ impl Zygote {
             Ok(Some(frame)) if frame.kind == "ready" => {
                 frame.parse().map_err(|e| ZygoteError::Broken(e.to_string()))?
             }
+            Ok(Some(frame)) if frame.kind == "failed" => {
+                let failed: Failed = frame.parse().map_err(|e| ZygoteError::Broken(e.to_string()))?;
+                return Err(ZygoteError::Unsupported(failed.error.message));
+            }
             Ok(Some(frame)) => {
                 return Err(ZygoteError::Broken(format!(
                     "it began with a frame {:?}",
@@ -113,6 +119,9 @@ impl Zygote {
             crewai = ready.crewai,
             "Python is ready"
         );
+        for note in &ready.notes {
+            warn!(python = %interpreter.python.display(), "{note}");
+        }
         let zygote = Arc::new(Self {
             nursery,
             pid,

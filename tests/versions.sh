@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Runs the crew host's tests with each CrewAI and Python of the table below, and prints what came of it. An hour, and 1 GB a row,
+# on two cores: tests/run.sh runs it only when named. A row whose Python is not found here is shown as not tried.
+#   tests/versions.sh                    all rows
+#   tests/versions.sh 1.4.1 1.10.1       the rows of these CrewAIs
+#   CREWFLEET_VERSIONS_DIR=/big/disk tests/versions.sh    the environments go there, instead of .crewfleet/versions
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source deploy/lib.sh
+
+# CrewAI, Python. The lowest that works is first (LOWEST_CREWAI of worker/python/crewfleet_host/features.py), and the pinned one
+# of deploy/python is last, in each Python that it supports. What lies between is what changed most for us: events of their own
+# thread (1.0), event ids (1.10).
+rows=("0.177.0 3.11" "0.203.2 3.12" "1.4.1 3.12" "1.10.1 3.12" "1.15.30 3.10" "1.15.30 3.11" "1.15.30 3.12" "1.15.30 3.13")
+environments=${CREWFLEET_VERSIONS_DIR:-$CREWFLEET_DIR/versions}
+
+# find_python 3.12: its path, from PATH or pyenv.
+find_python() {
+    local candidate
+    for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
+        if "$candidate" -c "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != '$1')" 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# environment CREWAI PYTHON INTERPRETER: makes it, once for each lock file; prints its interpreter.
+environment() {
+    local lock=tests/versions/crewai-$1.lock folder=$environments/crewai-$1-python$2 wanted start=$SECONDS
+    wanted=$(sha256sum <"$lock")
+    if [ "$(cat "$folder/made-from-lock" 2>/dev/null)" != "$wanted" ]; then
+        rm -rf "$folder"
+        mkdir -p "$environments"
+        quietly versions-venv.log "$3" -m venv "$folder" || return 1
+        quietly versions-pip.log nice "$folder/bin/python" -m pip install --disable-pip-version-check --no-deps --only-binary :all: \
+            --requirement "$lock" || return 1
+        echo "$wanted" >"$folder/made-from-lock"
+        took "made the environment of CrewAI $1 and Python $2" "$start"
+    fi
+    echo "$folder/bin/python"
+}
+
+# main.py has to say in any Python that it is too old.
+old_pythons() {
+    local version python frame
+    for version in 2.7 3.6 3.7 3.8 3.9; do
+        python=$(command -v "python$version" || compgen -G "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version.*/bin/python" | head -n 1) || true
+        if [ -z "$python" ]; then
+            table+=("$(printf '%-9s %-7s not tried: no python%s here' - "$version" "$version")")
+            continue
+        fi
+        # Standard input is a file, which takes the frame as the socket would.
+        frame=$(mktemp)
+        "$python" worker/python/main.py zygote /nowhere 0<>"$frame" || true
+        if grep -q '"unsupported_version".*is too old: kickoffs need Python' "$frame"; then
+            table+=("$(printf '%-9s %-7s refused, as it should be' - "$version")")
+        else
+            table+=("$(printf '%-9s %-7s FAILED: it does not say that it is too old' - "$version")")
+            failed=1
+        fi
+        rm -f "$frame"
+    done
+}
+
+# run_row CREWAI PYTHON: adds its line to the table.
+run_row() {
+    local interpreter log start=$SECONDS outcome
+    log=$CREWFLEET_DIR/log/versions-$1-$2.log
+    if ! interpreter=$(find_python "$2"); then
+        outcome="not tried: no python$2 here"
+    elif ! interpreter=$(environment "$1" "$2" "$interpreter"); then
+        outcome="FAILED: its environment could not be made"
+        failed=1
+    elif (cd worker/python && nice "$interpreter" -W error::ResourceWarning -m unittest discover -s tests) >"$log" 2>&1 </dev/null; then
+        outcome="$(grep '^Ran' "$log"): $(tail -n 1 "$log")"
+    else
+        outcome="FAILED: $(tail -n 1 "$log"), see $log"
+        failed=1
+    fi
+    table+=("$(printf '%-9s %-7s %s (%d s in all)' "$1" "$2" "$outcome" $((SECONDS - start)))")
+    say "${table[-1]}"
+}
+
+failed=0
+table=("$(printf '%-9s %-7s %s' CrewAI Python "")")
+for row in "${rows[@]}"; do
+    read -r crewai python <<<"$row"
+    [ $# = 0 ] || [[ " $* " == *" $crewai "* ]] || continue
+    run_row "$crewai" "$python"
+done
+[ $# -gt 0 ] || old_pythons
+printf '%s\n' "${table[@]}"
+exit "$failed"
