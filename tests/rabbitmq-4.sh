@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .crewfleet/rabbitmq-4: RabbitMQ 4.0 from Debian 13 (trixie), for private nodes on a system that has another one.
 # Prints the folder of its programs, for CREWFLEET_RABBITMQ_BIN_DIR. Made once, in about 20 s; needs root, also to run.
-#   CREWFLEET_RABBITMQ_BIN_DIR=$(tests/rabbitmq-4.sh) cargo test -p crewfleet-tests --test node
+#   CREWFLEET_RABBITMQ_BIN_DIR=$(tests/rabbitmq-4.sh) cargo test -p crewfleet-tests --test e2e node::
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::mutation::{Mutated, SERIAL, Verdict, own_id};
+use super::mutation::{Mutated, SERIAL, Verdict, own_id};
 
 /// How many messages are held until one ack settles them all.
 const BATCH: u64 = 250;

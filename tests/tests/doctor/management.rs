@@ -4,7 +4,7 @@ use crewfleet_tests::PATIENCE;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use crate::patient::{Examined, Patient, broker};
+use super::patient::{Examined, Patient, broker};
 
 #[tokio::test]
 async fn policies_that_act_on_our_queues_are_judged() {

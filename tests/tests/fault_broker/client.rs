@@ -9,7 +9,7 @@ use crewfleet_tests::process::until;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::{ECHO_QUEUE, REPLIES, REQUESTS, client, config, declare, declared, place, published_to, within};
+use super::{ECHO_QUEUE, REPLIES, REQUESTS, client, config, declare, declared, place, published_to, within};
 
 fn requests() -> At {
     At::Publish(REQUESTS.to_owned())

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{ECHO_QUEUE, REPLIES, REQUESTS, client, namespace, place, published_to, within};
+use super::{ECHO_QUEUE, REPLIES, REQUESTS, client, namespace, place, published_to, within};
 
 /// A crew `echo` that leaves a line in a file each time it is run.
 struct Crew {

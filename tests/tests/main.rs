@@ -1,0 +1,41 @@
+//! The end-to-end tests. They are one binary: they share one RabbitMQ node, and run beside each other, since they wait more than
+//! they work. Those of one subject alone: `cargo test -p crewfleet-tests --test e2e forks::`.
+
+mod alarms;
+mod alerting;
+mod bad_input;
+mod children;
+mod client;
+mod cluster;
+mod command;
+mod configuration;
+mod contract;
+mod control;
+mod crewai;
+mod dashboards;
+mod dead_letters;
+mod dev;
+mod doctor;
+mod fault_broker;
+mod files;
+mod for_each;
+mod forks;
+mod gateway;
+mod leftovers;
+mod limits;
+mod monitoring;
+mod node;
+mod once;
+mod openai;
+mod outbox;
+mod permissions;
+mod poison;
+mod producer;
+mod proxy;
+mod publishers;
+mod readme;
+mod retries;
+mod systemd;
+mod tls;
+mod traces;
+mod worker_life;
