@@ -44,7 +44,7 @@ home() {
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
 # These tests wait more than they work, so more run at once than there are cores.
-e2e() { RUST_TEST_THREADS=8 cargo test --locked --workspace --no-fail-fast --test '*'; }
+e2e() { RUST_TEST_THREADS=6 cargo test --locked --workspace --no-fail-fast --test '*'; }
 
 # That the benchmark runs. Its figures are worth something in release, on a machine that does nothing else.
 bench() { CREWFLEET_BENCH_PROFILE=dev tests/bench.sh for-each --pairs 1 --json target/bench-check.json; }

@@ -14,7 +14,7 @@ class CampaignCrew:
     """Anything with a kickoff method is a crew; this one costs nothing but its process."""
 
     def kickoff(self, inputs: dict) -> dict:
-        kickoff_id, attempt = _kickoff()
+        kickoff_id, attempt = os.environ["CREWFLEET_KICKOFF_ID"], _attempt()
         run = f"{os.environ['CAMPAIGN_WORKER']}-{os.getpid()}-{time.time_ns()}"
         _write(what="start", run=run, id=kickoff_id, attempt=attempt, redrive=0, pid=os.getpid(), worker=os.environ["CAMPAIGN_WORKER"], nonce=inputs["nonce"])
         how = "stopped"
@@ -35,10 +35,9 @@ class CampaignCrew:
         return {"nonce": inputs["nonce"]}
 
 
-def _kickoff() -> tuple[str, int]:
-    """The id and the attempt, which the kickoff's own folder is named by: <id>-<attempt>-<a number>. CrewAI's storage lies in it."""
-    kickoff_id, attempt, _ = os.path.basename(os.path.dirname(os.environ["CREWAI_STORAGE_DIR"])).rsplit("-", 2)
-    return kickoff_id, int(attempt)
+def _attempt() -> int:
+    """The kickoff's own folder is named <id>-<attempt>-<a number>. CrewAI's storage lies in it."""
+    return int(os.path.basename(os.path.dirname(os.environ["CREWAI_STORAGE_DIR"])).rsplit("-", 2)[1])
 
 
 def _write(**line: object) -> None:

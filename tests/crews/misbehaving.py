@@ -41,11 +41,13 @@ def _out_of_memory(_: str) -> str:
         hoard.append(bytearray(os.urandom(1) * (16 * 1024 * 1024)))
 
 
-def _hold(megabytes: str) -> str:
+def _hold(megabytes_and_file: str) -> str:
+    """Holds so much memory until the file is there."""
+    megabytes, file = megabytes_and_file.split()
     hoard = bytearray(int(megabytes) * 1024 * 1024)
     for page in range(0, len(hoard), 4096):
         hoard[page] = 1
-    time.sleep(1)
+    _await_file(file)
     return f"held {len(hoard)}"
 
 

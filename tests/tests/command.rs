@@ -20,9 +20,10 @@ async fn a_command_gets_the_request_and_its_group_is_killed() {
         if 'error' in request['inputs']: print(json.dumps({'error': {'message': 'refused', 'kind': 'mine'}})); sys.exit(1)\n\
         print(request['inputs'].get('say') or json.dumps({'raw': request['kickoff_id'], 'json': request['inputs']}))\n";
     let command = json!(["python3", "-c", script]);
-    let crew = format!("runner = \"command\"\ncommand = {command}\ntimeout_s = 3\n");
+    let crew = format!("runner = \"command\"\ncommand = {command}\n");
     let worker = WorkerProcess::builder(&broker().await.url(), &namespace)
         .crew("program", &crew)
+        .crew("hanging-program", &format!("{crew}timeout_s = 3\n"))
         .ready()
         .await;
     let client = PlainClient::connect(&broker().await.url(), &namespace).await;
@@ -33,10 +34,12 @@ async fn a_command_gets_the_request_and_its_group_is_killed() {
         ("c-2", json!({"exit": 5})),
         ("c-3", json!({"error": true})),
         ("c-4", json!({"say": "no json"})),
-        ("c-5", json!({"hang": true})),
     ] {
         client.request("program", id, &inputs).await;
     }
+    client
+        .request("hanging-program", "c-5", &json!({"hang": true}))
+        .await;
     let first = replies.of("c-1").await.json();
     assert_eq!(
         (&first["result"]["raw"], &first["result"]["json"]),

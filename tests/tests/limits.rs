@@ -99,10 +99,17 @@ async fn the_memory_limit_holds_against_crews_that_grow_together() {
         .await;
     let client = PlainClient::connect(&url, &namespace).await;
     let mut replies = client.replies(&["#"]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let released = folder.path().join("released");
     for n in 0..6 {
-        let inputs = json!({"DO": "hold", "WITH": "300", "MARK": "m", "JOURNAL": ""});
+        let with = format!("300 {}", released.display());
+        let inputs = json!({"DO": "hold", "WITH": with, "MARK": "m", "JOURNAL": ""});
         client.request("bad", &format!("grow-{n}"), &inputs).await;
     }
+    worker
+        .logged_message("memory_limit is exceeded: killing the largest crew process")
+        .await;
+    fs::write(&released, "").expect("a file");
     let mut by_end = std::collections::BTreeMap::<String, u32>::new();
     for n in 0..6 {
         let reply = replies.of(&format!("grow-{n}")).await.json();

@@ -265,7 +265,7 @@ async fn failures_say_what_they_are_and_not_what_was_worked_on() {
     is_chain(&[found, crews[0]]);
     // The names are those in the code, before the inputs were filled in; a task without a name has none.
     let agents = trace.named("invoke_agent {SECRET} researcher");
-    is_chain(&[crews[0], trace.named("execute_task")[0], agents[0]]);
+    is_chain(&[crews[0], trace.named("execute_task task_1")[0], agents[0]]);
     let tool = trace.one("execute_tool look_up");
     is_chain(&[agents[0], tool]);
     says(

@@ -17,6 +17,7 @@ use crate::admission::Admitted;
 use crate::config::OnRedelivery;
 use crate::events::EventSink;
 use crate::in_flight::Run;
+use crate::kept_files::Left;
 use crate::outcome::Outcome;
 use crate::retention::blocking;
 use crate::runner::{KickoffContext, Stop, StopReason};
@@ -123,9 +124,14 @@ async fn keep_files(
     let files = worker.work_dirs.files().clone();
     let (kickoff_id, redrive) = (request.kickoff_id.clone(), request.redrive);
     let work_dir = admitted.work_dir.path().to_owned();
+    let in_use = !admitted.work_dir.in_use().is_empty();
     let kept = blocking(move || {
-        let from = (work_dir.as_path(), files_dir.get().map(PathBuf::as_path));
-        files.keep(&kickoff_id, redrive, &mut result, from);
+        let left = Left {
+            work_dir: &work_dir,
+            files_dir: files_dir.get().map(PathBuf::as_path),
+            in_use,
+        };
+        files.keep(&kickoff_id, redrive, &mut result, left);
         Ok(result)
     });
     match kept.await {

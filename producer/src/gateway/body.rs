@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crewfleet_shared::kickoff::{Event, Reply, Status, TaskOutput};
+use crewfleet_shared::kickoff::{Event, KickoffResult, Reply, Status, TaskOutput};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -107,7 +107,7 @@ impl<'a> StatusAnswer<'a> {
         let stage = reply.map_or(execution.stage, |reply| Execution::ended(reply).stage);
         let (state, status) = state(stage);
         let result = reply.and_then(|reply| reply.result.as_ref());
-        let last_task = result.and_then(|result| result.tasks.last()).map(done);
+        let last_task = result.and_then(|result| Some(done(result, result.tasks.last()?)));
         let events: Vec<_> = execution.events.iter().map(AsRef::as_ref).collect();
         Self {
             state,
@@ -148,10 +148,11 @@ fn in_words(reply: &Reply) -> String {
     }
 }
 
-fn done(task: &TaskOutput) -> Value {
+fn done(result: &KickoffResult, task: &TaskOutput) -> Value {
+    let (raw, json) = result.output_of(task);
     json!({
         "name": task.name, "description": null, "expected_output": null, "summary": null,
-        "agent": task.agent, "output": task.raw, "output_json": task.json,
+        "agent": task.agent, "output": raw, "output_json": json,
     })
 }
 

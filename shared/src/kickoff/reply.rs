@@ -114,6 +114,16 @@ pub struct KickoffResult {
     pub files_until: Option<DateTime<Utc>>,
 }
 
+impl KickoffResult {
+    /// The text and the JSON of one of its tasks.
+    pub fn output_of<'a>(&'a self, task: &'a TaskOutput) -> (&'a str, Option<&'a RawValue>) {
+        match &task.raw {
+            Some(raw) => (raw, task.json.as_deref()),
+            None => (&self.raw, self.json.as_deref()),
+        }
+    }
+}
+
 /// The output of one task.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TaskOutput {
@@ -121,9 +131,10 @@ pub struct TaskOutput {
     pub name: Option<String>,
     /// The role of the agent that did it.
     pub agent: Option<String>,
-    /// Its text.
-    pub raw: String,
-    /// Its JSON, where it has one.
+    /// Its text. `null` when it is that of the result and has a MiB or more: then `raw` and `json` of the result are this
+    /// task's, too, and are sent only there ([`KickoffResult::output_of`]).
+    pub raw: Option<String>,
+    /// Its JSON, where it has one and `raw` is no `null`.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     pub json: Option<Box<RawValue>>,

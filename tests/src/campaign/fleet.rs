@@ -268,6 +268,8 @@ impl Member {
             };
             toml += "\n";
             toml += &crews::python_crew_toml(FORKED, "campaign:CampaignCrew", &path, 6);
+            // Not the worker's own folder: what a crew writes below its working directory, as the journal, would be the kickoff's.
+            toml += &format!("working_dir = {}\n", json!(path));
             toml += &retry(FORKED);
             toml += &format!(
                 "\n[crews.{PROGRAM}]\nrunner = \"command\"\ncommand = [{}, \"crew\"]\nconcurrency = 2\n",

@@ -23,7 +23,7 @@ use super::mutation::{Mutated, SERIAL, Verdict, own_id};
 /// How many messages are held until one ack settles them all.
 const BATCH: u64 = 250;
 /// Memory is compared from this message on: until then pools and buffers fill.
-const WARM: usize = 20_000;
+const WARM: usize = 10_000;
 
 pub(crate) struct Accounts {
     state: Mutex<State>,
@@ -232,7 +232,7 @@ impl Accounts {
         assert_eq!(state.settled, self.all);
     }
 
-    /// From the 20,000th to the last 100,000th within a tenth.
+    /// From the [`WARM`]th message to the last within a tenth.
     pub(crate) fn check_memory(&self) {
         let state = self.lock();
         let warm = state.memory[&WARM];

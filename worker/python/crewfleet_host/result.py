@@ -7,6 +7,9 @@ from . import crewai_quiet
 from .jsonable import is_output, jsonable, structured
 from .names import own_name
 
+# Characters of a result that is not sent once more as the output of the task that made it. Smaller ones are, for plain readers.
+SENT_ONCE_FROM = 1 << 20
+
 
 def describe(crew: Any, output: Any, inputs: dict[str, Any], usage: dict[str, int]) -> dict[str, Any]:
     """The output of `crew` (raw, json, tasks), or whatever else a flow or a function returned, as text and as JSON.
@@ -15,7 +18,7 @@ def describe(crew: Any, output: Any, inputs: dict[str, Any], usage: dict[str, in
     """
     if hasattr(output, "raw") and hasattr(output, "tasks_output"):
         tasks = [_task(number, task) for number, task in enumerate(output.tasks_output or (), 1)]
-        return {"raw": _text(output.raw), "json": structured(output), "tasks": tasks, "usage": usage}
+        return _once({"raw": _text(output.raw), "json": structured(output), "tasks": tasks, "usage": usage})
     if output is None and crewai_quiet.is_flow(crew):
         output = _state(crew, inputs) or None
     if output is None or isinstance(output, str):
@@ -24,6 +27,14 @@ def describe(crew: Any, output: Any, inputs: dict[str, Any], usage: dict[str, in
         return {"raw": output.raw, "json": structured(output), "tasks": [], "usage": usage}
     value = jsonable(output)
     return {"raw": _raw(output, value), "json": value, "tasks": [], "usage": usage}
+
+
+def _once(result: dict[str, Any]) -> dict[str, Any]:
+    """A large result without what its last task has said already: that task's `raw` and `json` are null."""
+    last = result["tasks"][-1] if result["tasks"] else {}
+    if len(result["raw"]) >= SENT_ONCE_FROM and (last.get("raw"), last.get("json")) == (result["raw"], result["json"]):
+        last.update(raw=None, json=None)
+    return result
 
 
 def _raw(output: Any, value: Any) -> str:

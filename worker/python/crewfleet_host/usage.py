@@ -51,8 +51,8 @@ class Usage:
                     self._add("agent", getattr(getattr(holder, "llm", None), "model", None), process, _summary_of(process))
                 for model in (holder, *(getattr(holder, name, None) for name in _MODELS)):
                     counts = getattr(model, "_token_usage", None)
-                    if isinstance(counts, dict):
-                        self._add("llm", getattr(model, "model", None), model, _counts_of(model))
+                    if isinstance(counts, dict):  # which a model has in common with its copies
+                        self._add("llm", getattr(model, "model", None), counts, _counts_of(model))
 
     def add(self, event: Any, source: Any = None) -> None:
         """Counts an event "llm_call_completed". A call may complete twice, once for its tool: one request."""

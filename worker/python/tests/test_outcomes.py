@@ -62,6 +62,13 @@ class OutcomesTest(unittest.TestCase):
         self.assertEqual([type(text) for text in result["json"]], [str])
         self.assertNotIn("messages", result["raw"])
 
+    def test_a_large_result_is_sent_once(self) -> None:
+        for size, last in (((1 << 20) - 1, "x" * ((1 << 20) - 1)), (1 << 20, None)):
+            with self.subTest(size):
+                result = self.result("scripted:saying", {"TEXT": str(size)})
+                self.assertEqual([len(result["raw"]), len(result["tasks"])], [size, 2])
+                self.assertEqual([task["raw"] for task in result["tasks"]], ["done", last])
+
     # Callbacks.
 
     def test_a_callback_that_loses_the_inputs_is_named(self) -> None:
@@ -172,7 +179,7 @@ class OutcomesTest(unittest.TestCase):
 
     def test_usage_that_only_events_or_only_counters_tell(self) -> None:
         self.worker.require("usage in its events")
-        for target in ("counted_by_events", "counted_by_counter", "CountedFlow"):
+        for target in ("counted_by_events", "counted_by_counter", "counted_by_copies", "CountedFlow"):
             with self.subTest(target):
                 child = self.child(f"naming:{target}")
                 for _ in range(2):

@@ -42,6 +42,17 @@ pub struct KeptFiles {
     retention: Arc<Retention>,
 }
 
+/// What a crew has left.
+#[derive(Debug, Clone, Copy)]
+pub struct Left<'a> {
+    /// The kickoff's folder.
+    pub work_dir: &'a Path,
+    /// The folder below it that the files' paths begin at; `None` where the crew has left none.
+    pub files_dir: Option<&'a Path>,
+    /// Whether something of the crew still runs there.
+    pub in_use: bool,
+}
+
 /// A part of a kept file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Part {
@@ -117,15 +128,9 @@ impl KeptFiles {
         })
     }
 
-    /// Moves the files that `result` names out of `files_dir`, which is in the kickoff's folder `work_dir`, and says in
-    /// `result` until when they are kept. A file that can't be had says why in its entry. Blocks.
-    pub fn keep(
-        &self,
-        kickoff_id: &KickoffId,
-        redrive: u32,
-        result: &mut KickoffResult,
-        (work_dir, files_dir): (&Path, Option<&Path>),
-    ) {
+    /// Takes the files that `result` names out of what is `left`, and says in `result` until when they are kept. A file that
+    /// can't be had says why in its entry. Blocks.
+    pub fn keep(&self, kickoff_id: &KickoffId, redrive: u32, result: &mut KickoffResult, left: Left<'_>) {
         result.files_until = None;
         if let Some(FilesLeftOut { count, bytes, first }) = &result.files_left_out {
             warn!(%kickoff_id, count, bytes, first, "files of the kickoff are not kept: more than max_files, or no UTF-8 names");
@@ -133,11 +138,11 @@ impl KeptFiles {
         if result.files.is_empty() {
             return;
         }
-        let kept = match files_dir {
+        let kept = match left.files_dir {
             _ if self.keep.is_zero() => Err("no files are kept here ([worker] keep_files_s is 0)".to_owned()),
             None => Err("the crew has left no folder to keep it from".to_owned()),
             Some(files_dir) => {
-                let kept = self.move_all(kickoff_id, redrive, result, work_dir, files_dir);
+                let kept = self.take_all(kickoff_id, redrive, result, left, files_dir);
                 kept.map_err(|error| format!("worker {} could not keep it: {error}", self.worker))
             }
         };
@@ -157,15 +162,15 @@ impl KeptFiles {
     }
 
     /// Until when they are kept; `None` when there was nothing to keep.
-    fn move_all(
+    fn take_all(
         &self,
         kickoff_id: &KickoffId,
         redrive: u32,
         result: &mut KickoffResult,
-        work_dir: &Path,
+        left: Left<'_>,
         files_dir: &Path,
     ) -> io::Result<Option<DateTime<Utc>>> {
-        let source = Source::open(work_dir, files_dir)?;
+        let source = Source::open(left.work_dir, files_dir)?;
         let own = Uuid::now_v7();
         let making = self.making.join(own.to_string());
         private_dir(&making)?;
@@ -180,7 +185,7 @@ impl KeptFiles {
         let mut room = self.retention.limit();
         for file in result.files.iter_mut().filter(|file| file.error.is_none()) {
             let number = manifest.files.len();
-            let taken = source.take(&file.path, target.as_fd(), &number.to_string());
+            let taken = source.take(&file.path, left.in_use, target.as_fd(), &number.to_string());
             let taken = taken.and_then(|taken| Ok(taken.metadata()?.len()));
             let problem = match taken {
                 Ok(bytes) if bytes != file.bytes => "it was changed after it was listed".to_owned(),

@@ -57,16 +57,23 @@ impl Source {
         self.at(path, regular)
     }
 
-    /// Takes a file out, to stand as `name` in another folder, which is ours alone. Returns it, for reading.
+    /// Takes a file out, to stand as `name` in another folder, which is ours alone. Returns it, for reading. While the folder
+    /// is `in_use`, the file also stays where it is: an exit handler may yet read it, or write to it.
     ///
     /// # Errors
     /// As [`Self::file`]; and when the disk is full.
-    pub(crate) fn take(&self, path: &str, target: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+    pub(crate) fn take(
+        &self,
+        path: &str,
+        in_use: bool,
+        target: BorrowedFd<'_>,
+        name: &str,
+    ) -> io::Result<File> {
         let taken = self.at(path, |folder, from| {
             let mut file = regular(folder, from)?;
             let before = file.metadata()?;
             // Who has another name of it could go on writing to it.
-            let moved = before.nlink() == 1 && renamed(folder, from, target, name)?;
+            let moved = !in_use && before.nlink() == 1 && renamed(folder, from, target, name)?;
             if !moved {
                 let mut copy = File::from(openat(target, name, NEW, Mode::S_IRUSR | Mode::S_IWUSR)?);
                 io::copy(&mut file, &mut copy)?;
@@ -135,7 +142,7 @@ pub(super) fn folder(path: &Path) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -176,22 +183,34 @@ mod tests {
             "out/../../outside/secret",
             "/etc/passwd",
         ] {
-            assert!(source.take(path, target.as_fd(), "x").is_err(), "{path}");
+            assert!(source.take(path, false, target.as_fd(), "x").is_err(), "{path}");
             assert!(!kept.join("x").exists(), "{path}");
         }
         assert_eq!(
-            text(source.take("out/report", target.as_fd(), "0").unwrap()),
+            text(source.take("out/report", false, target.as_fd(), "0").unwrap()),
             "report"
         );
         assert!(!work.join("out/report").exists());
         assert_eq!(
-            text(source.take("linked", target.as_fd(), "1").unwrap()),
+            text(source.take("linked", false, target.as_fd(), "1").unwrap()),
             "linked"
         );
         fs::write(work.join("other-name"), "changed").unwrap();
         assert_eq!(fs::read_to_string(kept.join("1")).unwrap(), "linked");
+        fs::write(work.join("log"), "so far").unwrap();
+        let mut writer = fs::OpenOptions::new()
+            .append(true)
+            .open(work.join("log"))
+            .unwrap();
+        drop(source.take("log", true, target.as_fd(), "2").unwrap());
+        writer.write_all(b", and at exit").unwrap();
+        assert_eq!(fs::read_to_string(kept.join("2")).unwrap(), "so far");
+        assert_eq!(
+            fs::read_to_string(work.join("log")).unwrap(),
+            "so far, and at exit"
+        );
         let mode = |name: &str| fs::metadata(kept.join(name)).unwrap().mode() & 0o777;
-        assert_eq!((mode("0"), mode("1")), (0o600, 0o600));
+        assert_eq!([mode("0"), mode("1"), mode("2")], [0o600; 3]);
     }
 
     #[test]

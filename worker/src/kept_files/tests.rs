@@ -52,8 +52,16 @@ impl Data {
         files: &[(&str, &str)],
     ) -> KickoffResult {
         let (work, mut result) = self.left(files, LIMITS);
-        worker.keep(id, redrive, &mut result, (&work, Some(&work)));
+        worker.keep(id, redrive, &mut result, left(&work));
         result
+    }
+}
+
+fn left(work: &Path) -> Left<'_> {
+    Left {
+        work_dir: work,
+        files_dir: Some(work),
+        in_use: false,
     }
 }
 
@@ -170,7 +178,7 @@ async fn what_cannot_be_kept_says_so_in_its_entry() {
     fs::write(work.join("b"), "another length").unwrap();
     fs::remove_file(work.join("c")).unwrap();
     fs::remove_file(work.join("e")).unwrap();
-    worker.keep(&id, 0, &mut result, (&work, Some(&work)));
+    worker.keep(&id, 0, &mut result, left(&work));
     let errors: Vec<_> = result
         .files
         .iter()
@@ -186,7 +194,7 @@ async fn what_cannot_be_kept_says_so_in_its_entry() {
     // Where nothing is kept, only what stands in the reply can be had.
     let none = data.worker("none", Duration::ZERO);
     let (work, mut result) = data.left(&[("a", "in"), ("b", "not in")], limits);
-    none.keep(&id, 0, &mut result, (&work, Some(&work)));
+    none.keep(&id, 0, &mut result, left(&work));
     let errors: Vec<_> = result.files.iter().map(|file| file.error.is_some()).collect();
     assert_eq!((errors, result.files_until), (vec![false, true], None));
     assert!(result.files[1].error.as_deref().unwrap().contains("keep_files_s"));

@@ -63,3 +63,11 @@ class CountedFlow(Flow):
     @start()
     def begin(self):
         return counted("counter").kickoff(inputs={"A": "a", "B": "b"}).raw
+
+
+def counted_by_copies():
+    """Two agents with copies of a model, which count together."""
+    made = counted("counter")
+    for agent in made.agents:
+        agent.llm = agent.llm.model_copy()
+    return made

@@ -1,5 +1,6 @@
 """A model that needs no network, with answers written before."""
 
+from crewai import Agent, Crew, Task
 from crewai.events.types.llm_events import LLMCallType
 from crewai.llms.base_llm import BaseLLM, llm_call_context
 from pydantic import PrivateAttr
@@ -45,3 +46,10 @@ class Scripted(BaseLLM):
                 usage=usage if "events" in self._told else None,
             )
         return answer
+
+
+def saying(inputs: dict) -> Crew:
+    """Two tasks; the last has an output of as many characters as the input TEXT says."""
+    agent = Agent(role="writer", goal="write", backstory="-", llm=Scripted.of(FINAL, f"Final Answer: {'x' * int(inputs['TEXT'])}"))
+    tasks = [Task(description=f"task {number}", expected_output="a text", agent=agent) for number in (1, 2)]
+    return Crew(agents=[agent], tasks=tasks)
