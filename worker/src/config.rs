@@ -122,6 +122,8 @@ impl FileConfig {
             return Err(Problem::new("crews", "{}", problem));
         }
         self.worker.check()?;
+        let exits = self.crews.values().map(CrewConfig::exit_grace_s);
+        self.worker.check_termination(exits.fold(0.0, f64::max))?;
         for (name, crew) in &mut self.crews {
             crew.check(name)?;
             time_limit::check(
@@ -205,7 +207,6 @@ impl WorkerConfig {
         ] {
             check_seconds(key, value, 0.0)?;
         }
-        self.check_termination()?;
         if self.max_in_flight == Some(0) {
             return Err(Problem::new(
                 "worker.max_in_flight",
@@ -229,25 +230,34 @@ impl WorkerConfig {
                 "must be 1 to 128 characters of A-Z, a-z, 0-9, '.', '_' and '-', and not begin with '.'";
             return Err(Problem::new("worker.id", format!("{id:?}"), problem));
         }
-        if let Some(id) = self.id.as_deref().filter(|id| ["files", "storage"].contains(id)) {
+        if let Some(id) = self
+            .id
+            .as_deref()
+            .filter(|id| crate::workdir::SHARED.contains(id))
+        {
             let problem = "is the name of a folder that all workers share in data_dir; choose another";
             return Err(Problem::new("worker.id", format!("{id:?}"), problem));
         }
         Ok(())
     }
 
-    /// A worker that is killed while it drains leaves its kickoffs to the broker, as a crash does.
-    fn check_termination(&self) -> Result<(), Problem> {
+    /// A worker that is killed while it drains leaves its kickoffs to the broker, as a crash does, and what exit handlers hold
+    /// is lost. `exit_grace_s`: that of the crew with the longest; crews end at the same time.
+    fn check_termination(&self, exit_grace_s: f64) -> Result<(), Problem> {
         let Some(granted) = self.termination_grace_s else {
             return Ok(());
         };
         check_seconds("worker.termination_grace_s", granted, 0.0)?;
-        let needed = self.drain_grace_s + self.cancel_grace_s + time_limit::REQUEUE_MARGIN.as_secs_f64();
+        let needed = self.drain_grace_s
+            + self.cancel_grace_s
+            + exit_grace_s
+            + time_limit::REQUEUE_MARGIN.as_secs_f64();
         if granted >= needed {
             return Ok(());
         }
         let problem = format!(
-            "drain_grace_s ({} s), cancel_grace_s ({} s) and {} s to requeue what is left do not fit into the {granted} s that \
+            "drain_grace_s ({} s), cancel_grace_s ({} s), the crews' longest exit_grace_s ({exit_grace_s} s) and {} s to requeue \
+             what is left do not fit into the {granted} s that \
              the deployment grants (termination_grace_s): the worker would be killed while it drains; lower drain_grace_s, \
              or raise what the deployment grants",
             self.drain_grace_s,

@@ -14,6 +14,7 @@ use crewfleet_shared::config::{ConfigError, Loaded, Problem};
 use crewfleet_shared::kickoff::{CrewName, InvalidName};
 use crewfleet_shared::metrics::{Book, render};
 use crewfleet_shared::systemd;
+use futures_util::future::join_all;
 use prometheus::Registry;
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -272,9 +273,8 @@ impl Worker {
         }
         systemd::stopping();
         drain(&worker, consumers, kickoffs).await;
-        for crew in &worker.crews {
-            crew.runner.shutdown().await;
-        }
+        // At the same time: what the deployment grants has room for the longest end alone.
+        join_all(worker.crews.iter().map(|crew| crew.runner.shutdown())).await;
         pythons.shutdown().await;
         background.shutdown().await;
         worker.neighbours.close().await;

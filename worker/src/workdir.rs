@@ -25,6 +25,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is looked what other workers keep in the same data folder, in [`INTERVAL`]s.
 const LOOK_AT_OTHERS: u32 = 12;
 
+/// The folders of the data folder that are no worker's: kept files by the kickoffs' ids, and storage by the crews' names. What
+/// people name there may be called as our own files are.
+pub(crate) const SHARED: [&str; 2] = ["files", "storage"];
+
 /// The folder of what crew hosts have to themselves.
 const HOSTS: &str = "hosts";
 
@@ -322,7 +326,10 @@ fn from_now(path: PathBuf, bytes: u64, keep: Duration) -> Kept {
 /// Removes the folders of workers that are dead (their lock is free) and were last touched long enough ago.
 fn sweep(base: &Path, keep: Duration) {
     let Ok(entries) = fs::read_dir(base) else { return };
-    for path in entries.flatten().map(|entry| entry.path()) {
+    let workers = entries
+        .flatten()
+        .filter(|entry| !SHARED.iter().any(|name| entry.file_name() == *name));
+    for path in workers.map(|entry| entry.path()) {
         let lock = path.join("lock");
         let old = fs::metadata(&lock).and_then(|m| m.modified());
         let keep = if path.join("results").exists() {
@@ -379,6 +386,25 @@ mod tests {
         third.tidy().await;
         assert!(!kept.exists());
         assert!(!failed(&third).await.exists(), "0 keeps nothing");
+    }
+
+    #[tokio::test]
+    async fn what_kickoffs_and_crews_are_called_makes_no_worker_of_a_folder() {
+        let data = tempfile::tempdir().unwrap();
+        let named = SHARED.map(|shared| data.path().join(shared).join("lock"));
+        for folder in named.iter().chain([&data.path().join("gone")]) {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let gone = data.path().join("gone");
+        let lock = File::create(gone.join("lock")).unwrap();
+        let past = SystemTime::now() - Duration::from_secs(7200);
+        lock.set_modified(past).unwrap();
+        for folder in &named {
+            File::open(folder).unwrap().set_modified(past).unwrap();
+        }
+        let _open = dirs(data.path(), 3600.0);
+        assert!(!gone.exists());
+        assert_eq!(named.map(|folder| folder.exists()), [true; 2]);
     }
 
     #[tokio::test]

@@ -10,9 +10,6 @@ use serde_json::{Value, json};
 use super::executions::{Execution, Stage};
 use super::problem::Problem;
 
-/// CrewAI's name of the event that a task has ended well.
-const TASK_COMPLETED: &str = "task_completed";
-
 /// The body of `POST /kickoff`. A field that AMP does not know is ignored, as AMP does.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -115,7 +112,7 @@ impl<'a> StatusAnswer<'a> {
             result: reply.map(in_words),
             result_json: result.and_then(|result| result.json.as_deref()),
             last_step: None,
-            last_executed_task: last_task.or_else(|| last_task_of(&events)),
+            last_executed_task: last_task.or_else(|| last_task_of(execution.last_task.as_ref()?)),
             progress: None,
             last_event: events.last().copied(),
             events,
@@ -157,11 +154,7 @@ fn done(result: &KickoffResult, task: &TaskOutput) -> Value {
 }
 
 /// While a crew runs, its events tell which task it did last, and not what came of it.
-fn last_task_of(events: &[&Event]) -> Option<Value> {
-    let event = events
-        .iter()
-        .rev()
-        .find(|event| event.event_type == TASK_COMPLETED)?;
+fn last_task_of(event: &Event) -> Option<Value> {
     let data: Value = serde_json::from_str(event.data.get()).ok()?;
     Some(json!({
         "name": data.get("task"), "description": null, "expected_output": null, "summary": null,

@@ -17,6 +17,8 @@ use moka::sync::Cache;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+/// CrewAI's name of the event that a task has ended well.
+const TASK_COMPLETED: &str = "task_completed";
 /// So many of the last events of a kickoff are kept; all are counted.
 const EVENTS: usize = 20;
 /// So many types of events are counted apart; crews name types, too.
@@ -46,6 +48,8 @@ pub(super) struct Execution {
     pub(super) events: VecDeque<Arc<Event>>,
     /// How many events came, by type.
     pub(super) counts: BTreeMap<String, u64>,
+    /// The last task that was completed: what a crew prints may fill `events`.
+    pub(super) last_task: Option<Arc<Event>>,
 }
 
 impl Execution {
@@ -55,6 +59,7 @@ impl Execution {
             stage,
             events: VecDeque::new(),
             counts: BTreeMap::new(),
+            last_task: None,
         }
     }
 
@@ -86,12 +91,23 @@ impl Execution {
         }
         // Its caller's own, and as large as the caller likes.
         event.meta = None;
-        self.events.push_back(Arc::new(event));
+        let event = Arc::new(event);
+        if event.event_type == TASK_COMPLETED {
+            self.last_task = Some(Arc::clone(&event));
+        }
+        self.events.push_back(event);
     }
 
     fn weight(&self) -> usize {
         let of_event = |event: &Arc<Event>| 256 + event.data.get().len();
-        OVERHEAD + self.events.iter().map(of_event).sum::<usize>() + self.counts.len() * 64
+        OVERHEAD
+            + self
+                .events
+                .iter()
+                .chain(&self.last_task)
+                .map(of_event)
+                .sum::<usize>()
+            + self.counts.len() * 64
     }
 }
 
@@ -322,10 +338,12 @@ mod tests {
     #[test]
     fn an_endless_crew_takes_no_endless_memory() {
         let executions = executions();
+        executions.see(event("a", TASK_COMPLETED));
         for number in 0..10_000 {
             executions.see(event("a", &format!("type-{number}")));
         }
         let known = executions.get("a").unwrap();
+        assert!(known.last_task.is_some());
         assert_eq!((known.events.len(), known.counts.len()), (EVENTS, TYPES));
     }
 

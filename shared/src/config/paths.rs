@@ -14,6 +14,8 @@ enum Kind {
     Path,
     /// By a path that has a `/`; other names are looked up in `PATH`.
     Program,
+    /// By a path of what is there, with a name behind a colon or without. Python's way to look for others is the crew's.
+    Target,
     /// Each of a list, by a path.
     Paths,
     /// The first of a list, as a program.
@@ -21,7 +23,7 @@ enum Kind {
 }
 
 /// Every key that names a file or folder; `*` is any crew.
-const KEYS: [(&str, Kind); 11] = [
+const KEYS: [(&str, Kind); 12] = [
     ("broker.url_file", Kind::Path),
     ("broker.ca_file", Kind::Path),
     ("broker.client_cert_file", Kind::Path),
@@ -32,6 +34,7 @@ const KEYS: [(&str, Kind); 11] = [
     ("crews.*.path", Kind::Paths),
     ("crews.*.working_dir", Kind::Path),
     ("crews.*.env_file", Kind::Path),
+    ("crews.*.target", Kind::Target),
     ("crews.*.command", Kind::Command),
 ];
 
@@ -86,10 +89,27 @@ fn root(key: &str, value: &mut Value, kind: Kind, folder: &Path) -> Result<(), C
             Some(first) => root(key, first, Kind::Program, folder),
             None => Ok(()),
         },
+        (ValueKind::String(_), Kind::Target) => root_target(key, value, folder),
         // What is none is told when the value is read.
         (ValueKind::String(_), Kind::Path | Kind::Program) => root_one(key, value, kind, folder),
         _ => Ok(()),
     }
+}
+
+fn root_target(key: &str, value: &mut Value, folder: &Path) -> Result<(), ConfigError> {
+    let target = value.to_string();
+    let (path, name) = match target.split_once(':') {
+        Some((path, name)) => (path, format!(":{name}")),
+        None => (target.as_str(), String::new()),
+    };
+    let is_path = path.contains(['/', '.']) && folder.join(path).exists();
+    if !is_path && !path.starts_with('~') {
+        return Ok(());
+    }
+    value.kind = ValueKind::String(path.to_owned());
+    root_one(key, value, Kind::Path, folder)?;
+    value.kind = ValueKind::String(value.to_string() + &name);
+    Ok(())
 }
 
 fn root_one(key: &str, value: &mut Value, kind: Kind, folder: &Path) -> Result<(), ConfigError> {
@@ -148,8 +168,13 @@ mod tests {
             [crews.a]\npython = \"venv/bin/python\"\npath = [\"src\", \"/opt/lib\", \".\"]\nworking_dir = \"..\"\nenv_file = \".env\"
             target = \"pkg/crew.jsonc\"
             [crews.b]\npython = \"python3\"\ncommand = [\"./run\", \"./argument\"]
-            [crews.c]\ncommand = [\"env\", \"./argument\"]";
+            [crews.c]\ncommand = [\"env\", \"./argument\"]
+            [crews.d]\ntarget = \"flows/crew.py:Mine\"
+            [crews.e]\ntarget = \".\"
+            [crews.f]\ntarget = \"flows.crew:Mine\"";
         std::fs::write(&file, text).unwrap();
+        std::fs::create_dir(folder.path().join("flows")).unwrap();
+        std::fs::write(folder.path().join("flows/crew.py"), "").unwrap();
         let loaded =
             load::<BTreeMap<String, Json>>(Some(&file), &[("crews.a.env_file".into(), "flag.env".into())]);
         let config = loaded.unwrap().config;
@@ -170,6 +195,9 @@ mod tests {
             ("crews/b/command/0", at("run")),
             ("crews/b/command/1", "./argument".into()),
             ("crews/c/command/0", "env".into()),
+            ("crews/d/target", at("flows/crew.py:Mine")),
+            ("crews/e/target", at("").trim_end_matches('/').into()),
+            ("crews/f/target", "flows.crew:Mine".into()),
         ] {
             let (section, rest) = pointer.split_once('/').unwrap();
             let value = config[section].pointer(&format!("/{rest}"));

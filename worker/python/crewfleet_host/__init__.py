@@ -9,26 +9,45 @@ Standard library only, since it runs inside the interpreter of the user's crew.
     spawned.py   a child in a fresh interpreter, where a fork is not safe
     child.py     serves kickoffs, one at a time
       kickoff.py   one kickoff: directory, inputs, events, cancel, outcome
-      inputs.py    which inputs are missing, or can be given to no crew
+      inputs.py    which inputs are missing, or can be given to no crew; input_files.py  files among them
       callbacks.py what @before_kickoff and @after_kickoff lose
       human_input.py  who asks a person
-      events.py    CrewAI's events, slim
+      events.py    CrewAI's events, slim; event_bus.py  the bus of older CrewAIs
       names.py     names of tasks and agents without prompts and inputs
       usage.py     the tokens that events and models report
       cancel.py    the cooperative stop
       result.py    what the crew returned, as JSON
       errors.py    what the crew raised, as JSON
       transient.py which failures another attempt may cure; chain.py  the exceptions behind an exception
-      workdir.py   the kickoff's own directory and environment
-    inspection.py  imports and builds a target, to learn what the worker must know
-    guard.py     nothing is kicked off, no model is called, while that is done
+      workdir.py   the kickoff's own directory and environment; files.py  what it wrote there
+      ending.py    threads and exit handlers after the answer
+
+  Where kickoffs stand:
+    project.py   the folder that people start the crew in at home
+    workplace.py that folder for each kickoff, unchanged: by an overlay (mounts.py) or by copies and links (links.py)
+    environment.py  the environment variables of a crew, and what we set
+
+  What forks may share:
+    sharing.py   the table, and the look at what an import or a build left
+    isolation.py fork or spawn, with the reasons in words
+    descriptors.py, mappings.py, threads.py   what Linux and Python tell of open descriptors, shared memory and running threads
+    renewal.py   what each fork gets for itself; storage.py  CrewAI's storage, opened by the kickoff that uses it
+
+  Targets:
     targets/     "pkg.crew:MyCrew", a file or a folder to a target; the grammar of targets
     target.py    a target: makes a crew for each kickoff
+    inspection.py  imports and builds a target, to learn what the worker must know
+    guard.py     nothing is kicked off, no model is called, while that is done
     settings.py  the settings of one crew, applied to a process
-    crewai_quiet.py, locks.py    CrewAI made fit for many processes
+
+  CrewAI made fit for many processes:
+    features.py  what this CrewAI lacks, and which versions are refused
+    crewai_quiet.py, locks.py    no panels, no questions, file locks by kickoff; tracing.py  CrewAI's own traces
     context_defaults.py          what CrewAI keeps by context, for all threads; optional.py  modules of CrewAI's that may be missing
     tls.py, signatures.py, first_use.py   what is done once, for all forks
     frame_stack.py               what keeps a fork from mapping memory again and again
+
+  Beneath all:
     frames.py    the wire; jsonable.py  any object to valid JSON
-    process.py, threads.py, signals.py   what Linux knows about processes, threads and signals
+    process.py, signals.py       what Linux knows about processes and signals
 """

@@ -133,6 +133,14 @@ impl CrewConfig {
         }
     }
 
+    /// How long its processes may take to end after their last answers, in seconds.
+    pub(super) fn exit_grace_s(&self) -> f64 {
+        match self.runner {
+            RunnerKind::Python => self.exit_grace_s,
+            _ => 0.0,
+        }
+    }
+
     pub(super) fn check(&mut self, name: &str) -> Result<(), Problem> {
         let key = |field: &str| format!("crews.{name}.{field}");
         if let Err(invalid) = CrewName::parse(name) {

@@ -1,6 +1,7 @@
 //! What a program has left in its kickoff's folder, as its reply names it. Python crews make this list themselves.
 
 use std::fs;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -95,6 +96,17 @@ fn read(source: &Source, file: &mut ResultFile, room: &mut u64) -> io::Result<()
         file.inline(content);
     }
     Ok(())
+}
+
+/// The SHA-256 of what `file` holds from where it stands, in hexadecimal digits.
+pub(super) fn sha256(file: &mut File) -> io::Result<String> {
+    let (mut digest, mut buffer) = (Sha256::new(), vec![0; 128 * 1024]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(digest.finalize())),
+            length => digest.update(&buffer[..length]),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -186,13 +186,19 @@ impl KeptFiles {
         for file in result.files.iter_mut().filter(|file| file.error.is_none()) {
             let number = manifest.files.len();
             let taken = source.take(&file.path, left.in_use, target.as_fd(), &number.to_string());
-            let taken = taken.and_then(|taken| Ok(taken.metadata()?.len()));
+            // One whose folder is in use may have been rewritten in its length.
+            let taken = taken.and_then(|mut taken| {
+                let same = !left.in_use || listing::sha256(&mut taken)? == file.sha256;
+                Ok((taken.metadata()?.len(), same))
+            });
             let problem = match taken {
-                Ok(bytes) if bytes != file.bytes => "it was changed after it was listed".to_owned(),
-                Ok(bytes) if bytes > room => {
+                Ok((bytes, same)) if bytes != file.bytes || !same => {
+                    "it was changed after it was listed".to_owned()
+                }
+                Ok((bytes, _)) if bytes > room => {
                     "the kickoff's files together have more bytes than [worker] disk_limit".to_owned()
                 }
-                Ok(bytes) => {
+                Ok((bytes, _)) => {
                     room -= bytes;
                     manifest.files.push(Entry::of(file));
                     continue;

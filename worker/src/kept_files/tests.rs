@@ -191,6 +191,17 @@ async fn what_cannot_be_kept_says_so_in_its_entry() {
     assert_eq!(errors[4], "none", "it stands in the reply");
     assert_eq!(text(&worker, &asked(&id, &result, 0)).as_deref(), Some("small"));
 
+    // What still runs there may rewrite a file in its length.
+    let (work, mut result) = data.left(&[("a", "before"), ("b", "steady")], LIMITS);
+    fs::write(work.join("a"), "behind").unwrap();
+    let still = Left {
+        in_use: true,
+        ..left(&work)
+    };
+    worker.keep(&id, 1, &mut result, still);
+    let errors: Vec<_> = result.files.iter().map(|file| file.error.as_deref()).collect();
+    assert_eq!(errors, [Some("it was changed after it was listed"), None]);
+
     // Where nothing is kept, only what stands in the reply can be had.
     let none = data.worker("none", Duration::ZERO);
     let (work, mut result) = data.left(&[("a", "in"), ("b", "not in")], limits);

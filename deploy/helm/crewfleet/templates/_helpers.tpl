@@ -47,8 +47,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- /* How long a group's pods may take to end: longest crew < drain < termination. As JSON. */}}
 {{- define "crewfleet.grace" -}}
 {{- $longest := 0.0 }}
+{{- $exit := 0.0 }}
 {{- range .crews }}
 {{- $longest = maxf $longest (get . "timeout_s" | default 600) }}
+{{- if eq .runner "python" }}
+{{- $exit = maxf $exit (hasKey . "exit_grace_s" | ternary (get . "exit_grace_s") 10.0) }}
+{{- end }}
 {{- end }}
 {{- /* What was taken just before SIGTERM has yet to start, and to be answered. */}}
 {{- $drain := addf (ceil $longest) 30 }}
@@ -60,7 +64,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $cancel = .worker.cancel_grace_s }}
 {{- end }}
 {{- /* The worker demands 15 s to requeue what is left; as much again for the rest of its end. */}}
-{{- dict "drain" $drain "termination" (ceil (addf $drain $cancel 30)) | toJson }}
+{{- dict "drain" $drain "termination" (ceil (addf $drain $cancel $exit 30)) | toJson }}
 {{- end }}
 
 {{- /* What the schema cannot say: (list $ GROUP). */}}

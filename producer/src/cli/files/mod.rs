@@ -93,7 +93,10 @@ async fn answer(client: &KickoffClient, arguments: &Arguments) -> anyhow::Result
         return Ok(Exit::GaveUp);
     };
     let Some(result) = &reply.result else {
-        say(&format!("kickoff {id} {}, and so left no files", reply.status));
+        say(&format!(
+            "kickoff {id} {}: only those that succeed give files; its folder stays with worker {} for keep_failed_s",
+            reply.status, reply.worker
+        ));
         return Ok(reply.status.into());
     };
     let json = match &arguments.action {

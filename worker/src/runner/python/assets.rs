@@ -42,6 +42,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/kickoff.py",
     "crewfleet_host/links.py",
     "crewfleet_host/locks.py",
+    "crewfleet_host/mappings.py",
     "crewfleet_host/mounts.py",
     "crewfleet_host/names.py",
     "crewfleet_host/nursery.py",

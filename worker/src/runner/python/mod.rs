@@ -6,7 +6,7 @@
 //! | [`host`] | one process a crew: imports it, forks children |
 //! | [`child`] | one process a kickoff at a time: runs it, is killed when it must stop |
 //! | [`wind_down`] | what a child does between its answer and its end |
-//! | [`pool`] | warm children, ready to take a kickoff |
+//! | [`crew_host`] | a crew's host while it is wanted, and its children, warm and ready to take a kickoff |
 //! | [`pipes`] | what a child prints |
 //! | [`nursery`] | starting processes and learning how they ended |
 //! | [`channel`], [`frames`] | the wire |
@@ -15,11 +15,11 @@
 mod assets;
 mod channel;
 mod child;
+mod crew_host;
 mod frames;
 mod host;
 mod nursery;
 mod pipes;
-mod pool;
 mod wind_down;
 mod zygote;
 
@@ -36,8 +36,8 @@ use tokio::sync::{Mutex, Semaphore};
 use tracing::{debug, info, warn};
 
 use self::child::{Ended, HOST_LOST_KIND};
+use self::crew_host::CrewHost;
 use self::frames::{Place, SPAWN, Settings};
-use self::pool::CrewHost;
 use self::zygote::{Interpreter, Zygote, ZygoteError};
 use super::{Hosting, KickoffContext, Runner};
 use crate::config::{CrewConfig, FileConfig, Isolation, Storage, WorkingDirWay};
@@ -213,7 +213,7 @@ impl PythonRunner {
             warn!(%crew, "{note}");
         }
         if isolated.spawns() && settings.isolation != SPAWN {
-            pool::warn_of_spawn(crew, &reasons);
+            crew_host::warn_of_spawn(crew, &reasons);
             // Its host then imports nothing: what the import opens would be in the way of the children's own.
             settings.isolation = SPAWN;
         }

@@ -1,30 +1,31 @@
 //! A crew's host and its children: the host on demand, a few children warm, all of it given up when idle.
 
+mod children;
+mod metering;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crewfleet_shared::kickoff::{CrewName, KickoffError};
-use deadpool::managed::{self, Object, Pool, PoolError, RecycleError};
+use deadpool::managed::{Object, Pool};
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info, warn};
 
+use self::children::Children;
+use self::metering::Counted;
 use super::Pythons;
 use super::channel::Frame;
 use super::child::{Child, HOST_LOST_KIND};
-use super::frames::{Aftermath, Exited, Isolated, Place, SPAWN, Settings};
+use super::frames::{Exited, Isolated, Place, SPAWN, Settings};
 use super::host::Host;
 use super::nursery::End;
 use super::zygote::{Interpreter, ZygoteError};
 use crate::runner::{Hosting, KickoffContext};
 use crate::workdir::Scratch;
-
-/// How many children wait, forked already, beyond those that run: a kickoff then need not wait for a fork. Fresh
-/// interpreters take seconds to import the crew, so as many wait as kickoffs may still come, and this one more.
-const WARM: usize = 1;
 
 /// A crew's host, as long as it is wanted, and the pool of its children.
 pub(super) struct CrewHost {
@@ -66,9 +67,6 @@ impl WindingDown {
     }
 }
 
-/// Makes children for the pool.
-pub(super) struct Children(std::sync::Weak<CrewHost>);
-
 /// Counts a kickoff as long as it lives.
 pub(super) struct InUse(Arc<CrewHost>);
 
@@ -76,22 +74,6 @@ impl Drop for InUse {
     fn drop(&mut self) {
         self.0.in_use.fetch_sub(1, Ordering::AcqRel);
         self.0.released.notify_one();
-    }
-}
-
-/// Is counted by a gauge as long as it lives.
-struct Counted(prometheus::IntGauge);
-
-impl Counted {
-    fn of(gauge: prometheus::IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 
@@ -133,14 +115,6 @@ impl CrewHost {
     pub(super) fn in_use(self: &Arc<Self>) -> InUse {
         self.in_use.fetch_add(1, Ordering::AcqRel);
         InUse(Arc::clone(self))
-    }
-
-    /// A child that is ready for a kickoff.
-    pub(super) async fn child(self: &Arc<Self>) -> Result<Object<Children>, KickoffError> {
-        self.pool().get().await.map_err(|error| match error {
-            PoolError::Backend(error) => error,
-            other => KickoffError::new(HOST_LOST_KIND, other.to_string()).retryable(),
-        })
     }
 
     /// Room for one more child: a crew whose children take long to end must not heap them up.
@@ -187,88 +161,9 @@ impl CrewHost {
         self.winding_down.spawn(ending.in_current_span());
     }
 
-    /// Takes a used-up child out of the pool, and has another made ready in its place.
-    fn retire(self: &Arc<Self>, child: Object<Children>) -> Child {
-        let child = Object::take(child);
-        self.warm_up();
-        child
-    }
-
-    /// Takes a child back after a kickoff. One that is used up is dropped, and another made ready in its place.
-    pub(super) fn give_back(self: &Arc<Self>, child: Object<Children>) {
-        if child.is_ready(self.kickoffs_per_child) {
-            return;
-        }
-        drop(self.retire(child));
-    }
-
-    /// Makes the fresh interpreters of a crew that needs them, before the first kickoff comes.
-    pub(super) fn warm_interpreters(self: &Arc<Self>) {
-        if self.spawns() {
-            self.warm_up();
-        }
-    }
-
     /// How and where kickoffs are started.
     pub(super) fn hosting(&self) -> Hosting {
         self.hosting.borrow().clone()
-    }
-
-    /// Makes children in advance, one after another, until enough wait.
-    fn warm_up(self: &Arc<Self>) {
-        if !self.wants_more() || self.warming.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        // It counts as a kickoff, so that the host is not given up meanwhile.
-        let warm = (Arc::clone(self), self.in_use());
-        let making = async move {
-            let (host, _in_use) = warm;
-            let mut made = true;
-            while made && host.wants_more() {
-                let turn = host.pythons.0.interpreters.acquire().await;
-                // If it cannot be made, the next kickoff says why.
-                let child = host.new_child().await;
-                drop(turn);
-                made = child.is_ok();
-                host.lock_warm().extend(child);
-                if host.ended.load(Ordering::Acquire) {
-                    host.lock_warm().clear();
-                }
-            }
-            host.warming.store(false, Ordering::Release);
-            if made {
-                // One may have been used up since the last look.
-                host.warm_up();
-            }
-        };
-        tokio::spawn(making);
-    }
-
-    /// Whether another child should be made in advance. Fresh interpreters share nothing, so they are made only while half
-    /// of the memory is free.
-    fn wants_more(&self) -> bool {
-        if self.ended.load(Ordering::Acquire) {
-            return false;
-        }
-        let memory = &self.pythons.0.memory;
-        let (idle, busy) = self.pool.get().map_or((0, 0), |pool| {
-            let status = pool.status();
-            (status.available, status.size.saturating_sub(status.available))
-        });
-        let mut warm = self.lock_warm();
-        warm.retain(|child| child.is_ready(self.kickoffs_per_child));
-        let waiting = warm.len() + idle;
-        if self.spawns() {
-            waiting + busy < self.concurrency + WARM && memory.is_half_free()
-        } else {
-            waiting < WARM && !memory.is_full()
-        }
-    }
-
-    fn lock_warm(&self) -> std::sync::MutexGuard<'_, Vec<Child>> {
-        self.warm
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn spawns(&self) -> bool {
@@ -298,21 +193,13 @@ impl CrewHost {
         }
     }
 
-    /// Counts the model tokens of a kickoff.
-    pub(super) fn count_tokens(&self, aftermath: &Aftermath) {
-        for (model, tokens) in &aftermath.tokens_by_model {
-            let (metrics, crew) = (&self.pythons.0.metrics, self.crew.as_str());
-            metrics.count_tokens(crew, model, "prompt", tokens.prompt);
-            metrics.count_tokens(crew, model, "completion", tokens.completion);
-        }
-    }
-
     /// Ends the host and its children for good.
     pub(super) async fn shut_down(&self) {
         self.ended.store(true, Ordering::Release);
         self.winding_down.close();
         let limit = Duration::from_secs_f64(self.settings.exit_grace_s) + Host::END_TIMEOUT;
-        if timeout(limit, self.winding_down.wait()).await.is_err() {
+        let (ended, ()) = tokio::join!(timeout(limit, self.winding_down.wait()), self.dismiss_idle());
+        if ended.is_err() {
             warn!(crew = %self.crew, "children that had answered did not end; killing them");
         }
         self.end().await;
@@ -323,12 +210,16 @@ impl CrewHost {
         // A host that is just starting holds the lock; it ends with its zygote.
         let host = timeout(Host::END_TIMEOUT, self.host.lock()).await.ok();
         let host = host.and_then(|mut host| host.take());
+        self.dismiss_idle().await;
+        self.lock_warm().clear();
+        drop(host);
+    }
+
+    async fn dismiss_idle(&self) {
         if let Some(pool) = self.pool.get() {
             let idle = pool.retain(|_, _| false).removed;
             join_all(idle.into_iter().map(|child| self.dismiss(child))).await;
         }
-        self.lock_warm().clear();
-        drop(host);
     }
 
     /// Lets a child that has run kickoffs run its exit handlers, too.
@@ -340,22 +231,6 @@ impl CrewHost {
             // One that takes longer is killed when it is dropped.
             let _ = timeout(grace, end.wait_for(Option::is_some)).await;
         }
-    }
-
-    fn exits_cut(&self) -> prometheus::IntCounter {
-        let cut = &self.pythons.0.metrics.exits_cut;
-        cut.with_label_values(&[self.crew.as_str()])
-    }
-
-    fn pool(self: &Arc<Self>) -> &Pool<Children> {
-        self.pool.get_or_init(|| {
-            let manager = Children(Arc::downgrade(self));
-            let built = Pool::builder(manager)
-                .max_size(2 * self.concurrency + WARM)
-                .build();
-            #[allow(clippy::expect_used)]
-            built.expect("building fails only for timeouts without a runtime, and there are no timeouts here")
-        })
     }
 
     /// The running host, or a new one. A start goes on when the kickoff that asked for it gives up: the next one
@@ -442,75 +317,6 @@ impl CrewHost {
     fn scratch(&self) -> Scratch {
         self.pythons.0.work_dirs.scratch(self.crew.as_str())
     }
-
-    async fn new_child(self: &Arc<Self>) -> Result<Child, KickoffError> {
-        let host = self.host().await?;
-        let memory = &self.pythons.0.memory;
-        let child = Child::start(host, self.crew.as_str(), &self.settings, memory).await?;
-        tokio::spawn(count_end(Arc::clone(self), child.pid, child.end()));
-        debug!(crew = %self.crew, pid = child.pid, "child is ready");
-        Ok(child)
-    }
-
-    /// Makes the crew's series visible before there is anything to count.
-    fn show_metrics(&self) {
-        let (metrics, labels) = (&self.pythons.0.metrics, [self.crew.as_str()]);
-        metrics.child_peak_rss.with_label_values(&labels);
-        metrics.child_cpu.with_label_values(&labels);
-        for state in ["starting", "ready"] {
-            self.gauge(state).set(0);
-        }
-        for outcome in ["ready", "failed"] {
-            self.starts(outcome);
-        }
-        self.exits_cut();
-    }
-
-    fn starts(&self, outcome: &str) -> prometheus::IntCounter {
-        let starts = &self.pythons.0.metrics.host_starts;
-        starts.with_label_values(&[self.crew.as_str(), outcome])
-    }
-
-    fn gauge(&self, state: &str) -> prometheus::IntGauge {
-        self.pythons
-            .0
-            .metrics
-            .hosts
-            .with_label_values(&[self.crew.as_str(), state])
-    }
-}
-
-impl managed::Manager for Children {
-    type Type = Child;
-    type Error = KickoffError;
-
-    async fn create(&self) -> Result<Child, KickoffError> {
-        let gone = || KickoffError::new(HOST_LOST_KIND, "the worker ends").retryable();
-        let crew = self.0.upgrade().ok_or_else(gone)?;
-        loop {
-            let waiting = crew.lock_warm().pop();
-            match waiting {
-                Some(child) if child.is_ready(crew.kickoffs_per_child) => {
-                    crew.warm_up();
-                    return Ok(child);
-                }
-                Some(_) => continue,
-                None => return crew.new_child().await,
-            }
-        }
-    }
-
-    async fn recycle(&self, child: &mut Child, _: &managed::Metrics) -> managed::RecycleResult<KickoffError> {
-        let ready = self
-            .0
-            .upgrade()
-            .is_some_and(|crew| child.is_ready(crew.kickoffs_per_child));
-        if ready {
-            Ok(())
-        } else {
-            Err(RecycleError::message("the child is used up or dead"))
-        }
-    }
 }
 
 /// Says that a crew's kickoffs are slow to start, and why.
@@ -534,24 +340,6 @@ async fn listen(crew: std::sync::Weak<CrewHost>, mut frames: mpsc::UnboundedRece
             }
         }
     }
-}
-
-/// Counts what a child used, once it has ended, and removes what it had beside its kickoffs' folders.
-async fn count_end(crew: Arc<CrewHost>, pid: i32, mut end: watch::Receiver<Option<End>>) {
-    let ended = end.wait_for(Option::is_some).await.map(|end| end.clone());
-    if let Ok(Some(End::Exited(exited))) = ended {
-        let metrics = &crew.pythons.0.metrics;
-        let labels = [crew.crew.as_str()];
-        metrics
-            .child_peak_rss
-            .with_label_values(&labels)
-            .observe(exited.max_rss_bytes as f64);
-        metrics
-            .child_cpu
-            .with_label_values(&labels)
-            .inc_by(exited.cpu_s.max(0.0));
-    }
-    crew.scratch().remove(pid).await;
 }
 
 /// Ends the host when nothing ran for `host_idle_s`, or at once when it is idle and memory is short.

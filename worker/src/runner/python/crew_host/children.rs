@@ -1,0 +1,160 @@
+//! The children of a crew: a few made in advance, pooled, ended when they are used up.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crewfleet_shared::kickoff::KickoffError;
+use deadpool::managed::{self, Object, Pool, PoolError, RecycleError};
+use tracing::debug;
+
+use super::metering::count_end;
+use super::{Child, CrewHost, HOST_LOST_KIND};
+
+/// How many children wait, forked already, beyond those that run: a kickoff then need not wait for a fork. Fresh
+/// interpreters take seconds to import the crew, so as many wait as kickoffs may still come, and this one more.
+const WARM: usize = 1;
+
+/// Makes children for the pool.
+pub(in crate::runner::python) struct Children(std::sync::Weak<CrewHost>);
+
+impl CrewHost {
+    /// A child that is ready for a kickoff.
+    pub(in crate::runner::python) async fn child(self: &Arc<Self>) -> Result<Object<Children>, KickoffError> {
+        self.pool().get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error,
+            other => KickoffError::new(HOST_LOST_KIND, other.to_string()).retryable(),
+        })
+    }
+
+    /// Takes a used-up child out of the pool, and has another made ready in its place.
+    pub(super) fn retire(self: &Arc<Self>, child: Object<Children>) -> Child {
+        let child = Object::take(child);
+        self.warm_up();
+        child
+    }
+
+    /// Takes a child back after a kickoff. One that is used up is dropped, and another made ready in its place.
+    pub(in crate::runner::python) fn give_back(self: &Arc<Self>, child: Object<Children>) {
+        if child.is_ready(self.kickoffs_per_child) {
+            return;
+        }
+        drop(self.retire(child));
+    }
+
+    /// Makes the fresh interpreters of a crew that needs them, before the first kickoff comes.
+    pub(in crate::runner::python) fn warm_interpreters(self: &Arc<Self>) {
+        if self.spawns() {
+            self.warm_up();
+        }
+    }
+
+    /// Makes children in advance, one after another, until enough wait.
+    pub(super) fn warm_up(self: &Arc<Self>) {
+        if !self.wants_more() || self.warming.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // It counts as a kickoff, so that the host is not given up meanwhile.
+        let warm = (Arc::clone(self), self.in_use());
+        let making = async move {
+            let (host, _in_use) = warm;
+            let mut made = true;
+            while made && host.wants_more() {
+                let turn = host.pythons.0.interpreters.acquire().await;
+                // If it cannot be made, the next kickoff says why.
+                let child = host.new_child().await;
+                drop(turn);
+                made = child.is_ok();
+                host.lock_warm().extend(child);
+                if host.ended.load(Ordering::Acquire) {
+                    host.lock_warm().clear();
+                }
+            }
+            host.warming.store(false, Ordering::Release);
+            if made {
+                // One may have been used up since the last look.
+                host.warm_up();
+            }
+        };
+        tokio::spawn(making);
+    }
+
+    /// Whether another child should be made in advance. Fresh interpreters share nothing, so they are made only while half
+    /// of the memory is free.
+    pub(super) fn wants_more(&self) -> bool {
+        if self.ended.load(Ordering::Acquire) {
+            return false;
+        }
+        let memory = &self.pythons.0.memory;
+        let (idle, busy) = self.pool.get().map_or((0, 0), |pool| {
+            let status = pool.status();
+            (status.available, status.size.saturating_sub(status.available))
+        });
+        let mut warm = self.lock_warm();
+        warm.retain(|child| child.is_ready(self.kickoffs_per_child));
+        let waiting = warm.len() + idle;
+        if self.spawns() {
+            waiting + busy < self.concurrency + WARM && memory.is_half_free()
+        } else {
+            waiting < WARM && !memory.is_full()
+        }
+    }
+
+    pub(super) fn lock_warm(&self) -> std::sync::MutexGuard<'_, Vec<Child>> {
+        self.warm
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(super) fn pool(self: &Arc<Self>) -> &Pool<Children> {
+        self.pool.get_or_init(|| {
+            let manager = Children(Arc::downgrade(self));
+            let built = Pool::builder(manager)
+                .max_size(2 * self.concurrency + WARM)
+                .build();
+            #[allow(clippy::expect_used)]
+            built.expect("building fails only for timeouts without a runtime, and there are no timeouts here")
+        })
+    }
+
+    pub(super) async fn new_child(self: &Arc<Self>) -> Result<Child, KickoffError> {
+        let host = self.host().await?;
+        let memory = &self.pythons.0.memory;
+        let child = Child::start(host, self.crew.as_str(), &self.settings, memory).await?;
+        tokio::spawn(count_end(Arc::clone(self), child.pid, child.end()));
+        debug!(crew = %self.crew, pid = child.pid, "child is ready");
+        Ok(child)
+    }
+}
+
+impl managed::Manager for Children {
+    type Type = Child;
+    type Error = KickoffError;
+
+    async fn create(&self) -> Result<Child, KickoffError> {
+        let gone = || KickoffError::new(HOST_LOST_KIND, "the worker ends").retryable();
+        let crew = self.0.upgrade().ok_or_else(gone)?;
+        loop {
+            let waiting = crew.lock_warm().pop();
+            match waiting {
+                Some(child) if child.is_ready(crew.kickoffs_per_child) => {
+                    crew.warm_up();
+                    return Ok(child);
+                }
+                Some(_) => continue,
+                None => return crew.new_child().await,
+            }
+        }
+    }
+
+    async fn recycle(&self, child: &mut Child, _: &managed::Metrics) -> managed::RecycleResult<KickoffError> {
+        let ready = self
+            .0
+            .upgrade()
+            .is_some_and(|crew| child.is_ready(crew.kickoffs_per_child));
+        if ready {
+            Ok(())
+        } else {
+            Err(RecycleError::message("the child is used up or dead"))
+        }
+    }
+}
