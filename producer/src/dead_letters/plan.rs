@@ -156,15 +156,19 @@ impl DeadLetters {
         let mut losses = 0;
         while !part.letters.is_empty() && !stop.is_cancelled() {
             let before = part.letters();
-            let Some(mut look) = self.look(&part.queue, ACTING).await? else {
-                break;
+            let walked = match self.look(&part.queue, ACTING).await {
+                Ok(Some(mut look)) => {
+                    let walked = pass(&mut look, part, stop, step).await;
+                    // Also after an error: what was settled by then is to be out.
+                    let closed = look.close().await;
+                    walked.and(closed.map_err(DeadLetterError::from))
+                }
+                Ok(None) => break,
+                Err(error) => Err(error),
             };
-            let walked = pass(&mut look, part, stop, step).await;
-            // Also after an error: what was settled by then is to be out.
-            let closed = look.close().await;
             let got_on = part.letters() < before;
             losses = if got_on { 0 } else { losses + 1 };
-            match walked.and(closed.map_err(DeadLetterError::from)) {
+            match walked {
                 Ok(()) if got_on => {}
                 Ok(()) => break,
                 Err(DeadLetterError::Broker(error)) if may_go_on(&error) && losses < LOSSES => {
@@ -204,9 +208,10 @@ async fn pass(
     Ok(())
 }
 
-/// Whether a new look may succeed where this one ended: after a lost connection, or the consumer timeout.
+/// Whether a new look may succeed where this one ended: after a lost connection, also one that an operator has closed, or the
+/// consumer timeout.
 fn may_go_on(error: &BrokerError) -> bool {
     error
         .code()
-        .is_none_or(|code| code == reply_code::PRECONDITION_FAILED)
+        .is_none_or(|code| [reply_code::PRECONDITION_FAILED, reply_code::CONNECTION_FORCED].contains(&code))
 }

@@ -20,7 +20,7 @@ use crate::error::ClientError;
 const READING: u16 = 1000;
 
 /// How long we wait for another command that looks at the same queue.
-const BUSY_PATIENCE: Duration = Duration::from_secs(10);
+const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long we wait for a broker that is just away.
 const BROKER_PATIENCE: Duration = Duration::from_secs(30);

@@ -16,6 +16,8 @@ pub mod reply_code {
     /// It exists with other arguments, a message is larger than the broker takes, or a delivery was held for longer
     /// than the consumer timeout.
     pub const PRECONDITION_FAILED: u16 = 406;
+    /// An operator has closed the connection, or the node goes.
+    pub const CONNECTION_FORCED: u16 = 320;
 }
 
 /// No connection could be made.
