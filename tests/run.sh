@@ -14,9 +14,11 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
 # profile, so that one build serves every check.
-all=(format scripts supply build deploy lint unit doc python e2e bench campaign quickstart)
+all=(format scripts supply build deploy lint unit doc python e2e home campaign bench quickstart)
 # Run by name only.
-others=(home versions)
+others=(versions)
+# These wait more than they work: they run beside the checks that come after them.
+beside=(campaign)
 with_broker=(build e2e campaign)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
@@ -31,7 +33,8 @@ unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples;
 # A map of a module may link to what is private in it: it is for readers of the source.
 doc() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps && cargo test --locked --workspace --doc; }
 python() {
-    (cd worker/python && "$python" -W error::ResourceWarning -m unittest discover -s tests) &&
+    # A file of tests has an interpreter of its own; two at a time.
+    (cd worker/python/tests && printf '%s\n' test_*.py | xargs -P 2 -n 1 "$python" -W error::ResourceWarning -m unittest) &&
         (cd tests/openai && "$python" -W error::ResourceWarning -m unittest discover -s tests -t .) &&
         (cd tests/as_at_home && "$python" -m unittest discover -s tests -t .)
 }
@@ -44,7 +47,7 @@ home() {
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
 # These tests wait more than they work, so more run at once than there are cores.
-e2e() { RUST_TEST_THREADS=6 cargo test --locked --workspace --no-fail-fast --test '*'; }
+e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*'; }
 
 # That the benchmark runs. Its figures are worth something in release, on a machine that does nothing else.
 bench() { CREWFLEET_BENCH_PROFILE=dev tests/bench.sh for-each --pairs 1 --json target/bench-check.json; }
@@ -73,8 +76,36 @@ prepare() {
     tests/test-env.sh
 }
 
+declare -A begun=()
+failures=()
+summary=()
+passed() { summary+=("passed  $1 ($2 s)"); }
+failed() {
+    summary+=("FAILED  $1 ($2 s)")
+    failures+=("$1")
+}
+
+# begin CHECK: starts it beside what follows; end CHECK: waits for it, and shows what it said.
+begin() {
+    say "--- $1, beside the following"
+    (
+        start=$SECONDS
+        "$1" >"$CREWFLEET_DIR/log/$1.log" 2>&1 && code=0 || code=$?
+        echo "$((SECONDS - start))" >"$CREWFLEET_DIR/log/$1.took"
+        exit "$code"
+    ) &
+    begun[$1]=$!
+}
+end() {
+    local outcome=passed
+    wait "${begun[$1]}" || outcome=failed
+    say "--- $1"
+    cat "$CREWFLEET_DIR/log/$1.log"
+    "$outcome" "$1" "$(cat "$CREWFLEET_DIR/log/$1.took")"
+}
+
 main() {
-    local check began=$SECONDS start failed=() summary=()
+    local check began=$SECONDS start
     if [ "${1:-}" = --rabbitmq ]; then
         [ "${2:-}" = 4 ] || fail "--rabbitmq ${2:-} is not known" "say --rabbitmq 4, or leave it out for Debian's own RabbitMQ"
         shift 2
@@ -88,20 +119,24 @@ main() {
     done
     prepare
     for check in "$@"; do
+        if [[ " ${beside[*]} " == *" $check "* ]]; then
+            begin "$check"
+            continue
+        fi
         say "--- $check"
         start=$SECONDS
         if "$check"; then
-            summary+=("passed  $check ($((SECONDS - start)) s)")
+            passed "$check" $((SECONDS - start))
         else
-            summary+=("FAILED  $check ($((SECONDS - start)) s)")
-            failed+=("$check")
+            failed "$check" $((SECONDS - start))
             # Without a build nothing else says anything new.
             [ "$check" != build ] || break
         fi
     done
+    for check in "${!begun[@]}"; do end "$check"; done
     say "--- $((SECONDS - began)) s in all"
     printf '%s\n' "${summary[@]}" >&2
-    [ ${#failed[@]} = 0 ] || fail "${#failed[@]} of $# failed" "run them alone: tests/run.sh ${failed[*]}"
+    [ ${#failures[@]} = 0 ] || fail "${#failures[@]} of $# failed" "run them alone: tests/run.sh ${failures[*]}"
     say "all passed"
 }
 

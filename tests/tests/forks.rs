@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 
 const CLIENTS: [&str; 4] = ["http_client", "requests", "httpx", "psycopg"];
 const AT_ONCE: usize = 6;
-/// How often six kickoffs at once ask. `CREWFLEET_FORKS_ROUNDS` sets another number.
-const ROUNDS: usize = 2;
+/// How often six kickoffs at once ask. `CREWFLEET_TEST_FORKS_ROUNDS` sets another number.
+const ROUNDS: usize = 1;
 
 /// A server whose answer is the question, a little later: answers of several connections cross.
 async fn echo() -> String {
@@ -100,7 +100,8 @@ async fn no_answer_reaches_another_kickoff_wherever_the_connection_was_opened() 
     }
     let client = PlainClient::connect(&url, &namespace).await;
     let mut replies = client.replies(&["#"]).await;
-    let rounds = std::env::var("CREWFLEET_FORKS_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    let rounds =
+        std::env::var("CREWFLEET_TEST_FORKS_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     for round in 0..rounds {
         for name in crews.keys() {
             let ids: Vec<_> = (0..AT_ONCE).map(|n| format!("{name}-{round}-{n}")).collect();

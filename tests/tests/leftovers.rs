@@ -1,5 +1,7 @@
-//! Nothing of a kickoff outlives it: no folder, no mount, no namespace, no process; nor do kickoffs change their project. A thousand
+//! Nothing of a kickoff outlives it: no folder, no mount, no namespace, no process; nor do kickoffs change their project. Many
 //! of them, with SIGKILLs of children, of a host and of the worker among them.
+//!
+//! `CREWFLEET_TEST_LEFTOVERS=1000` for so many kickoffs of each test.
 
 use std::{
     collections::BTreeSet,
@@ -17,12 +19,13 @@ use crewfleet_tests::{
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-const KICKOFFS: usize = 1_000;
+/// Which kickoff of each test kills its host.
+const KILLS_THE_HOST: usize = 40;
 
 /// What the kickoff of this number is to do.
 fn act(number: usize) -> &'static str {
     match number {
-        250 => "kill the host",
+        KILLS_THE_HOST => "kill the host",
         number if number % 50 == 7 => "kill itself",
         number if number % 20 == 3 => "leave a process",
         _ => "write",
@@ -53,10 +56,10 @@ fn mounts(folder: &Path) -> BTreeSet<String> {
     lines.filter(|line| line.contains(name)).collect()
 }
 
-async fn worker(namespace: &Namespace, home: &Path) -> WorkerProcess {
+async fn worker(namespace: &Namespace, home: &Path, way: &str) -> WorkerProcess {
     let crew = python_crew_toml("leaving", "leaving:Leaving", &checkout().join("tests/crews"), 16);
     let more = format!(
-        "working_dir = {}\n[crews.leaving.retry]\nmax_crashes = 1\n",
+        "working_dir = {}\nworking_dir_way = \"{way}\"\n[crews.leaving.retry]\nmax_crashes = 1\n",
         json!(home.join("project"))
     );
     let data = home.join("data");
@@ -70,7 +73,18 @@ async fn worker(namespace: &Namespace, home: &Path) -> WorkerProcess {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_a_thousand_kickoffs() {
+async fn nothing_is_left_of_hundreds_of_kickoffs() {
+    nothing_is_left("auto", 300).await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_where_no_mounts_are() {
+    nothing_is_left("links", 100).await;
+}
+
+async fn nothing_is_left(way: &str, kickoffs: usize) {
+    let kickoffs =
+        std::env::var("CREWFLEET_TEST_LEFTOVERS").map_or(kickoffs, |number| number.parse().unwrap());
     let folder = tempfile::Builder::new()
         .prefix("crewfleet-leftovers-")
         .tempdir()
@@ -86,19 +100,19 @@ async fn nothing_is_left_of_a_thousand_kickoffs() {
     }
     let before = tree(&project);
     let namespace = Namespace::new();
-    let first = worker(&namespace, home).await;
+    let first = worker(&namespace, home, way).await;
     let client = PlainClient::connect(&broker().await.url(), &namespace).await;
     let mut replies = client.replies(&["#"]).await;
-    for number in 0..KICKOFFS {
+    for number in 0..kickoffs {
         let inputs = json!({"act": act(number), "once": home.join("host-was-killed")});
         client.request("leaving", &number.to_string(), &inputs).await;
     }
     let mut answered = BTreeSet::new();
     let mut second = None;
-    let way = first
+    let place = first
         .logged("where kickoffs stand", |line| line["files"].is_string())
         .await;
-    while answered.len() < KICKOFFS {
+    while answered.len() < kickoffs {
         // One that was answered when its worker was killed may be answered again.
         let message = replies.next().await;
         let (number, reply) = (message.correlation_id().to_owned(), message.json());
@@ -112,14 +126,14 @@ async fn nothing_is_left_of_a_thousand_kickoffs() {
             }
         }
         answered.insert(number);
-        if second.is_none() && answered.len() == KICKOFFS / 2 {
+        if second.is_none() && answered.len() == kickoffs / 2 {
             // What is looked for at the end can be seen now.
-            assert_eq!(!mounts(home).is_empty(), way["files"] == "overlay", "{way}");
+            assert_eq!(!mounts(home).is_empty(), place["files"] == "overlay", "{place}");
             assert!(!tree(&home.join("data")).is_empty());
             first.kill();
             first.exit().await;
             first.processes_gone().await;
-            second = Some(worker(&namespace, home).await);
+            second = Some(worker(&namespace, home, way).await);
         }
     }
     let second = second.expect("started half-way");
