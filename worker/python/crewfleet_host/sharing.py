@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from . import renewal
 from .descriptors import Descriptor, describe, identities
+from .mappings import written_together
 from .threads import Found, extra_threads
 
 
@@ -47,12 +48,19 @@ DESCRIPTORS: dict[str, Rule] = {
     "memory file": Rule(False, "what one kickoff writes to it, the others read"),
     "file being read": Rule(True, "each fork opens it for itself, at the same position"),
     "file being written": Rule(True, "what kickoffs write at once is appended one after another, as in a log"),
-    "mapped file": Rule(True, "it is read through memory"),
+    "mapped file": Rule(True, "what is written through its memory is judged by that"),
     "directory": Rule(True, "it only names a place"),
     "harmless device": Rule(True, "it keeps no state"),
     "terminal": Rule(False, "forks would read each other's keys"),
     "device": Rule(False, "a driver's state belongs to the process that opened it (CUDA does not work after a fork)"),
     "unknown": Rule(False, "nobody knows what it is"),
+}
+
+# By what the memory is that can be written, whether or not its file is still open.
+MAPPINGS: dict[str, Rule] = {
+    "semaphore": Rule(False, "a kickoff that is killed while it holds it would lock all others out"),
+    "shared memory": Rule(False, "what one kickoff writes to it, the others read"),
+    "mapped file": Rule(False, "what one kickoff writes to it, the others read"),
 }
 
 # By what the thread is, as `threads.py` finds out.
@@ -95,15 +103,17 @@ class Census:
 
     def __init__(self) -> None:
         self._before = identities()
+        self._mapped_before = set(written_together())
         # Copies of these are known too; in a child they lead to the worker's log, and to no kickoff.
         self._standard = {_place(self._before[fd]) for fd in (0, 1, 2) if fd in self._before}
 
     def forget_news(self) -> None:
         """Takes what is open now as known."""
         self._before.update(identities())
+        self._mapped_before.update(written_together())
 
     def has_news(self, ignore: Set[int] = frozenset()) -> bool:
-        """Whether anything is open that was not before, besides `ignore`; quick, for a look before each fork."""
+        """Whether anything is open that was not before, besides `ignore`; quick, for a look before each fork, so memory is not looked at."""
         return not self._new().keys() <= ignore
 
     def look(self, stop_threads: Callable[[], object] | None = None, ignore: Set[int] = frozenset()) -> Findings:
@@ -118,10 +128,15 @@ class Census:
         renewed: set[int] = set()
         if any(identity.endswith("[eventpoll]") for identity in new.values()):
             renewed, findings.renew = renewal.of_event_loops()
+        told: set[str] = set()
         for fd, identity in new.items():
             descriptor = None if fd in renewed else describe(fd, identity)
-            if descriptor is not None:
-                _judge(descriptor, findings)
+            if descriptor is not None and not _judge(descriptor, findings):
+                told.add(_place(identity))
+        for mapped, mapping in written_together().items():
+            # An open database maps memory, too, which needs no reason of its own.
+            if mapped not in self._mapped_before and mapping.place not in told:
+                findings.unshareable.append(f"{mapping.what}, because {MAPPINGS[mapping.kind].reason}")
         return findings
 
     def _new(self) -> dict[int, str]:
@@ -142,7 +157,8 @@ def _place(identity: str) -> str:
     return identity.split(" ", 1)[-1]
 
 
-def _judge(descriptor: Descriptor, findings: Findings) -> None:
+def _judge(descriptor: Descriptor, findings: Findings) -> bool:
+    """Whether forks may share it; `findings` hold what is to be said and done."""
     rule = DESCRIPTORS.get(descriptor.kind, DESCRIPTORS["unknown"])
     if not rule.shared:
         findings.unshareable.append(f"{descriptor.what}, because {rule.reason}")
@@ -150,4 +166,4 @@ def _judge(descriptor: Descriptor, findings: Findings) -> None:
         findings.renew.append(lambda: renewal.reopen(descriptor.fd))
     elif descriptor.kind == "file being written":
         findings.notes.append(f"all kickoffs share {descriptor.what}, which stays open for writing: {rule.reason}")
-
+    return rule.shared

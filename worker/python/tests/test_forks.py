@@ -1,17 +1,20 @@
 """What forks may share: a case for each entry of the table, opened while a target is imported or its crew is built."""
 
 import os
+import platform
 import socket
+import subprocess
 import sys
 import tempfile
 import unittest
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 from fake_worker import CREWS, FakeWorker, Fifo
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from crewfleet_host import sharing  # noqa: E402
+from crewfleet_host import descriptors, sharing  # noqa: E402
 
 # Kind → what an import does, `place` being a folder. What is not shared must be named in the reasons as it is in the table.
 DESCRIPTORS = {
@@ -40,8 +43,29 @@ DESCRIPTORS = {
     "terminal": "a = os.openpty()",
     "device": "a = os.open('/dev/fuse', os.O_RDWR) if os.path.exists('/dev/fuse') else None",
 }
-# These need rights, or a kernel, that a test does not always have; the rule for what is unknown holds for them all the same.
-NOT_TRIED = {"fanotify", "io_uring", "userfaultfd", "perf_event", "unknown"}
+# Kind → the system call that makes one, by its number on all machines or on these, and its arguments. A kernel, or a sandbox, may
+# refuse it.
+SYSTEM_CALLS = {
+    "fanotify": ({"x86_64": 300, "aarch64": 262}, "0, os.O_RDONLY"),
+    "io_uring": ({"x86_64": 425, "aarch64": 425}, "2, ctypes.create_string_buffer(120)"),
+    "userfaultfd": ({"x86_64": 323, "aarch64": 282}, "1"),
+    # A software event (1) that counts nothing (9), of this thread, on any processor.
+    "perf_event": ({"x86_64": 298, "aarch64": 241}, "ctypes.create_string_buffer(struct.pack('=IIQ', 1, 64, 9), 64), 0, -1, -1, 0"),
+}
+# Kind of memory → ways to it.
+MAPPINGS = {
+    "semaphore": ("import multiprocessing; a = multiprocessing.Lock()", "from multiprocessing import get_context; a = get_context('spawn').Semaphore(2)"),
+    "shared memory": (
+        "import mmap; a = mmap.mmap(-1, 4096)",
+        "import multiprocessing; a = multiprocessing.Value('i', lock=False)",
+        "import mmap; f = os.memfd_create('kept'); os.truncate(f, 1); a = mmap.mmap(f, 1); os.close(f)",
+        "from multiprocessing.shared_memory import SharedMemory; a = SharedMemory(create=True, size=9); a.unlink(); os.close(a._fd); a._fd = -1",
+    ),
+    "mapped file": (
+        "import mmap; f = open(place + '/both', 'wb+'); f.truncate(9); a = mmap.mmap(f.fileno(), 9); f.close()",
+        "import mmap; f = open(place + '/both', 'wb+'); f.truncate(9); a = mmap.mmap(f.fileno(), 9)",
+    ),
+}
 # What an import may leave that needs a closer look than its kind, and how kickoffs then start.
 LIKENESSES = {
     "a database that is empty yet": ("a = sqlite3.connect(place + '/y.sqlite3'); a.execute('begin exclusive')", "spawn"),
@@ -57,9 +81,12 @@ LIKENESSES = {
     "an executor that was never used": ("from concurrent.futures import ThreadPoolExecutor; a = ThreadPoolExecutor(1)", "fork"),
     "a thread that has ended": ("import threading; a = threading.Thread(target=int); a.start(); a.join()", "fork"),
     "a child process behind pipes": ("import subprocess; a = subprocess.Popen(['cat'], stdin=-1, stdout=-1)", "spawn"),
+    "memory that is let go again": ("import mmap; a = mmap.mmap(-1, 4096); a.close()", "fork"),
+    "a lock that is let go again": ("import multiprocessing; a = multiprocessing.Lock(); del a", "fork"),
+    "a file's memory of one's own": ("import mmap; f = open(place + '/given'); a = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY); f.close()", "fork"),
     "a copy of stderr": ("a = os.dup(2)", "fork"),
 }
-HEAD = "import ctypes, os, select, socket, sqlite3\nlibc = ctypes.CDLL(None)\nplace = {place!r}\n"
+HEAD = "import ctypes, os, select, socket, sqlite3, struct\nlibc = ctypes.CDLL(None)\nplace = {place!r}\n"
 CREW = """
 class Crew:
     def kickoff(self, inputs):
@@ -94,7 +121,7 @@ class ForksTest(unittest.TestCase):
         return checked
 
     def test_every_kind_of_descriptor(self) -> None:
-        self.assertEqual(set(DESCRIPTORS) | NOT_TRIED, set(sharing.DESCRIPTORS))
+        self.assertEqual({*DESCRIPTORS, *SYSTEM_CALLS, "unknown"}, set(sharing.DESCRIPTORS))
         for kind, source in DESCRIPTORS.items():
             if kind == "device" and not os.access("/dev/fuse", os.R_OK | os.W_OK):
                 continue
@@ -104,6 +131,50 @@ class ForksTest(unittest.TestCase):
                 self.assertEqual(checked["isolation"], "fork" if rule.shared else "spawn", checked["isolation_reasons"])
                 self.assertEqual(any(reason.endswith(rule.reason) for reason in checked["isolation_reasons"]), not rule.shared, checked)
                 self.assertEqual(any(rule.reason in note for note in checked["notes"]), kind == "file being written", checked["notes"])
+
+    def test_kinds_that_a_kernel_may_refuse(self) -> None:
+        for kind, (numbers, arguments) in SYSTEM_CALLS.items():
+            with self.subTest(kind):
+                number = numbers.get(platform.machine())
+                call = f"a = libc.syscall({number}, {arguments})"
+                made = subprocess.run([sys.executable, "-c", f"{HEAD.format(place='')}{call}\nassert a >= 0, os.strerror(ctypes.get_errno())"], capture_output=True, text=True)
+                if number is None or made.returncode != 0:
+                    self.skipTest(f"no {kind} here: {(made.stderr.splitlines() or [platform.machine()])[-1]}")
+                reasons = self.check(**self.target(call))["isolation_reasons"]
+                self.assertIn(f"importing the target left a descriptor of {kind}, because {sharing.DESCRIPTORS[kind].reason}", reasons)
+
+    def test_what_linux_may_invent_yet_is_unknown(self) -> None:
+        null = os.open(os.devnull, os.O_RDONLY)
+        self.addCleanup(os.close, null)
+        # What fstat() says of anonymous inodes: no type at all.
+        with mock.patch("os.fstat", return_value=mock.Mock(st_mode=0o600)):
+            for link in ("anon_inode:[made_up]", "anon_inode:made_up", "/of/no/type"):
+                found = descriptors.describe(null, f"{null} {link}")
+                self.assertEqual((found.kind, found.what), ("unknown", f"something of no known kind ({link})"))
+                findings = sharing.Findings()
+                self.assertFalse(sharing._judge(found, findings))
+                self.assertEqual(len(findings.unshareable), 1)
+
+    def test_memory_that_is_written_together(self) -> None:
+        self.assertEqual(MAPPINGS.keys(), sharing.MAPPINGS.keys())
+        for kind, sources in MAPPINGS.items():
+            for source in sources:
+                with self.subTest(source):
+                    checked = self.check(**self.target(source))
+                    self.assertEqual(checked["isolation"], "spawn", checked)
+                    self.assertTrue(any(reason.endswith(sharing.MAPPINGS[kind].reason) for reason in checked["isolation_reasons"]), checked)
+        named = self.check(**self.target(MAPPINGS["mapped file"][0]))["isolation_reasons"]
+        self.assertEqual(len(named), 1)
+        self.assertIn(f"left the file {self.place}/both, which is mapped for writing, because", named[0])
+
+    def test_a_lock_that_a_build_makes_is_made_by_each_kickoff(self) -> None:
+        settings = self.target("kept = []", "kept[-1].acquire(); said = 'in'", "import multiprocessing; kept.append(multiprocessing.Lock())")
+        host = self.worker.start_host(**settings)
+        self.assertEqual(host.first["isolation"], "fork")
+        self.assertIn("building the crew leaves the semaphore", host.first["isolation_reasons"][0])
+        # Each keeps its lock for ever.
+        children = [host.start_child() for _ in range(2)]
+        self.assertEqual([child.run({})["result"]["json"]["said"] for child in children], ["in", "in"])
 
     def test_what_a_closer_look_shows(self) -> None:
         for name, (source, isolation) in LIKENESSES.items():
