@@ -140,15 +140,18 @@ async fn nothing_is_left(way: &str, kickoffs: usize) {
     assert!(home.join("host-was-killed").exists());
     // Folders of a dead worker go when another one tidies up.
     let dead = || {
-        let folders = fs::read_dir(home.join("data")).expect("a folder").flatten();
-        (folders.filter(|entry| entry.path().join("lock").exists()).count() == 1).then_some(())
+        let folders = fs::read_dir(home.join("data/workers")).expect("a folder");
+        (folders.count() == 1).then_some(())
     };
     until("the removal of the killed worker's folder", dead).await;
     second.signal(Signal::SIGTERM);
     assert!(second.exit().await.success());
     second.processes_gone().await;
     assert_eq!(mounts(home), BTreeSet::new());
-    assert_eq!(tree(&home.join("data")), BTreeSet::new());
+    assert_eq!(
+        tree(&home.join("data")),
+        BTreeSet::from([home.join("data/workers")])
+    );
     assert_eq!(tree(&project), before);
     let data = fs::read_to_string(project.join("data.txt"));
     assert_eq!(data.expect("a file"), "of the project\n");

@@ -180,7 +180,7 @@ async fn a_kickoff_that_outgrows_the_disk_limit_is_stopped() {
 
 /// How many kickoffs' folders are below a worker's data folder.
 fn folders(data: &Path) -> usize {
-    let workers = fs::read_dir(data).unwrap().flatten();
+    let workers = fs::read_dir(data.join("workers")).unwrap().flatten();
     let kickoffs = workers.filter_map(|worker| fs::read_dir(worker.path().join("kickoffs")).ok());
     kickoffs.map(Iterator::count).sum()
 }

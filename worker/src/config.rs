@@ -230,14 +230,6 @@ impl WorkerConfig {
                 "must be 1 to 128 characters of A-Z, a-z, 0-9, '.', '_' and '-', and not begin with '.'";
             return Err(Problem::new("worker.id", format!("{id:?}"), problem));
         }
-        if let Some(id) = self
-            .id
-            .as_deref()
-            .filter(|id| crate::workdir::SHARED.contains(id))
-        {
-            let problem = "is the name of a folder that all workers share in data_dir; choose another";
-            return Err(Problem::new("worker.id", format!("{id:?}"), problem));
-        }
         Ok(())
     }
 

@@ -16,7 +16,7 @@
 //! | what follows from it | [`settle`] |
 //!
 //! Around it: [`service`] (the [`Worker`]: start, readiness), [`drain`], [`config`], [`state`] (what the parts share),
-//! [`control`], [`commands`] and [`saying`] (what the fleet is told, and tells itself), [`pause`], [`memory`] (how much may run), [`workdir`] (the
+//! [`control`], [`commands`] and [`saying`] (what the fleet is told, and tells itself), [`pause`], [`memory`] (how much may run), [`workdir`] and `own_folder` (the
 //! kickoffs' folders), [`kept_files`] and [`queries`] (what kickoffs wrote, and who asks for it), [`retention`], [`events`], [`heartbeat`], [`metrics`], [`traces`].
 //!
 //! A worker with a crew in Rust:
@@ -53,6 +53,7 @@ pub mod kept_files;
 pub mod memory;
 pub mod metrics;
 pub mod outcome;
+mod own_folder;
 pub mod ownership;
 pub mod pause;
 pub mod pipeline;

@@ -1,9 +1,8 @@
 //! The folders of kickoffs: one each, removed after the reply; that of a failed one is kept for a while.
 //!
-//! A worker's folders stand in `<data_dir>/<worker id>/`, under a lock that the worker holds while it lives. A
-//! worker that starts removes what dead ones left behind.
+//! They stand in the worker's [own folder](crate::own_folder). A worker that starts removes what dead ones left behind.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,22 +11,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crewfleet_shared::kickoff::KickoffId;
-use nix::fcntl::{Flock, FlockArg};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::config::WorkerConfig;
 use crate::kept_files::KeptFiles;
+use crate::own_folder::{OwnFolder, sweep};
 use crate::retention::{Kept, Retention, blocking, private_dir, remove, remove_dir, size};
 
 /// How often a running kickoff's folder is measured, and what is kept is looked through.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is looked what other workers keep in the same data folder, in [`INTERVAL`]s.
 const LOOK_AT_OTHERS: u32 = 12;
-
-/// The folders of the data folder that are no worker's: kept files by the kickoffs' ids, and storage by the crews' names. What
-/// people name there may be called as our own files are.
-pub(crate) const SHARED: [&str; 2] = ["files", "storage"];
 
 /// The folder of what crew hosts have to themselves.
 const HOSTS: &str = "hosts";
@@ -40,14 +35,13 @@ pub struct WorkDirs {
 
 struct Inner {
     base: PathBuf,
-    root: PathBuf,
+    own: OwnFolder,
     keep: Duration,
     counter: AtomicU64,
     /// Folders whose kickoffs are over, and which are still in use.
     ending: TaskTracker,
     retention: Arc<Retention>,
     files: KeptFiles,
-    lock: Flock<File>,
 }
 
 /// How long the file of a result that was too large to send is kept: as long as a reply in the results stream.
@@ -79,16 +73,9 @@ impl WorkDirs {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         let keep = Duration::from_secs_f64(config.keep_failed_s);
-        sweep(&base, keep);
-        let root = base.join(worker);
-        private_dir(&root)?;
-        let Ok(lock) = Flock::lock(File::create(root.join("lock"))?, FlockArg::LockExclusiveNonblock) else {
-            let text = format!(
-                "{} is in use by another worker; give each its own [worker] id",
-                root.display()
-            );
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
-        };
+        sweep(&base, |folder| kept_for(folder, keep));
+        let own = OwnFolder::open(&base, worker)?;
+        let root = own.path();
         // What an earlier life of this worker left counts as if it had failed now.
         // Its processes have gone with that life.
         match remove_dir(&root.join(HOSTS)) {
@@ -99,25 +86,24 @@ impl WorkDirs {
         retention.add(leftovers(&root.join("kickoffs"), keep));
         retention.add(leftovers(&root.join("results"), KEEP_RESULT));
         let keep_files = Duration::from_secs_f64(config.keep_files_s);
-        let files = KeptFiles::new(&base, &root, worker, keep_files, Arc::clone(&retention));
+        let files = KeptFiles::new(&base, root, worker, keep_files, Arc::clone(&retention));
         files.look();
         Ok(Self {
             inner: Arc::new(Inner {
                 base,
-                root,
+                own,
                 keep,
                 counter: AtomicU64::new(0),
                 ending: TaskTracker::new(),
                 retention,
                 files,
-                lock,
             }),
         })
     }
 
     /// The worker's own folder.
     pub fn root(&self) -> &Path {
-        &self.inner.root
+        self.inner.own.path()
     }
 
     /// The files of kickoffs that ended, of all workers with this data folder.
@@ -137,12 +123,12 @@ impl WorkDirs {
 
     /// Where the hosts of a crew have folders of their own.
     pub fn scratch(&self, crew: &str) -> Scratch {
-        Scratch(self.inner.root.join(HOSTS).join(crew))
+        Scratch(self.inner.own.path().join(HOSTS).join(crew))
     }
 
     /// Where replies that are too large to send are kept.
     pub fn results(&self) -> PathBuf {
-        self.inner.root.join("results")
+        self.inner.own.path().join("results")
     }
 
     /// Makes a folder for one attempt.
@@ -153,7 +139,8 @@ impl WorkDirs {
         let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
         let path = self
             .inner
-            .root
+            .own
+            .path()
             .join("kickoffs")
             .join(format!("{kickoff_id}-{attempt}-{number}"));
         let made = path.clone();
@@ -177,7 +164,7 @@ impl WorkDirs {
             self.tidy().await;
             let inner = Arc::clone(&self.inner);
             let swept = blocking(move || {
-                sweep(&inner.base, inner.keep);
+                sweep(&inner.base, |folder| kept_for(folder, inner.keep));
                 if round % LOOK_AT_OTHERS == 0 {
                     inner.files.look();
                 }
@@ -186,10 +173,7 @@ impl WorkDirs {
             if let Err(error) = swept.await {
                 debug!(%error, "the folders of workers that are gone could not be looked through");
             }
-            // Its age tells those who start later how long this worker is gone.
-            if let Err(error) = self.inner.lock.set_modified(SystemTime::now()) {
-                debug!(%error, "the lock file cannot be touched");
-            }
+            self.inner.own.touch();
         }
     }
 
@@ -198,8 +182,8 @@ impl WorkDirs {
         self.inner.ending.close();
         self.inner.ending.wait().await;
         self.tidy().await;
-        if !self.inner.retention.is_below(&self.inner.root) && !self.results().exists() {
-            remove(self.inner.root.clone()).await;
+        if !self.inner.retention.is_below(self.inner.own.path()) && !self.results().exists() {
+            remove(self.inner.own.path().to_owned()).await;
         }
     }
 
@@ -323,28 +307,11 @@ fn from_now(path: PathBuf, bytes: u64, keep: Duration) -> Kept {
     }
 }
 
-/// Removes the folders of workers that are dead (their lock is free) and were last touched long enough ago.
-fn sweep(base: &Path, keep: Duration) {
-    let Ok(entries) = fs::read_dir(base) else { return };
-    let workers = entries
-        .flatten()
-        .filter(|entry| !SHARED.iter().any(|name| entry.file_name() == *name));
-    for path in workers.map(|entry| entry.path()) {
-        let lock = path.join("lock");
-        let old = fs::metadata(&lock).and_then(|m| m.modified());
-        let keep = if path.join("results").exists() {
-            keep.max(KEEP_RESULT)
-        } else {
-            keep
-        };
-        let old = old.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > keep));
-        let Ok(file) = File::open(&lock) else { continue };
-        if old && Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
-            debug!(folder = %path.display(), "removing what a worker that is gone left behind");
-            if let Err(error) = remove_dir(&path) {
-                warn!(folder = %path.display(), %error, "cannot remove the folder of a worker that is gone");
-            }
-        }
+/// How long the folder of a worker that is gone stays.
+fn kept_for(folder: &Path, keep: Duration) -> Duration {
+    match folder.join("results").exists() {
+        true => keep.max(KEEP_RESULT),
+        false => keep,
     }
 }
 
@@ -386,25 +353,6 @@ mod tests {
         third.tidy().await;
         assert!(!kept.exists());
         assert!(!failed(&third).await.exists(), "0 keeps nothing");
-    }
-
-    #[tokio::test]
-    async fn what_kickoffs_and_crews_are_called_makes_no_worker_of_a_folder() {
-        let data = tempfile::tempdir().unwrap();
-        let named = SHARED.map(|shared| data.path().join(shared).join("lock"));
-        for folder in named.iter().chain([&data.path().join("gone")]) {
-            fs::create_dir_all(folder).unwrap();
-        }
-        let gone = data.path().join("gone");
-        let lock = File::create(gone.join("lock")).unwrap();
-        let past = SystemTime::now() - Duration::from_secs(7200);
-        lock.set_modified(past).unwrap();
-        for folder in &named {
-            File::open(folder).unwrap().set_modified(past).unwrap();
-        }
-        let _open = dirs(data.path(), 3600.0);
-        assert!(!gone.exists());
-        assert_eq!(named.map(|folder| folder.exists()), [true; 2]);
     }
 
     #[tokio::test]
