@@ -16,6 +16,8 @@ _FILE = ".env"
 _YES = frozenset({"1", "true", "t", "yes", "y"})
 # What this process set because nobody else had, by name: a file may still say otherwise.
 _ours: dict[str, set[str]] = {}
+# What a `.env` set here, by the file's real path: who reads it again reads it as for the first time.
+_read_before: dict[str, dict[str, str]] = {}
 
 
 class UnreadableEnvFile(Exception):
@@ -34,6 +36,7 @@ class EnvFile:
 
 def set_defaults(storage_dir: str) -> None:
     """In the zygote, before crewai is imported, which makes `storage_dir` (absolute) where the user names no storage."""
+    _obey_switch()
     _read_what_crewai_reads()
     for name, value in {**DEFAULTS, STORAGE: storage_dir}.items():
         if name not in os.environ:
@@ -52,9 +55,12 @@ def read_env_file(folder: str | None) -> EnvFile | None:
 
 def _read(path: str) -> EnvFile | None:
     dotenv = _python_dotenv()
-    if dotenv is None or os.environ.get("PYTHON_DOTENV_DISABLED", "").casefold() in _YES:
+    if dotenv is None or _disabled():
         return None
     ours = {name: os.environ.pop(name) for name in list(_ours) if is_ours(name)}
+    for name, value in _read_before.pop(os.path.realpath(path), {}).items():
+        if os.environ.get(name) == value:
+            del os.environ[name]
     before = dict(os.environ)
     try:
         dotenv.load_dotenv(path, encoding="utf-8")
@@ -66,6 +72,7 @@ def _read(path: str) -> EnvFile | None:
     except ValueError:  # the environment's, which names nothing
         raise UnreadableEnvFile(f'{path} cannot be read: a NUL in a value, or "=" in a name') from None
     finally:
+        _read_before[os.path.realpath(path)] = {name: value for name, value in os.environ.items() if name not in before}
         for name, value in ours.items():
             os.environ.setdefault(name, value)
     names = tuple(sorted(name for name in said if name not in before))
@@ -116,6 +123,7 @@ def for_a_fresh_interpreter() -> list[str]:
 
 def adopt(names: list[str]) -> None:
     """Takes over what for_a_fresh_interpreter() said in the process before."""
+    _obey_switch()
     for name in names:
         _set(name, os.environ[name])
 
@@ -138,6 +146,21 @@ def _read_what_crewai_reads() -> None:
                 return
             return
         folder = os.path.dirname(folder)
+
+
+def _disabled() -> bool:
+    return os.environ.get("PYTHON_DOTENV_DISABLED", "").casefold() in _YES
+
+
+def _obey_switch() -> None:
+    """Before anything calls it: a python-dotenv before 1.2 does not know PYTHON_DOTENV_DISABLED, and CrewAI's import calls it."""
+    dotenv = _python_dotenv() if _disabled() else None
+    if dotenv is not None and not hasattr(dotenv.main, "_load_dotenv_disabled"):
+
+        def load_dotenv(*_arguments: Any, **_named: Any) -> bool:
+            return False
+
+        dotenv.load_dotenv = dotenv.main.load_dotenv = load_dotenv
 
 
 def _python_dotenv() -> Any:

@@ -50,6 +50,19 @@ class EnvFileOfTheProject(unittest.TestCase):
         self.assertIsNone(told)
         self.assertNotIn("A", environ)
 
+    def test_it_may_be_disabled_where_python_dotenv_is_too_old_to_know(self):
+        (self.folder / ".env").write_text("A=1\n")
+        code = (
+            "import dotenv, os, sys; del dotenv.main._load_dotenv_disabled\n"
+            "from crewfleet_host import environment; environment.{0}\n"
+            "from dotenv import load_dotenv; print(load_dotenv(sys.argv[1]), os.environ.get('A'))"
+        )
+        env = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PYTHON_DOTENV_DISABLED": "1"}
+        for entry in ("set_defaults('/ours')", "adopt([])"):
+            command = [sys.executable, "-c", code.format(entry), str(self.folder / ".env")]
+            said = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True, text=True).stdout
+            self.assertEqual(said, "False None\n")
+
     def test_one_that_cannot_be_read_is_named_and_not_shown(self):
         for text, expected in ((b"A=sk-secret\xff\n", "no UTF-8 text, from its byte 11 on"), (b"A=sk-secret\0\n", "a NUL in a value")):
             with self.subTest(expected):
@@ -95,6 +108,31 @@ class Surroundings(unittest.TestCase):
             refused = worker.check(TELLER, working_dir=project)
             self.assertEqual(refused["error"]["kind"], "env_file_unreadable")
             self.assertNotIn("sk-x", json.dumps(refused))
+
+    def test_the_projects_own_interpreter_reads_its_env_file_no_sooner_and_no_more(self):
+        crewai = importlib.util.find_spec("crewai")
+        if crewai is None:
+            self.skipTest("this interpreter has no crewai, whose import reads the .env above it")
+        with tempfile.TemporaryDirectory(prefix="crewfleet-test-") as project:
+            Path(project, "pyproject.toml").touch()
+            packages = Path(project, ".venv", "packages")
+            packages.mkdir(parents=True)
+            (packages / "crewai").symlink_to(os.path.dirname(crewai.origin))
+            env_file, names = Path(project, ".env"), ["KEY", "GONE", "GIVEN"]
+            # What the worker gives a zygote whose crews say `dotenv = false`.
+            for disabled in ({}, {"PYTHON_DOTENV_DISABLED": "true"}):
+                env_file.write_text("KEY=first\nGONE=1\nGIVEN=no\n")
+                worker = FakeWorker(environ={"PYTHONPATH": str(packages), "GIVEN": "yes", **disabled})
+                self.addCleanup(worker.close)
+                read = worker.check(TELLER, working_dir=project, dotenv=not disabled)["env_file"]
+                expected = None if disabled else {"path": os.path.realpath(env_file), "set": ["GONE", "KEY"], "outranked": ["GIVEN"]}
+                self.assertEqual(read, expected)
+                env_file.write_text("KEY=second\nGIVEN=no\n")
+                for isolation in ("fork", "spawn"):
+                    with self.subTest(disabled=bool(disabled), isolation=isolation):
+                        child = worker.start_host(TELLER, working_dir=project, isolation=isolation, dotenv=not disabled).start_child()
+                        told = json.loads(child.run({"names": names})["result"]["raw"])
+                        self.assertEqual(told, {"KEY": None if disabled else "second", "GONE": None, "GIVEN": "yes"})
 
     def test_what_is_set_where_nobody_says_otherwise(self):
         defaults = {"CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_TRACING_ENABLED": "false", "CREWAI_DISABLE_VERSION_CHECK": "true"}

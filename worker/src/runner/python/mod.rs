@@ -144,6 +144,7 @@ impl PythonRunner {
         let interpreter = Interpreter {
             python: python.clone(),
             env: config.env.clone(),
+            dotenv: config.dotenv,
         };
         let zygote = pythons.zygote(&interpreter).await.map_err(|error| match error {
             ZygoteError::Interpreter(e) => {

@@ -33,6 +33,8 @@ pub(super) struct Interpreter {
     pub(super) python: PathBuf,
     /// Variables beside the worker's own.
     pub(super) env: BTreeMap<String, String>,
+    /// Whether anything reads a project's `.env`. CrewAI's own import does, where the interpreter is the project's.
+    pub(super) dotenv: bool,
 }
 
 /// A running zygote.
@@ -75,7 +77,7 @@ impl Zygote {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        environment(&mut command, &interpreter.env);
+        environment(&mut command, interpreter);
         command.kill_on_drop(true);
         let mut process = command.spawn().map_err(ZygoteError::Interpreter)?;
         // The command holds their end of the socket; while it lives we would never see them go.
@@ -169,16 +171,21 @@ impl Zygote {
 
 /// The worker's own environment and the crew's. What else crews are told, Python sets, where neither says otherwise,
 /// nor the project's `.env`.
-fn environment(command: &mut Command, own: &BTreeMap<String, String>) {
+fn environment(command: &mut Command, interpreter: &Interpreter) {
     // Prints come out as they are made, not with the answer. It acts when an interpreter starts.
     if std::env::var_os(UNBUFFERED).is_none() {
         command.env(UNBUFFERED, "1");
     }
     processes::hide_own_configuration(command);
-    command.envs(own);
+    command.envs(&interpreter.env);
+    if !interpreter.dotenv {
+        command.env(DOTENV_DISABLED, "true");
+    }
 }
 
 const UNBUFFERED: &str = "PYTHONUNBUFFERED";
+/// Python-dotenv's own switch, which CrewAI's and the crew's calls of it follow, too.
+const DOTENV_DISABLED: &str = "PYTHON_DOTENV_DISABLED";
 
 async fn deliver(zygote: std::sync::Weak<Zygote>, mut frames: mpsc::UnboundedReceiver<Frame>) {
     while let Some(frame) = frames.recv().await {
@@ -221,5 +228,33 @@ async fn status(process: &mut Child) -> String {
         Ok(Ok(status)) => status.to_string(),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it still runs".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dotenv_is_what_the_crew_says_whatever_the_environment_says() {
+        let python = PathBuf::from("python3");
+        let env = BTreeMap::from([(DOTENV_DISABLED.to_owned(), "false".to_owned())]);
+        let of = |env: BTreeMap<String, String>, dotenv| {
+            let interpreter = Interpreter {
+                python: python.clone(),
+                env,
+                dotenv,
+            };
+            let mut command = Command::new(&interpreter.python);
+            environment(&mut command, &interpreter);
+            let mut said = command.as_std().get_envs();
+            said.find(|(name, _)| *name == DOTENV_DISABLED)
+                .and_then(|(_, value)| value)
+                .map(|value| value.to_string_lossy().into_owned())
+        };
+        assert_eq!(of(env.clone(), false).as_deref(), Some("true"));
+        assert_eq!(of(BTreeMap::new(), false).as_deref(), Some("true"));
+        assert_eq!(of(env, true).as_deref(), Some("false"));
+        assert_eq!(of(BTreeMap::new(), true), None);
     }
 }
