@@ -296,24 +296,50 @@ async fn readiness_follows_the_broker_and_work_goes_on_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_queue_that_would_lose_messages_is_refused_by_name() {
+async fn a_queue_that_would_lose_messages_is_refused_by_name_and_its_neighbours_are_served() {
     let (namespace, url) = (Namespace::new(), broker().await.url());
     let client = PlainClient::connect(&url, &namespace).await;
-    client.declare_classic(&namespace.requests_of("sleep")).await;
+    let wrong = namespace.requests_of("sleep");
+    client.declare_classic(&wrong).await;
     let worker = WorkerProcess::builder(&url, &namespace)
         .crew("sleep", SLEEP)
+        .builtin(&["echo"])
         .spawn();
     let said = worker
-        .logged("the refusal", |line| {
-            line["message"] == "the consumer failed; starting it again"
-        })
+        .logged_message("the crew is not served; trying again")
         .await;
-    let error = said["error"].as_str().unwrap();
+    let error = said["error"].as_str().unwrap().to_owned();
     assert!(
-        error.contains(&namespace.requests_of("sleep")) && error.contains("exists with another x-"),
+        error.contains(&wrong) && error.contains("exists with another x-"),
         "{error}"
     );
-    assert_eq!(worker.get("/readyz").await.0, 503);
+    let mut replies = client.replies(&["#"]).await;
+    client.request("echo", "served", &json!({})).await;
+    assert_eq!(replies.of("served").await.json()["status"], "succeeded");
+
+    // It is told where people look.
+    worker.logged_message("ready, but for some crews").await;
+    let (status, body) = worker.get("/readyz").await;
+    assert!(
+        status == 503 && body.contains("crew sleep") && body.contains(&wrong),
+        "{body}"
+    );
+    let shown = Cli::new(&url, &namespace).run(&["workers"]).await.success();
+    assert!(
+        shown.contains("echo 0/") && shown.contains("sleep on ") && shown.contains(&error),
+        "{shown}"
+    );
+
+    // And mended, it is served without anybody's doing.
+    client.delete(&wrong).await;
+    worker
+        .logged("that it is served", |line| {
+            line["message"] == "consuming" && line["crew"] == "sleep"
+        })
+        .await;
+    assert_eq!(worker.get("/readyz").await.0, 200);
+    let said = "the crew is not served; trying again";
+    assert_eq!(worker.log().iter().filter(|line| line.contains(said)).count(), 1);
 }
 
 #[tokio::test]

@@ -13,8 +13,9 @@ use tracing::{info, warn};
 use crate::pipeline;
 use crate::state::{Crew, WorkerState};
 
-/// The pause before a consumer that failed is started again on the same link.
+/// The pause before a consumer that failed is started again on the same link. It doubles each time, up to the longest.
 const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Why a consumer is over without an error.
 enum Over {
@@ -27,12 +28,16 @@ enum Over {
 /// Consumes until the worker drains; then takes no further deliveries and returns. What was started goes on in
 /// `kickoffs`.
 pub async fn run(worker: Arc<WorkerState>, crew: Arc<Crew>, kickoffs: TaskTracker) {
+    let mut pause = PAUSE;
     while !worker.draining.is_cancelled() {
         let link = tokio::select! {
             link = intake_opens(&worker, &crew) => link,
             () = worker.draining.cancelled() => return,
         };
         let over = consume(&worker, &crew, &link, &kickoffs).await;
+        if crew.consuming.load(Ordering::Relaxed) {
+            pause = PAUSE;
+        }
         show_consuming(&worker, &crew, false);
         match over {
             Ok(Over::Closed) => {
@@ -41,11 +46,20 @@ pub async fn run(worker: Arc<WorkerState>, crew: Arc<Crew>, kickoffs: TaskTracke
             }
             _ if worker.draining.is_cancelled() => return,
             Ok(Over::Ended) => warn!(crew = %crew.name, "RabbitMQ ended the consumer; starting it again"),
-            Err(error) => warn!(crew = %crew.name, %error, "the consumer failed; starting it again"),
+            // A link that was lost is told where it was lost, and the next one is the end of it.
+            Err(_) if link.is_over() => continue,
+            Err(error) => {
+                let told = crew.set_trouble(Some(error.to_string()));
+                if told {
+                    warn!(crew = %crew.name, %error, "the crew is not served; trying again");
+                    worker.news.notify_one();
+                }
+            }
         }
         worker.forget_declared().await;
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(pause) => pause = (2 * pause).min(LONGEST_PAUSE),
+            () = link.ended() => {}
             () = worker.draining.cancelled() => {}
         }
     }
@@ -81,7 +95,7 @@ async fn consume(
     link: &Arc<Link>,
     kickoffs: &TaskTracker,
 ) -> Result<Over, BrokerError> {
-    worker.declare(link).await?;
+    worker.declare_crew(link, crew).await?;
     let options = ConsumeOptions {
         tag: format!("{}.{}", worker.id, crew.name),
         prefetch: crew.concurrency,
@@ -91,6 +105,9 @@ async fn consume(
         .consume(&worker.names.request_queue(&crew.name), &options)
         .await?;
     show_consuming(worker, crew, true);
+    if crew.set_trouble(None) {
+        worker.news.notify_one();
+    }
     info!(crew = %crew.name, runner = crew.runner_name, concurrency = crew.concurrency, "consuming");
     let mut closed = false;
     let mut intake_closes = pin!(intake_closes(worker, crew, link));

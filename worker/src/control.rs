@@ -44,7 +44,7 @@ async fn tail(
     last: &mut Option<DateTime<Utc>>,
 ) -> Result<(), BrokerError> {
     // Without the crews' queues: what is wrong with one of them is told where that crew is consumed.
-    worker.declare_for(link, &[]).await?;
+    worker.declare(link).await?;
     let from = last.and_then(|last| u64::try_from(last.timestamp() - OVERLAP_S).ok());
     let options = ConsumeOptions {
         tag: format!("{}.control", worker.id),

@@ -68,5 +68,6 @@ fn status(crew: &Crew) -> CrewStatus {
         isolation_reasons: hosting.isolation_reasons,
         files: hosting.files,
         working_dir: hosting.working_dir,
+        trouble: crew.trouble(),
     }
 }

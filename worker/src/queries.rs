@@ -45,7 +45,7 @@ pub async fn run(worker: Arc<WorkerState>) {
 
 async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), BrokerError> {
     // Without the crews' queues: what is wrong with one of them is told where that crew is consumed.
-    worker.declare_for(link, &[]).await?;
+    worker.declare(link).await?;
     let client = worker.broker_config.client_id(&worker.id);
     let queue = worker.names.client_queue(&format!("{client}.queries"));
     let bindings = [worker.id.clone(), String::new()].map(|key| (worker.names.queries(), key));

@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::admission::Admission;
@@ -350,6 +350,7 @@ fn crew(
         slots: Arc::new(Semaphore::new(options.concurrency.into())),
         in_flight: AtomicU32::new(0),
         consuming: AtomicBool::new(false),
+        trouble: std::sync::Mutex::default(),
     })
 }
 
@@ -389,12 +390,12 @@ fn default_id(host: &str) -> String {
 /// Says once, in the log and to systemd, that deliveries can arrive.
 async fn announce_ready(worker: Arc<WorkerState>, admin_addr: SocketAddr) {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
-    loop {
+    while !worker.has_started() {
         ticks.tick().await;
-        if worker.ready().is_ok() {
-            info!(%admin_addr, worker = worker.id, "ready");
-            systemd::ready();
-            return;
-        }
     }
+    match worker.ready() {
+        Ok(()) => info!(%admin_addr, worker = worker.id, "ready"),
+        Err(trouble) => warn!(%admin_addr, worker = worker.id, trouble, "ready, but for some crews"),
+    }
+    systemd::ready();
 }

@@ -288,10 +288,11 @@ async fn again(worker: &WorkerState, failure: &PublishError) {
     if let PublishError::Unroutable { .. } | PublishError::Broker(_) = failure {
         tokio::time::sleep(PAUSE).await;
         worker.forget_declared().await;
-        if let Some(link) = worker.broker.link()
-            && let Err(error) = worker.declare(&link).await
-        {
-            error!(%error, "the topology cannot be declared");
+        let Some(link) = worker.broker.link() else { return };
+        for crew in &worker.crews {
+            if let Err(error) = worker.declare_crew(&link, crew).await {
+                error!(crew = %crew.name, %error, "the topology cannot be declared");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the parts of one worker share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -56,6 +56,26 @@ pub struct Crew {
     pub in_flight: AtomicU32,
     /// Whether deliveries can arrive now.
     pub consuming: AtomicBool,
+    /// What keeps it from being served.
+    pub trouble: std::sync::Mutex<Option<String>>,
+}
+
+impl Crew {
+    /// What keeps it from being served, in words.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes note of it; returns whether it is another one than before.
+    pub fn set_trouble(&self, now: Option<String>) -> bool {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = *trouble != now;
+        *trouble = now;
+        new
+    }
 }
 
 /// What the parts of one worker share.
@@ -109,7 +129,7 @@ pub struct WorkerState {
 }
 
 impl WorkerState {
-    /// Declares the topology once a link; the crews' consumers all ask for it.
+    /// Declares what all crews need, or looks that it is there: once a link.
     ///
     /// # Errors
     /// [`BrokerError`], above all a queue that exists with arguments that matter.
@@ -118,21 +138,25 @@ impl WorkerState {
         if declared.as_ref().is_some_and(|done| Arc::ptr_eq(done, link)) {
             return Ok(());
         }
-        let crews: Vec<CrewName> = self.crews.iter().map(|crew| crew.name.clone()).collect();
-        self.declare_for(link, &crews).await?;
+        let common = Topology::of(&self.names, &[], self.broker_config.results());
+        self.hold(link, &common).await?;
         *declared = Some(Arc::clone(link));
         Ok(())
     }
 
-    /// Declares what the workers of these crews need, or looks that it is there.
+    /// Declares what one crew needs beside that. One whose queue is another than ours keeps no other from being served.
     ///
     /// # Errors
     /// As [`Self::declare`].
-    pub async fn declare_for(&self, link: &Link, crews: &[CrewName]) -> Result<(), BrokerError> {
-        let topology = Topology::of(&self.names, crews, self.broker_config.results());
+    pub async fn declare_crew(&self, link: &Arc<Link>, crew: &Crew) -> Result<(), BrokerError> {
+        self.declare(link).await?;
+        self.hold(link, &Topology::of_crew(&self.names, &crew.name)).await
+    }
+
+    async fn hold(&self, link: &Link, topology: &Topology) -> Result<(), BrokerError> {
         match self.config.declare {
-            true => link.declare(&topology).await,
-            false => link.look_for(&topology).await,
+            true => link.declare(topology).await,
+            false => link.look_for(topology).await,
         }
     }
 
@@ -160,9 +184,20 @@ impl WorkerState {
             .iter()
             .find(|crew| !crew.pause.is_paused() && !crew.consuming.load(Ordering::Relaxed))
         {
-            Some(crew) => Err(format!("crew {} is not being consumed", crew.name)),
+            Some(crew) => Err(match crew.trouble() {
+                Some(trouble) => format!("crew {} is not served: {trouble}", crew.name),
+                None => format!("crew {} is not being consumed", crew.name),
+            }),
             None => Ok(()),
         }
+    }
+
+    /// Whether it has come as far as it can: each crew is consumed, paused, or has a trouble of its own, which is told.
+    pub fn has_started(&self) -> bool {
+        let begun = |crew: &Arc<Crew>| {
+            crew.pause.is_paused() || crew.consuming.load(Ordering::Relaxed) || crew.trouble().is_some()
+        };
+        self.broker.link().is_some() && self.crews.iter().all(begun)
     }
 
     /// Sets the gauges that are asked for and not counted; for whoever scrapes.

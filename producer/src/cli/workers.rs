@@ -52,6 +52,7 @@ fn table(workers: &[Heartbeat]) -> String {
         let crews = worker.crews.iter().map(|crew| {
             let marks = [
                 crew.paused.then_some("paused"),
+                crew.trouble.as_ref().map(|_| "not served"),
                 crew.isolation
                     .as_deref()
                     .filter(|isolation| *isolation == "spawn"),
@@ -85,6 +86,16 @@ fn table(workers: &[Heartbeat]) -> String {
         let cells: Vec<_> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
         cells.join("  ").trim_end().to_owned()
     });
+    let troubles = workers.iter().flat_map(|worker| {
+        let troubled = worker.crews.iter().filter_map(|crew| {
+            let trouble = crew.trouble.as_ref()?;
+            Some(format!(
+                "{} on {}: not served: {trouble}",
+                crew.name, worker.worker
+            ))
+        });
+        troubled.collect::<Vec<_>>()
+    });
     let reasons = workers.iter().flat_map(|worker| {
         worker.crews.iter().filter_map(|crew| {
             let isolation = crew
@@ -98,7 +109,11 @@ fn table(workers: &[Heartbeat]) -> String {
             ))
         })
     });
-    lines.chain(reasons).collect::<Vec<_>>().join("\n")
+    lines
+        .chain(troubles)
+        .chain(reasons)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[cfg(test)]
@@ -114,7 +129,7 @@ mod tests {
                 {"name": "echo", "runner": "builtin", "concurrency": 8, "in_flight": 3, "paused": false,
                  "timeout_s": 60.0, "inputs": null},
                 {"name": "fail", "runner": "builtin", "concurrency": 1, "in_flight": 0, "paused": true,
-                 "timeout_s": 60.0, "inputs": []},
+                 "timeout_s": 60.0, "inputs": [], "trouble": "queue is another"},
                 {"name": "slow", "runner": "python", "concurrency": 2, "in_flight": 0, "paused": false,
                  "timeout_s": 60.0, "inputs": [], "isolation": "spawn",
                  "isolation_reasons": ["importing the target left a TCP connection to 10.0.0.1:5432"]}]}"#,
@@ -123,7 +138,8 @@ mod tests {
         assert_eq!(
             table(&[worker]),
             "WORKER  HOST   VERSION  STATE     CREWS\n\
-             w-1     alpha  0.1.0    draining  echo 3/8, fail 0/1 (paused), slow 0/2 (spawn)\n\
+             w-1     alpha  0.1.0    draining  echo 3/8, fail 0/1 (paused, not served), slow 0/2 (spawn)\n\
+             fail on w-1: not served: queue is another\n\
              slow on w-1: isolation \"spawn\": importing the target left a TCP connection to 10.0.0.1:5432"
         );
     }

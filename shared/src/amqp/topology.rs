@@ -249,6 +249,13 @@ impl Topology {
         topology
     }
 
+    /// What one crew needs beside what all do.
+    pub fn of_crew(names: &Names, crew: &CrewName) -> Self {
+        let mut topology = Self::default();
+        topology.crew(names, crew);
+        topology
+    }
+
     /// What gateways need beside it: the stream of events.
     pub fn history(names: &Names, retention: Retention) -> Self {
         let mut topology = Self::default();

@@ -57,4 +57,7 @@ pub struct CrewStatus {
     /// The folder that a Python crew's kickoffs stand in.
     #[serde(default)]
     pub working_dir: Option<String>,
+    /// What keeps this worker from serving it; `null` when nothing does.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
