@@ -37,7 +37,8 @@ Standard library only, since it runs inside the interpreter of the user's crew.
     targets/     "pkg.crew:MyCrew", a file or a folder to a target; the grammar of targets
     target.py    a target: makes a crew for each kickoff
     inspection.py  imports and builds a target, to learn what the worker must know
-    guard.py     nothing is kicked off, no model is called, while that is done
+    guard.py     nothing is kicked off, no model is called, while that is done; providers.py  by libraries other than CrewAI, too
+    after_import.py  what is done once a module has been imported
     settings.py  the settings of one crew, applied to a process
 
   CrewAI made fit for many processes:

@@ -1,23 +1,21 @@
 """Nothing is kicked off, and no model is called, before a kickoff.
 
-While a target is imported and built, CrewAI's own entry points refuse to run: a crew, flow, agent or task that is started
-there, or a model that is called, would be paid for at each check and each start. The attempt is remembered, so that code
+While a target is imported and built, CrewAI's own entry points refuse to run, and so do those of the libraries in
+providers.py: a crew, flow, agent or task that is started there, or a model that is called, would be paid for at each check
+and each start. The attempt is remembered, so that code
 which catches every exception cannot hide it.
 """
 
 import asyncio
-import contextlib
 import functools
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
 
-from . import crewai_quiet
+from . import crewai_quiet, providers
+from .after_import import AfterImport
 
 # Class by class what would start work, in every version of CrewAI that has it.
 _STARTS = {
@@ -35,19 +33,26 @@ _MODEL = (("crewai.llms.base_llm", "BaseLLM"), ("crewai.llm", "LLM"))
 _CALLS = ("call", "acall")
 _CREWAI = "crewai"
 # What stands between the line that a user wrote and the method that it reached.
-_BETWEEN = frozenset(("asyncio", "concurrent", "contextvars", "crewai", "crewai_core", "crewai_tools", "functools", "importlib", "runpy", "threading"))
+_BETWEEN = frozenset(
+    (
+        *("asyncio", "concurrent", "contextvars", "functools", "importlib", "runpy", "threading", "uvloop"),
+        *("crewai", "crewai_core", "crewai_tools", *providers.LIBRARIES),
+        *("instructor", "tenacity", "langchain", "langchain_core", "langchain_openai", "langchain_anthropic", "langchain_groq"),
+    )
+)
 
 
 class RanBeforeKickoff(BaseException):
     """A crew, flow or agent was started, or a model called, while a target was imported or built.
 
-    No Exception, so that the usual `except Exception` around a kickoff lets it through. `what` is "Crew.kickoff", `file` and
+    No Exception, so that the usual `except Exception` around a kickoff lets it through. `what` is "Crew.kickoff", `model` says
+    whether that called a model, `file` and
     `line` say where the user's code called it, None where only a thread of a library did; `module` is the module whose import
     did it, None where no import did.
     """
 
-    def __init__(self, what: str, file: str | None, line: int | None, module: str | None) -> None:
-        self.what, self.file, self.line, self.module = what, file, line, module
+    def __init__(self, what: str, model: bool, file: str | None, line: int | None, module: str | None) -> None:
+        self.what, self.model, self.file, self.line, self.module = what, model, file, line, module
         super().__init__(f"{what} was called {self.place()} before any kickoff")
 
     def place(self) -> str:
@@ -72,60 +77,23 @@ def nothing_runs() -> Iterator[None]:
             raise guard.seen from None
 
 
-class _Importing(MetaPathFinder):
-    """Calls `then` once the import of crewai has ended, before whoever imports it goes on."""
-
-    def __init__(self, then: Callable[[], None]) -> None:
-        self._then = then
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """The spec of crewai, with a loader that calls back; None for every other module."""
-        if name != _CREWAI:
-            return None
-        self.forget()
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Calling(spec.loader, self._then)
-        return spec
-
-    def forget(self) -> None:
-        """Takes it out of the way of imports."""
-        with contextlib.suppress(ValueError):
-            sys.meta_path.remove(self)
-
-
-class _Calling(Loader):
-    def __init__(self, loader: Any, then: Callable[[], None]) -> None:
-        self._loader = loader
-        self._then = then
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        # Those who ask the module for its files find its own loader.
-        module.__loader__ = self._loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
-        self._then()
-
-
 class _Guard:
     def __init__(self) -> None:
         self.seen: RanBeforeKickoff | None = None
         self._closed = False
-        self._replaced: list[tuple[type, str, Any]] = []
-        self._importing = _Importing(self._refuse_all)
+        self._replaced: list[tuple[Any, str, Any]] = []
+        of_libraries = {name: functools.partial(self._refuse_library, name) for name in providers.LIBRARIES}
+        self._importing = AfterImport({_CREWAI: self._refuse_crewai, **of_libraries})
 
     def close(self) -> None:
         self._closed = True
-        if _CREWAI in sys.modules:
-            self._refuse_all()
-        else:  # a fresh interpreter, whose target will import it
-            sys.meta_path.insert(0, self._importing)
+        self._importing.watch()
 
-    def _refuse_all(self) -> None:
+    def _refuse_library(self, library: str) -> None:
+        for owner, name, what in providers.senders(library):
+            self._replace(owner, name, what, model=True)
+
+    def _refuse_crewai(self) -> None:
         for (module, name), methods in _STARTS.items():
             for owner in _crewais(_class(module, name)):
                 self._refuse(owner, methods, name)
@@ -148,10 +116,13 @@ class _Guard:
 
     def _refuse(self, owner: type, methods: tuple[str, ...], shown: str) -> None:
         for name in methods:
-            original = vars(owner).get(name)
-            if callable(original):
-                setattr(owner, name, self._refusing(original, f"{shown}.{name}"))
-                self._replaced.append((owner, name, original))
+            self._replace(owner, name, lambda _arguments, _named, name=name: f"{shown}.{name}", model=methods is _CALLS)
+
+    def _replace(self, owner: Any, name: str, what: providers.Named, model: bool) -> None:
+        original = vars(owner).get(name)
+        if callable(original):
+            setattr(owner, name, self._refusing(original, what, model))
+            self._replaced.append((owner, name, original))
 
     def _refuse_later_models(self, base: type) -> None:
         """Models of the user's own are classes that the import itself makes."""
@@ -168,32 +139,32 @@ class _Guard:
         base.__init_subclass__ = classmethod(init_subclass)  # type: ignore[assignment]
         self._replaced.append((base, "__init_subclass__", original))
 
-    def _refusing(self, original: Callable[..., Any], what: str) -> Callable[..., Any]:
+    def _refusing(self, original: Callable[..., Any], what: providers.Named, model: bool) -> Callable[..., Any]:
         """A stand-in that refuses; once the guard is open it is `original`, for those who kept it."""
         if asyncio.iscoroutinefunction(original):
 
             @functools.wraps(original)
             async def refused(*arguments: Any, **named: Any) -> Any:
-                self._check(what)
+                self._check(what(arguments, named), model)
                 return await original(*arguments, **named)
 
         else:
 
             @functools.wraps(original)
             def refused(*arguments: Any, **named: Any) -> Any:
-                self._check(what)
+                self._check(what(arguments, named), model)
                 return original(*arguments, **named)
 
         return refused
 
-    def _check(self, what: str) -> None:
-        if self._closed:
-            error = _ran(what, sys._getframe(2))
+    def _check(self, what: str | None, model: bool) -> None:
+        if self._closed and what is not None:
+            error = _ran(what, model, sys._getframe(2))
             self.seen = self.seen or error
             raise error
 
 
-def _ran(what: str, frame: FrameType | None) -> RanBeforeKickoff:
+def _ran(what: str, model: bool, frame: FrameType | None) -> RanBeforeKickoff:
     """`what` was called from `frame`: finds the user's own line, and the module that was being imported."""
     file, line, module = None, None, None
     while frame is not None:
@@ -208,7 +179,7 @@ def _ran(what: str, frame: FrameType | None) -> RanBeforeKickoff:
                 module = name
                 break
         frame = frame.f_back
-    return RanBeforeKickoff(what, file, line, module)
+    return RanBeforeKickoff(what, model, file, line, module)
 
 
 def _class(module: str, name: str) -> type | None:

@@ -92,16 +92,18 @@ def _sampled(target: Target) -> tuple[Any, list[str] | None]:
 
 def _ran_at_import(target: str, ran: RanBeforeKickoff) -> str:
     importing = f"importing {ran.module}" if ran.module else f'importing the target "{target}"'
+    did = "called a model" if ran.model else "ran a crew"
     return (
-        f'{importing} ran a crew: {ran.place()} {ran.what} was called. Put that under `if __name__ == "__main__":`. Each check and each start'
-        " would else run it; no model was called"
+        f'{importing} {did}: {ran.place()} {ran.what} was called. Put that under `if __name__ == "__main__":`. Each check and each'
+        " start would else do that; no model was reached"
     )
 
 
 def _ran_at_build(target: Target, ran: RanBeforeKickoff) -> str:
+    did = "called a model" if ran.model else "ran one"
     return (
-        f'building the crew of the target "{target.name}" ran one: {ran.place()} {ran.what} was called. A factory only makes a crew, since'
-        f" each check and each start calls it; no model was called{target.nearest()}"
+        f'building the crew of the target "{target.name}" {did}: {ran.place()} {ran.what} was called. A factory only makes a crew, since'
+        f" each check and each start calls it; no model was reached{target.nearest()}"
     )
 
 

@@ -214,7 +214,7 @@ class EntryPointTest(ShopTest):
     def test_what_cannot_be_read_is_stopped(self) -> None:
         message = self.refusal("shop.main:hidden_from_readers")
         self.assertRegex(message, r"building the crew of .* ran one: in .*main\.py, line 54, Crew\.kickoff was called")
-        self.assertTrue(message.endswith('no model was called; use "shop.crew:ShopCrew"'), message)
+        self.assertTrue(message.endswith('no model was reached; use "shop.crew:ShopCrew"'), message)
 
     def test_a_factory_with_a_tool_that_runs_a_crew_is_none(self) -> None:
         self.assertIn("say outer", self.raw("shop.factories:with_a_tool", {}))
@@ -228,7 +228,7 @@ class GuardTest(ShopTest):
             "unguarded:crew": r"importing shop\.unguarded ran a crew: in .*unguarded\.py, line 7, Crew\.kickoff was called\."
             r" Put that under `if __name__ == \"__main__\":`",
             "unguarded_flow:DeskFlow": r"unguarded_flow\.py, line 5, Flow\.kickoff was called",
-            "unguarded_model:AnyCrew": r"importing shop\.unguarded_model ran a crew: in .*unguarded_model\.py, line 17, Late\.call was called",
+            "unguarded_model:AnyCrew": r"importing shop\.unguarded_model called a model: in .*unguarded_model\.py, line 17, Late\.call was called",
         }.items():
             with self.subTest(module):
                 self.assertRegex(self.refusal(f"shop.{module}"), expected)

@@ -14,6 +14,7 @@ macro_rules! python {
 const FILES: &[(&str, &str)] = python![
     "main.py",
     "crewfleet_host/__init__.py",
+    "crewfleet_host/after_import.py",
     "crewfleet_host/callbacks.py",
     "crewfleet_host/cancel.py",
     "crewfleet_host/chain.py",
@@ -50,6 +51,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/probe.py",
     "crewfleet_host/process.py",
     "crewfleet_host/project.py",
+    "crewfleet_host/providers.py",
     "crewfleet_host/renewal.py",
     "crewfleet_host/result.py",
     "crewfleet_host/settings.py",
