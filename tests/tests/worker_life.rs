@@ -343,6 +343,46 @@ async fn a_queue_that_would_lose_messages_is_refused_by_name_and_its_neighbours_
 }
 
 #[tokio::test]
+async fn a_crew_that_cannot_be_built_is_tried_again_and_its_neighbours_are_served() {
+    let (namespace, url) = (Namespace::new(), broker().await.url());
+    let folder = tempfile::tempdir().unwrap();
+    let there = folder.path().join("there");
+    let module = format!(
+        "import os\nif not os.path.exists({there:?}): raise RuntimeError('its server is away')\n\
+         class Late:\n    def kickoff(self, inputs):\n        return 'at last'\n"
+    );
+    fs::write(folder.path().join("late.py"), module).unwrap();
+    let worker = WorkerProcess::builder(&url, &namespace)
+        .crews(&python_crew_toml("late", "late:Late", folder.path(), 1))
+        .builtin(&["echo"])
+        .spawn();
+    let said = worker
+        .logged_message("the crew cannot be built; the others are served, and it is tried again")
+        .await;
+    assert!(
+        said["trouble"].as_str().unwrap().contains("its server is away"),
+        "{said}"
+    );
+    let client = PlainClient::connect(&url, &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    worker.logged_message("ready, but for some crews").await;
+    client.request("echo", "served", &json!({})).await;
+    assert_eq!(replies.of("served").await.json()["status"], "succeeded");
+    let (status, body) = worker.get("/readyz").await;
+    assert!(status == 503 && body.contains("its server is away"), "{body}");
+
+    fs::write(&there, "").unwrap();
+    worker
+        .logged("that it is served", |line| {
+            line["message"] == "consuming" && line["crew"] == "late"
+        })
+        .await;
+    client.request("late", "late", &json!({})).await;
+    assert_eq!(replies.of("late").await.json()["result"]["raw"], "at last");
+    assert_eq!(worker.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
 async fn the_example_of_a_crew_in_rust_runs() {
     let (namespace, url) = (Namespace::new(), broker().await.url());
     let dir = tempfile::tempdir().unwrap();

@@ -28,6 +28,14 @@ enum Over {
 /// Consumes until the worker drains; then takes no further deliveries and returns. What was started goes on in
 /// `kickoffs`.
 pub async fn run(worker: Arc<WorkerState>, crew: Arc<Crew>, kickoffs: TaskTracker) {
+    if worker
+        .draining
+        .run_until_cancelled(crew.runner.usable())
+        .await
+        .is_none()
+    {
+        return;
+    }
     let mut pause = PAUSE;
     while !worker.draining.is_cancelled() {
         let link = tokio::select! {

@@ -36,6 +36,7 @@ use crate::pause::Pause;
 use crate::runner::Runner;
 use crate::runner::builtin::{BuiltinRunner, Handler};
 use crate::runner::command::CommandRunner;
+use crate::runner::late::{self, LateRunner};
 use crate::runner::python::{PythonRunner, Pythons};
 use crate::saying::Saying;
 use crate::state::{Crew, WorkerState};
@@ -146,6 +147,9 @@ impl WorkerBuilder {
     }
 }
 
+/// A crew that could not be built at the start.
+type Late = (Arc<Crew>, Arc<LateRunner>);
+
 /// A worker, ready to run.
 pub struct Worker {
     config: Loaded<FileConfig>,
@@ -181,7 +185,7 @@ impl Worker {
         background.spawn(work_dirs.clone().keep_tidy());
         let pythons = Pythons::start(file, &work_dirs, &memory, &metrics);
         tokio::pin!(shutdown);
-        let crews = tokio::select! {
+        let (crews, late) = tokio::select! {
             crews = self.crews(&pythons, &memory) => crews?,
             () = &mut shutdown => {
                 pythons.shutdown().await;
@@ -218,6 +222,10 @@ impl Worker {
             declared: Mutex::default(),
             broker,
         });
+        for (crew, runner) in late {
+            let (worker, pythons, config) = (Arc::clone(&worker), pythons.clone(), self.config.clone());
+            background.spawn(late::try_again(worker, pythons, config, crew, runner));
+        }
         self.serve(
             worker,
             &pythons,
@@ -290,23 +298,34 @@ impl Worker {
         &self,
         pythons: &Pythons,
         memory: &Arc<MemoryGuard>,
-    ) -> Result<Vec<Arc<Crew>>, WorkerError> {
-        let mut crews = Vec::new();
+    ) -> Result<(Vec<Arc<Crew>>, Vec<Late>), WorkerError> {
+        let (mut crews, mut late) = (Vec::new(), Vec::new());
+        let mut first = None;
         for (name, (options, handler)) in &self.handlers {
             let runner = Arc::new(BuiltinRunner::new(Arc::clone(handler)));
             crews.push(crew(CrewName::parse(name)?, "builtin", runner, options.clone()));
         }
         for (name, config) in &self.config.config.crews {
             let crew_name = CrewName::parse(name)?;
+            let (mut trouble, mut unbuilt) = (None, None);
             let runner: Arc<dyn Runner> = match config.runner {
                 RunnerKind::Builtin => Arc::new(self.builtin(name, config)?),
                 RunnerKind::Command => {
                     Arc::new(CommandRunner::new(config, &self.config.config.worker, memory))
                 }
-                RunnerKind::Python => {
-                    let runner = PythonRunner::check(pythons, &crew_name, config).await;
-                    Arc::new(runner.map_err(|problem| self.config.invalid(problem))?)
-                }
+                RunnerKind::Python => match PythonRunner::check(pythons, &crew_name, config).await {
+                    Ok(runner) => Arc::new(runner),
+                    // Its neighbours are served; so what it needs may come later.
+                    Err(problem) if problem.key.starts_with("crews.") => {
+                        let error = self.config.invalid(problem);
+                        trouble = Some(error.to_string());
+                        first.get_or_insert(error);
+                        let runner = Arc::<LateRunner>::default();
+                        unbuilt = Some(Arc::clone(&runner));
+                        runner
+                    }
+                    Err(problem) => return Err(self.config.invalid(problem).into()),
+                },
             };
             let options = CrewOptions {
                 concurrency: config.concurrency,
@@ -316,9 +335,20 @@ impl Worker {
                 retry: config.retry(),
                 events: config.events,
             };
-            crews.push(crew(crew_name, config.runner.as_str(), runner, options));
+            let crew = crew(crew_name, config.runner.as_str(), runner, options);
+            crew.set_trouble(trouble);
+            late.extend(unbuilt.map(|runner| (Arc::clone(&crew), runner)));
+            crews.push(crew);
         }
-        Ok(crews)
+        match first {
+            // It would serve nobody.
+            Some(error) if late.len() == crews.len() => return Err(error.into()),
+            _ => {}
+        }
+        for (crew, _) in &late {
+            warn!(crew = %crew.name, trouble = crew.trouble(), "the crew cannot be built; the others are served, and it is tried again");
+        }
+        Ok((crews, late))
     }
 
     fn builtin(&self, name: &str, config: &CrewConfig) -> Result<BuiltinRunner, ConfigError> {

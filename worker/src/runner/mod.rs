@@ -3,6 +3,7 @@
 
 pub mod builtin;
 pub mod command;
+pub mod late;
 mod output;
 pub mod python;
 
@@ -27,6 +28,11 @@ pub trait Runner: Send + Sync {
     /// itself starts, must end soon after [`Stop::requested`] completes, and leave no process
     /// behind.
     fn run<'a>(&'a self, context: KickoffContext, inputs: &'a RawValue) -> BoxFuture<'a, Outcome>;
+
+    /// Completes once it can run kickoffs.
+    fn usable(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 
     /// The names of the inputs that the crew asks for, where it says so.
     fn inputs(&self) -> Option<Vec<String>> {
