@@ -15,7 +15,7 @@
 //! | whether another attempt follows | [`retry`] |
 //! | what follows from it | [`settle`] |
 //!
-//! Around it: [`service`] (the [`Worker`]: start, readiness), [`drain`], [`config`], [`state`] (what the parts share),
+//! Around it: [`service`] (the [`Worker`]: start, readiness), `crews` (made at the start), [`drain`], [`config`], [`state`] (what the parts share),
 //! [`control`], [`commands`] and [`saying`] (what the fleet is told, and tells itself), [`pause`], [`memory`] (how much may run), [`workdir`] and `own_folder` (the
 //! kickoffs' folders), [`kept_files`] and [`queries`] (what kickoffs wrote, and who asks for it), [`retention`], [`events`], [`heartbeat`], [`metrics`], [`traces`].
 //!
@@ -43,6 +43,7 @@ pub mod commands;
 pub mod config;
 pub mod consumer;
 pub mod control;
+mod crews;
 pub mod digest;
 pub mod drain;
 pub mod events;

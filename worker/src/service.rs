@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
 use chrono::Utc;
 use crewfleet_shared::admin;
 use crewfleet_shared::amqp::{Broker, ConnectError, Gate, Names};
-use crewfleet_shared::config::{ConfigError, Loaded, Problem};
+use crewfleet_shared::config::{ConfigError, Loaded};
 use crewfleet_shared::kickoff::{CrewName, InvalidName};
 use crewfleet_shared::metrics::{Book, render};
 use crewfleet_shared::systemd;
 use futures_util::future::join_all;
 use prometheus::Registry;
-use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,21 +24,19 @@ use uuid::Uuid;
 
 use crate::admission::Admission;
 use crate::commands::Commands;
-use crate::config::{CrewConfig, DEFAULT_CRASH_LIMIT, FileConfig, OnRedelivery, RetryConfig, RunnerKind};
+use crate::config::{DEFAULT_CRASH_LIMIT, FileConfig, OnRedelivery, RetryConfig};
+use crate::crews;
 use crate::drain::drain;
 use crate::events::EventPublisher;
 use crate::in_flight::InFlight;
 use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
 use crate::ownership::Neighbours;
-use crate::pause::Pause;
-use crate::runner::Runner;
-use crate::runner::builtin::{BuiltinRunner, Handler};
-use crate::runner::command::CommandRunner;
-use crate::runner::late::{self, LateRunner};
-use crate::runner::python::{PythonRunner, Pythons};
+use crate::runner::builtin::Handler;
+use crate::runner::late;
+use crate::runner::python::Pythons;
 use crate::saying::Saying;
-use crate::state::{Crew, WorkerState};
+use crate::state::WorkerState;
 use crate::workdir::WorkDirs;
 use crate::{consumer, control, heartbeat, queries};
 
@@ -96,11 +93,14 @@ impl Default for CrewOptions {
     }
 }
 
+/// Crews in Rust, by name.
+pub(crate) type Handlers = BTreeMap<String, (CrewOptions, Arc<dyn Handler>)>;
+
 /// Puts a [`Worker`] together.
 #[derive(Default)]
 pub struct WorkerBuilder {
     config: Option<Loaded<FileConfig>>,
-    handlers: BTreeMap<String, (CrewOptions, Arc<dyn Handler>)>,
+    handlers: Handlers,
 }
 
 impl WorkerBuilder {
@@ -147,13 +147,10 @@ impl WorkerBuilder {
     }
 }
 
-/// A crew that could not be built at the start.
-type Late = (Arc<Crew>, Arc<LateRunner>);
-
 /// A worker, ready to run.
 pub struct Worker {
     config: Loaded<FileConfig>,
-    handlers: BTreeMap<String, (CrewOptions, Arc<dyn Handler>)>,
+    handlers: Handlers,
 }
 
 impl Worker {
@@ -186,7 +183,7 @@ impl Worker {
         let pythons = Pythons::start(file, &work_dirs, &memory, &metrics);
         tokio::pin!(shutdown);
         let (crews, late) = tokio::select! {
-            crews = self.crews(&pythons, &memory) => crews?,
+            crews = crews::build(&self.config, &self.handlers, &pythons, &memory) => crews?,
             () = &mut shutdown => {
                 pythons.shutdown().await;
                 return Ok(());
@@ -292,96 +289,6 @@ impl Worker {
         info!("worker ends");
         Ok(())
     }
-
-    /// Makes the crews, and checks that every Python target imports.
-    async fn crews(
-        &self,
-        pythons: &Pythons,
-        memory: &Arc<MemoryGuard>,
-    ) -> Result<(Vec<Arc<Crew>>, Vec<Late>), WorkerError> {
-        let (mut crews, mut late) = (Vec::new(), Vec::new());
-        let mut first = None;
-        for (name, (options, handler)) in &self.handlers {
-            let runner = Arc::new(BuiltinRunner::new(Arc::clone(handler)));
-            crews.push(crew(CrewName::parse(name)?, "builtin", runner, options.clone()));
-        }
-        for (name, config) in &self.config.config.crews {
-            let crew_name = CrewName::parse(name)?;
-            let (mut trouble, mut unbuilt) = (None, None);
-            let runner: Arc<dyn Runner> = match config.runner {
-                RunnerKind::Builtin => Arc::new(self.builtin(name, config)?),
-                RunnerKind::Command => {
-                    Arc::new(CommandRunner::new(config, &self.config.config.worker, memory))
-                }
-                RunnerKind::Python => match PythonRunner::check(pythons, &crew_name, config).await {
-                    Ok(runner) => Arc::new(runner),
-                    // Its neighbours are served; so what it needs may come later.
-                    Err(problem) if problem.key.starts_with("crews.") => {
-                        let error = self.config.invalid(problem);
-                        trouble = Some(error.to_string());
-                        first.get_or_insert(error);
-                        let runner = Arc::<LateRunner>::default();
-                        unbuilt = Some(Arc::clone(&runner));
-                        runner
-                    }
-                    Err(problem) => return Err(self.config.invalid(problem).into()),
-                },
-            };
-            let options = CrewOptions {
-                concurrency: config.concurrency,
-                timeout: Duration::from_secs_f64(config.timeout_s),
-                on_redelivery: config.on_redelivery,
-                crash_limit: config.crash_limit,
-                retry: config.retry(),
-                events: config.events,
-            };
-            let crew = crew(crew_name, config.runner.as_str(), runner, options);
-            crew.set_trouble(trouble);
-            late.extend(unbuilt.map(|runner| (Arc::clone(&crew), runner)));
-            crews.push(crew);
-        }
-        match first {
-            // It would serve nobody.
-            Some(error) if late.len() == crews.len() => return Err(error.into()),
-            _ => {}
-        }
-        for (crew, _) in &late {
-            warn!(crew = %crew.name, trouble = crew.trouble(), "the crew cannot be built; the others are served, and it is tried again");
-        }
-        Ok((crews, late))
-    }
-
-    fn builtin(&self, name: &str, config: &CrewConfig) -> Result<BuiltinRunner, ConfigError> {
-        let target = config.target.as_deref().unwrap_or_default();
-        BuiltinRunner::named(target).ok_or_else(|| {
-            let problem = "is not a builtin crew; take \"echo\", \"sleep\" or \"fail\", or give a Rust handler to Worker::builder()";
-            self.config.invalid(Problem::new(format!("crews.{name}.target"), format!("{target:?}"), problem))
-        })
-    }
-}
-
-fn crew(
-    name: CrewName,
-    runner_name: &'static str,
-    runner: Arc<dyn Runner>,
-    options: CrewOptions,
-) -> Arc<Crew> {
-    Arc::new(Crew {
-        name,
-        runner_name,
-        runner,
-        concurrency: options.concurrency,
-        timeout: options.timeout,
-        on_redelivery: options.on_redelivery,
-        crash_limit: options.crash_limit,
-        retry: options.retry,
-        events: options.events,
-        pause: Pause::default(),
-        slots: Arc::new(Semaphore::new(options.concurrency.into())),
-        in_flight: AtomicU32::new(0),
-        consuming: AtomicBool::new(false),
-        trouble: std::sync::Mutex::default(),
-    })
 }
 
 /// Serves the admin endpoint until `stop`, and returns its address.

@@ -1,0 +1,120 @@
+//! The crews of a worker, made at its start.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::time::Duration;
+
+use crewfleet_shared::config::{ConfigError, Loaded, Problem};
+use crewfleet_shared::kickoff::CrewName;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use crate::config::{CrewConfig, FileConfig, RunnerKind};
+use crate::memory::MemoryGuard;
+use crate::pause::Pause;
+use crate::runner::Runner;
+use crate::runner::builtin::BuiltinRunner;
+use crate::runner::command::CommandRunner;
+use crate::runner::late::LateRunner;
+use crate::runner::python::{PythonRunner, Pythons};
+use crate::service::{CrewOptions, Handlers, WorkerError};
+use crate::state::Crew;
+
+/// A crew that could not be built, and what is to be its runner.
+pub(crate) type Late = (Arc<Crew>, Arc<LateRunner>);
+
+/// Makes the crews, and checks that every Python target imports.
+///
+/// # Errors
+/// [`WorkerError`] for a configuration that can never work, and when there is no crew that can be built.
+pub(crate) async fn build(
+    config: &Loaded<FileConfig>,
+    handlers: &Handlers,
+    pythons: &Pythons,
+    memory: &Arc<MemoryGuard>,
+) -> Result<(Vec<Arc<Crew>>, Vec<Late>), WorkerError> {
+    let (mut crews, mut late) = (Vec::new(), Vec::new());
+    let mut first = None;
+    for (name, (options, handler)) in handlers {
+        let runner = Arc::new(BuiltinRunner::new(Arc::clone(handler)));
+        crews.push(crew(CrewName::parse(name)?, "builtin", runner, options.clone()));
+    }
+    for (name, of_crew) in &config.config.crews {
+        let crew_name = CrewName::parse(name)?;
+        let (mut trouble, mut unbuilt) = (None, None);
+        let runner: Arc<dyn Runner> = match of_crew.runner {
+            RunnerKind::Builtin => Arc::new(builtin(config, name, of_crew)?),
+            RunnerKind::Command => Arc::new(CommandRunner::new(of_crew, &config.config.worker, memory)),
+            RunnerKind::Python => match PythonRunner::check(pythons, &crew_name, of_crew).await {
+                Ok(runner) => Arc::new(runner),
+                // Its neighbours are served; so what it needs may come later.
+                Err(problem) if problem.key.starts_with("crews.") => {
+                    let error = config.invalid(problem);
+                    trouble = Some(error.to_string());
+                    first.get_or_insert(error);
+                    let runner = Arc::<LateRunner>::default();
+                    unbuilt = Some(Arc::clone(&runner));
+                    runner
+                }
+                Err(problem) => return Err(config.invalid(problem).into()),
+            },
+        };
+        let options = CrewOptions {
+            concurrency: of_crew.concurrency,
+            timeout: Duration::from_secs_f64(of_crew.timeout_s),
+            on_redelivery: of_crew.on_redelivery,
+            crash_limit: of_crew.crash_limit,
+            retry: of_crew.retry(),
+            events: of_crew.events,
+        };
+        let crew = crew(crew_name, of_crew.runner.as_str(), runner, options);
+        crew.set_trouble(trouble);
+        late.extend(unbuilt.map(|runner| (Arc::clone(&crew), runner)));
+        crews.push(crew);
+    }
+    match first {
+        // It would serve nobody.
+        Some(error) if late.len() == crews.len() => return Err(error.into()),
+        _ => {}
+    }
+    for (crew, _) in &late {
+        warn!(crew = %crew.name, trouble = crew.trouble(), "the crew cannot be built; the others are served, and it is tried again");
+    }
+    Ok((crews, late))
+}
+
+fn builtin(
+    config: &Loaded<FileConfig>,
+    name: &str,
+    of_crew: &CrewConfig,
+) -> Result<BuiltinRunner, ConfigError> {
+    let target = of_crew.target.as_deref().unwrap_or_default();
+    BuiltinRunner::named(target).ok_or_else(|| {
+        let problem = "is not a builtin crew; take \"echo\", \"sleep\" or \"fail\", or give a Rust handler to Worker::builder()";
+        config.invalid(Problem::new(format!("crews.{name}.target"), format!("{target:?}"), problem))
+    })
+}
+
+fn crew(
+    name: CrewName,
+    runner_name: &'static str,
+    runner: Arc<dyn Runner>,
+    options: CrewOptions,
+) -> Arc<Crew> {
+    Arc::new(Crew {
+        name,
+        runner_name,
+        runner,
+        concurrency: options.concurrency,
+        timeout: options.timeout,
+        on_redelivery: options.on_redelivery,
+        crash_limit: options.crash_limit,
+        retry: options.retry,
+        events: options.events,
+        pause: Pause::default(),
+        slots: Arc::new(Semaphore::new(options.concurrency.into())),
+        in_flight: AtomicU32::new(0),
+        consuming: AtomicBool::new(false),
+        trouble: std::sync::Mutex::default(),
+    })
+}
