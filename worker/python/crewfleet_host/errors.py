@@ -22,11 +22,22 @@ _CONTEXT_TEXTS = re.compile(
 )
 
 
+class PlaceUnavailable(Exception):
+    """A kickoff has no place to run in, through no fault of the crew's."""
+
+
+def place_unavailable(message: str) -> dict[str, Any]:
+    """The error object; a full disk, and a limit of namespaces, may be another's tomorrow."""
+    return {"kind": "working_dir_unavailable", "message": message[:_MAX_MESSAGE], "retryable": True, "detail": None}
+
+
 def describe(error: BaseException, cancelled: bool, without_prompts: Callable[[str], str] = str) -> dict[str, Any]:
     """The error object. `cancelled` says that the worker asked for a stop; that counts if the stop caused `error`.
 
     `without_prompts` takes the texts of tasks out of a message.
     """
+    if isinstance(error, PlaceUnavailable):
+        return place_unavailable(str(error))
     detail: dict[str, Any] = {"exception": class_name(type(error)), "traceback": without_prompts(_traceback(error))}
     missing, asked = missing_in(error), human_input.needed_in(error)
     verdict = None

@@ -18,8 +18,8 @@ def describe(folder: str, names: list[str], most: int, inline_bytes: int) -> tup
     into `inline_bytes`.
     """
     # A name that is no UTF-8 cannot stand in JSON.
-    chosen = sorted((name for name in names if _printable(name) == name), key=lambda name: (name.count("/"), name))
-    left_out = [*chosen[most:], *(name for name in names if _printable(name) != name)]
+    chosen = sorted((name for name in names if printable(name) == name), key=lambda name: (name.count("/"), name))
+    left_out = [*chosen[most:], *(name for name in names if printable(name) != name)]
     found, room = [], inline_bytes
     for name in chosen[:most]:
         entry = _entry(os.path.join(folder, name), name, room)
@@ -62,10 +62,10 @@ def _left_out(folder: str, names: list[str]) -> dict[str, Any] | None:
     if not names:
         return None
     sizes = (os.lstat(os.path.join(folder, name)).st_size for name in names if os.path.lexists(os.path.join(folder, name)))
-    return {"count": len(names), "bytes": sum(sizes), "first": _printable(names[0])}
+    return {"count": len(names), "bytes": sum(sizes), "first": printable(names[0])}
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """With "?" for what is no UTF-8."""
     return name.encode("utf-8", "replace").decode("utf-8")
 

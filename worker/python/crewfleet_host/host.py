@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from . import environment, process, storage
 from .child import become_child, serve_kickoffs
+from .errors import place_unavailable
 from .frames import Channel
 from .inspection import Unusable, build_once, import_target, rehearse
 from .isolation import Isolation, import_ahead
@@ -29,7 +30,7 @@ def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignal
     channel = Channel(channel_fd)
     nursery = Nursery(channel)
     settings = absolute(Settings.from_frame(frame["settings"]))
-    code = 0
+    code = 1
     try:
         workplace = enter_workplace(settings)
         target, isolation, ready = _prepare(settings)
@@ -41,11 +42,13 @@ def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignal
         channel.send(ready)
         host = _Host(nursery, settings, target, workplace, isolation, stop_signals)
         nursery.serve(host.handle, until=(zygote,))
+        code = 0
     except Unusable as unusable:
-        code = 1
         _tell(channel, {"type": "failed", "error": unusable.error})
     except ConnectionError:  # the worker went during the import
-        code = 1
+        pass
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     finally:
         nursery.end_all(0)
         process.flush_stdio()
@@ -75,9 +78,14 @@ class _Host:
         become_child(stdout_fd, stderr_fd, parent)
         self._stop_signals.release()
         self._isolation.renew()
-        self._workplace.leave_parents()
+        channel = Channel(channel_fd)
+        try:
+            self._workplace.leave_parents()
+        except OSError as error:
+            _tell(channel, {"type": "failed", "error": place_unavailable(f"a fork gets no mounts of its own: {error}")})
+            os._exit(1)
         assert self._target is not None  # only a host that has imported it forks
-        serve_kickoffs(Channel(channel_fd), self._target, self._settings, self._workplace)
+        serve_kickoffs(channel, self._target, self._settings, self._workplace)
 
     def _exec(self, fds: list[int], parent: int) -> NoReturn:
         channel_fd, stdout_fd, stderr_fd = fds

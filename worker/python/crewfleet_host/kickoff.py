@@ -43,6 +43,7 @@ def run_kickoff(frame: dict[str, Any], target: Target, place: WorkDir, settings:
         process.limit_data(None)
         process.flush_stdio()
         answer["tokens_by_model"] = usage.by_model()
+        answer["warnings"] = place.warnings
     return answer
 
 

@@ -10,7 +10,6 @@ _MS_BIND = 0x1000
 _MS_REC = 0x4000
 _MS_PRIVATE = 1 << 18
 _MNT_DETACH = 2
-_TMPFS_BYTES = 64 << 20
 _CAPABILITY_VERSION = 0x20080522  # version 3: two words of 32 capabilities each
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -71,10 +70,6 @@ class MountNamespace:
     def bind(self, folder: str, place: str) -> None:
         """Shows `folder`, with what is mounted below it, at `place` too."""
         self._mount(folder, place, None, _MS_BIND | _MS_REC, None)
-
-    def tmpfs(self, place: str) -> None:
-        """Mounts a file system in memory on `place`, which goes with the namespace."""
-        self._mount("tmpfs", place, "tmpfs", 0, f"mode=700,size={_TMPFS_BYTES}")
 
     def unmount(self, place: str) -> None:
         """Takes the topmost mount on `place` away; what is open in it stays usable."""

@@ -15,7 +15,8 @@ class Settings:
     """`target` and `path` name the crew; folders are absolute; `rlimit_data_bytes` is a child's RLIMIT_DATA, None for no limit.
 
     `working_dir`: the project's folder, None: to be found. `working_dir_way`: "auto", "overlay" or "links"; "decided" in a spawned
-    child whose host has tried the overlay. `data_dir`: where the worker keeps everything, `scratch_dir`: what hosts have of it.
+    child whose host has tried the overlay: it gets `working_dir_lower`, the project without the host's own overlay, and whether others
+    own something in it. `data_dir`: where the worker keeps everything, `scratch_dir`: what hosts have of it.
     `dotenv`: whether the project's .env is read. `verbose_output`: whether CrewAI prints what verbose=True shows.
     `exit_grace_s`: how long a child may take to end after its answer. `inputs`: "strict" or "lenient": whether each {placeholder} in
     a text must be given.
@@ -37,6 +38,8 @@ class Settings:
     inline_files_bytes: int
     max_files: int
     inputs: str = "strict"
+    working_dir_lower: str | None = None
+    working_dir_others: bool = False
 
     @classmethod
     def from_frame(cls, frame: dict[str, Any]) -> "Settings":
@@ -58,6 +61,8 @@ class Settings:
             inline_files_bytes=int(frame.get("inline_files_bytes", 65_536)),
             max_files=int(frame.get("max_files", 1_000)),
             inputs=frame.get("inputs") or "strict",
+            working_dir_lower=frame.get("working_dir_lower"),
+            working_dir_others=bool(frame.get("working_dir_others", False)),
         )
 
     def apply(self) -> None:

@@ -1,8 +1,10 @@
 """A child in a fresh interpreter: for crews whose import starts threads, which a fork would lose."""
 
+import contextlib
 import gc
 import json
 import os
+import sys
 
 from . import environment, process
 from .child import end_child, serve_kickoffs
@@ -27,8 +29,12 @@ def run_spawned_child(arguments: str) -> int:
         target = import_target(settings)
         workplace.seal()
     except Unusable as unusable:
-        channel.send({"type": "failed", "error": unusable.error})
+        with contextlib.suppress(ConnectionError):  # the worker went
+            channel.send({"type": "failed", "error": unusable.error})
         end_child(1)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        end_child(1)  # the crew's threads may be there already, and a normal end would wait for them
     gc.enable()
     gc.collect()
     gc.freeze()

@@ -6,15 +6,17 @@ from types import TracebackType
 from typing import Any
 
 from . import environment, files, storage
+from .errors import PlaceUnavailable
 from .settings import Settings
 from .workplace import Workplace
 
 STORAGE = ".storage"
+_MAX_WARNINGS = 20
 
 
 class WorkDir:
     """Within it, the process stands in the kickoff's place, whose folder is `path`, with CrewAI's storage there unless it is shared,
-    or the user's own."""
+    or the user's own. Afterwards `warnings` says what an operator should know, in sentences."""
 
     def __init__(self, path: str, kickoff_id: str, traceparent: str | None, settings: Settings, workplace: Workplace) -> None:
         self._path = path
@@ -24,12 +26,16 @@ class WorkDir:
         self._workplace = workplace
         self._environ: dict[str, str] | None = None
         self._files = ""
+        self.warnings: list[str] = []
 
     def __enter__(self) -> "WorkDir":
-        """Raises OSError when the place cannot be made."""
+        """Raises PlaceUnavailable."""
         self._environ = dict(os.environ)
-        os.makedirs(self._path, exist_ok=True)
-        self._files = self._workplace.open(self._path)
+        try:
+            os.makedirs(self._path, exist_ok=True)
+            self._files = self._workplace.open(self._path)
+        except OSError as error:
+            raise PlaceUnavailable(f"the kickoff's folder cannot be made: {error}") from error
         os.environ["CREWFLEET_KICKOFF_ID"] = self._kickoff_id
         if self._traceparent is not None:
             os.environ["TRACEPARENT"] = self._traceparent  # where OpenTelemetry looks for a context in an environment
@@ -41,8 +47,11 @@ class WorkDir:
         return self
 
     def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None) -> None:
-        for name in self._workplace.written_through():
-            sys.stderr.write(f"the kickoff changed {name} of the project itself: it is too large to be copied for each kickoff\n")
+        changed = [files.printable(name) for name in self._workplace.written_through()]
+        said = "of the project itself was changed while the kickoff ran, which has only a link to it"
+        self.warnings = [f"{name} {said}" for name in changed[:_MAX_WARNINGS]]
+        if len(changed) > _MAX_WARNINGS:
+            self.warnings.append(f"{len(changed) - _MAX_WARNINGS} more files or folders of the project itself were changed")
 
     def leave(self) -> None:
         """For another kickoff to come; not called while exit handlers may still want the place."""

@@ -6,11 +6,13 @@ of the child; its upper layer is the kickoff's folder. "links": a folder that sh
 
 import contextlib
 import errno
+import filecmp
 import os
 import shutil
 from dataclasses import replace
 
 from . import environment, links
+from .errors import place_unavailable
 from .inspection import Unusable
 from .mounts import MountNamespace, file_system, mounted_below
 from .probe import run_in_fork
@@ -32,13 +34,14 @@ class Workplace:
         self.root = self._usable(working_dir(settings), settings)
         self._scratch = os.path.join(settings.scratch_dir, str(os.getpid()))
         self._seed: str | None = None
-        self._lower = os.path.join(self._scratch, _LOWER)
+        # A child of an overlaid host gets the host's: the host's own overlay would be one level more, of which the kernel allows two.
+        self._lower = settings.working_dir_lower or os.path.join(self._scratch, _LOWER)
+        self._is_child = settings.working_dir_lower is not None
         self._namespace: MountNamespace | None = None
         self._shown = links.Shown()
         self._files = ""
         self._mounted = False
-        # Before any namespace, in which users have no names but this one.
-        self._anothers = self.root is not None and os.stat(self.root).st_uid != os.geteuid()
+        self._others = settings.working_dir_others
         self.reason: str | None = None
         self.env_file: environment.EnvFile | None = None
         self.way = "links"
@@ -48,7 +51,7 @@ class Workplace:
         elif settings.working_dir_way == "links":
             self.reason = 'working_dir_way = "links"'
         else:
-            self.reason = None if settings.working_dir_way == "decided" else self._refusal()
+            self.reason = None if settings.working_dir_way == "decided" else self._refusal(settings)
             self.way = "links" if self.reason else "overlay"
         if settings.working_dir_way == "overlay" and self.way != "overlay":
             raise OSError(f'working_dir_way = "overlay": {self.reason}')
@@ -60,16 +63,19 @@ class Workplace:
 
     def settings_for_a_child(self, settings: Settings) -> Settings:
         """For a fresh interpreter of the same crew: it need not find and try again."""
-        way = "decided" if self.way == "overlay" else "links"
-        return replace(settings, working_dir=self.root or settings.working_dir, working_dir_way=way)
+        settings = replace(settings, working_dir=self.root or settings.working_dir)
+        if self.way == "links":
+            return replace(settings, working_dir_way="links")
+        return replace(settings, working_dir_way="decided", working_dir_lower=self._lower, working_dir_others=self._others)
 
     def enter(self) -> None:
         """For a process that imports and builds the crew: what that writes stays in a folder of its own. Raises OSError."""
         files = self._make(self._scratch, FILES)
         if self.way == "overlay" and self.root is not None:
             self._namespace = MountNamespace()
-            os.makedirs(self._lower, exist_ok=True)
-            self._namespace.bind(self.root, self._lower)
+            if not self._is_child:
+                os.makedirs(self._lower, exist_ok=True)
+                self._namespace.bind(self.root, self._lower)
             self._mount(files, self._make(self._scratch, _WORK))
             os.chdir(self.root)
         else:
@@ -77,16 +83,38 @@ class Workplace:
             os.chdir(files)
         self._files = files
 
+    def notes(self) -> list[str]:
+        """Once entered: what a kickoff shares with the project by links, and what that means, in sentences."""
+        if self.way == "overlay" or self.root is None:
+            return []
+        notes = []
+        if self._shown.whole:
+            notes.append(
+                f"{_listed(self._shown.whole, 'folder')} of the project: too large to be shown by copies and links, so each kickoff has a"
+                " link to the whole. What it writes there changes the project, and is in no reply"
+            )
+        files = links.linked_files(self.root, self._shown)
+        if files:
+            notes.append(
+                f"{_listed(files, 'file')} of the project: too large, or too many, to be copied, so each kickoff has a link. A write to"
+                " one changes the project, and a tool that reads nothing outside the working directory (as crewai-tools from 1.15 on)"
+                " refuses it"
+            )
+        return notes
+
     def seal(self) -> None:
-        """After import and build: what they wrote is there for each kickoff, as at home. Raises OSError."""
+        """After import and build: what they wrote is there for each kickoff, as at home. Raises Unusable."""
         names = self._written()
         if not names:
             return
-        self._seed = self._make(self._scratch, _SEED)
-        if self._namespace is not None and self._is_inside(self._data_dir):
-            self._namespace.tmpfs(self._seed)  # no layer of an overlay may lie in another
-        for name in names:
-            _copy_entry(os.path.join(self._files, name), os.path.join(self._seed, name))
+        name = ""
+        try:
+            self._seed = self._make(self._scratch, _SEED)
+            for name in names:
+                _copy_entry(os.path.join(self._files, name), os.path.join(self._seed, name))
+        except OSError as error:
+            message = f"what importing the target wrote cannot be kept for its kickoffs: {os.path.join(self.root or '', name)}: {error}"
+            raise Unusable(place_unavailable(message)) from None
 
     def leave_parents(self) -> None:
         """In a fork, while it has one thread: mounts of its own from now on. Raises OSError."""
@@ -107,8 +135,7 @@ class Workplace:
         else:
             self._show(self._files)
             if self._seed is not None:
-                shutil.copytree(self._seed, self._files, dirs_exist_ok=True)
-                self._shown.copied.update((name, state) for name, state in links.regular_files(self._files) if self._is_seed(name))
+                links.lay(self._seed, self._files, self._shown)
             os.chdir(self._files)
         return self._files
 
@@ -121,31 +148,26 @@ class Workplace:
 
     def changed(self) -> list[str]:
         """The regular files that the kickoff made or changed, relative to its files' folder."""
-        return self._changed()
+        found = links.changed(self._files, self._shown)
+        if self.way != "overlay":
+            return found
+        # What is opened to be written is copied up, whether anything is written or not.
+        layers = [self._lower] if self._seed is None else [self._seed, self._lower]
+        return [name for name in found if not _untouched(self._files, name, layers)]
 
     def written_through(self) -> list[str]:
-        """The project's own files that the kickoff changed, because they were too large to copy; none with an overlay."""
-        return links.written_through(self.root, self._shown) if self.root is not None else []
-
-    def linked(self) -> int:
-        """How much of the project a kickoff shares by links; 0 with an overlay."""
-        return len(self._shown.linked)
-
-    def _changed(self) -> list[str]:
-        return links.changed(self._files, self._shown)
+        """What was changed of the project itself, behind links, while the kickoff ran; nothing with an overlay."""
+        return links.written_through(self.root, self._shown) if self.way == "links" and self.root is not None else []
 
     def _written(self) -> list[str]:
         """The files that this process changed, and the folders that it made."""
         folders = (os.path.join(at, name) for at, names, _ in os.walk(self._files) for name in names if name != "__pycache__")
         made = (os.path.relpath(folder, self._files) for folder in folders if not os.path.islink(folder))
         known = self._lower if self.way == "overlay" else self.root or os.devnull
-        return [*(name for name in made if not os.path.isdir(os.path.join(known, name))), *self._changed()]
+        return [*(name for name in made if not os.path.isdir(os.path.join(known, name))), *self.changed()]
 
     def _is_inside(self, folder: str) -> bool:
         return self.root is not None and folder.startswith(self.root.rstrip("/") + "/")
-
-    def _is_seed(self, name: str) -> bool:
-        return self._seed is not None and os.path.exists(os.path.join(self._seed, name))
 
     def _usable(self, root: str | None, settings: Settings) -> str | None:
         """`root`, or None where it is nobody's project. Raises OSError where that was configured."""
@@ -167,11 +189,15 @@ class Workplace:
         if self._is_inside(self._data_dir):
             kept = [place for place in kept if not f"{place}/".startswith(f"{self._data_dir}/")] + [self._data_dir]
         opened = [(place, os.open(place, os.O_PATH | os.O_CLOEXEC)) for place in kept if os.path.exists(place)]
+        lower = [self._lower]
+        self._shown = links.Shown()
         try:
-            lower = [self._lower] if self._seed is None else [self._seed, self._lower]
-            if self._anothers and self._namespace.is_users:
-                hidden = os.path.join(self._lower, os.path.relpath(self._data_dir, self.root))
-                self._shown = links.own(self._lower, files, hidden, self._seed)
+            if self._others and self._namespace.is_users:
+                self._shown = links.own(self._lower, files, self._hidden(self._lower), self._seed)
+            if self._seed is not None and self._is_inside(self._data_dir):
+                links.lay(self._seed, files, self._shown)  # no layer of an overlay may lie in another
+            elif self._seed is not None:
+                lower = [self._seed, *lower]
             self._namespace.overlay(self.root, lower, files, work)
             for place, fd in opened:
                 self._namespace.bind(f"/proc/self/fd/{fd}", place)
@@ -179,29 +205,53 @@ class Workplace:
             for _, fd in opened:
                 os.close(fd)
 
-    def _refusal(self) -> str | None:
+    def _hidden(self, project: str) -> str:
+        """The worker's own folder, were the project at `project`."""
+        return os.path.normpath(os.path.join(project, os.path.relpath(self._data_dir, self.root)))
+
+    def _refusal(self, settings: Settings) -> str | None:
         """Why there can be no overlay here, None where there can: tried, since no file of the kernel tells."""
 
         def attempt() -> dict:
+            """What a spawned child does: a fork does less of the same."""
             try:
                 self.enter()
-                self.leave_parents()
-                self._namespace.try_attributes(self.open(os.path.join(self._scratch, "trial")))
+                child = Workplace(replace(self.settings_for_a_child(settings), scratch_dir=self._scratch))
+                child.enter()
+                child.open(os.path.join(self._scratch, "trial"))
+                assert child._namespace is not None
+                child._namespace.try_attributes(child._files)
             except OSError as error:
                 return {"refused": str(error), "errno": error.errno}
-            return {}
+            return {"is_users": child._namespace.is_users}
 
         self.way = "overlay"
         report, ended = run_in_fork(attempt)
-        refused = {"refused": ended} if report is None else report
+        told = {"refused": ended} if report is None else report
         _remove(self._scratch)
-        return self._explained(refused["refused"], refused.get("errno")) if "refused" in refused else None
+        if "refused" in told:
+            return self._explained(told["refused"], told.get("errno"))
+        return self._refusal_by_owner() if told["is_users"] else None
+
+    def _refusal_by_owner(self) -> str | None:
+        """Why there can be no overlay in a user namespace, if that is for what others own in the project."""
+        assert self.root is not None
+        self._others, left = links.others(self.root, self._hidden(self.root))
+        if left is None:
+            return None
+        return (
+            f"there can be no overlay: {os.path.join(self.root, left)} is another user's or group's, may be written by this user, and is"
+            " too much to be copied for each kickoff; the kernel copies it for its owner only. Give the project to the worker's user and"
+            " group"
+        )
 
     def _explained(self, refused: str, number: int | None) -> str:
         """With what is to be done, where that can be known."""
         kind, inside = file_system(self._data_dir), mounted_below(self.root or "/")
         if number == errno.EINVAL and kind in ("overlay", "aufs", "fuse.fuse-overlayfs"):
             why = f"data_dir {self._data_dir} lies on an overlay itself, as a container's root does; put it into a volume"
+        elif number == errno.EINVAL and file_system(self.root or "/") in ("overlay", "aufs", "fuse.fuse-overlayfs") and not inside:
+            why = f"{self.root} lies on overlays already, of which the kernel stacks two; put it into a volume"
         elif number == errno.EINVAL and inside:
             why = f"{inside[0]} is mounted inside the project, which the kernel lets nobody but root hide; mount it elsewhere"
         elif number == errno.EOPNOTSUPP:
@@ -237,7 +287,7 @@ def enter_workplace(settings: Settings) -> Workplace:
         message = f"{error}; mend it, or set dotenv = false"
         raise Unusable({"kind": "env_file_unreadable", "message": message, "retryable": False, "detail": None}) from None
     except OSError as error:
-        raise Unusable({"kind": "working_dir_unavailable", "message": str(error), "retryable": True, "detail": None}) from None
+        raise Unusable(place_unavailable(str(error))) from None
     return workplace
 
 
@@ -252,9 +302,36 @@ def _remove(folder: str) -> None:
 
 
 def _copy_entry(source: str, destination: str) -> None:
-    """A regular file or a folder; the folder alone."""
+    """A regular file or a folder; the folder alone. Nothing where it was removed meanwhile."""
     if os.path.isdir(source):
         os.makedirs(destination, exist_ok=True)
         return
     os.makedirs(os.path.dirname(destination), exist_ok=True)
-    shutil.copy2(source, destination, follow_symlinks=False)
+    try:
+        shutil.copy2(source, destination, follow_symlinks=False)
+    except FileNotFoundError:
+        if os.path.lexists(source):
+            raise
+
+
+def _untouched(upper: str, name: str, layers: list[str]) -> bool:
+    """Whether a file of the upper layer is as the first below that has it."""
+    place = os.path.join(upper, name)
+    for layer in layers:
+        below = os.path.join(layer, name)
+        try:
+            was, now = os.lstat(below), os.lstat(place)
+            same = (was.st_size, was.st_mode, was.st_mtime_ns) == (now.st_size, now.st_mode, now.st_mtime_ns)
+            # Two writes within one tick of the kernel's clock have one time.
+            return same and filecmp.cmp(place, below, shallow=False)
+        except FileNotFoundError:
+            continue
+        except OSError:  # it may not be read
+            return False
+    return False
+
+
+def _listed(names: list[str], what: str) -> str:
+    """The first of some names, and how many others there are."""
+    others = len(names) - 1
+    return names[0] if not others else f"{names[0]} and {others} more {what}{'s' if others > 1 else ''}"

@@ -110,9 +110,12 @@ def _inspect(settings: Settings) -> dict:
     """What "checked" says of a target, found where a host would import it."""
     try:
         workplace = enter_workplace(settings)
+        found = {**inspect_target(settings), **workplace.about()}
+        if found["ok"]:
+            workplace.seal()  # as each host will
+            found["notes"] = [*found["notes"], *workplace.notes()]
     except Unusable as unusable:
         return {"ok": False, "error": unusable.error}
-    found = {**inspect_target(settings), **workplace.about()}
     if found["ok"] and found["inputs"] is not None and crewai_quiet.is_verbose() and not settings.verbose_output:
         found["notes"] = [*found.get("notes", ()), _VERBOSE]
     return found

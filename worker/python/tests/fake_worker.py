@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -86,9 +87,10 @@ class Peer:
 
 
 class FakeWorker:
-    """Starts a zygote with `environ` beside its own; `with_crewai=False` starts it in an interpreter that cannot import crewai."""
+    """Starts a zygote with `environ` beside its own; `with_crewai=False` starts it in an interpreter that cannot import crewai.
+    `launcher` is a command that becomes the command after it."""
 
-    def __init__(self, with_crewai: bool = True, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, with_crewai: bool = True, environ: dict[str, str] | None = None, launcher: Sequence[str] = ()) -> None:
         self.dir = tempfile.TemporaryDirectory(prefix="crewfleet-test-")
         self.peer = Peer()
         self.output = tempfile.TemporaryFile()
@@ -101,7 +103,7 @@ class FakeWorker:
             **(environ or {}),
         }
         flags = [] if with_crewai else ["-S"]
-        command = [sys.executable, *flags, MAIN, "zygote", os.path.join(self.dir.name, "import-storage")]
+        command = [*launcher, sys.executable, *flags, MAIN, "zygote", os.path.join(self.dir.name, "import-storage")]
         self.process = subprocess.Popen(command, stdin=self.peer.other, stdout=self.output, stderr=self.output, env=environment)
         self.peer.other.close()
         self.ready = self.peer.expect("ready")

@@ -19,8 +19,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def host(settings: dict, do: str, before: str) -> dict:
-    """What a host finds and a kickoff in it, that evaluates `do`: "way", "reason", "value", "changed", "entries", "folders_linked"; or
-    "refused". `before` is executed first, in the host; `settings` are names in it. "build" among them is done as by an import."""
+    """What a host finds and a kickoff in it, that evaluates `do`: "way", "reason", "value", "changed", "entries", "whole", "warned",
+    "notes"; or "refused". `before` is executed first, in the host; `settings` are names in it. "build" among them is done as by an import;
+    with "spawned" the kickoff's place is found as by a fresh interpreter."""
 
     def run() -> dict:
         exec(before, {**globals(), **settings})
@@ -38,21 +39,27 @@ def host(settings: dict, do: str, before: str) -> dict:
 def _host(settings: dict, do: str) -> dict:
     data_dir = settings["data_dir"]
     frame = {"target": "nobodys:Crew", "scratch_dir": os.path.join(data_dir, "hosts"), **settings}
-    workplace = Workplace(Settings.from_frame(frame))
+    given = Settings.from_frame(frame)
+    workplace = Workplace(given)
     workplace.enter()
     eval(settings.get("build", "None"), globals())
     workplace.seal()
 
     def kickoff() -> dict:
-        workplace.leave_parents()
-        workplace.open(os.path.join(data_dir, f"kickoff-{os.getpid()}"))
+        place = workplace
+        if settings.get("spawned"):
+            place = Workplace(workplace.settings_for_a_child(given))
+            place.enter()
+        else:
+            place.leave_parents()
+        place.open(os.path.join(data_dir, f"kickoff-{os.getpid()}"))
         value = eval(do, globals())
-        shown = workplace._shown
-        folders = [name for name in shown.linked if os.path.isdir(name) and os.path.islink(name)]
-        return {"value": value, "changed": workplace.changed(), "entries": shown.entries(), "folders_linked": folders}
+        shown = place._shown
+        seen = {"entries": shown.entries(), "whole": shown.whole, "warned": place.written_through()}
+        return {"value": value, "changed": place.changed(), **seen}
 
     found, ended = run_in_fork(kickoff)
-    return {"way": workplace.way, "reason": workplace.reason, **(found or {"value": ended})}
+    return {"way": workplace.way, "reason": workplace.reason, "notes": workplace.notes(), **(found or {"value": ended})}
 
 
 def error(function) -> str | None:  # type: ignore[no-untyped-def]
@@ -62,6 +69,15 @@ def error(function) -> str | None:  # type: ignore[no-untyped-def]
     except Exception as raised:
         return type(raised).__name__
     return None
+
+
+def make(folder: str, files: dict[str, str]) -> None:
+    """Writes them below `folder`."""
+    for name, text in files.items():
+        place = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with open(place, "w", encoding="utf-8") as file:
+            file.write(text)
 
 
 def read(place: str) -> str:
@@ -101,13 +117,13 @@ def bind(place: str) -> None:
     mount(place, place, None, MS_BIND)
 
 
-def become_nobody(home: str) -> None:
-    """Nobody, who may write in `home` alone; nothing happens where this is nobody, or somebody, already."""
+def become_nobody(home: str, user: int = 65534, groups: tuple[int, ...] = ()) -> None:
+    """Nobody, or another `user`, who may write in `home` alone; nothing happens where this is somebody already."""
     if os.geteuid() == 0:
         os.chmod(home, 0o777)
-        os.setgroups([])
-        os.setresgid(65534, 65534, 65534)
-        os.setresuid(65534, 65534, 65534)
+        os.setgroups(groups)
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
         # The kernel takes these files from a process that changed its user: its own namespaces are written there.
         _libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import stat
@@ -11,9 +10,8 @@ import sys
 import tempfile
 import unittest
 
-import odd_places
-from crewfleet_host.workplace import _remove
 from fake_worker import FakeWorker, Watched
+from odd_places import make, read
 
 PROJECT = {
     "pyproject.toml": "[project]\nname = 'shop'\n",
@@ -49,6 +47,16 @@ def read(place):
 """,
 }
 
+KICKOFF = """
+class Crew:
+    def kickoff(self, inputs):
+        sizes = {name: os.path.getsize(name) for name in ("much.bin", "little.txt") if os.path.exists(name)}
+        if "append" in inputs:
+            with open(inputs["append"], "a", encoding="utf-8") as file:
+                file.write("!")
+        return sizes
+"""
+
 
 def contents(folder: str) -> dict[str, tuple[str, int]]:
     """What every file below `folder` holds, and its mode; compiled Python too."""
@@ -71,11 +79,7 @@ class WorkplaceTest:
     def setUpClass(cls) -> None:
         cls.folder = tempfile.TemporaryDirectory(prefix="crewfleet-project-")
         cls.project = os.path.realpath(os.path.join(cls.folder.name, "a project, with: signs"))
-        for name, text in PROJECT.items():
-            place = os.path.join(cls.project, name)
-            os.makedirs(os.path.dirname(place), exist_ok=True)
-            with open(place, "w", encoding="utf-8") as file:
-                file.write(text)
+        make(cls.project, PROJECT)
         cls.before = contents(cls.project)
         cls.worker = FakeWorker(with_crewai=False)
         cls.settings = {"path": [os.path.join(cls.project, "src")], "working_dir_way": cls.way, "isolation": cls.isolation}
@@ -154,6 +158,26 @@ class WorkplaceTest:
         both = f"[{make}, {count}][1]"
         self.assertEqual([self.value(both), self.value(both)], [1, 1])
 
+    def test_what_was_opened_to_be_written_but_was_not_is_no_file_of_the_kickoff(self) -> None:
+        opened = '[open(name, "r+").close() for name in ("report.md", "imported.txt", "large.bin")] and ""'
+        self.assertEqual(self.do(opened)["result"]["files"], [])
+        changed = self.do('[open("report.md", "r+").close(), os.chmod("data/prices.csv", 0o600)] and ""')["result"]["files"]
+        self.assertEqual([entry["path"] for entry in changed], ["data/prices.csv"] if self.way == "overlay" else [])
+
+    def test_kickoffs_leave_nothing_behind(self) -> None:
+        host = self.worker.start_host("shop.crew:Shop", **self.settings)
+        mounts, children = f"/proc/{host.pid}/mountinfo", f"/proc/{host.pid}/task/{host.pid}/children"
+        before = read(mounts)
+        look = '[sorted(os.listdir("/proc/self/fd")), read("/proc/self/mountinfo").count("\\n"), write("new.txt", "x")][:2]'
+        for _ in range(2):
+            child = host.start_child()
+            seen = [self.value(look, child) for _ in range(4)]
+            self.assertEqual(seen[1:], seen[:1] * 3)
+            child.finish()
+        self.assertEqual((read(mounts), read(children)), (before, ""))
+        self.assertLessEqual(set(os.listdir(child.work_dir)), {"files", "overlay", ".storage"})
+        self.assertEqual(contents(self.project), self.before)
+
     def test_nothing_is_left_of_children_that_were_killed(self) -> None:
         child = self.host.start_child()
         child.kickoff({"do": "write('half.txt', 'x') and __import__('signal').pause()"})
@@ -207,146 +231,123 @@ class LinksTest(WorkplaceTest, unittest.TestCase):
     way = "links"
 
     def test_a_change_of_what_is_only_linked_is_told_of(self) -> None:
-        child = self.host.start_child()
-        self.do('write("large.bin", "y") and ""', child)
+        notes = self.worker.check("shop.crew:Shop", **self.settings)["notes"]
+        self.assertTrue(any(note.startswith("large.bin of the project: too large") for note in notes), notes)
+        answer = self.do('write("large.bin", "y") and ""')
         with open(os.path.join(self.project, "large.bin"), "r+b") as file:
             file.truncate(2 << 20)
-        child.finish()
-        self.assertIn("changed large.bin of the project itself", child.output()[1])
+        self.assertEqual([warning.partition(" was ")[0] for warning in answer["warnings"]], ["large.bin of the project itself"])
+        self.assertEqual(self.do('""')["warnings"], [])
 
 
-class OddPlaces:
-    """A small project; each host is a process of its own: see odd_places.py."""
+class LinksSpawnTest(LinksTest):
+    """In a fresh interpreter."""
+
+    isolation = "spawn"
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs mounts")
+class ProjectOnOverlayTest(unittest.TestCase):
+    """The project lies on an overlay, as in an image: the kernel allows one more on it, not two."""
+
+    mount = 'mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3" "$4"; shift 4; exec "$@"'
+
+    def test_kickoffs_stand_on_one_overlay_more(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="crewfleet-image-") as home:
+            folders = [os.path.realpath(os.path.join(home, name)) for name in ("layer", "upper", "work", "project")]
+            make(folders[0], PROJECT)
+            for folder in folders[1:]:
+                os.mkdir(folder)
+            launcher = ["unshare", "--mount", "sh", "-ec", self.mount, "sh", *folders]
+            if subprocess.run([*launcher, "true"], capture_output=True, check=False).returncode != 0:
+                self.skipTest("no overlay can be mounted here")
+            worker = FakeWorker(with_crewai=False, launcher=launcher)
+            self.addCleanup(worker.close)
+            before = contents(folders[0])
+            for isolation in ("fork", "spawn"):
+                with self.subTest(isolation):
+                    settings = {"path": [os.path.join(folders[3], "src")], "isolation": isolation}
+                    host = worker.start_host("shop.crew:Shop", **settings)
+                    self.assertEqual((host.first["files"], host.first["files_reason"]), ("overlay", None))
+                    answer = host.start_child().run({"do": 'write("report.md", read("imported.txt"))'})
+                    self.assertEqual([entry["content"] for entry in answer["result"]["files"]], ["of last year\nwhile importing"])
+            self.assertEqual(contents(folders[0]), before)
+            self.assertEqual(contents(folders[1]), {})
+
+
+class FailuresTest(unittest.TestCase):
+    """What fails in making a place is no fault of the crew's, and is said."""
 
     def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="crewfleet-odd-")
+        folder = tempfile.TemporaryDirectory(prefix="crewfleet-failing-")
         self.addCleanup(folder.cleanup)
-        os.chmod(folder.name, 0o755)
-        self.home = os.path.realpath(folder.name)
-        self.project = os.path.join(self.home, "project")
-        for name, text in {"data/prices.csv": "bread,3\n", "report.md": "old\n"}.items():
-            place = os.path.join(self.project, name)
-            os.makedirs(os.path.dirname(place), exist_ok=True)
-            with open(place, "w", encoding="utf-8") as file:
-                file.write(text)
+        self.project = os.path.realpath(folder.name)
+        self.worker = FakeWorker(with_crewai=False)
+        self.addCleanup(self.worker.close)
 
-    def host(self, do: str = "None", before: str = "", **settings: object) -> dict:
-        folders = {"working_dir": self.project, "data_dir": os.path.join(self.home, "data")}
-        # In an interpreter of its own: what this one has imported by now, and its threads, are no part of a host.
-        given = {"settings": {**folders, **settings}, "do": do, "before": before}
-        run = subprocess.run([sys.executable, odd_places.__file__], input=json.dumps(given), capture_output=True, text=True, check=False)
-        self.assertEqual(run.returncode, 0, run.stderr)
-        return json.loads(run.stdout)
+    def settings(self, body: str, **more: object) -> dict:
+        """Of a project whose crew module begins with `body`."""
+        make(self.project, {"pyproject.toml": "", "breaking.py": f"import os\n{body}\n{KICKOFF}"})
+        return {"path": [self.project], **more}
 
+    def assert_unavailable(self, error: dict, *said: str) -> None:
+        self.assertEqual((error["kind"], error["retryable"]), ("working_dir_unavailable", True), error)
+        for text in said:
+            self.assertIn(text, error["message"])
 
-class OddPlacesTest(OddPlaces, unittest.TestCase):
-    """Projects that are not as one expects."""
-
-    def test_what_is_no_file_is_there_too(self) -> None:
-        os.mkfifo(os.path.join(self.project, "fifo"))
-        for link, target in (("loop", "loop"), ("inside", "data"), ("outside", self.home), ("nowhere", "gone")):
-            os.symlink(target, os.path.join(self.project, link))
-        with open(os.path.join(self.project, "huge"), "wb") as file:
-            file.truncate(1 << 40)
-        at_home = sorted(os.listdir(self.project))
-        do = '[sorted(os.listdir()), append("inside/new", ""), os.path.exists("data/new"), os.path.getsize("huge")]'
+    def test_what_an_import_wrote_cannot_be_kept(self) -> None:
+        full = "open('written.txt', 'w').close()\nimport crewfleet_host.workplace as w\ndef full(*_):\n    raise OSError(28, 'disk full')\nw._copy_entry = full"
         for way in ("auto", "links"):
-            told = self.host(do, working_dir_way=way)
-            self.assertEqual(told["value"], [at_home, None, True, 1 << 40], told)
-            self.assertEqual(os.listdir(os.path.join(self.project, "data")), ["prices.csv"])
+            settings = self.settings(full, working_dir_way=way)
+            said = (os.path.join(self.project, "written.txt"), "disk full")
+            checked = self.worker.check("breaking:Crew", **settings)
+            self.assertFalse(checked["ok"])
+            self.assert_unavailable(checked["error"], *said)
+            self.assert_unavailable(self.worker.start_host("breaking:Crew", **settings).first["error"], *said)
+            child = self.worker.start_host("breaking:Crew", **settings, isolation="spawn").start_child()
+            self.assert_unavailable(child.first["error"], *said)
 
-    def test_removing_a_folder_of_links_changes_nothing_behind_them(self) -> None:
-        os.chmod(os.path.join(self.project, "data"), 0o751)
-        folder = os.path.join(self.home, "folder")
-        os.makedirs(os.path.join(folder, "closed"), mode=0)
-        os.symlink(os.path.join(self.project, "data"), os.path.join(folder, "data"))
-        _remove(folder)
-        self.assertFalse(os.path.exists(folder))
-        self.assertEqual(stat.S_IMODE(os.stat(os.path.join(self.project, "data")).st_mode), 0o751)
+    def test_a_fault_of_ours_is_no_silent_end(self) -> None:
+        # The thread would hold a spawned child for ever, were its end a normal one.
+        fault = "import crewfleet_host.workplace as w, threading\ndef fault(*_):\n    raise ValueError('of ours')\nw._copy_entry = fault"
+        thread = "open('written.txt', 'w').close()\nthreading.Thread(target=threading.Event().wait).start()"
+        settings = self.settings(f"{fault}\n{thread}")
+        with self.assertRaisesRegex(AssertionError, "the channel ended"):
+            self.worker.start_host("breaking:Crew", **settings)
+        self.assertEqual(self.worker.peer.expect("exited")["exit_code"], 1)
+        self.assertIn("ValueError: of ours", self.worker.host_output())
+        host = self.worker.start_host("breaking:Crew", **settings, isolation="spawn")
+        with self.assertRaisesRegex(AssertionError, "the channel ended"):
+            host.start_child()
+        self.assertEqual(host.exited()["exit_code"], 1)
 
-    def test_a_project_without_end_costs_little(self) -> None:
-        many = os.path.join(self.project, "many")
-        for folder in range(3):
-            os.makedirs(os.path.join(many, str(folder)))
-            for name in range(1_000):
-                os.link(os.path.join(self.project, "report.md"), os.path.join(many, str(folder), str(name)))
-        os.makedirs(os.path.join(self.project, *["deep"] * 300))
-        told = self.host('[len(os.listdir(f"many/{n}")) for n in range(3)]', working_dir_way="links")
-        self.assertEqual(told["value"], [1_000] * 3, told)
-        self.assertLess(told["entries"], 2_100)
-        self.assertEqual(sorted(set(told["folders_linked"]) & {"many/0", "many/1", "many/2"}), ["many/1", "many/2"])
-
-    def test_too_many_at_the_top_are_refused(self) -> None:
-        for name in range(10_001):
-            os.link(os.path.join(self.project, "report.md"), os.path.join(self.project, str(name)))
-        self.assertIn("more than 10000 entries", self.host(working_dir_way="links")["refused"])
-
-    def test_what_nobody_may_read_says_so(self) -> None:
-        os.chmod(os.path.join(self.project, "report.md"), 0)
-        os.makedirs(os.path.join(self.project, "closed"), mode=0)
-        do = '[error(lambda: read("report.md")), error(lambda: os.listdir("closed")), read("data/prices.csv")]'
+    def test_a_kickoff_whose_folder_cannot_be_made(self) -> None:
         for way in ("auto", "links"):
-            told = self.host(do, "become_nobody(home)", working_dir_way=way, home=self.home)
-            self.assertEqual(told["value"], ["PermissionError", "PermissionError", "bread,3\n"], told)
+            host = self.worker.start_host("breaking:Crew", **self.settings("", working_dir_way=way))
+            answer = host.start_child().run({}, work_dir=os.path.join(self.project, "breaking.py", "k"))
+            self.assert_unavailable(answer["error"], "breaking.py/k", "Not a directory")
 
-    def test_what_is_nobodys_project_is_refused(self) -> None:
-        self.assertIn("name the project's folder", self.host(working_dir="/")["refused"])
-        self.assertIn("is the worker's data_dir", self.host(data_dir=self.project)["refused"])
+    def test_a_fork_that_gets_no_mounts(self) -> None:
+        none = "import crewfleet_host.workplace as w\ndef none(self):\n    raise OSError(28, 'no namespace is left')\nw.Workplace.leave_parents = none"
+        child = self.worker.start_host("breaking:Crew", **self.settings(none)).start_child()
+        self.assert_unavailable(child.first["error"], "no namespace is left")
 
-    def test_a_folder_that_is_gone_is_said(self) -> None:
-        told = self.host(before='os.mkdir("/tmp/crewfleet-gone"); os.chdir("/tmp/crewfleet-gone"); os.rmdir("/tmp/crewfleet-gone")', working_dir=None)
-        self.assertIn("in which the worker was started is gone", told["refused"])
-
-
-@unittest.skipUnless(os.geteuid() == 0, "needs mounts and another user")
-class OddMachinesTest(OddPlaces, unittest.TestCase):
-    """What only root can arrange; the hosts are nobody's."""
-
-    def nobody(self, do: str = "None", before: str = "pass", **settings: object) -> dict:
-        return self.host(do, f"unshare(NEWNS); {before}; become_nobody(home)", home=self.home, **settings)
-
-    def test_a_project_of_another_user_can_be_written_as_by_its_owner(self) -> None:
-        do = '[append("report.md", "new"), append("data/more.csv", "x"), append("data/prices.csv", "y"), os.remove("report.md")] and read("data/prices.csv")'
-        for way in ("overlay", "links"):
-            told = self.nobody(do, working_dir_way=way)
-            self.assertEqual((told["way"], told["value"]), (way, "bread,3\ny"), told)
-            self.assertEqual(sorted(told["changed"]), ["data/more.csv", "data/prices.csv"])
-        self.assertEqual(self.nobody("None")["changed"], [])
-        seeded = self.nobody('read("report.md")', build='append("report.md", "built")')
-        self.assertEqual((seeded["way"], seeded["value"], seeded["changed"]), ("overlay", "old\nbuilt", []), seeded)
-
-    def test_a_project_that_is_read_only(self) -> None:
-        told = self.nobody('append("report.md", "new")', "bind(project); mount('none', project, None, MS_BIND | MS_REMOUNT | MS_RDONLY)", project=self.project)
-        self.assertEqual((told["way"], told["changed"]), ("overlay", ["report.md"]), told)
-
-    def test_data_dir_on_file_systems_of_all_kinds(self) -> None:
-        data = os.path.join(self.home, "data")
-        os.mkdir(data)
-        on_overlay = "[os.mkdir(f'{home}/{n}') for n in 'luw'] and mount('overlay', data, 'overlay', 0, f'lowerdir={home}/l,upperdir={home}/u,workdir={home}/w')"
-        for before, way, reason in (
-            ("mount('tmpfs', data, 'tmpfs', 0, None)", "overlay", None),
-            (on_overlay, "links", "lies on an overlay itself"),
-            ("mount('ramfs', data, 'ramfs', 0, None)", "links", "keeps no extended attributes (ramfs)"),
-        ):
-            told = self.nobody('read("data/prices.csv")', f"{before}; os.chmod(data, 0o777)", data=data)
-            self.assertEqual((told["way"], told["value"]), (way, "bread,3\n"), told)
-            self.assertIn(reason or "None", str(told["reason"]))
-
-    def test_a_volume_inside_the_project(self) -> None:
-        volume = os.path.join(self.project, "data")
-        before = "mount('tmpfs', volume, 'tmpfs', 0, None); append(f'{volume}/prices.csv', 'of the volume')"
-        told = self.nobody('read("data/prices.csv")', before, volume=volume)
-        self.assertEqual((told["way"], told["value"]), ("links", "of the volume"), told)
-        self.assertIn(f"{volume} is mounted inside the project", told["reason"])
-        told = self.host('read("data/prices.csv")', f"unshare(NEWNS); {before}", volume=volume)
-        self.assertEqual((told["way"], told["value"]), ("overlay", "of the volume"), told)
-
-    def test_a_kernel_that_allows_no_namespaces(self) -> None:
-        none = "unshare(NEWUSER, map_root=True); [append(f'/proc/sys/user/max_{n}_namespaces', '0') for n in ('user', 'mnt')]"
-        told = self.host('read("data/prices.csv")', none)
-        self.assertEqual((told["way"], told["value"]), ("links", "bread,3\n"), told)
-        self.assertIn("user.max_user_namespaces", told["reason"])
-        self.assertIn("user.max_user_namespaces", self.host(before=none, working_dir_way="overlay")["refused"])
+    def test_an_import_that_writes_much_with_the_data_dir_in_the_project(self) -> None:
+        much = 70 << 20
+        with tempfile.TemporaryDirectory(dir=self.project) as keep:
+            folders = {"data_dir": keep, "scratch_dir": os.path.join(keep, "hosts")}
+            body = f"with open('much.bin', 'wb') as file:\n    file.truncate({much})\nopen('little.txt', 'w').close()"
+            for way in ("auto", "links"):
+                host = self.worker.start_host("breaking:Crew", **self.settings(body, working_dir_way=way, **folders))
+                self.assertEqual(host.first["type"], "ready", host.first)
+                for number in range(2):
+                    child = host.start_child()
+                    result = child.run({"append": "little.txt"}, work_dir=os.path.join(keep, f"k-{way}-{number}"))["result"]
+                    self.assertEqual(result["json"], {"much.bin": much, "little.txt": 0}, result)
+                    self.assertEqual([entry["path"] for entry in result["files"]], ["little.txt"])
+                    child.finish()
+                host.peer.close()
+                self.worker.peer.expect("exited")
 
 
 @unittest.skipUnless(os.geteuid() == 0, "everything here runs as somebody without privileges already")
@@ -360,7 +361,7 @@ class NobodyTest(unittest.TestCase):
             package = shutil.copytree(os.path.dirname(os.path.dirname(__file__)), os.path.join(home, "python"), ignore=shutil.ignore_patterns("__pycache__"))
             environment = {"PATH": os.defpath, "HOME": home, "TMPDIR": "/tmp"}
             for python in (sys.executable, "/usr/bin/python3"):  # one in root's own home is not for others
-                command = [python, "-B", "-m", "unittest", "test_workplace.OverlayTest"]
+                command = [python, "-B", "-m", "unittest", "test_workplace.OverlayTest", "test_workplace.OverlaySpawnTest"]
                 with contextlib.suppress(PermissionError):
                     run = subprocess.run(command, cwd=os.path.join(package, "tests"), env=environment, capture_output=True, text=True, check=False, **nobody)
                     break
