@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crewfleet_shared::harmless::harmless;
 use crewfleet_shared::kickoff::KickoffError;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -161,6 +162,9 @@ impl Child {
         self.stderr.drain(&mut err);
         out.finish();
         err.finish();
+        for warning in &ended.aftermath.warnings {
+            warn!("{}", harmless(warning.as_bytes()));
+        }
         if let Outcome::Failed(error) = &ended.outcome
             && error.kind == "out_of_memory"
         {

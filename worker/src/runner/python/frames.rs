@@ -233,6 +233,9 @@ pub(super) struct ChildError {
 pub(super) struct Aftermath {
     #[serde(default)]
     pub(super) tokens_by_model: BTreeMap<String, Tokens>,
+    /// What the operator should know, in sentences.
+    #[serde(default)]
+    pub(super) warnings: Vec<String>,
 }
 
 /// What became of what a kickoff left behind: the child's threads, exit handlers and processes.
