@@ -1,12 +1,14 @@
 """The end of a child, as an interpreter's own: its threads are awaited, then its exit handlers run. Exporters of traces rely on it."""
 
 import atexit
+import math
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import crewai_quiet, process
 from .frames import Channel, FrameError
@@ -14,6 +16,7 @@ from .threads import ThreadCensus
 from .workdir import WorkDir
 
 _MAX_NAMED = 10
+_THREADS = "threads"
 
 
 def end_after_kickoff(channel: Channel, grace_s: float, threads_left: int = 0) -> NoReturn:
@@ -24,16 +27,15 @@ def end_after_kickoff(channel: Channel, grace_s: float, threads_left: int = 0) -
     _quietly(threading._shutdown)  # type: ignore[attr-defined]  # what an interpreter calls; it runs the end of executors, too
     watch.stage = "exit handlers"
     _quietly(atexit._run_exitfuncs)
-    watch.say_ended([])
-    os._exit(0)
+    watch.end_process([])
 
 
 def end_between_kickoffs(channel: Channel, place: WorkDir, census: ThreadCensus, grace_s: float) -> None:
     """What of an end makes sense while another kickoff may follow: lets exporters send what they hold, joins the non-daemon threads
-    that the kickoff started. Says "ended" when nothing is left; otherwise this child takes no other kickoff, and ends. Exit handlers
-    run at that end."""
+    that the kickoff started, all within `grace_s` seconds. Says "ended" when nothing is left; otherwise this child takes no other
+    kickoff, and ends. Exit handlers run at that end."""
     until = time.monotonic() + grace_s
-    _flush_exporters(grace_s)
+    _flush_exporters(channel, until)
     for thread in census.working():
         thread.join(max(0.0, until - time.monotonic()))
     left = census.left()
@@ -45,37 +47,49 @@ def end_between_kickoffs(channel: Channel, place: WorkDir, census: ThreadCensus,
 
 
 class _Watch(threading.Thread):
-    """Ends the process when its time is over, whatever it waits for."""
+    """Ends the process when its time is over, whatever it waits for. `stage` says in words what that is."""
 
     def __init__(self, channel: Channel, grace_s: float, threads_left: int) -> None:
         super().__init__(name="crewfleet-end", daemon=True)
-        self.stage = "threads"
+        self.stage = _THREADS
         self._channel = channel
         self._grace_s = grace_s
         self._threads_left = threads_left
         self._over = threading.Event()
-        self._said = threading.Lock()
+        self._decided = threading.Lock()
 
     def run(self) -> None:
-        if not self._over.wait(self._grace_s):
-            self.say_ended(self._unfinished())
-            os._exit(0)
+        if not self._over.wait(self._grace_s) and self._decided.acquire(blocking=False):
+            self._end_process(self._unfinished())
 
-    def say_ended(self, cut: list[str]) -> None:
-        """Once: whoever is first. Kills what is left below this process."""
-        if not self._said.acquire(blocking=False):
-            threading.Event().wait()  # the other one ends this process
+    def end_process(self, cut: list[str]) -> NoReturn:
+        """Kills what is left below this process, says "ended"."""
+        self._decide()
+        self._end_process(cut)
+
+    def call_off(self) -> None:
+        """There was time enough."""
+        self._decide()
         self._over.set()
+        self.join()
+
+    def _decide(self) -> None:
+        if not self._decided.acquire(blocking=False):
+            threading.Event().wait()  # the other thread ends this process
+
+    def _end_process(self, cut: list[str]) -> NoReturn:
         process.flush_stdio()
         killed = process.kill_descendants()
-        _send(self._channel, {"type": "ended", "cut": cut[:_MAX_NAMED], "reusable": False, "killed_descendants": killed, "threads_left": self._threads_left})
+        ended = {"type": "ended", "cut": cut[:_MAX_NAMED], "reusable": False, "killed_descendants": killed, "threads_left": self._threads_left}
+        _send(self._channel, ended)
+        os._exit(0)
 
     def _unfinished(self) -> list[str]:
-        if self.stage == "threads":
+        if self.stage == _THREADS:
             working = (thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread())
-            return [_thread(thread) for thread in working] or ["threads"]
+            return [_thread(thread) for thread in working] or [_THREADS]
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
-        return [f"exit handlers, at {_place(frame)}"]
+        return [f"{self.stage}, at {_place(frame)}"]
 
 
 def _thread(thread: threading.Thread) -> str:
@@ -97,16 +111,29 @@ def _place(frame: FrameType | None) -> str:
     return "an unknown place" if shown is None else f"{os.path.basename(shown.f_code.co_filename)}:{shown.f_lineno} ({shown.f_code.co_name})"
 
 
-def _flush_exporters(grace_s: float) -> None:
-    """OpenTelemetry's, by its public call: the one that has the same name and meaning in all its providers. CrewAI's listeners."""
+def _flush_exporters(channel: Channel, until: float) -> None:
+    """All of them before `until`, or this process ends: they are told how long they may take, and not all care."""
+    watch = _Watch(channel, max(0.0, until - time.monotonic()), 0)
+    watch.stage = "exporters"
+    watch.start()
+    for stage, flush in _exporters():
+        watch.stage = stage
+        _quietly(lambda flush=flush: flush(max(0.0, until - time.monotonic())))
+        if time.monotonic() >= until:
+            watch.end_process([stage])
+    watch.call_off()
+
+
+def _exporters() -> Iterator[tuple[str, Callable[[float], Any]]]:
+    """CrewAI's listeners. OpenTelemetry's, by its public call: the one that has the same name and meaning in all its providers."""
     bus = getattr(crewai_quiet.module("crewai.events.event_bus"), "crewai_event_bus", None)
     if hasattr(bus, "flush"):
-        _quietly(lambda: bus.flush(timeout=grace_s))
+        yield "CrewAI's event listeners", lambda left_s: bus.flush(timeout=left_s)
     for name, getter in (("opentelemetry.trace", "get_tracer_provider"), ("opentelemetry.metrics", "get_meter_provider")):
         get = getattr(sys.modules.get(name), getter, None)
         flush = getattr(get() if callable(get) else None, "force_flush", None)
         if callable(flush):
-            _quietly(lambda flush=flush: flush(int(grace_s * 1000)))
+            yield f"{name}'s exporters", lambda left_s, flush=flush: flush(math.ceil(left_s * 1000))
 
 
 def _quietly(function) -> None:  # type: ignore[no-untyped-def]

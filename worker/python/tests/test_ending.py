@@ -1,7 +1,10 @@
 """The end of a child: what a process does at its end at home is done, after the answer, within its time."""
 
+import importlib.util
 import os
+import select
 import unittest
+from pathlib import Path
 
 from fake_worker import FakeWorker, Fifo
 
@@ -91,12 +94,60 @@ class EndingTest(unittest.TestCase):
         self.assertEqual(child.ended()["cut"], [])
         self.assertEqual(self.done(), ["uploaded", "thread", "handler 2", "handler 1"])
 
+    def test_between_kickoffs_exporters_send_what_they_hold(self) -> None:
+        child = self.host.start_child()
+        for _ in range(2):
+            child.run({"do": "quick_traces", "to": self.told})
+            self.assertEqual((child.ended()["reusable"], self.done()[-2:]), (True, ["trace True", "metrics True"]))
+        child.finish()
+
+    def test_between_kickoffs_all_exporters_have_one_time_together(self) -> None:
+        for do in ("slow_traces", "deaf_traces"):
+            with self.subTest(do):
+                self.told = os.path.join(self.worker.dir.name, do)
+                child = self.hasty.start_child()
+                child.run({"do": do, "to": self.told})
+                ended, exited = child.ended(), child.host.exited()
+                self.assertEqual((ended["reusable"], exited["exit_code"], self.done()), (False, 0, ["trace True"]))
+                self.assertTrue(ended["cut"][0].startswith("opentelemetry.trace's exporters"), ended)
+
     def test_a_child_with_a_thread_that_hangs_is_not_used_again(self) -> None:
         child = self.hasty.start_child()
         child.run({"do": "hang_in_thread", "to": self.told})
         ended = child.ended()
         self.assertEqual((len(ended["cut"]), ended["reusable"]), (1, False))
         child.finish()
+
+
+class ListenersTest(unittest.TestCase):
+    """Listeners of real CrewAI's events, which it calls in threads of its own."""
+
+    def test_what_a_slow_listener_does_is_done_before_the_child_ends(self) -> None:
+        crewai = importlib.util.find_spec("crewai")
+        bus = Path(crewai.origin).parent / "events" / "event_bus.py" if crewai is not None else None
+        if bus is None or not bus.exists() or "def flush(" not in bus.read_text(encoding="utf-8"):
+            self.skipTest("this interpreter has no CrewAI whose listeners can be awaited")
+        worker = FakeWorker()
+        self.addCleanup(worker.close)
+        host = worker.start_host("listening:make")
+        self.assertEqual(host.first["isolation"], "fork", host.first)
+        children = []
+        for last in (True, False):  # by the exit of the process, and between kickoffs
+            child, fifo, told = host.start_child(), Fifo(worker.dir.name, f"slow-{last}"), os.path.join(worker.dir.name, f"told-{last}")
+            child.kickoff({"A": "a", "B": "b", "fifo": fifo.path, "told": told}, last=last)
+            children.append((child, fifo, told, last))
+        for child, fifo, told, last in children:
+            with self.subTest(last=last):
+                # The answer waits 5 s for listeners, and no longer.
+                self.assertEqual(child.peer.expect("result", "error")["type"], "result")
+                self.assertFalse(os.path.exists(told))
+                # Half a second in which nothing may come: the end waits for the listener.
+                self.assertEqual(select.select([child.peer.socket], [], [], 0.5)[0], [])
+                fifo.release()
+                ended = child.ended()
+                self.assertEqual((ended["cut"], ended["reusable"]), ([], not last))
+                with open(told, encoding="ascii") as file:
+                    self.assertEqual(file.read(), "sent")
 
 
 if __name__ == "__main__":

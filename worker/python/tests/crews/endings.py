@@ -2,8 +2,10 @@
 
 import atexit
 import queue
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 
 def make() -> "Endings":
@@ -72,6 +74,28 @@ class Endings:
         tell(place, "started")
         atexit.register(threading.Event().wait)
 
+    def slow_traces(self, place: str, _: object) -> None:
+        """A provider that takes all the time that it is given, and another after it."""
+        _provide(place, lambda given_ms: threading.Event().wait(given_ms / 1000))
+
+    def deaf_traces(self, place: str, _: object) -> None:
+        """A provider that does not care how long it may take."""
+        _provide(place, lambda _given_ms: threading.Event().wait())
+
+    def quick_traces(self, place: str, _: object) -> None:
+        _provide(place, lambda _given_ms: None)
+
     def fail(self, place: str, _: object) -> None:
         atexit.register(tell, place, "after the failure")
         raise ValueError("failed")
+
+
+def _provide(place: str, flush_traces) -> None:
+    """OpenTelemetry as far as its providers are asked to send what they hold."""
+
+    def told(what: str, flush):
+        return lambda given_ms: (tell(place, f"{what} {0 < given_ms <= 10_000}"), flush(given_ms))
+
+    for name, get, flush in (("trace", "get_tracer_provider", flush_traces), ("metrics", "get_meter_provider", lambda _given_ms: None)):
+        provider = SimpleNamespace(force_flush=told(name, flush))
+        sys.modules[f"opentelemetry.{name}"] = SimpleNamespace(**{get: lambda provider=provider: provider})  # type: ignore[assignment]
