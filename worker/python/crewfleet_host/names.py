@@ -4,11 +4,16 @@ CrewAI names a task without a name by its whole description, which is a prompt, 
 Here such a task is `task_N`, N being its place in its crew from 1, and an agent has the role as its author wrote it.
 """
 
+import json
 import threading
+from collections.abc import Iterator
 from typing import Any
 
-# A shorter description may be a word that a message needs.
+# A shorter text may be a word that a message needs.
 _MIN_PROMPT = 12
+# What of a task, and of an agent, is a prompt, and what stands in its place.
+_OF_TASKS = {"description": "{}", "expected_output": "(the expected output of {})"}
+_OF_AGENTS = {"goal": "(the goal of {})", "backstory": "(the backstory of {})"}
 UNKNOWN_TASK = "task"
 
 
@@ -56,12 +61,14 @@ class Names:
         return known or _role(agent) or role
 
     def without_prompts(self, text: str) -> str:
-        """`text` with the descriptions of known tasks replaced by their names."""
+        """`text` with the prompts of known tasks and agents replaced by what they are, also where they are quoted as in JSON or Python."""
         with self._lock:
-            prompts = [(getattr(task, "description", None), self._tasks[task_id]) for task_id, task in self._objects.items()]
-        for prompt, name in sorted((p for p in prompts if isinstance(p[0], str)), key=lambda p: -len(p[0])):
-            if len(prompt) >= _MIN_PROMPT and prompt in text:
-                text = text.replace(prompt, name)
+            known = [(task, _OF_TASKS, self._tasks[task_id]) for task_id, task in self._objects.items()]
+            known += [(agent, _OF_AGENTS, self._roles[agent_id]) for agent_id, agent in self._agents.items()]
+        prompts = {prompt: shown for thing, kinds, name in known for prompt, shown in _prompts(thing, kinds, name)}
+        for prompt in sorted(prompts, key=len, reverse=True):
+            for form in {prompt, json.dumps(prompt)[1:-1], json.dumps(prompt, ensure_ascii=False)[1:-1], repr(prompt)[1:-1]}:
+                text = text.replace(form, prompts[prompt])
         return text
 
     def _learn_crew(self, crew: Any, tasks: list[Any]) -> None:
@@ -86,6 +93,15 @@ class Names:
             with self._lock:
                 self._roles.setdefault(agent_id, role)
                 self._agents.setdefault(agent_id, agent)
+
+
+def _prompts(thing: Any, kinds: dict[str, str], name: str) -> Iterator[tuple[str, str]]:
+    """Each prompt of `thing`, with the inputs in it and without, and what is shown instead."""
+    for kind, shown in kinds.items():
+        for attribute in (kind, f"_original_{kind}"):
+            prompt = getattr(thing, attribute, None)
+            if isinstance(prompt, str) and len(prompt.strip()) >= _MIN_PROMPT:
+                yield prompt.strip(), shown.format(name)
 
 
 def own_name(task: Any) -> str | None:

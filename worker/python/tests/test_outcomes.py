@@ -175,6 +175,15 @@ class OutcomesTest(unittest.TestCase):
         self.assertNotIn("private words", error["detail"]["traceback"])
         self.assertNotIn("private words", str(child.peer.skipped))
 
+    def test_no_prompt_of_task_or_agent_is_in_an_error_however_it_is_quoted(self) -> None:
+        child = self.child("naming:quoting")
+        error = child.run({"A": "alpha"})["error"]
+        self.assertEqual(error["kind"], "exception", error)
+        for said in (error["message"], error["detail"]["traceback"], str(child.peer.skipped)):
+            self.assertNotIn("private", said)
+        for shown in ("task_1", "(the expected output of task_1)", "(the goal of {A} researcher)", "(the backstory of {A} researcher)"):
+            self.assertEqual(error["message"].count(shown), {"task_1": 9, "(the expected output of task_1)": 6}.get(shown, 3), error["message"])
+
     # Usage.
 
     def test_usage_that_only_events_or_only_counters_tell(self) -> None:

@@ -1,5 +1,7 @@
 """Tasks without names, roles with inputs, and usage that events or counters alone tell."""
 
+import json
+
 from crewai import Agent, Crew, Task
 from crewai.flow.flow import Flow, start
 
@@ -23,6 +25,21 @@ def nameless():
 def failing():
     made = nameless()
     made.agents[0].llm = Scripted.of(*[RuntimeError("cannot do: say the private words alpha aloud")] * 9)
+    return made
+
+
+def quoting():
+    """A provider's error quotes every prompt of a task and its agent, as they are or as a library shows them."""
+    made = nameless()
+    task, agent = made.tasks[0], made.agents[0]
+    task.description = 'say the private words\nof "{A}" aloud'
+    task.expected_output = "private words of {A}, once"
+    agent.goal, agent.backstory = "tell {A} private things", "a parrot that knows\nprivate things"
+    quoted = (
+        *('say the private words\nof "alpha" aloud', "private words of alpha, once", "private words of {A}, once"),
+        *("tell alpha private things", agent.backstory),
+    )
+    agent.llm = Scripted.of(*[RuntimeError(f"refused: {quoted}, {json.dumps(quoted)}; " + "; ".join(quoted))] * 9)
     return made
 
 
