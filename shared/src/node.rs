@@ -231,7 +231,12 @@ impl Node {
 
     /// Where clients connect: user and password are RabbitMQ's `guest`, who may come from this machine only.
     pub fn url(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.ports.amqp)
+        Self::url_of(self.ports.amqp)
+    }
+
+    /// The same of a node that will have this port.
+    pub fn url_of(port: u16) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{port}/%2f")
     }
 
     /// The port for clients, on 127.0.0.1.

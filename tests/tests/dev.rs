@@ -157,6 +157,31 @@ async fn once_gives_the_example_s_reply_and_leaves_nothing() {
         "task_started",
         "kickoff_finished",
     ]);
+    let noise: Vec<_> = output
+        .stderr
+        .iter()
+        .filter(|line| line.contains(" error=") || line.contains("worker-1: ") || line.contains("worker-2: "))
+        .filter(|line| !line.contains("http://"))
+        .collect();
+    assert_eq!(noise, Vec::<&String>::new(), "a good run has nothing to warn of");
+    place.is_clean(&dev, &[".crewfleet"]).await;
+
+    // What RabbitMQ cannot repair is made anew. A stream is down like this when its broker was stopped while it started.
+    let broker = place.work().join(".crewfleet/dev/broker");
+    fs::remove_dir_all(broker.join("mnesia/crewfleet@localhost/coordination")).unwrap();
+    let dev = place.dev(&["--once"]);
+    let output = dev.output().await.ended_with(0);
+    output.said(&["making the broker anew", "kickoff_finished"]);
+    place.is_clean(&dev, &[".crewfleet"]).await;
+}
+
+#[tokio::test]
+async fn nothing_is_started_for_a_crew_that_cannot_be() {
+    let place = Place::new();
+    let dev = place.dev(&["--once", "--python", "/no/such/python"]);
+    dev.output().await.ended_with(2).said(&["deploy/python-env.sh"]);
+    let made = entries(&place.work().join(".crewfleet/dev"));
+    assert!(!made.contains("broker"), "{made:?}");
     place.is_clean(&dev, &[".crewfleet"]).await;
 }
 

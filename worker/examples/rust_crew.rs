@@ -28,7 +28,7 @@ async fn greet(context: KickoffContext, inputs: Inputs) -> Result<KickoffResult,
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let _logging = telemetry::init("info,lapin=error");
+    let _logging = telemetry::init("info,lapin=off");
     let shutdown = shutdown::token(|| std::process::exit(1))?;
     Worker::builder()
         .crew("greet", greet)

@@ -35,7 +35,7 @@ const REFUSED: u8 = 2;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let serves = arguments.command.is_none();
-    let _logging = serves.then(|| telemetry::init("info,lapin=error"));
+    let _logging = serves.then(|| telemetry::init("info,lapin=off"));
     let _traces = serves.then(|| traces::start("crewfleet-worker"));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -65,11 +65,7 @@ pub(crate) async fn run(
     let program = workers::program()?;
     let folder = Folder::open()?;
 
-    let starting = Broker::start(&settings.broker, settings.broker_is_given, &folder);
-    let Some(broker) = stop.run_until_cancelled(starting).await else {
-        return Ok(session.interrupted());
-    };
-    let mut broker = broker?;
+    let mut broker = Broker::choose(&settings.broker, settings.broker_is_given, &folder)?;
     let ended = serve(&session, &mut broker, &folder, &program, stop).await;
     broker.stop().await;
     say("ended; nothing is left running");
@@ -84,24 +80,47 @@ async fn serve(
     program: &Path,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    // First of all: a broker that was given and is not there is told at once.
-    let connecting = KickoffClient::connect(broker.config(), "crewfleet dev");
-    let Some(client) = stop.run_until_cancelled(connecting).await else {
-        return Ok(session.interrupted());
-    };
-    let client = client?;
+    if !broker.is_private() {
+        // First of all: a broker that was given and is not there is told at once.
+        let connecting = KickoffClient::connect(broker.config(), "crewfleet dev");
+        match stop.run_until_cancelled(connecting).await {
+            Some(client) => client?.close().await,
+            None => return Ok(session.interrupted()),
+        }
+    }
     let config = session.crew.configure(folder, broker.config())?;
+    say(&format!(
+        "starting the workers with {} for {} ...",
+        session.crew.python.display(),
+        session.crew.target()
+    ));
     let workers = Workers::start(folder, program, &config, broker.config())?;
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            say("ending ...");
+            Ok(session.interrupted())
+        }
+        refused = workers.refused() => Err(refused),
+        ended = with_broker(session, broker, &workers) => ended,
+    };
+    workers.stop().await;
+    ended
+}
+
+/// What needs the broker: it is started once the crew can be built.
+async fn with_broker(session: &Session, broker: &mut Broker, workers: &Workers) -> anyhow::Result<Exit> {
+    workers.usable().await?;
+    broker.start().await?;
+    workers.have_broker();
+    let client = KickoffClient::connect(broker.config(), "crewfleet dev").await?;
     let export = export_lines(broker);
     let ended = tokio::select! {
         biased;
-        () = stop.cancelled() => Ok(session.interrupted()),
-        refused = workers.refused() => Err(refused),
         error = broker.watch() => Err(error.into()),
-        ended = session.run(&client, &workers, &export) => ended,
+        ended = session.run(&client, workers, &export) => ended,
     };
     client.close().await;
-    workers.stop().await;
     ended
 }
 
@@ -117,11 +136,6 @@ struct Session {
 impl Session {
     async fn run(&self, client: &KickoffClient, workers: &Workers, export: &str) -> anyhow::Result<Exit> {
         let began = Instant::now();
-        say(&format!(
-            "starting the workers with {} for {} ...",
-            self.crew.python.display(),
-            self.crew.target()
-        ));
         workers.ready().await?;
         say(&format!(
             "the workers are ready ({:.1} s)",

@@ -1,11 +1,13 @@
 //! The broker of `crewfleet dev`.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use crewfleet_shared::amqp::Names;
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::node::{Node, NodeError, NodeOptions};
+use tokio::time::timeout;
 
 use super::folder::Folder;
 use crate::cli::output::say;
@@ -13,46 +15,88 @@ use crate::cli::output::say;
 /// What Prometheus is to read of RabbitMQ's plugin: the depth and the consumers of each queue.
 const METRICS_PATH: &str = "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count";
 
+/// Streams that come up at all do so within a second or two of their node.
+const STREAMS_LIMIT: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(200);
+
 /// A private node, or the broker that the configuration names.
 pub(crate) struct Broker {
     config: BrokerConfig,
+    private: Option<Private>,
+}
+
+/// A node of our own.
+struct Private {
+    options: NodeOptions,
+    metrics_port: u16,
+    /// `None` before its start.
     node: Option<Node>,
 }
 
 impl Broker {
-    /// Starts the private node, unless a broker is `given`.
+    /// The one that is `given`, else a private node, which has its address already; [`Self::start`] starts it.
     ///
     /// # Errors
-    /// [`NodeError`], or when no port is free.
-    pub(crate) async fn start(config: &BrokerConfig, given: bool, folder: &Folder) -> anyhow::Result<Self> {
+    /// When no port is free.
+    pub(crate) fn choose(config: &BrokerConfig, given: bool, folder: &Folder) -> anyhow::Result<Self> {
         let mut config = config.clone();
         if given {
-            return Ok(Self { config, node: None });
+            return Ok(Self {
+                config,
+                private: None,
+            });
         }
-        say(&format!(
-            "starting a private broker in {} ...",
-            folder.join("broker").display()
-        ));
-        let began = Instant::now();
-        let port = free_port().context("no port on 127.0.0.1 is free for the broker's metrics")?;
+        let free = || free_port().context("no port on 127.0.0.1 is free for the broker");
+        let (port, metrics_port) = (free()?, free()?);
         let options = NodeOptions::new(folder.join("broker"))
+            .port(port)
             .plugin("rabbitmq_prometheus")
             .config("prometheus.tcp.ip = 127.0.0.1")
-            .config(format!("prometheus.tcp.port = {port}"));
-        let node = Node::start(options).await?;
+            .config(format!("prometheus.tcp.port = {metrics_port}"));
+        config.url = Node::url_of(port).into();
+        config.url_file = None;
+        Ok(Self {
+            config,
+            private: Some(Private {
+                options,
+                metrics_port,
+                node: None,
+            }),
+        })
+    }
+
+    /// Starts the private node. One that RabbitMQ cannot repair is made anew.
+    ///
+    /// # Errors
+    /// [`NodeError`], or when its folder cannot be removed.
+    pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
+        let Some(private) = &mut self.private else {
+            return Ok(());
+        };
+        let folder = private.options.dir().to_owned();
+        say(&format!("starting a private broker in {} ...", folder.display()));
+        let began = Instant::now();
+        let node = private.node.insert(Node::start(private.options.clone()).await?);
+        if let Some(stream) = down(&self.config).await {
+            say(&format!(
+                "the stream {stream} of the private broker is down for good (it was stopped while it started): making the broker \
+                 anew, without what earlier runs left"
+            ));
+            node.kill().await;
+            private.node = None;
+            std::fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot remove the broken broker in {}", folder.display()))?;
+            private.node = Some(Node::start(private.options.clone()).await?);
+        }
         say(&format!(
             "the broker is ready ({:.1} s)",
             began.elapsed().as_secs_f64()
         ));
         say(&format!(
-            "the broker's metrics: http://127.0.0.1:{port}{METRICS_PATH}"
+            "the broker's metrics: http://127.0.0.1:{}{METRICS_PATH}",
+            private.metrics_port
         ));
-        config.url = node.url().into();
-        config.url_file = None;
-        Ok(Self {
-            config,
-            node: Some(node),
-        })
+        Ok(())
     }
 
     /// How to reach it.
@@ -60,14 +104,19 @@ impl Broker {
         &self.config
     }
 
+    /// Whether it is a node of our own.
+    pub(crate) fn is_private(&self) -> bool {
+        self.private.is_some()
+    }
+
     /// The URL of the private node, which is no secret: its user may come from this machine only.
     pub(crate) fn private_url(&self) -> Option<String> {
-        self.node.as_ref().map(Node::url)
+        self.private.as_ref()?.node.as_ref().map(Node::url)
     }
 
     /// Starts the private node again whenever it ends, on the same port. Never returns while that works.
     pub(crate) async fn watch(&mut self) -> NodeError {
-        let Some(node) = &mut self.node else {
+        let Some(node) = self.private.as_mut().and_then(|private| private.node.as_mut()) else {
             return std::future::pending().await;
         };
         loop {
@@ -82,14 +131,54 @@ impl Broker {
         }
     }
 
-    /// Stops the private node.
+    /// Stops the private node, once its streams are up: one that is stopped while it starts stays down for ever
+    /// (rabbitmq-server#6179).
     pub(crate) async fn stop(mut self) {
-        if let Some(node) = &mut self.node
-            && let Err(error) = node.stop().await
-        {
+        let Some(node) = self.private.as_mut().and_then(|private| private.node.as_mut()) else {
+            return;
+        };
+        if node.answers().await {
+            down(&self.config).await;
+        }
+        if let Err(error) = node.stop().await {
             say(&error.to_string());
         }
     }
+}
+
+/// A stream of ours that is still down after [`STREAMS_LIMIT`].
+async fn down(config: &BrokerConfig) -> Option<String> {
+    let names = Names::new(&config.namespace);
+    let streams = [names.control(), names.results(), names.history()];
+    let mut last = None;
+    let up = async {
+        while let Some(stream) = first_down(config, &streams).await {
+            last = Some(stream);
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    match timeout(STREAMS_LIMIT, up).await {
+        Ok(()) => None,
+        Err(_) => last,
+    }
+}
+
+/// `None` also where the broker gives no answer: then its streams are not what is wrong.
+async fn first_down(config: &BrokerConfig, streams: &[String]) -> Option<String> {
+    let broker = crewfleet_shared::amqp::Broker::start(config, "crewfleet dev").ok()?;
+    let link = timeout(STREAMS_LIMIT, broker.connected()).await.ok()?;
+    let mut found = None;
+    for stream in streams {
+        match link.queue_state(stream).await {
+            Err(error) if error.is_down() => {
+                found = Some(stream.clone());
+                break;
+            }
+            _ => {}
+        }
+    }
+    broker.close().await;
+    found
 }
 
 fn free_port() -> std::io::Result<u16> {

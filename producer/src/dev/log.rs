@@ -8,10 +8,14 @@ const WIDTH: usize = 240;
 /// What a line of a worker's log says to us.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
+    /// The crew can be built.
+    Usable,
     /// The worker takes kickoffs; its admin address.
     Ready(String),
     /// A warning or an error: its message, and that with its details, shortened.
     Warning(String, String),
+    /// One about the connection to the broker.
+    OfConnection(String, String),
     /// No log line: what the program writes when it ends in an error.
     Plain(String),
     /// Anything else.
@@ -25,10 +29,14 @@ impl Line {
         };
         let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
         match (text("level"), text("message")) {
+            ("INFO", "crew is usable") => Self::Usable,
             ("INFO", "ready") => Self::Ready(text("admin_addr").to_owned()),
             ("WARN" | "ERROR", message) => {
                 let detailed = shorten(&format!("{message}{}", details(&fields)));
-                Self::Warning(message.to_owned(), detailed)
+                match text("target").starts_with("crewfleet_shared::amqp") {
+                    true => Self::OfConnection(message.to_owned(), detailed),
+                    false => Self::Warning(message.to_owned(), detailed),
+                }
             }
             _ => Self::Other,
         }
@@ -72,6 +80,11 @@ mod tests {
         assert_eq!(
             Line::parse(warning),
             Line::Warning("no import".into(), "no import error=ImportError: y n=1".into())
+        );
+        let connection = r#"{"level":"WARN","target":"crewfleet_shared::amqp::link","message":"lost"}"#;
+        assert_eq!(
+            Line::parse(connection),
+            Line::OfConnection("lost".into(), "lost".into())
         );
         assert_eq!(Line::parse(r#"{"level":"INFO","message":"x"}"#), Line::Other);
         assert_eq!(Line::parse("error: x"), Line::Plain("error: x".into()));

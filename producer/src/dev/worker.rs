@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{ChildStderr, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crewfleet_shared::node::supervisor::{Program, STATUS_IN_USE, Supervisor};
@@ -33,6 +35,8 @@ const KEPT_LINES: usize = 200;
 pub(super) enum State {
     /// It starts, or starts again.
     Starting,
+    /// Its crew can be built; it waits for the broker.
+    Usable,
     /// It takes kickoffs; its admin address.
     Ready(String),
     /// It cannot run as it is configured, and why.
@@ -50,6 +54,8 @@ pub(super) struct Worker {
     pub(super) current_dir: PathBuf,
     pub(super) log: File,
     pub(super) log_path: PathBuf,
+    /// Whether the broker is there.
+    pub(super) has_broker: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -121,7 +127,7 @@ impl Worker {
         })?;
         let stderr = supervisor.take_stderr();
         // The supervisor has killed whatever could hold the pipe when it ends, so both end.
-        let (said, status) = tokio::join!(self.read(stderr, state), until_end(&mut supervisor, stop));
+        let (said, status) = tokio::join!(self.read(stderr, state, stop), until_end(&mut supervisor, stop));
         Ok((status, said?))
     }
 
@@ -129,6 +135,7 @@ impl Worker {
         &mut self,
         stderr: Option<ChildStderr>,
         state: &watch::Sender<State>,
+        stop: &CancellationToken,
     ) -> std::io::Result<Vec<String>> {
         let Some(stderr) = stderr else {
             return Ok(Vec::new());
@@ -140,12 +147,22 @@ impl Worker {
             // A full disk is told by the worker itself, and by the broker; the log is not worth ending for.
             let _ = writeln!(self.log, "{line}");
             match Line::parse(&line) {
+                Line::Usable => {
+                    state.send_replace(State::Usable);
+                }
                 Line::Ready(admin_addr) => {
                     state.send_replace(State::Ready(admin_addr));
                 }
                 // What is tried again and again would say the same each time.
-                Line::Warning(message, _) if message == last => {}
-                Line::Warning(message, detailed) => {
+                Line::Warning(message, _) | Line::OfConnection(message, _) if message == last => {}
+                // A worker that ends as it should has broken connections to tell of, and nothing for people; nor has one that waits
+                // for a broker which is not started yet.
+                Line::Warning(..) | Line::OfConnection(..) if stop.is_cancelled() => {}
+                Line::OfConnection(..) if !self.has_broker.load(Ordering::Relaxed) => {}
+                Line::Warning(..)
+                    if matches!(*state.borrow(), State::Usable)
+                        && !self.has_broker.load(Ordering::Relaxed) => {}
+                Line::Warning(message, detailed) | Line::OfConnection(message, detailed) => {
                     say(&format!("{}: {detailed}", self.name));
                     last = message;
                 }

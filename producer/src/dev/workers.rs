@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -38,6 +40,7 @@ pub(crate) struct Workers {
     running: JoinSet<()>,
     stop: CancellationToken,
     folder: PathBuf,
+    has_broker: Arc<AtomicBool>,
 }
 
 struct Member {
@@ -85,6 +88,7 @@ impl Workers {
             running: JoinSet::new(),
             stop: CancellationToken::new(),
             folder: folder.path().to_owned(),
+            has_broker: Arc::default(),
         };
         let current_dir = std::env::current_dir().context("the working directory cannot be told")?;
         for number in 1..=COUNT {
@@ -101,6 +105,7 @@ impl Workers {
                 current_dir: current_dir.clone(),
                 log,
                 log_path: log_path.clone(),
+                has_broker: Arc::clone(&workers.has_broker),
             };
             workers.running.spawn(worker.run(sender, workers.stop.clone()));
             workers.members.push(Member {
@@ -110,6 +115,38 @@ impl Workers {
             });
         }
         Ok(workers)
+    }
+
+    /// Waits until one has built the crew, for which it needs no broker. Beside it, [`Self::refused`] is to be awaited.
+    ///
+    /// # Errors
+    /// [`NotReady`], when it takes too long.
+    pub(crate) async fn usable(&self) -> Result<(), NotReady> {
+        let usable = |member: &Member| {
+            let mut state = member.state.clone();
+            Box::pin(async move {
+                let reached = |state: &State| matches!(state, State::Usable | State::Ready(_));
+                if state.wait_for(reached).await.is_err() {
+                    // It has refused.
+                    std::future::pending::<()>().await;
+                }
+            })
+        };
+        timeout(READY_LIMIT, select_all(self.members.iter().map(usable)))
+            .await
+            .map(|_| ())
+            .map_err(|_| self.not_ready())
+    }
+
+    /// Says that the broker is there: what they say of it from now on is news.
+    pub(crate) fn have_broker(&self) {
+        self.has_broker.store(true, Ordering::Relaxed);
+    }
+
+    fn not_ready(&self) -> NotReady {
+        NotReady {
+            logs: self.folder.join("worker-*.log"),
+        }
     }
 
     /// Waits until all take kickoffs. Beside it, [`Self::refused`] is to be awaited.
@@ -130,9 +167,9 @@ impl Workers {
                 }
             }
         };
-        timeout(READY_LIMIT, all_ready).await.map_err(|_| NotReady {
-            logs: self.folder.join("worker-*.log"),
-        })
+        timeout(READY_LIMIT, all_ready)
+            .await
+            .map_err(|_| self.not_ready())
     }
 
     /// Waits for a worker that cannot run as it is configured, which is all of them, and returns what it said.

@@ -56,9 +56,17 @@ pub(super) async fn examine(
     }
     for queue in &wanted.queues {
         let check = format!("queue {}", queue.name);
-        let Some(state) = link.queue_state(&queue.name).await? else {
-            missing.push(check);
-            continue;
+        let state = match link.queue_state(&queue.name).await {
+            Ok(Some(state)) => state,
+            Ok(None) => {
+                missing.push(check);
+                continue;
+            }
+            Err(error) if error.is_down() => {
+                found.push(down(check, &error));
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         present.queues.insert(queue.name.clone(), state);
         let held = link.inspect_queue(queue).await?;
@@ -92,6 +100,17 @@ pub(super) async fn examine(
     policies(wanted, &present, management.is_some(), link.version(), findings);
     members(wanted, &present, management, findings).await;
     Ok(present)
+}
+
+/// What is there and is served by nobody.
+fn down(check: String, error: &BrokerError) -> Finding {
+    Finding::new(State::Unsafe, check, error.to_string())
+        .wanted("a leader that runs")
+        .fix(
+            "start the nodes that hold it (rabbitmqctl cluster_status, rabbitmq-queues quorum_status or rabbitmq-streams \
+             stream_status NAME tell which); if all run, restart them one by one; a stream that stays down was stopped while it \
+             started: delete it, and the workers declare it anew, empty",
+        )
 }
 
 /// A crew that no worker ever served has no queues: that is an error at its producer, and nothing is lost. Anything else

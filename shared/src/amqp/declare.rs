@@ -112,7 +112,7 @@ impl Link {
     /// Looks at a queue without changing it; `None` when it does not exist.
     ///
     /// # Errors
-    /// [`BrokerError`] for everything but "not found".
+    /// [`BrokerError`] for everything but that, also for a queue that [is down](BrokerError::is_down).
     pub async fn queue_state(&self, name: &str) -> Result<Option<QueueState>, BrokerError> {
         let channel = self.channel().await?;
         match passive(&channel, name).await {
@@ -120,7 +120,7 @@ impl Link {
                 close(&channel).await;
                 Ok(Some(state))
             }
-            Err(error) if error.code() == Some(reply_code::NOT_FOUND) => Ok(None),
+            Err(error) if error.code() == Some(reply_code::NOT_FOUND) && !error.is_down() => Ok(None),
             Err(error) => Err(error),
         }
     }

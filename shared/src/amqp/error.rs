@@ -120,6 +120,22 @@ impl BrokerError {
             _ => None,
         }
     }
+
+    /// Whether the queue is there and nobody serves it: its node is away, or, of a stream of one node, it was stopped while it
+    /// started, which RabbitMQ does not repair (rabbitmq-server#6179). The code is that of one that does not exist.
+    pub fn is_down(&self) -> bool {
+        let words = [
+            "down or inaccessible",
+            "stopped by supervisor",
+            "crashed and failed to restart",
+        ];
+        match self {
+            Self::Failed { cause, code, .. } => {
+                *code == Some(reply_code::NOT_FOUND) && words.iter().any(|words| cause.contains(words))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Why a message is not known to have been taken by the broker.

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::NodeError;
 
@@ -58,6 +58,11 @@ impl NodeOptions {
             temporary: true,
             ..Self::new(made.keep())
         })
+    }
+
+    /// The folder that all of the node lives in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The node's name before `@localhost` (default `crewfleet`). The data in the folder belong to it. Nodes of one name
