@@ -4,6 +4,7 @@ use std::fmt;
 
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use secrecy::{ExposeSecret, SecretString};
+use url::{Host, Url};
 
 use super::error::ConnectError;
 use crate::config::BrokerConfig;
@@ -76,6 +77,17 @@ pub(super) fn parse(config: &BrokerConfig) -> Result<(AMQPUri, Endpoint), Connec
         .parse()
         // The parser's own words may repeat the whole URL, password included.
         .map_err(|_| ConnectError::Url)?;
+    let parsed = Url::parse(url.expose_secret()).map_err(|_| ConnectError::Url)?;
+    // The parser knows no IPv6 address, and takes `localhost` for it: user and password would go there.
+    let mut shown = uri.authority.host.clone();
+    if let Some(Host::Ipv6(address)) = parsed.host() {
+        uri.authority.host = address.to_string();
+        shown = format!("[{address}]");
+    }
+    // As other clients and RabbitMQ's cluster operator mean it: a virtual host without a name is none that anybody has.
+    if uri.vhost.is_empty() {
+        "/".clone_into(&mut uri.vhost);
+    }
     uri.query.heartbeat = Some(config.heartbeat_s);
     uri.query.frame_max.get_or_insert(FRAME_MAX);
     if is_tls(&uri) && config.client_cert_file.is_some() && !names_user(url.expose_secret()) {
@@ -83,8 +95,8 @@ pub(super) fn parse(config: &BrokerConfig) -> Result<(AMQPUri, Endpoint), Connec
     }
     let endpoint = Endpoint {
         text: format!(
-            "{}://{}:{} (virtual host {:?})",
-            uri.scheme, uri.authority.host, uri.authority.port, uri.vhost
+            "{}://{shown}:{} (virtual host {:?})",
+            uri.scheme, uri.authority.port, uri.vhost
         ),
         host: uri.authority.host.clone(),
         port: uri.authority.port,
@@ -123,6 +135,24 @@ mod tests {
             uri.query.auth_mechanism == Some(SASLMechanism::External)
         );
         uri.query.auth_mechanism
+    }
+
+    #[test]
+    fn addresses_and_virtual_hosts_are_those_of_the_url() {
+        for (url, shown, host) in [
+            ("amqp://u:p@[2001:db8::1]:5673/v", "amqp://[2001:db8::1]:5673 (virtual host \"v\")", "2001:db8::1"),
+            ("amqps://[::1]", "amqps://[::1]:5671 (virtual host \"/\")", "::1"),
+            ("amqp://u:p@10.0.0.1:5672/", "amqp://10.0.0.1:5672 (virtual host \"/\")", "10.0.0.1"),
+            ("amqp://host/%2f", "amqp://host:5672 (virtual host \"/\")", "host"),
+        ] {
+            let config = BrokerConfig {
+                url: SecretString::from(url),
+                ..BrokerConfig::default()
+            };
+            let (uri, endpoint) = parse(&config).unwrap();
+            assert_eq!((endpoint.to_string().as_str(), endpoint.host()), (shown, host));
+            assert_eq!(uri.authority.host, host);
+        }
     }
 
     #[test]
