@@ -296,6 +296,35 @@ async fn readiness_follows_the_broker_and_work_goes_on_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn credentials_are_rotated_without_a_restart() {
+    let (namespace, node) = (Namespace::new(), broker().await);
+    let user = format!("rotating-{namespace}");
+    let url = |word: &str| node.url().replace("guest:guest", &format!("{user}:{word}"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), url("one")).unwrap();
+    node.ctl(&["add_user", &user, "one"]).await.unwrap();
+    node.ctl(&["set_permissions", &user, ".*", ".*", ".*"])
+        .await
+        .unwrap();
+    let worker = WorkerProcess::builder(&url("none"), &namespace)
+        .broker(&format!("url_file = {:?}", file.path()))
+        .builtin(&["echo"])
+        .ready()
+        .await;
+    fs::write(file.path(), url("two")).unwrap();
+    node.ctl(&["change_password", &user, "two"]).await.unwrap();
+    node.ctl(&["close_all_user_connections", &user, "rotated"])
+        .await
+        .unwrap();
+    worker.logged_message("the connection to RabbitMQ is lost").await;
+    let client = PlainClient::connect(&node.url(), &namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    client.request("echo", "rotated", &json!({})).await;
+    assert_eq!(replies.of("rotated").await.json()["status"], "succeeded");
+    assert!(!worker.log().join("\n").contains("ACCESS_REFUSED"));
+}
+
+#[tokio::test]
 async fn a_queue_that_would_lose_messages_is_refused_by_name_and_its_neighbours_are_served() {
     let (namespace, url) = (Namespace::new(), broker().await.url());
     let client = PlainClient::connect(&url, &namespace).await;

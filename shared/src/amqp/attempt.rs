@@ -31,6 +31,7 @@ pub(super) struct Connected {
 /// # Errors
 /// [`ConnectError`]; also when it takes longer than `connect_timeout_s`.
 pub(super) async fn connect(config: &BrokerConfig, name: &str) -> Result<Connected, ConnectError> {
+    let config = &config.as_now();
     let (uri, endpoint) = uri::parse(config)?;
     let limit = Duration::from_secs(config.connect_timeout_s.into());
     // An attempt that comes to nothing drops it.

@@ -140,9 +140,17 @@ mod tests {
     #[test]
     fn addresses_and_virtual_hosts_are_those_of_the_url() {
         for (url, shown, host) in [
-            ("amqp://u:p@[2001:db8::1]:5673/v", "amqp://[2001:db8::1]:5673 (virtual host \"v\")", "2001:db8::1"),
+            (
+                "amqp://u:p@[2001:db8::1]:5673/v",
+                "amqp://[2001:db8::1]:5673 (virtual host \"v\")",
+                "2001:db8::1",
+            ),
             ("amqps://[::1]", "amqps://[::1]:5671 (virtual host \"/\")", "::1"),
-            ("amqp://u:p@10.0.0.1:5672/", "amqp://10.0.0.1:5672 (virtual host \"/\")", "10.0.0.1"),
+            (
+                "amqp://u:p@10.0.0.1:5672/",
+                "amqp://10.0.0.1:5672 (virtual host \"/\")",
+                "10.0.0.1",
+            ),
             ("amqp://host/%2f", "amqp://host:5672 (virtual host \"/\")", "host"),
         ] {
             let config = BrokerConfig {

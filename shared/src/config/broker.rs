@@ -117,6 +117,20 @@ impl BrokerConfig {
         Ok(())
     }
 
+    /// With the URL that `url_file` holds now: credentials are rotated while programs run. The last one where it cannot be read,
+    /// as in the moment when it is replaced.
+    pub(crate) fn as_now(&self) -> Self {
+        let read = self
+            .url_file
+            .as_ref()
+            .and_then(|file| std::fs::read_to_string(file).ok());
+        let mut now = self.clone();
+        if let Some(url) = read.filter(|url| !url.trim().is_empty()) {
+            now.url = SecretString::from(url.trim());
+        }
+        now
+    }
+
     /// A client's id among all clients: its own, after the name that [`Self::client_name`] gives.
     pub fn client_id(&self, id: &str) -> String {
         match &self.client_name {
