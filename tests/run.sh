@@ -88,13 +88,16 @@ failed() {
 # begin CHECK: starts it beside what follows; end CHECK: waits for it, and shows what it said.
 begin() {
     say "--- $1, beside the following"
+    # A process group of its own, which an interrupted run ends.
+    set -m
     (
         start=$SECONDS
         "$1" >"$CREWFLEET_DIR/log/$1.log" 2>&1 && code=0 || code=$?
         echo "$((SECONDS - start))" >"$CREWFLEET_DIR/log/$1.took"
         exit "$code"
-    ) &
+    ) </dev/null &
     begun[$1]=$!
+    set +m
 }
 end() {
     local outcome=passed
@@ -102,7 +105,14 @@ end() {
     say "--- $1"
     cat "$CREWFLEET_DIR/log/$1.log"
     "$outcome" "$1" "$(cat "$CREWFLEET_DIR/log/$1.took")"
+    unset "begun[$1]"
 }
+
+end_begun() {
+    local group
+    for group in "${begun[@]}"; do kill -TERM -- "-$group" 2>/dev/null || true; done
+}
+trap end_begun EXIT
 
 main() {
     local check began=$SECONDS start

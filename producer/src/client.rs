@@ -341,12 +341,12 @@ impl KickoffClient {
     }
 
     pub(crate) fn not_declared(&self, error: BrokerError, exchange: String) -> ClientError {
-        match error.code() {
-            Some(reply_code::NOT_FOUND) => ClientError::NotDeclared {
+        match error.is_missing() {
+            true => ClientError::NotDeclared {
                 exchange,
                 broker: self.broker().endpoint().to_string(),
             },
-            _ => ClientError::Broker(error),
+            false => ClientError::Broker(error),
         }
     }
 }

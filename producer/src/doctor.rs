@@ -48,6 +48,8 @@ pub struct Subject {
     pub drain_grace_s: f64,
     /// `[worker] cancel_grace_s`.
     pub cancel_grace_s: f64,
+    /// How long the crews' processes may take to end: `exit_grace_s` of the crew with the longest.
+    pub exit_grace_s: f64,
     /// `[worker] termination_grace_s`: what the deployment grants, where that is known.
     pub termination_grace_s: Option<f64>,
 }

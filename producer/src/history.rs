@@ -20,14 +20,7 @@ pub(crate) async fn look_back(
     let link = broker.connected().await;
     match read_to_end(&link, &names.history(), id).await {
         Ok(events) => Ok(Some(events)),
-        Err(error)
-            if matches!(
-                error.code(),
-                Some(reply_code::NOT_FOUND | reply_code::ACCESS_REFUSED)
-            ) =>
-        {
-            Ok(None)
-        }
+        Err(error) if error.is_missing() || error.code() == Some(reply_code::ACCESS_REFUSED) => Ok(None),
         Err(error) => Err(error),
     }
 }

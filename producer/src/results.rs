@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
-use crewfleet_shared::amqp::{Broker, BrokerError, Delivery, Link, Names, reply_code};
+use crewfleet_shared::amqp::{Broker, BrokerError, Delivery, Link, Names};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -36,7 +36,7 @@ pub(crate) async fn look_back(
         let link = broker.connected().await;
         match read_to_end(&link, &names.results(), from, replies).await {
             Ok(()) => return,
-            Err(error) if error.code() == Some(reply_code::NOT_FOUND) => {
+            Err(error) if error.is_missing() => {
                 debug!(
                     stream = names.results(),
                     "no results stream; only new replies are seen"

@@ -19,6 +19,7 @@ use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -65,7 +66,7 @@ pub struct Node {
     options: NodeOptions,
     folder: Folder,
     bin: PathBuf,
-    ports: Ports,
+    ports: Arc<Ports>,
     running: Option<Supervisor>,
 }
 
@@ -81,7 +82,10 @@ impl Node {
         if let Some(peers) = &options.peers {
             folder.set_cookie(&peers.cookie)?;
         }
-        let ports = Ports::reserve(options.port)?;
+        let ports = match &options.ports {
+            Some(reserved) => Arc::clone(reserved),
+            None => Arc::new(Ports::reserve(options.port)?),
+        };
         let mut node = Self {
             options,
             folder,
@@ -91,9 +95,9 @@ impl Node {
         };
         for _ in 1..START_ATTEMPTS {
             match node.start_again().await {
-                Err(error) if error.is_port_conflict() => {
+                Err(error) if error.is_port_conflict() && node.options.ports.is_none() => {
                     warn!(%error, "a port of the private RabbitMQ node was taken at the last moment: trying others");
-                    node.ports = Ports::reserve(node.options.port)?;
+                    node.ports = Arc::new(Ports::reserve(node.options.port)?);
                 }
                 other => return other.map(|()| node),
             }
@@ -231,12 +235,7 @@ impl Node {
 
     /// Where clients connect: user and password are RabbitMQ's `guest`, who may come from this machine only.
     pub fn url(&self) -> String {
-        Self::url_of(self.ports.amqp)
-    }
-
-    /// The same of a node that will have this port.
-    pub fn url_of(port: u16) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{port}/%2f")
+        ports::url_of(self.ports.amqp)
     }
 
     /// The port for clients, on 127.0.0.1.

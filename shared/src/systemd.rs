@@ -16,7 +16,9 @@ pub async fn tell(status: impl Fn() -> String) {
     let mut ticks = tokio::time::interval(limit.map_or(INTERVAL, |limit| INTERVAL.min(limit / 2)));
     loop {
         ticks.tick().await;
-        notify(&[NotifyState::Status(&status()), NotifyState::Watchdog]);
+        // A line of its own would be an assignment of its own.
+        let status = status().replace(['\n', '\r'], " ");
+        notify(&[NotifyState::Status(&status), NotifyState::Watchdog]);
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crewfleet_shared::config::{ConfigError, Loaded, Problem};
 use crewfleet_shared::kickoff::CrewName;
+use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
@@ -19,6 +20,9 @@ use crate::runner::late::LateRunner;
 use crate::runner::python::{PythonRunner, Pythons};
 use crate::service::{CrewOptions, Handlers, WorkerError};
 use crate::state::Crew;
+
+/// Each is a process that imports a crew.
+const CHECKS_AT_ONCE: usize = 8;
 
 /// A crew that could not be built, and what is to be its runner.
 pub(crate) type Late = (Arc<Crew>, Arc<LateRunner>);
@@ -34,7 +38,16 @@ pub(crate) async fn build(
     memory: &Arc<MemoryGuard>,
 ) -> Result<(Vec<Arc<Crew>>, Vec<Late>), WorkerError> {
     let (mut crews, mut late) = (Vec::new(), Vec::new());
-    let mut first = None;
+    let mut errors = Vec::new();
+    // At the same time: one that hangs, as its server drops packets, holds up none of the others.
+    let checks = config.config.crews.iter().map(async |(name, of_crew)| {
+        let python = of_crew.runner == RunnerKind::Python;
+        match CrewName::parse(name) {
+            Ok(crew) if python => Some(PythonRunner::check(pythons, &crew, of_crew).await),
+            _ => None,
+        }
+    });
+    let mut checked = stream::iter(checks).buffered(CHECKS_AT_ONCE);
     for (name, (options, handler)) in handlers {
         let runner = Arc::new(BuiltinRunner::new(Arc::clone(handler)));
         crews.push(crew(CrewName::parse(name)?, "builtin", runner, options.clone()));
@@ -42,21 +55,23 @@ pub(crate) async fn build(
     for (name, of_crew) in &config.config.crews {
         let crew_name = CrewName::parse(name)?;
         let (mut trouble, mut unbuilt) = (None, None);
+        let checked = checked.next().await.flatten();
         let runner: Arc<dyn Runner> = match of_crew.runner {
             RunnerKind::Builtin => Arc::new(builtin(config, name, of_crew)?),
             RunnerKind::Command => Arc::new(CommandRunner::new(of_crew, &config.config.worker, memory)),
-            RunnerKind::Python => match PythonRunner::check(pythons, &crew_name, of_crew).await {
-                Ok(runner) => Arc::new(runner),
+            RunnerKind::Python => match checked {
+                Some(Ok(runner)) => Arc::new(runner),
                 // Its neighbours are served; so what it needs may come later.
-                Err(problem) if problem.key.starts_with("crews.") => {
+                Some(Err(problem)) if problem.key.starts_with("crews.") => {
                     let error = config.invalid(problem);
                     trouble = Some(error.to_string());
-                    first.get_or_insert(error);
+                    errors.push(error);
                     let runner = Arc::<LateRunner>::default();
                     unbuilt = Some(Arc::clone(&runner));
                     runner
                 }
-                Err(problem) => return Err(config.invalid(problem).into()),
+                Some(Err(problem)) => return Err(config.invalid(problem).into()),
+                None => continue, // a Python crew with a valid name is checked
             },
         };
         let options = CrewOptions {
@@ -72,13 +87,14 @@ pub(crate) async fn build(
         late.extend(unbuilt.map(|runner| (Arc::clone(&crew), runner)));
         crews.push(crew);
     }
-    match first {
+    if late.len() == crews.len()
+        && let Some(first) = errors.drain(..).next()
+    {
         // It would serve nobody.
-        Some(error) if late.len() == crews.len() => return Err(error.into()),
-        _ => {}
+        return Err(first.into());
     }
-    for (crew, _) in &late {
-        warn!(crew = %crew.name, trouble = crew.trouble(), "the crew cannot be built; the others are served, and it is tried again");
+    for ((crew, _), error) in late.iter().zip(errors) {
+        warn!(crew = %crew.name, %error, "the crew cannot be built; the others are served, and it is tried again");
     }
     Ok((crews, late))
 }

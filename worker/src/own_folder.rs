@@ -11,12 +11,15 @@ use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use tracing::{debug, warn};
+use uuid::Uuid;
 
 use crate::retention::{private_dir, remove_dir};
 
 const WORKERS: &str = "workers";
 /// A name that nobody else gives, with a text that says what it is.
 const LOCK: &str = ".crewfleet-worker.lock";
+/// How a folder is called that is being removed; no worker's id begins with a point.
+const GONE: &str = ".gone-";
 const MARK: &str = "This folder belongs to a crewfleet worker, which holds the lock of this file.\n";
 
 /// The folder of this worker.
@@ -79,12 +82,22 @@ impl OwnFolder {
 pub(crate) fn sweep(base: &Path, keep: impl Fn(&Path) -> Duration) {
     let entries = fs::read_dir(base.join(WORKERS)).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
+        if path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(GONE))
+        {
+            // What could not be removed, or is just being removed.
+            let _ = remove_dir(&path);
+            continue;
+        }
         // Held until the removal is over.
         let Some(_lock) = dead(&path, keep(&path)) else {
             continue;
         };
         debug!(folder = %path.display(), "removing what a worker that is gone left behind");
-        if let Err(error) = remove_dir(&path) {
+        // Out of the way first: a worker of that id may come back meanwhile.
+        let gone = path.with_file_name(format!("{GONE}{}", Uuid::now_v7()));
+        if let Err(error) = fs::rename(&path, &gone).and_then(|()| remove_dir(&gone)) {
             warn!(folder = %path.display(), %error, "cannot remove the folder of a worker that is gone");
         }
     }

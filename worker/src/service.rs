@@ -327,12 +327,21 @@ fn default_id(host: &str) -> String {
 /// Says once, in the log and to systemd, that deliveries can arrive.
 async fn announce_ready(worker: Arc<WorkerState>, admin_addr: SocketAddr) {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
-    while !worker.has_started() {
+    let mut told = false;
+    while !worker.draining.is_cancelled() {
+        match worker.ready() {
+            Ok(()) => {
+                info!(%admin_addr, worker = worker.id, "ready");
+                systemd::ready();
+                return;
+            }
+            Err(trouble) if !told && worker.has_started() => {
+                warn!(%admin_addr, worker = worker.id, trouble, "ready, but for some crews");
+                systemd::ready();
+                told = true;
+            }
+            Err(_) => {}
+        }
         ticks.tick().await;
     }
-    match worker.ready() {
-        Ok(()) => info!(%admin_addr, worker = worker.id, "ready"),
-        Err(trouble) => warn!(%admin_addr, worker = worker.id, trouble, "ready, but for some crews"),
-    }
-    systemd::ready();
 }

@@ -289,7 +289,8 @@ async fn again(worker: &WorkerState, failure: &PublishError) {
         tokio::time::sleep(PAUSE).await;
         worker.forget_declared().await;
         let Some(link) = worker.broker.link() else { return };
-        for crew in &worker.crews {
+        // The trouble of another is none of this message.
+        for crew in worker.crews.iter().filter(|crew| crew.trouble().is_none()) {
             if let Err(error) = worker.declare_crew(&link, crew).await {
                 error!(crew = %crew.name, %error, "the topology cannot be declared");
             }

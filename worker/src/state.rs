@@ -25,6 +25,9 @@ use crate::runner::Runner;
 use crate::saying::Saying;
 use crate::workdir::WorkDirs;
 
+/// In characters.
+const LONGEST_TROUBLE: usize = 500;
+
 /// However generous the broker's consumer timeout is said to be.
 const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -69,12 +72,24 @@ impl Crew {
             .clone()
     }
 
-    /// Takes note of it; returns whether it is another one than before.
+    /// Takes note of it, of its first line; returns whether it is another one than before. It is told to whoever asks, so what
+    /// follows (a traceback) is for the log alone.
     pub fn set_trouble(&self, now: Option<String>) -> bool {
+        let now = now.map(|text| in_a_line(&text));
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let new = *trouble != now;
         *trouble = now;
         new
+    }
+}
+
+fn in_a_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default().trim_end();
+    let cut = line.chars().count() > LONGEST_TROUBLE || text.trim_end().contains('\n');
+    let line: String = line.chars().take(LONGEST_TROUBLE).collect();
+    match cut {
+        true => format!("{line} (the worker's log has the rest)"),
+        false => line,
     }
 }
 
@@ -192,12 +207,16 @@ impl WorkerState {
         }
     }
 
-    /// Whether it has come as far as it can: each crew is consumed, paused, or has a trouble of its own, which is told.
+    /// Whether it has come as far as it can: some crew is served or paused, and each other has a trouble of its own, which is
+    /// told.
     pub fn has_started(&self) -> bool {
-        let begun = |crew: &Arc<Crew>| {
-            crew.pause.is_paused() || crew.consuming.load(Ordering::Relaxed) || crew.trouble().is_some()
-        };
-        self.broker.link().is_some() && self.crews.iter().all(begun)
+        let served = |crew: &Arc<Crew>| crew.pause.is_paused() || crew.consuming.load(Ordering::Relaxed);
+        self.broker.link().is_some()
+            && self.crews.iter().any(served)
+            && self
+                .crews
+                .iter()
+                .all(|crew| served(crew) || crew.trouble().is_some())
     }
 
     /// Sets the gauges that are asked for and not counted; for whoever scrapes.

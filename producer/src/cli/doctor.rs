@@ -31,6 +31,7 @@ pub(crate) async fn run(
         declare: settings.declares(),
         drain_grace_s,
         cancel_grace_s,
+        exit_grace_s: settings.exit_grace_s(),
         termination_grace_s,
     };
     say("examining, which takes some seconds");

@@ -72,6 +72,19 @@ impl Settings {
         !declare.is_some_and(|value| value.as_bool() == Some(false) || value.as_str() == Some("false"))
     }
 
+    /// How long the processes of a crew may take to end, of the crew with the longest, as the worker counts it.
+    pub(crate) fn exit_grace_s(&self) -> f64 {
+        let of_crew = |crew: &Value| {
+            if crew.get("runner").and_then(Value::as_str) != Some("python") {
+                return 0.0;
+            }
+            let several = seconds(crew, "kickoffs_per_child").is_some_and(|number| number > 1.0);
+            let grace = seconds(crew, "exit_grace_s").unwrap_or(time_limit::DEFAULT_EXIT_GRACE_S);
+            if several { 2.0 * grace } else { grace }
+        };
+        self.crews.values().map(of_crew).fold(0.0, f64::max)
+    }
+
     /// `[worker] drain_grace_s`, `cancel_grace_s` and `termination_grace_s`, as the worker reads them.
     pub(crate) fn graces(&self) -> (f64, f64, Option<f64>) {
         let grace = |key: &str| seconds(&self.worker, key);

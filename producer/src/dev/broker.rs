@@ -4,9 +4,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use chrono::Utc;
 use crewfleet_shared::amqp::Names;
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::node::{Node, NodeError, NodeOptions};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::folder::Folder;
@@ -29,15 +31,31 @@ pub(crate) struct Broker {
 struct Private {
     options: NodeOptions,
     metrics_port: u16,
-    /// `None` before its start.
+    /// It starts, also when nobody waits for that any more: a node that is killed then may lose its streams.
+    starting: Option<JoinHandle<Result<Node, NodeError>>>,
+    /// `None` before it has started.
     node: Option<Node>,
+}
+
+impl Private {
+    async fn start(&mut self) -> Result<&mut Node, NodeError> {
+        let starting = match &mut self.starting {
+            Some(starting) => starting,
+            none => none.insert(tokio::spawn(Node::start(self.options.clone()))),
+        };
+        let started = starting.await;
+        self.starting = None;
+        // It is never aborted.
+        let node = started.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+        Ok(self.node.insert(node))
+    }
 }
 
 impl Broker {
     /// The one that is `given`, else a private node, which has its address already; [`Self::start`] starts it.
     ///
     /// # Errors
-    /// When no port is free.
+    /// When no ports are free.
     pub(crate) fn choose(config: &BrokerConfig, given: bool, folder: &Folder) -> anyhow::Result<Self> {
         let mut config = config.clone();
         if given {
@@ -46,20 +64,19 @@ impl Broker {
                 private: None,
             });
         }
-        let free = || free_port().context("no port on 127.0.0.1 is free for the broker");
-        let (port, metrics_port) = (free()?, free()?);
-        let options = NodeOptions::new(folder.join("broker"))
-            .port(port)
+        let metrics_port = free_port().context("no port on 127.0.0.1 is free for the broker's metrics")?;
+        let mut options = NodeOptions::new(folder.join("broker"))
             .plugin("rabbitmq_prometheus")
             .config("prometheus.tcp.ip = 127.0.0.1")
             .config(format!("prometheus.tcp.port = {metrics_port}"));
-        config.url = Node::url_of(port).into();
+        config.url = options.reserve()?.into();
         config.url_file = None;
         Ok(Self {
             config,
             private: Some(Private {
                 options,
                 metrics_port,
+                starting: None,
                 node: None,
             }),
         })
@@ -76,17 +93,20 @@ impl Broker {
         let folder = private.options.dir().to_owned();
         say(&format!("starting a private broker in {} ...", folder.display()));
         let began = Instant::now();
-        let node = private.node.insert(Node::start(private.options.clone()).await?);
+        let node = private.start().await?;
         if let Some(stream) = down(&self.config).await {
+            let broken =
+                folder.with_file_name(format!("broker.broken-{}", Utc::now().format("%Y%m%dT%H%M%S")));
             say(&format!(
-                "the stream {stream} of the private broker is down for good (it was stopped while it started): making the broker \
-                 anew, without what earlier runs left"
+                "the stream {stream} of the private broker stays down (it was stopped while it started): making the broker anew, \
+                 without what earlier runs left; that is in {}",
+                broken.display()
             ));
             node.kill().await;
             private.node = None;
-            std::fs::remove_dir_all(&folder)
-                .with_context(|| format!("cannot remove the broken broker in {}", folder.display()))?;
-            private.node = Some(Node::start(private.options.clone()).await?);
+            std::fs::rename(&folder, &broken)
+                .with_context(|| format!("cannot put the broken broker away, {}", folder.display()))?;
+            private.start().await?;
         }
         say(&format!(
             "the broker is ready ({:.1} s)",
@@ -134,9 +154,13 @@ impl Broker {
     /// Stops the private node, once its streams are up: one that is stopped while it starts stays down for ever
     /// (rabbitmq-server#6179).
     pub(crate) async fn stop(mut self) {
-        let Some(node) = self.private.as_mut().and_then(|private| private.node.as_mut()) else {
-            return;
-        };
+        let Some(private) = &mut self.private else { return };
+        if private.starting.is_some()
+            && let Err(error) = private.start().await
+        {
+            say(&error.to_string());
+        }
+        let Some(node) = &mut private.node else { return };
         if node.answers().await {
             down(&self.config).await;
         }

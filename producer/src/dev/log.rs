@@ -14,7 +14,7 @@ pub(super) enum Line {
     Ready(String),
     /// A warning or an error: its message, and that with its details, shortened.
     Warning(String, String),
-    /// One about the connection to the broker.
+    /// One about the broker, or what the worker reads from it all the time.
     OfConnection(String, String),
     /// No log line: what the program writes when it ends in an error.
     Plain(String),
@@ -33,7 +33,15 @@ impl Line {
             ("INFO", "ready") => Self::Ready(text("admin_addr").to_owned()),
             ("WARN" | "ERROR", message) => {
                 let detailed = shorten(&format!("{message}{}", details(&fields)));
-                match text("target").starts_with("crewfleet_shared::amqp") {
+                let of_connection = [
+                    "crewfleet_shared::amqp",
+                    "crewfleet_worker::control",
+                    "crewfleet_worker::queries",
+                ];
+                match of_connection
+                    .iter()
+                    .any(|target| text("target").starts_with(target))
+                {
                     true => Self::OfConnection(message.to_owned(), detailed),
                     false => Self::Warning(message.to_owned(), detailed),
                 }

@@ -159,9 +159,6 @@ impl Worker {
                 // for a broker which is not started yet.
                 Line::Warning(..) | Line::OfConnection(..) if stop.is_cancelled() => {}
                 Line::OfConnection(..) if !self.has_broker.load(Ordering::Relaxed) => {}
-                Line::Warning(..)
-                    if matches!(*state.borrow(), State::Usable)
-                        && !self.has_broker.load(Ordering::Relaxed) => {}
                 Line::Warning(message, detailed) | Line::OfConnection(message, detailed) => {
                     say(&format!("{}: {detailed}", self.name));
                     last = message;

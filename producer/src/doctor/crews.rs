@@ -144,11 +144,11 @@ fn consumer_timeout(details: &Value) -> Option<Duration> {
 pub(super) fn drain_grace(subject: &Subject, findings: &mut Vec<Finding>) {
     const CHECK: &str = "drain grace";
     let margin = time_limit::REQUEUE_MARGIN.as_secs_f64();
-    let needed = subject.drain_grace_s + subject.cancel_grace_s + margin;
+    let needed = subject.drain_grace_s + subject.cancel_grace_s + subject.exit_grace_s + margin;
     let wanted = format!(
-        "{needed} s or more between SIGTERM and SIGKILL: [worker] drain_grace_s {}, cancel_grace_s {}, and {margin} to \
-         requeue what is left",
-        subject.drain_grace_s, subject.cancel_grace_s
+        "{needed} s or more between SIGTERM and SIGKILL: [worker] drain_grace_s {}, cancel_grace_s {}, the crews' longest \
+         exit_grace_s {}, and {margin} to requeue what is left",
+        subject.drain_grace_s, subject.cancel_grace_s, subject.exit_grace_s
     );
     let finding = match subject.termination_grace_s {
         Some(granted) if granted >= needed => Finding::ok(

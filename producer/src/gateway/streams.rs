@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
 use crewfleet_shared::amqp::topology::{Retention, Topology};
-use crewfleet_shared::amqp::{Broker, BrokerError, Delivery, Link, Names, reply_code};
+use crewfleet_shared::amqp::{Broker, BrokerError, Delivery, Link, Names};
 use crewfleet_shared::kickoff::{Event, Reply};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -130,11 +130,11 @@ impl Reader {
                 was_read.cancel();
             };
             let Err(error) = self.read(&link, topology, parse, &mut last, on_end).await;
-            let reason = match error.code() {
-                Some(reply_code::NOT_FOUND) => format!(
+            let reason = match error.is_missing() {
+                true => format!(
                     "{error}; workers make exchanges and streams when they start ([broker] results_max_age_s must not be 0)"
                 ),
-                _ => error.to_string(),
+                false => error.to_string(),
             };
             // Told once: it is tried each second.
             if progress.get().err().as_ref() != Some(&reason) {

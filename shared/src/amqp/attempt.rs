@@ -37,6 +37,8 @@ pub(super) async fn connect(config: &BrokerConfig, name: &str) -> Result<Connect
     // An attempt that comes to nothing drops it.
     let hang_up = HangUp::default();
     let attempt = async {
+        // What `url_file` holds by now has to fit to the rest, too.
+        config.check_tls()?;
         let tls = match uri::is_tls(&uri) {
             true => Some(RustlsConnector::from(tls::client_config(config)?)),
             false => None,

@@ -120,7 +120,7 @@ impl Link {
                 close(&channel).await;
                 Ok(Some(state))
             }
-            Err(error) if error.code() == Some(reply_code::NOT_FOUND) && !error.is_down() => Ok(None),
+            Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -220,6 +220,7 @@ pub(super) async fn passive_exchange(channel: &lapin::Channel, exchange: &str) -
 
 fn left_out(error: BrokerError, what: &str, name: &str) -> BrokerError {
     match error {
+        error if error.is_down() => error,
         BrokerError::Failed {
             cause,
             code: code @ Some(reply_code::NOT_FOUND),

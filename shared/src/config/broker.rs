@@ -140,7 +140,7 @@ impl BrokerConfig {
     }
 
     /// Whoever names a CA believes to be on TLS; so the files are refused where nothing would use them.
-    fn check_tls(&self) -> Result<(), Problem> {
+    pub(crate) fn check_tls(&self) -> Result<(), Problem> {
         let files = [
             ("broker.ca_file", &self.ca_file),
             ("broker.client_cert_file", &self.client_cert_file),

@@ -22,6 +22,9 @@ pub const DEFAULT_DRAIN_GRACE_S: f64 = 30.0;
 /// `[worker] cancel_grace_s` where it is not set.
 pub const DEFAULT_CANCEL_GRACE_S: f64 = 5.0;
 
+/// `[crews.*] exit_grace_s` when it is not set, of Python crews; the others have none.
+pub const DEFAULT_EXIT_GRACE_S: f64 = 10.0;
+
 /// What a drain may take beyond its grace: killing what still runs, and publishing its copies.
 pub const REQUEUE_MARGIN: Duration = Duration::from_secs(15);
 

@@ -1,6 +1,8 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::NodeError;
+use super::ports::{Ports, url_of};
 
 /// How a node is to run.
 #[derive(Debug, Clone)]
@@ -14,6 +16,7 @@ pub struct NodeOptions {
     pub(super) plugins: Vec<String>,
     pub(super) erl_arguments: String,
     pub(super) peers: Option<Peers>,
+    pub(super) ports: Option<Arc<Ports>>,
 }
 
 /// What nodes that make a cluster have in common.
@@ -37,6 +40,7 @@ impl NodeOptions {
             erl_arguments: String::new(),
             peers: None,
             plugins: Vec::new(),
+            ports: None,
         }
     }
 
@@ -70,6 +74,17 @@ impl NodeOptions {
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
+    }
+
+    /// Reserves its ports now, not at each start; returns the URL that it will have.
+    ///
+    /// # Errors
+    /// [`NodeError`] when no ports are free.
+    pub fn reserve(&mut self) -> Result<String, NodeError> {
+        let ports = Ports::reserve(self.port)?;
+        let url = url_of(ports.amqp);
+        self.ports = Some(Arc::new(ports));
+        Ok(url)
     }
 
     /// The port for clients; by default a free one is chosen at each [`Node::start`](super::Node::start).

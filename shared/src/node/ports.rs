@@ -53,6 +53,11 @@ impl Ports {
     }
 }
 
+/// What clients connect to: as RabbitMQ's own user, who may come from this machine only.
+pub(super) fn url_of(port: u16) -> String {
+    format!("amqp://guest:guest@127.0.0.1:{port}/%2f")
+}
+
 fn bind(port: u16) -> io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port))
 }

@@ -105,10 +105,9 @@ fn default_true() -> bool {
     true
 }
 /// Where nobody says otherwise, exit handlers and threads may take so long.
-const DEFAULT_EXIT_GRACE_S: f64 = 10.0;
 
 fn default_exit_grace_s() -> f64 {
-    DEFAULT_EXIT_GRACE_S
+    time_limit::DEFAULT_EXIT_GRACE_S
 }
 /// Where nobody says otherwise, so much of the files stands in a reply.
 const DEFAULT_INLINE_FILES: ByteSize = ByteSize::kib(64);
@@ -133,10 +132,12 @@ impl CrewConfig {
         }
     }
 
-    /// How long its processes may take to end after their last answers, in seconds.
+    /// How long its processes may take to end after their last answers, in seconds. One that serves several kickoffs may have
+    /// just answered, and has its exit handlers to run besides.
     pub(super) fn exit_grace_s(&self) -> f64 {
-        match self.runner {
-            RunnerKind::Python => self.exit_grace_s,
+        match (self.runner, self.kickoffs_per_child) {
+            (RunnerKind::Python, 1) => self.exit_grace_s,
+            (RunnerKind::Python, _) => 2.0 * self.exit_grace_s,
             _ => 0.0,
         }
     }
@@ -193,7 +194,10 @@ impl CrewConfig {
             ("dotenv", !self.dotenv),
             ("verbose_output", self.verbose_output),
             ("inputs", self.inputs != InputsCheck::default()),
-            ("exit_grace_s", self.exit_grace_s != DEFAULT_EXIT_GRACE_S),
+            (
+                "exit_grace_s",
+                self.exit_grace_s != time_limit::DEFAULT_EXIT_GRACE_S,
+            ),
         ]
     }
 

@@ -42,6 +42,8 @@ pub struct KeptFiles {
     retention: Arc<Retention>,
 }
 
+const TOO_MUCH: &str = "the kickoff's files together have more bytes than [worker] disk_limit";
+
 /// What a crew has left.
 #[derive(Debug, Clone, Copy)]
 pub struct Left<'a> {
@@ -185,7 +187,19 @@ impl KeptFiles {
         let mut room = self.retention.limit();
         for file in result.files.iter_mut().filter(|file| file.error.is_none()) {
             let number = manifest.files.len();
-            let taken = source.take(&file.path, left.in_use, target.as_fd(), &number.to_string());
+            if file.bytes > room {
+                if file.inlined().is_none() {
+                    file.error = Some(TOO_MUCH.to_owned());
+                }
+                continue;
+            }
+            let taken = source.take(
+                &file.path,
+                file.bytes,
+                left.in_use,
+                target.as_fd(),
+                &number.to_string(),
+            );
             // One whose folder is in use may have been rewritten in its length.
             let taken = taken.and_then(|mut taken| {
                 let same = !left.in_use || listing::sha256(&mut taken)? == file.sha256;
@@ -194,9 +208,6 @@ impl KeptFiles {
             let problem = match taken {
                 Ok((bytes, same)) if bytes != file.bytes || !same => {
                     "it was changed after it was listed".to_owned()
-                }
-                Ok((bytes, _)) if bytes > room => {
-                    "the kickoff's files together have more bytes than [worker] disk_limit".to_owned()
                 }
                 Ok((bytes, _)) => {
                     room -= bytes;

@@ -2,7 +2,7 @@
 //! link, a pipe, a device, a path that leads out) is followed.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path};
@@ -57,14 +57,15 @@ impl Source {
         self.at(path, regular)
     }
 
-    /// Takes a file out, to stand as `name` in another folder, which is ours alone. Returns it, for reading. While the folder
-    /// is `in_use`, the file also stays where it is: an exit handler may yet read it, or write to it.
+    /// Takes a file of so many `bytes` out, to stand as `name` in another folder, which is ours alone. Returns it, for reading.
+    /// While the folder is `in_use`, the file also stays where it is: an exit handler may yet read it, or write to it.
     ///
     /// # Errors
     /// As [`Self::file`]; and when the disk is full.
     pub(crate) fn take(
         &self,
         path: &str,
+        bytes: u64,
         in_use: bool,
         target: BorrowedFd<'_>,
         name: &str,
@@ -76,7 +77,8 @@ impl Source {
             let moved = !in_use && before.nlink() == 1 && renamed(folder, from, target, name)?;
             if !moved {
                 let mut copy = File::from(openat(target, name, NEW, Mode::S_IRUSR | Mode::S_IWUSR)?);
-                io::copy(&mut file, &mut copy)?;
+                // One byte more tells that it has grown; whoever still writes to it is not followed.
+                io::copy(&mut (&mut file).take(bytes.saturating_add(1)), &mut copy)?;
             }
             let file = regular(target, name)?;
             let after = file.metadata()?;
@@ -142,7 +144,7 @@ pub(super) fn folder(path: &Path) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -183,16 +185,19 @@ mod tests {
             "out/../../outside/secret",
             "/etc/passwd",
         ] {
-            assert!(source.take(path, false, target.as_fd(), "x").is_err(), "{path}");
+            assert!(
+                source.take(path, 6, false, target.as_fd(), "x").is_err(),
+                "{path}"
+            );
             assert!(!kept.join("x").exists(), "{path}");
         }
         assert_eq!(
-            text(source.take("out/report", false, target.as_fd(), "0").unwrap()),
+            text(source.take("out/report", 6, false, target.as_fd(), "0").unwrap()),
             "report"
         );
         assert!(!work.join("out/report").exists());
         assert_eq!(
-            text(source.take("linked", false, target.as_fd(), "1").unwrap()),
+            text(source.take("linked", 6, false, target.as_fd(), "1").unwrap()),
             "linked"
         );
         fs::write(work.join("other-name"), "changed").unwrap();
@@ -202,7 +207,7 @@ mod tests {
             .append(true)
             .open(work.join("log"))
             .unwrap();
-        drop(source.take("log", true, target.as_fd(), "2").unwrap());
+        drop(source.take("log", 6, true, target.as_fd(), "2").unwrap());
         writer.write_all(b", and at exit").unwrap();
         assert_eq!(fs::read_to_string(kept.join("2")).unwrap(), "so far");
         assert_eq!(

@@ -51,7 +51,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- range .crews }}
 {{- $longest = maxf $longest (get . "timeout_s" | default 600) }}
 {{- if eq .runner "python" }}
-{{- $exit = maxf $exit (hasKey . "exit_grace_s" | ternary (get . "exit_grace_s") 10.0) }}
+{{- $ends := gt (int (get . "kickoffs_per_child" | default 1)) 1 | ternary 2.0 1.0 }}
+{{- $exit = maxf $exit (mulf $ends (hasKey . "exit_grace_s" | ternary (get . "exit_grace_s") 10.0)) }}
 {{- end }}
 {{- end }}
 {{- /* What was taken just before SIGTERM has yet to start, and to be answered. */}}

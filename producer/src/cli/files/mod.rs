@@ -93,9 +93,16 @@ async fn answer(client: &KickoffClient, arguments: &Arguments) -> anyhow::Result
         return Ok(Exit::GaveUp);
     };
     let Some(result) = &reply.result else {
+        let folder = match reply.started_at {
+            Some(_) => format!(
+                "; its folder stays with worker {} for keep_failed_s",
+                reply.worker
+            ),
+            None => String::new(),
+        };
         say(&format!(
-            "kickoff {id} {}: only those that succeed give files; its folder stays with worker {} for keep_failed_s",
-            reply.status, reply.worker
+            "kickoff {id} {}: only those that succeed give files{folder}",
+            reply.status
         ));
         return Ok(reply.status.into());
     };

@@ -57,7 +57,8 @@ const DEFAULT_PYTHON: &str = "python3";
 pub struct Pythons(Arc<Shared>);
 
 struct Shared {
-    zygotes: Mutex<HashMap<Interpreter, Arc<Zygote>>>,
+    /// Each under a lock of its own: one that hangs while it starts holds up none of the others.
+    zygotes: Mutex<HashMap<Interpreter, Arc<Mutex<Option<Arc<Zygote>>>>>>,
     work_dirs: WorkDirs,
     memory: Arc<MemoryGuard>,
     metrics: Arc<Metrics>,
@@ -90,31 +91,40 @@ impl Pythons {
 
     /// The zygote of an interpreter, started when there is none.
     async fn zygote(&self, interpreter: &Interpreter) -> Result<Arc<Zygote>, ZygoteError> {
-        let mut zygotes = self.0.zygotes.lock().await;
-        if let Some(zygote) = zygotes
-            .get(interpreter)
-            .filter(|zygote| !zygote.nursery.is_over())
-        {
+        let place = Arc::clone(
+            self.0
+                .zygotes
+                .lock()
+                .await
+                .entry(interpreter.clone())
+                .or_default(),
+        );
+        let mut place = place.lock().await;
+        if let Some(zygote) = place.as_ref().filter(|zygote| !zygote.nursery.is_over()) {
             return Ok(Arc::clone(zygote));
         }
         let main = assets::unpack(self.0.work_dirs.root()).map_err(|e| ZygoteError::Broken(e.to_string()))?;
         let zygote = Zygote::start(interpreter, &main, &self.0.memory).await?;
-        zygotes.insert(interpreter.clone(), Arc::clone(&zygote));
+        *place = Some(Arc::clone(&zygote));
         Ok(zygote)
     }
 
     /// Ends everything.
     pub async fn shutdown(&self) {
-        let zygotes: Vec<_> = self
+        let places: Vec<_> = self
             .0
             .zygotes
             .lock()
             .await
             .drain()
-            .map(|(_, zygote)| zygote)
+            .map(|(_, place)| place)
             .collect();
-        for zygote in zygotes {
-            zygote.end(host::Host::END_TIMEOUT).await;
+        for place in places {
+            // One that still starts ends with whoever asked for it.
+            let Ok(mut place) = place.try_lock() else { continue };
+            if let Some(zygote) = place.take() {
+                zygote.end(host::Host::END_TIMEOUT).await;
+            }
         }
     }
 }
