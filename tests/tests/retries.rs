@@ -21,7 +21,7 @@ async fn failures_that_may_pass_are_tried_again_and_others_are_not() {
         .crew(
             "work",
             &format!(
-                "{}timeout_s = 4\n[crews.work.retry]\n{AT_ONCE}max_attempts = 3\non_timeout = \"retry\"\n\
+                "{}timeout_s = 10\n[crews.work.retry]\n{AT_ONCE}max_attempts = 3\non_timeout = \"retry\"\n\
                  give_up_on = [\"quota\"]\nretry_on = [\"flaky*\"]\n",
                 journal.crew(20)
             ),

@@ -342,12 +342,12 @@ async fn a_queue_that_would_lose_messages_is_refused_by_name_and_its_neighbours_
         error.contains(&wrong) && error.contains("exists with another x-"),
         "{error}"
     );
+    worker.logged_message("ready, but for some crews").await;
     let mut replies = client.replies(&["#"]).await;
     client.request("echo", "served", &json!({})).await;
     assert_eq!(replies.of("served").await.json()["status"], "succeeded");
 
     // It is told where people look.
-    worker.logged_message("ready, but for some crews").await;
     let (status, body) = worker.get("/readyz").await;
     assert!(
         status == 503 && body.contains("crew sleep") && body.contains(&wrong),
