@@ -25,6 +25,7 @@ class _CurrentSink:
             sink(source, event)
 
 
+_SUPPRESSED = "_suppress_console_output"
 _events = _CurrentSink()
 _replaced: set[tuple[str, str]] = set()
 _lock = threading.Lock()
@@ -32,10 +33,16 @@ _lock = threading.Lock()
 
 def widen() -> None:
     """Gives CrewAI's context variables defaults that hold in every thread. What a crew set by itself stays."""
-    set_default("crewai_core.printer", "_suppress_console_output", True)
-    set_default("crewai.events.utils.console_formatter", "_suppress_console_output", True)
     set_default("crewai.core.providers.human_input", "_provider", human_input.default_provider())
     set_default("crewai.events.stream_context", "_stream_sinks", (_events,))
+
+
+def silence(quiet: bool) -> None:
+    """Whether CrewAI's own panels are kept from stdout: in every thread, also in those that are started later."""
+    for module_name in ("crewai_core.printer", "crewai.events.utils.console_formatter"):
+        holder = module(module_name)
+        if type(getattr(holder, _SUPPRESSED, None)) is contextvars.ContextVar:
+            setattr(holder, _SUPPRESSED, contextvars.ContextVar(_SUPPRESSED, default=quiet))
 
 
 def forward_all(sink: Sink | None) -> bool:

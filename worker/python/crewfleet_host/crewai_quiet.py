@@ -94,9 +94,8 @@ def is_verbose() -> bool:
 def _quiet(quiet: bool) -> None:
     """With `quiet`, no panels on stdout; and nobody who is asked: what CrewAI keeps for a process with a terminal. What the crew
     itself prints goes through."""
-    suppress = next((found for name in CONSOLES if (found := getattr(module(name), "set_suppress_console_output", None)) is not None), None)
-    if suppress is not None:
-        suppress(quiet)
+    if any(hasattr(module(name), "set_suppress_console_output") for name in CONSOLES):
+        context_defaults.silence(quiet)
     else:
         event_bus.silence(quiet)
     tracing.only_where_asked_for()

@@ -1,5 +1,6 @@
 """A worker as far as the crew host can tell: speaks the frames, passes fds, holds the other end of every channel."""
 
+import fcntl
 import json
 import os
 import re
@@ -198,6 +199,7 @@ class FakeChild:
         self.peer = Peer()
         host.worker.channels.append(self.peer)
         (read_stdout, stdout), (read_stderr, stderr) = os.pipe(), os.pipe()
+        fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, 1 << 20)  # nobody reads it before the end
         self._stdout, self._stderr = open(read_stdout, "rb"), open(read_stderr, "rb")
         host.worker.channels += [self._stdout, self._stderr]
         self.start_id = host.worker.next_id()

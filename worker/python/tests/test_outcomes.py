@@ -197,6 +197,22 @@ class OutcomesTest(unittest.TestCase):
                     self.assertEqual(answer["result"]["usage"], usage)
                     self.assertEqual(answer["tokens_by_model"], {"shared": {"prompt": 20, "completion": 10}})
 
+    # What CrewAI shows of prompts and answers.
+
+    def test_panels_are_printed_where_that_is_asked_for_and_nowhere_else(self) -> None:
+        for target in ("offline:make", "flows:ThreadsFlow"):
+            for verbose in (True, False):
+                with self.subTest(target, verbose=verbose):
+                    child = self.child(target, verbose_output=verbose)
+                    self.assertEqual(child.run(INPUTS)["type"], "result")
+                    child.peer.close()
+                    stdout, _ = child.output()
+                    panels = stdout.count("Final Answer")
+                    self.assertEqual(panels > 0, verbose, stdout[-2000:])
+                    if verbose and target == "flows:ThreadsFlow":
+                        for name in ("in-a-thread", "pool-one", "pool-two", "here"):
+                            self.assertIn(name, stdout)
+
     # Threads.
 
     def test_crews_in_threads_are_seen_and_counted(self) -> None:
