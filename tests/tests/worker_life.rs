@@ -389,7 +389,7 @@ async fn a_crew_that_cannot_be_built_is_tried_again_and_its_neighbours_are_serve
         .logged_message("the crew cannot be built; the others are served, and it is tried again")
         .await;
     assert!(
-        said["trouble"].as_str().unwrap().contains("its server is away"),
+        said["error"].as_str().unwrap().contains("its server is away"),
         "{said}"
     );
     let client = PlainClient::connect(&url, &namespace).await;
