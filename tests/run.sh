@@ -14,10 +14,10 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
 # profile, so that one build serves every check.
-all=(format scripts supply build deploy lint unit doc python e2e home campaign bench quickstart)
+all=(format scripts supply build deploy lint unit doc python e2e campaign home bench quickstart)
 # Run by name only.
 others=(versions)
-# These wait more than they work: they run beside the checks that come after them.
+# These wait more than they work: each runs beside the check after it, which must build nothing.
 beside=(campaign)
 with_broker=(build e2e campaign)
 format() { cargo fmt --all --check; }
@@ -87,7 +87,7 @@ failed() {
 
 # begin CHECK: starts it beside what follows; end CHECK: waits for it, and shows what it said.
 begin() {
-    say "--- $1, beside the following"
+    say "--- $1, beside the next"
     # A process group of its own, which an interrupted run ends.
     set -m
     (
@@ -108,6 +108,10 @@ end() {
     unset "begun[$1]"
 }
 
+end_all() {
+    local check
+    for check in "${!begun[@]}"; do end "$check"; done
+}
 end_begun() {
     local group
     for group in "${begun[@]}"; do kill -TERM -- "-$group" 2>/dev/null || true; done
@@ -142,8 +146,9 @@ main() {
             # Without a build nothing else says anything new.
             [ "$check" != build ] || break
         fi
+        end_all
     done
-    for check in "${!begun[@]}"; do end "$check"; done
+    end_all
     say "--- $((SECONDS - began)) s in all"
     printf '%s\n' "${summary[@]}" >&2
     [ ${#failures[@]} = 0 ] || fail "${#failures[@]} of $# failed" "run them alone: tests/run.sh ${failures[*]}"
