@@ -104,8 +104,6 @@ fn default_kickoffs_per_child() -> u32 {
 fn default_true() -> bool {
     true
 }
-/// Where nobody says otherwise, exit handlers and threads may take so long.
-
 fn default_exit_grace_s() -> f64 {
     time_limit::DEFAULT_EXIT_GRACE_S
 }

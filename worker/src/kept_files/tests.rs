@@ -160,7 +160,7 @@ async fn each_redrive_has_its_files_and_two_runs_of_one_stand_side_by_side() {
 
 #[tokio::test]
 async fn what_cannot_be_kept_says_so_in_its_entry() {
-    let data = Data::new(10);
+    let data = Data::new(13);
     let id = KickoffId::generate();
     let worker = data.worker("worker", DAY);
     let limits = Limits {

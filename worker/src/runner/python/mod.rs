@@ -58,7 +58,7 @@ pub struct Pythons(Arc<Shared>);
 
 struct Shared {
     /// Each under a lock of its own: one that hangs while it starts holds up none of the others.
-    zygotes: Mutex<HashMap<Interpreter, Arc<Mutex<Option<Arc<Zygote>>>>>>,
+    zygotes: Mutex<HashMap<Interpreter, ZygotePlace>>,
     work_dirs: WorkDirs,
     memory: Arc<MemoryGuard>,
     metrics: Arc<Metrics>,
@@ -67,6 +67,9 @@ struct Shared {
     host_idle: Duration,
     cancel_grace: Duration,
 }
+
+/// Where the zygote of an interpreter is kept while it lives.
+type ZygotePlace = Arc<Mutex<Option<Arc<Zygote>>>>;
 
 impl Pythons {
     /// Starts nothing yet: the first crew does.
