@@ -38,4 +38,5 @@ mod retries;
 mod systemd;
 mod tls;
 mod traces;
+mod unserved;
 mod worker_life;
