@@ -122,8 +122,8 @@ impl FileConfig {
             return Err(Problem::new("crews", "{}", problem));
         }
         self.worker.check()?;
-        let exits = self.crews.values().map(CrewConfig::exit_grace_s);
-        self.worker.check_termination(exits.fold(0.0, f64::max))?;
+        let ends = self.crews.values().map(CrewConfig::end_s);
+        self.worker.check_termination(ends.fold(0.0, f64::max))?;
         for (name, crew) in &mut self.crews {
             crew.check(name)?;
             time_limit::check(
@@ -240,10 +240,7 @@ impl WorkerConfig {
             return Ok(());
         };
         check_seconds("worker.termination_grace_s", granted, 0.0)?;
-        let needed = self.drain_grace_s
-            + self.cancel_grace_s
-            + exit_grace_s
-            + time_limit::REQUEUE_MARGIN.as_secs_f64();
+        let needed = time_limit::end_of_worker_s(self.drain_grace_s, self.cancel_grace_s, exit_grace_s);
         if granted >= needed {
             return Ok(());
         }

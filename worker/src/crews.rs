@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
-use crewfleet_shared::config::{ConfigError, Loaded, Problem};
+use crewfleet_shared::config::{Loaded, Problem};
 use crewfleet_shared::kickoff::CrewName;
 use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
@@ -37,42 +37,37 @@ pub(crate) async fn build(
     pythons: &Pythons,
     memory: &Arc<MemoryGuard>,
 ) -> Result<(Vec<Arc<Crew>>, Vec<Late>), WorkerError> {
-    let (mut crews, mut late) = (Vec::new(), Vec::new());
-    let mut errors = Vec::new();
-    // At the same time: one that hangs, as its server drops packets, holds up none of the others.
-    let checks = config.config.crews.iter().map(async |(name, of_crew)| {
-        let python = of_crew.runner == RunnerKind::Python;
-        match CrewName::parse(name) {
-            Ok(crew) if python => Some(PythonRunner::check(pythons, &crew, of_crew).await),
-            _ => None,
-        }
-    });
-    let mut checked = stream::iter(checks).buffered(CHECKS_AT_ONCE);
+    let (mut crews, mut late, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for (name, (options, handler)) in handlers {
         let runner = Arc::new(BuiltinRunner::new(Arc::clone(handler)));
         crews.push(crew(CrewName::parse(name)?, "builtin", runner, options.clone()));
     }
+    let mut named = Vec::new();
     for (name, of_crew) in &config.config.crews {
-        let crew_name = CrewName::parse(name)?;
-        let (mut trouble, mut unbuilt) = (None, None);
-        let checked = checked.next().await.flatten();
+        named.push((CrewName::parse(name)?, of_crew));
+    }
+    // At the same time: one that hangs, as its server drops packets, holds up none of the others.
+    let making = named.iter().map(async |(name, of_crew)| {
         let runner: Arc<dyn Runner> = match of_crew.runner {
-            RunnerKind::Builtin => Arc::new(builtin(config, name, of_crew)?),
+            RunnerKind::Builtin => Arc::new(builtin(name, of_crew)?),
             RunnerKind::Command => Arc::new(CommandRunner::new(of_crew, &config.config.worker, memory)),
-            RunnerKind::Python => match checked {
-                Some(Ok(runner)) => Arc::new(runner),
-                // Its neighbours are served; so what it needs may come later.
-                Some(Err(problem)) if problem.key.starts_with("crews.") => {
-                    let error = config.invalid(problem);
-                    trouble = Some(error.to_string());
-                    errors.push(error);
-                    let runner = Arc::<LateRunner>::default();
-                    unbuilt = Some(Arc::clone(&runner));
-                    runner
-                }
-                Some(Err(problem)) => return Err(config.invalid(problem).into()),
-                None => continue, // a Python crew with a valid name is checked
-            },
+            RunnerKind::Python => Arc::new(PythonRunner::check(pythons, name, of_crew).await?),
+        };
+        Ok::<_, Problem>(runner)
+    });
+    let made: Vec<_> = stream::iter(making).buffered(CHECKS_AT_ONCE).collect().await;
+    for ((name, of_crew), made) in named.iter().zip(made) {
+        let mut unbuilt = None;
+        let runner = match made {
+            Ok(runner) => runner,
+            // Its neighbours are served; so what it needs may come later.
+            Err(problem) if of_crew.runner == RunnerKind::Python && problem.key.starts_with("crews.") => {
+                errors.push(config.invalid(problem));
+                let runner = Arc::<LateRunner>::default();
+                unbuilt = Some(Arc::clone(&runner));
+                runner
+            }
+            Err(problem) => return Err(config.invalid(problem).into()),
         };
         let options = CrewOptions {
             concurrency: of_crew.concurrency,
@@ -82,8 +77,7 @@ pub(crate) async fn build(
             retry: of_crew.retry(),
             events: of_crew.events,
         };
-        let crew = crew(crew_name, of_crew.runner.as_str(), runner, options);
-        crew.set_trouble(trouble);
+        let crew = crew(name.clone(), of_crew.runner.as_str(), runner, options);
         late.extend(unbuilt.map(|runner| (Arc::clone(&crew), runner)));
         crews.push(crew);
     }
@@ -95,19 +89,16 @@ pub(crate) async fn build(
     }
     for ((crew, _), error) in late.iter().zip(errors) {
         warn!(crew = %crew.name, %error, "the crew cannot be built; the others are served, and it is tried again");
+        crew.set_trouble(Some(error.to_string()));
     }
     Ok((crews, late))
 }
 
-fn builtin(
-    config: &Loaded<FileConfig>,
-    name: &str,
-    of_crew: &CrewConfig,
-) -> Result<BuiltinRunner, ConfigError> {
+fn builtin(name: &CrewName, of_crew: &CrewConfig) -> Result<BuiltinRunner, Problem> {
     let target = of_crew.target.as_deref().unwrap_or_default();
     BuiltinRunner::named(target).ok_or_else(|| {
         let problem = "is not a builtin crew; take \"echo\", \"sleep\" or \"fail\", or give a Rust handler to Worker::builder()";
-        config.invalid(Problem::new(format!("crews.{name}.target"), format!("{target:?}"), problem))
+        Problem::new(format!("crews.{name}.target"), format!("{target:?}"), problem)
     })
 }
 

@@ -123,12 +123,12 @@ impl WorkDirs {
 
     /// Where the hosts of a crew have folders of their own.
     pub fn scratch(&self, crew: &str) -> Scratch {
-        Scratch(self.inner.own.path().join(HOSTS).join(crew))
+        Scratch(self.root().join(HOSTS).join(crew))
     }
 
     /// Where replies that are too large to send are kept.
     pub fn results(&self) -> PathBuf {
-        self.inner.own.path().join("results")
+        self.root().join("results")
     }
 
     /// Makes a folder for one attempt.
@@ -138,9 +138,7 @@ impl WorkDirs {
     pub async fn create(&self, kickoff_id: &KickoffId, attempt: u32) -> io::Result<WorkDir> {
         let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
         let path = self
-            .inner
-            .own
-            .path()
+            .root()
             .join("kickoffs")
             .join(format!("{kickoff_id}-{attempt}-{number}"));
         let made = path.clone();
@@ -182,8 +180,8 @@ impl WorkDirs {
         self.inner.ending.close();
         self.inner.ending.wait().await;
         self.tidy().await;
-        if !self.inner.retention.is_below(self.inner.own.path()) && !self.results().exists() {
-            remove(self.inner.own.path().to_owned()).await;
+        if !self.inner.retention.is_below(self.root()) && !self.results().exists() {
+            remove(self.root().to_owned()).await;
         }
     }
 

@@ -78,9 +78,10 @@ impl Settings {
             if crew.get("runner").and_then(Value::as_str) != Some("python") {
                 return 0.0;
             }
-            let several = seconds(crew, "kickoffs_per_child").is_some_and(|number| number > 1.0);
             let grace = seconds(crew, "exit_grace_s").unwrap_or(time_limit::DEFAULT_EXIT_GRACE_S);
-            if several { 2.0 * grace } else { grace }
+            // What is no such number is the worker's to refuse.
+            let kickoffs = seconds(crew, "kickoffs_per_child").map_or(1, |number| number.max(1.0) as u32);
+            time_limit::end_of_crew_s(grace, kickoffs)
         };
         self.crews.values().map(of_crew).fold(0.0, f64::max)
     }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use crewfleet_producer::{Heartbeat, KickoffClient, fleet};
+use crewfleet_shared::harmless::harmless;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
@@ -86,34 +87,27 @@ fn table(workers: &[Heartbeat]) -> String {
         let cells: Vec<_> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
         cells.join("  ").trim_end().to_owned()
     });
-    let troubles = workers.iter().flat_map(|worker| {
-        let troubled = worker.crews.iter().filter_map(|crew| {
-            let trouble = crew.trouble.as_ref()?;
-            Some(format!(
-                "{} on {}: not served: {trouble}",
-                crew.name, worker.worker
-            ))
-        });
-        troubled.collect::<Vec<_>>()
+    let crews = workers
+        .iter()
+        .flat_map(|worker| worker.crews.iter().map(move |crew| (worker, crew)));
+    let remarks = crews.flat_map(|(worker, crew)| {
+        let isolation = crew
+            .isolation
+            .as_deref()
+            .filter(|_| !crew.isolation_reasons.is_empty());
+        let remarks = [
+            crew.trouble
+                .as_ref()
+                .map(|trouble| format!("not served: {trouble}")),
+            isolation
+                .map(|isolation| format!("isolation \"{isolation}\": {}", crew.isolation_reasons.join("; "))),
+        ];
+        let of = format!("{} on {}", crew.name, worker.worker);
+        // Both hold words of the crew's own.
+        let line = move |remark: String| harmless(format!("{of}: {remark}").as_bytes());
+        remarks.into_iter().flatten().map(line).collect::<Vec<_>>()
     });
-    let reasons = workers.iter().flat_map(|worker| {
-        worker.crews.iter().filter_map(|crew| {
-            let isolation = crew
-                .isolation
-                .as_deref()
-                .filter(|_| !crew.isolation_reasons.is_empty())?;
-            let (name, reasons) = (&crew.name, crew.isolation_reasons.join("; "));
-            Some(format!(
-                "{name} on {}: isolation \"{isolation}\": {reasons}",
-                worker.worker
-            ))
-        })
-    });
-    lines
-        .chain(troubles)
-        .chain(reasons)
-        .collect::<Vec<_>>()
-        .join("\n")
+    lines.chain(remarks).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::Utc;
-use crewfleet_shared::amqp::Names;
+use crewfleet_shared::amqp::{self, Link, Names};
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::node::{Node, NodeError, NodeOptions};
 use tokio::task::JoinHandle;
@@ -170,39 +170,36 @@ impl Broker {
     }
 }
 
-/// A stream of ours that is still down after [`STREAMS_LIMIT`].
+/// A stream of ours that is still down after [`STREAMS_LIMIT`]; `None` also where the broker gives no answer: then its streams
+/// are not what is wrong.
 async fn down(config: &BrokerConfig) -> Option<String> {
     let names = Names::new(&config.namespace);
     let streams = [names.control(), names.results(), names.history()];
+    let broker = amqp::Broker::start(config, "crewfleet dev").ok()?;
     let mut last = None;
     let up = async {
-        while let Some(stream) = first_down(config, &streams).await {
-            last = Some(stream);
+        loop {
+            let link = broker.connected().await;
+            last = first_down(&link, &streams).await;
+            if last.is_none() {
+                return;
+            }
             tokio::time::sleep(POLL).await;
         }
     };
-    match timeout(STREAMS_LIMIT, up).await {
-        Ok(()) => None,
-        Err(_) => last,
-    }
+    // What was seen last is what is down, if its time ran out.
+    let _ = timeout(STREAMS_LIMIT, up).await;
+    broker.close().await;
+    last
 }
 
-/// `None` also where the broker gives no answer: then its streams are not what is wrong.
-async fn first_down(config: &BrokerConfig, streams: &[String]) -> Option<String> {
-    let broker = crewfleet_shared::amqp::Broker::start(config, "crewfleet dev").ok()?;
-    let link = timeout(STREAMS_LIMIT, broker.connected()).await.ok()?;
-    let mut found = None;
+async fn first_down(link: &Link, streams: &[String]) -> Option<String> {
     for stream in streams {
-        match link.queue_state(stream).await {
-            Err(error) if error.is_down() => {
-                found = Some(stream.clone());
-                break;
-            }
-            _ => {}
+        if link.queue_state(stream).await.is_err_and(|error| error.is_down()) {
+            return Some(stream.clone());
         }
     }
-    broker.close().await;
-    found
+    None
 }
 
 fn free_port() -> std::io::Result<u16> {

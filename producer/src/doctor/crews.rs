@@ -144,7 +144,11 @@ fn consumer_timeout(details: &Value) -> Option<Duration> {
 pub(super) fn drain_grace(subject: &Subject, findings: &mut Vec<Finding>) {
     const CHECK: &str = "drain grace";
     let margin = time_limit::REQUEUE_MARGIN.as_secs_f64();
-    let needed = subject.drain_grace_s + subject.cancel_grace_s + subject.exit_grace_s + margin;
+    let needed = time_limit::end_of_worker_s(
+        subject.drain_grace_s,
+        subject.cancel_grace_s,
+        subject.exit_grace_s,
+    );
     let wanted = format!(
         "{needed} s or more between SIGTERM and SIGKILL: [worker] drain_grace_s {}, cancel_grace_s {}, the crews' longest \
          exit_grace_s {}, and {margin} to requeue what is left",

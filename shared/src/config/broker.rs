@@ -76,15 +76,8 @@ impl BrokerConfig {
     /// # Errors
     /// The first [`Problem`].
     pub fn resolve(&mut self) -> Result<(), Problem> {
-        if let Some(file) = &self.url_file {
-            let url = std::fs::read_to_string(file).map_err(|e| {
-                Problem::new(
-                    "broker.url_file",
-                    file.display(),
-                    format!("cannot be read: {e}; name a readable file"),
-                )
-            })?;
-            self.url = SecretString::from(url.trim());
+        if let Some(url) = self.url_in_file()? {
+            self.url = url;
         }
         self.check_tls()?;
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
@@ -120,15 +113,27 @@ impl BrokerConfig {
     /// With the URL that `url_file` holds now: credentials are rotated while programs run. The last one where it cannot be read,
     /// as in the moment when it is replaced.
     pub(crate) fn as_now(&self) -> Self {
-        let read = self
-            .url_file
-            .as_ref()
-            .and_then(|file| std::fs::read_to_string(file).ok());
         let mut now = self.clone();
-        if let Some(url) = read.filter(|url| !url.trim().is_empty()) {
-            now.url = SecretString::from(url.trim());
+        let read = self.url_in_file().ok().flatten();
+        if let Some(url) = read.filter(|url| !url.expose_secret().is_empty()) {
+            now.url = url;
         }
         now
+    }
+
+    /// What `url_file` holds; `None` where none is named.
+    fn url_in_file(&self) -> Result<Option<SecretString>, Problem> {
+        let Some(file) = &self.url_file else {
+            return Ok(None);
+        };
+        match std::fs::read_to_string(file) {
+            Ok(url) => Ok(Some(SecretString::from(url.trim()))),
+            Err(e) => Err(Problem::new(
+                "broker.url_file",
+                file.display(),
+                format!("cannot be read: {e}; name a readable file"),
+            )),
+        }
     }
 
     /// A client's id among all clients: its own, after the name that [`Self::client_name`] gives.

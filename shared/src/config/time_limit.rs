@@ -28,6 +28,21 @@ pub const DEFAULT_EXIT_GRACE_S: f64 = 10.0;
 /// What a drain may take beyond its grace: killing what still runs, and publishing its copies.
 pub const REQUEUE_MARGIN: Duration = Duration::from_secs(15);
 
+/// How long the processes of a Python crew may take to end after their last answers, in seconds. One that serves several
+/// kickoffs may have just answered, and has its exit handlers to run besides.
+pub fn end_of_crew_s(exit_grace_s: f64, kickoffs_per_child: u32) -> f64 {
+    match kickoffs_per_child {
+        1 => exit_grace_s,
+        _ => 2.0 * exit_grace_s,
+    }
+}
+
+/// What a deployment must grant between SIGTERM and SIGKILL, in seconds: `end_of_crews_s` is the longest of
+/// [`end_of_crew_s`], since crews end at the same time.
+pub fn end_of_worker_s(drain_grace_s: f64, cancel_grace_s: f64, end_of_crews_s: f64) -> f64 {
+    drain_grace_s + cancel_grace_s + end_of_crews_s + REQUEUE_MARGIN.as_secs_f64()
+}
+
 /// Checks the time limit of a crew against a consumer timeout; `source` tells where that comes from.
 ///
 /// # Errors

@@ -25,6 +25,8 @@ class _CurrentSink:
             sink(source, event)
 
 
+# Where CrewAI has the switch of its console.
+_CONSOLES = ("crewai_core.printer", "crewai.events.utils.console_formatter")
 _SUPPRESSED = "_suppress_console_output"
 _events = _CurrentSink()
 _replaced: set[tuple[str, str]] = set()
@@ -37,9 +39,14 @@ def widen() -> None:
     set_default("crewai.events.stream_context", "_stream_sinks", (_events,))
 
 
+def can_silence() -> bool:
+    """Whether this CrewAI has a switch for its console."""
+    return any(hasattr(module(name), f"set{_SUPPRESSED}") for name in _CONSOLES)
+
+
 def silence(quiet: bool) -> None:
     """Whether CrewAI's own panels are kept from stdout: in every thread, also in those that are started later."""
-    for module_name in ("crewai_core.printer", "crewai.events.utils.console_formatter"):
+    for module_name in _CONSOLES:
         holder = module(module_name)
         if type(getattr(holder, _SUPPRESSED, None)) is contextvars.ContextVar:
             setattr(holder, _SUPPRESSED, contextvars.ContextVar(_SUPPRESSED, default=quiet))

@@ -23,9 +23,6 @@ def import_crewai() -> None:
     event_bus.park()
 
 
-# Where CrewAI has the switch of its console.
-CONSOLES = ("crewai.events.utils.console_formatter", "crewai_core.printer")
-
 # What a process would import at its first kickoff (crewai 1.15.30), so with one kickoff a child at each: 460 ms of CPU, nearly
 # all of it for OpenAI's client.
 _FIRST_USED = (
@@ -94,7 +91,7 @@ def is_verbose() -> bool:
 def _quiet(quiet: bool) -> None:
     """With `quiet`, no panels on stdout; and nobody who is asked: what CrewAI keeps for a process with a terminal. What the crew
     itself prints goes through."""
-    if any(hasattr(module(name), "set_suppress_console_output") for name in CONSOLES):
+    if context_defaults.can_silence():
         context_defaults.silence(quiet)
     else:
         event_bus.silence(quiet)

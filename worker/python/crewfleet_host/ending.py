@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-from . import crewai_quiet, process
+from . import event_bus, process
 from .frames import Channel, FrameError
 from .threads import ThreadCensus
 from .workdir import WorkDir
@@ -126,7 +126,7 @@ def _flush_exporters(channel: Channel, until: float) -> None:
 
 def _exporters() -> Iterator[tuple[str, Callable[[float], Any]]]:
     """CrewAI's listeners. OpenTelemetry's, by its public call: the one that has the same name and meaning in all its providers."""
-    bus = getattr(crewai_quiet.module("crewai.events.event_bus"), "crewai_event_bus", None)
+    bus = event_bus.bus()
     if hasattr(bus, "flush"):
         yield "CrewAI's event listeners", lambda left_s: bus.flush(timeout=left_s)
     for name, getter in (("opentelemetry.trace", "get_tracer_provider"), ("opentelemetry.metrics", "get_meter_provider")):

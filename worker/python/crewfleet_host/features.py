@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import crewai_quiet
+from . import context_defaults, crewai_quiet
 from .event_bus import bus
 from .optional import module
 
@@ -48,10 +48,6 @@ def _events() -> bool:
 def _input_files() -> bool:
     kickoff = getattr(getattr(module("crewai.crew"), "Crew", None), "kickoff", None)
     return callable(kickoff) and "input_files" in inspect.signature(kickoff).parameters
-
-
-def _can_be_silenced() -> bool:
-    return any(hasattr(module(name), "set_suppress_console_output") for name in crewai_quiet.CONSOLES)
 
 
 def _storage() -> bool:
@@ -113,7 +109,7 @@ FEATURES = (
         "switch for its console",
         "1.10.1",
         "its panels are kept from stdout by other means, which may miss some: use verbose=False where prompts are secret",
-        _can_be_silenced,
+        context_defaults.can_silence,
     ),
 )
 

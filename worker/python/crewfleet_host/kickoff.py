@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
-from . import crewai_quiet, errors, human_input, input_files, process, result
+from . import errors, event_bus, human_input, input_files, process, result
 from .cancel import Cancel
 from .events import forwarded
 from .frame_stack import with_room
@@ -128,7 +128,7 @@ def _streams(output: Any) -> bool:
 
 def _finish_events() -> None:
     """Lets CrewAI's own listeners, which run in threads, finish with this kickoff's events."""
-    bus = getattr(crewai_quiet.module("crewai.events.event_bus"), "crewai_event_bus", None)
+    bus = event_bus.bus()
     if hasattr(bus, "flush"):
         bus.flush(timeout=5.0)
 

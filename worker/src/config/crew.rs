@@ -130,12 +130,10 @@ impl CrewConfig {
         }
     }
 
-    /// How long its processes may take to end after their last answers, in seconds. One that serves several kickoffs may have
-    /// just answered, and has its exit handlers to run besides.
-    pub(super) fn exit_grace_s(&self) -> f64 {
-        match (self.runner, self.kickoffs_per_child) {
-            (RunnerKind::Python, 1) => self.exit_grace_s,
-            (RunnerKind::Python, _) => 2.0 * self.exit_grace_s,
+    /// How long its processes may take to end after their last answers, in seconds.
+    pub(super) fn end_s(&self) -> f64 {
+        match self.runner {
+            RunnerKind::Python => time_limit::end_of_crew_s(self.exit_grace_s, self.kickoffs_per_child),
             _ => 0.0,
         }
     }

@@ -78,19 +78,13 @@ fn one(source: &Source, path: &str, room: &mut u64) -> ResultFile {
 fn read(source: &Source, file: &mut ResultFile, room: &mut u64) -> io::Result<()> {
     let mut opened = source.file(&file.path)?;
     let small = opened.metadata()?.len() <= *room;
-    let (mut digest, mut content, mut buffer) = (Sha256::new(), Vec::new(), vec![0; 128 * 1024]);
-    loop {
-        let length = opened.read(&mut buffer)?;
-        if length == 0 {
-            break;
-        }
-        digest.update(&buffer[..length]);
-        file.bytes += length as u64;
+    let mut content = Vec::new();
+    file.sha256 = sha256(&mut opened, |part| {
+        file.bytes += part.len() as u64;
         if small {
-            content.extend_from_slice(&buffer[..length]);
+            content.extend_from_slice(part);
         }
-    }
-    file.sha256 = hex::encode(digest.finalize());
+    })?;
     if small && file.bytes <= *room {
         *room -= file.bytes;
         file.inline(content);
@@ -98,13 +92,16 @@ fn read(source: &Source, file: &mut ResultFile, room: &mut u64) -> io::Result<()
     Ok(())
 }
 
-/// The SHA-256 of what `file` holds from where it stands, in hexadecimal digits.
-pub(super) fn sha256(file: &mut File) -> io::Result<String> {
+/// The SHA-256 of what `file` holds from where it stands, in hexadecimal digits; `each` is shown each part of it.
+pub(super) fn sha256(file: &mut File, mut each: impl FnMut(&[u8])) -> io::Result<String> {
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; 128 * 1024]);
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(hex::encode(digest.finalize())),
-            length => digest.update(&buffer[..length]),
+            length => {
+                digest.update(&buffer[..length]);
+                each(&buffer[..length]);
+            }
         }
     }
 }

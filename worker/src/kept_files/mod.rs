@@ -14,7 +14,7 @@ pub mod listing;
 mod manifest;
 mod source;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::kickoff::query::MAX_PART;
-use crewfleet_shared::kickoff::{FilePart, FilesLeftOut, KickoffId, KickoffResult};
+use crewfleet_shared::kickoff::{FilePart, FilesLeftOut, KickoffId, KickoffResult, ResultFile};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -41,8 +41,6 @@ pub struct KeptFiles {
     worker: String,
     retention: Arc<Retention>,
 }
-
-const TOO_MUCH: &str = "the kickoff's files together have more bytes than [worker] disk_limit";
 
 /// What a crew has left.
 #[derive(Debug, Clone, Copy)]
@@ -187,38 +185,28 @@ impl KeptFiles {
         let mut room = self.retention.limit();
         for file in result.files.iter_mut().filter(|file| file.error.is_none()) {
             let number = manifest.files.len();
-            if file.bytes > room {
-                if file.inlined().is_none() {
-                    file.error = Some(TOO_MUCH.to_owned());
-                }
+            let taken = match file.bytes > room {
+                true => Err(io::Error::other(
+                    "the kickoff's files together have more bytes than [worker] disk_limit",
+                )),
+                false => source
+                    .take(
+                        &file.path,
+                        file.bytes,
+                        left.in_use,
+                        target.as_fd(),
+                        &number.to_string(),
+                    )
+                    .and_then(|taken| as_listed(file, taken, left.in_use)),
+            };
+            let Err(problem) = taken else {
+                room -= file.bytes;
+                manifest.files.push(Entry::of(file));
                 continue;
-            }
-            let taken = source.take(
-                &file.path,
-                file.bytes,
-                left.in_use,
-                target.as_fd(),
-                &number.to_string(),
-            );
-            // One whose folder is in use may have been rewritten in its length.
-            let taken = taken.and_then(|mut taken| {
-                let same = !left.in_use || listing::sha256(&mut taken)? == file.sha256;
-                Ok((taken.metadata()?.len(), same))
-            });
-            let problem = match taken {
-                Ok((bytes, same)) if bytes != file.bytes || !same => {
-                    "it was changed after it was listed".to_owned()
-                }
-                Ok((bytes, _)) => {
-                    room -= bytes;
-                    manifest.files.push(Entry::of(file));
-                    continue;
-                }
-                Err(error) => error.to_string(),
             };
             let _ = fs::remove_file(making.join(number.to_string()));
             if file.inlined().is_none() {
-                file.error = Some(problem);
+                file.error = Some(problem.to_string());
             }
         }
         let placed = match manifest.files.is_empty() {
@@ -307,6 +295,16 @@ fn part(folder: &Path, number: usize, asked: &FilePart) -> io::Result<Part> {
     let mut data = Vec::new();
     file.take(asked.length.min(MAX_PART)).read_to_end(&mut data)?;
     Ok(Part { bytes_total, data })
+}
+
+/// Refuses a file that was changed since it was listed; one whose folder is in use may have been rewritten in its length.
+fn as_listed(file: &ResultFile, mut taken: File, in_use: bool) -> io::Result<()> {
+    let same = taken.metadata()?.len() == file.bytes
+        && (!in_use || listing::sha256(&mut taken, |_| {})? == file.sha256);
+    match same {
+        true => Ok(()),
+        false => Err(io::Error::other("it was changed after it was listed")),
+    }
 }
 
 #[cfg(test)]

@@ -33,13 +33,8 @@ impl Runner for LateRunner {
     fn run<'a>(&'a self, context: KickoffContext, inputs: &'a RawValue) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             // Nothing is consumed before.
-            let mut there = self.0.subscribe();
-            let runner = there
-                .wait_for(Option::is_some)
-                .await
-                .ok()
-                .and_then(|runner| runner.clone());
-            match runner {
+            self.usable().await;
+            match self.runner() {
                 Some(runner) => runner.run(context, inputs).await,
                 None => std::future::pending().await,
             }
