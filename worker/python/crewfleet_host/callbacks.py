@@ -4,6 +4,7 @@ CrewAI passes what one `before_kickoff` callback returns to the next, and the la
 raw {PLACEHOLDERS}, an empty dict too. What an `after_kickoff` callback returns is the result: None loses it.
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -84,10 +85,11 @@ def callback_name(callback: Any) -> str:
     """The name that its author gave it, in quotes; @CrewBase and functools.partial hide it."""
     variables = getattr(getattr(callback, "__code__", None), "co_freevars", ())
     cells = dict(zip(variables, getattr(callback, "__closure__", None) or ()))  # noqa: B905
-    try:
-        callback = cells["hook"].cell_contents  # what @CrewBase bound to its instance
-    except (KeyError, ValueError):  # not @CrewBase's, or an empty cell
-        pass
+    # What @CrewBase bound to its instance; before CrewAI 1.4 under another name.
+    bound = cells.get("hook") or ("instance" in cells and cells.get("callback"))
+    if bound:
+        with contextlib.suppress(ValueError):  # an empty cell
+            callback = bound.cell_contents
     callback = getattr(callback, "_meth", callback)
     callback = getattr(callback, "func", callback)
     name = getattr(callback, "__qualname__", None) or type(callback).__qualname__

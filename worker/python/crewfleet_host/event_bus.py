@@ -74,9 +74,10 @@ def silence(quiet: bool) -> None:
     printer = getattr(module("crewai.utilities.printer"), "Printer", None)
     if printer is None:
         return
-    if not hasattr(printer, _PRINT):
-        setattr(printer, _PRINT, staticmethod(printer.print))
-    printer.print = staticmethod(_nothing) if quiet else staticmethod(getattr(printer, _PRINT))
+    # As it stands in the class: older ones have a method there, and newer ones a function.
+    if _PRINT not in vars(printer):
+        setattr(printer, _PRINT, vars(printer)["print"])
+    printer.print = staticmethod(_nothing) if quiet else vars(printer)[_PRINT]
 
 
 _PRINT = "_crewfleet_print"

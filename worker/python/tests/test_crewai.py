@@ -142,6 +142,7 @@ class CrewAITest(unittest.TestCase):
         child.finish()
 
     def test_cancel_before_the_start(self) -> None:
+        self.worker.require("cancel hooks")
         child = self.child()
         child.kickoff({"A": "a", "B": "b"})
         child.peer.send({"type": "cancel"})

@@ -6,7 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from fake_worker import FakeWorker
+from fake_worker import FakeHost, FakeWorker
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from crewfleet_host import sharing  # noqa: E402
@@ -74,6 +74,14 @@ class ThreadsTest(unittest.TestCase):
         Path(self.place.name, f"{module}.py").write_text(text, encoding="utf-8")
         return {"target": f"{module}:Crew", "path": [self.place.name]}
 
+    def host(self, *target: str) -> FakeHost:
+        """A host of that module; skips where this environment, of an older CrewAI, has not what it imports."""
+        host = self.worker.start_host(**self.target(*target))
+        message = host.first.get("error", {}).get("message", "")
+        if self.worker.ready["notes"] and "No module named" in message:
+            self.skipTest(message)
+        return host
+
     def test_every_kind_is_tried(self) -> None:
         self.assertEqual({kind for kind, rule in sharing.THREADS.items() if rule.shared}, set(SAFE))
         self.assertEqual({kind for kind, rule in sharing.THREADS.items() if not rule.shared}, set(UNSAFE))
@@ -81,7 +89,7 @@ class ThreadsTest(unittest.TestCase):
     def test_safe_threads_work_in_forks(self) -> None:
         for kind, (source, body, expected) in SAFE.items():
             with self.subTest(kind):
-                host = self.worker.start_host(**self.target(kind, source, body))
+                host = self.host(kind, source, body)
                 self.assertEqual((host.first["isolation"], host.first["isolation_reasons"]), ("fork", []))
                 children = [host.start_child() for _ in range(3)]
                 for number, child in enumerate(children):
@@ -95,12 +103,14 @@ class ThreadsTest(unittest.TestCase):
     def test_other_threads_lead_to_fresh_interpreters(self) -> None:
         for kind, source in UNSAFE.items():
             with self.subTest(kind):
-                host = self.worker.start_host(**self.target(kind, source))
+                if kind == "crewai events":
+                    self.worker.require("event ids")  # older ones emit in the caller's thread
+                host = self.host(kind, source)
                 self.assertEqual(host.first["isolation"], "spawn")
                 self.assertTrue(any(reason.endswith(sharing.THREADS[kind].reason) for reason in host.first["isolation_reasons"]), host.first)
 
     def test_a_metric_reader_is_no_batch_exporter(self) -> None:
-        host = self.worker.start_host(**self.target("metrics", METRIC_READER))
+        host = self.host("metrics", METRIC_READER)
         self.assertEqual(host.first["isolation"], "spawn")
         self.assertIn("OtelPeriodicExportingMetricReader", host.first["isolation_reasons"][0])
 
@@ -115,7 +125,7 @@ class ThreadsTest(unittest.TestCase):
             f"place = {os.path.join(self.place.name, 'now')!r}\n"
             "asyncio.run_coroutine_threadsafe(later(), b.LOOP.loop)"
         )
-        host = self.worker.start_host(**self.target("later", source))
+        host = self.host("later", source)
         self.assertEqual(host.first["isolation"], "fork")
         first = host.start_child()
         self.assertEqual(first.run({})["result"]["json"]["host"], host.pid)

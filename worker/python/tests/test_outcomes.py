@@ -22,7 +22,10 @@ class OutcomesTest(unittest.TestCase):
         cls.worker.close()
 
     def child(self, target: str, **settings: object) -> FakeChild:
-        child = self.worker.start_host(target, **settings).start_child()
+        host = self.worker.start_host(target, **settings)
+        if host.first["type"] == "failed":
+            self.worker.require_import(target, **settings)
+        child = host.start_child()
         self.addCleanup(child.peer.close)
         return child
 

@@ -7,6 +7,8 @@ from crewai.events.event_bus import crewai_event_bus
 from crewai.events.types.llm_events import LLMCallCompletedEvent, LLMCallStartedEvent, LLMCallType
 from crewai.llms import base_llm
 
+# Else the models and agents count.
+EVENTS_HAVE_USAGE = "usage" in LLMCallCompletedEvent.model_fields
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
 
@@ -29,8 +31,10 @@ def call_started(model, messages, from_task, from_agent) -> None:
 def call_completed(model, answer, from_task, from_agent, callbacks=None, usage=USAGE) -> None:
     """Emits llm_call_completed, with its usage where events have that."""
     fields = {"response": answer, "call_type": LLMCallType.LLM_CALL, "from_task": from_task, "from_agent": from_agent}
-    if "usage" in LLMCallCompletedEvent.model_fields:
+    if EVENTS_HAVE_USAGE:
         fields["usage"] = usage
+    elif usage is None:
+        pass
     elif hasattr(model, "_track_token_usage_internal"):
         model._track_token_usage_internal(usage)
     else:  # as litellm does with what an agent gives to its model

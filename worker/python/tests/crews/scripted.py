@@ -1,8 +1,8 @@
 """A model that needs no network, with answers written before."""
 
+import call_events
 from crewai import Agent, Crew, Task
-from crewai.events.types.llm_events import LLMCallType
-from crewai.llms.base_llm import BaseLLM, llm_call_context
+from crewai.llms.base_llm import BaseLLM
 from pydantic import PrivateAttr
 
 FINAL = "Thought: I now know the final answer\nFinal Answer: done"
@@ -28,23 +28,17 @@ class Scripted(BaseLLM):
         return cls.of(f"Thought: I use a tool\nAction: {tool_name}\nAction Input: {arguments}")
 
     def call(self, messages, tools=None, callbacks=None, available_functions=None, from_task=None, from_agent=None, response_model=None):
-        with llm_call_context():
-            self._emit_call_started_event(messages=messages, from_task=from_task, from_agent=from_agent)
-            if not self._invoke_before_llm_call_hooks(messages if isinstance(messages, list) else [], from_agent):
+        with call_events.call_context():
+            call_events.call_started(self, messages, from_task, from_agent)
+            hooks = getattr(self, "_invoke_before_llm_call_hooks", None)
+            if hooks is not None and not hooks(messages if isinstance(messages, list) else [], from_agent):
                 raise ValueError("blocked by a hook")
             answer = self._script.pop(0) if self._script else FINAL
             if isinstance(answer, BaseException):
                 raise answer
-            usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-            if "counter" in self._told:
-                self._track_token_usage_internal(usage)
-            self._emit_call_completed_event(
-                response=answer,
-                call_type=LLMCallType.LLM_CALL,
-                from_task=from_task,
-                from_agent=from_agent,
-                usage=usage if "events" in self._told else None,
-            )
+            if "counter" in self._told and call_events.EVENTS_HAVE_USAGE:
+                self._track_token_usage_internal(call_events.USAGE)
+            call_events.call_completed(self, answer, from_task, from_agent, callbacks, call_events.USAGE if "events" in self._told else None)
         return answer
 
 
