@@ -53,7 +53,7 @@ class EnvFileOfTheProject(unittest.TestCase):
     def test_it_may_be_disabled_where_python_dotenv_is_too_old_to_know(self):
         (self.folder / ".env").write_text("A=1\n")
         code = (
-            "import dotenv, os, sys; del dotenv.main._load_dotenv_disabled\n"
+            "import dotenv, os, sys; vars(dotenv.main).pop('_load_dotenv_disabled', None)\n"
             "from crewfleet_host import environment; environment.{0}\n"
             "from dotenv import load_dotenv; print(load_dotenv(sys.argv[1]), os.environ.get('A'))"
         )
