@@ -325,7 +325,7 @@ impl KickoffClient {
                 %crew,
                 queue,
                 waiting = state.messages,
-                "no worker takes kickoffs of this crew at present; they wait until one comes"
+                "no worker takes kickoffs of this crew at present; they wait until one comes, or has room"
             ),
             Ok(_) => {}
             Err(error) => debug!(queue, %error, "cannot see whether the crew has workers"),

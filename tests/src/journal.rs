@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::{PATIENCE, process::TICK};
 
 /// The program. It writes `start ID ATTEMPT` and `end ID ATTEMPT`; its inputs say what it does in between:
-/// `hold` (until it is released), `kill_worker`, and `outcomes`, a list with an entry for each attempt: `{"exit": 75}`,
+/// `hold` (until it is released), `grow_mb` (memory to take), `kill_worker`, and `outcomes`, a list with an entry for each attempt: `{"exit": 75}`,
 /// `{"signal": 9}`, `{"error": {…}}`, `{"hang": true}`; none is success.
 const PROGRAM: &str = r#"
 import json, os, signal, sys, time
@@ -25,6 +25,7 @@ note("start")
 if inputs.get("kill_worker"):
     os.kill(os.getppid(), signal.SIGKILL)
     hold("never")
+ballast = b"x" * (inputs.get("grow_mb", 0) << 20)
 if inputs.get("hold"):
     hold("release-" + kickoff)
 outcomes = inputs.get("outcomes", [])

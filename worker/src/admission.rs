@@ -1,16 +1,18 @@
 //! Whether a kickoff may start, and when: what was asked of it, what it did to earlier workers, and what there is room
 //! for.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::header;
 use crewfleet_shared::amqp::topology::RETRY_TIERS;
+use crewfleet_shared::config::time_limit::START_MARGIN;
 use crewfleet_shared::kickoff::{Command, Control, KickoffError, Request};
 use futures_util::FutureExt;
 use serde_json::json;
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
@@ -19,6 +21,7 @@ use crate::in_flight::{Run, Standing};
 use crate::memory::MemoryGuard;
 use crate::outcome::{Outcome, RequeueReason};
 use crate::ownership::{self, Whose};
+use crate::places::{Count, Counted, Place, Places};
 use crate::runner::{Stop, StopReason};
 use crate::saying;
 use crate::settle::Attempt;
@@ -27,44 +30,117 @@ use crate::workdir::WorkDir;
 
 /// From so many lost workers on a kickoff runs alone on its worker, so that its neighbours don't share its fate.
 const ALONE_FROM: u32 = 2;
+/// How long what was taken waits for room before it goes back to the queue: others may have room. What comes meanwhile is
+/// little, since the intake closes where there is none.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Nobody else starts while a suspect waits for the neighbours to end, so it does not wait for long.
 const COMPANY_PATIENCE: Duration = Duration::from_secs(60);
-/// What was refused for want of room comes back after this: the smallest tier.
+/// A suspect that found others comes back after this: the smallest tier.
 const NO_ROOM_DELAY: Duration = Duration::from_millis(RETRY_TIERS[0].1.unsigned_abs());
 
 /// The worker's own limits, over all crews.
 pub struct Admission {
-    slots: Option<Arc<Semaphore>>,
+    places: Option<Arc<Places>>,
     memory: Arc<MemoryGuard>,
     company: Arc<RwLock<()>>,
+    /// How many wait to run alone, or do.
+    alone: Count,
 }
 
 impl Admission {
     /// At most `max_in_flight` kickoffs, if set, and only while `memory` has room.
     pub fn new(max_in_flight: Option<u32>, memory: Arc<MemoryGuard>) -> Self {
         Self {
-            slots: max_in_flight.map(|n| Arc::new(Semaphore::new(n as usize))),
+            places: max_in_flight.map(|n| Places::new(n as usize)),
             memory,
             company: Arc::default(),
+            alone: Count::default(),
         }
     }
 
-    /// Waits for one of the worker's slots and holds it; first come, first served.
-    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        match &self.slots {
-            Some(slots) => Arc::clone(slots).acquire_owned().await.ok(),
+    /// Waits for room for one more kickoff of the crew, and holds it; first come, first served.
+    pub async fn room(&self, crew: &Crew) -> Room {
+        let of_crew = crew.places.take().await;
+        let of_worker = match &self.places {
+            Some(places) => Some(places.take().await),
             None => None,
+        };
+        self.memory.room().await;
+        let company = Company::Shared(Arc::clone(&self.company).read_owned().await);
+        Room {
+            places: (of_crew, of_worker),
+            company,
         }
     }
 
-    /// Waits until it may run beside the others, or until there are none.
-    async fn company(&self, alone: bool) -> Company {
-        let company = Arc::clone(&self.company);
-        if alone {
-            Company::Alone(company.write_owned().await)
+    /// How many more kickoffs of the crew may start at once; 0 when the worker is full.
+    pub fn free(&self, crew: &Crew) -> usize {
+        let free = self.most(crew, Places::free).min(crew.places.free());
+        if self.memory.is_full() || self.alone.get() > 0 {
+            0
+        } else if self.starts_one_at_a_time() {
+            free.min(1)
         } else {
-            Company::Shared(company.read_owned().await)
+            free
         }
+    }
+
+    /// How many kickoffs of the crew this worker runs at most.
+    pub fn limit(&self, crew: &Crew) -> usize {
+        self.most(crew, Places::count)
+    }
+
+    fn most(&self, crew: &Crew, of_worker: impl FnOnce(&Places) -> usize) -> usize {
+        let of_crew = usize::from(crew.concurrency);
+        self.places
+            .as_deref()
+            .map_or(of_crew, |places| of_crew.min(of_worker(places)))
+    }
+
+    /// Whether so much memory is used that each kickoff is seen before the next starts.
+    pub fn starts_one_at_a_time(&self) -> bool {
+        !self.memory.is_half_free()
+    }
+
+    /// What may change [`Self::free`], beside the crew's own places.
+    pub fn changes(&self) -> Changes {
+        Changes {
+            places: self.places.as_deref().map(Places::changes),
+            memory: self.memory.changes(),
+            alone: self.alone.changes(),
+        }
+    }
+
+    /// Waits until there are no others on this worker. Meanwhile nobody starts.
+    async fn alone(&self) -> Company {
+        let alone = self.alone.count();
+        Company::Alone(Arc::clone(&self.company).write_owned().await, alone)
+    }
+}
+
+/// What happens to the worker's limits, from when this was made.
+pub struct Changes {
+    places: Option<watch::Receiver<usize>>,
+    memory: (watch::Receiver<bool>, watch::Receiver<bool>),
+    alone: watch::Receiver<usize>,
+}
+
+impl Changes {
+    /// Completes when there is one.
+    pub async fn next(&mut self) {
+        let places = async {
+            match &mut self.places {
+                Some(places) => places.changed().await,
+                None => pending().await,
+            }
+        };
+        // Their senders live as long as the worker.
+        let _ = tokio::select! {
+            changed = places => changed,
+            changed = self.memory.0.changed() => changed,
+            changed = self.memory.1.changed() => changed,
+            changed = self.alone.changed() => changed,
+        };
     }
 }
 
@@ -72,7 +148,15 @@ impl Admission {
 #[allow(dead_code, reason = "held, not read")]
 enum Company {
     Shared(OwnedRwLockReadGuard<()>),
-    Alone(OwnedRwLockWriteGuard<()>),
+    Alone(OwnedRwLockWriteGuard<()>, Counted),
+}
+
+/// What a kickoff holds of its worker: a place among the crew's kickoffs (the prefetch alone does not hold after a
+/// reconnection, when what ran before goes on), one among the worker's, and its company.
+#[allow(dead_code, reason = "held, not read")]
+pub struct Room {
+    places: (Place, Option<Place>),
+    company: Company,
 }
 
 /// What a kickoff holds while it runs.
@@ -81,16 +165,10 @@ pub struct Admitted {
     pub work_dir: WorkDir,
     /// What its copies carry on of the deliveries that came back.
     pub returned: u32,
-    _slots: Slots,
+    /// Its crew has to be running by then, or its whole limit does not fit into the broker's consumer timeout any more.
+    pub start_by: Instant,
+    _room: Room,
 }
-
-/// A place among the crew's kickoffs (the prefetch alone does not hold after a reconnection, when what ran before
-/// goes on), one among the worker's, and its company.
-type Slots = (
-    Option<OwnedSemaphorePermit>,
-    Option<OwnedSemaphorePermit>,
-    Company,
-);
 
 /// Why a kickoff does not start.
 pub enum Refused {
@@ -108,7 +186,7 @@ impl From<Outcome> for Refused {
     }
 }
 
-/// Waits until the kickoff may start. One that may not has its outcome.
+/// Waits until the kickoff may start, in the room that was held for it, if any. One that may not has its outcome.
 pub async fn admit(
     worker: &WorkerState,
     crew: &Crew,
@@ -116,6 +194,7 @@ pub async fn admit(
     attempt: &Attempt<'_>,
     run: &Run,
     redelivered: bool,
+    held: Option<Box<Room>>,
 ) -> Result<Admitted, Refused> {
     // A kickoff that waits here holds its delivery, and the broker's consumer timeout runs: wait only as long
     // as the crew's whole limit still fits behind it.
@@ -138,7 +217,7 @@ pub async fn admit(
     }
     let lost = worker.commands.lost(request, attempt.returned);
     poisonous(crew, lost.workers)?;
-    let slots = room(worker, crew, run, lost.workers >= ALONE_FROM, latest).await?;
+    let room = room(worker, crew, run, lost.workers >= ALONE_FROM, latest, held).await?;
     expired(request)?;
     if run.standing() != Standing::Held {
         return Err(Outcome::requeued(RequeueReason::DeliveryLost).into());
@@ -161,7 +240,8 @@ pub async fn admit(
     Ok(Admitted {
         work_dir,
         returned: lost.returned,
-        _slots: slots,
+        start_by: latest.max(Instant::now() + START_MARGIN),
+        _room: room,
     })
 }
 
@@ -228,46 +308,69 @@ async fn room(
     run: &Run,
     alone: bool,
     latest: Instant,
-) -> Result<Slots, Outcome> {
-    let patience = latest.saturating_duration_since(Instant::now());
-    let company = if alone { COMPANY_PATIENCE } else { patience };
-    // There is room at once, most often; waiting for it is boxed, as all that is rare.
+    held: Option<Box<Room>>,
+) -> Result<Room, Outcome> {
     let stopped = worker.draining.is_cancelled() || crew.pause.is_paused() || run.stop().initialized();
-    if !stopped && let Some(Some(slots)) = slots(worker, crew, alone, company).now_or_never() {
-        return Ok(slots);
+    let mut room = match held {
+        Some(held) => Some(*held),
+        None if stopped => None,
+        None => worker.admission.room(crew).now_or_never(),
+    };
+    // There is room at once, most often; waiting for it is boxed, as all that is rare.
+    let at_once = !stopped && !alone && worker.unblocked().now_or_never().is_some();
+    if at_once && let Some(room) = room.take() {
+        return Ok(room);
     }
     Box::pin(async {
+        let _waiting = crew.waiting.count();
+        let patience = latest.saturating_duration_since(Instant::now());
         let stop = Stop::new(patience, Arc::clone(run.stop()));
         stop.start_clock();
+        let found = async {
+            let room = match room {
+                Some(room) => room,
+                None => timeout(PATIENCE, worker.admission.room(crew)).await.ok()?,
+            };
+            worker.unblocked().await;
+            match alone {
+                true => room.alone(&worker.admission).await,
+                false => Some(room),
+            }
+        };
         tokio::select! {
             biased;
             () = worker.draining.cancelled() => Err(Outcome::stopped(StopReason::Drained, crew.timeout)),
             () = crew.pause.becomes(true) => Err(Outcome::requeued(RequeueReason::Paused)),
             reason = stop.requested() => Err(match reason {
-                StopReason::TimedOut => {
-                    warn!(?patience, "no room on this worker for as long as it may wait");
-                    Outcome::requeued_for(RequeueReason::NoRoom, NO_ROOM_DELAY)
-                }
+                StopReason::TimedOut => Outcome::requeued(RequeueReason::NoRoom),
                 reason => Outcome::stopped(reason, crew.timeout),
             }),
-            slots = slots(worker, crew, alone, company) => slots.ok_or_else(|| {
-                warn!(patience = ?company, "it must run alone, and its neighbours did not end");
-                Outcome::requeued_for(RequeueReason::NoRoom, NO_ROOM_DELAY)
+            room = found => room.ok_or(match alone {
+                true => Outcome::requeued_for(RequeueReason::NoRoom, NO_ROOM_DELAY),
+                false => Outcome::requeued(RequeueReason::NoRoom),
             }),
         }
     })
     .await
 }
 
-/// Waits for its places, one after the other; `None` when the neighbours don't make room for it within `company`.
-async fn slots(worker: &WorkerState, crew: &Crew, alone: bool, company: Duration) -> Option<Slots> {
-    // Nobody closes a semaphore.
-    let of_crew = Arc::clone(&crew.slots).acquire_owned().await.ok();
-    let of_worker = worker.admission.slot().await;
-    worker.admission.memory.room().await;
-    worker.unblocked().await;
-    let company = timeout(company, worker.admission.company(alone)).await.ok()?;
-    Some((of_crew, of_worker, company))
+impl Room {
+    /// The same, when there are no others on the worker; `None` where they do not end soon.
+    async fn alone(self, admission: &Admission) -> Option<Self> {
+        let Self { places, company } = self;
+        // For its own share it would wait for ever.
+        drop(company);
+        let company = timeout(COMPANY_PATIENCE, admission.alone()).await;
+        let company = company
+            .inspect_err(|_| {
+                warn!(
+                    patience_s = COMPANY_PATIENCE.as_secs(),
+                    "it must run alone, and its neighbours did not end"
+                )
+            })
+            .ok()?;
+        Some(Self { places, company })
+    }
 }
 
 #[cfg(test)]
@@ -277,18 +380,21 @@ mod tests {
     #[tokio::test]
     async fn a_suspect_runs_alone_and_nobody_starts_before_it_has_ended() {
         let admission = Admission::new(None, MemoryGuard::new(None));
-        let neighbour = admission.company(false).await;
-        let mut suspect = Box::pin(admission.company(true));
+        let shared = || Arc::clone(&admission.company).read_owned();
+        let neighbour = shared().await;
+        let mut suspect = Box::pin(admission.alone());
         assert!(
             suspect.as_mut().now_or_never().is_none(),
             "a neighbour still runs"
         );
-        let mut next = Box::pin(admission.company(false));
+        assert_eq!(admission.alone.get(), 1, "nothing more is taken meanwhile");
+        let mut next = Box::pin(shared());
         assert!(next.as_mut().now_or_never().is_none(), "the suspect comes first");
         drop(neighbour);
         let suspect = suspect.await;
         assert!(next.as_mut().now_or_never().is_none(), "the suspect runs");
         drop(suspect);
         next.await;
+        assert_eq!(admission.alone.get(), 0);
     }
 }

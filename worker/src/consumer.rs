@@ -1,28 +1,48 @@
-//! Deliveries of one crew: consumed while the worker lives and the crew's intake is open, each handed to the pipeline
-//! in a task of its own.
+//! Deliveries of one crew: taken while the worker lives and the crew's intake is open, each handed to the pipeline in a
+//! task of its own.
+//!
+//! A worker takes what it can start, so that nothing waits here while another worker idles. With room for the crew it
+//! [`subscribed`]; without, it ends the consumer, and takes one kickoff at a time as room comes ([`one_by_one`]), until the queue
+//! is empty or there is much room again. Crews that share a worker's room get it in turns.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Link};
+use crewfleet_shared::amqp::{BrokerError, Delivery, Link};
+use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::admission::Room;
 use crate::pipeline;
+use crate::places::Counted;
 use crate::state::{Crew, WorkerState};
 
 /// The pause before a consumer that failed is started again on the same link. It doubles each time, up to the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why a consumer is over without an error.
+mod one_by_one;
+mod subscribed;
+
+/// Why no more is taken in one way, without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Over {
-    /// RabbitMQ ended it: its queue is gone, most likely.
+    /// RabbitMQ ended the consumer: its queue is gone, most likely.
     Ended,
     /// The intake was closed: a pause, a blocked connection, the worker drains.
     Closed,
+    /// There is more room than before, or less.
+    Changed,
+}
+
+/// Where deliveries come from, and where they go.
+struct Intake {
+    worker: Arc<WorkerState>,
+    crew: Arc<Crew>,
+    link: Arc<Link>,
+    kickoffs: TaskTracker,
 }
 
 /// Consumes until the worker drains; then takes no further deliveries and returns. What was started goes on in
@@ -42,18 +62,24 @@ pub async fn run(worker: Arc<WorkerState>, crew: Arc<Crew>, kickoffs: TaskTracke
             link = intake_opens(&worker, &crew) => link,
             () = worker.draining.cancelled() => return,
         };
-        let over = consume(&worker, &crew, &link, &kickoffs).await;
+        let intake = Intake {
+            worker: Arc::clone(&worker),
+            crew: Arc::clone(&crew),
+            link: Arc::clone(&link),
+            kickoffs: kickoffs.clone(),
+        };
+        let over = intake.take().await;
         if crew.consuming.load(Ordering::Relaxed) {
             pause = PAUSE;
         }
-        show_consuming(&worker, &crew, false);
+        crew.consuming.store(false, Ordering::Relaxed);
         match over {
             Ok(Over::Closed) => {
                 info!(crew = %crew.name, "not consuming");
                 continue;
             }
             _ if worker.draining.is_cancelled() => return,
-            Ok(Over::Ended) => warn!(crew = %crew.name, "RabbitMQ ended the consumer; starting it again"),
+            Ok(_) => warn!(crew = %crew.name, "RabbitMQ ended the consumer; starting it again"),
             // A link that was lost is told where it was lost, and the next one is the end of it.
             Err(_) if link.is_over() => continue,
             Err(error) => {
@@ -89,60 +115,61 @@ async fn intake_opens(worker: &WorkerState, crew: &Crew) -> Arc<Link> {
     }
 }
 
-async fn intake_closes(worker: &WorkerState, crew: &Crew, link: &Link) {
-    tokio::select! {
-        () = crew.pause.becomes(true) => {}
-        () = link.becomes_blocked(true) => {}
-        () = worker.draining.cancelled() => {}
-    }
-}
-
-async fn consume(
-    worker: &Arc<WorkerState>,
-    crew: &Arc<Crew>,
-    link: &Arc<Link>,
-    kickoffs: &TaskTracker,
-) -> Result<Over, BrokerError> {
-    worker.declare_crew(link, crew).await?;
-    let options = ConsumeOptions {
-        tag: format!("{}.{}", worker.id, crew.name),
-        prefetch: crew.concurrency,
-        stream_offset: None,
-    };
-    let mut consumer = link
-        .consume(&worker.names.request_queue(&crew.name), &options)
-        .await?;
-    show_consuming(worker, crew, true);
-    if crew.set_trouble(None) {
-        worker.news.notify_one();
-    }
-    info!(crew = %crew.name, runner = crew.runner_name, concurrency = crew.concurrency, "consuming");
-    let mut closed = false;
-    let mut intake_closes = pin!(intake_closes(worker, crew, link));
-    loop {
-        let next = tokio::select! {
-            next = consumer.next() => next,
-            () = link.ended() => return Err(BrokerError::Disconnected { action: "consume".into() }),
-            () = &mut intake_closes, if !closed => {
-                // What is already on its way still comes out below; the pipeline requeues it, or lets it wait.
-                closed = true;
-                consumer.retire(link).await?;
-                continue;
+impl Intake {
+    /// Takes deliveries on this link until the intake closes.
+    async fn take(&self) -> Result<Over, BrokerError> {
+        let Self {
+            worker, crew, link, ..
+        } = self;
+        worker.declare_crew(link, crew).await?;
+        let puller = OnceCell::new();
+        loop {
+            let over = match self.wanted() {
+                0 => self.one_by_one(&puller).await?,
+                free => self.subscribed(free).await?,
+            };
+            if over != Over::Changed {
+                if let Some(puller) = puller.get() {
+                    puller.retire(link).await;
+                }
+                return Ok(over);
             }
-        };
-        match next {
-            Some(delivery) => {
-                let delivery = delivery?;
-                kickoffs.spawn(pipeline::process(Arc::clone(worker), Arc::clone(crew), delivery));
-            }
-            None if closed => return Ok(Over::Closed),
-            None => return Ok(Over::Ended),
         }
     }
-}
 
-fn show_consuming(worker: &WorkerState, crew: &Crew, consuming: bool) {
-    crew.consuming.store(consuming, Ordering::Relaxed);
-    let gauge = worker.metrics.consumers.with_label_values(&[crew.name.as_str()]);
-    gauge.set(consuming.into());
+    /// How many deliveries it may be sent: those that can start, and those that come again for runs that go on here, which take
+    /// no room of their own.
+    fn wanted(&self) -> usize {
+        let Self { worker, crew, .. } = self;
+        worker.admission.free(crew) + worker.in_flight.lost(&crew.name)
+    }
+
+    /// Deliveries can arrive now: what was in the way before is over.
+    fn set_consuming(&self) {
+        let Self { worker, crew, .. } = self;
+        if crew.set_trouble(None) {
+            worker.news.notify_one();
+        }
+        if !crew.consuming.swap(true, Ordering::Relaxed) {
+            info!(crew = %crew.name, runner = crew.runner_name, concurrency = crew.concurrency, "consuming");
+        }
+    }
+
+    /// Hands a delivery to the pipeline, and with it what is to be held until it ends.
+    fn hand_on(&self, delivery: Delivery, room: Option<Box<Room>>, counted: Option<Counted>) {
+        let processed = pipeline::process(Arc::clone(&self.worker), Arc::clone(&self.crew), delivery, room);
+        self.kickoffs.spawn(async move {
+            processed.await;
+            drop(counted);
+        });
+    }
+
+    /// Completes when nothing more may be taken.
+    async fn closes(&self) {
+        tokio::select! {
+            () = self.crew.pause.becomes(true) => {}
+            () = self.link.becomes_blocked(true) => {}
+            () = self.worker.draining.cancelled() => {}
+        }
+    }
 }

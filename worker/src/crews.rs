@@ -7,12 +7,12 @@ use std::time::Duration;
 use crewfleet_shared::config::{Loaded, Problem};
 use crewfleet_shared::kickoff::CrewName;
 use futures_util::{StreamExt, stream};
-use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::config::{CrewConfig, FileConfig, RunnerKind};
 use crate::memory::MemoryGuard;
 use crate::pause::Pause;
+use crate::places::{Count, Places};
 use crate::runner::Runner;
 use crate::runner::builtin::BuiltinRunner;
 use crate::runner::command::CommandRunner;
@@ -119,9 +119,11 @@ fn crew(
         retry: options.retry,
         events: options.events,
         pause: Pause::default(),
-        slots: Arc::new(Semaphore::new(options.concurrency.into())),
+        places: Places::new(options.concurrency.into()),
+        waiting: Count::default(),
         in_flight: AtomicU32::new(0),
         consuming: AtomicBool::new(false),
+        waits_for_room: AtomicBool::new(false),
         trouble: std::sync::Mutex::default(),
     })
 }

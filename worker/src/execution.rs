@@ -10,7 +10,7 @@ use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{KickoffError, KickoffResult, Request};
 use crewfleet_shared::telemetry::traces::Span;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use crate::admission::Admitted;
@@ -34,6 +34,14 @@ async fn told_of_cancelling(worker: &WorkerState, run: &Run, events: &EventSink)
         );
     }
     pending().await
+}
+
+/// Completes when the crew's clock has not started in time.
+async fn not_started(stop: &Stop, by: Instant) {
+    sleep_until(by).await;
+    if stop.clock_started() {
+        pending().await
+    }
 }
 
 /// Runs the crew of a kickoff that may start, counts and watches it, and says how it ended.
@@ -81,6 +89,7 @@ pub async fn execute(
         tokio::select! {
             never = told_of_cancelling(worker, run, &events) => never,
             bytes = admitted.work_dir.outgrown() => run.ask(StopReason::DiskLimit(bytes)),
+            () = not_started(&stop, admitted.start_by) => run.ask(StopReason::NotStarted),
         }
         pending().await
     };

@@ -69,5 +69,6 @@ fn status(crew: &Crew) -> CrewStatus {
         files: hosting.files,
         working_dir: hosting.working_dir,
         trouble: crew.trouble(),
+        waits_for_room: crew.waits_for_room.load(Ordering::Relaxed),
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::Receipt;
-use crewfleet_shared::kickoff::{About, KickoffId, Request};
+use crewfleet_shared::kickoff::{About, CrewName, KickoffId, Request};
 use tokio::sync::{SetOnce, watch};
 
 use crate::answered::{Answered, Ended};
@@ -76,6 +76,7 @@ struct State {
 }
 
 struct Running {
+    crew: CrewName,
     attempt: u32,
     held: Vec<Receipt>,
     requested_at: Option<DateTime<Utc>>,
@@ -133,6 +134,7 @@ impl InFlight {
         }
         let stop = Arc::new(SetOnce::new());
         let running = Running {
+            crew: request.crew.clone(),
             attempt: request.attempt,
             held: vec![delivery],
             requested_at: request.requested_at,
@@ -231,6 +233,15 @@ impl InFlight {
     /// Whether none runs.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many of a crew have lost their deliveries, which come again.
+    pub fn lost(&self, crew: &CrewName) -> usize {
+        let state = lock(&self.state);
+        let of_crew = state.running.values().filter(|running| running.crew == *crew);
+        of_crew
+            .filter(|running| !running.held.iter().any(Receipt::is_live))
+            .count()
     }
 
     /// For how long the one that started first has run.

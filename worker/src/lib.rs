@@ -6,7 +6,7 @@
 //! |---|---|
 //! | deliveries of a crew's queue | [`consumer`] |
 //! | decode → admit → run → classify → settle → ack | [`pipeline`] |
-//! | may it start, and when | [`admission`] |
+//! | may it start, and when; the room that it holds | [`admission`], `places` |
 //! | what runs already, what has ended already | [`in_flight`], [`answered`] |
 //! | whose is a redelivered one | [`ownership`] |
 //! | the crew's run, and what watches it | [`execution`] |
@@ -58,6 +58,7 @@ mod own_folder;
 pub mod ownership;
 pub mod pause;
 pub mod pipeline;
+pub mod places;
 pub mod processes;
 pub mod queries;
 pub mod retention;

@@ -5,11 +5,10 @@
 //! read, for which the kernel looks at every page (a millisecond a process). So it is a sample that holds for a while, and
 //! what a process may have grown by since counts in full; near the limit all are measured at once: [`sample`].
 
+mod grant;
 mod sample;
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use nix::unistd::Pid;
 use tokio::sync::watch;
 use tracing::warn;
 
+use self::grant::available;
 use self::sample::{Sample, processes_of, proportional, shares};
 
 /// How often memory is looked at.
@@ -31,6 +31,8 @@ pub struct MemoryGuard {
     limit: u64,
     tracked: Mutex<HashMap<i32, Option<Arc<AtomicBool>>>>,
     full: watch::Sender<bool>,
+    /// Whether more than half of the limit is used.
+    half: watch::Sender<bool>,
     /// Above half of the limit kickoffs start one at a time, so that each is seen before the next.
     looks: watch::Sender<u64>,
     turn: tokio::sync::Mutex<()>,
@@ -46,13 +48,14 @@ pub struct Tracked {
 }
 
 impl MemoryGuard {
-    /// A guard for `limit` bytes, or for 80 % of what the container or the machine has.
+    /// A guard for `limit` bytes, or for 80 % of what the service, the container or the machine has.
     pub fn new(limit: Option<u64>) -> Arc<Self> {
         let limit = limit.unwrap_or_else(|| available() / 10 * 8);
         Arc::new(Self {
             limit,
             tracked: Mutex::default(),
             full: watch::Sender::new(false),
+            half: watch::Sender::new(false),
             looks: watch::Sender::new(0),
             turn: tokio::sync::Mutex::default(),
             used: AtomicU64::new(0),
@@ -123,6 +126,11 @@ impl MemoryGuard {
         self.used.load(Ordering::Relaxed) < self.limit / 2
     }
 
+    /// What happens from now on to [`Self::is_full`] and [`Self::is_half_free`].
+    pub fn changes(&self) -> (watch::Receiver<bool>, watch::Receiver<bool>) {
+        (self.full.subscribe(), self.half.subscribe())
+    }
+
     /// Completes while memory is short: whoever holds something idle should give it up.
     pub async fn shortage(&self) {
         let _ = self.full.subscribe().wait_for(|full| *full).await;
@@ -144,6 +152,7 @@ impl MemoryGuard {
         if leaders.is_empty() {
             self.used.store(0, Ordering::Relaxed);
             self.full.send_if_modified(std::mem::take);
+            self.half.send_if_modified(std::mem::take);
             self.looks.send_modify(|looks| *looks += 1);
             return;
         }
@@ -162,6 +171,9 @@ impl MemoryGuard {
         let changed = self
             .full
             .send_if_modified(|was| std::mem::replace(was, full) != full);
+        let half = used >= self.limit / 2;
+        self.half
+            .send_if_modified(|was| std::mem::replace(was, half) != half);
         // After `full`, which whoever waits for a look reads next.
         self.looks.send_modify(|looks| *looks += 1);
         if used > self.limit {
@@ -223,30 +235,4 @@ impl Drop for Tracked {
     fn drop(&mut self) {
         self.guard.lock().remove(&self.pid);
     }
-}
-
-/// What the container grants, else the machine's memory, in bytes.
-fn available() -> u64 {
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:").map(str::to_owned))?;
-        line.split_whitespace()
-            .next()?
-            .parse::<u64>()
-            .ok()
-            .map(|kb| kb * 1024)
-    });
-    // Of cgroup version 2, and of version 1, where no limit is a very large number.
-    let container = ["memory.max", "memory/memory.limit_in_bytes"]
-        .into_iter()
-        .filter_map(|file| {
-            let text = fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok()?;
-            text.trim().parse().ok()
-        });
-    machine
-        .into_iter()
-        .chain(container)
-        .min()
-        .unwrap_or(u64::MAX / 16)
 }

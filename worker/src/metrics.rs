@@ -43,8 +43,8 @@ pub struct Metrics {
     pub child_cpu: CounterVec,
     /// Crew hosts, by state.
     pub hosts: IntGaugeVec,
-    /// Running consumers.
-    pub consumers: IntGaugeVec,
+    consumers: IntGaugeVec,
+    waits_for_room: IntGaugeVec,
     /// For how long the kickoff that started first has run.
     pub oldest: Gauge,
     /// Attempts put back unfinished.
@@ -140,6 +140,11 @@ impl Metrics {
             )?)?,
             paused: book.add(gauge("crew_paused", "1 while nothing of the crew is started", &["crew"])?)?,
             consumers: book.add(gauge("consumers", "running consumers: 1 or 0", &["crew"])?)?,
+            waits_for_room: book.add(gauge(
+                "crew_waits_for_room",
+                "1 while the worker takes none of the crew's kickoffs before it has room (`max_in_flight`, `memory_limit`)",
+                &["crew"],
+            )?)?,
             ready: book.add(IntGauge::with_opts(opts(
                 "worker_ready",
                 "1 while `/readyz` answers 200",
@@ -193,6 +198,16 @@ impl Metrics {
             .inc_by(count);
     }
 
+    /// A consumer of the crew runs, until this is dropped.
+    pub fn consuming(&self, crew: &CrewName) -> Shown {
+        Shown::of(&self.consumers, crew)
+    }
+
+    /// There is no room for kickoffs of the crew, until this is dropped.
+    pub fn waiting_for_room(&self, crew: &CrewName) -> Shown {
+        Shown::of(&self.waits_for_room, crew)
+    }
+
     /// Makes a crew's series visible before anything happened, so that rates and alerts have a zero to start from.
     pub fn show(&self, crew: &CrewName, slots: u16, time_limit: Duration) {
         let crew = crew.as_str();
@@ -214,13 +229,35 @@ impl Metrics {
         for histogram in [&self.duration, &self.queue_wait] {
             histogram.with_label_values(&[crew]);
         }
-        for gauge in [&self.in_flight, &self.consumers, &self.paused] {
+        for gauge in [
+            &self.in_flight,
+            &self.consumers,
+            &self.waits_for_room,
+            &self.paused,
+        ] {
             gauge.with_label_values(&[crew]);
         }
         self.slots.with_label_values(&[crew]).set(slots.into());
         self.time_limit
             .with_label_values(&[crew])
             .set(time_limit.as_secs_f64());
+    }
+}
+
+/// A gauge that is 1 until this is dropped.
+pub struct Shown(IntGauge);
+
+impl Shown {
+    fn of(gauges: &IntGaugeVec, crew: &CrewName) -> Self {
+        let gauge = gauges.with_label_values(&[crew.as_str()]);
+        gauge.set(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.0.set(0);
     }
 }
 

@@ -49,19 +49,22 @@ pub enum RequeueReason {
     Undecided,
     /// Its delivery was lost before it started.
     DeliveryLost,
+    /// The process of its crew did not come up in time.
+    NotStarted,
     /// It is a retry that came out of its tier before it is due, since a delay is made of several.
     NotDue,
 }
 
 impl RequeueReason {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Drained,
         Self::Paused,
         Self::NoRoom,
         Self::HostLost,
         Self::Undecided,
         Self::DeliveryLost,
+        Self::NotStarted,
         Self::NotDue,
     ];
 
@@ -74,6 +77,7 @@ impl RequeueReason {
             Self::HostLost => "host_lost",
             Self::Undecided => "undecided",
             Self::DeliveryLost => "delivery_lost",
+            Self::NotStarted => "not_started",
             Self::NotDue => "not_due",
         }
     }
@@ -112,6 +116,7 @@ impl Outcome {
                 ),
             )),
             StopReason::Drained => Self::requeued(RequeueReason::Drained),
+            StopReason::NotStarted => Self::requeued(RequeueReason::NotStarted),
         }
     }
 

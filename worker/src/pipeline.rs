@@ -9,7 +9,7 @@ use crewfleet_shared::kickoff::{About, Command, KickoffId, Rejection, Request, d
 use crewfleet_shared::telemetry::traces::{self, Span};
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::admission::{Refused, admit};
+use crate::admission::{Refused, Room, admit};
 use crate::answered::Ended;
 use crate::config::OnRedelivery;
 use crate::events::EventSink;
@@ -22,8 +22,8 @@ use crate::settle::{self, Attempt};
 use crate::state::{Crew, WorkerState};
 use crate::workdir::WorkDir;
 
-/// Takes a delivery to its end.
-pub async fn process(worker: Arc<WorkerState>, crew: Arc<Crew>, delivery: Delivery) {
+/// Takes a delivery to its end, in the room that is held for it, if any.
+pub async fn process(worker: Arc<WorkerState>, crew: Arc<Crew>, delivery: Delivery, room: Option<Box<Room>>) {
     worker
         .metrics
         .received
@@ -54,7 +54,7 @@ pub async fn process(worker: Arc<WorkerState>, crew: Arc<Crew>, delivery: Delive
     };
     let id = Some(&request.kickoff_id);
     let span = log_span(&crew, id, Some(request.attempt), &trace, &delivery);
-    kickoff(&worker, &crew, &request, &trace, delivery)
+    kickoff(&worker, &crew, &request, &trace, delivery, room)
         .instrument(span)
         .await;
 }
@@ -101,6 +101,7 @@ async fn kickoff(
     request: &Request,
     trace: &Span,
     delivery: Delivery,
+    room: Option<Box<Room>>,
 ) {
     let Delivery { mut receipt, message } = delivery;
     let by_broker = message.redelivered;
@@ -147,7 +148,7 @@ async fn kickoff(
         trace,
     };
     let mut work_dir = WorkDir::none();
-    let outcome = match admit(worker, crew, request, &attempt, &run, redelivered).await {
+    let outcome = match admit(worker, crew, request, &attempt, &run, redelivered, room).await {
         Ok(admitted) => {
             attempt.started_at = Some(Utc::now());
             if !redelivered && let Some(wait) = waited(&attempt) {

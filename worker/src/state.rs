@@ -10,7 +10,7 @@ use crewfleet_shared::amqp::{Broker, BrokerError, Gate, Link, Names, Publisher};
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
 use crewfleet_shared::kickoff::CrewName;
-use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
@@ -21,6 +21,7 @@ use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::ownership::Neighbours;
 use crate::pause::Pause;
+use crate::places::{Count, Places};
 use crate::runner::Runner;
 use crate::saying::Saying;
 use crate::workdir::WorkDirs;
@@ -53,12 +54,16 @@ pub struct Crew {
     pub events: bool,
     /// Whether somebody paused it.
     pub pause: Pause,
-    /// A place for each.
-    pub slots: Arc<Semaphore>,
+    /// For what runs, and what is about to.
+    pub places: Arc<Places>,
+    /// Those that were taken, and found no room so far.
+    pub waiting: Count,
     /// How many run now.
     pub in_flight: AtomicU32,
-    /// Whether deliveries can arrive now.
+    /// Whether deliveries can arrive now, or as soon as there is room.
     pub consuming: AtomicBool,
+    /// Whether that waits for room.
+    pub waits_for_room: AtomicBool,
     /// What keeps it from being served.
     pub trouble: std::sync::Mutex<Option<String>>,
 }

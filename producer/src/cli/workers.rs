@@ -36,7 +36,9 @@ pub(crate) async fn run(
     };
     let workers = workers?;
     if workers.is_empty() {
-        say("no worker was heard");
+        say(
+            "no worker was heard; start one (`crewfleet-worker --config FILE`), or look for what is in its way (`crewfleet doctor`)",
+        );
     }
     if arguments.json {
         print(&one_line(&workers)?)?;
@@ -54,6 +56,7 @@ fn table(workers: &[Heartbeat]) -> String {
             let marks = [
                 crew.paused.then_some("paused"),
                 crew.trouble.as_ref().map(|_| "not served"),
+                crew.waits_for_room.then_some("full"),
                 crew.isolation
                     .as_deref()
                     .filter(|isolation| *isolation == "spawn"),
@@ -121,7 +124,7 @@ mod tests {
             r#"{"worker": "w-1", "host": "alpha", "version": "0.1.0", "time": "2026-11-22T10:00:00Z",
                 "started_at": "2026-11-22T10:00:00Z", "draining": true, "crews": [
                 {"name": "echo", "runner": "builtin", "concurrency": 8, "in_flight": 3, "paused": false,
-                 "timeout_s": 60.0, "inputs": null},
+                 "timeout_s": 60.0, "inputs": null, "waits_for_room": true},
                 {"name": "fail", "runner": "builtin", "concurrency": 1, "in_flight": 0, "paused": true,
                  "timeout_s": 60.0, "inputs": [], "trouble": "queue is another"},
                 {"name": "slow", "runner": "python", "concurrency": 2, "in_flight": 0, "paused": false,
@@ -132,7 +135,7 @@ mod tests {
         assert_eq!(
             table(&[worker]),
             "WORKER  HOST   VERSION  STATE     CREWS\n\
-             w-1     alpha  0.1.0    draining  echo 3/8, fail 0/1 (paused, not served), slow 0/2 (spawn)\n\
+             w-1     alpha  0.1.0    draining  echo 3/8 (full), fail 0/1 (paused, not served), slow 0/2 (spawn)\n\
              fail on w-1: not served: queue is another\n\
              slow on w-1: isolation \"spawn\": importing the target left a TCP connection to 10.0.0.1:5432"
         );

@@ -50,7 +50,7 @@ pub(super) fn consumers(names: &Names, crews: &[CrewName], present: &Present, fi
             (0, 0) => Finding::new(State::Note, check, found),
             (0, _) => Finding::new(State::Warning, check, found)
                 .wanted("a worker that serves it")
-                .fix("start a worker; or resume the crew, if it is paused"),
+                .fix("start a worker; resume the crew, if it is paused; wait, or add workers, if `crewfleet workers` shows it as full"),
             _ => Finding::ok(check, found),
         });
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use lapin::Channel;
 use lapin::options::BasicAckOptions;
+use rangemap::RangeInclusiveSet;
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
@@ -36,8 +37,8 @@ const WINDOW: Duration = Duration::from_millis(5);
 struct State {
     /// All deliveries up to this one are acked.
     through: u64,
-    /// Those after it that are.
-    apart: BTreeSet<u64>,
+    /// Those after it that are: a few ranges, however long the first one is held.
+    apart: RangeInclusiveSet<u64>,
     /// What the next frames are to ack.
     waiting: BTreeSet<u64>,
     /// When the present window began, and how many went out apart since.
@@ -159,10 +160,13 @@ impl State {
                 // RabbitMQ searches for the number that a frame names, and acks on its way: it must be one that was not
                 // acked before, or the search acks all that there is (3.10, `rabbit_channel:collect_acks`).
                 together = Some((next, true));
-            } else if !self.apart.remove(&next) {
+                self.through = next;
+            } else if let Some(acked) = self.apart.get(&next).cloned() {
+                self.through = *acked.end();
+                self.apart.remove(acked);
+            } else {
                 break;
             }
-            self.through = next;
         }
         let apart = self.room_apart(now);
         together.into_iter().chain(apart).collect()
@@ -179,7 +183,9 @@ impl State {
         }
         self.window = Some((began, sent + self.waiting.len()));
         let apart = take(&mut self.waiting);
-        self.apart.extend(&apart);
+        for one in &apart {
+            self.apart.insert(*one..=*one);
+        }
         apart.into_iter().map(|one| (one, false)).collect()
     }
 }
@@ -213,6 +219,17 @@ mod tests {
         assert_eq!(frames(&mut state, &[5, 6]), [(5, false), (6, false)]);
         assert_eq!(frames(&mut state, &[7, 4]), [(7, true)]);
         assert_eq!((state.through, state.apart.len()), (7, 0));
+    }
+
+    #[test]
+    fn what_is_acked_beside_one_that_is_held_for_long_takes_no_memory() {
+        let mut state = State::default();
+        for delivery in 2..10_000 {
+            frames(&mut state, &[delivery]);
+        }
+        assert_eq!(state.apart.iter().collect::<Vec<_>>(), [&(2..=9_999)]);
+        assert_eq!(frames(&mut state, &[1]), [(1, true)]);
+        assert_eq!((state.through, state.apart.len()), (9_999, 0));
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! | `outbox`, `returns` | many messages under way on one of them, and whose a returned one is |
 //! | [`publisher`] | publishing with confirms: single, mandatory, in doubt |
 //! | [`delivery`] | consuming: deliveries, and the right to settle them |
+//! | [`pull`] | taking one message at a time |
 //! | `acks`, `parting` | few acks for many deliveries, and none lost when their channel closes |
 //! | [`inbox`] | a queue of one's own, consumed across reconnections |
 //! | `ephemeral` | a queue of one link's own, for questions and answers |
@@ -46,6 +47,7 @@ mod parting;
 pub mod plain;
 mod pools;
 pub mod publisher;
+pub mod pull;
 mod returns;
 mod stream;
 pub mod tls;

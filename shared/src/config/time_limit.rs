@@ -10,6 +10,9 @@ use crate::amqp::topology::CONSUMER_TIMEOUT_MS;
 /// and publishing its reply.
 pub const CONSUMER_TIMEOUT_MARGIN: Duration = Duration::from_secs(60);
 
+/// How much of that a crew has at least to be started: what is not running by then is left to another worker.
+pub const START_MARGIN: Duration = Duration::from_secs(30);
+
 /// The consumer timeout of a request queue, from RabbitMQ 3.12 on.
 pub const QUEUE_TIMEOUT: Duration = Duration::from_millis(CONSUMER_TIMEOUT_MS.unsigned_abs());
 

@@ -60,4 +60,7 @@ pub struct CrewStatus {
     /// What keeps this worker from serving it; `null` when nothing does.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// Whether the worker takes none of its kickoffs before it has room for one.
+    #[serde(default)]
+    pub waits_for_room: bool,
 }

@@ -91,6 +91,8 @@ pub(super) struct Process {
 
 /// The tracked processes and all members of their sessions and groups: a child leads both.
 pub(super) fn processes_of(leaders: &HashMap<i32, Option<Arc<AtomicBool>>>) -> Vec<Process> {
+    // 4 KiB on most machines; 16 or 64 KiB on some of arm64.
+    let page = procfs::page_size();
     let read = |pid: i32| {
         // pid (comm) state ppid pgrp session … minflt and rss are the 10th and 24th fields; comm may hold spaces and
         // parentheses.
@@ -104,8 +106,8 @@ pub(super) fn processes_of(leaders: &HashMap<i32, Option<Arc<AtomicBool>>>) -> V
         Some(Process {
             pid,
             leader,
-            resident: pages * 4096,
-            faulted: faults * 4096,
+            resident: pages * page,
+            faulted: faults * page,
         })
     };
     pids().filter_map(read).collect()

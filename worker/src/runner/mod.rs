@@ -106,6 +106,8 @@ pub enum StopReason {
     Cancelled,
     /// The worker ends and cannot wait any longer.
     Drained,
+    /// The crew's process did not come up while its whole limit still fitted into the broker's consumer timeout.
+    NotStarted,
     /// The kickoff's folder has grown to so many bytes, beyond the disk limit.
     DiskLimit(u64),
 }
