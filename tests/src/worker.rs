@@ -3,11 +3,15 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::chown,
     path::Path,
     process::{Command, ExitStatus},
 };
 
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::{
+    sys::signal::Signal,
+    unistd::{Pid, geteuid},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -28,6 +32,7 @@ pub struct WorkerBuilder {
     broker: Vec<String>,
     crews: String,
     environment: Vec<(String, String)>,
+    unprivileged: bool,
 }
 
 impl WorkerBuilder {
@@ -68,6 +73,12 @@ impl WorkerBuilder {
         self
     }
 
+    /// Has the worker run as a user without rights, where the tests run as root.
+    pub fn unprivileged(mut self) -> Self {
+        self.unprivileged = geteuid().is_root();
+        self
+    }
+
     /// Starts the worker, and returns without waiting for it.
     pub fn spawn(self) -> WorkerProcess {
         let dir = tempfile::Builder::new()
@@ -76,7 +87,10 @@ impl WorkerBuilder {
             .expect("a temporary folder");
         let file = dir.path().join("crewfleet.toml");
         fs::write(&file, self.toml(&dir.path().join("data"))).expect("the configuration is written");
-        let mut command = Command::new(crews::binary("crewfleet-worker"));
+        let mut command = match self.unprivileged {
+            true => unprivileged(dir.path()),
+            false => Command::new(crews::binary("crewfleet-worker")),
+        };
         command
             .arg("--config")
             .arg(&file)
@@ -108,6 +122,25 @@ impl WorkerBuilder {
     }
 }
 
+/// The worker as nobody, in a folder that is nobody's, the program in it: the checkout's own may be closed to others.
+fn unprivileged(dir: &Path) -> Command {
+    const NOBODY: u32 = 65_534;
+    let program = dir.join("crewfleet-worker");
+    fs::copy(crews::binary("crewfleet-worker"), &program).expect("the worker's program is copied");
+    chown(dir, Some(NOBODY), Some(NOBODY)).expect("the folder is given away");
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--reuid",
+            &NOBODY.to_string(),
+            "--regid",
+            &NOBODY.to_string(),
+            "--clear-groups",
+        ])
+        .arg(program);
+    command
+}
+
 /// A worker process. It is killed, with everything it started, when this is dropped.
 #[derive(Debug)]
 pub struct WorkerProcess {
@@ -125,6 +158,7 @@ impl WorkerProcess {
             broker: Vec::new(),
             crews: String::new(),
             environment: Vec::new(),
+            unprivileged: false,
         }
     }
 

@@ -13,12 +13,16 @@ pub const KICKOFF_VARIABLE: &str = "CREWFLEET_KICKOFF_ID";
 /// And this one, with an id of this one run: the same kickoff may run on another worker of the same machine.
 pub const RUN_VARIABLE: &str = "CREWFLEET_RUN_ID";
 
+/// Where systemd puts a service's secrets (`LoadCredential=`): the worker's, not its crews'.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+
 /// Keeps the worker's own configuration, secrets among it, from what `command` will see.
 pub fn hide_own_configuration(command: &mut Command) {
     let own = format!("{ENVIRONMENT_PREFIX}__");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(&own)) {
         command.env_remove(name);
     }
+    command.env_remove(CREDENTIALS_VARIABLE);
 }
 
 /// Kills every process that carries the run's mark, until none is left: a daemon leaves its parent's group and

@@ -32,7 +32,8 @@ if [ -n "$log" ]; then
     exec >"$log" 2>&1
 fi
 
-CREWFLEET_SUPERVISED=$folder "$@" 3<&- 9>&- &
+# A worker's environment can't be read by others of its user: it goes with this shell by the kernel's word.
+CREWFLEET_SUPERVISED=$folder setpriv --pdeathsig KILL "$@" 3<&- 9>&- &
 program=$!
 if [ -n "$epmd_port" ]; then
     (
@@ -50,6 +51,7 @@ fi
         kill -TERM "$program"
     done
     if [ "$command" != kill ] && [ "$at_end" = remove ]; then : >"$folder/abandoned"; fi
+    kill -KILL "$program" 2>/dev/null
     sweep
 ) <&3 &
 watcher=$!
