@@ -44,6 +44,9 @@ pub enum ConnectError {
         /// Why, and what to do.
         refusal: Refusal,
     },
+    /// None of several addresses.
+    #[error("{}", in_turn(.0))]
+    All(Vec<ConnectError>),
     /// It refused, or the network did.
     #[error(
         "cannot connect to RabbitMQ at {endpoint}: {cause}; is it running, and are the user and the virtual host right? ([broker] url)"
@@ -189,4 +192,9 @@ impl PublishError {
             Self::InDoubt { .. } => "in_doubt",
         }
     }
+}
+
+fn in_turn(errors: &[ConnectError]) -> String {
+    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    errors.join("; and ")
 }

@@ -81,7 +81,7 @@ impl Broker {
         metrics: BrokerMetrics,
         first: Option<Arc<Link>>,
     ) -> Result<Self, ConnectError> {
-        let (_, endpoint) = uri::parse(config)?;
+        let endpoint = Endpoint::of_all(&uri::parse(config)?).ok_or(ConnectError::Url)?;
         let (sender, link) = watch::channel(first);
         let stop = CancellationToken::new();
         let supervisor = supervisor(
@@ -123,7 +123,7 @@ impl Broker {
         }
     }
 
-    /// Where the broker is, without its password.
+    /// Where the broker is, without its password; of several addresses, the first, and all are shown.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }

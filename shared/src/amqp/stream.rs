@@ -25,20 +25,19 @@ use super::mend::{HEAD, Head, mend};
 /// How much of a frame that came in parts is read at once.
 const PART: usize = 64 * 1024;
 
-/// Connects to the broker's address, by TLS where there is a connector for it.
+/// Connects to one of the broker's addresses, by TLS where there is a connector for it.
 ///
 /// # Errors
 /// Those of the network, and of TLS (see [`tls::refusal`](super::tls::refusal)).
 pub(super) async fn open<RK: RuntimeKit + Send + Sync>(
     uri: &AMQPUri,
+    address: SocketAddr,
     tls: Option<&RustlsConnector>,
     runtime: &Runtime<RK>,
 ) -> io::Result<AsyncTcpStream<<RK as Reactor>::TcpStream>> {
-    let host = uri.authority.host.as_str();
-    let address = runtime.to_socket_addrs((host.to_owned(), uri.authority.port));
     let stream = AsyncTcpStream::connect(runtime, address).await?;
     match tls {
-        Some(connector) => stream.into_rustls(connector, host).await,
+        Some(connector) => stream.into_rustls(connector, &uri.authority.host).await,
         None => Ok(stream),
     }
 }
@@ -49,6 +48,7 @@ pub(super) async fn open<RK: RuntimeKit + Send + Sync>(
 /// Those of the client.
 pub(super) async fn connect(
     uri: AMQPUri,
+    address: SocketAddr,
     tls: Option<RustlsConnector>,
     properties: ConnectionProperties,
     hung_up: CancellationToken,
@@ -61,7 +61,7 @@ pub(super) async fn connect(
     let kit = RuntimeParts::new(tokio.clone(), mending);
     let plain = Runtime::new(tokio);
     let stream = async move |uri: AMQPUri, _: Runtime<_>| {
-        let connecting = hung_up.run_until_cancelled(open(&uri, tls.as_ref(), &plain));
+        let connecting = hung_up.run_until_cancelled(open(&uri, address, tls.as_ref(), &plain));
         let stream = connecting
             .await
             .unwrap_or_else(|| Err(io::ErrorKind::ConnectionAborted.into()))?;

@@ -22,6 +22,16 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Several as one: the first, but all of them to be shown.
+    pub(super) fn of_all(all: &[(AMQPUri, Self)]) -> Option<Self> {
+        let texts: Vec<&str> = all.iter().map(|(_, endpoint)| endpoint.text.as_str()).collect();
+        let (_, first) = all.first()?;
+        Some(Self {
+            text: texts.join(", "),
+            ..first.clone()
+        })
+    }
+
     /// Its host.
     pub fn host(&self) -> &str {
         &self.host
@@ -54,7 +64,7 @@ impl Login {
     /// # Errors
     /// [`ConnectError::Url`].
     pub fn of(config: &BrokerConfig) -> Result<Self, ConnectError> {
-        let (uri, _) = parse(config)?;
+        let (uri, _) = parse(config)?.swap_remove(0);
         let user = uri.authority.userinfo;
         Ok(Self {
             user: match uri.query.auth_mechanism {
@@ -66,18 +76,43 @@ impl Login {
     }
 }
 
-/// Parses the configured URL and sets what must hold on every connection: heartbeat and frame size.
+/// Parses the configured URL, or URLs, and sets what must hold on every connection: heartbeat and frame size. One or more.
 ///
 /// # Errors
 /// [`ConnectError::Url`], which says what is wrong without repeating the URL.
-pub(super) fn parse(config: &BrokerConfig) -> Result<(AMQPUri, Endpoint), ConnectError> {
-    let url: &SecretString = &config.url;
-    let mut uri: AMQPUri = url
-        .expose_secret()
-        .parse()
-        // The parser's own words may repeat the whole URL, password included.
-        .map_err(|_| ConnectError::Url)?;
-    let parsed = Url::parse(url.expose_secret()).map_err(|_| ConnectError::Url)?;
+pub(super) fn parse(config: &BrokerConfig) -> Result<Vec<(AMQPUri, Endpoint)>, ConnectError> {
+    let urls = config.url.expose_secret();
+    let all: Result<Vec<_>, _> = each(urls).map(|url| parse_one(url, config)).collect();
+    all.and_then(|all| match all.is_empty() {
+        true => Err(ConnectError::Url),
+        false => Ok(all),
+    })
+}
+
+/// Several URLs stand behind each other, with commas or white space between them. A comma may be part of a password, too.
+fn each(urls: &str) -> impl Iterator<Item = &str> {
+    let schemes = ["amqp://", "amqps://"];
+    let separates = |rest: &str| schemes.iter().any(|scheme| rest.trim_start().starts_with(scheme));
+    let ends = urls.match_indices([',', ' ', '\n', '\t']);
+    let ends = ends.filter_map(|(end, _)| separates(&urls[end + 1..]).then_some(end));
+    let ends: Vec<usize> = ends.chain([urls.len()]).collect();
+    let mut start = 0;
+    let parts = ends.into_iter().map(move |end| {
+        let part = urls[start..end].trim();
+        start = (end + 1).min(urls.len());
+        part
+    });
+    parts.filter(|part| !part.is_empty())
+}
+
+fn parse_one(url: &str, config: &BrokerConfig) -> Result<(AMQPUri, Endpoint), ConnectError> {
+    // The parser's own words may repeat the whole URL, password included.
+    let mut uri: AMQPUri = url.parse().map_err(|_| ConnectError::Url)?;
+    let parsed = Url::parse(url).map_err(|_| ConnectError::Url)?;
+    // Several hosts in one URL, as other systems have them, are none here.
+    if uri.authority.host.contains(',') {
+        return Err(ConnectError::Url);
+    }
     // The parser knows no IPv6 address, and takes `localhost` for it: user and password would go there.
     let mut shown = uri.authority.host.clone();
     if let Some(Host::Ipv6(address)) = parsed.host() {
@@ -90,7 +125,7 @@ pub(super) fn parse(config: &BrokerConfig) -> Result<(AMQPUri, Endpoint), Connec
     }
     uri.query.heartbeat = Some(config.heartbeat_s);
     uri.query.frame_max.get_or_insert(FRAME_MAX);
-    if is_tls(&uri) && config.client_cert_file.is_some() && !names_user(url.expose_secret()) {
+    if is_tls(&uri) && config.client_cert_file.is_some() && !names_user(url) {
         uri.query.auth_mechanism.get_or_insert(SASLMechanism::External);
     }
     let endpoint = Endpoint {
@@ -129,7 +164,7 @@ mod tests {
             ..BrokerConfig::default()
         };
         let login = Login::of(&config).unwrap();
-        let (uri, _) = parse(&config).unwrap();
+        let (uri, _) = parse(&config).unwrap().swap_remove(0);
         assert_eq!(
             login.user.is_none(),
             uri.query.auth_mechanism == Some(SASLMechanism::External)
@@ -157,10 +192,43 @@ mod tests {
                 url: SecretString::from(url),
                 ..BrokerConfig::default()
             };
-            let (uri, endpoint) = parse(&config).unwrap();
+            let (uri, endpoint) = parse(&config).unwrap().swap_remove(0);
             assert_eq!((endpoint.to_string().as_str(), endpoint.host()), (shown, host));
             assert_eq!(uri.authority.host, host);
         }
+    }
+
+    #[test]
+    fn several_addresses_are_taken_apart_and_a_password_is_not() {
+        for (url, hosts) in [
+            ("amqp://u:p,q@a/v", vec!["a"]),
+            ("amqp://u:p,q@a/v,amqps://u:p@b", vec!["a", "b"]),
+            ("amqp://a,\n amqp://b amqp://[::1]:1/\n", vec!["a", "b", "::1"]),
+        ] {
+            let config = BrokerConfig {
+                url: SecretString::from(url),
+                ..BrokerConfig::default()
+            };
+            let all = parse(&config).unwrap();
+            let found: Vec<&str> = all.iter().map(|(_, endpoint)| endpoint.host()).collect();
+            assert_eq!(found, hosts, "{url}");
+        }
+        for url in ["", "amqp://a,b", "amqp://a,,", "amqp://a http://b"] {
+            let config = BrokerConfig {
+                url: SecretString::from(url),
+                ..BrokerConfig::default()
+            };
+            assert!(matches!(parse(&config), Err(ConnectError::Url)), "{url:?}");
+        }
+        let both = BrokerConfig {
+            url: SecretString::from("amqp://u:p@a,amqp://u:p@b:1/v"),
+            ..BrokerConfig::default()
+        };
+        let shown = Endpoint::of_all(&parse(&both).unwrap()).unwrap();
+        assert_eq!(
+            shown.to_string(),
+            "amqp://a:5672 (virtual host \"/\"), amqp://b:1 (virtual host \"v\")"
+        );
     }
 
     #[test]

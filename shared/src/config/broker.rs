@@ -1,9 +1,11 @@
 //! The section `[broker]`.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::Problem;
 use crate::amqp::tls;
@@ -13,7 +15,9 @@ use crate::amqp::topology::Retention;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct BrokerConfig {
-    /// `amqp://` or `amqps://`, with user and password. A secret.
+    /// `amqp://` or `amqps://`, with user and password. A secret. Several, a list or with commas between them, are tried in their
+    /// order.
+    #[serde(deserialize_with = "one_or_several")]
     pub url: SecretString,
     /// A file that holds the URL instead.
     pub url_file: Option<PathBuf>,
@@ -68,6 +72,31 @@ impl Default for BrokerConfig {
             results_max_bytes: 4 * 1024 * 1024 * 1024,
         }
     }
+}
+
+/// A text, or a list of texts as one with commas.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    struct Urls;
+    impl<'de> Visitor<'de> for Urls {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a URL, or a list of URLs")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, url: &str) -> Result<String, E> {
+            Ok(url.to_owned())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<String, A::Error> {
+            let mut urls: Vec<String> = Vec::new();
+            while let Some(url) = list.next_element()? {
+                urls.push(url);
+            }
+            Ok(urls.join(","))
+        }
+    }
+    deserializer.deserialize_any(Urls).map(SecretString::from)
 }
 
 impl BrokerConfig {
@@ -154,7 +183,7 @@ impl BrokerConfig {
         let Some((key, file)) = files.iter().find_map(|(key, file)| Some((*key, file.as_ref()?))) else {
             return Ok(());
         };
-        let speaks = |url: &SecretString, scheme: &str| url.expose_secret().starts_with(scheme);
+        let speaks = |url: &SecretString, scheme: &str| url.expose_secret().contains(scheme);
         let asks_by_tls = |url: &SecretString| speaks(url, "https://");
         if !speaks(&self.url, "amqps://") && !self.management_url.as_ref().is_some_and(asks_by_tls) {
             let problem = "nothing would use it: [broker] url is not one for TLS; write amqps:// there";
