@@ -68,7 +68,7 @@ impl Kickoff {
         self.with(|parts| parts.kickoff_id = kickoff_id)
     }
 
-    /// With `meta`, which is opaque to crewfleet and comes back in the reply and in every event.
+    /// With `meta`, which is opaque to crewfleet and comes back in the reply and in every event. At most 16 KiB.
     pub fn meta(mut self, meta: &(impl Serialize + ?Sized)) -> Self {
         match to_raw_value(meta) {
             Ok(meta) => self.with(|parts| parts.meta = Some(meta)),

@@ -5,11 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
+use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::{checkout, marketing_crew_toml};
 use crewfleet_tests::gateway::GatewayProcess;
 use crewfleet_tests::http;
 use crewfleet_tests::prometheus::{is_documented, words};
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
+use lapin::BasicProperties;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -298,6 +300,38 @@ async fn a_reply_that_memory_had_no_room_for_is_found_in_the_stream() {
     }
     let (code, _) = caller.get("/status/0193f5a0-0000-7000-8000-000000000000").await;
     assert_eq!(code, 404);
+}
+
+#[tokio::test]
+async fn what_has_ended_runs_no_more_when_its_reply_is_gone_before_its_events() {
+    let namespace = Namespace::new();
+    let _worker = worker(&namespace, &["echo"]).await.ready().await;
+    let cli = cli(&namespace).await;
+    let token = token(&cli, "shop").await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("echo", &token);
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    // Its events, as a worker sends them, of a kickoff whose reply the stream of replies has let go.
+    let id = "0193f5a0-0000-7000-8000-00000000000b";
+    for (kind, data) in [
+        ("kickoff_started", json!({"worker": "w"})),
+        ("kickoff_finished", json!({"status": "succeeded"})),
+    ] {
+        let event = json!({"kickoff_id": id, "crew": "echo", "attempt": 1, "sequence": 1, "time": "2026-11-22T10:00:00Z",
+            "type": kind, "data": data, "meta": null});
+        let key = format!("{id}.{kind}");
+        let properties = BasicProperties::default();
+        let exchange = namespace.exchange("events");
+        client
+            .publish_to(&exchange, &key, event.to_string(), properties)
+            .await;
+    }
+    let status = caller.becomes(id, "SUCCESS").await;
+    assert_eq!(status["result"], Value::Null);
+    let message = status["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("The reply is kept no longer"), "{status:#}");
+    let (code, answer) = caller.post(format!("/stop/{id}"), json!({})).await;
+    assert_eq!(code, 400, "{answer}");
 }
 
 #[tokio::test]

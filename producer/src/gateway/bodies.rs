@@ -1,12 +1,14 @@
-//! Bodies on their way in: as long as a request may be, and not too many at once.
+//! Bodies on their way in: as long as a request may be, and not too many at once. Each takes room as its bytes come, so that
+//! whoever sends nothing holds nothing; and what the callers of one token send has its share of the room, and no more.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::header;
 use futures_util::StreamExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::problem::Problem;
 
@@ -16,53 +18,183 @@ const MARGIN: usize = 64 * 1024;
 const FLOOD: usize = 64 * 1024 * 1024;
 /// How long a body may take.
 const LIMIT: Duration = Duration::from_secs(30);
-/// What one permit is good for.
+/// Room for all bodies together, in bytes.
+const ROOM: usize = 64 * 1024 * 1024;
+/// What one permit is good for, in bytes.
 const PERMIT: usize = 64 * 1024;
 
-/// Room for bodies of 64 MiB together, or for one of the largest.
-pub(super) fn room(max_request_bytes: usize) -> Semaphore {
-    let bytes = (64 * 1024 * 1024).max(max_request_bytes + MARGIN);
-    Semaphore::new(bytes.div_ceil(PERMIT))
+/// Room for bodies.
+pub(super) struct Bodies {
+    /// In bytes, of one.
+    limit: usize,
+    max_request_bytes: usize,
+    all: Arc<Semaphore>,
+    /// Of a token, in permits.
+    share: usize,
+    of_tokens: Mutex<HashMap<String, Weak<Semaphore>>>,
+    /// How long a body may pause.
+    pause: Duration,
+    /// How long one waits for room.
+    patience: Duration,
 }
 
-/// The body of a request that may have so many bytes; there is room for it until the permit is dropped. One that has more is
-/// read all the same, as long as it is no flood: a client that is answered while it sends sees a connection that breaks, and no
-/// answer.
-pub(super) async fn read<'a>(
-    request: Request,
-    room: &'a Semaphore,
-    max_request_bytes: usize,
-) -> Result<(Vec<u8>, SemaphorePermit<'a>), Problem> {
-    let limit = max_request_bytes + MARGIN;
-    let length = request.headers().get(header::CONTENT_LENGTH);
-    let told = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    let permits = told.unwrap_or(limit).clamp(1, limit).div_ceil(PERMIT);
-    let closed = |_| Problem::Unavailable("The gateway ends".into());
-    let mut permit = room
-        .acquire_many(u32::try_from(permits).unwrap_or(u32::MAX))
-        .await
-        .map_err(closed)?;
-    let (mut whole, mut length) = (Vec::new(), 0);
-    let mut chunks = request.into_body().into_data_stream();
-    let reading = async {
-        while let Some(chunk) = chunks.next().await {
+/// Room that a body holds.
+#[derive(Default)]
+pub(super) struct Room {
+    held: Option<[OwnedSemaphorePermit; 2]>,
+    permits: usize,
+}
+
+impl Bodies {
+    /// For requests of so many bytes: 64 MiB together, or two of the largest; half of that for the callers of one token.
+    pub(super) fn new(max_request_bytes: usize) -> Self {
+        let limit = max_request_bytes + MARGIN;
+        let share = (ROOM / 2).max(limit).div_ceil(PERMIT);
+        Self {
+            limit,
+            max_request_bytes,
+            all: Arc::new(Semaphore::new(2 * share)),
+            share,
+            of_tokens: Mutex::default(),
+            pause: Duration::from_secs(10),
+            patience: Duration::from_secs(5),
+        }
+    }
+
+    /// The body of a request that was sent with this token; there is room for it until the second is dropped. One that is too
+    /// long is read all the same, as long as it is no flood: a client that is answered while it sends sees a connection that
+    /// breaks, and no answer.
+    pub(super) async fn read(&self, request: Request, token: &str) -> Result<(Vec<u8>, Room), Problem> {
+        let of_token = self.of_token(token);
+        let (mut whole, mut length, mut room) = (Vec::new(), 0, Room::default());
+        let mut chunks = request.into_body().into_data_stream();
+        let end = Instant::now() + LIMIT;
+        loop {
+            let next = timeout_at(end, timeout(self.pause, chunks.next())).await;
+            let Some(chunk) = next.ok().and_then(Result::ok).ok_or(Problem::TooSlow)? else {
+                break;
+            };
             let chunk = chunk.map_err(|e| Problem::validation(format!("The body breaks off: {e}")))?;
             length += chunk.len();
-            if length <= limit {
+            if length <= self.limit {
+                let grown = room.grow(length.div_ceil(PERMIT), &self.all, &of_token);
+                timeout(self.patience, grown).await.map_err(|_| {
+                    Problem::Unavailable("The gateway has no room for this body at present; try again".into())
+                })?;
                 whole.extend_from_slice(&chunk);
-            } else if length > limit + FLOOD {
+            } else if length > self.limit + FLOOD {
                 break;
             }
         }
-        Ok(())
-    };
-    timeout(LIMIT, reading).await.unwrap_or(Err(Problem::TooSlow))?;
-    // One that did not say how long it is had room for the longest.
-    drop(permit.split(permits - whole.len().clamp(1, limit).div_ceil(PERMIT)));
-    match length <= limit {
-        true => Ok((whole, permit)),
-        false => Err(Problem::TooLarge {
-            limit: max_request_bytes,
-        }),
+        match length <= self.limit {
+            true => Ok((whole, room)),
+            false => Err(Problem::TooLarge {
+                limit: self.max_request_bytes,
+            }),
+        }
+    }
+
+    /// The share of a token, for as long as one of its bodies needs it.
+    fn of_token(&self, token: &str) -> Arc<Semaphore> {
+        let mut shares = self.of_tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(token).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Semaphore::new(self.share));
+        shares.insert(token.to_owned(), Arc::downgrade(&share));
+        share
+    }
+}
+
+impl Room {
+    /// Waits for room for so many permits in all.
+    async fn grow(&mut self, permits: usize, all: &Arc<Semaphore>, of_token: &Arc<Semaphore>) {
+        let more = u32::try_from(permits.saturating_sub(self.permits)).unwrap_or(u32::MAX);
+        if more == 0 {
+            return;
+        }
+        // Nobody closes a semaphore. The token's own first: who waits for that must not hold what others need.
+        let own = Arc::clone(of_token).acquire_many_owned(more).await;
+        let common = Arc::clone(all).acquire_many_owned(more).await;
+        let (Ok(own), Ok(common)) = (own, common) else {
+            return;
+        };
+        match &mut self.held {
+            Some([of_token, of_all]) => {
+                of_token.merge(own);
+                of_all.merge(common);
+            }
+            None => self.held = Some([own, common]),
+        }
+        self.permits = permits;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use axum::body::{Body, Bytes};
+    use futures_util::{FutureExt, stream};
+
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn chunk() -> Result<Bytes, std::io::Error> {
+        Ok(Bytes::from(vec![b' '; MIB]))
+    }
+
+    /// A body of so many MiB that goes on then, without ever sending more.
+    fn hanging(mib: usize) -> Request {
+        let chunks = stream::iter((0..mib).map(|_| chunk())).chain(stream::pending());
+        Request::new(Body::from_stream(chunks))
+    }
+
+    fn whole(mib: usize) -> Request {
+        Request::new(Body::from_stream(stream::iter((0..mib).map(|_| chunk()))))
+    }
+
+    #[tokio::test]
+    async fn who_sends_nothing_holds_nothing_and_one_token_holds_no_other_up() {
+        let bodies = Bodies {
+            pause: Duration::from_millis(200),
+            patience: Duration::from_millis(100),
+            ..Bodies::new(16 * MIB)
+        };
+        let mut held: Vec<_> = (0..100)
+            .map(|_| Box::pin(bodies.read(hanging(0), "greedy")))
+            .collect();
+        held.extend((0..4).map(|_| Box::pin(bodies.read(hanging(12), "greedy"))));
+        for reading in &mut held {
+            assert!(reading.as_mut().now_or_never().is_none());
+        }
+        assert_eq!(
+            bodies.all.available_permits() * PERMIT,
+            32 * MIB,
+            "its share is used up"
+        );
+        let (body, room) = bodies.read(whole(16), "modest").await.unwrap();
+        assert_eq!(body.len(), 16 * MIB);
+        drop(room);
+        // Whoever finds no room is told soon, and whoever sends nothing, too.
+        assert!(matches!(held.pop().unwrap().await, Err(Problem::Unavailable(_))));
+        assert_eq!(
+            held.pop().unwrap().await.err(),
+            Some(Problem::Unavailable(
+                "The gateway has no room for this body at present; try again".into()
+            ))
+        );
+        assert_eq!(held.swap_remove(0).await.err(), Some(Problem::TooSlow));
+        drop(held);
+        assert_eq!(bodies.all.available_permits() * PERMIT, 64 * MIB);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_long_is_refused_and_takes_no_more_than_its_room() {
+        let bodies = Bodies::new(MIB);
+        let refused = bodies.read(whole(3), "t").await.err();
+        assert_eq!(refused, Some(Problem::TooLarge { limit: MIB }));
+        assert_eq!(bodies.all.available_permits() * PERMIT, 64 * MIB);
     }
 }

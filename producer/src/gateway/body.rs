@@ -95,6 +95,9 @@ pub(super) struct StatusAnswer<'a> {
     events: Vec<&'a Event>,
     events_count: u64,
     events_by_type: &'a BTreeMap<String, u64>,
+    /// Why there is no result, where there should be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
 }
 
 impl<'a> StatusAnswer<'a> {
@@ -103,6 +106,8 @@ impl<'a> StatusAnswer<'a> {
         // A newer reply may have come in between.
         let stage = reply.map_or(execution.stage, |reply| Execution::ended(reply).stage);
         let (state, status) = state(stage);
+        // Its reply has left its stream.
+        let lost = matches!(stage.settled(), Stage::Finished { .. });
         let result = reply.and_then(|reply| reply.result.as_ref());
         let last_task = result.and_then(|result| Some(done(result, result.tasks.last()?)));
         let events: Vec<_> = execution.events.iter().map(AsRef::as_ref).collect();
@@ -118,21 +123,22 @@ impl<'a> StatusAnswer<'a> {
             events,
             events_count: execution.counts.values().sum(),
             events_by_type: &execution.counts,
+            message: lost
+                .then_some("The reply is kept no longer ([broker] results_max_age_s, results_max_bytes)"),
         }
     }
 }
 
 /// A stage in AMP's words: the state, which clients read, and the status.
 pub(super) fn state(stage: Stage) -> (&'static str, &'static str) {
-    match stage {
+    match stage.settled() {
         Stage::Queued => ("PENDING", "pending"),
         Stage::Started => ("STARTED", "started"),
         Stage::Running => ("RUNNING", "running"),
-        Stage::Ended {
-            status: Status::Succeeded,
-            ..
-        } => ("SUCCESS", "completed"),
-        Stage::Ended { .. } => ("FAILED", "failed"),
+        Stage::Ended { status, .. } | Stage::Finished { status, .. } => match status {
+            Status::Succeeded => ("SUCCESS", "completed"),
+            _ => ("FAILED", "failed"),
+        },
     }
 }
 

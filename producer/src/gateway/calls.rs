@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::bodies;
 use super::body::{self, KickoffBody, StatusAnswer};
 use super::caller::Caller;
 use super::executions::Execution;
@@ -53,7 +52,7 @@ pub(super) async fn inputs(State(gateway): State<Arc<Gateway>>, caller: Caller) 
 
 /// `POST /kickoff`: check, publish, remember, answer with the id.
 pub(super) async fn kickoff(State(gateway): State<Arc<Gateway>>, caller: Caller, request: Request) -> Answer {
-    let (body, _room) = bodies::read(request, &gateway.bodies, gateway.client.max_request_bytes()).await?;
+    let (body, _room) = gateway.bodies.read(request, &caller.token).await?;
     let body = KickoffBody::read(&body)?;
     let required = gateway.crews.inputs(&caller.crew).flatten();
     let inputs = body.inputs(required.as_deref())?;
@@ -81,7 +80,7 @@ pub(super) async fn status(State(gateway): State<Arc<Gateway>>, caller: Caller) 
 /// `POST /stop/<kickoff_id>`: asks whatever worker has it, or will have it, to stop it.
 pub(super) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Answer {
     let (id, execution) = known(&gateway, &caller).await?;
-    if execution.has_ended() {
+    if execution.stage.is_over() {
         let (state, _) = body::state(execution.stage);
         return Err(Problem::State(format!(
             "Cannot stop execution. Current state: {state}"
@@ -125,9 +124,15 @@ pub(super) async fn known(
         Some(known) => Some(known),
         None => forgotten(gateway, &id).await?,
     };
-    match known.filter(|known| known.crew == caller.crew.as_str()) {
-        Some(known) => Ok((id, known)),
-        None => Err(Problem::NoExecution(id.to_string())),
+    match known {
+        Some(known) if known.crew == caller.crew.as_str() => Ok((id, known)),
+        None if id
+            .created_at()
+            .is_some_and(|at| gateway.streams.may_have_missed(at)) =>
+        {
+            Err(Problem::NotKnown(id.to_string()))
+        }
+        _ => Err(Problem::NoExecution(id.to_string())),
     }
 }
 

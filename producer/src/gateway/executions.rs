@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{Event, Reply, Status};
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -35,8 +37,29 @@ pub(super) enum Stage {
     Started,
     /// Its crew has done something.
     Running,
+    /// A worker said at this moment that it has ended. Its reply is not here: it comes, or was let go by its stream before the
+    /// events were.
+    Finished { status: Status, at: DateTime<Utc> },
     /// It has a reply: of the highest redrive, the first.
     Ended { redrive: u32, status: Status },
+}
+
+/// How long a reply may come after the event that says that there is one.
+const REPLY_LATE: TimeDelta = TimeDelta::minutes(1);
+
+impl Stage {
+    /// The same, but that it ran until its reply is surely not to come any more: who sees that it has ended, looks for the reply.
+    pub(super) fn settled(self) -> Self {
+        match self {
+            Self::Finished { at, .. } if Utc::now() - at < REPLY_LATE => Self::Running,
+            stage => stage,
+        }
+    }
+
+    /// Whether nothing follows, unless it is redriven.
+    pub(super) fn is_over(self) -> bool {
+        matches!(self.settled(), Self::Finished { .. } | Self::Ended { .. })
+    }
 }
 
 /// What is known of one kickoff, but for its reply.
@@ -78,7 +101,11 @@ impl Execution {
         self.stage = match (event.event_type.as_str(), self.stage) {
             (_, ended @ Stage::Ended { .. }) => ended,
             // The order of what two publishers send is not kept.
-            (event_type::QUEUED | event_type::CANCELLING | event_type::FINISHED, stage) => stage,
+            (event_type::QUEUED | event_type::CANCELLING, stage) => stage,
+            (event_type::FINISHED, stage) => status_of(&event).map_or(stage, |status| Stage::Finished {
+                status,
+                at: event.time,
+            }),
             (event_type::RETRYING, _) => Stage::Queued,
             (event_type::STARTED, _) => Stage::Started,
             _ => Stage::Running,
@@ -111,6 +138,16 @@ impl Execution {
     }
 }
 
+/// The status that `kickoff_finished` tells.
+fn status_of(event: &Event) -> Option<Status> {
+    #[derive(Deserialize)]
+    struct Finished {
+        status: Status,
+    }
+    let finished: Finished = serde_json::from_str(event.data.get()).ok()?;
+    Some(finished.status)
+}
+
 /// All that is known.
 pub(super) struct Executions {
     known: Cache<String, Arc<Execution>>,
@@ -132,7 +169,7 @@ struct Forgotten {
 
 impl Forgotten {
     fn forget(&self, id: &str, execution: &Execution) {
-        match execution.has_ended() {
+        match matches!(execution.stage, Stage::Ended { .. } | Stage::Finished { .. }) {
             true => self.ended.store(true, Ordering::Relaxed),
             false => drop(self.running().insert(self.hasher.hash_one(id))),
         }
@@ -277,7 +314,7 @@ mod tests {
     fn event(id: &str, event_type: &str) -> Event {
         serde_json::from_str(&format!(
             r#"{{"kickoff_id": "{id}", "crew": "echo", "attempt": 1, "sequence": 1, "time": "2026-11-22T10:00:01Z",
-                "type": "{event_type}", "data": {{}}, "meta": null}}"#
+                "type": "{event_type}", "data": {{"status": "failed"}}, "meta": null}}"#
         ))
         .unwrap()
     }
@@ -309,6 +346,14 @@ mod tests {
         assert_eq!(stage("kickoff_started"), Stage::Started);
         executions.take("a", "echo");
         assert_eq!(executions.get("a").unwrap().counts["kickoff_started"], 2);
+        assert!(matches!(
+            stage("kickoff_finished"),
+            Stage::Finished {
+                status: Status::Failed,
+                ..
+            }
+        ));
+        assert_eq!(stage("kickoff_started"), Stage::Started, "it is redriven");
         executions.take("b", "echo");
         assert_eq!(executions.get("b").unwrap().stage, Stage::Queued);
     }

@@ -22,6 +22,8 @@ pub(super) enum Problem {
     Gone(String),
     /// No kickoff of this crew has that id.
     NoExecution(String),
+    /// It began before the events that this gateway has read: perhaps it runs, perhaps it never was.
+    NotKnown(String),
     /// The body is not what is asked for.
     Validation { message: String, details: Value },
     /// The body did not come in time.
@@ -55,7 +57,9 @@ impl Problem {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::State(_) => StatusCode::BAD_REQUEST,
-            Self::InDoubt { .. } | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::InDoubt { .. } | Self::Unavailable(_) | Self::NotKnown(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -72,6 +76,13 @@ impl Problem {
             Self::NoExecution(id) => told(
                 "Execution not found",
                 &format!("No execution found with ID: {id}"),
+            ),
+            Self::NotKnown(id) => told(
+                "Execution not known",
+                &format!(
+                    "What became of {id} is not known: it is older than the events that are kept ([gateway] \
+                     history_max_age_s, history_max_bytes). When it ends, it is told"
+                ),
             ),
             Self::Validation { message, details } => {
                 json!({"error": "Validation Error", "message": message, "details": details})

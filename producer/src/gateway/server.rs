@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use super::bodies::Bodies;
 use super::config::GatewayConfig;
 use super::crews::Crews;
 use super::executions::Executions;
@@ -30,7 +31,7 @@ use super::meters::{self, Meters};
 use super::problem::Problem;
 use super::streams::Streams;
 use super::tokens::{Tokens, TokensError, TokensFile};
-use super::{bodies, calls, files};
+use super::{calls, files};
 use crate::client::KickoffClient;
 use crate::error::ClientError;
 
@@ -38,6 +39,8 @@ use crate::error::ClientError;
 const CALL_LIMIT: Duration = Duration::from_secs(75);
 /// How long calls that run when the gateway is told to end may take.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// More replies on their way buy nothing.
+const MOST_REPLIES: u64 = 20;
 /// How many kickoffs that memory had no room for are looked up at once.
 const LOOKUPS: usize = 2;
 
@@ -52,8 +55,7 @@ pub(super) struct Gateway {
     pub(super) lookups: Semaphore,
     /// For how long the results stream keeps a reply.
     pub(super) results_kept: TimeDelta,
-    /// Room for bodies.
-    pub(super) bodies: Semaphore,
+    pub(super) bodies: Bodies,
 }
 
 impl Gateway {
@@ -122,6 +124,7 @@ pub async fn serve(
         client.broker().clone(),
         client.names(),
         config.history(),
+        replies_at_once(config, broker),
         Arc::clone(&executions),
         stop,
     );
@@ -134,7 +137,7 @@ pub async fn serve(
         default_crew,
         lookups: Semaphore::new(LOOKUPS),
         results_kept: TimeDelta::seconds(i64::try_from(broker.results_max_age_s).unwrap_or(i64::MAX / 1000)),
-        bodies: bodies::room(broker.max_request_bytes),
+        bodies: Bodies::new(broker.max_request_bytes),
     });
     let mut book = Book::new()?;
     let meters = Meters::register(&mut book)?;
@@ -162,6 +165,14 @@ pub async fn serve(
     }
     gateway.client.clone().close().await;
     Ok(())
+}
+
+/// How many replies of the largest kind may be on their way here: a quarter of the memory that is granted, beside the half that
+/// keeps them and what one takes while it is read. One it must be.
+fn replies_at_once(config: &GatewayConfig, broker: &BrokerConfig) -> u16 {
+    let largest = u64::try_from(broker.max_reply_bytes).unwrap_or(u64::MAX).max(1);
+    let most = config.memory_limit.as_u64() / 4 / largest;
+    u16::try_from(most.clamp(1, MOST_REPLIES)).unwrap_or(1)
 }
 
 fn router(gateway: &Arc<Gateway>, meters: Arc<Meters>) -> Router {
@@ -217,4 +228,29 @@ async fn serve_admin(
         stop.clone(),
     )
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use bytesize::ByteSize;
+
+    use super::*;
+
+    #[test]
+    fn the_largest_replies_that_may_be_on_their_way_fit_into_the_memory() {
+        let at_once = |memory_limit, max_reply_bytes| {
+            let config = GatewayConfig {
+                memory_limit,
+                ..GatewayConfig::default()
+            };
+            let broker = BrokerConfig {
+                max_reply_bytes,
+                ..BrokerConfig::default()
+            };
+            replies_at_once(&config, &broker)
+        };
+        assert_eq!(at_once(ByteSize::mib(256), 16 << 20), 4);
+        assert_eq!(at_once(ByteSize::mib(1), 16 << 20), 1);
+        assert_eq!(at_once(ByteSize::gib(8), 1 << 20), 20);
+    }
 }

@@ -1,7 +1,7 @@
 //! The two streams that tell what became of kickoffs, read into [`Executions`] from the start of what they keep, and on.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -17,8 +17,8 @@ use super::executions::Executions;
 use crate::reading::Reading;
 use crate::replies::{id_of, read};
 
-/// A reply may have 15 MB, and so many are on their way to us.
-const REPLIES: u16 = 20;
+/// How many events are on their way to us at most.
+const EVENTS: u16 = 500;
 /// The pause before a stream that could not be read is read again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// After a reconnection reading begins so much before what was read last.
@@ -30,17 +30,20 @@ pub(super) struct Streams {
     history_was_read: CancellationToken,
     history: Progress,
     results: Progress,
+    /// The time of the oldest event that was kept when it was read, where older ones are gone.
+    since: Arc<OnceLock<DateTime<Utc>>>,
 }
 
 /// Why a stream is not read to its end at present.
 struct Progress(Mutex<Result<(), String>>);
 
 impl Streams {
-    /// Reads both until `stop`. `history` is made where it is not there yet.
+    /// Reads both until `stop`, with at most so many `replies` on their way to us. `history` is made where it is not there yet.
     pub(super) fn follow(
         broker: Broker,
         names: &Names,
         history: Retention,
+        replies: u16,
         executions: Arc<Executions>,
         stop: &CancellationToken,
     ) -> Arc<Self> {
@@ -49,15 +52,18 @@ impl Streams {
             history_was_read: CancellationToken::new(),
             history: progress(&names.history()),
             results: progress(&names.results()),
+            since: Arc::default(),
         });
         let topology = Topology::history(names, history);
-        let reader = |stream, prefetch| Reader {
+        let reader = |stream, prefetch, since: &Arc<_>| Reader {
             prefetch,
             broker: broker.clone(),
             stream,
             executions: Arc::clone(&executions),
+            since: Arc::clone(since),
         };
-        let (of_events, of_replies) = (reader(names.history(), 500), reader(names.results(), REPLIES));
+        let of_events = reader(names.history(), EVENTS, &streams.since);
+        let of_replies = reader(names.results(), replies, &Arc::default());
         let (both, stopped) = (Arc::clone(&streams), stop.clone());
         tokio::spawn(async move {
             let events = of_events.follow(Some(&topology), event, &both.history, &both.history_was_read);
@@ -78,6 +84,11 @@ impl Streams {
     /// Whether both are read to their ends, so that what is not known is not there.
     pub(super) fn are_read(&self) -> Result<(), String> {
         self.history.get().and_then(|()| self.results.get())
+    }
+
+    /// Whether the events of what began at `at` may have been let go before they were read.
+    pub(super) fn may_have_missed(&self, at: DateTime<Utc>) -> bool {
+        self.since.get().is_some_and(|since| at < *since)
     }
 }
 
@@ -102,6 +113,7 @@ struct Reader {
     broker: Broker,
     stream: String,
     executions: Arc<Executions>,
+    since: Arc<OnceLock<DateTime<Utc>>>,
 }
 
 /// What was read last.
@@ -175,6 +187,9 @@ impl Reader {
             };
             let time = told.time();
             let place = delivery.stream_offset.unwrap_or_default();
+            if last.is_none() && place > 0 {
+                self.since.get_or_init(|| time);
+            }
             // A stream that was deleted and made again counts its places from 0.
             if known.is_some_and(|known| place <= known.place && time <= known.time) {
                 continue;

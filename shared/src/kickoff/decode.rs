@@ -9,6 +9,9 @@ use crate::amqp::{Properties, header};
 /// How deep a request may be nested: what every common JSON reader accepts by default.
 pub const MAX_DEPTH: usize = 128;
 
+/// How many bytes `meta` may have: it is repeated in the reply and in every event.
+pub const MAX_META_BYTES: usize = 16 * 1024;
+
 /// A message that is not a kickoff request, with all that could still be read of it.
 #[derive(Debug, Clone)]
 pub struct Rejection {
@@ -117,7 +120,7 @@ fn read(
             format!("the request cannot be read: {e}; a request is {{\"inputs\": {{…}}}}"),
         )
     })?;
-    seen.meta = request.meta.clone();
+    seen.meta = request.meta.clone().filter(is_repeatable);
     let kickoff_id = agreed_id(&request, properties, seen)?;
     check_fields(&request, crew)?;
     let requested_at = seen.requested_at.or_else(|| kickoff_id.created_at());
@@ -146,7 +149,7 @@ fn told_by_body(text: &str, properties: &Properties, seen: &mut Rejection) {
     let Ok(told) = serde_json::from_str::<Told>(text) else {
         return;
     };
-    seen.meta = told.meta;
+    seen.meta = told.meta.filter(is_repeatable);
     if property_id(properties).is_none() {
         seen.kickoff_id = told.kickoff_id.and_then(|id| KickoffId::parse(&id).ok());
     }
@@ -195,10 +198,23 @@ fn usable_reply_to(properties: &Properties) -> Result<Option<String>, KickoffErr
     }
 }
 
+#[allow(clippy::borrowed_box, reason = "as Option::filter hands it out")]
+fn is_repeatable(meta: &Box<RawValue>) -> bool {
+    meta.get().len() <= MAX_META_BYTES
+}
+
 fn check_fields(request: &KickoffRequest, crew: &CrewName) -> Result<(), KickoffError> {
     if !request.inputs.get().starts_with('{') {
         let message = "inputs is not a JSON object; send {\"inputs\": {\"NAME\": value, …}}";
         return Err(KickoffError::new("invalid_request", message));
+    }
+    if let Some(meta) = request.meta.as_ref().filter(|meta| !is_repeatable(meta)) {
+        let message = format!(
+            "meta has {} bytes; at most {MAX_META_BYTES} are taken, since the reply and every event repeat it. Put what the \
+             crew needs into inputs",
+            meta.get().len()
+        );
+        return Err(KickoffError::new("meta_too_large", message));
     }
     if let Some(named) = request.crew.as_deref().filter(|named| *named != crew.as_str()) {
         let named: String = named.chars().take(80).collect();
@@ -372,5 +388,29 @@ mod tests {
     #[test]
     fn brackets_in_strings_are_not_nesting() {
         assert_eq!(nesting_depth(r#"{"a": "[[\"[[", "b": [1, {}]}"#), 3);
+    }
+
+    #[test]
+    fn a_meta_that_is_too_large_to_be_repeated_is_refused_and_not_repeated() {
+        let body = |bytes: usize| {
+            format!(
+                r#"{{"kickoff_id": "k1", "inputs": {{}}, "meta": "{}"}}"#,
+                "x".repeat(bytes - 2)
+            )
+        };
+        let crew = CrewName::parse("c").unwrap();
+        let decoded = |bytes| decode(body(bytes).as_bytes(), &Properties::default(), &crew, 1_000_000);
+        assert!(decoded(MAX_META_BYTES).is_ok());
+        let rejection = decoded(MAX_META_BYTES + 1).unwrap_err();
+        assert_eq!(rejection.error.kind, "meta_too_large");
+        assert!(
+            rejection
+                .error
+                .message
+                .starts_with("meta has 16385 bytes; at most 16384"),
+            "{:?}",
+            rejection.error
+        );
+        assert!(rejection.meta.is_none() && rejection.kickoff_id.is_some());
     }
 }

@@ -10,12 +10,11 @@ use uuid::Uuid;
 
 /// Why a name is refused. It says which characters and length are allowed, so that the sender can mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} {value:?} is not allowed: it must be 1 to {max} characters of {alphabet}")]
+#[error("{what} {value:?} is not allowed: it must be {rule}")]
 pub struct InvalidName {
     what: &'static str,
     value: String,
-    max: usize,
-    alphabet: &'static str,
+    rule: String,
 }
 
 fn checked(
@@ -30,12 +29,8 @@ fn checked(
     }
     // A refused name may be megabytes of somebody's garbage; the message shows where it starts.
     let value = value.chars().take(80).collect();
-    Err(InvalidName {
-        what,
-        value,
-        max,
-        alphabet,
-    })
+    let rule = format!("1 to {max} characters of {alphabet}");
+    Err(InvalidName { what, value, rule })
 }
 
 /// The id of one kickoff: 1 to 128 characters of `[A-Za-z0-9_-]`, by default a UUIDv7. Cheap to clone.
@@ -85,10 +80,22 @@ impl KickoffId {
 #[serde(try_from = "String", into = "String")]
 pub struct CrewName(#[schemars(regex(pattern = "^[a-z0-9_-]{1,64}$"))] Arc<str>);
 
+/// The last part of the queue `dead-letters.unroutable`.
+const RESERVED: &str = "unroutable";
+
 impl CrewName {
     /// # Errors
-    /// [`InvalidName`] when it is empty, longer than 64, or has another character.
+    /// [`InvalidName`] when it is empty, longer than 64, has another character, or is the name of the queue for what no crew's
+    /// queue takes.
     pub fn parse(value: &str) -> Result<Self, InvalidName> {
+        if value == RESERVED {
+            return Err(InvalidName {
+                what: "crew name",
+                value: value.to_owned(),
+                rule: "another, since the queue of requests for crews that nobody serves is named so"
+                    .to_owned(),
+            });
+        }
         checked("crew name", value, 64, "a-z, 0-9, _ and -", |c| {
             c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-'
         })
@@ -151,7 +158,7 @@ mod tests {
         for bad in ["", "a.b", "#", "*", "a b", "ä", "a/b", &"x".repeat(129)] {
             assert!(KickoffId::parse(bad).is_err(), "{bad:?}");
         }
-        for bad in ["", "Marketing", "a.b", &"x".repeat(65)] {
+        for bad in ["", "Marketing", "a.b", "unroutable", &"x".repeat(65)] {
             assert!(CrewName::parse(bad).is_err(), "{bad:?}");
         }
         let message = KickoffId::parse("a.b").map_err(|e| e.to_string());

@@ -22,7 +22,7 @@ pub struct KickoffRequest {
     /// The crew's inputs: a JSON object, passed on byte for byte.
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub inputs: Box<RawValue>,
-    /// Opaque to crewfleet; echoed in the reply and in every event.
+    /// Opaque to crewfleet; echoed in the reply and in every event. At most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Value>")]
     pub meta: Option<Box<RawValue>>,
