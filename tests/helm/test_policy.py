@@ -32,6 +32,26 @@ def for_each(kind):
     return decorate
 
 
+class Broker(unittest.TestCase):
+    def test_the_url_comes_from_the_named_secret_or_from_that_of_the_charts_own_cluster(self):
+        def source(values):
+            [volume] = {
+                json.dumps(volume["secret"])
+                for deployment in of_kind(rendered(values), "Deployment").values()
+                for volume in pod(deployment)["volumes"]
+                if volume["name"] == "broker"
+            }
+            secret = json.loads(volume)
+            [item] = secret["items"]
+            return secret["secretName"], item["key"]
+
+        self.assertEqual(source(MINIMAL), ("crewfleet-broker", "broker-url"))
+        self.assertEqual(source(PRODUCTION), ("crewfleet-broker", "url"))
+        # As the cluster operator names it, after the cluster.
+        [cluster] = of_kind(rendered(KEDA), "RabbitmqCluster")
+        self.assertEqual(source(KEDA), (f"{cluster}-default-user", "connection_string"))
+
+
 class Pods(unittest.TestCase):
     @for_each("Deployment")
     def test_they_meet_the_restricted_standard(self, deployment, _):

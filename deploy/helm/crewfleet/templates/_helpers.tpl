@@ -140,3 +140,20 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "crewfleet.secretName" -}}
 (?i)(api_?key|secret|password|_token|credentials)$
 {{- end }}
+
+{{- /* The cluster that the chart asks for. */}}
+{{- define "crewfleet.rabbitmqCluster" -}}
+{{- printf "%s-rabbitmq" (include "crewfleet.fullname" .) }}
+{{- end }}
+
+{{- /* The Secret with the broker's URL, as JSON. The cluster operator names its own so, and writes a URL into it
+(https://www.rabbitmq.com/kubernetes/operator/using-operator#find). */}}
+{{- define "crewfleet.brokerSecret" -}}
+{{- $given := .Values.broker.existingSecret }}
+{{- if $given.name }}
+{{- dict "name" $given.name "key" ($given.key | default "broker-url") | toJson }}
+{{- else }}
+{{- $own := printf "%s-default-user" (include "crewfleet.rabbitmqCluster" .) }}
+{{- dict "name" $own "key" ($given.key | default "connection_string") | toJson }}
+{{- end }}
+{{- end }}
