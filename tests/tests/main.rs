@@ -1,6 +1,7 @@
 //! The end-to-end tests. They are one binary: they share one RabbitMQ node, and run beside each other, since they wait more than
 //! they work. Those of one subject alone: `cargo test -p crewfleet-tests --test e2e forks::`.
 
+mod addresses;
 mod alarms;
 mod alerting;
 mod bad_input;
@@ -35,6 +36,8 @@ mod proxy;
 mod publishers;
 mod readme;
 mod retries;
+mod room;
+mod secrets;
 mod systemd;
 mod tls;
 mod traces;

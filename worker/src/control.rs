@@ -190,10 +190,14 @@ fn answer(worker: &Arc<WorkerState>, about: About) {
     let Some(known) = worker.in_flight.asked(&about, &worker.id) else {
         return;
     };
+    let told = match known {
+        Known::Mine => "mine",
+        Known::Settled => "settled",
+    };
     info!(
         kickoff_id = about.kickoff_id,
         asker = about.worker,
-        ?known,
+        told,
         "another worker asks for it"
     );
     let about = About {

@@ -47,6 +47,16 @@ pub enum Whose {
     Undecided,
 }
 
+impl Whose {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Settled => "settled",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
 /// Asks the other workers, and waits for the one that runs it, until `latest`.
 pub async fn ask(worker: &WorkerState, request: &Request, run: &Run, latest: Instant) -> Whose {
     let hold = Duration::from_secs_f64(worker.config.redelivery_hold_s);
@@ -59,7 +69,10 @@ pub async fn ask(worker: &WorkerState, request: &Request, run: &Run, latest: Ins
         () = worker.draining.cancelled() => Whose::Undecided,
     };
     run.asked_others();
-    info!(?whose, "asked the other workers for a redelivered kickoff");
+    info!(
+        whose = whose.as_str(),
+        "asked the other workers for a redelivered kickoff"
+    );
     whose
 }
 

@@ -112,19 +112,33 @@ pub async fn tell(
     if let Some(events) = events {
         events.emit(event_type::FINISHED, &json!({"status": status}));
     }
-    match outcome.error() {
+    log_end(worker, attempt, status, outcome.error());
+    reply
+}
+
+/// For how long it waited before it started, and ran then, in seconds, where that is known.
+fn log_end(worker: &WorkerState, attempt: &Attempt<'_>, status: Status, error: Option<&KickoffError>) {
+    let seconds = |from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>| {
+        Some((to? - from?).to_std().ok()?.as_millis() as f64 / 1000.0)
+    };
+    let waited_s = seconds(attempt.requested_at, attempt.started_at);
+    let ran_s = seconds(attempt.started_at, Some(Utc::now()));
+    let (status, worker) = (status.as_str(), worker.id.as_str());
+    match error {
         Some(error) => {
             let (error_kind, message) = (&error.kind, shown(error));
             warn!(
-                status = status.as_str(),
+                status,
+                waited_s,
+                ran_s,
+                worker,
                 error_kind,
                 error = message,
                 "kickoff finished"
             );
         }
-        None => info!(status = status.as_str(), "kickoff finished"),
+        None => info!(status, waited_s, ran_s, worker, "kickoff finished"),
     }
-    reply
 }
 
 /// Publishes the request as its next attempt. The caller acks then.

@@ -7,28 +7,7 @@ use serde::Deserialize;
 use wildmatch::WildMatch;
 
 use super::check_seconds;
-
-/// How the delays between attempts grow.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backoff {
-    /// Always `delay_s`.
-    Fixed,
-    /// `delay_s`, then `factor` times as long after each attempt, up to `max_delay_s`.
-    #[default]
-    Exponential,
-}
-
-/// What follows when the hard time limit has passed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnTimeout {
-    /// The reply `timed_out`: another attempt would most likely take as long, and costs as much.
-    #[default]
-    Fail,
-    /// Another attempt, while there is one left.
-    Retry,
-}
+pub use super::choices::{Backoff, OnTimeout};
 
 /// A section `[crews.<name>.retry]`.
 ///

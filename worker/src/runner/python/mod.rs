@@ -222,7 +222,8 @@ impl PythonRunner {
         }
         let isolated = checked.isolated;
         let (isolation, reasons) = (&isolated.isolation, isolated.isolation_reasons.join("; "));
-        info!(%crew, inputs = ?checked.inputs, isolation, reasons, "crew is usable");
+        let inputs = checked.inputs.as_deref().unwrap_or_default().join(", ");
+        info!(%crew, inputs, isolation, reasons, "crew is usable");
         for note in checked.notes {
             warn!(%crew, "{note}");
         }
