@@ -178,8 +178,8 @@ impl KickoffClient {
         Ok(inner.events.follow(id.as_str(), bound))
     }
 
-    /// The events of a kickoff so far, as a gateway's stream `kickoff.history` keeps them; `None` where no gateway ever ran, or
-    /// this user may not read its stream.
+    /// The events of a kickoff so far, as a gateway's stream `kickoff.history` keeps them; `None` where no gateway ever
+    /// ran, or this user may not read its stream.
     ///
     /// # Errors
     /// [`ClientError::Broker`].

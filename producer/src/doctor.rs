@@ -1,8 +1,9 @@
 //! `crewfleet doctor`: whether the broker is as crewfleet needs it, with a fix for what is not.
 //!
-//! It changes nothing: each question is one that the broker answers, or refuses, before it would act. Only the heartbeats
-//! of workers are heard through a queue of its own, which it deletes. What AMQP does not tell (policies, bindings, alarms,
-//! the broker's clock) is read from the management API where `[broker] management_url` is set, else it is `unknown`.
+//! It changes nothing: each question is one that the broker answers, or refuses, before it would act. Only the
+//! heartbeats of workers are heard through a queue of its own, which it deletes. What AMQP does not tell (policies,
+//! bindings, alarms, the broker's clock) is read from the management API where `[broker] management_url` is set, else
+//! it is `unknown`.
 //!
 //! | file | what it holds |
 //! |---|---|

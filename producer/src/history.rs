@@ -1,5 +1,5 @@
-//! Looking back at events: those that a gateway's stream `kickoff.history` keeps. Without a gateway there is no such stream,
-//! and events are live only.
+//! Looking back at events: those that a gateway's stream `kickoff.history` keeps. Without a gateway there is no such
+//! stream, and events are live only.
 
 use crewfleet_shared::amqp::{Broker, BrokerError, Link, Names, reply_code};
 use crewfleet_shared::kickoff::{Event, KickoffId};

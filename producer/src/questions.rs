@@ -123,8 +123,8 @@ impl Drop for Waiting<'_> {
 }
 
 impl KickoffClient {
-    /// Asks this worker, and others when it does not answer; waits for the first answer within `patience`. `None` when none
-    /// comes.
+    /// Asks this worker, and others when it does not answer; waits for the first answer within `patience`. `None` when
+    /// none comes.
     pub(crate) async fn ask(
         &self,
         worker: &str,

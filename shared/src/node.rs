@@ -1,8 +1,8 @@
 //! A private RabbitMQ node: one broker that belongs to this process, with its own folder, ports, cookie and epmd, for
 //! `crewfleet dev` and the tests. It never touches a system-wide RabbitMQ, and needs no root. Linux only.
 //!
-//! Nothing of it outlives this process, however that ends: a supervising shell (`node/supervise.sh`) kills the node when
-//! the pipe that this process holds closes.
+//! Nothing of it outlives this process, however that ends: a supervising shell (`node/supervise.sh`) kills the node
+//! when the pipe that this process holds closes.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), crewfleet_shared::node::NodeError> {
@@ -74,8 +74,8 @@ impl Node {
     /// Starts a node, and waits until it answers clients.
     ///
     /// # Errors
-    /// When RabbitMQ is not installed, the folder cannot be used or belongs to a node that runs, a port is taken, or the
-    /// node does not come up within two minutes.
+    /// When RabbitMQ is not installed, the folder cannot be used or belongs to a node that runs, a port is taken, or
+    /// the node does not come up within two minutes.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
         let bin = find_programs()?;
         let folder = Folder::prepare(&options.dir)?;
@@ -217,8 +217,8 @@ impl Node {
         }
     }
 
-    /// Writes what RabbitMQ keeps of the names of its queues to disk now. It does so by itself with a delay of up to 3 s: a
-    /// quorum queue that was declared just before [`Node::kill`] is without a leader for ever after it.
+    /// Writes what RabbitMQ keeps of the names of its queues to disk now. It does so by itself with a delay of up to 3
+    /// s: a quorum queue that was declared just before [`Node::kill`] is without a leader for ever after it.
     ///
     /// # Errors
     /// As [`Node::ctl`].

@@ -1,5 +1,5 @@
-//! What systemd is told of a service (`Type=notify`): that it is ready, what it does, that it ends, that it lives. Where
-//! nobody asks to be told (no `NOTIFY_SOCKET`), nothing happens.
+//! What systemd is told of a service (`Type=notify`): that it is ready, what it does, that it ends, that it lives.
+//! Where nobody asks to be told (no `NOTIFY_SOCKET`), nothing happens.
 
 use std::time::Duration;
 

@@ -20,8 +20,8 @@ use tracing_subscriber::{EnvFilter, fmt};
 ///
 /// A second call changes nothing: whoever embeds a worker may have logging of their own.
 ///
-/// In JSON, lines wait some milliseconds for others, warnings and errors excepted. What is returned writes them when it is
-/// dropped; [`flush`] does so before the process ends in another way.
+/// In JSON, lines wait some milliseconds for others, warnings and errors excepted. What is returned writes them when it
+/// is dropped; [`flush`] does so before the process ends in another way.
 #[must_use = "the last lines are written when it is dropped"]
 pub fn init(default: &str) -> Logging {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

@@ -53,8 +53,8 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// How a node takes clients by TLS, too: with this certificate, at this port; of clients' certificates it believes those
-/// of the CA.
+/// How a node takes clients by TLS, too: with this certificate, at this port; of clients' certificates it believes
+/// those of the CA.
 pub fn tls_options(ca: &Authority, server: &Identity, port: u16) -> NodeOptions {
     NodeOptions::temporary()
         .expect("a temporary folder")

@@ -1,10 +1,10 @@
-//! Several RabbitMQ nodes that make one broker, and the faults that only a cluster knows: a leader that dies, a node cut
-//! off from the others, a rolling restart.
+//! Several RabbitMQ nodes that make one broker, and the faults that only a cluster knows: a leader that dies, a node
+//! cut off from the others, a rolling restart.
 //!
-//! Clients reach each node at its own port, or all of them by the [balancer](Cluster::balancer), whatever happens between
-//! the nodes: these meet by proxies ([`epmd`]), and it is those that fail. What doesn't pass them is the data of streams
-//! between their replicas, which has connections of its own; it ends when the nodes notice that they don't hear each
-//! other ([`Cluster::partition`]).
+//! Clients reach each node at its own port, or all of them by the [balancer](Cluster::balancer), whatever happens
+//! between the nodes: these meet by proxies ([`epmd`]), and it is those that fail. What doesn't pass them is the data
+//! of streams between their replicas, which has connections of its own; it ends when the nodes notice that they don't
+//! hear each other ([`Cluster::partition`]).
 
 use std::{
     collections::BTreeSet,
@@ -71,8 +71,8 @@ impl Cluster {
         .await
     }
 
-    /// Starts a cluster whose nodes have a configuration of their own, the cluster's part of it included: each comes with
-    /// its number, from 0, and the full names of all.
+    /// Starts a cluster whose nodes have a configuration of their own, the cluster's part of it included: each comes
+    /// with its number, from 0, and the full names of all.
     pub async fn start_as(
         count: usize,
         configure: impl Fn(usize, &[String], NodeOptions) -> NodeOptions,
@@ -89,8 +89,8 @@ impl Cluster {
                 .erl_arguments(ERL_ARGUMENTS);
             configure(index, &full_names, options)
         });
-        // All at once: from 4.0 on a node waits for the others before it makes a cluster, and a lock over those that are
-        // there keeps two of 3.10 from making one each.
+        // All at once: from 4.0 on a node waits for the others before it makes a cluster, and a lock over those that
+        // are there keeps two of 3.10 from making one each.
         let nodes = try_join_all(options.map(Node::start)).await;
         let nodes = nodes.unwrap_or_else(|error| panic!("{error}"));
         let balancer = Proxy::balance(nodes.iter().map(Node::port).collect());
@@ -165,8 +165,8 @@ impl Cluster {
         self.set_apart.clear();
     }
 
-    /// Cuts a node off from the others, not from its clients: what the nodes send each other is lost. Nothing tells them;
-    /// they notice by silence, see [`Self::noticed`].
+    /// Cuts a node off from the others, not from its clients: what the nodes send each other is lost. Nothing tells
+    /// them; they notice by silence, see [`Self::noticed`].
     pub fn partition(&mut self, index: usize) {
         self.network.cut_off(index, true);
         self.set_apart.insert(index);
@@ -176,8 +176,8 @@ impl Cluster {
     /// Ends all partitions. What TCP had to send since then arrives. See [`Self::whole`].
     ///
     /// Before both sides have [noticed](Self::noticed), it may come too late for some and too early for the others: who
-    /// noticed first closes connections, the node sees its fellows go and come back at once, does not pause, and its tables
-    /// stay apart (4.0 without Khepri: measured). [`Self::restart`] it then.
+    /// noticed first closes connections, the node sees its fellows go and come back at once, does not pause, and its
+    /// tables stay apart (4.0 without Khepri: measured). [`Self::restart`] it then.
     pub fn heal(&mut self) {
         for index in std::mem::take(&mut self.cut_off) {
             self.network.cut_off(index, false);
@@ -191,8 +191,8 @@ impl Cluster {
         self.set_apart.insert(index);
     }
 
-    /// Lets a frozen node go on. Where it was frozen long enough to be [noticed](Self::noticed), its tables may stay apart
-    /// from the others' (4.0 without Khepri: measured), as they do in a virtual machine that was suspended: use
+    /// Lets a frozen node go on. Where it was frozen long enough to be [noticed](Self::noticed), its tables may stay
+    /// apart from the others' (4.0 without Khepri: measured), as they do in a virtual machine that was suspended: use
     /// [`Self::restart`] then.
     pub fn thaw(&mut self, index: usize) {
         self.signal(index, Signal::SIGCONT);
@@ -223,8 +223,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until the others count a node as gone: at once after a kill, up to 10 s after a partition or a freeze. A node
-    /// that was cut off notices too.
+    /// Waits until the others count a node as gone: at once after a kill, up to 10 s after a partition or a freeze. A
+    /// node that was cut off notices too.
     pub async fn noticed(&self, index: usize) {
         let gone = BTreeSet::from([index]);
         let others: BTreeSet<usize> = (0..self.len()).filter(|other| *other != index).collect();
@@ -250,8 +250,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until all nodes serve clients and see each other, for two seconds on end: a node that was cut off may notice
-    /// it only after the heal.
+    /// Waits until all nodes serve clients and see each other, for two seconds on end: a node that was cut off may
+    /// notice it only after the heal.
     pub async fn whole(&self) {
         let names: Vec<String> = self
             .nodes

@@ -1,5 +1,5 @@
-//! A real OpenTelemetry collector (rotel), and what comes out of it: spans go from the programs under test to the collector,
-//! and from there to an OTLP receiver of the test's.
+//! A real OpenTelemetry collector (rotel), and what comes out of it: spans go from the programs under test to the
+//! collector, and from there to an OTLP receiver of the test's.
 
 use std::{
     collections::BTreeMap,

@@ -35,7 +35,8 @@ pub fn venv_python() -> PathBuf {
     python
 }
 
-/// The folder of the packages that crews of the tests import beside CrewAI: `CREWFLEET_CREW_PACKAGES`, else that of `tests/test-env.sh`.
+/// The folder of the packages that crews of the tests import beside CrewAI: `CREWFLEET_CREW_PACKAGES`, else that of
+/// `tests/test-env.sh`.
 pub fn crew_packages() -> PathBuf {
     let folder = std::env::var_os("CREWFLEET_CREW_PACKAGES")
         .map_or_else(|| checkout().join(".crewfleet/test-crew-packages"), PathBuf::from);

@@ -218,7 +218,8 @@ impl FaultBroker {
         }
     }
 
-    /// Sends nothing more on the connections whose names contain `name`, no heartbeat either, and heeds nothing from them.
+    /// Sends nothing more on the connections whose names contain `name`, no heartbeat either, and heeds nothing from
+    /// them.
     pub fn silence(&self, name: &str) {
         let mut state = self.lock();
         for number in state.named(name) {

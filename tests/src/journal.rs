@@ -8,9 +8,9 @@ use tokio::time::timeout;
 
 use crate::{PATIENCE, process::TICK};
 
-/// The program. It writes `start ID ATTEMPT` and `end ID ATTEMPT`; its inputs say what it does in between:
-/// `hold` (until it is released), `grow_mb` (memory to take), `kill_worker`, and `outcomes`, a list with an entry for each attempt: `{"exit": 75}`,
-/// `{"signal": 9}`, `{"error": {…}}`, `{"hang": true}`; none is success.
+/// The program. It writes `start ID ATTEMPT` and `end ID ATTEMPT`; its inputs say what it does in between: `hold`
+/// (until it is released), `grow_mb` (memory to take), `kill_worker`, and `outcomes`, a list with an entry for each
+/// attempt: `{"exit": 75}`, `{"signal": 9}`, `{"error": {…}}`, `{"hang": true}`; none is success.
 const PROGRAM: &str = r#"
 import json, os, signal, sys, time
 folder, request = sys.argv[1], json.load(sys.stdin)

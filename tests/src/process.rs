@@ -28,8 +28,8 @@ const MARK: &str = "CREWFLEET_TEST_PROCESS";
 /// How often something is looked at that tells nobody when it changes.
 pub const TICK: Duration = Duration::from_millis(20);
 
-/// A process whose output is read all the time, and which is killed with all that descends from it when this is dropped,
-/// or when the test process dies.
+/// A process whose output is read all the time, and which is killed with all that descends from it when this is
+/// dropped, or when the test process dies.
 ///
 /// It may be shared by tests with a runtime each, so everything here runs on threads of its own.
 #[derive(Debug)]
@@ -375,7 +375,8 @@ fn dying_with_this_process(command: &Command) -> Command {
     wrapped
 }
 
-/// Starts a command from a thread that lasts as long as this process: the kernel's "parent death" is that of the thread.
+/// Starts a command from a thread that lasts as long as this process: the kernel's "parent death" is that of the
+/// thread.
 fn on_a_lasting_thread(command: Command) -> std::io::Result<std::process::Child> {
     type Order = (Command, mpsc::Sender<std::io::Result<std::process::Child>>);
     static ORDERS: LazyLock<Mutex<mpsc::Sender<Order>>> = LazyLock::new(|| {

@@ -50,8 +50,8 @@ pub enum Direction {
     ToClient,
 }
 
-/// A proxy on a port of its own on 127.0.0.1. What it does can be changed at any time, for the connections there are and
-/// for new ones. It runs in the runtime that started it. Dropping it resets its connections, and closes the port.
+/// A proxy on a port of its own on 127.0.0.1. What it does can be changed at any time, for the connections there are
+/// and for new ones. It runs in the runtime that started it. Dropping it resets its connections, and closes the port.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -150,8 +150,8 @@ impl Proxy {
         let _ = state.wait_for(|state| state.connections == count).await;
     }
 
-    /// Everything passes, as fast as it comes: the end of all other modes. A cut that [`Self::cut_after`] has planned is
-    /// planned no more.
+    /// Everything passes, as fast as it comes: the end of all other modes. A cut that [`Self::cut_after`] has planned
+    /// is planned no more.
     pub fn pass(&self) {
         for cut_at in &self.line.cuts_at {
             *locked(cut_at) = None;

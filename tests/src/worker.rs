@@ -212,7 +212,8 @@ impl WorkerProcess {
         series_value(&self.metrics().await, name, labels)
     }
 
-    /// Waits until a metric with (at least) these labels has this value: a reply may come before its kickoff is counted.
+    /// Waits until a metric with (at least) these labels has this value: a reply may come before its kickoff is
+    /// counted.
     pub async fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         let becomes = async {
             let mut tick = tokio::time::interval(TICK);

@@ -119,8 +119,8 @@ async fn declare(channel: &Channel) {
         .expect("a queue");
 }
 
-/// Publishes on channel after channel, as a client must: what a channel's first publish sends to a leader that is gone is
-/// neither confirmed nor refused for ever, even where the others have a new leader (RabbitMQ 3.10).
+/// Publishes on channel after channel, as a client must: what a channel's first publish sends to a leader that is gone
+/// is neither confirmed nor refused for ever, even where the others have a new leader (RabbitMQ 3.10).
 async fn until_confirmed(url: &str, text: &str) {
     let confirmed = async {
         while !matches!(

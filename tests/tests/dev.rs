@@ -82,8 +82,8 @@ impl Place {
         ["broker", "worker-1", "worker-2"].map(|part| self.processes_of(part))
     }
 
-    /// Waits until nothing of it runs, and looks that nothing was written elsewhere. `expected` is what is in the working
-    /// directory; with an own crew there CrewAI itself makes its usual folders in the home.
+    /// Waits until nothing of it runs, and looks that nothing was written elsewhere. `expected` is what is in the
+    /// working directory; with an own crew there CrewAI itself makes its usual folders in the home.
     async fn is_clean(&self, dev: &Process, expected: &[&str]) {
         dev.descendants_gone().await;
         until("the end of everything", || {
@@ -166,7 +166,8 @@ async fn once_gives_the_example_s_reply_and_leaves_nothing() {
     assert_eq!(noise, Vec::<&String>::new(), "a good run has nothing to warn of");
     place.is_clean(&dev, &[".crewfleet"]).await;
 
-    // What RabbitMQ cannot repair is made anew. A stream is down like this when its broker was stopped while it started.
+    // What RabbitMQ cannot repair is made anew. A stream is down like this when its broker was stopped while it
+    // started.
     let broker = place.work().join(".crewfleet/dev/broker");
     fs::remove_dir_all(broker.join("mnesia/crewfleet@localhost/coordination")).unwrap();
     let dev = place.dev(&["--once"]);

@@ -11,8 +11,8 @@ use crewfleet_tests::worker::WorkerProcess;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-/// A crew that writes the ids of its runs to a file. A run whose inputs say `wait` goes on when another file is there; one
-/// whose inputs say `fail` fails.
+/// A crew that writes the ids of its runs to a file. A run whose inputs say `wait` goes on when another file is there;
+/// one whose inputs say `fail` fails.
 const COUNTED: &str = "
 import json, os, sys, time
 request = json.load(sys.stdin)

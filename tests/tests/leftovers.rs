@@ -1,5 +1,5 @@
-//! Nothing of a kickoff outlives it: no folder, no mount, no namespace, no process; nor do kickoffs change their project. Many
-//! of them, with SIGKILLs of children, of a host and of the worker among them.
+//! Nothing of a kickoff outlives it: no folder, no mount, no namespace, no process; nor do kickoffs change their
+//! project. Many of them, with SIGKILLs of children, of a host and of the worker among them.
 //!
 //! `CREWFLEET_TEST_LEFTOVERS=1000` for so many kickoffs of each test.
 
@@ -47,7 +47,8 @@ fn tree(folder: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// The mounts of any process in any namespace that have to do with this folder. A namespace lives as long as a process is in it.
+/// The mounts of any process in any namespace that have to do with this folder. A namespace lives as long as a process
+/// is in it.
 fn mounts(folder: &Path) -> BTreeSet<String> {
     let name = folder.to_str().expect("a path");
     let processes = fs::read_dir("/proc").expect("/proc can be read").flatten();

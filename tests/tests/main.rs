@@ -1,5 +1,5 @@
-//! The end-to-end tests. They are one binary: they share one RabbitMQ node, and run beside each other, since they wait more than
-//! they work. Those of one subject alone: `cargo test -p crewfleet-tests --test e2e forks::`.
+//! The end-to-end tests. They are one binary: they share one RabbitMQ node, and run beside each other, since they wait
+//! more than they work. Those of one subject alone: `cargo test -p crewfleet-tests --test e2e forks::`.
 
 mod addresses;
 mod alarms;

@@ -1,5 +1,5 @@
-//! `amqps://`: a private CA, users by password and by certificate, and each way in which TLS does not come about, told so
-//! that it can be mended.
+//! `amqps://`: a private CA, users by password and by certificate, and each way in which TLS does not come about, told
+//! so that it can be mended.
 
 use std::fs;
 

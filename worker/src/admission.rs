@@ -30,8 +30,8 @@ use crate::workdir::WorkDir;
 
 /// From so many lost workers on a kickoff runs alone on its worker, so that its neighbours don't share its fate.
 const ALONE_FROM: u32 = 2;
-/// How long what was taken waits for room before it goes back to the queue: others may have room. What comes meanwhile is
-/// little, since the intake closes where there is none.
+/// How long what was taken waits for room before it goes back to the queue: others may have room. What comes meanwhile
+/// is little, since the intake closes where there is none.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Nobody else starts while a suspect waits for the neighbours to end, so it does not wait for long.
 const COMPANY_PATIENCE: Duration = Duration::from_secs(60);

@@ -49,8 +49,8 @@ impl Commands {
         heard.values.insert(id.to_owned(), (at, ())).is_none()
     }
 
-    /// A worker said that it runs a kickoff, or that it never started it: the delivery that made another ask, or that it
-    /// met there, came from a lost connection, and not from a dead worker.
+    /// A worker said that it runs a kickoff, or that it never started it: the delivery that made another ask, or that
+    /// it met there, came from a lost connection, and not from a dead worker.
     pub fn forgive(&self, kickoff_id: String, redrive: u32, at: DateTime<Utc>) {
         lock(&self.forgiven).count((kickoff_id, redrive), at);
     }

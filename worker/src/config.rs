@@ -41,8 +41,8 @@ pub struct FileConfig {
 pub struct WorkerConfig {
     /// `HOST:PORT` of `/metrics`, `/healthz` and `/readyz`; port 0 takes a free one.
     pub admin_addr: String,
-    /// Whether it makes its exchanges and queues; `false` where `crewfleet topology declare` does, and the worker's user
-    /// may not.
+    /// Whether it makes its exchanges and queues; `false` where `crewfleet topology declare` does, and the worker's
+    /// user may not.
     pub declare: bool,
     /// How long a worker that was told to end lets kickoffs finish, in seconds.
     pub drain_grace_s: f64,
@@ -233,8 +233,8 @@ impl WorkerConfig {
         Ok(())
     }
 
-    /// A worker that is killed while it drains leaves its kickoffs to the broker, as a crash does, and what exit handlers hold
-    /// is lost. `exit_grace_s`: that of the crew with the longest; crews end at the same time.
+    /// A worker that is killed while it drains leaves its kickoffs to the broker, as a crash does, and what exit
+    /// handlers hold is lost. `exit_grace_s`: that of the crew with the longest; crews end at the same time.
     fn check_termination(&self, exit_grace_s: f64) -> Result<(), Problem> {
         let Some(granted) = self.termination_grace_s else {
             return Ok(());

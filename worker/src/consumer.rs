@@ -2,8 +2,8 @@
 //! task of its own.
 //!
 //! A worker takes what it can start, so that nothing waits here while another worker idles. With room for the crew it
-//! [`subscribed`]; without, it ends the consumer, and takes one kickoff at a time as room comes ([`one_by_one`]), until the queue
-//! is empty or there is much room again. Crews that share a worker's room get it in turns.
+//! [`subscribed`]; without, it ends the consumer, and takes one kickoff at a time as room comes ([`one_by_one`]), until
+//! the queue is empty or there is much room again. Crews that share a worker's room get it in turns.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -137,8 +137,8 @@ impl Intake {
         }
     }
 
-    /// How many deliveries it may be sent: those that can start, and those that come again for runs that go on here, which take
-    /// no room of their own.
+    /// How many deliveries it may be sent: those that can start, and those that come again for runs that go on here,
+    /// which take no room of their own.
     fn wanted(&self) -> usize {
         let Self { worker, crew, .. } = self;
         worker.admission.free(crew) + worker.in_flight.lost(&crew.name)

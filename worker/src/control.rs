@@ -97,8 +97,8 @@ async fn tail(
     }
 }
 
-/// A stream that a node has not brought up yet after its restart takes messages, confirms and loses them (RabbitMQ 3.10,
-/// seen within 40 ms of the first connection). One that can be consumed is up.
+/// A stream that a node has not brought up yet after its restart takes messages, confirms and loses them (RabbitMQ
+/// 3.10, seen within 40 ms of the first connection). One that can be consumed is up.
 async fn streams_are_up(worker: &WorkerState, link: &Link) -> Result<(), BrokerError> {
     if worker.broker_config.results().max_age_s == 0 {
         return Ok(());

@@ -27,8 +27,8 @@ pub enum Entry {
     Answered(Receipt, Arc<[u8]>),
     /// Its next attempt is on its way; ack.
     HandedOn(Receipt),
-    /// It is a later attempt than the one that runs: not that run's to hold. Enter again when the receiver says that the
-    /// run is gone.
+    /// It is a later attempt than the one that runs: not that run's to hold. Enter again when the receiver says that
+    /// the run is gone.
     Later(Receipt, watch::Receiver<()>),
 }
 

@@ -15,9 +15,11 @@
 //! | whether another attempt follows | [`retry`] |
 //! | what follows from it | [`settle`] |
 //!
-//! Around it: [`service`] (the [`Worker`]: start, readiness), `crews` (made at the start), [`drain`], [`config`], [`state`] (what the parts share),
-//! [`control`], [`commands`] and [`saying`] (what the fleet is told, and tells itself), [`pause`], [`memory`] (how much may run), [`workdir`] and `own_folder` (the
-//! kickoffs' folders), [`kept_files`] and [`queries`] (what kickoffs wrote, and who asks for it), [`retention`], [`events`], [`heartbeat`], [`metrics`], [`traces`].
+//! Around it: [`service`] (the [`Worker`]: start, readiness), `crews` (made at the start), [`drain`], [`config`],
+//! [`state`] (what the parts share), [`control`], [`commands`] and [`saying`] (what the fleet is told, and tells
+//! itself), [`pause`], [`memory`] (how much may run), [`workdir`] and `own_folder` (the kickoffs' folders),
+//! [`kept_files`] and [`queries`] (what kickoffs wrote, and who asks for it), [`retention`], [`events`], [`heartbeat`],
+//! [`metrics`], [`traces`].
 //!
 //! A worker with a crew in Rust:
 //!

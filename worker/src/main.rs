@@ -33,9 +33,9 @@ enum Command {
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    // Crews run as the same user. Of a process that is not dumpable they can read neither the environment, with the broker's
-    // password in it, nor the memory (prctl(2), PR_SET_DUMPABLE; programs that it starts are as others). Nor does it leave a
-    // core file with them.
+    // Crews run as the same user. Of a process that is not dumpable they can read neither the environment, with the
+    // broker's password in it, nor the memory (prctl(2), PR_SET_DUMPABLE; programs that it starts are as others). Nor
+    // does it leave a core file with them.
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
         eprintln!("crewfleet-worker: crews could read this process: prctl(PR_SET_DUMPABLE): {error}");
         return ExitCode::FAILURE;

@@ -1,9 +1,9 @@
 //! How much memory the crew processes hold, and what happens when it is too much.
 //!
-//! Forked processes share most of their pages, so resident sizes cannot be added up. The sum of resident sizes is
-//! an upper bound that costs one read a process; only when it passes half of the limit is the proportional size (PSS)
-//! read, for which the kernel looks at every page (a millisecond a process). So it is a sample that holds for a while, and
-//! what a process may have grown by since counts in full; near the limit all are measured at once: [`sample`].
+//! Forked processes share most of their pages, so resident sizes cannot be added up. The sum of resident sizes is an
+//! upper bound that costs one read a process; only when it passes half of the limit is the proportional size (PSS)
+//! read, for which the kernel looks at every page (a millisecond a process). So it is a sample that holds for a while,
+//! and what a process may have grown by since counts in full; near the limit all are measured at once: [`sample`].
 
 mod grant;
 mod sample;

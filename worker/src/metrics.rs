@@ -1,5 +1,5 @@
-//! What a worker counts. The table in `deploy/monitoring/METRICS.md` is made of these definitions; tests compare it with
-//! them and with a live scrape.
+//! What a worker counts. The table in `deploy/monitoring/METRICS.md` is made of these definitions; tests compare it
+//! with them and with a live scrape.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

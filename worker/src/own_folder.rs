@@ -1,5 +1,5 @@
-//! A worker's own folder, `<data_dir>/workers/<worker id>/`: held by a lock while the worker lives, removed by others when
-//! that has been dead for long enough.
+//! A worker's own folder, `<data_dir>/workers/<worker id>/`: held by a lock while the worker lives, removed by others
+//! when that has been dead for long enough.
 //!
 //! The lock file is the mark, too: nothing is removed that has none, whatever else stands in `data_dir`.
 
@@ -77,8 +77,8 @@ impl OwnFolder {
     }
 }
 
-/// Removes the folders of workers that are dead (their lock is free) and were last touched longer ago than `keep` says for
-/// a folder.
+/// Removes the folders of workers that are dead (their lock is free) and were last touched longer ago than `keep` says
+/// for a folder.
 pub(crate) fn sweep(base: &Path, keep: impl Fn(&Path) -> Duration) {
     let entries = fs::read_dir(base.join(WORKERS)).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {

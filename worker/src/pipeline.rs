@@ -187,8 +187,8 @@ async fn kickoff(
     work_dir.finish(keep).await;
 }
 
-/// How long it waited in its queue. Not of a copy (another attempt, a requeue, a redrive): it may have run since the request was
-/// published, or was left for later.
+/// How long it waited in its queue. Not of a copy (another attempt, a requeue, a redrive): it may have run since the
+/// request was published, or was left for later.
 fn waited(attempt: &Attempt<'_>) -> Option<Duration> {
     let is_copy = attempt.properties.has_header(header::ATTEMPT) || attempt.redrive > 0;
     let requested_at = attempt.requested_at.filter(|_| !is_copy)?;
@@ -213,8 +213,8 @@ async fn settled_elsewhere(worker: &WorkerState, request: &Request, key: &RunKey
     settled(worker, key, run, None, Some(request.attempt)).await;
 }
 
-/// The end of a run of which the requester, or the next attempt, knows: its deliveries are acked, and whoever asked hears
-/// that this attempt, or any where nothing follows, is settled.
+/// The end of a run of which the requester, or the next attempt, knows: its deliveries are acked, and whoever asked
+/// hears that this attempt, or any where nothing follows, is settled.
 async fn settled(worker: &WorkerState, key: &RunKey, run: Run, ended: Option<Ended>, attempt: Option<u32>) {
     let finished = run.finish(ended);
     ack(worker, &finished.held).await;
@@ -279,7 +279,8 @@ impl Attempted<'_> {
     /// ending: that would ack both, and lose the kickoff. So the run ends first.
     async fn requeue(&self, run: Run, reason: RequeueReason, delay: Option<Duration>) {
         let finished = run.finish(None);
-        // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself, and nobody died of it.
+        // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself, and nobody died of
+        // it.
         let live = finished.held.iter().any(Receipt::is_live);
         if live {
             let copy = Attempt {

@@ -1,5 +1,5 @@
-//! Places for kickoffs: as many as may run at once, taken in the order in which they are asked for. Whoever must know how
-//! many are left is told of each change.
+//! Places for kickoffs: as many as may run at once, taken in the order in which they are asked for. Whoever must know
+//! how many are left is told of each change.
 
 use std::sync::Arc;
 

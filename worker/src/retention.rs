@@ -1,5 +1,5 @@
-//! What a worker keeps for a while on its disk: folders of failed kickoffs, results that were too large to send, the files
-//! of kickoffs. Each has its time; all together have `disk_limit`, and the oldest go first.
+//! What a worker keeps for a while on its disk: folders of failed kickoffs, results that were too large to send, the
+//! files of kickoffs. Each has its time; all together have `disk_limit`, and the oldest go first.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
@@ -151,7 +151,8 @@ pub(crate) async fn remove(path: PathBuf) {
     }
 }
 
-/// Removes a folder whatever the modes are of what is in it: an overlay keeps one that nobody may read, and crews may too.
+/// Removes a folder whatever the modes are of what is in it: an overlay keeps one that nobody may read, and crews may
+/// too.
 pub(crate) fn remove_dir(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

@@ -1,5 +1,5 @@
-//! What may follow from an outcome, before the ack: reply and dead letter ([`ending`] is the table), another attempt, or
-//! a requeue. Which of them, the pipeline decides by how the run stands.
+//! What may follow from an outcome, before the ack: reply and dead letter ([`ending`] is the table), another attempt,
+//! or a requeue. Which of them, the pipeline decides by how the run stands.
 
 mod messages;
 
@@ -26,8 +26,8 @@ const ROUND: Duration = Duration::from_secs(60);
 /// The pause before a message that was refused is published again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The table: what its requester is told, and why a copy of the request goes to the dead letters, where one does. `None`
-/// while nothing has ended.
+/// The table: what its requester is told, and why a copy of the request goes to the dead letters, where one does.
+/// `None` while nothing has ended.
 fn ending(outcome: &Outcome) -> Option<(Status, Option<Reason>)> {
     let reason = match outcome {
         Outcome::Succeeded(_) | Outcome::Cancelled(_) | Outcome::Expired(_) => None,
@@ -80,8 +80,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Ends a kickoff's story: its requester is told, and what is to be kept goes to the dead letters. The caller acks then,
-/// and only then.
+/// Ends a kickoff's story: its requester is told, and what is to be kept goes to the dead letters. The caller acks
+/// then, and only then.
 ///
 /// Returns the reply, where somebody could be told.
 pub async fn tell(

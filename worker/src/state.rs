@@ -77,8 +77,8 @@ impl Crew {
             .clone()
     }
 
-    /// Takes note of it, of its first line; returns whether it is another one than before. It is told to whoever asks, so what
-    /// follows (a traceback) is for the log alone.
+    /// Takes note of it, of its first line; returns whether it is another one than before. It is told to whoever asks,
+    /// so what follows (a traceback) is for the log alone.
     pub fn set_trouble(&self, now: Option<String>) -> bool {
         let now = now.map(|text| in_a_line(&text));
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -212,8 +212,8 @@ impl WorkerState {
         }
     }
 
-    /// Whether it has come as far as it can: some crew is served or paused, and each other has a trouble of its own, which is
-    /// told.
+    /// Whether it has come as far as it can: some crew is served or paused, and each other has a trouble of its own,
+    /// which is told.
     pub fn has_started(&self) -> bool {
         let served = |crew: &Arc<Crew>| crew.pause.is_paused() || crew.consuming.load(Ordering::Relaxed);
         self.broker.link().is_some()

@@ -1,8 +1,8 @@
-//! The spans of a crew: its own, and below it those that CrewAI's events begin and end, by OpenTelemetry's conventions for
-//! GenAI (0.1.0).
+//! The spans of a crew: its own, and below it those that CrewAI's events begin and end, by OpenTelemetry's conventions
+//! for GenAI (0.1.0).
 //!
-//! Nothing that a crew works on is in them: no inputs, prompts, results, and no messages of errors. Names are those that
-//! stand in the crew's code; with a placeholder in them, they are as before the inputs were filled in.
+//! Nothing that a crew works on is in them: no inputs, prompts, results, and no messages of errors. Names are those
+//! that stand in the crew's code; with a placeholder in them, they are as before the inputs were filled in.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

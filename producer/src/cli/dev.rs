@@ -35,7 +35,8 @@ pub(crate) struct Arguments {
     /// python3]
     #[arg(long, value_name = "PYTHON")]
     python: Option<PathBuf>,
-    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given several times
+    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given
+    /// several times
     #[arg(long = "input", value_name = "KEY=VALUE")]
     input: Vec<String>,
     /// All inputs: a file with a JSON object, - for stdin

@@ -20,7 +20,8 @@ use super::{events, files, inputs, wait};
 pub(crate) struct Arguments {
     /// The crew to kick off
     crew: CrewName,
-    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given several times
+    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given
+    /// several times
     #[arg(long = "input", value_name = "KEY=VALUE")]
     input: Vec<String>,
     /// All inputs: a file with a JSON object, - for stdin

@@ -208,8 +208,8 @@ async fn pass(
     Ok(())
 }
 
-/// Whether a new look may succeed where this one ended: after a lost connection, also one that an operator has closed, or the
-/// consumer timeout.
+/// Whether a new look may succeed where this one ended: after a lost connection, also one that an operator has closed,
+/// or the consumer timeout.
 fn may_go_on(error: &BrokerError) -> bool {
     error
         .code()

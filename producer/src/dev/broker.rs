@@ -170,8 +170,8 @@ impl Broker {
     }
 }
 
-/// A stream of ours that is still down after [`STREAMS_LIMIT`]; `None` also where the broker gives no answer: then its streams
-/// are not what is wrong.
+/// A stream of ours that is still down after [`STREAMS_LIMIT`]; `None` also where the broker gives no answer: then its
+/// streams are not what is wrong.
 async fn down(config: &BrokerConfig) -> Option<String> {
     let names = Names::new(&config.namespace);
     let streams = [names.control(), names.results(), names.history()];

@@ -155,8 +155,8 @@ impl Worker {
                 }
                 // What is tried again and again would say the same each time.
                 Line::Warning(message, _) | Line::OfConnection(message, _) if message == last => {}
-                // A worker that ends as it should has broken connections to tell of, and nothing for people; nor has one that waits
-                // for a broker which is not started yet.
+                // A worker that ends as it should has broken connections to tell of, and nothing for people; nor has
+                // one that waits for a broker which is not started yet.
                 Line::Warning(..) | Line::OfConnection(..) if stop.is_cancelled() => {}
                 Line::OfConnection(..) if !self.has_broker.load(Ordering::Relaxed) => {}
                 Line::Warning(message, detailed) | Line::OfConnection(message, detailed) => {

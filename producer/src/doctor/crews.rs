@@ -1,4 +1,5 @@
-//! The crews: their time limits against the consumer timeout, their consumers, and the grace they have when a worker ends.
+//! The crews: their time limits against the consumer timeout, their consumers, and the grace they have when a worker
+//! ends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

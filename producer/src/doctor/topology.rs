@@ -113,8 +113,8 @@ fn down(check: String, error: &BrokerError) -> Finding {
         )
 }
 
-/// A crew that no worker ever served has no queues: that is an error at its producer, and nothing is lost. Anything else
-/// that is missing takes messages with it.
+/// A crew that no worker ever served has no queues: that is an error at its producer, and nothing is lost. Anything
+/// else that is missing takes messages with it.
 fn absent(check: String, wanted: &Topology, present: &Present) -> Finding {
     let crew = check.rsplit_once(".requests.").map(|(_, crew)| crew);
     let crew = crew.or_else(|| check.rsplit_once(".dead-letters.").map(|(_, crew)| crew));

@@ -1,4 +1,5 @@
-//! The files of kickoffs: small ones stand in the reply, the others are asked of the worker that keeps them, part by part.
+//! The files of kickoffs: small ones stand in the reply, the others are asked of the worker that keeps them, part by
+//! part.
 //!
 //! ```no_run
 //! # use crewfleet_producer::{KickoffClient, KickoffId, FileError};

@@ -1,5 +1,6 @@
-//! Bodies on their way in: as long as a request may be, and not too many at once. Each takes room as its bytes come, so that
-//! whoever sends nothing holds nothing; and what the callers of one token send has its share of the room, and no more.
+//! Bodies on their way in: as long as a request may be, and not too many at once. Each takes room as its bytes come, so
+//! that whoever sends nothing holds nothing; and what the callers of one token send has its share of the room, and no
+//! more.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -46,7 +47,8 @@ pub(super) struct Room {
 }
 
 impl Bodies {
-    /// For requests of so many bytes: 64 MiB together, or two of the largest; half of that for the callers of one token.
+    /// For requests of so many bytes: 64 MiB together, or two of the largest; half of that for the callers of one
+    /// token.
     pub(super) fn new(max_request_bytes: usize) -> Self {
         let limit = max_request_bytes + MARGIN;
         let share = (ROOM / 2).max(limit).div_ceil(PERMIT);
@@ -61,9 +63,9 @@ impl Bodies {
         }
     }
 
-    /// The body of a request that was sent with this token; there is room for it until the second is dropped. One that is too
-    /// long is read all the same, as long as it is no flood: a client that is answered while it sends sees a connection that
-    /// breaks, and no answer.
+    /// The body of a request that was sent with this token; there is room for it until the second is dropped. One that
+    /// is too long is read all the same, as long as it is no flood: a client that is answered while it sends sees a
+    /// connection that breaks, and no answer.
     pub(super) async fn read(&self, request: Request, token: &str) -> Result<(Vec<u8>, Room), Problem> {
         let of_token = self.of_token(token);
         let (mut whole, mut length, mut room) = (Vec::new(), 0, Room::default());

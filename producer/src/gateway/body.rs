@@ -25,8 +25,8 @@ pub(super) struct KickoffBody {
 }
 
 impl KickoffBody {
-    /// Reads it. What asks for something that this gateway does not do is refused: a caller who waits for a webhook must
-    /// not wait for ever.
+    /// Reads it. What asks for something that this gateway does not do is refused: a caller who waits for a webhook
+    /// must not wait for ever.
     pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
         let body: Self = serde_json::from_slice(body).map_err(|e| {
             let message = format!("The body is not a JSON object as in {{\"inputs\": {{}}}}: {e}");
@@ -79,8 +79,8 @@ impl KickoffBody {
 /// The answer to `GET /status/<kickoff_id>`.
 #[derive(Debug, Serialize)]
 pub(super) struct StatusAnswer<'a> {
-    /// `PENDING`, `STARTED`, `RUNNING`, `SUCCESS` or `FAILED`, and nothing else: clients throw at another one, or wait for
-    /// their own time to pass.
+    /// `PENDING`, `STARTED`, `RUNNING`, `SUCCESS` or `FAILED`, and nothing else: clients throw at another one, or wait
+    /// for their own time to pass.
     state: &'static str,
     /// The same, in words that AMP uses.
     status: &'static str,

@@ -173,8 +173,8 @@ fn complete(gateway: &Gateway) -> Result<(), Problem> {
     gateway.streams.are_read().map_err(incomplete)
 }
 
-/// A reply out of memory, else out of the results stream: there only by an id that has its time in it, since all that is kept
-/// would have to be read for another.
+/// A reply out of memory, else out of the results stream: there only by an id that has its time in it, since all that
+/// is kept would have to be read for another.
 async fn look_up(gateway: &Gateway, id: &KickoffId) -> Result<Option<Arc<Reply>>, Problem> {
     let in_memory = || gateway.executions.reply(id.as_str());
     if let Some(reply) = in_memory() {
@@ -200,7 +200,8 @@ async fn look_up(gateway: &Gateway, id: &KickoffId) -> Result<Option<Arc<Reply>>
     Ok(Some(reply))
 }
 
-/// Has the other gateways know of a kickoff, whether or not a worker has begun with it. It runs all the same where this fails.
+/// Has the other gateways know of a kickoff, whether or not a worker has begun with it. It runs all the same where this
+/// fails.
 async fn announce(gateway: &Gateway, caller: &Caller, id: &str, meta: Option<&RawValue>) {
     let event = Event {
         kickoff_id: id.to_owned(),

@@ -1,5 +1,5 @@
-//! What is known of each kickoff: by its events, by its reply. As much as `memory_limit` holds, half of it replies; what has
-//! not changed and was not asked for the longest goes first.
+//! What is known of each kickoff: by its events, by its reply. As much as `memory_limit` holds, half of it replies;
+//! what has not changed and was not asked for the longest goes first.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -37,8 +37,8 @@ pub(super) enum Stage {
     Started,
     /// Its crew has done something.
     Running,
-    /// A worker said at this moment that it has ended. Its reply is not here: it comes, or was let go by its stream before the
-    /// events were.
+    /// A worker said at this moment that it has ended. Its reply is not here: it comes, or was let go by its stream
+    /// before the events were.
     Finished { status: Status, at: DateTime<Utc> },
     /// It has a reply: of the highest redrive, the first.
     Ended { redrive: u32, status: Status },
@@ -48,7 +48,8 @@ pub(super) enum Stage {
 const REPLY_LATE: TimeDelta = TimeDelta::minutes(1);
 
 impl Stage {
-    /// The same, but that it ran until its reply is surely not to come any more: who sees that it has ended, looks for the reply.
+    /// The same, but that it ran until its reply is surely not to come any more: who sees that it has ended, looks for
+    /// the reply.
     pub(super) fn settled(self) -> Self {
         match self {
             Self::Finished { at, .. } if Utc::now() - at < REPLY_LATE => Self::Running,

@@ -35,7 +35,8 @@ use super::{calls, files};
 use crate::client::KickoffClient;
 use crate::error::ClientError;
 
-/// No call takes longer: a publish is given up after 30 s, and what is asked besides of a broker that hangs, within this.
+/// No call takes longer: a publish is given up after 30 s, and what is asked besides of a broker that hangs, within
+/// this.
 const CALL_LIMIT: Duration = Duration::from_secs(75);
 /// How long calls that run when the gateway is told to end may take.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -101,8 +102,8 @@ pub enum GatewayError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Serves the API until `stop`, then lets calls that run end, for 10 s at most. `config` has been checked, and names the
-/// default crew.
+/// Serves the API until `stop`, then lets calls that run end, for 10 s at most. `config` has been checked, and names
+/// the default crew.
 ///
 /// # Errors
 /// [`GatewayError`].
@@ -167,8 +168,8 @@ pub async fn serve(
     Ok(())
 }
 
-/// How many replies of the largest kind may be on their way here: a quarter of the memory that is granted, beside the half that
-/// keeps them and what one takes while it is read. One it must be.
+/// How many replies of the largest kind may be on their way here: a quarter of the memory that is granted, beside the
+/// half that keeps them and what one takes while it is read. One it must be.
 fn replies_at_once(config: &GatewayConfig, broker: &BrokerConfig) -> u16 {
     let largest = u64::try_from(broker.max_reply_bytes).unwrap_or(u64::MAX).max(1);
     let most = config.memory_limit.as_u64() / 4 / largest;

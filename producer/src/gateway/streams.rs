@@ -1,4 +1,5 @@
-//! The two streams that tell what became of kickoffs, read into [`Executions`] from the start of what they keep, and on.
+//! The two streams that tell what became of kickoffs, read into [`Executions`] from the start of what they keep, and
+//! on.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -38,7 +39,8 @@ pub(super) struct Streams {
 struct Progress(Mutex<Result<(), String>>);
 
 impl Streams {
-    /// Reads both until `stop`, with at most so many `replies` on their way to us. `history` is made where it is not there yet.
+    /// Reads both until `stop`, with at most so many `replies` on their way to us. `history` is made where it is not
+    /// there yet.
     pub(super) fn follow(
         broker: Broker,
         names: &Names,

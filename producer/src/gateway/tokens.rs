@@ -1,5 +1,5 @@
-//! The bearer tokens that callers show. A file keeps their SHA-256 alone: a token is 256 random bits, so nobody finds one
-//! that fits.
+//! The bearer tokens that callers show. A file keeps their SHA-256 alone: a token is 256 random bits, so nobody finds
+//! one that fits.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -143,8 +143,8 @@ impl TokensFile {
         let mut tokens = self.read()?;
         change(&mut tokens)?;
         let text = serde_json::to_string_pretty(&tokens).map_err(|e| io(e.into()))?;
-        // For all to read: a gateway is not run by whoever makes tokens, and a hash of random bits tells nobody anything.
-        // Whatever the umask.
+        // For all to read: a gateway is not run by whoever makes tokens, and a hash of random bits tells nobody
+        // anything. Whatever the umask.
         let mut new = NamedTempFile::new_in(self.folder()).map_err(io)?;
         let for_all = Permissions::from_mode(0o644);
         new.as_file().set_permissions(for_all).map_err(io)?;

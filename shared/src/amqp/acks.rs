@@ -28,8 +28,9 @@ pub(super) struct Acks {
     parting: OnceLock<Parting>,
 }
 
-/// How many frames of their own may go out within [`WINDOW`]. What ends out of order waits for the rest of it then: at such
-/// a pace most of those in between end meanwhile, and a frame each would cost the broker a quarter of its throughput.
+/// How many frames of their own may go out within [`WINDOW`]. What ends out of order waits for the rest of it then: at
+/// such a pace most of those in between end meanwhile, and a frame each would cost the broker a quarter of its
+/// throughput.
 const APART: usize = 8;
 const WINDOW: Duration = Duration::from_millis(5);
 
@@ -98,8 +99,8 @@ impl Acks {
         Some(Attendance { acks: self, until })
     }
 
-    /// Hands frames for all that waits to the client, and returns those that are not on the wire yet. The client takes a
-    /// frame at the first poll, so nothing can be given up in between, and the lock keeps the order: frames that
+    /// Hands frames for all that waits to the client, and returns those that are not on the wire yet. The client takes
+    /// a frame at the first poll, so nothing can be given up in between, and the lock keeps the order: frames that
     /// overtake each other would name deliveries that are acked already.
     fn send(&self, now: Instant) -> Vec<Sent<'_>> {
         let mut state = self.lock();

@@ -129,8 +129,9 @@ impl BrokerError {
         self.code() == Some(reply_code::NOT_FOUND) && !self.is_down()
     }
 
-    /// Whether the queue is there and nobody serves it: its node is away, or, of a stream of one node, it was stopped while it
-    /// started, which RabbitMQ does not repair (rabbitmq-server#6179). The code is that of one that does not exist.
+    /// Whether the queue is there and nobody serves it: its node is away, or, of a stream of one node, it was stopped
+    /// while it started, which RabbitMQ does not repair (rabbitmq-server#6179). The code is that of one that does not
+    /// exist.
     pub fn is_down(&self) -> bool {
         let words = [
             "down or inaccessible",

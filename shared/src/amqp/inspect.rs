@@ -109,8 +109,8 @@ impl Link {
         }
     }
 
-    /// Whether we may consume a queue. The consumer is one that the broker refuses after it has looked at our permission:
-    /// its priority is no number.
+    /// Whether we may consume a queue. The consumer is one that the broker refuses after it has looked at our
+    /// permission: its priority is no number.
     ///
     /// # Errors
     /// As [`Self::may_publish`].

@@ -260,8 +260,8 @@ impl Desk {
         }
     }
 
-    /// Tells those who wait, in the order in which they came: the client reads the confirms of one frame in any order, and
-    /// those who ack in their turn had better do so in the order of their deliveries.
+    /// Tells those who wait, in the order in which they came: the client reads the confirms of one frame in any order,
+    /// and those who ack in their turn had better do so in the order of their deliveries.
     fn tell(&mut self) {
         self.verdicts.sort_unstable_by_key(|(job, _)| job.number);
         for (job, verdict) in self.verdicts.drain(..) {
@@ -298,7 +298,8 @@ impl Wake for Woken {
 }
 
 impl Woken {
-    /// Takes everything that is ready. The collection gives way to others now and then, with more to give: it wakes then.
+    /// Takes everything that is ready. The collection gives way to others now and then, with more to give: it wakes
+    /// then.
     fn drain<F: Future<Output = Sent>>(
         self: &Arc<Self>,
         under_way: &mut FuturesUnordered<F>,

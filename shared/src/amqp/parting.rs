@@ -1,8 +1,9 @@
 //! The end of a channel on which acks are still on their way from the broker's channel to a busy queue.
 //!
-//! Closing a channel drops those (RabbitMQ 3.10 sends a quorum queue at most 32 commands at a time and keeps the rest in
-//! the channel; 35 to 420 of 40,000 acks were lost at the end of a worker, measured), and what they settled is delivered
-//! again. The queue counts a cancelled consumer until it holds nothing any more, so that is what is waited for.
+//! Closing a channel drops those (RabbitMQ 3.10 sends a quorum queue at most 32 commands at a time and keeps the rest
+//! in the channel; 35 to 420 of 40,000 acks were lost at the end of a worker, measured), and what they settled is
+//! delivered again. The queue counts a cancelled consumer until it holds nothing any more, so that is what is waited
+//! for.
 
 use std::time::Duration;
 
@@ -44,7 +45,8 @@ impl Parting {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        // A channel that fails, or an end that is not seen, leaves the queue as it is: what was not settled comes again.
+        // A channel that fails, or an end that is not seen, leaves the queue as it is: what was not settled comes
+        // again.
         let waiting = async move {
             let gone = at_most(&channel, &self.queue, self.consumers.saturating_sub(1));
             drop(timeout(LIMIT, gone).await);

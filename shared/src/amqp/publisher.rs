@@ -1,8 +1,9 @@
 //! Publishing, confirmed.
 //!
-//! Messages share one channel, on which many are under way ([`outbox`](super::outbox)). One that the broker refuses takes
-//! that channel along; each that fell with it takes one of its own from a pool then, which shows whose fault it was. A
-//! publish whose confirm does not come is in doubt: the same message, with the same `message_id`, goes out again.
+//! Messages share one channel, on which many are under way ([`outbox`](super::outbox)). One that the broker refuses
+//! takes that channel along; each that fell with it takes one of its own from a pool then, which shows whose fault it
+//! was. A publish whose confirm does not come is in doubt: the same message, with the same `message_id`, goes out
+//! again.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -152,8 +153,8 @@ impl Publisher {
         let verdict = match wants_its_own(&message) {
             true => Box::pin(exclusively(link, &message)).await,
             false => match link.pools.outbox.publish(&message).await {
-                // A refusal closes the shared channel, and every message on it meets the same error: a channel of its own
-                // shows whose it was. The broker may have this one, if it was another's.
+                // A refusal closes the shared channel, and every message on it meets the same error: a channel of its
+                // own shows whose it was. The broker may have this one, if it was another's.
                 Verdict::FailedAmongOthers(error) if is_refusal(&error) => {
                     attempts.note(Obstacle::InDoubt(error));
                     Box::pin(exclusively(link, attempts.message())).await
@@ -181,8 +182,8 @@ impl Publisher {
     }
 }
 
-/// Whether a message may not share its channel: one that cannot be told from others if it is returned, or that is so large
-/// that the broker may refuse it, and take the channel along.
+/// Whether a message may not share its channel: one that cannot be told from others if it is returned, or that is so
+/// large that the broker may refuse it, and take the channel along.
 fn wants_its_own(message: &Message) -> bool {
     let anonymous = message.mandatory && message.properties.message_id().is_none();
     anonymous || message.body.len() >= LARGE

@@ -1,8 +1,9 @@
 //! Whose a returned message is.
 //!
-//! The client keeps returned messages in a line, and hands one out with each confirm that it reads, whosever that is (42 of
-//! 1,000 went wrong, measured). RabbitMQ sends a return before its message's confirm. So what is confirmed was not returned
-//! if its own return has not shown by the time that the line is known to have been empty after its confirm.
+//! The client keeps returned messages in a line, and hands one out with each confirm that it reads, whosever that is
+//! (42 of 1,000 went wrong, measured). RabbitMQ sends a return before its message's confirm. So what is confirmed was
+//! not returned if its own return has not shown by the time that the line is known to have been empty after its
+//! confirm.
 
 use std::mem::take;
 

@@ -76,7 +76,8 @@ impl Login {
     }
 }
 
-/// Parses the configured URL, or URLs, and sets what must hold on every connection: heartbeat and frame size. One or more.
+/// Parses the configured URL, or URLs, and sets what must hold on every connection: heartbeat and frame size. One or
+/// more.
 ///
 /// # Errors
 /// [`ConnectError::Url`], which says what is wrong without repeating the URL.
@@ -89,7 +90,8 @@ pub(super) fn parse(config: &BrokerConfig) -> Result<Vec<(AMQPUri, Endpoint)>, C
     })
 }
 
-/// Several URLs stand behind each other, with commas or white space between them. A comma may be part of a password, too.
+/// Several URLs stand behind each other, with commas or white space between them. A comma may be part of a password,
+/// too.
 fn each(urls: &str) -> impl Iterator<Item = &str> {
     let schemes = ["amqp://", "amqps://"];
     let separates = |rest: &str| schemes.iter().any(|scheme| rest.trim_start().starts_with(scheme));

@@ -15,8 +15,8 @@ use crate::amqp::topology::Retention;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct BrokerConfig {
-    /// `amqp://` or `amqps://`, with user and password. A secret. Several, a list or with commas between them, are tried in their
-    /// order.
+    /// `amqp://` or `amqps://`, with user and password. A secret. Several, a list or with commas between them, are
+    /// tried in their order.
     #[serde(deserialize_with = "one_or_several")]
     pub url: SecretString,
     /// A file that holds the URL instead.
@@ -139,8 +139,8 @@ impl BrokerConfig {
         Ok(())
     }
 
-    /// With the URL that `url_file` holds now: credentials are rotated while programs run. The last one where it cannot be read,
-    /// as in the moment when it is replaced.
+    /// With the URL that `url_file` holds now: credentials are rotated while programs run. The last one where it cannot
+    /// be read, as in the moment when it is replaced.
     pub(crate) fn as_now(&self) -> Self {
         let mut now = self.clone();
         let read = self.url_in_file().ok().flatten();

@@ -14,7 +14,8 @@ enum Kind {
     Path,
     /// By a path that has a `/`; other names are looked up in `PATH`.
     Program,
-    /// By a path of what is there, with a name behind a colon or without. Python's way to look for others is the crew's.
+    /// By a path of what is there, with a name behind a colon or without. Python's way to look for others is the
+    /// crew's.
     Target,
     /// Each of a list, by a path.
     Paths,

@@ -31,8 +31,8 @@ pub const DEFAULT_EXIT_GRACE_S: f64 = 10.0;
 /// What a drain may take beyond its grace: killing what still runs, and publishing its copies.
 pub const REQUEUE_MARGIN: Duration = Duration::from_secs(15);
 
-/// How long the processes of a Python crew may take to end after their last answers, in seconds. One that serves several
-/// kickoffs may have just answered, and has its exit handlers to run besides.
+/// How long the processes of a Python crew may take to end after their last answers, in seconds. One that serves
+/// several kickoffs may have just answered, and has its exit handlers to run besides.
 pub fn end_of_crew_s(exit_grace_s: f64, kickoffs_per_child: u32) -> f64 {
     match kickoffs_per_child {
         1 => exit_grace_s,

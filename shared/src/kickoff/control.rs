@@ -76,10 +76,11 @@ pub enum Command {
     Settled(About),
     /// After `mine`: the owner's run ended without anything to tell; whoever holds the delivery runs it.
     Released(About),
-    /// A worker starts a kickoff that was delivered before. Whoever gets it next, should this worker die, knows by these
-    /// how often a crew was really started.
+    /// A worker starts a kickoff that was delivered before. Whoever gets it next, should this worker die, knows by
+    /// these how often a crew was really started.
     Started(About),
-    /// Means nothing to anybody but its sender, who reads the stream and so knows when it has read all that came before.
+    /// Means nothing to anybody but its sender, who reads the stream and so knows when it has read all that came
+    /// before.
     Marker {
         /// Its sender.
         worker: String,
@@ -100,8 +101,8 @@ pub struct About {
     /// another kickoff. A message without it is about any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_hash: Option<String>,
-    /// One for all messages of an asker about one delivery, and echoed in the answers to them: what is said twice counts
-    /// once.
+    /// One for all messages of an asker about one delivery, and echoed in the answers to them: what is said twice
+    /// counts once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<String>,
     /// Who says it.

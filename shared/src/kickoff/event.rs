@@ -31,7 +31,8 @@ pub struct Event {
 
 /// The event types that crewfleet itself sends.
 pub mod event_type {
-    /// A gateway took it and published it: `{token}`, the name of the caller's token. Of attempt 1, with the sequence 0.
+    /// A gateway took it and published it: `{token}`, the name of the caller's token. Of attempt 1, with the sequence
+    /// 0.
     pub const QUEUED: &str = "kickoff_queued";
     /// An attempt starts: `{worker}`.
     pub const STARTED: &str = "kickoff_started";

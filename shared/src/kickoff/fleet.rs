@@ -45,7 +45,8 @@ pub struct CrewStatus {
     pub timeout_s: f64,
     /// The inputs the crew asks for; `null` when it doesn't say.
     pub inputs: Option<Vec<String>>,
-    /// How a Python crew's kickoffs start: `fork` (of a process that has imported the crew) or `spawn` (a fresh interpreter).
+    /// How a Python crew's kickoffs start: `fork` (of a process that has imported the crew) or `spawn` (a fresh
+    /// interpreter).
     #[serde(default)]
     pub isolation: Option<String>,
     /// Why, in sentences: what the crew's import opens that forks must not share. Empty where nothing is special.

@@ -85,8 +85,8 @@ const RESERVED: &str = "unroutable";
 
 impl CrewName {
     /// # Errors
-    /// [`InvalidName`] when it is empty, longer than 64, has another character, or is the name of the queue for what no crew's
-    /// queue takes.
+    /// [`InvalidName`] when it is empty, longer than 64, has another character, or is the name of the queue for what no
+    /// crew's queue takes.
     pub fn parse(value: &str) -> Result<Self, InvalidName> {
         if value == RESERVED {
             return Err(InvalidName {

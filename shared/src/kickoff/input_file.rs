@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What stands in a request's `inputs` for an input that is a file: an object with the one key `$file`. CrewAI gets it as one
-/// of its `input_files`. Any other value, a text above all, stays what it is.
+/// What stands in a request's `inputs` for an input that is a file: an object with the one key `$file`. CrewAI gets it
+/// as one of its `input_files`. Any other value, a text above all, stays what it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InputFile {

@@ -69,8 +69,8 @@ impl Query {
         }
     }
 
-    /// The message that brings it to the worker, or to all; the answer comes under `reply_to`. It is mandatory: whoever asks
-    /// learns at once when nobody listens.
+    /// The message that brings it to the worker, or to all; the answer comes under `reply_to`. It is mandatory: whoever
+    /// asks learns at once when nobody listens.
     pub fn message(&self, names: &Names, reply_to: &str) -> Message {
         Message {
             exchange: names.queries(),

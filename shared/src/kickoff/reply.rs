@@ -131,8 +131,8 @@ pub struct TaskOutput {
     pub name: Option<String>,
     /// The role of the agent that did it.
     pub agent: Option<String>,
-    /// Its text. `null` when it is that of the result and has a MiB or more: then `raw` and `json` of the result are this
-    /// task's, too, and are sent only there ([`KickoffResult::output_of`]).
+    /// Its text. `null` when it is that of the result and has a MiB or more: then `raw` and `json` of the result are
+    /// this task's, too, and are sent only there ([`KickoffResult::output_of`]).
     pub raw: Option<String>,
     /// Its JSON, where it has one and `raw` is no `null`.
     #[serde(default)]

@@ -4,7 +4,8 @@ use schemars::{Schema, schema_for};
 
 use super::{Answer, Control, Event, Heartbeat, InputFile, KickoffRequest, Query, Reply};
 
-/// Every message of the contract, and what may stand in one: its name (also the name of the committed file, with `.json`) and its schema.
+/// Every message of the contract, and what may stand in one: its name (also the name of the committed file, with
+/// `.json`) and its schema.
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
         (super::message_type::REQUEST, schema_for!(KickoffRequest)),

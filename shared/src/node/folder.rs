@@ -47,8 +47,8 @@ impl Folder {
         self.write("rabbitmq.conf", &format!("{CONFIG}{}\n", lines.join("\n")))
     }
 
-    /// The whole environment of the node and of its command line tools, but for `PATH`. Nothing else is inherited, so that
-    /// the settings of a system-wide RabbitMQ cannot leak in.
+    /// The whole environment of the node and of its command line tools, but for `PATH`. Nothing else is inherited, so
+    /// that the settings of a system-wide RabbitMQ cannot leak in.
     pub(super) fn environment(
         &self,
         name: &str,

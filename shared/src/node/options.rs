@@ -44,8 +44,8 @@ impl NodeOptions {
         }
     }
 
-    /// A node in a new folder below the system's one for temporary files, which is removed with the node, even when this
-    /// process is killed.
+    /// A node in a new folder below the system's one for temporary files, which is removed with the node, even when
+    /// this process is killed.
     ///
     /// # Errors
     /// When the folder cannot be made.
@@ -69,8 +69,8 @@ impl NodeOptions {
         &self.dir
     }
 
-    /// The node's name before `@localhost` (default `crewfleet`). The data in the folder belong to it. Nodes of one name
-    /// don't meet, since each has its own epmd.
+    /// The node's name before `@localhost` (default `crewfleet`). The data in the folder belong to it. Nodes of one
+    /// name don't meet, since each has its own epmd.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self

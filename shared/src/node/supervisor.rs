@@ -32,8 +32,8 @@ pub struct Program<'a> {
     pub current_dir: &'a Path,
     /// Its whole environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// A file for what it writes, anew at each start. Without one, its stderr is for [`Supervisor::take_stderr`], and its
-    /// stdout is lost.
+    /// A file for what it writes, anew at each start. Without one, its stderr is for [`Supervisor::take_stderr`], and
+    /// its stdout is lost.
     pub log: Option<&'a Path>,
     /// Run Erlang's epmd on this port beside it.
     pub epmd_port: Option<u16>,

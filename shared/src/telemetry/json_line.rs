@@ -1,4 +1,5 @@
-//! The form of a line: one JSON object with `level`, `target`, `time`, the event's fields, and those of the spans around it.
+//! The form of a line: one JSON object with `level`, `target`, `time`, the event's fields, and those of the spans
+//! around it.
 //!
 //! The formats of `tracing-subscriber` keep the fields of spans in an object of their own.
 
@@ -70,8 +71,8 @@ fn of_event(event: &Event<'_>) -> serde_json::Result<String> {
     String::from_utf8(line).map_err(serde_json::Error::custom)
 }
 
-/// Appends the fields of a span, which are the text of a JSON object, without those whose names stand in the line already.
-/// `names` and `said` are those that may be there: of the span, and of what is in the line.
+/// Appends the fields of a span, which are the text of a JSON object, without those whose names stand in the line
+/// already. `names` and `said` are those that may be there: of the span, and of what is in the line.
 fn append(line: &mut String, fields: &str, names: &FieldSet, said: &[&FieldSet]) -> Result {
     let may_stand =
         |name: &str| OF_EVERY_LINE.contains(&name) || said.iter().any(|set| set.field(name).is_some());

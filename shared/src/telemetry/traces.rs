@@ -157,8 +157,8 @@ pub fn publish(parent: &Span, broker: &Endpoint, message: &mut Message) -> Span 
     span
 }
 
-/// Starts the span of processing a message from a queue (or whatever else has a name of its own): as a child of the span
-/// that sent it.
+/// Starts the span of processing a message from a queue (or whatever else has a name of its own): as a child of the
+/// span that sent it.
 pub fn process(broker: &Endpoint, source: impl FnOnce() -> String, message: &Received) -> Span {
     if !on() {
         return Span::default();
@@ -183,8 +183,8 @@ pub fn process(broker: &Endpoint, source: impl FnOnce() -> String, message: &Rec
     )
 }
 
-/// Starts the span of answering an HTTP call on a route (a pattern, as in `/status/{kickoff_id}`): as a child of the span that
-/// its headers name.
+/// Starts the span of answering an HTTP call on a route (a pattern, as in `/status/{kickoff_id}`): as a child of the
+/// span that its headers name.
 pub fn serve(method: &str, route: &str, headers: &Headers) -> Span {
     let attributes = [
         ("http.request.method", method.into()),

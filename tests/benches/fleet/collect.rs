@@ -1,5 +1,5 @@
-//! The yardstick of `kickoff-for-each`: a program on lapin alone that publishes a request a line, collects the replies and
-//! writes them as lines. It checks nothing, can resume nothing, and shows nothing.
+//! The yardstick of `kickoff-for-each`: a program on lapin alone that publishes a request a line, collects the replies
+//! and writes them as lines. It checks nothing, can resume nothing, and shows nothing.
 
 use std::{
     fs::File,

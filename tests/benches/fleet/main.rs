@@ -1,5 +1,5 @@
-//! What the fleet costs beside what it stands on: RabbitMQ, a bare client, a bare CrewAI. Each figure is measured side by
-//! side with its yardstick, in turns, in one run on one machine, so that the ratio means something where the numbers
+//! What the fleet costs beside what it stands on: RabbitMQ, a bare client, a bare CrewAI. Each figure is measured side
+//! by side with its yardstick, in turns, in one run on one machine, so that the ratio means something where the numbers
 //! depend on the machine. `tests/bench.sh` runs it.
 
 mod collect;

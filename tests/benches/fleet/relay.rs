@@ -1,5 +1,5 @@
-//! The yardsticks: programs on lapin alone that take requests, publish replies of the fleet's size, await the confirms and
-//! ack. No JSON is read, nothing is checked, nothing is remembered, no event is sent, and nothing is logged.
+//! The yardsticks: programs on lapin alone that take requests, publish replies of the fleet's size, await the confirms
+//! and ack. No JSON is read, nothing is checked, nothing is remembered, no event is sent, and nothing is logged.
 
 use std::{
     pin::pin,

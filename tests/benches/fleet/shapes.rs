@@ -1,5 +1,5 @@
-//! How long a kickoff takes from its start to the crew's first event, for crews that import or build more than others: any Flow,
-//! `memory=True`, a JSON crew as CrewAI's template makes it, a module that imports pandas.
+//! How long a kickoff takes from its start to the crew's first event, for crews that import or build more than others:
+//! any Flow, `memory=True`, a JSON crew as CrewAI's template makes it, a module that imports pandas.
 //!
 //! There is no yardstick: compare two builds by `CREWFLEET_BIN_DIR`, in turns, on one machine.
 

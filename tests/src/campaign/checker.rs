@@ -120,7 +120,8 @@ pub fn check(history: &History) -> Findings {
     findings
 }
 
-/// What the campaign was to do and did not, where so many kickoffs were planned: less than that proves less than it says.
+/// What the campaign was to do and did not, where so many kickoffs were planned: less than that proves less than it
+/// says.
 pub fn missing(history: &History, planned: u64) -> Vec<String> {
     let mut missing = Vec::new();
     let asked = history.kickoffs().count() as u64;
@@ -166,8 +167,9 @@ fn answered(findings: &mut Findings, id: &str, asked: &Asked, replies: &[&ReplyS
     }
 }
 
-/// All answers of one kickoff are alike, but for one case: a run that lost its delivery publishes `succeeded` and nothing
-/// else, while the worker that got the delivery may have found the kickoff cancelled, expired, too slow or deadly.
+/// All answers of one kickoff are alike, but for one case: a run that lost its delivery publishes `succeeded` and
+/// nothing else, while the worker that got the delivery may have found the kickoff cancelled, expired, too slow or
+/// deadly.
 fn consistent(
     findings: &mut Findings,
     history: &History,

@@ -1,4 +1,5 @@
-//! The crews: each writes down what it does, then does what its order says. The one in Python is `tests/crews/campaign.py`.
+//! The crews: each writes down what it does, then does what its order says. The one in Python is
+//! `tests/crews/campaign.py`.
 
 use std::{
     io::{Read, Write},

@@ -1,8 +1,8 @@
 //! Which fault explains that a kickoff ran again.
 //!
-//! A fault explains a repeat when it hit the first execution's own process, worker or connection between that execution's
-//! start and its ack. The ack itself leaves no trace, so its latest moment is reckoned: some seconds after the execution's
-//! end, and later where the line was bad or the broker away, since reply and ack had to wait for it.
+//! A fault explains a repeat when it hit the first execution's own process, worker or connection between that
+//! execution's start and its ack. The ack itself leaves no trace, so its latest moment is reckoned: some seconds after
+//! the execution's end, and later where the line was bad or the broker away, since reply and ack had to wait for it.
 
 use super::{
     history::{Asked, Execution, Fault, History, Publish, Target, place},
@@ -14,7 +14,8 @@ use super::{
 const SECOND: Nanos = 1_000_000_000;
 /// How long after an execution's end its reply is confirmed and its request acked, on a busy machine.
 const ACKED_WITHIN: Nanos = 3 * SECOND;
-/// How long after a fault its worker may take to have a connection again: its longest pause between two tries, and a try.
+/// How long after a fault its worker may take to have a connection again: its longest pause between two tries, and a
+/// try.
 const CONNECTED_WITHIN: Nanos = 8 * SECOND;
 /// How long after a fault something may still start that it has hit: a delivery that was buffered, for one.
 const AFTERMATH: Nanos = 2 * SECOND;
@@ -24,8 +25,8 @@ const AFTERMATH: Nanos = 2 * SECOND;
 pub enum Cause {
     /// A fault interrupted the execution, or its ack.
     Interrupted(Kind),
-    /// A fault left a publish of the kickoff in doubt, its producer's or that of a worker that sent it round again: there
-    /// were two copies.
+    /// A fault left a publish of the kickoff in doubt, its producer's or that of a worker that sent it round again:
+    /// there were two copies.
     InDoubt(Kind),
 }
 
@@ -63,8 +64,8 @@ pub fn interruptions<'a>(
             Target::Worker(name) | Target::WorkerLine(name) => name == worker,
             Target::Host(name) => name == worker && history.asked[&execution.id].crew == FORKED,
             Target::Child { worker: name, pid } => name == worker && *pid == execution.pid,
-            // RabbitMQ 3.10 closes a whole connection (541, internal error) when a consumer starts on a queue that it is
-            // just deleting (seen): those of the workers that serve the queue's crew.
+            // RabbitMQ 3.10 closes a whole connection (541, internal error) when a consumer starts on a queue that it
+            // is just deleting (seen): those of the workers that serve the queue's crew.
             Target::Queue(_) => [SWIFT, IDLE].contains(&history.asked[&execution.id].crew.as_str()),
             Target::Producer(_) | Target::ProducerLine(_) => false,
         };

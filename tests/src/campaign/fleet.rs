@@ -1,7 +1,7 @@
 //! The worker processes: started, killed, started again.
 //!
-//! All are this binary as `campaign worker`, which is the library behind `crewfleet-worker`: so they are never older than
-//! the campaign, and two of them have a crew in Rust.
+//! All are this binary as `campaign worker`, which is the library behind `crewfleet-worker`: so they are never older
+//! than the campaign, and two of them have a crew in Rust.
 
 use std::{
     fs,
@@ -268,7 +268,8 @@ impl Member {
             };
             toml += "\n";
             toml += &crews::python_crew_toml(FORKED, "campaign:CampaignCrew", &path, 6);
-            // Not the worker's own folder: what a crew writes below its working directory, as the journal, would be the kickoff's.
+            // Not the worker's own folder: what a crew writes below its working directory, as the journal, would be the
+            // kickoff's.
             toml += &format!("working_dir = {}\n", json!(path));
             toml += &retry(FORKED);
             toml += &format!(

@@ -24,8 +24,8 @@ pub fn seconds(from: Nanos, to: Nanos) -> f64 {
     to.saturating_sub(from) as f64 / 1e9
 }
 
-/// Appends one JSON object a line, each with one `write`: several processes may share the file, and the kernel has a line
-/// as soon as this returns. It is not synced: no fault of a campaign takes the machine down.
+/// Appends one JSON object a line, each with one `write`: several processes may share the file, and the kernel has a
+/// line as soon as this returns. It is not synced: no fault of a campaign takes the machine down.
 #[derive(Debug)]
 pub struct Journal(File);
 

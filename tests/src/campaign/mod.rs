@@ -20,11 +20,11 @@
 //!
 //! # What is promised, and so checked
 //!
-//! Delivery is at least once. So a second execution of one attempt is allowed where a fault hit the first one's process,
-//! worker or connection between its start and its ack ([`explain`]), and a second copy of the same reply is no fault at all.
-//! What is never allowed: a confirmed kickoff without a terminal reply; a reply, an execution or a dead letter that
-//! belongs to nobody; an answer with another's payload; two different answers of one attempt; an ending that neither the
-//! kickoff's plan nor a fault explains; anything left in a queue.
+//! Delivery is at least once. So a second execution of one attempt is allowed where a fault hit the first one's
+//! process, worker or connection between its start and its ack ([`explain`]), and a second copy of the same reply is no
+//! fault at all. What is never allowed: a confirmed kickoff without a terminal reply; a reply, an execution or a dead
+//! letter that belongs to nobody; an answer with another's payload; two different answers of one attempt; an ending
+//! that neither the kickoff's plan nor a fault explains; anything left in a queue.
 
 pub mod checker;
 pub mod crew;

@@ -37,7 +37,8 @@ pub struct Options {
     /// The kinds of faults: `all` (that the nodes allow), `none`, or some, separated by commas.
     #[arg(long, default_value = "all")]
     pub faults: String,
-    /// How many faults at least; some more are scheduled, since some find nobody to hit. By default one for each 100 kickoffs, but at least one of each kind.
+    /// How many faults at least; some more are scheduled, since some find nobody to hit. By default one for each 100
+    /// kickoffs, but at least one of each kind.
     #[arg(long)]
     pub fault_count: Option<usize>,
     /// The nodes of the broker: 1, or a cluster of 3.

@@ -1,5 +1,5 @@
-//! A producer: publishes its part of the plan with the client library, and writes down all that it sees. It may be killed
-//! at any moment; started again, it goes on from what it wrote down.
+//! A producer: publishes its part of the plan with the client library, and writes down all that it sees. It may be
+//! killed at any moment; started again, it goes on from what it wrote down.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

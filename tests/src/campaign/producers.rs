@@ -119,7 +119,8 @@ impl Member {
         &self.name
     }
 
-    /// Sends it a signal that it dies of, and waits for its end; `None` where it has ended already, with nothing left to do.
+    /// Sends it a signal that it dies of, and waits for its end; `None` where it has ended already, with nothing left
+    /// to do.
     pub async fn kill(&self, signal: Signal) -> Option<Killed<'_>> {
         let process = self.process.lock().await;
         if !process.is_running() {

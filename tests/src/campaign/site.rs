@@ -20,8 +20,8 @@ pub const NAMESPACE: &str = "campaign";
 /// In seconds. Small, so that a frozen line is noticed within a fault's time.
 pub const HEARTBEAT_S: u16 = 3;
 
-/// The counts of all quorum queues, from their leaders themselves. `list_queues` asks whom the nodes believe to lead, and
-/// after a partition it was seen to say 0 for a queue that held messages, and to hang.
+/// The counts of all quorum queues, from their leaders themselves. `list_queues` asks whom the nodes believe to lead,
+/// and after a partition it was seen to say 0 for a queue that held messages, and to hang.
 const COUNTS: &str = "[begin \
       {resource, _, queue, Name} = amqqueue:get_name(Queue), \
       Total = fun rabbit_fifo:query_messages_total/1, \

@@ -119,9 +119,9 @@ fn by_status(history: &History) -> BTreeMap<String, usize> {
     }))
 }
 
-/// By the kind of fault: median and maximum of the seconds from its end until one that it hit works again, for each that it
-/// hit. `unmeasured` are those of whom nobody can tell, since another fault hit them before, or they had nothing left to
-/// do: where they are many, the slow ones are among them, and the times look better than they are.
+/// By the kind of fault: median and maximum of the seconds from its end until one that it hit works again, for each
+/// that it hit. `unmeasured` are those of whom nobody can tell, since another fault hit them before, or they had
+/// nothing left to do: where they are many, the slow ones are among them, and the times look better than they are.
 fn recovery(history: &History, frame: Frame<'_>) -> Value {
     let mut times: BTreeMap<Kind, Vec<Option<f64>>> = BTreeMap::new();
     for fault in &history.faults {
@@ -141,9 +141,9 @@ fn recovery(history: &History, frame: Frame<'_>) -> Value {
     })
 }
 
-/// When each that a fault hit works again: a worker when its producer has the reply of a kickoff that started there after
-/// the fault; a producer when its next publish is confirmed. `None` where nobody can tell, since another fault hit it
-/// before, or the campaign ended.
+/// When each that a fault hit works again: a worker when its producer has the reply of a kickoff that started there
+/// after the fault; a producer when its next publish is confirmed. `None` where nobody can tell, since another fault
+/// hit it before, or the campaign ended.
 fn recovered(history: &History, fault: &Fault, frame: Frame<'_>) -> Vec<Option<Nanos>> {
     let next = |concerned: &dyn Fn(&Target) -> bool| {
         let mut later = history

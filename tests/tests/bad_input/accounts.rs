@@ -138,7 +138,8 @@ impl Accounts {
         self.look(&mut state, serial);
     }
 
-    /// Whether the message has met its end: a reply that is final alone, or a dead letter and, where it can be told, a reply.
+    /// Whether the message has met its end: a reply that is final alone, or a dead letter and, where it can be told, a
+    /// reply.
     fn look(&self, state: &mut State, serial: usize) {
         let account = &mut state.bad[serial];
         let answered = account.replies.iter().any(|status| status != "rejected");

@@ -1,5 +1,5 @@
-//! `crewfleet doctor` against a real broker with its management plugin: what is as it should be, and each way in which it
-//! is not.
+//! `crewfleet doctor` against a real broker with its management plugin: what is as it should be, and each way in which
+//! it is not.
 
 mod management;
 mod patient;

@@ -1,5 +1,5 @@
-//! What RabbitMQ does not do on demand, by the scripted broker: confirms lost after the message was taken, late returns,
-//! cuts inside frames, silence.
+//! What RabbitMQ does not do on demand, by the scripted broker: confirms lost after the message was taken, late
+//! returns, cuts inside frames, silence.
 
 mod client;
 mod worker;

@@ -1,5 +1,5 @@
-//! What a kickoff writes: named in its reply, kept for a while, fetched by the command and over HTTP. Files stand in the
-//! reply only where a test says so; else they are asked of the worker.
+//! What a kickoff writes: named in its reply, kept for a while, fetched by the command and over HTTP. Files stand in
+//! the reply only where a test says so; else they are asked of the worker.
 
 mod gateway;
 mod python;
@@ -15,8 +15,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Writes what its inputs say: `files` with their texts, `links` to elsewhere, `large` with so many bytes that no two parts of
-/// are alike.
+/// Writes what its inputs say: `files` with their texts, `links` to elsewhere, `large` with so many bytes that no two
+/// parts of are alike.
 const PROGRAM: &str = "import json, os, sys\n\
     inputs = json.load(sys.stdin)['inputs']\n\
     for path, text in inputs.get('files', {}).items():\n\

@@ -1,4 +1,5 @@
-//! `deploy/rabbitmq/`: nodes of the shipped configuration, and its users. Each can do its work, and is refused the rest.
+//! `deploy/rabbitmq/`: nodes of the shipped configuration, and its users. Each can do its work, and is refused the
+//! rest.
 
 mod cluster;
 mod refused;

@@ -10,8 +10,8 @@ use tokio::sync::OnceCell;
 use super::{Intake, Over};
 use crate::state::Crew;
 
-/// The pause before a queue that was empty is asked again, while the worker has no room. It doubles each time, up to the
-/// longest.
+/// The pause before a queue that was empty is asked again, while the worker has no room. It doubles each time, up to
+/// the longest.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 

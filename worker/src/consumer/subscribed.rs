@@ -72,7 +72,8 @@ impl Intake {
             if (too_much || too_little) && self.may_end(to_come).await {
                 return;
             }
-            // Most often there is room for all that there will ever be, and it can only become less by the worker's limits.
+            // Most often there is room for all that there will ever be, and it can only become less by the worker's
+            // limits.
             let own = async {
                 match free == 0 || prefetch < limit {
                     true => tokio::select! {
@@ -91,9 +92,9 @@ impl Intake {
         }
     }
 
-    /// Whether the consumer can be cancelled without harm. What a quorum queue has sent when its consumer is cancelled, and the
-    /// channel has not passed on yet, goes back and counts as delivered (seen on RabbitMQ 3.10), as if a worker had died with it. So
-    /// nothing may be under way: it holds all that it may, or its queue is empty.
+    /// Whether the consumer can be cancelled without harm. What a quorum queue has sent when its consumer is cancelled,
+    /// and the channel has not passed on yet, goes back and counts as delivered (seen on RabbitMQ 3.10), as if a worker
+    /// had died with it. So nothing may be under way: it holds all that it may, or its queue is empty.
     async fn may_end(&self, to_come: usize) -> bool {
         let Self {
             worker, crew, link, ..

@@ -20,8 +20,8 @@ pub struct Limits {
     pub inline_bytes: u64,
 }
 
-/// Lists the files below `folder`, by path, and says what there is no room for: what is nearest to the top is listed first,
-/// and a name that is no UTF-8 is not. Links are neither listed nor followed. Blocks.
+/// Lists the files below `folder`, by path, and says what there is no room for: what is nearest to the top is listed
+/// first, and a name that is no UTF-8 is not. Links are neither listed nor followed. Blocks.
 ///
 /// # Errors
 /// When the folder cannot be read.

@@ -128,8 +128,8 @@ impl KeptFiles {
         })
     }
 
-    /// Takes the files that `result` names out of what is `left`, and says in `result` until when they are kept. A file that
-    /// can't be had says why in its entry. Blocks.
+    /// Takes the files that `result` names out of what is `left`, and says in `result` until when they are kept. A file
+    /// that can't be had says why in its entry. Blocks.
     pub fn keep(&self, kickoff_id: &KickoffId, redrive: u32, result: &mut KickoffResult, left: Left<'_>) {
         result.files_until = None;
         if let Some(FilesLeftOut { count, bytes, first }) = &result.files_left_out {
@@ -297,7 +297,8 @@ fn part(folder: &Path, number: usize, asked: &FilePart) -> io::Result<Part> {
     Ok(Part { bytes_total, data })
 }
 
-/// Refuses a file that was changed since it was listed; one whose folder is in use may have been rewritten in its length.
+/// Refuses a file that was changed since it was listed; one whose folder is in use may have been rewritten in its
+/// length.
 fn as_listed(file: &ResultFile, mut taken: File, in_use: bool) -> io::Result<()> {
     let same = taken.metadata()?.len() == file.bytes
         && (!in_use || listing::sha256(&mut taken, |_| {})? == file.sha256);

@@ -1,5 +1,5 @@
-//! The folder that a crew has left, held open: files are read and taken out of it, and nothing that the crew put there (a
-//! link, a pipe, a device, a path that leads out) is followed.
+//! The folder that a crew has left, held open: files are read and taken out of it, and nothing that the crew put there
+//! (a link, a pipe, a device, a path that leads out) is followed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -57,8 +57,9 @@ impl Source {
         self.at(path, regular)
     }
 
-    /// Takes a file of so many `bytes` out, to stand as `name` in another folder, which is ours alone. Returns it, for reading.
-    /// While the folder is `in_use`, the file also stays where it is: an exit handler may yet read it, or write to it.
+    /// Takes a file of so many `bytes` out, to stand as `name` in another folder, which is ours alone. Returns it, for
+    /// reading. While the folder is `in_use`, the file also stays where it is: an exit handler may yet read it, or
+    /// write to it.
     ///
     /// # Errors
     /// As [`Self::file`]; and when the disk is full.

@@ -1,4 +1,5 @@
-//! How much memory each process holds: its proportional size where that was measured, and what it may have grown by since.
+//! How much memory each process holds: its proportional size where that was measured, and what it may have grown by
+//! since.
 
 use std::collections::HashMap;
 use std::fs;
@@ -41,8 +42,8 @@ pub(super) fn shares(
     sampled(processes, samples, 0, &measure)
 }
 
-/// Measures what is new, what may have grown by more than `growth` bytes, and what was measured long ago. Of the others the
-/// last sample counts, and what they may have grown by since.
+/// Measures what is new, what may have grown by more than `growth` bytes, and what was measured long ago. Of the others
+/// the last sample counts, and what they may have grown by since.
 ///
 /// A process that ends leaves its part of shared pages to those that share them; that is seen with their next samples.
 fn sampled(

@@ -41,8 +41,8 @@ pub const INVALID_INPUTS: &str = "invalid_inputs";
 
 /// A crew in Rust. Every `Fn(KickoffContext, Inputs) -> Future<Output = Result<KickoffResult, KickoffError>>` is one.
 pub trait Handler: Send + Sync + 'static {
-    /// Runs one kickoff. It is dropped at its time limit or when it is cancelled, at an `.await`: what blocks its thread
-    /// belongs into `tokio::task::spawn_blocking`. A panic is a crash of this kickoff alone.
+    /// Runs one kickoff. It is dropped at its time limit or when it is cancelled, at an `.await`: what blocks its
+    /// thread belongs into `tokio::task::spawn_blocking`. A panic is a crash of this kickoff alone.
     fn handle(
         &self,
         context: KickoffContext,

@@ -1,4 +1,5 @@
-//! A runner that is not there yet: its crew could not be built at the start, and is tried again while others are served.
+//! A runner that is not there yet: its crew could not be built at the start, and is tried again while others are
+//! served.
 
 use std::sync::Arc;
 use std::time::Duration;

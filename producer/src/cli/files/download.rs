@@ -1,5 +1,5 @@
-//! Files on their way to this machine. Nothing of a reply decides where they go but below the folder that was named, and
-//! a file is there under its name only when it is complete and right.
+//! Files on their way to this machine. Nothing of a reply decides where they go but below the folder that was named,
+//! and a file is there under its name only when it is complete and right.
 
 use std::fs;
 use std::io::{IsTerminal, Write};

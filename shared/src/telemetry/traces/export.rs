@@ -1,5 +1,5 @@
-//! The way of spans to a collector: OTLP over HTTP, in batches, from a thread of its own. A bounded queue stands before it;
-//! what does not fit is dropped, so that a collector that is slow or away never holds up a kickoff.
+//! The way of spans to a collector: OTLP over HTTP, in batches, from a thread of its own. A bounded queue stands before
+//! it; what does not fit is dropped, so that a collector that is slow or away never holds up a kickoff.
 
 use std::env;
 use std::error::Error;

@@ -141,8 +141,8 @@ impl Child {
         self.usable && self.may_serve(kickoffs_per_child) && self.end.borrow().is_none()
     }
 
-    /// Runs one kickoff to its answer: result or error, or to its death. `None`: it was dead before it took it. `last`: it
-    /// gets no other, and ends once [`Child::wind_down`] is over.
+    /// Runs one kickoff to its answer: result or error, or to its death. `None`: it was dead before it took it. `last`:
+    /// it gets no other, and ends once [`Child::wind_down`] is over.
     pub(super) async fn run(
         &mut self,
         context: &KickoffContext,

@@ -62,7 +62,8 @@ struct Shared {
     work_dirs: WorkDirs,
     memory: Arc<MemoryGuard>,
     metrics: Arc<Metrics>,
-    /// Fresh interpreters that are made in advance compete for the processors with kickoffs: not more at once than there are.
+    /// Fresh interpreters that are made in advance compete for the processors with kickoffs: not more at once than
+    /// there are.
     interpreters: Semaphore,
     host_idle: Duration,
     cancel_grace: Duration,

@@ -1,5 +1,5 @@
-//! What a child does between its answer and its end: the crew's threads are joined, its exit handlers run. The reply does not
-//! wait for it.
+//! What a child does between its answer and its end: the crew's threads are joined, its exit handlers run. The reply
+//! does not wait for it.
 
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ use crate::runner::output::Lines;
 const MARGIN: Duration = Duration::from_secs(3);
 
 impl Child {
-    /// After an answer: waits while the child joins the crew's threads and runs its exit handlers, for `grace` and a little
-    /// more. Returns what had to be cut. A child that is [`usable`](Self::usable) afterwards may take another kickoff.
+    /// After an answer: waits while the child joins the crew's threads and runs its exit handlers, for `grace` and a
+    /// little more. Returns what had to be cut. A child that is [`usable`](Self::usable) afterwards may take another
+    /// kickoff.
     pub(super) async fn wind_down(&mut self, context: &KickoffContext, grace: Duration) -> Vec<String> {
         let (mut out, mut err) = lines(context);
         let ended = timeout(grace + MARGIN, self.child_ended(&mut out, &mut err)).await;

@@ -78,8 +78,8 @@ impl CrewHost {
         tokio::spawn(making);
     }
 
-    /// Whether another child should be made in advance. Fresh interpreters share nothing, so they are made only while half
-    /// of the memory is free.
+    /// Whether another child should be made in advance. Fresh interpreters share nothing, so they are made only while
+    /// half of the memory is free.
     pub(super) fn wants_more(&self) -> bool {
         if self.ended.load(Ordering::Acquire) {
             return false;

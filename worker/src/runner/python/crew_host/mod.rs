@@ -128,8 +128,8 @@ impl CrewHost {
         child.served + 1 >= self.kickoffs_per_child
     }
 
-    /// Lets a child that has answered end what the kickoff left behind, while the reply goes its way. It keeps `room`, and
-    /// the kickoff's folder, until then.
+    /// Lets a child that has answered end what the kickoff left behind, while the reply goes its way. It keeps `room`,
+    /// and the kickoff's folder, until then.
     pub(super) fn wind_down(
         self: &Arc<Self>,
         child: Object<Children>,
