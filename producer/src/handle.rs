@@ -84,7 +84,9 @@ impl KickoffHandle {
     /// As [`KickoffClient::pause`].
     pub async fn cancel(&self) -> Result<(), ClientError> {
         let kickoff_id = self.id().to_string();
-        self.client.command(Command::Cancel { kickoff_id }).await
+        // What was sent from here is no redriven one.
+        let redrive = self._bound.is_none().then_some(0);
+        self.client.command(Command::Cancel { kickoff_id, redrive }).await
     }
 
     pub(crate) async fn follow(&mut self) -> Result<(), ClientError> {

@@ -1,14 +1,15 @@
 //! How far a batch is: a bar with rate and time left on a terminal, a line now and then elsewhere. On stderr.
 
+use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crewfleet_shared::kickoff::Status;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::batch::Counts;
 
-const BAR: &str = "{bar:32} {pos}/{len} rows  {per_sec}  {eta} left  {msg}";
+const BAR: &str = "{bar:32} {pos}/{len} rows  {rate}  {eta} left  {msg}";
 
 /// The progress of one batch.
 pub struct Progress {
@@ -24,6 +25,10 @@ impl Progress {
     pub fn new(rows: u64, answered: Counts) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = style.with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| {
+                // A style has no way to fail.
+                let _ = write!(text, "{:.1}/s", state.per_sec());
+            });
             let bar =
                 ProgressBar::with_draw_target(Some(rows), ProgressDrawTarget::stderr()).with_style(style);
             bar.set_position(answered.total());
@@ -67,10 +72,10 @@ impl Progress {
         }
     }
 
-    /// Leaves the last state on the screen.
+    /// Ends the bar, since a summary follows; a last line where there is none.
     pub fn finish(&self) {
         match &self.bar {
-            Some(bar) => bar.abandon(),
+            Some(bar) => bar.finish_and_clear(),
             None => self.line(),
         }
     }

@@ -209,6 +209,11 @@ pub struct Messages {
 }
 
 impl Messages {
+    /// The queue that they arrive in.
+    pub fn queue(&self) -> &str {
+        &self.queue
+    }
+
     /// Waits for the next message.
     pub async fn next(&mut self) -> Message {
         if self.put_by.is_empty() {

@@ -231,6 +231,29 @@ async fn every_bad_request_is_rejected_told_and_kept() {
 }
 
 #[tokio::test]
+async fn whoever_waits_at_a_queue_of_its_own_learns_that_nothing_will_come() {
+    let (namespace, url) = (Namespace::new(), broker().await.url());
+    let _worker = WorkerProcess::builder(&url, &namespace)
+        .builtin(&["echo"])
+        .ready()
+        .await;
+    let client = PlainClient::connect(&url, &namespace).await;
+    // As in RabbitMQ's tutorial on RPC: a queue that RabbitMQ names, bound to nothing that would bring a reply.
+    let mut own = client.subscribe("replies", &[]).await;
+    let properties = BasicProperties::default()
+        .with_correlation_id("rpc".into())
+        .with_reply_to(own.queue().into());
+    client.publish("echo", r#"{"inputs": {}}"#, properties).await;
+    let told = own.next().await;
+    assert_eq!(told.correlation_id(), "rpc");
+    let reply = told.json();
+    assert_eq!(
+        (&reply["status"], &reply["error"]["kind"]),
+        (&json!("rejected"), &json!("invalid_reply_to"))
+    );
+}
+
+#[tokio::test]
 async fn an_expired_request_is_answered_and_not_run() {
     let namespace = Namespace::new();
     let worker = worker_with_echo(&namespace).await;

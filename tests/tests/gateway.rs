@@ -46,6 +46,8 @@ async fn a_crewai_crew_is_called_as_a_hosted_one() {
         let url = format!("{}{path}", gateway.url());
         assert_eq!(http::get(&url).await, (200, "Healthy".into()), "{url}");
     }
+    let (code, health) = caller.get("/healthcheck/").await;
+    assert_eq!((code.as_u16(), &health["status"]), (200, &json!("healthy")));
     let inputs = json!({"BUSINESS_DETAILS": "a bakery", "PRODUCT_DESCRIPTION": "rye bread"});
     let id = caller
         .kickoff(&json!({"inputs": inputs, "meta": {"order": 7}}))
@@ -69,6 +71,11 @@ async fn a_crewai_crew_is_called_as_a_hosted_one() {
     for event in ["kickoff_queued", "kickoff_started", "task_completed"] {
         assert!(status["events_by_type"][event].as_u64() > Some(0), "{status:#}");
     }
+    assert_eq!(
+        (&status["error"], &status["last_event"]["type"]),
+        (&Value::Null, &json!("kickoff_finished"))
+    );
+    assert!(status["execution_time"].as_f64() > Some(0.0), "{status:#}");
     // The path of the Ruby client; and the reply that everybody else can have.
     let (_, same) = caller.get(format!("/{id}/status")).await;
     assert_eq!(
@@ -157,6 +164,11 @@ async fn what_cannot_be_is_refused_with_a_reason() {
         assert_eq!(code.as_u16(), expected, "{path}: {answer}");
         assert!(answer.to_string().contains(words), "{path}: {answer}");
     }
+    let (code, answer) = caller.get("/kickoff").await;
+    assert_eq!(
+        (code.as_u16(), &answer["error"]),
+        (405, &json!("Method Not Allowed"))
+    );
     for id in [unknown, "my-own", "a.b"] {
         let (code, answer) = caller.get(format!("/status/{id}")).await;
         assert_eq!(code, 404);

@@ -12,6 +12,7 @@ mod command;
 mod configuration;
 mod contract;
 mod control;
+mod control_order;
 mod crewai;
 mod dashboards;
 mod dead_letters;

@@ -28,21 +28,23 @@ use crate::settle::Attempt;
 use crate::state::{Crew, WorkerState};
 use crate::workdir::WorkDir;
 
-/// From so many lost workers on a kickoff runs alone on its worker, so that its neighbours don't share its fate.
-const ALONE_FROM: u32 = 2;
 /// How long what was taken waits for room before it goes back to the queue: others may have room. What comes meanwhile
 /// is little, since the intake closes where there is none.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Nobody else starts while a suspect waits for the neighbours to end, so it does not wait for long.
+/// How long a suspect waits for the others of its worker to end.
 const COMPANY_PATIENCE: Duration = Duration::from_secs(60);
+/// So often it leaves if they don't, and they go on as if it were not there. Then nobody starts any more until it has run.
+const ROUNDS: u32 = 10;
 /// A suspect that found others comes back after this: the smallest tier.
-const NO_ROOM_DELAY: Duration = Duration::from_millis(RETRY_TIERS[0].1.unsigned_abs());
+pub const NOT_ALONE_DELAY: Duration = Duration::from_millis(RETRY_TIERS[0].1.unsigned_abs());
 
 /// The worker's own limits, over all crews.
 pub struct Admission {
     places: Option<Arc<Places>>,
     memory: Arc<MemoryGuard>,
     company: Arc<RwLock<()>>,
+    /// How many run beside others.
+    sharing: Count,
     /// How many wait to run alone, or do.
     alone: Count,
 }
@@ -54,22 +56,24 @@ impl Admission {
             places: max_in_flight.map(|n| Places::new(n as usize)),
             memory,
             company: Arc::default(),
+            sharing: Count::default(),
             alone: Count::default(),
         }
     }
 
     /// Waits for room for one more kickoff of the crew, and holds it; first come, first served.
     pub async fn room(&self, crew: &Crew) -> Room {
-        let of_crew = crew.places.take().await;
-        let of_worker = match &self.places {
-            Some(places) => Some(places.take().await),
-            None => None,
-        };
+        let places = self.places(crew).await;
         self.memory.room().await;
-        let company = Company::Shared(Arc::clone(&self.company).read_owned().await);
-        Room {
-            places: (of_crew, of_worker),
-            company,
+        let company = Company::Shared(Arc::clone(&self.company).read_owned().await, self.sharing.count());
+        Room { places, company }
+    }
+
+    async fn places(&self, crew: &Crew) -> (Place, Option<Place>) {
+        let of_crew = crew.places.take().await;
+        match &self.places {
+            Some(places) => (of_crew, Some(places.take().await)),
+            None => (of_crew, None),
         }
     }
 
@@ -111,6 +115,26 @@ impl Admission {
         }
     }
 
+    /// Waits for a moment in which there are no others on this worker. Meanwhile they come and go.
+    async fn room_when_empty(&self, crew: &Crew) -> Room {
+        loop {
+            let mut sharing = self.sharing.changes();
+            if let Some(company) = self.alone_now()
+                // Who waits for company may have places already, and would keep them.
+                && let Some(places) = self.places(crew).now_or_never()
+            {
+                return Room { places, company };
+            }
+            // The sender lives as long as `self`.
+            let _ = sharing.changed().await;
+        }
+    }
+
+    fn alone_now(&self) -> Option<Company> {
+        let company = Arc::clone(&self.company).try_write_owned().ok()?;
+        Some(Company::Alone(company, self.alone.count()))
+    }
+
     /// Waits until there are no others on this worker. Meanwhile nobody starts.
     async fn alone(&self) -> Company {
         let alone = self.alone.count();
@@ -147,7 +171,8 @@ impl Changes {
 /// With whom a kickoff shares its worker.
 #[allow(dead_code, reason = "held, not read")]
 enum Company {
-    Shared(OwnedRwLockReadGuard<()>),
+    /// The count goes last: who waits for it may then be alone.
+    Shared(OwnedRwLockReadGuard<()>, Counted),
     Alone(OwnedRwLockWriteGuard<()>, Counted),
 }
 
@@ -178,6 +203,8 @@ pub enum Refused {
     Settled,
     /// Another worker may run it; whoever gets it next must ask again.
     Undecided,
+    /// It must run alone, and its neighbours did not end.
+    NotAlone,
 }
 
 impl From<Outcome> for Refused {
@@ -217,7 +244,14 @@ pub async fn admit(
     }
     let lost = worker.commands.lost(request, attempt.returned);
     poisonous(crew, lost.workers)?;
-    let room = room(worker, crew, run, lost.workers >= ALONE_FROM, latest, held).await?;
+    let rounds = attempt.properties.header_u32(header::NOT_ALONE).unwrap_or(0);
+    let alone = match lost.workers {
+        0 => None,
+        workers if workers + 1 < crew.crash_limit => None,
+        _ if rounds < ROUNDS => Some(Insists::Not),
+        _ => Some(Insists::Yes),
+    };
+    let room = room(worker, crew, run, alone, latest, held).await?;
     expired(request)?;
     if run.standing() != Standing::Held {
         return Err(Outcome::requeued(RequeueReason::DeliveryLost).into());
@@ -306,10 +340,10 @@ async fn room(
     worker: &WorkerState,
     crew: &Crew,
     run: &Run,
-    alone: bool,
+    alone: Option<Insists>,
     latest: Instant,
     held: Option<Box<Room>>,
-) -> Result<Room, Outcome> {
+) -> Result<Room, Refused> {
     let stopped = worker.draining.is_cancelled() || crew.pause.is_paused() || run.stop().initialized();
     let mut room = match held {
         Some(held) => Some(*held),
@@ -317,7 +351,7 @@ async fn room(
         None => worker.admission.room(crew).now_or_never(),
     };
     // There is room at once, most often; waiting for it is boxed, as all that is rare.
-    let at_once = !stopped && !alone && worker.unblocked().now_or_never().is_some();
+    let at_once = !stopped && alone.is_none() && worker.unblocked().now_or_never().is_some();
     if at_once && let Some(room) = room.take() {
         return Ok(room);
     }
@@ -333,8 +367,8 @@ async fn room(
             };
             worker.unblocked().await;
             match alone {
-                true => room.alone(&worker.admission).await,
-                false => Some(room),
+                Some(insists) => room.alone(&worker.admission, crew, insists).await,
+                None => Some(room),
             }
         };
         tokio::select! {
@@ -345,31 +379,49 @@ async fn room(
                 StopReason::TimedOut => Outcome::requeued(RequeueReason::NoRoom),
                 reason => Outcome::stopped(reason, crew.timeout),
             }),
-            room = found => room.ok_or(match alone {
-                true => Outcome::requeued_for(RequeueReason::NoRoom, NO_ROOM_DELAY),
-                false => Outcome::requeued(RequeueReason::NoRoom),
+            room = found => return room.ok_or_else(|| match alone {
+                Some(_) => Refused::NotAlone,
+                None => Outcome::requeued(RequeueReason::NoRoom).into(),
             }),
         }
+        .map_err(Refused::With)
     })
     .await
 }
 
+/// Whether a suspect keeps others from starting while it waits to be alone. One that may still take a worker along
+/// before it is given up does neither wait nor insist: two nodes that fail make nobody's neighbours wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Insists {
+    Not,
+    Yes,
+}
+
 impl Room {
-    /// The same, when there are no others on the worker; `None` where they do not end soon.
-    async fn alone(self, admission: &Admission) -> Option<Self> {
-        let Self { places, company } = self;
-        // For its own share it would wait for ever.
-        drop(company);
-        let company = timeout(COMPANY_PATIENCE, admission.alone()).await;
-        let company = company
-            .inspect_err(|_| {
-                warn!(
-                    patience_s = COMPANY_PATIENCE.as_secs(),
-                    "it must run alone, and its neighbours did not end"
-                )
-            })
-            .ok()?;
-        Some(Self { places, company })
+    /// Room without others on the worker; `None` where they do not end soon.
+    async fn alone(self, admission: &Admission, crew: &Crew, insists: Insists) -> Option<Self> {
+        let room = async {
+            match insists {
+                Insists::Not => {
+                    // It is others' meanwhile.
+                    drop(self);
+                    admission.room_when_empty(crew).await
+                }
+                Insists::Yes => {
+                    let Self { places, company } = self;
+                    // For its own share it would wait for ever.
+                    drop(company);
+                    let company = admission.alone().await;
+                    Self { places, company }
+                }
+            }
+        };
+        let room = timeout(COMPANY_PATIENCE, room).await.ok();
+        if room.is_none() {
+            let patience_s = COMPANY_PATIENCE.as_secs();
+            warn!(patience_s, "it must run alone, and its neighbours did not end");
+        }
+        room
     }
 }
 
@@ -396,5 +448,20 @@ mod tests {
         drop(suspect);
         next.await;
         assert_eq!(admission.alone.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_insist_keeps_nobody_off() {
+        let admission = Admission::new(None, MemoryGuard::new(None));
+        let lock = Arc::clone(&admission.company).read_owned().await;
+        let mut changes = admission.sharing.changes();
+        let neighbour = Company::Shared(lock, admission.sharing.count());
+        changes.mark_unchanged();
+        assert!(admission.alone_now().is_none() && admission.alone.get() == 0);
+        drop(neighbour);
+        assert!(changes.has_changed().unwrap(), "whoever waits looks again");
+        let alone = admission.alone_now();
+        let next = Arc::clone(&admission.company).read_owned();
+        assert!(alone.is_some() && Box::pin(next).now_or_never().is_none());
     }
 }

@@ -11,11 +11,14 @@ use crewfleet_shared::kickoff::Request;
 /// What was cancelled; and which deliveries that came back were crashes.
 #[derive(Default)]
 pub struct Commands {
-    cancelled: Mutex<Remembered<String, ()>>,
+    cancelled: Mutex<Remembered<(String, Option<u32>), ()>>,
     forgiven: Mutex<Remembered<(String, u32), u32>>,
     started: Mutex<Remembered<(String, u32), u32>>,
     heard: Mutex<Remembered<String, ()>>,
 }
+
+/// How far the clocks of who asks for a kickoff and who cancels it may differ.
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// Values with the time of their command.
 struct Remembered<K, V> {
@@ -24,25 +27,33 @@ struct Remembered<K, V> {
 }
 
 impl Commands {
-    /// Somebody cancelled a kickoff.
-    pub fn cancel(&self, kickoff_id: String, at: DateTime<Utc>) {
+    /// Somebody cancelled a kickoff, or this redrive of it.
+    pub fn cancel(&self, kickoff_id: String, redrive: Option<u32>, at: DateTime<Utc>) {
         let mut cancelled = lock(&self.cancelled);
         cancelled.tidy();
         if !is_outdated(at) {
-            let (latest, ()) = cancelled.values.entry(kickoff_id).or_insert((at, ()));
+            let (latest, ()) = cancelled.values.entry((kickoff_id, redrive)).or_insert((at, ()));
             *latest = at.max(*latest);
         }
     }
 
     /// Whether a request was cancelled before it started. A request that was published after the command is
-    /// another one under the same id, and runs.
+    /// another one under the same id, and runs; a command that names the redrive forgives clocks that differ.
     pub fn is_cancelled(&self, request: &Request) -> bool {
         let cancelled = lock(&self.cancelled);
-        let at = cancelled.values.get(request.kickoff_id.as_str());
-        at.is_some_and(|(at, ())| request.requested_at.is_none_or(|requested| requested <= *at))
+        let before = |redrive: Option<u32>, skew: TimeDelta| {
+            let key = (request.kickoff_id.to_string(), redrive);
+            let Some((at, ())) = cancelled.values.get(&key) else {
+                return false;
+            };
+            request
+                .requested_at
+                .is_none_or(|requested| requested <= *at + skew)
+        };
+        before(None, TimeDelta::zero()) || before(Some(request.redrive), CLOCK_SKEW)
     }
 
-    /// Whether a message has not been heard before: after a reconnection some are read again.
+    /// Whether a message has not been heard before: who publishes it may be in doubt, and say it twice.
     pub fn is_new(&self, id: &str, at: DateTime<Utc>) -> bool {
         let mut heard = lock(&self.heard);
         heard.tidy_before(TimeDelta::minutes(15));
@@ -162,6 +173,30 @@ mod tests {
         commands.started("b".into(), 0, now);
         commands.started("a".into(), 1, now);
         assert_eq!(lost(9), 2);
+    }
+
+    #[test]
+    fn a_cancel_that_names_the_redrive_forgives_clocks_that_differ() {
+        let crew = CrewName::parse("c").unwrap();
+        let published = |ahead_s: i64, redrive: u32| {
+            let properties = Properties::default().with_correlation_id("a");
+            let request = decode(br#"{"inputs": {}}"#, &properties, &crew, 100).unwrap();
+            Request {
+                requested_at: Some(Utc::now() + TimeDelta::seconds(ahead_s)),
+                redrive,
+                ..request
+            }
+        };
+        let commands = Commands::default();
+        commands.cancel("a".into(), None, Utc::now());
+        assert!(commands.is_cancelled(&published(-10, 0)) && commands.is_cancelled(&published(-10, 3)));
+        assert!(
+            !commands.is_cancelled(&published(60, 0)),
+            "published after it, as far as one can know"
+        );
+        commands.cancel("a".into(), Some(0), Utc::now());
+        assert!(commands.is_cancelled(&published(60, 0)));
+        assert!(!commands.is_cancelled(&published(60, 1)) && !commands.is_cancelled(&published(600, 0)));
     }
 
     #[test]

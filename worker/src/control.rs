@@ -1,12 +1,13 @@
 //! Tails the stream `kickoff.control` from its beginning: one mechanism for commands given while this worker
 //! runs, and for those given while no worker did. No kickoff is started before the commands are known.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
-use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Link};
+use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Delivery, Link};
 use crewfleet_shared::kickoff::{About, Command, Control, KickoffId};
 use tracing::{debug, info, warn};
 
@@ -22,8 +23,39 @@ const PREFETCH: u16 = 200;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a stream of a day's commands may take to be read, and the marker behind it to come back.
 const MARKER_LIMIT: Duration = Duration::from_secs(60);
-/// After a reconnection the tail begins so much before what it read last: the times are those of several machines.
-const OVERLAP_S: i64 = 300;
+/// What was read last. Reading goes on behind it, in the stream's own order, so that nothing is read twice, and nothing is
+/// missed.
+struct Read {
+    place: u64,
+    message_id: Option<String>,
+}
+
+/// How the first message of a tail follows what was read last.
+enum Follows {
+    /// It is that message.
+    Again,
+    /// It is one behind it.
+    On,
+    /// The stream was deleted and made again: all that is in it is new.
+    Anew,
+}
+
+impl Read {
+    fn of(delivery: &Delivery) -> Self {
+        Self {
+            place: delivery.stream_offset.unwrap_or_default(),
+            message_id: delivery.properties.message_id().map(str::to_owned),
+        }
+    }
+
+    fn follows(&self, next: &Self) -> Follows {
+        match next.place.cmp(&self.place) {
+            Ordering::Equal if next.message_id == self.message_id => Follows::Again,
+            Ordering::Greater => Follows::On,
+            _ => Follows::Anew,
+        }
+    }
+}
 
 /// Tails until the worker ends.
 pub async fn run(worker: Arc<WorkerState>) {
@@ -41,15 +73,16 @@ pub async fn run(worker: Arc<WorkerState>) {
 async fn tail(
     worker: &Arc<WorkerState>,
     link: &Arc<Link>,
-    last: &mut Option<DateTime<Utc>>,
+    last: &mut Option<Read>,
 ) -> Result<(), BrokerError> {
     // Without the crews' queues: what is wrong with one of them is told where that crew is consumed.
     worker.declare(link).await?;
-    let from = last.and_then(|last| u64::try_from(last.timestamp() - OVERLAP_S).ok());
+    let from = last.as_ref().map(|last| last.place);
+    let mut first = from.is_some();
     let options = ConsumeOptions {
         tag: format!("{}.control", worker.id),
         prefetch: PREFETCH,
-        stream_offset: Some(from.map_or(StreamOffset::First, StreamOffset::At)),
+        stream_offset: Some(from.map_or(StreamOffset::First, StreamOffset::Place)),
     };
     let mut consumer = link.consume(&worker.names.control(), &options).await?;
     streams_are_up(worker, link).await?;
@@ -82,14 +115,28 @@ async fn tail(
             return Ok(());
         };
         delivery.ack().await;
+        let now = Read::of(&delivery);
+        if std::mem::take(&mut first)
+            && let Some(known) = last.as_ref()
+        {
+            match known.follows(&now) {
+                Follows::Again => continue,
+                Follows::On => {}
+                Follows::Anew => {
+                    info!("the control stream was made anew; reading it from its beginning");
+                    *last = None;
+                    return Ok(());
+                }
+            }
+        }
+        *last = Some(now);
         match serde_json::from_slice::<Control>(&delivery.body) {
             Ok(control) if control.id == marker.id => {
                 read = true;
                 worker.caught_up.open(link);
             }
             Ok(control) => {
-                *last = (*last).max(Some(control.time.min(Utc::now())));
-                obey(worker, control);
+                obey(worker, control, from.is_some() || read);
             }
             // Another version's command, or nobody's: not ours to judge.
             Err(error) => debug!(%error, "a control message that this worker does not know"),
@@ -112,14 +159,15 @@ async fn streams_are_up(worker: &WorkerState, link: &Link) -> Result<(), BrokerE
     consumer.cancel().await
 }
 
-fn obey(worker: &Arc<WorkerState>, control: Control) {
+/// `live`: it was given just now, and not before this worker was there.
+fn obey(worker: &Arc<WorkerState>, control: Control, live: bool) {
     if is_outdated(control.time) {
         return;
     }
     match control.command {
-        Command::Cancel { kickoff_id } => cancel(worker, kickoff_id, control.time),
-        Command::Pause { crew } => set_paused(worker, &crew, true, control.time),
-        Command::Resume { crew } => set_paused(worker, &crew, false, control.time),
+        Command::Cancel { kickoff_id, redrive } => cancel(worker, kickoff_id, redrive, control.time, live),
+        Command::Pause { crew } => set_paused(worker, &crew, true),
+        Command::Resume { crew } => set_paused(worker, &crew, false),
         Command::Drain { worker: id } => {
             // A worker of the same name that was told to drain before is another one.
             if id == worker.id && control.time >= worker.started_at {
@@ -166,19 +214,21 @@ fn hear(worker: &WorkerState, about: &About, told: &Told) {
     }
 }
 
-fn cancel(worker: &WorkerState, kickoff_id: String, at: DateTime<Utc>) {
+fn cancel(worker: &WorkerState, kickoff_id: String, redrive: Option<u32>, at: DateTime<Utc>, live: bool) {
     // First remembered, then looked for: a kickoff that enters in between meets one or the other.
-    worker.commands.cancel(kickoff_id.clone(), at);
+    worker.commands.cancel(kickoff_id.clone(), redrive, at);
+    // What runs when the command comes is meant, whatever the clocks say.
+    let before = (!live).then_some(at);
     if let Ok(id) = KickoffId::parse(&kickoff_id)
-        && worker.in_flight.stop(&id, at, StopReason::Cancelled)
+        && worker.in_flight.stop(&id, redrive, before, StopReason::Cancelled)
     {
         info!(kickoff_id, "cancelling");
     }
 }
 
-fn set_paused(worker: &WorkerState, crew: &str, paused: bool, at: DateTime<Utc>) {
+fn set_paused(worker: &WorkerState, crew: &str, paused: bool) {
     if let Some(crew) = worker.crews.iter().find(|served| served.name.as_str() == crew)
-        && crew.pause.set(paused, at)
+        && crew.pause.set(paused)
     {
         info!(crew = %crew.name, paused, "told to pause or resume");
         worker.news.notify_one();

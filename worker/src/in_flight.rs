@@ -204,13 +204,22 @@ impl InFlight {
         }
     }
 
-    /// Asks the runs of a kickoff that were requested before `asked_at` to stop; `false` when none is here.
-    pub fn stop(&self, kickoff_id: &KickoffId, asked_at: DateTime<Utc>, reason: StopReason) -> bool {
+    /// Asks the runs of a kickoff to stop, or of one redrive; those that were requested before a moment, where one is named.
+    /// `false` when none is here.
+    pub fn stop(
+        &self,
+        kickoff_id: &KickoffId,
+        redrive: Option<u32>,
+        before: Option<DateTime<Utc>>,
+        reason: StopReason,
+    ) -> bool {
         let state = lock(&self.state);
         let mut found = false;
         for (key, running) in &state.running {
-            let requested_before = running.requested_at.is_none_or(|requested| requested <= asked_at);
-            if key.kickoff_id == *kickoff_id && requested_before {
+            let meant = redrive.is_none_or(|redrive| key.redrive == redrive);
+            let requested = running.requested_at.zip(before);
+            let in_time = requested.is_none_or(|(requested, before)| requested <= before);
+            if key.kickoff_id == *kickoff_id && meant && in_time {
                 found |= running.stop.set(reason).is_ok();
             }
         }

@@ -9,7 +9,7 @@ use crewfleet_shared::kickoff::{About, Command, KickoffId, Rejection, Request, d
 use crewfleet_shared::telemetry::traces::{self, Span};
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::admission::{Refused, Room, admit};
+use crate::admission::{NOT_ALONE_DELAY, Refused, Room, admit};
 use crate::answered::Ended;
 use crate::config::OnRedelivery;
 use crate::events::EventSink;
@@ -86,12 +86,18 @@ async fn reject(worker: &WorkerState, crew: &Crew, trace: &Span, rejection: Reje
         requested_at: rejection.requested_at,
         started_at: None,
         returned: 0,
+        not_alone: 0,
         undecided: false,
         properties: &delivery.properties,
         body: &delivery.body,
         trace,
     };
-    settle::tell(worker, &attempt, None, Outcome::Rejected(rejection.error)).await;
+    let reply = settle::tell(worker, &attempt, None, Outcome::Rejected(rejection.error)).await;
+    if let Some(queue) = delivery.properties.reply_queue()
+        && let Some(reply) = reply
+    {
+        settle::tell_queue(worker, queue, &reply).await;
+    }
     ack(worker, &[delivery.receipt]).await;
 }
 
@@ -140,6 +146,7 @@ async fn kickoff(
         requested_at: request.requested_at,
         started_at: None,
         returned,
+        not_alone: 0,
         // A copy of what came back may be a second one: whoever gets it asks, too. A crew that runs at most once would
         // be failed by the mark alone.
         undecided: by_broker && crew.on_redelivery == OnRedelivery::Run,
@@ -162,6 +169,11 @@ async fn kickoff(
             outcome
         }
         Err(Refused::With(outcome)) => outcome,
+        Err(Refused::NotAlone) => {
+            let before = message.properties.header_u32(header::NOT_ALONE).unwrap_or(0);
+            attempt.not_alone = before.saturating_add(1);
+            Outcome::requeued_for(RequeueReason::NoRoom, NOT_ALONE_DELAY)
+        }
         Err(Refused::Undecided) => {
             attempt.undecided = true;
             Outcome::requeued(RequeueReason::Undecided)

@@ -23,6 +23,8 @@ use crate::state::WorkerState;
 
 /// How long one round of publishing tries before it is logged and begun again. A reply is never given up.
 const ROUND: Duration = Duration::from_secs(60);
+/// How long a queue of a requester's is tried.
+const TELL_LIMIT: Duration = Duration::from_secs(5);
 /// The pause before a message that was refused is published again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -62,6 +64,8 @@ pub struct Attempt<'a> {
     pub started_at: Option<DateTime<Utc>>,
     /// How many deliveries of this request, and of the copies before it, came back unsettled.
     pub returned: u32,
+    /// How often it had to run alone, and found others. It is told in its next copy.
+    pub not_alone: u32,
     /// Another worker may run it, or hold a delivery of it.
     pub undecided: bool,
     /// The request as it came.
@@ -282,6 +286,21 @@ pub async fn reply_again(worker: &WorkerState, request: &Request, properties: &P
     let reply_to = request.reply_to.as_deref();
     let message = messages::reply_with(worker, &request.kickoff_id, properties, reply_to, body.to_vec());
     publish_surely(worker, message).await;
+}
+
+/// Tells a requester who waits at a queue of its own, as RPC clients do, what it would wait for in vain: it need not know of our
+/// exchange. Once, since the reply itself is told.
+pub async fn tell_queue(worker: &WorkerState, queue: &str, reply: &Message) {
+    let message = Message {
+        exchange: String::new(),
+        routing_key: queue.to_owned(),
+        properties: reply.properties.for_republish(),
+        body: reply.body.clone(),
+        mandatory: false,
+    };
+    if let Err(error) = worker.publisher.publish(message, TELL_LIMIT).await {
+        warn!(queue, %error, "the requester is not told at its queue; the reply is on the reply exchange");
+    }
 }
 
 /// Publishes until the broker has it. While it tries, the delivery stays unacked, so nothing is lost if the

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crewfleet_shared::kickoff::{Event, KickoffResult, Reply, Status, TaskOutput};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::executions::{Execution, Stage};
@@ -14,39 +14,69 @@ use super::problem::Problem;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct KickoffBody {
-    /// Passed on byte for byte.
-    pub(super) inputs: Option<Box<RawValue>>,
+    /// Passed on byte for byte. `null`, or no such field, are none.
+    #[serde(default = "none", deserialize_with = "or_none")]
+    inputs: Box<RawValue>,
     pub(super) meta: Option<Box<RawValue>>,
     task_webhook_url: Option<Value>,
     step_webhook_url: Option<Value>,
     crew_webhook_url: Option<Value>,
     webhooks: Option<Value>,
     human_input_webhook: Option<Value>,
+    restore_from_state_id: Option<Value>,
+}
+
+fn none() -> Box<RawValue> {
+    // Maps with string keys can be written.
+    to_raw_value(&json!({})).unwrap_or_default()
+}
+
+fn or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<RawValue>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(none))
+}
+
+/// A field that is there and says nothing, as forms and clients send it, asks for nothing.
+fn asks_for_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    }
 }
 
 impl KickoffBody {
     /// Reads it. What asks for something that this gateway does not do is refused: a caller who waits for a webhook
     /// must not wait for ever.
     pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
-        let body: Self = serde_json::from_slice(body).map_err(|e| {
-            let message = format!("The body is not a JSON object as in {{\"inputs\": {{}}}}: {e}");
+        let refused = |why: &str| {
+            let message = format!("The body is not a JSON object as in {{\"inputs\": {{}}}}: {why}");
             Problem::validation(message)
-        })?;
-        let webhooks = [
+        };
+        // A list would be taken for the fields in their order.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(refused("it does not begin with \"{\""));
+        }
+        let body: Self = serde_json::from_slice(body).map_err(|e| refused(&e.to_string()))?;
+        let fields = [
             ("taskWebhookUrl", &body.task_webhook_url),
             ("stepWebhookUrl", &body.step_webhook_url),
             ("crewWebhookUrl", &body.crew_webhook_url),
             ("webhooks", &body.webhooks),
             ("humanInputWebhook", &body.human_input_webhook),
+            ("restoreFromStateId", &body.restore_from_state_id),
         ];
-        let asked: Vec<_> = webhooks
+        let asked: Vec<_> = fields
             .iter()
-            .filter_map(|(name, value)| value.as_ref().map(|_| name))
+            .filter(|(_, value)| value.as_ref().is_some_and(asks_for_something))
+            .map(|(name, _)| name)
             .collect();
         match asked.is_empty() {
             true => Ok(body),
             false => Err(Problem::Validation {
-                message: "This gateway calls no webhooks; leave these fields out, and poll the status".into(),
+                message: "This gateway calls no webhooks and restores no states; leave these fields out, and poll the status"
+                    .into(),
                 details: json!({ "not_supported": asked }),
             }),
         }
@@ -59,9 +89,7 @@ impl KickoffBody {
             details: json!({ "missing_inputs": missing }),
         };
         let required = required.unwrap_or_default();
-        let Some(inputs) = &self.inputs else {
-            return Err(missing(&required.iter().collect::<Vec<_>>()));
-        };
+        let inputs = &self.inputs;
         // Only the names: the values may be large.
         let given: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_str(inputs.get())
             .map_err(|_| Problem::validation("inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}"))?;
@@ -82,10 +110,14 @@ pub(super) struct StatusAnswer<'a> {
     /// `PENDING`, `STARTED`, `RUNNING`, `SUCCESS` or `FAILED`, and nothing else: clients throw at another one, or wait
     /// for their own time to pass.
     state: &'static str,
-    /// The same, in words that AMP uses.
+    /// The same, in the words that AMP publishes: `running`, `completed` or `error`.
     status: &'static str,
     /// The crew's text; of one that did not succeed, why not.
     result: Option<String>,
+    /// Why it did not succeed.
+    error: Option<String>,
+    /// How long it ran, in seconds.
+    execution_time: Option<f64>,
     result_json: Option<&'a RawValue>,
     last_step: Option<Value>,
     last_executed_task: Option<Value>,
@@ -115,11 +147,17 @@ impl<'a> StatusAnswer<'a> {
             state,
             status,
             result: reply.map(in_words),
+            error: reply.filter(|reply| reply.result.is_none()).map(in_words),
+            execution_time: reply.and_then(seconds),
             result_json: result.and_then(|result| result.json.as_deref()),
             last_step: None,
             last_executed_task: last_task.or_else(|| last_task_of(execution.last_task.as_ref()?)),
             progress: None,
-            last_event: events.last().copied(),
+            // They come by several ways, and so in another order than they happened.
+            last_event: events
+                .iter()
+                .max_by_key(|event| (event.attempt, event.sequence))
+                .copied(),
             events,
             events_count: execution.counts.values().sum(),
             events_by_type: &execution.counts,
@@ -132,14 +170,19 @@ impl<'a> StatusAnswer<'a> {
 /// A stage in AMP's words: the state, which clients read, and the status.
 pub(super) fn state(stage: Stage) -> (&'static str, &'static str) {
     match stage.settled() {
-        Stage::Queued => ("PENDING", "pending"),
-        Stage::Started => ("STARTED", "started"),
+        Stage::Queued => ("PENDING", "running"),
+        Stage::Started => ("STARTED", "running"),
         Stage::Running => ("RUNNING", "running"),
         Stage::Ended { status, .. } | Stage::Finished { status, .. } => match status {
             Status::Succeeded => ("SUCCESS", "completed"),
-            _ => ("FAILED", "failed"),
+            _ => ("FAILED", "error"),
         },
     }
+}
+
+fn seconds(reply: &Reply) -> Option<f64> {
+    let ran = reply.finished_at - reply.started_at?;
+    Some(ran.as_seconds_f64())
 }
 
 /// A result is a text, also of a kickoff that has none.
@@ -205,6 +248,8 @@ mod tests {
         for body in [
             "",
             "[]",
+            "[{}]",
+            " [{\"a\": 1}, null]",
             "{\"inputs\": []}",
             "{\"inputs\": \"a\"}",
             "{\"inputs\": {}",
@@ -217,5 +262,21 @@ mod tests {
             panic!("accepted");
         };
         assert_eq!(details, json!({"not_supported": ["crewWebhookUrl"]}));
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_no_reason_to_refuse() {
+        let empty = r#"{"inputs": null, "crewWebhookUrl": "", "webhooks": {}, "taskWebhookUrl": null, "restoreFromStateId": ""}"#;
+        for body in ["{}", empty] {
+            let body = KickoffBody::read(body.as_bytes()).unwrap();
+            assert_eq!(body.inputs(None).unwrap().get(), "{}");
+        }
+        for field in ["restoreFromStateId", "humanInputWebhook"] {
+            let body = json!({"inputs": {}, field: {"url": "x"}}).to_string();
+            let Problem::Validation { details, .. } = refused(&body, &[]) else {
+                panic!("accepted");
+            };
+            assert_eq!(details, json!({ "not_supported": [field] }));
+        }
     }
 }

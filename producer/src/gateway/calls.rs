@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use chrono::{TimeDelta, Utc};
 use crewfleet_shared::amqp::{Message, Names, Properties};
@@ -36,6 +37,11 @@ type Answer = Result<Json<Value>, Problem>;
 /// `GET /`: whether anybody is there. Asks for no token, as load balancers have none.
 pub(super) async fn healthy() -> &'static str {
     "Healthy"
+}
+
+/// `GET /healthcheck`: the same, for clients that ask there.
+pub(super) async fn healthcheck() -> Json<Value> {
+    Json(json!({"status": "healthy", "version": env!("CARGO_PKG_VERSION")}))
 }
 
 /// `GET /inputs`: the inputs that the crew asks for.
@@ -89,13 +95,22 @@ pub(super) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) ->
     let kickoff_id = id.to_string();
     info!(kickoff_id, crew = %caller.crew, token = caller.token, "stopping");
     let answer = json!({"status": "stopped", "kickoffId": &kickoff_id});
-    gateway.client.command(Command::Cancel { kickoff_id }).await?;
+    let redrive = None;
+    gateway
+        .client
+        .command(Command::Cancel { kickoff_id, redrive })
+        .await?;
     Ok(Json(answer))
 }
 
 /// `POST /resume`: no kickoff ever waits for a human here, since `humanInputWebhook` is refused.
 pub(super) async fn resume(_: Caller) -> Problem {
     Problem::State("Execution is not waiting for human input".into())
+}
+
+/// A path that there is, asked in another way.
+pub(super) async fn other_method(method: Method) -> Problem {
+    Problem::Method(method.to_string())
 }
 
 /// Whatever else.

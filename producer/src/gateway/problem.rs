@@ -18,6 +18,8 @@ pub(super) enum Problem {
     Forbidden { crew: String },
     /// The gateway has no such thing: a message says which.
     NotFound(String),
+    /// The path is there, and takes other methods.
+    Method(String),
     /// It was there, and is not any more.
     Gone(String),
     /// No kickoff of this crew has that id.
@@ -52,6 +54,7 @@ impl Problem {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::NoExecution(_) => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Gone(_) => StatusCode::GONE,
             Self::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -72,6 +75,7 @@ impl Problem {
                 &format!("This token is not good for the crew {crew:?}"),
             ),
             Self::NotFound(message) => told("Not Found", message),
+            Self::Method(method) => told("Method Not Allowed", &format!("This path does not take {method}")),
             Self::Gone(message) => told("Gone", message),
             Self::NoExecution(id) => told(
                 "Execution not found",

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Router, ServiceExt};
 use chrono::TimeDelta;
 use crewfleet_shared::admin::{self, BindError};
 use crewfleet_shared::config::BrokerConfig;
@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tower::util::MapRequest;
 use tracing::{info, warn};
 
 use super::bodies::Bodies;
@@ -149,12 +150,17 @@ pub async fn serve(
     let addr = listener.local_addr().map_err(listen)?;
     info!(%addr, %admin_addr, "the gateway listens");
     systemd::ready();
-    let router = router(&gateway, meters);
+    // Before the routes are looked at: many clients put a slash behind the base URL, or behind the path.
+    let router = MapRequest::new(
+        router(&gateway, meters),
+        without_last_slash as fn(Request) -> Request,
+    );
     let told_to_end = stop.clone();
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move {
-        told_to_end.cancelled().await;
-        systemd::stopping();
-    });
+    let served = axum::serve(listener, ServiceExt::<Request>::into_make_service(router))
+        .with_graceful_shutdown(async move {
+            told_to_end.cancelled().await;
+            systemd::stopping();
+        });
     // Those that connect but say nothing must not hold the end.
     let overdue = async {
         stop.cancelled().await;
@@ -178,6 +184,7 @@ fn replies_at_once(config: &GatewayConfig, broker: &BrokerConfig) -> u16 {
 
 fn router(gateway: &Arc<Gateway>, meters: Arc<Meters>) -> Router {
     let of_crew = Router::new()
+        .route("/healthcheck", get(calls::healthcheck))
         .route("/inputs", get(calls::inputs))
         .route("/kickoff", post(calls::kickoff))
         .route("/status/{kickoff_id}", get(calls::status))
@@ -189,13 +196,29 @@ fn router(gateway: &Arc<Gateway>, meters: Arc<Meters>) -> Router {
     Router::new()
         .route("/", get(calls::healthy))
         .route("/crews/{crew}", get(calls::healthy))
-        .route("/crews/{crew}/", get(calls::healthy))
         .merge(of_crew.clone())
         .nest("/crews/{crew}", of_crew)
         .fallback(calls::unknown)
+        .method_not_allowed_fallback(calls::other_method)
         .with_state(Arc::clone(gateway))
         .layer(middleware::from_fn(within_limit))
         .layer(middleware::from_fn_with_state(meters, meters::count))
+}
+
+fn without_last_slash(mut request: Request) -> Request {
+    let path = request.uri().path();
+    let shorter = path.trim_end_matches('/');
+    if shorter.is_empty() || shorter == path {
+        return request;
+    }
+    let asked = match request.uri().query() {
+        Some(query) => format!("{shorter}?{query}"),
+        None => shorter.to_owned(),
+    };
+    if let Ok(uri) = asked.parse() {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 async fn within_limit(request: Request, next: Next) -> Response {

@@ -35,6 +35,8 @@ pub enum StreamOffset {
     Last,
     /// With messages that arrive from now on.
     Next,
+    /// With the message at this place, or the oldest that is kept after it.
+    Place(u64),
     /// With the first chunk at or after this moment, in seconds since 1970. A chunk may begin a little earlier.
     At(u64),
 }
@@ -110,6 +112,7 @@ impl Link {
                 StreamOffset::First => AMQPValue::LongString("first".into()),
                 StreamOffset::Last => AMQPValue::LongString("last".into()),
                 StreamOffset::Next => AMQPValue::LongString("next".into()),
+                StreamOffset::Place(place) => AMQPValue::LongLongInt(place.try_into().unwrap_or(i64::MAX)),
                 StreamOffset::At(seconds) => AMQPValue::Timestamp(seconds),
             };
             arguments.insert("x-stream-offset".into(), value);

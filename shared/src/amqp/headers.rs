@@ -16,6 +16,8 @@ pub mod header {
     /// Requests published again by a worker: how many deliveries of the copies before came back unsettled, as
     /// [`DELIVERY_COUNT`] says it of this one.
     pub const RETURNED: &str = "x-kickoff-returned";
+    /// Requests that must run alone on their worker: how often they found others there, and were put back.
+    pub const NOT_ALONE: &str = "x-kickoff-not-alone";
     /// A message whose first publish is in doubt (no confirm came): the broker may hold two copies. A worker treats it
     /// like a redelivery, and asks whether another worker has the first.
     pub const POSSIBLE_DUPLICATE: &str = "x-kickoff-possible-duplicate";
@@ -28,11 +30,12 @@ pub mod header {
     /// Dead letters: when it died (RFC 3339).
     pub const DEAD_AT: &str = "x-kickoff-dead-at";
     /// Those that are ours to write.
-    pub const OURS: [&str; 9] = [
+    pub const OURS: [&str; 10] = [
         ATTEMPT,
         REDRIVE,
         NOT_BEFORE,
         RETURNED,
+        NOT_ALONE,
         POSSIBLE_DUPLICATE,
         REASON,
         ERROR,
@@ -82,6 +85,11 @@ fn text(value: &Option<ShortString>) -> Option<&str> {
 }
 
 impl Properties {
+    /// The queue of a requester that waits there for its answer (RPC), by RabbitMQ's names for such queues. No key of ours.
+    pub fn reply_queue(&self) -> Option<&str> {
+        self.reply_to().filter(|name| name.starts_with("amq."))
+    }
+
     /// A persistent JSON message of one of the contract's types.
     pub fn json(message_type: &str) -> Self {
         Self(

@@ -52,6 +52,10 @@ pub enum Command {
     Cancel {
         /// The kickoff to stop.
         kickoff_id: String,
+        /// Which of its redrives: that one alone is meant, though clocks may differ by some minutes. Without it, all that was
+        /// published before the command is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        redrive: Option<u32>,
     },
     /// Start no kickoff of this crew until it is resumed.
     Pause {

@@ -189,8 +189,8 @@ fn usable_reply_to(properties: &Properties) -> Result<Option<String>, KickoffErr
         None | Some("") => Ok(None),
         Some(key) if key.starts_with("amq.") => {
             let message = format!(
-                "reply_to {key:?} is refused: it is an extra routing key on the reply exchange, \
-                 not a queue name, and amq.* is RabbitMQ's own"
+                "reply_to {key:?} is refused: it is an extra routing key on the reply exchange, not a queue name, and amq.* is \
+                 RabbitMQ's own; bind your queue to the reply exchange by the kickoff's id, and leave reply_to out"
             );
             Err(KickoffError::new("invalid_reply_to", message))
         }

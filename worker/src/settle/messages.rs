@@ -124,9 +124,13 @@ fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
         .for_republish()
         .with_header_u32(header::ATTEMPT, number);
     // The broker counts the deliveries of one message; the sum over the copies is ours to carry.
-    match attempt.returned {
+    let properties = match attempt.returned {
         0 => properties,
         returned => properties.with_header_u32(header::RETURNED, returned),
+    };
+    match attempt.not_alone {
+        0 => properties,
+        times => properties.with_header_u32(header::NOT_ALONE, times),
     }
 }
 
