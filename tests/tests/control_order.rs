@@ -95,7 +95,7 @@ async fn a_control_stream_that_is_made_anew_is_obeyed() {
     }
     client.delete(&namespace.exchange("control")).await;
     worker
-        .logged_message("the control stream was made anew; reading it from its beginning")
+        .logged_message("the control stream does not go on where it was; reading it from its beginning")
         .await;
     command(&client, &namespace, 0, json!({"command": "pause", "crew": "c"})).await;
     paused(&worker, 1.0).await;

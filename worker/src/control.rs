@@ -23,6 +23,11 @@ const PREFETCH: u16 = 200;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a stream of a day's commands may take to be read, and the marker behind it to come back.
 const MARKER_LIMIT: Duration = Duration::from_secs(60);
+/// The same for what follows what was read already. A stream that was deleted and made again hands out nothing below the
+/// place that is asked for, and so no marker.
+const FOLLOWING_LIMIT: Duration = Duration::from_secs(10);
+const NOT_ON: &str = "the control stream does not go on where it was; reading it from its beginning";
+
 /// What was read last. Reading goes on behind it, in the stream's own order, so that nothing is read twice, and nothing is
 /// missed.
 struct Read {
@@ -64,6 +69,8 @@ pub async fn run(worker: Arc<WorkerState>) {
         let link = worker.broker.connected().await;
         if let Err(error) = tail(&worker, &link, &mut last).await {
             warn!(%error, "the control stream is not being read, so no kickoff is started; trying again");
+            // It may be gone: then it is made again.
+            worker.forget_declared().await;
         }
         worker.caught_up.close();
         let _ = tokio::time::timeout(PAUSE, link.ended()).await;
@@ -90,7 +97,8 @@ async fn tail(
         worker: worker.id.clone(),
     });
     let marked = saying::publish(&worker.names, &worker.publisher, &marker);
-    let overdue = tokio::time::sleep(MARKER_LIMIT);
+    let limit = from.map_or(MARKER_LIMIT, |_| FOLLOWING_LIMIT);
+    let overdue = tokio::time::sleep(limit);
     tokio::pin!(marked, overdue);
     let (mut published, mut read) = (false, false);
     loop {
@@ -107,7 +115,10 @@ async fn tail(
                 continue;
             }
             () = &mut overdue, if !read => {
-                warn!(limit_s = MARKER_LIMIT.as_secs(), "the marker in the control stream does not come back; trying again");
+                match last.take() {
+                    Some(_) => info!("{NOT_ON}"),
+                    None => warn!(limit_s = limit.as_secs(), "the marker in the control stream does not come back; trying again"),
+                }
                 return Ok(());
             }
         };
@@ -123,7 +134,7 @@ async fn tail(
                 Follows::Again => continue,
                 Follows::On => {}
                 Follows::Anew => {
-                    info!("the control stream was made anew; reading it from its beginning");
+                    info!("{NOT_ON}");
                     *last = None;
                     return Ok(());
                 }
