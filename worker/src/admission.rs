@@ -118,15 +118,19 @@ impl Admission {
     /// Waits for a moment in which there are no others on this worker. Meanwhile they come and go.
     async fn room_when_empty(&self, crew: &Crew) -> Room {
         loop {
-            let mut sharing = self.sharing.changes();
-            if let Some(company) = self.alone_now()
-                // Who waits for company may have places already, and would keep them.
-                && let Some(places) = self.places(crew).now_or_never()
+            let (mut sharing, mut alone) = (self.sharing.changes(), self.alone.changes());
+            // Its places first: who waits for company may have the last ones, and would keep them.
+            if let Some(places) = self.places(crew).now_or_never()
+                && let Some(company) = self.alone_now()
             {
+                self.memory.room().await;
                 return Room { places, company };
             }
-            // The sender lives as long as `self`.
-            let _ = sharing.changed().await;
+            // The senders live as long as `self`.
+            let _ = tokio::select! {
+                changed = sharing.changed() => changed,
+                changed = alone.changed() => changed,
+            };
         }
     }
 
@@ -221,14 +225,14 @@ pub async fn admit(
     attempt: &Attempt<'_>,
     run: &Run,
     redelivered: bool,
-    held: Option<Box<Room>>,
+    mut held: Option<Box<Room>>,
 ) -> Result<Admitted, Refused> {
     // A kickoff that waits here holds its delivery, and the broker's consumer timeout runs: wait only as long
     // as the crew's whole limit still fits behind it.
     let latest = Instant::now() + worker.max_wait(crew.timeout);
     if redelivered {
         // Boxed, as everything that is rare: else every kickoff would be larger by it.
-        match Box::pin(ownership::ask(worker, request, run, latest)).await {
+        match Box::pin(ownership::ask(worker, request, run, latest, &mut held)).await {
             Whose::Ours => {}
             Whose::Settled => return Err(Refused::Settled),
             Whose::Undecided => return Err(Refused::Undecided),
@@ -400,28 +404,21 @@ enum Insists {
 impl Room {
     /// Room without others on the worker; `None` where they do not end soon.
     async fn alone(self, admission: &Admission, crew: &Crew, insists: Insists) -> Option<Self> {
-        let room = async {
-            match insists {
-                Insists::Not => {
-                    // It is others' meanwhile.
-                    drop(self);
-                    admission.room_when_empty(crew).await
-                }
-                Insists::Yes => {
-                    let Self { places, company } = self;
-                    // For its own share it would wait for ever.
-                    drop(company);
-                    let company = admission.alone().await;
-                    Self { places, company }
-                }
-            }
-        };
-        let room = timeout(COMPANY_PATIENCE, room).await.ok();
-        if room.is_none() {
+        if insists == Insists::Yes {
+            let Self { places, company } = self;
+            // For its own share it would wait for ever.
+            drop(company);
+            let company = admission.alone().await;
+            return Some(Self { places, company });
+        }
+        // It is others' meanwhile.
+        drop(self);
+        let room = timeout(COMPANY_PATIENCE, admission.room_when_empty(crew)).await;
+        room.inspect_err(|_| {
             let patience_s = COMPANY_PATIENCE.as_secs();
             warn!(patience_s, "it must run alone, and its neighbours did not end");
-        }
-        room
+        })
+        .ok()
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crewfleet_shared::amqp::pull::Puller;
 use crewfleet_shared::amqp::{BrokerError, Delivery, Link};
 use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
@@ -16,7 +17,6 @@ use tracing::{info, warn};
 
 use crate::admission::Room;
 use crate::pipeline;
-use crate::places::Counted;
 use crate::state::{Crew, WorkerState};
 
 /// The pause before a consumer that failed is started again on the same link. It doubles each time, up to the longest.
@@ -123,15 +123,20 @@ impl Intake {
         } = self;
         worker.declare_crew(link, crew).await?;
         let puller = OnceCell::new();
+        let over = self.in_turns(&puller).await;
+        if let Some(puller) = puller.get() {
+            puller.retire(link).await;
+        }
+        over
+    }
+
+    async fn in_turns(&self, puller: &OnceCell<Puller>) -> Result<Over, BrokerError> {
         loop {
             let over = match self.wanted() {
-                0 => self.one_by_one(&puller).await?,
+                0 => self.one_by_one(puller).await?,
                 free => self.subscribed(free).await?,
             };
             if over != Over::Changed {
-                if let Some(puller) = puller.get() {
-                    puller.retire(link).await;
-                }
                 return Ok(over);
             }
         }
@@ -155,13 +160,11 @@ impl Intake {
         }
     }
 
-    /// Hands a delivery to the pipeline, and with it what is to be held until it ends.
-    fn hand_on(&self, delivery: Delivery, room: Option<Box<Room>>, counted: Option<Counted>) {
-        let processed = pipeline::process(Arc::clone(&self.worker), Arc::clone(&self.crew), delivery, room);
-        self.kickoffs.spawn(async move {
-            processed.await;
-            drop(counted);
-        });
+    /// Hands a delivery to the pipeline, with the room that is held for it.
+    fn hand_on(&self, delivery: Delivery, room: Option<Box<Room>>) {
+        let (worker, crew) = (Arc::clone(&self.worker), Arc::clone(&self.crew));
+        self.kickoffs
+            .spawn(pipeline::process(worker, crew, delivery, room));
     }
 
     /// Completes when nothing more may be taken.

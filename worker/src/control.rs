@@ -115,9 +115,13 @@ async fn tail(
                 continue;
             }
             () = &mut overdue, if !read => {
-                match last.take() {
-                    Some(_) => info!("{NOT_ON}"),
-                    None => warn!(limit_s = limit.as_secs(), "the marker in the control stream does not come back; trying again"),
+                match first {
+                    true => {
+                        info!("{NOT_ON}");
+                        *last = None;
+                    }
+                    // What is read by now is read: the next tail goes on behind it.
+                    false => warn!(limit_s = limit.as_secs(), "the marker in the control stream does not come back; trying again"),
                 }
                 return Ok(());
             }

@@ -244,12 +244,12 @@ impl InFlight {
         self.len() == 0
     }
 
-    /// How many of a crew have lost their deliveries, which come again.
+    /// How many of a crew have lost their deliveries, which come again, and to nobody else so far: who has one asks for it.
     pub fn lost(&self, crew: &CrewName) -> usize {
         let state = lock(&self.state);
         let of_crew = state.running.values().filter(|running| running.crew == *crew);
         of_crew
-            .filter(|running| !running.held.iter().any(Receipt::is_live))
+            .filter(|running| !running.asked && !running.held.iter().any(Receipt::is_live))
             .count()
     }
 

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::admission::Room;
 use crate::in_flight::{InFlight, Run, Told};
 use crate::saying;
 use crate::state::WorkerState;
@@ -58,12 +59,19 @@ impl Whose {
 }
 
 /// Asks the other workers, and waits for the one that runs it, until `latest`.
-pub async fn ask(worker: &WorkerState, request: &Request, run: &Run, latest: Instant) -> Whose {
+/// The room that is held for it is others' as soon as somebody has it.
+pub async fn ask(
+    worker: &WorkerState,
+    request: &Request,
+    run: &Run,
+    latest: Instant,
+    room: &mut Option<Box<Room>>,
+) -> Whose {
     let hold = Duration::from_secs_f64(worker.config.redelivery_hold_s);
     if hold.is_zero() {
         return Whose::Ours;
     }
-    let asking = timeout_at(latest, asking(worker, request, run, run.ask_others(), hold));
+    let asking = timeout_at(latest, asking(worker, request, run, run.ask_others(), hold, room));
     let whose = tokio::select! {
         whose = asking => whose.unwrap_or(Whose::Undecided),
         () = worker.draining.cancelled() => Whose::Undecided,
@@ -83,6 +91,7 @@ async fn asking(
     run: &Run,
     mut told: watch::Receiver<Option<Told>>,
     hold: Duration,
+    room: &mut Option<Box<Room>>,
 ) -> Whose {
     let question = Uuid::now_v7().to_string();
     let mut owner: Option<Listening> = None;
@@ -92,6 +101,7 @@ async fn asking(
             Some(Told::Settled) => return Whose::Settled,
             Some(Told::Released) => (owner, unanswered) = (None, 0),
             Some(Told::Mine(id)) => {
+                *room = None;
                 unanswered = 0;
                 if owner.as_ref().is_none_or(|owner| owner.id != id) {
                     info!(owner = id, "another worker still runs it; waiting for its reply");

@@ -107,7 +107,7 @@ async fn kickoff(
     request: &Request,
     trace: &Span,
     delivery: Delivery,
-    room: Option<Box<Room>>,
+    mut room: Option<Box<Room>>,
 ) {
     let Delivery { mut receipt, message } = delivery;
     let by_broker = message.redelivered;
@@ -130,6 +130,8 @@ async fn kickoff(
                 return ack(worker, &[receipt]).await;
             }
             Entry::Later(next, mut gone) => {
+                // It is others' meanwhile.
+                room = None;
                 while gone.changed().await.is_ok() {}
                 receipt = next;
             }

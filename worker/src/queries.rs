@@ -1,4 +1,4 @@
-//! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files.
+//! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files, and for a heartbeat at once.
 //!
 //! A worker that is asked by its name answers; where nobody is named, only one that knows does. Who asks gets the
 //! answer under a key of its own. Few are answered at once, off the runtime, so no kickoff waits for them.
@@ -69,6 +69,10 @@ async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), Broke
 /// Acked when it is answered: so the broker sends no more than can be answered at once.
 async fn attend(worker: &WorkerState, delivery: Delivery) {
     match serde_json::from_slice::<Query>(&delivery.body) {
+        Ok(Query {
+            question: Question::Beat,
+            ..
+        }) => worker.news.notify_one(),
         Ok(query) => answer(worker, query, delivery.properties.reply_to()).await,
         // Another version's question, or nobody's: not ours to judge.
         Err(error) => debug!(%error, "a question that this worker does not know"),
@@ -98,7 +102,9 @@ async fn answer(worker: &WorkerState, query: Query, reply_to: Option<&str>) {
 
 /// `None` where this worker does not know, and nobody asked it by its name.
 async fn answer_to(worker: &WorkerState, question: Question, is_named: bool) -> Option<Answered> {
-    let Question::File(asked) = question;
+    let Question::File(asked) = question else {
+        return None;
+    };
     let missing = |reason: String| is_named.then_some(Answered::Missing { reason });
     let offset = asked.offset;
     let files = worker.work_dirs.files().clone();

@@ -1,5 +1,6 @@
 //! Consuming: deliveries and what becomes of them.
 
+use std::any::Any;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -91,6 +92,7 @@ pub struct Receipt {
     acker: Acker,
     tag: u64,
     acks: Arc<Acks>,
+    _carried: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Link {
@@ -174,7 +176,12 @@ impl Consumer {
     pub async fn cancel(&self) -> Result<(), BrokerError> {
         let tag = self.inner.tag();
         let cancel = self.acks.channel.basic_cancel(tag, BasicCancelOptions::default());
-        within(&format!("stop consuming queue {:?}", self.queue), cancel).await
+        let cancelled = within(&format!("stop consuming queue {:?}", self.queue), cancel).await;
+        if let Err(BrokerError::Timeout { .. }) = cancelled {
+            // What it is sent all the same would be held by nobody; with the link it goes back.
+            self.link_ended.cancel();
+        }
+        cancelled
     }
 }
 
@@ -216,11 +223,19 @@ impl Delivery {
             tag: delivery.delivery_tag,
             acker: delivery.acker,
             acks: Arc::clone(acks),
+            _carried: None,
         };
         Self {
             receipt,
             message: Box::new(message),
         }
+    }
+
+    /// The same; what it carries is dropped with its receipt.
+    #[must_use]
+    pub fn carrying(mut self, what: impl Any + Send + Sync) -> Self {
+        self.receipt._carried = Some(Box::new(what));
+        self
     }
 
     /// As [`Receipt::ack`].

@@ -39,6 +39,8 @@ pub struct Query {
 pub enum Question {
     /// A part of a file that a kickoff left.
     File(FilePart),
+    /// A heartbeat, now: whoever listens for them need not wait for the next. It is no answer under `reply_to`.
+    Beat,
 }
 
 /// A part of a file that a kickoff left.
@@ -97,6 +99,11 @@ mod tests {
             "redrive": null, "path": "b", "sha256": "c", "offset": 0, "length": 1, "later": true}"#;
         let query: Query = serde_json::from_str(known).unwrap();
         assert!(matches!(query.question, Question::File(part) if part.path == "b"));
+        let query: Query = serde_json::from_str(
+            r#"{"id": "a", "time": "2026-11-22T10:00:00Z", "worker": null, "query": "beat"}"#,
+        )
+        .unwrap();
+        assert_eq!(query.question, Question::Beat);
         let unknown = known.replace("\"file\"", "\"status\"");
         assert!(serde_json::from_str::<Query>(&unknown).is_err());
     }

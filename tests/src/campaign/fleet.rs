@@ -252,10 +252,16 @@ impl Member {
             json!(self.url),
             json!(self.folder.join(format!("data-{}", self.name))),
         );
+        // Half of them have less room than their crews together, so that these share it and take turns.
+        let room = match self.place {
+            place if PYTHON.contains(&place) => "max_in_flight = 5\n",
+            0 => "max_in_flight = 24\n",
+            _ => "",
+        };
         let mut toml = format!(
             "[broker]\nurl = {url}\nnamespace = \"{NAMESPACE}\"\nheartbeat_s = {HEARTBEAT_S}\n\n\
              [worker]\nid = \"{id}\"\nadmin_addr = \"127.0.0.1:0\"\ndata_dir = {data}\ndrain_grace_s = {DRAIN_GRACE_S}\n\
-             cancel_grace_s = 1\nkeep_failed_s = 0\n"
+             cancel_grace_s = 1\nkeep_failed_s = 0\n{room}"
         );
         if PYTHON.contains(&self.place) {
             let path = crews::checkout().join("tests/crews");

@@ -41,7 +41,7 @@ impl Intake {
             let found = taken.is_some();
             match taken {
                 Some(delivery) => {
-                    self.hand_on(delivery, Some(Box::new(room)), None);
+                    self.hand_on(delivery, Some(Box::new(room)));
                     pause = PAUSE;
                 }
                 None => drop(room),

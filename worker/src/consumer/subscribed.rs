@@ -49,7 +49,7 @@ impl Intake {
                 }
             };
             match next {
-                Some(delivery) => self.hand_on(delivery?, None, Some(held.count())),
+                Some(delivery) => self.hand_on(delivery?.carrying(held.count()), None),
                 None => return Ok(over.unwrap_or(Over::Ended)),
             }
         }
@@ -67,8 +67,8 @@ impl Intake {
             let (free, held) = (self.wanted(), held.get());
             let to_come = prefetch.saturating_sub(held);
             let too_much = free == 0 && (to_come > 0 || crew.waiting.get() > 0)
-                || admission.starts_one_at_a_time() && to_come > 1;
-            let too_little = prefetch < limit && free + held >= 2 * prefetch;
+                || admission.starts_one_at_a_time() && to_come > free.max(1);
+            let too_little = prefetch < limit && crew.waiting.get() == 0 && free + held >= 2 * prefetch;
             if (too_much || too_little) && self.may_end(to_come).await {
                 return;
             }
