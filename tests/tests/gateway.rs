@@ -129,6 +129,15 @@ async fn what_cannot_be_is_refused_with_a_reason() {
             .await;
         assert_eq!(code, 401);
     }
+    let refused = |line: &str| {
+        let logged = line.contains("a call without the right to it") && line.contains("/crews/echo/kickoff");
+        logged.then(|| line.to_owned())
+    };
+    let logged = gateway.process().stderr.first("the refused call", refused).await;
+    assert!(
+        logged.contains("401") && !logged.contains("crewfleet_0"),
+        "{logged}"
+    );
     let unknown = "0193f5a0-0000-7000-8000-000000000000";
     for (path, body, expected, words) in [
         ("/kickoff", "{".to_owned(), 422, "not a JSON object"),

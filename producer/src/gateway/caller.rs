@@ -42,7 +42,10 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
         let shown = parts.headers.get(header::AUTHORIZATION);
         let shown = shown.and_then(|value| value.to_str().ok()).and_then(bearer);
-        let token = shown.and_then(|shown| gateway.tokens.find(shown));
+        let token = match shown {
+            Some(shown) => gateway.tokens.find(shown).await,
+            None => None,
+        };
         let token = token.ok_or(Problem::Unauthorized)?;
         let unreadable = |_| Problem::NotFound("The path is not UTF-8".into());
         let Path(mut path) = Path::<HashMap<String, String>>::from_request_parts(parts, gateway)

@@ -6,8 +6,8 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use crewfleet_shared::kickoff::CrewName;
@@ -23,6 +23,9 @@ const PREFIX: &str = "crewfleet_";
 
 /// How often a gateway reads the file: a revoked token works for so long at most.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often at most it reads the file for tokens that it does not know.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is kept of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +67,15 @@ pub enum TokensError {
         /// What is wrong with it.
         cause: serde_json::Error,
     },
+    /// There is no file.
+    #[error(
+        "there is no file {} ([gateway] tokens_file, from where you stand); `crewfleet token create NAME` makes it",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// A name that would be another in a list or a log.
+    #[error("{0:?} is no name for a token: it must be 1 to 64 characters, and no control characters")]
+    Name(String),
     /// A token of that name is there.
     #[error("there is a token named {0:?} already; choose another name, or revoke it first")]
     Exists(String),
@@ -97,11 +109,31 @@ impl TokensFile {
         }
     }
 
+    /// The same of a file that should be there.
+    ///
+    /// # Errors
+    /// [`TokensError::Missing`], and those of [`Self::read`].
+    pub fn read_existing(&self) -> Result<Vec<Token>, TokensError> {
+        match self.0.exists() {
+            true => self.read(),
+            false => Err(TokensError::Missing(self.place())),
+        }
+    }
+
+    /// Where it is, for whoever stands elsewhere.
+    pub fn place(&self) -> PathBuf {
+        std::path::absolute(&self.0).unwrap_or_else(|_| self.0.clone())
+    }
+
     /// Makes a token for `name`, good for these crews, else for all; and gives it, which is the only time it is seen.
     ///
     /// # Errors
     /// [`TokensError`].
     pub fn create(&self, name: &str, crews: Option<&[CrewName]>) -> Result<SecretString, TokensError> {
+        let printable = name.chars().all(|c| !c.is_control());
+        if !printable || !(1..=64).contains(&name.chars().count()) {
+            return Err(TokensError::Name(name.to_owned()));
+        }
         let secret = random()?;
         self.change(|tokens| {
             if tokens.iter().any(|token| token.name == name) {
@@ -145,13 +177,15 @@ impl TokensFile {
         let text = serde_json::to_string_pretty(&tokens).map_err(|e| io(e.into()))?;
         // For all to read: a gateway is not run by whoever makes tokens, and a hash of random bits tells nobody
         // anything. Whatever the umask.
-        let mut new = NamedTempFile::new_in(self.folder()).map_err(io)?;
+        // Behind a link it is the file that changes, and not the link.
+        let target = fs::canonicalize(&self.0).unwrap_or_else(|_| self.0.clone());
+        let mut new = NamedTempFile::new_in(folder(&target)).map_err(io)?;
         let for_all = Permissions::from_mode(0o644);
         new.as_file().set_permissions(for_all).map_err(io)?;
         new.write_all(text.as_bytes()).map_err(io)?;
         new.write_all(b"\n").map_err(io)?;
         new.as_file().sync_all().map_err(io)?;
-        new.persist(&self.0).map_err(|e| io(e.error))?;
+        new.persist(&target).map_err(|e| io(e.error))?;
         Ok(())
     }
 
@@ -170,11 +204,6 @@ impl TokensFile {
         Ok(lock)
     }
 
-    fn folder(&self) -> &Path {
-        let parent = self.0.parent().filter(|parent| !parent.as_os_str().is_empty());
-        parent.unwrap_or(Path::new("."))
-    }
-
     fn io(&self, cause: io::Error) -> TokensError {
         TokensError::Io {
             file: self.0.clone(),
@@ -183,11 +212,29 @@ impl TokensFile {
     }
 }
 
+fn folder(file: &Path) -> &Path {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
 /// The tokens that are good now.
-#[derive(Debug, Default)]
-pub(super) struct Tokens(RwLock<HashMap<String, Arc<Token>>>);
+#[derive(Debug)]
+pub(super) struct Tokens {
+    known: RwLock<HashMap<String, Arc<Token>>>,
+    file: TokensFile,
+    /// When the file was read for a token that was not known.
+    looked: Mutex<Option<Instant>>,
+}
 
 impl Tokens {
+    fn of(file: &TokensFile) -> Self {
+        Self {
+            known: RwLock::default(),
+            file: file.clone(),
+            looked: Mutex::default(),
+        }
+    }
+
     /// Reads the file, and again whenever it has changed, until `stop`.
     ///
     /// # Errors
@@ -197,7 +244,7 @@ impl Tokens {
         if known.is_empty() {
             warn!(file = %file.0.display(), "there is no token, so every call is refused; `crewfleet token create NAME` makes one");
         }
-        let tokens = Arc::new(Self::default());
+        let tokens = Arc::new(Self::of(&file));
         tokens.set(known.clone());
         let watched = Arc::clone(&tokens);
         tokio::spawn(async move {
@@ -215,8 +262,9 @@ impl Tokens {
                         if read != known {
                             info!(tokens = read.len(), "the tokens have changed");
                             known.clone_from(&read);
-                            watched.set(read);
                         }
+                        // Whatever was read in between, for a token that was not known.
+                        watched.set(read);
                     }
                     Ok(Err(error)) if told.as_ref() != Some(&error) => {
                         warn!(error, "the tokens cannot be read; those read last stay good");
@@ -229,9 +277,33 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// What is known of a token that somebody shows. The hash is looked up, so nothing is told by the time it takes.
-    pub(super) fn find(&self, shown: &str) -> Option<Arc<Token>> {
-        let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
+    /// What is known of a token that somebody shows; one that is not known may have just been made. The hash is looked up, so
+    /// nothing is told by the time it takes.
+    pub(super) async fn find(&self, shown: &str) -> Option<Arc<Token>> {
+        if let Some(known) = self.known(shown) {
+            return Some(known);
+        }
+        // Whoever shows wrong ones has the file read so often, and no more.
+        let due = {
+            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = looked.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
+            if due {
+                *looked = Some(Instant::now());
+            }
+            due
+        };
+        if due {
+            let file = self.file.clone();
+            // What is wrong with the file, the watch tells.
+            if let Ok(Ok(read)) = tokio::task::spawn_blocking(move || file.read()).await {
+                self.set(read);
+            }
+        }
+        self.known(shown)
+    }
+
+    fn known(&self, shown: &str) -> Option<Arc<Token>> {
+        let tokens = self.known.read().unwrap_or_else(PoisonError::into_inner);
         tokens.get(&hash(shown)).cloned()
     }
 
@@ -239,7 +311,7 @@ impl Tokens {
         let tokens = tokens
             .into_iter()
             .map(|token| (token.sha256.clone(), Arc::new(token)));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tokens.collect();
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = tokens.collect();
     }
 }
 
@@ -283,13 +355,13 @@ mod tests {
             assert_eq!(secret.len(), 64);
             assert!(!text.contains(secret));
         }
-        let tokens = Tokens::default();
+        let tokens = Tokens::of(&file);
         tokens.set(file.read().unwrap());
         let other = CrewName::parse("other").unwrap();
-        let found = |secret: &SecretString| tokens.find(secret.expose_secret()).unwrap();
+        let found = |secret: &SecretString| tokens.known(secret.expose_secret()).unwrap();
         assert!(found(&all).allows(&other));
         assert!(found(&one).allows(&crew) && !found(&one).allows(&other));
-        assert!(tokens.find("").is_none() && tokens.find(&found(&all).sha256).is_none());
+        assert!(tokens.known("").is_none() && tokens.known(&found(&all).sha256).is_none());
     }
 
     #[test]
@@ -300,6 +372,37 @@ mod tests {
         file.revoke("ci").unwrap();
         assert!(matches!(file.revoke("ci"), Err(TokensError::Unknown(_))));
         assert!(file.read().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_token_is_good_as_soon_as_it_is_made() {
+        let (_dir, file) = file();
+        let tokens = Tokens::of(&file);
+        let secret = file.create("ci", None).unwrap();
+        assert!(tokens.find(secret.expose_secret()).await.is_some());
+    }
+
+    #[test]
+    fn behind_a_link_the_file_is_changed_and_what_is_no_name_or_no_file_is_told() {
+        let (dir, file) = file();
+        let link = dir.path().join("link.json");
+        std::os::unix::fs::symlink(&file.0, &link).unwrap();
+        file.create("first", None).unwrap();
+        TokensFile::new(&link).create("second", None).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(file.read_existing().unwrap().len(), 2);
+        for name in ["", "a\nb", "\u{1b}[31m", &"x".repeat(65)] {
+            assert!(
+                matches!(file.create(name, None), Err(TokensError::Name(_))),
+                "{name:?}"
+            );
+        }
+        let missing = TokensFile::new(&dir.path().join("none.json")).read_existing();
+        let told = missing.unwrap_err().to_string();
+        assert!(
+            told.contains("none.json") && told.contains("token create"),
+            "{told}"
+        );
     }
 
     #[test]
