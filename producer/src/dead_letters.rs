@@ -103,7 +103,8 @@ impl DeadLetters {
         }
     }
 
-    /// The crews that workers serve at present, by their heartbeats; takes [`LISTENING`](crate::fleet::LISTENING).
+    /// The crews that workers serve at present, by their heartbeats; takes as long as
+    /// [`KickoffClient::workers`].
     ///
     /// # Errors
     /// As [`KickoffClient::workers`].

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crewfleet_shared::amqp::Delivery;
 use crewfleet_shared::amqp::inbox::{Inbox, Receive};
-use crewfleet_shared::kickoff::{CrewStatus, Heartbeat, KickoffId, fleet};
+use crewfleet_shared::kickoff::{CrewStatus, Heartbeat, KickoffId, Query, Question, fleet};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -14,6 +14,9 @@ use tracing::debug;
 
 use crate::client::KickoffClient;
 use crate::error::ClientError;
+
+/// How long workers that were asked for a heartbeat have to send it.
+pub const ASKED: Duration = Duration::from_millis(700);
 
 /// A little more than a heartbeat's interval: every worker that lives is heard.
 pub const LISTENING: Duration = fleet::HEARTBEAT_INTERVAL.saturating_add(Duration::from_secs(1));
@@ -52,7 +55,8 @@ impl Heartbeats {
 }
 
 impl KickoffClient {
-    /// Listens for [`LISTENING`], and returns the last heartbeat of each worker, by the workers' ids.
+    /// Asks the workers for their heartbeats, and returns them, by the workers' ids. That takes [`ASKED`]; where none can be
+    /// asked (none is there, they are of an older version, or we have no right to), [`LISTENING`].
     ///
     /// # Errors
     /// [`ClientError::NotDeclared`] where no worker ever ran, and [`ClientError::Broker`].
@@ -92,10 +96,24 @@ impl KickoffClient {
         })
     }
 
+    /// Returns how long to listen for them then.
+    pub(crate) async fn ask_for_heartbeats(&self) -> Duration {
+        let query = Query::new(None, Question::Beat);
+        let (publisher, _) = self.publisher();
+        let asked = publisher.publish(query.message(self.names(), self.reply_key()), ASKED);
+        match asked.await {
+            Ok(()) => ASKED,
+            Err(error) => {
+                debug!(%error, "the workers cannot be asked for their heartbeats");
+                LISTENING
+            }
+        }
+    }
+
     async fn listen(&self, is_enough: impl Fn(&Heartbeat) -> bool) -> Result<Vec<Heartbeat>, ClientError> {
         let mut heartbeats = self.heartbeats().await?;
         let mut workers = BTreeMap::new();
-        let end = Instant::now() + LISTENING;
+        let end = Instant::now() + self.ask_for_heartbeats().await;
         while let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.next()).await {
             let enough = is_enough(&heartbeat);
             workers.insert(heartbeat.worker.clone(), heartbeat);

@@ -1,5 +1,6 @@
 //! `crewfleet dead-letters list|show|redrive|purge`
 
+mod ask;
 mod print;
 mod purge;
 mod redrive;
@@ -7,7 +8,7 @@ mod redrive;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use crewfleet_producer::dead_letters::{DeadLetterError, DeadLetters, QueueLook, Selection};
-use crewfleet_producer::{KickoffClient, KickoffId, fleet};
+use crewfleet_producer::{KickoffClient, KickoffId};
 use crewfleet_shared::kickoff::CrewName;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +36,7 @@ pub(crate) enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Run them again, under their ids
+    /// Run them again, under their ids; asks first on a terminal, where it is more than one
     Redrive(redrive::Arguments),
     /// Throw them away; asks first
     Purge(purge::Arguments),
@@ -217,10 +218,7 @@ async fn where_to_look(
     if !configured.is_empty() {
         return Ok(configured);
     }
-    say(&format!(
-        "neither --crew nor the configuration names a crew: listening for workers, {} s",
-        fleet::LISTENING.as_secs()
-    ));
+    say("neither --crew nor the configuration names a crew: listening for workers");
     Ok(letters.heard_crews().await?)
 }
 

@@ -15,6 +15,7 @@ mod gateway;
 mod healthcheck;
 mod inputs;
 mod kickoff;
+mod manual;
 pub(crate) mod output;
 mod settings;
 mod token;
@@ -25,7 +26,7 @@ mod workers;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use crewfleet_shared::shutdown;
 use crewfleet_shared::telemetry::{self, traces};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,7 @@ const EXIT_CODES: &str = "Exit codes: 0 succeeded, 1 failed, 2 usage or configur
 refused or no such crew, 4 timed out, 5 cancelled, 6 rejected, 7 expired, 8 gave up waiting (the kickoff goes on).";
 
 #[derive(Args)]
+#[command(next_help_heading = "Options of all commands")]
 struct Global {
     /// Configuration file; without it crewfleet.toml in the working directory, where there is one
     #[arg(long, global = true, value_name = "FILE")]
@@ -100,6 +102,10 @@ enum Command {
     Topology(topology::Action),
     /// Connect to the broker: exit 0 if that works, 3 if not
     Healthcheck(healthcheck::Arguments),
+    /// Print the completions for a shell, as in `source <(crewfleet completions bash)`
+    Completions(manual::Completions),
+    /// Write the manual pages, one a command
+    Man(manual::Pages),
 }
 
 /// Parses, runs, and turns what comes of it into an exit code.
@@ -130,6 +136,12 @@ pub(crate) fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    // They need no configuration, and may be made where there is a wrong one.
+    match &cli.command {
+        Command::Completions(arguments) => return Ok(manual::completions(arguments, Cli::command())),
+        Command::Man(arguments) => return manual::pages(arguments, Cli::command()),
+        _ => {}
+    }
     let settings = Settings::load(&cli.global)?;
     let stop = stop_token()?;
     match cli.command {
@@ -150,6 +162,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Gateway => gateway::run(&settings, &stop).await,
         Command::Token(action) => token::run(&settings, action),
         Command::Healthcheck(arguments) => healthcheck::run(&settings, &arguments).await,
+        Command::Completions(_) | Command::Man(_) => Ok(Exit::Succeeded),
     }
 }
 
@@ -160,8 +173,6 @@ fn stop_token() -> std::io::Result<CancellationToken> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -39,11 +39,19 @@ pub(crate) fn run(settings: &Settings, action: Action) -> anyhow::Result<Exit> {
         Action::Create { name, crews } => {
             let crews = (!crews.is_empty()).then_some(crews);
             let token = file.create(&name, crews.as_deref())?;
+            let good_for = match &crews {
+                Some(_) => "these crews",
+                None => "all crews (--crew limits it)",
+            };
+            say(&format!(
+                "kept in {}, good for {good_for}; the token is not seen again:",
+                file.place().display()
+            ));
             print(token.expose_secret())?;
         }
-        Action::List { json: true } => print(&one_line(&file.read()?)?)?,
+        Action::List { json: true } => print(&one_line(&file.read_existing()?)?)?,
         Action::List { json: false } => {
-            for token in file.read()? {
+            for token in file.read_existing()? {
                 print(&line(&token))?;
             }
         }

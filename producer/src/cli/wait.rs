@@ -62,11 +62,16 @@ pub(super) async fn patiently<T>(
 
 /// A number of seconds, above 0, as in `90` or `1.5`.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    let expected = || "expected a number of seconds above 0, as in 90 or 1.5".to_owned();
-    let seconds: f64 = text.parse().map_err(|_| expected())?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err(expected()),
+    let expected = || {
+        "expected a time above 0: seconds, as in 90 or 1.5, or with a unit, as in 5m or \"1h 30m\"".to_owned()
+    };
+    let duration = match text.parse() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| expected())?,
+        Err(_) => humantime::parse_duration(text).map_err(|_| expected())?,
+    };
+    match duration.is_zero() {
+        true => Err(expected()),
+        false => Ok(duration),
     }
 }
 
@@ -77,7 +82,8 @@ mod tests {
     #[test]
     fn seconds_are_numbers_above_zero() {
         assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
-        for bad in ["0", "-1", "soon", "inf", "NaN", ""] {
+        assert_eq!(seconds("1h 30m"), Ok(Duration::from_secs(5400)));
+        for bad in ["0", "0s", "-1", "soon", "5 bananas", "inf", "NaN", ""] {
             assert!(seconds(bad).is_err(), "{bad}");
         }
     }

@@ -1,7 +1,7 @@
 //! `crewfleet workers`
 
 use clap::Args;
-use crewfleet_producer::{Heartbeat, KickoffClient, fleet};
+use crewfleet_producer::{Heartbeat, KickoffClient};
 use crewfleet_shared::harmless::harmless;
 use tokio_util::sync::CancellationToken;
 
@@ -23,10 +23,6 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Exit> {
     let listening = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet workers").await?;
-        say(&format!(
-            "listening for heartbeats, {} s",
-            fleet::LISTENING.as_secs()
-        ));
         let workers = client.workers().await;
         client.close().await;
         workers

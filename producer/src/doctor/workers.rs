@@ -26,7 +26,7 @@ pub(super) async fn hear(client: &KickoffClient, findings: &mut Vec<Finding>) ->
             return Vec::new();
         }
     };
-    let end = Instant::now() + LISTENING;
+    let end = Instant::now() + client.ask_for_heartbeats().await;
     let mut heard: Vec<Heartbeat> = Vec::new();
     while let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.next()).await {
         // A heartbeat is on its way for milliseconds, which is nothing beside what clocks may differ.

@@ -1,7 +1,5 @@
 //! `crewfleet dead-letters purge`
 
-use std::io::{BufRead, IsTerminal};
-
 use anyhow::bail;
 use clap::Args;
 use crewfleet_producer::KickoffClient;
@@ -11,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::exit::Exit;
 use super::super::output::{print, say};
 use super::super::settings::Settings;
+use super::ask::{agreed, can_ask};
 use super::{Selectors, not_there, say_where, where_to_look, with};
 
 #[derive(Args)]
@@ -28,8 +27,7 @@ pub(super) async fn run(
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let selection = arguments.selectors.selection()?;
-    let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if !arguments.yes && !can_ask {
+    if !arguments.yes && !can_ask() {
         bail!("purge throws requests away for good, and there is no terminal to ask on: add --yes");
     }
     with(settings, async |client: &KickoffClient| {
@@ -43,7 +41,7 @@ pub(super) async fn run(
                     "these would be gone for good:\n{}",
                     super::print::table(&plan.groups, chrono::Utc::now())
                 ));
-                if !agreed(plan.letters()).await {
+                if !agreed(&format!("purge {} dead letters?", plan.letters())).await {
                     say("nothing was purged");
                     return Ok(None);
                 }
@@ -77,14 +75,4 @@ pub(super) async fn run(
         Ok(Exit::Succeeded)
     })
     .await
-}
-
-/// Asks on the terminal. No letter is held meanwhile.
-async fn agreed(letters: u64) -> bool {
-    say(&format!("purge {letters} dead letters? Type yes:"));
-    let answer = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line).map(|_| line)
-    });
-    matches!(answer.await, Ok(Ok(line)) if ["y", "yes"].contains(&line.trim().to_lowercase().as_str()))
 }

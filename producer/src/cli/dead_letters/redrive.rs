@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::exit::Exit;
 use super::super::output::{print, say};
 use super::super::settings::Settings;
+use super::ask::{agreed, can_ask};
 use super::{Selectors, not_there, say_where, where_to_look, with};
 
 /// How often progress is told.
@@ -35,6 +36,9 @@ pub(crate) struct Arguments {
     /// Redrive that, too
     #[arg(long)]
     force: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
 }
 
 pub(super) async fn run(
@@ -72,6 +76,20 @@ pub(super) async fn run(
         warn_of_rejected(&plan);
         if arguments.dry_run {
             return dry_run(&plan, &options);
+        }
+        // Each is a run of its crew, with all that this costs.
+        let count = plan.forecast(&options).redriven;
+        if count > 1 && !arguments.yes && can_ask() {
+            say(&format!(
+                "these would be redriven:\n{}",
+                super::print::table(&plan.groups, chrono::Utc::now())
+            ));
+            let question = format!("run {count} kickoffs again?");
+            let answer = stop.run_until_cancelled(agreed(&question)).await;
+            if answer != Some(true) {
+                say("nothing was redriven");
+                return Ok(Exit::Failed);
+            }
         }
         let mut told = Instant::now();
         let progress = |done, total| {
