@@ -15,8 +15,8 @@ use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admission::Room;
 use crate::pipeline;
+use crate::room::Room;
 use crate::state::{Crew, WorkerState};
 
 /// The pause before a consumer that failed is started again on the same link. It doubles each time, up to the longest.

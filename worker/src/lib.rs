@@ -6,7 +6,7 @@
 //! |---|---|
 //! | deliveries of a crew's queue | [`consumer`] |
 //! | decode → admit → run → classify → settle → ack | [`pipeline`] |
-//! | may it start, and when; the room that it holds | [`admission`], `places` |
+//! | may it start, and when; the room that it holds | [`admission`], [`room`], [`places`] |
 //! | what runs already, what has ended already | [`in_flight`], [`answered`] |
 //! | whose is a redelivered one | [`ownership`] |
 //! | the crew's run, and what watches it | [`execution`] |
@@ -65,6 +65,7 @@ pub mod processes;
 pub mod queries;
 pub mod retention;
 pub mod retry;
+pub mod room;
 pub mod run_key;
 pub mod runner;
 pub mod saying;

@@ -44,7 +44,8 @@ pub struct Metrics {
     /// Crew hosts, by state.
     pub hosts: IntGaugeVec,
     consumers: IntGaugeVec,
-    waits_for_room: IntGaugeVec,
+    /// Whether a crew waits for room.
+    pub waits_for_room: IntGaugeVec,
     /// For how long the kickoff that started first has run.
     pub oldest: Gauge,
     /// Attempts put back unfinished.
@@ -201,11 +202,6 @@ impl Metrics {
     /// A consumer of the crew runs, until this is dropped.
     pub fn consuming(&self, crew: &CrewName) -> Shown {
         Shown::of(&self.consumers, crew)
-    }
-
-    /// There is no room for kickoffs of the crew, until this is dropped.
-    pub fn waiting_for_room(&self, crew: &CrewName) -> Shown {
-        Shown::of(&self.waits_for_room, crew)
     }
 
     /// Makes a crew's series visible before anything happened, so that rates and alerts have a zero to start from.

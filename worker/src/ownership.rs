@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::admission::Room;
 use crate::in_flight::{InFlight, Run, Told};
+use crate::room::Room;
 use crate::saying;
 use crate::state::WorkerState;
 

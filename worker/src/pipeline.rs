@@ -9,7 +9,7 @@ use crewfleet_shared::kickoff::{About, Command, KickoffId, Rejection, Request, d
 use crewfleet_shared::telemetry::traces::{self, Span};
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::admission::{NOT_ALONE_DELAY, Refused, Room, admit};
+use crate::admission::{NOT_ALONE_DELAY, Refused, admit};
 use crate::answered::Ended;
 use crate::config::OnRedelivery;
 use crate::events::EventSink;
@@ -17,6 +17,7 @@ use crate::execution::execute;
 use crate::in_flight::{Entry, Run, Standing};
 use crate::outcome::{Outcome, RequeueReason};
 use crate::retry::{self, Retry};
+use crate::room::Room;
 use crate::run_key::RunKey;
 use crate::settle::{self, Attempt};
 use crate::state::{Crew, WorkerState};

@@ -22,7 +22,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::admission::Admission;
 use crate::commands::Commands;
 use crate::config::{DEFAULT_CRASH_LIMIT, FileConfig, OnRedelivery, RetryConfig};
 use crate::crews;
@@ -32,6 +31,7 @@ use crate::in_flight::InFlight;
 use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
 use crate::ownership::Neighbours;
+use crate::room::Admission;
 use crate::runner::builtin::Handler;
 use crate::runner::late;
 use crate::runner::python::Pythons;

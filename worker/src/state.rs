@@ -13,7 +13,6 @@ use crewfleet_shared::kickoff::CrewName;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Admission;
 use crate::commands::Commands;
 use crate::config::{OnRedelivery, RetryConfig, WorkerConfig};
 use crate::events::EventPublisher;
@@ -22,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::ownership::Neighbours;
 use crate::pause::Pause;
 use crate::places::{Count, Places};
+use crate::room::Admission;
 use crate::runner::Runner;
 use crate::saying::Saying;
 use crate::workdir::WorkDirs;
@@ -234,6 +234,11 @@ impl WorkerState {
         for crew in &self.crews {
             let paused = self.metrics.paused.with_label_values(&[crew.name.as_str()]);
             paused.set(crew.pause.is_paused().into());
+            let waits = self
+                .metrics
+                .waits_for_room
+                .with_label_values(&[crew.name.as_str()]);
+            waits.set(crew.waits_for_room.load(Ordering::Relaxed).into());
         }
     }
 

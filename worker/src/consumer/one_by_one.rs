@@ -23,7 +23,6 @@ impl Intake {
         } = self;
         let queue = worker.names.request_queue(&crew.name);
         let puller = puller.get_or_try_init(|| link.pull(&queue)).await?;
-        let _shown = worker.metrics.waiting_for_room(&crew.name);
         let _told = Told::full(crew);
         self.set_consuming();
         let many = worker.admission.limit(crew).div_ceil(2);
@@ -61,7 +60,7 @@ impl Intake {
     }
 }
 
-/// What the heartbeat says meanwhile.
+/// What heartbeats and metrics say meanwhile.
 struct Told<'a>(&'a Crew);
 
 impl<'a> Told<'a> {
