@@ -11,10 +11,16 @@ use crewfleet_shared::kickoff::Request;
 /// What was cancelled; and which deliveries that came back were crashes.
 #[derive(Default)]
 pub struct Commands {
-    cancelled: Mutex<Remembered<(String, Option<u32>), ()>>,
+    cancelled: Mutex<Remembered<String, Vec<Cancelled>>>,
     forgiven: Mutex<Remembered<(String, u32), u32>>,
     started: Mutex<Remembered<(String, u32), u32>>,
     heard: Mutex<Remembered<String, ()>>,
+}
+
+/// A command to cancel a kickoff, or one redrive of it.
+struct Cancelled {
+    redrive: Option<u32>,
+    at: DateTime<Utc>,
 }
 
 /// How far the clocks of who asks for a kickoff and who cancels it may differ.
@@ -32,8 +38,13 @@ impl Commands {
         let mut cancelled = lock(&self.cancelled);
         cancelled.tidy();
         if !is_outdated(at) {
-            let (latest, ()) = cancelled.values.entry((kickoff_id, redrive)).or_insert((at, ()));
+            let entry = cancelled.values.entry(kickoff_id);
+            let (latest, commands) = entry.or_insert_with(|| (at, Vec::new()));
             *latest = at.max(*latest);
+            match commands.iter_mut().find(|known| known.redrive == redrive) {
+                Some(known) => known.at = at.max(known.at),
+                None => commands.push(Cancelled { redrive, at }),
+            }
         }
     }
 
@@ -41,16 +52,19 @@ impl Commands {
     /// another one under the same id, and runs; a command that names the redrive forgives clocks that differ.
     pub fn is_cancelled(&self, request: &Request) -> bool {
         let cancelled = lock(&self.cancelled);
-        let before = |redrive: Option<u32>, skew: TimeDelta| {
-            let key = (request.kickoff_id.to_string(), redrive);
-            let Some((at, ())) = cancelled.values.get(&key) else {
-                return false;
+        let Some((_, commands)) = cancelled.values.get(request.kickoff_id.as_str()) else {
+            return false;
+        };
+        commands.iter().any(|command| {
+            let skew = match command.redrive {
+                None => TimeDelta::zero(),
+                Some(redrive) if redrive == request.redrive => CLOCK_SKEW,
+                Some(_) => return false,
             };
             request
                 .requested_at
-                .is_none_or(|requested| requested <= *at + skew)
-        };
-        before(None, TimeDelta::zero()) || before(Some(request.redrive), CLOCK_SKEW)
+                .is_none_or(|requested| requested <= command.at + skew)
+        })
     }
 
     /// Whether a message has not been heard before: who publishes it may be in doubt, and say it twice.

@@ -9,7 +9,7 @@ mod grant;
 mod sample;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +36,6 @@ pub struct MemoryGuard {
     /// Above half of the limit kickoffs start one at a time, so that each is seen before the next.
     looks: watch::Sender<u64>,
     turn: tokio::sync::Mutex<()>,
-    used: AtomicU64,
     samples: Mutex<HashMap<i32, Sample>>,
 }
 
@@ -58,7 +57,6 @@ impl MemoryGuard {
             half: watch::Sender::new(false),
             looks: watch::Sender::new(0),
             turn: tokio::sync::Mutex::default(),
-            used: AtomicU64::new(0),
             samples: Mutex::default(),
         })
     }
@@ -94,7 +92,7 @@ impl MemoryGuard {
         loop {
             // The senders live as long as the guard, so these cannot fail.
             let _ = full.wait_for(|full| !full).await;
-            if self.used.load(Ordering::Relaxed) < self.limit / 2 {
+            if self.is_half_free() {
                 return;
             }
             let mut looks = self.looks.subscribe();
@@ -123,7 +121,7 @@ impl MemoryGuard {
 
     /// Whether there is room for what need not be, such as processes made in advance.
     pub fn is_half_free(&self) -> bool {
-        self.used.load(Ordering::Relaxed) < self.limit / 2
+        !*self.half.borrow()
     }
 
     /// What happens from now on to [`Self::is_full`] and [`Self::is_half_free`].
@@ -150,7 +148,6 @@ impl MemoryGuard {
     fn look(&self) {
         let leaders: HashMap<i32, Option<Arc<AtomicBool>>> = self.lock().clone();
         if leaders.is_empty() {
-            self.used.store(0, Ordering::Relaxed);
             self.full.send_if_modified(std::mem::take);
             self.half.send_if_modified(std::mem::take);
             self.looks.send_modify(|looks| *looks += 1);
@@ -166,7 +163,6 @@ impl MemoryGuard {
             shares(&processes, &mut samples, self.limit, proportional)
         };
         drop(samples);
-        self.used.store(used, Ordering::Relaxed);
         let full = used as f64 > self.limit as f64 * FULL;
         let changed = self
             .full

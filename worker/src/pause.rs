@@ -3,13 +3,8 @@
 use tokio::sync::watch;
 
 /// Whether a crew is paused.
+#[derive(Default)]
 pub struct Pause(watch::Sender<bool>);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(watch::Sender::new(false))
-    }
-}
 
 impl Pause {
     /// Obeys a command; `false` when nothing changes by it.

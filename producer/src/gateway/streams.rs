@@ -31,12 +31,15 @@ pub(super) struct Streams {
     history_was_read: CancellationToken,
     history: Progress,
     results: Progress,
-    /// The time of the oldest event that was kept when it was read, where older ones are gone.
-    since: Arc<OnceLock<DateTime<Utc>>>,
 }
 
-/// Why a stream is not read to its end at present.
-struct Progress(Mutex<Result<(), String>>);
+/// How far a stream is read.
+struct Progress {
+    /// Why it is not read to its end at present.
+    state: Mutex<Result<(), String>>,
+    /// The time of the oldest message that was kept when it was read, where older ones are gone.
+    since: OnceLock<DateTime<Utc>>,
+}
 
 impl Streams {
     /// Reads both until `stop`, with at most so many `replies` on their way to us. `history` is made where it is not
@@ -49,23 +52,24 @@ impl Streams {
         executions: Arc<Executions>,
         stop: &CancellationToken,
     ) -> Arc<Self> {
-        let progress = |stream: &str| Progress(Mutex::new(Err(format!("stream {stream} is not read yet"))));
+        let progress = |stream: &str| Progress {
+            state: Mutex::new(Err(format!("stream {stream} is not read yet"))),
+            since: OnceLock::new(),
+        };
         let streams = Arc::new(Self {
             history_was_read: CancellationToken::new(),
             history: progress(&names.history()),
             results: progress(&names.results()),
-            since: Arc::default(),
         });
         let topology = Topology::history(names, history);
-        let reader = |stream, prefetch, since: &Arc<_>| Reader {
+        let reader = |stream, prefetch| Reader {
             prefetch,
             broker: broker.clone(),
             stream,
             executions: Arc::clone(&executions),
-            since: Arc::clone(since),
         };
-        let of_events = reader(names.history(), EVENTS, &streams.since);
-        let of_replies = reader(names.results(), replies, &Arc::default());
+        let of_events = reader(names.history(), EVENTS);
+        let of_replies = reader(names.results(), replies);
         let (both, stopped) = (Arc::clone(&streams), stop.clone());
         tokio::spawn(async move {
             let events = of_events.follow(Some(&topology), event, &both.history, &both.history_was_read);
@@ -90,17 +94,17 @@ impl Streams {
 
     /// Whether the events of what began at `at` may have been let go before they were read.
     pub(super) fn may_have_missed(&self, at: DateTime<Utc>) -> bool {
-        self.since.get().is_some_and(|since| at < *since)
+        self.history.since.get().is_some_and(|since| at < *since)
     }
 }
 
 impl Progress {
     fn get(&self) -> Result<(), String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set(&self, progress: Result<(), String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 }
 
@@ -115,7 +119,6 @@ struct Reader {
     broker: Broker,
     stream: String,
     executions: Arc<Executions>,
-    since: Arc<OnceLock<DateTime<Utc>>>,
 }
 
 /// What was read last.
@@ -143,7 +146,9 @@ impl Reader {
                 progress.set(Ok(()));
                 was_read.cancel();
             };
-            let Err(error) = self.read(&link, topology, parse, &mut last, on_end).await;
+            let Err(error) = self
+                .read(&link, topology, parse, &mut last, &progress.since, on_end)
+                .await;
             let reason = match error.is_missing() {
                 true => format!(
                     "{error}; workers make exchanges and streams when they start ([broker] results_max_age_s must not be 0)"
@@ -169,6 +174,7 @@ impl Reader {
         topology: Option<&Topology>,
         parse: Parse,
         last: &mut Option<Last>,
+        since: &OnceLock<DateTime<Utc>>,
         on_end: impl Fn(),
     ) -> Result<Infallible, BrokerError> {
         if let Some(topology) = topology {
@@ -190,7 +196,7 @@ impl Reader {
             let time = told.time();
             let place = delivery.stream_offset.unwrap_or_default();
             if last.is_none() && place > 0 {
-                self.since.get_or_init(|| time);
+                since.get_or_init(|| time);
             }
             // A stream that was deleted and made again counts its places from 0.
             if known.is_some_and(|known| place <= known.place && time <= known.time) {

@@ -177,11 +177,7 @@ impl Consumer {
         let tag = self.inner.tag();
         let cancel = self.acks.channel.basic_cancel(tag, BasicCancelOptions::default());
         let cancelled = within(&format!("stop consuming queue {:?}", self.queue), cancel).await;
-        if let Err(BrokerError::Timeout { .. }) = cancelled {
-            // What it is sent all the same would be held by nobody; with the link it goes back.
-            self.link_ended.cancel();
-        }
-        cancelled
+        or_give_up(cancelled, &self.link_ended)
     }
 }
 
@@ -192,16 +188,33 @@ impl Consumer {
     /// # Errors
     /// As [`Self::cancel`].
     pub async fn retire(&self, link: &Link) -> Result<(), BrokerError> {
-        // On another channel: this one would close where the queue is gone, and with it what is held.
-        let seen = link.queue_state(&self.queue).await.ok().flatten();
-        self.acks.part(Parting {
-            queue: self.queue.clone(),
-            // The one that we know of.
-            consumers: seen.map_or(1, |queue| queue.consumers.max(1)),
-            tasks: link.parting.clone(),
-        });
+        part(&self.acks, link, &self.queue).await;
         self.cancel().await
     }
+}
+
+/// Has the channel stay open until the queue has taken what was acked lately.
+pub(super) async fn part(acks: &Acks, link: &Link, queue: &str) {
+    // On another channel: this one would close where the queue is gone, and with it what is held.
+    let seen = link.queue_state(queue).await.ok().flatten();
+    acks.part(Parting {
+        queue: queue.to_owned(),
+        // The one that we know of.
+        consumers: seen.map_or(1, |queue| queue.consumers.max(1)),
+        tasks: link.parting.clone(),
+    });
+}
+
+/// Ends the link of a broker that has not answered in time: what it sends all the same would be held by nobody, and with
+/// the link it goes back.
+pub(super) fn or_give_up<T>(
+    answer: Result<T, BrokerError>,
+    link_ended: &CancellationToken,
+) -> Result<T, BrokerError> {
+    if let Err(BrokerError::Timeout { .. }) = answer {
+        link_ended.cancel();
+    }
+    answer
 }
 
 impl Delivery {

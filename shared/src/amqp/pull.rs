@@ -6,10 +6,9 @@ use lapin::options::BasicGetOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::Acks;
-use super::delivery::Delivery;
+use super::delivery::{Delivery, or_give_up, part};
 use super::error::BrokerError;
 use super::link::{Link, within};
-use super::parting::Parting;
 
 /// Takes messages out of a queue when asked (`basic.get`).
 pub struct Puller {
@@ -43,25 +42,12 @@ impl Puller {
             .acks
             .channel
             .basic_get(self.queue.as_str().into(), BasicGetOptions::default());
-        match within(action, get).await {
-            Ok(message) => Ok(message.map(|message| Delivery::new(message.delivery, &self.acks))),
-            Err(error) => {
-                if let BrokerError::Timeout { .. } = error {
-                    // It may come yet, with nobody to take it; with the link it goes back.
-                    self.link_ended.cancel();
-                }
-                Err(error)
-            }
-        }
+        let message = or_give_up(within(action, get).await, &self.link_ended)?;
+        Ok(message.map(|message| Delivery::new(message.delivery, &self.acks)))
     }
 
     /// Has the channel stay open until the queue has taken the acks, as [`super::Consumer::retire`] does.
     pub async fn retire(&self, link: &Link) {
-        let seen = link.queue_state(&self.queue).await.ok().flatten();
-        self.acks.part(Parting {
-            queue: self.queue.clone(),
-            consumers: seen.map_or(1, |queue| queue.consumers.max(1)),
-            tasks: link.parting.clone(),
-        });
+        part(&self.acks, link, &self.queue).await;
     }
 }

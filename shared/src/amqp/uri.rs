@@ -64,7 +64,7 @@ impl Login {
     /// # Errors
     /// [`ConnectError::Url`].
     pub fn of(config: &BrokerConfig) -> Result<Self, ConnectError> {
-        let (uri, _) = parse(config)?.swap_remove(0);
+        let (uri, _) = parse(config)?.into_iter().next().ok_or(ConnectError::Url)?;
         let user = uri.authority.userinfo;
         Ok(Self {
             user: match uri.query.auth_mechanism {

@@ -185,17 +185,15 @@ fn check_properties(properties: &Properties) -> Result<(), KickoffError> {
 }
 
 fn usable_reply_to(properties: &Properties) -> Result<Option<String>, KickoffError> {
-    match properties.reply_to() {
-        None | Some("") => Ok(None),
-        Some(key) if key.starts_with("amq.") => {
-            let message = format!(
-                "reply_to {key:?} is refused: it is an extra routing key on the reply exchange, not a queue name, and amq.* is \
-                 RabbitMQ's own; bind your queue to the reply exchange by the kickoff's id, and leave reply_to out"
-            );
-            Err(KickoffError::new("invalid_reply_to", message))
-        }
-        Some(key) => Ok(Some(key.to_owned())),
+    if let Some(queue) = properties.reply_queue() {
+        let message = format!(
+            "reply_to {queue:?} is refused: it is an extra routing key on the reply exchange, not a queue name, and amq.* is \
+             RabbitMQ's own; bind your queue to the reply exchange by the kickoff's id, and leave reply_to out"
+        );
+        return Err(KickoffError::new("invalid_reply_to", message));
     }
+    let key = properties.reply_to().filter(|key| !key.is_empty());
+    Ok(key.map(ToOwned::to_owned))
 }
 
 #[allow(clippy::borrowed_box, reason = "as Option::filter hands it out")]
