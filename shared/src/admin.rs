@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +38,42 @@ struct Admin {
     readiness: Readiness,
 }
 
-/// Listens on `address` (`HOST:PORT`; port 0 takes a free one), which `key` of the configuration says, serves until
-/// `stop`, and returns the address it really has.
+/// An admin endpoint that listens. Dropped, it takes no more calls.
+#[derive(Debug)]
+pub struct Serving {
+    address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// How long a call that runs may go on after the end.
+const END_LIMIT: Duration = Duration::from_secs(1);
+
+impl Serving {
+    /// The address it really has.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it. The address is free then, and nothing of what it asked is held any more.
+    pub async fn end(mut self) {
+        self.stop.cancel();
+        if timeout(END_LIMIT, &mut self.task).await.is_err() {
+            self.task.abort();
+            // It was aborted.
+            let _ = (&mut self.task).await;
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Listens on `address` (`HOST:PORT`; port 0 takes a free one), which `key` of the configuration says, and serves until
+/// `stop`, or until what is returned is dropped.
 ///
 /// # Errors
 /// [`BindError`] when the address is taken or is not one of this machine.
@@ -47,8 +82,8 @@ pub async fn serve(
     key: &'static str,
     metrics: Metrics,
     readiness: Readiness,
-    stop: CancellationToken,
-) -> Result<SocketAddr, BindError> {
+    stop: &CancellationToken,
+) -> Result<Serving, BindError> {
     let error = |cause| BindError {
         address: address.to_owned(),
         key,
@@ -63,15 +98,21 @@ pub async fn serve(
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(Admin { metrics, readiness });
-    tokio::spawn(async move {
+    let stop = stop.child_token();
+    let stopped = stop.clone();
+    let task = tokio::spawn(async move {
         let served = axum::serve(listener, router)
-            .with_graceful_shutdown(stop.cancelled_owned())
+            .with_graceful_shutdown(stopped.cancelled_owned())
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "the admin endpoint failed");
         }
     });
-    Ok(bound)
+    Ok(Serving {
+        address: bound,
+        stop,
+        task,
+    })
 }
 
 async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {

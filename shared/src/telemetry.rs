@@ -5,12 +5,14 @@
 
 mod json_line;
 mod lines;
+mod panics;
 pub mod traces;
 
 use std::io::IsTerminal;
 
 use json_line::JsonLine;
 use lines::Lines;
+pub use panics::literal;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -37,7 +39,9 @@ pub fn init(default: &str) -> Logging {
             .with_writer(Lines::start());
         registry.with(json).try_init()
     };
-    drop(already_set);
+    if already_set.is_ok() {
+        panics::log();
+    }
     Logging(())
 }
 

@@ -30,6 +30,7 @@ mod node;
 mod once;
 mod openai;
 mod outbox;
+mod panics;
 mod permissions;
 mod poison;
 mod producer;

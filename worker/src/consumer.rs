@@ -6,7 +6,6 @@
 //! the queue is empty or there is much room again. Crews that share a worker's room get it in turns.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crewfleet_shared::amqp::pull::Puller;
@@ -69,10 +68,10 @@ pub async fn run(worker: Arc<WorkerState>, crew: Arc<Crew>, kickoffs: TaskTracke
             kickoffs: kickoffs.clone(),
         };
         let over = intake.take().await;
-        if crew.consuming.load(Ordering::Relaxed) {
+        if crew.is_consuming() {
             pause = PAUSE;
         }
-        crew.consuming.store(false, Ordering::Relaxed);
+        crew.set_consuming(false);
         match over {
             Ok(Over::Closed) => {
                 info!(crew = %crew.name, "not consuming");
@@ -99,6 +98,18 @@ pub async fn run(worker: Arc<WorkerState>, crew: Arc<Crew>, kickoffs: TaskTracke
     }
 }
 
+/// Should a panic end the consumer, its link ends, too: what RabbitMQ has sent, and nobody took, goes back to the queue.
+struct EndsLink<'a>(&'a Intake);
+
+impl Drop for EndsLink<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.crew.set_consuming(false);
+            self.0.link.give_up();
+        }
+    }
+}
+
 /// Waits until kickoffs of the crew may start: all commands are known, nobody has paused it, the broker takes replies.
 async fn intake_opens(worker: &WorkerState, crew: &Crew) -> Arc<Link> {
     loop {
@@ -118,6 +129,7 @@ async fn intake_opens(worker: &WorkerState, crew: &Crew) -> Arc<Link> {
 impl Intake {
     /// Takes deliveries on this link until the intake closes.
     async fn take(&self) -> Result<Over, BrokerError> {
+        let _ends_link = EndsLink(self);
         let Self {
             worker, crew, link, ..
         } = self;
@@ -155,7 +167,7 @@ impl Intake {
         if crew.set_trouble(None) {
             worker.news.notify_one();
         }
-        if !crew.consuming.swap(true, Ordering::Relaxed) {
+        if crew.set_consuming(true) {
             info!(crew = %crew.name, runner = crew.runner_name, concurrency = crew.concurrency, "consuming");
         }
     }

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crewfleet_shared::config::{Loaded, Problem};
 use crewfleet_shared::kickoff::CrewName;
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
 use tracing::warn;
 
-use crate::config::{CrewConfig, FileConfig, RunnerKind};
+use crate::config::{CrewConfig, FileConfig, RunnerKind, WorkerConfig};
 use crate::memory::MemoryGuard;
 use crate::pause::Pause;
 use crate::places::{Count, Places};
@@ -47,14 +49,11 @@ pub(crate) async fn build(
         named.push((CrewName::parse(name)?, of_crew));
     }
     // At the same time: one that hangs, as its server drops packets, holds up none of the others.
-    let making = named.iter().map(async |(name, of_crew)| {
-        let runner: Arc<dyn Runner> = match of_crew.runner {
-            RunnerKind::Builtin => Arc::new(builtin(name, of_crew)?),
-            RunnerKind::Command => Arc::new(CommandRunner::new(of_crew, &config.config.worker, memory)),
-            RunnerKind::Python => Arc::new(PythonRunner::check(pythons, name, of_crew).await?),
-        };
-        Ok::<_, Problem>(runner)
-    });
+    let worker = &config.config.worker;
+    let mut making = Vec::new();
+    for (name, of_crew) in &named {
+        making.push(runner(name, of_crew, worker, pythons, memory));
+    }
     let made: Vec<_> = stream::iter(making).buffered(CHECKS_AT_ONCE).collect().await;
     for ((name, of_crew), made) in named.iter().zip(made) {
         let mut unbuilt = None;
@@ -94,6 +93,23 @@ pub(crate) async fn build(
     Ok((crews, late))
 }
 
+/// Boxed, and no closure's, or [`crate::Worker::run`] could not be spawned: the compiler would not see that it is `Send`.
+fn runner<'a>(
+    name: &'a CrewName,
+    of_crew: &'a CrewConfig,
+    worker: &'a WorkerConfig,
+    pythons: &'a Pythons,
+    memory: &'a Arc<MemoryGuard>,
+) -> BoxFuture<'a, Result<Arc<dyn Runner>, Problem>> {
+    Box::pin(async move {
+        Ok(match of_crew.runner {
+            RunnerKind::Builtin => Arc::new(builtin(name, of_crew)?) as Arc<dyn Runner>,
+            RunnerKind::Command => Arc::new(CommandRunner::new(of_crew, worker, memory)),
+            RunnerKind::Python => Arc::new(PythonRunner::check(pythons, name, of_crew).await?),
+        })
+    })
+}
+
 fn builtin(name: &CrewName, of_crew: &CrewConfig) -> Result<BuiltinRunner, Problem> {
     let target = of_crew.target.as_deref().unwrap_or_default();
     BuiltinRunner::named(target).ok_or_else(|| {
@@ -122,8 +138,8 @@ fn crew(
         places: Places::new(options.concurrency.into()),
         waiting: Count::default(),
         in_flight: AtomicU32::new(0),
-        consuming: AtomicBool::new(false),
+        consuming: watch::Sender::new(false),
         waits_for_room: AtomicBool::new(false),
-        trouble: std::sync::Mutex::default(),
+        trouble: watch::Sender::default(),
     })
 }

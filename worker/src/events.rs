@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::Utc;
 use crewfleet_shared::amqp::{Message, Names, Properties, Publisher};
-use crewfleet_shared::kickoff::{CrewName, Event, KickoffId, Request, message_type};
+use crewfleet_shared::kickoff::{Body, CrewName, Event, KickoffId, Request, message_type};
+use prometheus::IntCounter;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use crate::metrics::Metrics;
+use crate::panics::{Part, caught};
 use crate::state::Crew;
 
 /// How many events may wait for the broker; further ones are dropped.
@@ -22,6 +25,7 @@ const BATCH: usize = 256;
 #[derive(Clone)]
 pub struct EventPublisher {
     queue: mpsc::Sender<Queued>,
+    lost: IntCounter,
 }
 
 /// An event on its way; its `meta` is shared, since a request may carry much of it and a crew emit thousands.
@@ -32,28 +36,26 @@ struct Queued {
 
 impl EventPublisher {
     /// Starts to publish; ends when the last clone is dropped.
-    pub fn start(names: &Names, publisher: Publisher) -> Self {
+    pub fn start(names: &Names, publisher: Publisher, metrics: Arc<Metrics>) -> Self {
         let (queue, mut events) = mpsc::channel::<Queued>(BUFFER);
         let exchange = names.events();
+        let lost = metrics.events_lost.clone();
         tokio::spawn(async move {
-            let mut batch = Vec::new();
-            while events.recv_many(&mut batch, BATCH).await > 0 {
-                let messages: Vec<_> = batch
-                    .drain(..)
-                    .filter_map(|queued| message(&exchange, queued))
-                    .collect();
-                if let Err(error) = publisher.publish_unconfirmed(&messages).await {
-                    debug!(%error, at_most = messages.len(), "events are lost");
+            loop {
+                let publishing = publish_all(&exchange, &publisher, &metrics.events_lost, &mut events);
+                if caught(&metrics, Part::Events, publishing).await.is_ok() {
+                    return;
                 }
             }
         });
-        Self { queue }
+        Self { queue, lost }
     }
 
     /// The sink of one attempt. Of a crew without events it leads nowhere.
     pub fn sink(&self, request: &Request, crew: &Crew) -> EventSink {
         let inner = || Inner {
             queue: self.queue.clone(),
+            lost: self.lost.clone(),
             kickoff_id: request.kickoff_id.clone(),
             crew: crew.name.clone(),
             attempt: request.attempt,
@@ -64,17 +66,32 @@ impl EventPublisher {
     }
 }
 
-/// `None` never happens: the contract's types have string keys only, which is all that can fail.
-fn message(exchange: &str, Queued { mut event, meta }: Queued) -> Option<Message> {
+/// Publishes until the last sender is gone.
+async fn publish_all(
+    exchange: &str,
+    publisher: &Publisher,
+    lost: &IntCounter,
+    events: &mut mpsc::Receiver<Queued>,
+) {
+    let mut batch = Vec::new();
+    while events.recv_many(&mut batch, BATCH).await > 0 {
+        let messages: Vec<_> = batch.drain(..).map(|queued| message(exchange, queued)).collect();
+        if let Err(error) = publisher.publish_unconfirmed(&messages).await {
+            lost.inc_by(messages.len() as u64);
+            debug!(%error, at_most = messages.len(), "events are lost");
+        }
+    }
+}
+
+fn message(exchange: &str, Queued { mut event, meta }: Queued) -> Message {
     event.meta = meta.map(|meta| (*meta).to_owned());
-    let body = serde_json::to_vec(&event).ok()?;
-    Some(Message {
+    Message {
         exchange: exchange.to_owned(),
         routing_key: Names::event_key(&event.kickoff_id, &event.event_type),
         properties: Properties::json(message_type::EVENT).with_correlation_id(&event.kickoff_id),
-        body,
+        body: event.body(),
         mandatory: false,
-    })
+    }
 }
 
 /// Where one attempt's events go. Cheap to clone; never blocks.
@@ -83,6 +100,7 @@ pub struct EventSink(Option<Arc<Inner>>);
 
 struct Inner {
     queue: mpsc::Sender<Queued>,
+    lost: IntCounter,
     kickoff_id: KickoffId,
     crew: CrewName,
     attempt: u32,
@@ -93,11 +111,15 @@ struct Inner {
 impl EventSink {
     /// Sends an event with `data`, a JSON object.
     pub fn emit(&self, event_type: &str, data: &impl Serialize) {
-        if self.0.is_none() {
+        let Some(inner) = &self.0 else {
             return;
-        }
-        if let Ok(data) = to_raw_value(data) {
-            self.emit_raw(event_type, data);
+        };
+        match to_raw_value(data) {
+            Ok(data) => self.emit_raw(event_type, data),
+            Err(error) => {
+                inner.lost.inc();
+                debug!(event = event_type, %error, "an event's data has no JSON; it is lost");
+            }
         }
     }
 
@@ -118,6 +140,7 @@ impl EventSink {
         };
         let meta = inner.meta.clone();
         if inner.queue.try_send(Queued { event, meta }).is_err() {
+            inner.lost.inc();
             debug!(
                 event = event_type,
                 "too many events wait for the broker; one is lost"

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{KickoffError, KickoffResult, Request};
 use crewfleet_shared::telemetry::traces::Span;
+use prometheus::IntGauge;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
@@ -41,6 +42,28 @@ async fn not_started(stop: &Stop, by: Instant) {
     sleep_until(by).await;
     if stop.clock_started() {
         pending().await
+    }
+}
+
+/// A kickoff of the crew runs, until this is dropped: also by a panic.
+struct Running<'a> {
+    gauge: IntGauge,
+    crew: &'a Crew,
+}
+
+impl<'a> Running<'a> {
+    fn begin(worker: &WorkerState, crew: &'a Crew) -> Self {
+        let gauge = worker.metrics.in_flight.with_label_values(&[crew.name.as_str()]);
+        gauge.inc();
+        crew.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { gauge, crew }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.crew.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
     }
 }
 
@@ -81,9 +104,7 @@ pub async fn execute(
         context.trace.clone(),
         Arc::clone(&context.files_dir),
     );
-    let gauge = worker.metrics.in_flight.with_label_values(labels);
-    gauge.inc();
-    crew.in_flight.fetch_add(1, Ordering::Relaxed);
+    let running = Running::begin(worker, crew);
     let started = Instant::now();
     let watched = async {
         tokio::select! {
@@ -102,8 +123,7 @@ pub async fn execute(
         .duration
         .with_label_values(labels)
         .observe(started.elapsed().as_secs_f64());
-    crew.in_flight.fetch_sub(1, Ordering::Relaxed);
-    gauge.dec();
+    drop(running);
     trace.end(&outcome);
     match outcome {
         Outcome::Requeued { reason, .. }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use chrono::Utc;
 use crewfleet_shared::amqp::{Message, Properties};
 use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
-use crewfleet_shared::kickoff::{CrewStatus, Heartbeat, message_type};
+use crewfleet_shared::kickoff::{Body, CrewStatus, Heartbeat, message_type};
 use tracing::debug;
 
 use crate::state::{Crew, WorkerState};
@@ -48,8 +48,7 @@ fn message(worker: &WorkerState) -> Message {
         exchange: worker.names.fleet(),
         routing_key: worker.id.clone(),
         properties: Properties::json(message_type::FLEET),
-        // The contract's types have string keys only, which is all that can fail.
-        body: serde_json::to_vec(&heartbeat).unwrap_or_default(),
+        body: heartbeat.body(),
         mandatory: false,
     }
 }

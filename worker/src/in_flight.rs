@@ -100,15 +100,15 @@ pub struct Run {
     state: Arc<Mutex<State>>,
     key: RunKey,
     stop: Arc<SetOnce<StopReason>>,
-    finished: bool,
+    end: Option<End>,
 }
 
-/// What a run leaves behind.
-pub struct Finished {
-    /// The deliveries to be acked.
-    pub held: Vec<Receipt>,
-    /// Whether another worker waits to hear of its end.
-    pub asked: bool,
+/// How a run has ended.
+struct End {
+    /// The deliveries that are still to be acked.
+    left: Vec<Receipt>,
+    /// Whoever waits for its end, or the next attempt, knows of it.
+    told: bool,
 }
 
 impl InFlight {
@@ -151,7 +151,7 @@ impl InFlight {
             state: Arc::clone(&self.state),
             key: key.clone(),
             stop,
-            finished: false,
+            end: None,
         })
     }
 
@@ -299,6 +299,13 @@ impl Run {
         let _ = self.stop.set(reason);
     }
 
+    /// Whether its crew has been started.
+    pub fn has_started(&self) -> bool {
+        let mut started = false;
+        self.with(|running| started = running.started.is_some());
+        started
+    }
+
     /// Its crew has ended, without success, while all its deliveries are lost.
     pub fn set_ended(&self) {
         self.with(|running| running.ended = true);
@@ -317,18 +324,46 @@ impl Run {
         standing
     }
 
-    /// Ends the run: remembers how, if that is worth it, and hands back the deliveries to be acked.
-    pub fn finish(mut self, ended: Option<Ended>) -> Finished {
-        self.finished = true;
+    /// Ends the run, once: remembers how, if that is worth it, and leaves the deliveries to be acked. Returns whether
+    /// another worker waits to hear of its end.
+    pub fn finish(&mut self, ended: Option<Ended>) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        let told = ended.is_some();
         let mut state = lock(&self.state);
         if let Some(ended) = ended {
             state.answered.remember(self.key.clone(), ended);
         }
-        let (held, asked) = match state.running.remove(&self.key) {
+        let (left, asked) = match state.running.remove(&self.key) {
             Some(running) => (running.held, running.asked),
             None => (Vec::new(), false),
         };
-        Finished { held, asked }
+        self.end = Some(End { left, told });
+        asked
+    }
+
+    /// Whether it has been ended.
+    pub fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Whether it has been ended by something that is told.
+    pub fn is_told(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.told)
+    }
+
+    /// Whether any of its deliveries can be acked.
+    pub fn is_live(&self) -> bool {
+        match &self.end {
+            Some(end) => end.left.iter().any(Receipt::is_live),
+            None => self.standing() == Standing::Held,
+        }
+    }
+
+    /// One of the deliveries that are to be acked after its end.
+    pub fn take_left(&mut self) -> Option<Receipt> {
+        self.end.as_mut()?.left.pop()
     }
 
     fn with(&self, change: impl FnOnce(&mut Running)) {
@@ -341,7 +376,7 @@ impl Run {
 impl Drop for Run {
     /// A run that ends without [`Run::finish`] (its task was dropped) must not look as if it went on.
     fn drop(&mut self) {
-        if !self.finished {
+        if self.end.is_none() {
             lock(&self.state).running.remove(&self.key);
         }
     }

@@ -19,7 +19,7 @@
 //! [`state`] (what the parts share), [`control`], [`commands`] and [`saying`] (what the fleet is told, and tells
 //! itself), [`pause`], [`memory`] (how much may run), [`workdir`] and `own_folder` (the kickoffs' folders),
 //! [`kept_files`] and [`queries`] (what kickoffs wrote, and who asks for it), [`retention`], [`events`], [`heartbeat`],
-//! [`metrics`], [`traces`].
+//! [`metrics`], [`traces`]; [`panics`] (faults of our own, and what goes on after them).
 //!
 //! A worker with a crew in Rust:
 //!
@@ -58,6 +58,7 @@ pub mod metrics;
 pub mod outcome;
 mod own_folder;
 pub mod ownership;
+pub mod panics;
 pub mod pause;
 pub mod pipeline;
 pub mod places;

@@ -14,6 +14,7 @@ use prometheus::{
 };
 
 use crate::outcome::RequeueReason;
+use crate::panics::Part;
 
 /// The worker's metrics.
 pub struct Metrics {
@@ -50,6 +51,10 @@ pub struct Metrics {
     pub oldest: Gauge,
     /// Attempts put back unfinished.
     pub requeued: IntCounterVec,
+    /// Events that did not go out.
+    pub events_lost: IntCounter,
+    /// Panics of the worker's own code, by part.
+    pub panics: IntCounterVec,
     /// Kickoffs settled after their connection was gone.
     pub acks_lost: IntCounter,
     /// The time limit of a crew's attempts.
@@ -114,6 +119,15 @@ impl Metrics {
                 "kickoffs_requeued_total",
                 "attempts put back unfinished; `not_due`: a retry between two tiers of its delay",
                 &["crew", "reason"],
+            )?)?,
+            events_lost: book.add(IntCounter::with_opts(opts(
+                "events_lost_total",
+                "events of kickoffs that did not go out: too many waited for the broker, the connection was lost, or they had no JSON",
+            ))?)?,
+            panics: book.add(counter(
+                "worker_panics_total",
+                "faults of the worker's own code: a part that panicked; what it had is put back, and it is started again",
+                &["part"],
             )?)?,
             acks_lost: book.add(IntCounter::with_opts(opts(
                 "acks_lost_total",
@@ -185,6 +199,9 @@ impl Metrics {
             )?)?,
             models: Mutex::default(),
         };
+        for part in Part::ALL {
+            metrics.panics.with_label_values(&[part.as_str()]);
+        }
         Ok(Arc::new(metrics))
     }
 

@@ -53,11 +53,13 @@ pub enum RequeueReason {
     NotStarted,
     /// It is a retry that came out of its tier before it is due, since a delay is made of several.
     NotDue,
+    /// The worker itself failed while it had it.
+    WorkerFault,
 }
 
 impl RequeueReason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Drained,
         Self::Paused,
         Self::NoRoom,
@@ -66,6 +68,7 @@ impl RequeueReason {
         Self::DeliveryLost,
         Self::NotStarted,
         Self::NotDue,
+        Self::WorkerFault,
     ];
 
     /// As a metric's label and the log have it.
@@ -79,6 +82,7 @@ impl RequeueReason {
             Self::DeliveryLost => "delivery_lost",
             Self::NotStarted => "not_started",
             Self::NotDue => "not_due",
+            Self::WorkerFault => "worker_fault",
         }
     }
 }

@@ -18,6 +18,11 @@ impl Pause {
         *self.0.borrow()
     }
 
+    /// What happens to it from now on.
+    pub fn changes(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
+    }
+
     /// Completes when it is paused (`true`) or not (`false`); at once when that is so now.
     pub async fn becomes(&self, paused: bool) {
         // The sender lives as long as `self`, so this never fails.

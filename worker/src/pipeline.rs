@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use crewfleet_shared::amqp::{Delivery, Receipt, header};
+use crewfleet_shared::amqp::{Delivery, Received, header};
 use crewfleet_shared::kickoff::{About, Command, KickoffId, Rejection, Request, decode};
 use crewfleet_shared::telemetry::traces::{self, Span};
 use tracing::{Instrument, info, info_span, warn};
@@ -16,6 +16,7 @@ use crate::events::EventSink;
 use crate::execution::execute;
 use crate::in_flight::{Entry, Run, Standing};
 use crate::outcome::{Outcome, RequeueReason};
+use crate::panics::{self, Part};
 use crate::retry::{self, Retry};
 use crate::room::Room;
 use crate::run_key::RunKey;
@@ -23,14 +24,53 @@ use crate::settle::{self, Attempt};
 use crate::state::{Crew, WorkerState};
 use crate::workdir::WorkDir;
 
-/// Takes a delivery to its end, in the room that is held for it, if any.
+mod faults;
+mod held;
+
+use held::Held;
+
+/// Takes a delivery to its end, in the room that is held for it, if any. A panic on the way is a fault of this worker,
+/// and no reason to keep the delivery for as long as its channel lives.
 pub async fn process(worker: Arc<WorkerState>, crew: Arc<Crew>, delivery: Delivery, room: Option<Box<Room>>) {
+    let Delivery { receipt, message } = delivery;
+    let mut held = Held::Delivery(receipt);
+    let on_its_way = take(&worker, &crew, &message, &mut held, room);
+    if panics::caught(&worker.metrics, Part::Pipeline, on_its_way)
+        .await
+        .is_err()
+    {
+        // Boxed, as everything that is rare: else every kickoff would be larger by it.
+        Box::pin(put_back(&worker, &crew, &message, &mut held)).await;
+    }
+}
+
+/// After a panic. Should that panic, too, RabbitMQ delivers it again when its channel ends.
+async fn put_back(worker: &WorkerState, crew: &Crew, message: &Received, held: &mut Held) {
+    let queue = || worker.names.request_queue(&crew.name);
+    let trace = traces::process(worker.broker.endpoint(), queue, message);
+    let settled = faults::settle(worker, crew, message, &trace, held);
+    let id = message
+        .properties
+        .correlation_id()
+        .and_then(|id| KickoffId::parse(id).ok());
+    let span = log_span(crew, id.as_ref(), None, &trace, message);
+    // It is told by then.
+    let _ = panics::caught(&worker.metrics, Part::Pipeline, settled.instrument(span)).await;
+}
+
+async fn take(
+    worker: &Arc<WorkerState>,
+    crew: &Arc<Crew>,
+    message: &Received,
+    held: &mut Held,
+    room: Option<Box<Room>>,
+) {
     worker
         .metrics
         .received
         .with_label_values(&[crew.name.as_str()])
         .inc();
-    if delivery.redelivered {
+    if message.redelivered {
         worker
             .metrics
             .redelivered
@@ -38,24 +78,24 @@ pub async fn process(worker: Arc<WorkerState>, crew: Arc<Crew>, delivery: Delive
             .inc();
     }
     // A delivery that was buffered when its channel died cannot be acked: it comes again, and is run then.
-    if !delivery.is_live() {
+    if !held.is_live() {
         return;
     }
     let max_bytes = worker.broker_config.max_request_bytes;
     let queue = || worker.names.request_queue(&crew.name);
-    let trace = traces::process(worker.broker.endpoint(), queue, &delivery.message);
-    let request = match decode(&delivery.body, &delivery.properties, &crew.name, max_bytes) {
+    let trace = traces::process(worker.broker.endpoint(), queue, message);
+    let request = match decode(&message.body, &message.properties, &crew.name, max_bytes) {
         Ok(request) => request,
         Err(rejection) => {
             let id = rejection.kickoff_id.as_ref();
-            let span = log_span(&crew, id, None, &trace, &delivery);
-            // Boxed, as everything that is rare: else every kickoff would be larger by it.
-            return Box::pin(reject(&worker, &crew, &trace, *rejection, delivery).instrument(span)).await;
+            let span = log_span(crew, id, None, &trace, message);
+            // Boxed, as above.
+            return Box::pin(reject(worker, crew, &trace, *rejection, message, held).instrument(span)).await;
         }
     };
     let id = Some(&request.kickoff_id);
-    let span = log_span(&crew, id, Some(request.attempt), &trace, &delivery);
-    kickoff(&worker, &crew, &request, &trace, delivery, room)
+    let span = log_span(crew, id, Some(request.attempt), &trace, message);
+    kickoff(worker, crew, &request, &trace, message, held, room)
         .instrument(span)
         .await;
 }
@@ -66,17 +106,24 @@ fn log_span(
     id: Option<&KickoffId>,
     attempt: Option<u32>,
     trace: &Span,
-    delivery: &Delivery,
+    message: &Received,
 ) -> tracing::Span {
     let (kickoff_id, (trace_id, span_id)) = (
         id.map(KickoffId::as_str),
-        traces::log_ids(trace, &delivery.properties),
+        traces::log_ids(trace, &message.properties),
     );
     info_span!("kickoff", kickoff_id, crew = %crew.name, attempt, trace_id, span_id)
 }
 
 /// A message that is no request: told to whoever can be told, kept in the dead letters.
-async fn reject(worker: &WorkerState, crew: &Crew, trace: &Span, rejection: Rejection, delivery: Delivery) {
+async fn reject(
+    worker: &WorkerState,
+    crew: &Crew,
+    trace: &Span,
+    rejection: Rejection,
+    message: &Received,
+    held: &mut Held,
+) {
     let attempt = Attempt {
         kickoff_id: rejection.kickoff_id.as_ref(),
         crew: &crew.name,
@@ -88,18 +135,19 @@ async fn reject(worker: &WorkerState, crew: &Crew, trace: &Span, rejection: Reje
         started_at: None,
         returned: 0,
         not_alone: 0,
+        faults: 0,
         undecided: false,
-        properties: &delivery.properties,
-        body: &delivery.body,
+        properties: &message.properties,
+        body: &message.body,
         trace,
     };
     let reply = settle::tell(worker, &attempt, None, Outcome::Rejected(rejection.error)).await;
-    if let Some(queue) = delivery.properties.reply_queue()
+    if let Some(queue) = message.properties.reply_queue()
         && let Some(reply) = reply
     {
         settle::tell_queue(worker, queue, &reply).await;
     }
-    ack(worker, &[delivery.receipt]).await;
+    held.ack(worker).await;
 }
 
 async fn kickoff(
@@ -107,10 +155,10 @@ async fn kickoff(
     crew: &Crew,
     request: &Request,
     trace: &Span,
-    delivery: Delivery,
+    message: &Received,
+    held: &mut Held,
     mut room: Option<Box<Room>>,
 ) {
-    let Delivery { mut receipt, message } = delivery;
     let by_broker = message.redelivered;
     let returned = message
         .delivery_count
@@ -118,23 +166,28 @@ async fn kickoff(
     let redelivered = by_broker || message.properties.has_header(header::POSSIBLE_DUPLICATE);
     let key = RunKey::new(request, &message.body);
     let run = loop {
+        let Some(receipt) = held.take_delivery() else {
+            return;
+        };
         match worker.in_flight.enter(request, &key, receipt) {
-            Entry::Fresh(run) => break run,
+            Entry::Fresh(run) => break held.begin(run),
             Entry::Adopted => return adopted(worker, request, &key, by_broker),
             Entry::Answered(receipt, reply) => {
+                *held = Held::Delivery(receipt);
                 info!("delivered again after its reply; answered from memory");
                 Box::pin(settle::reply_again(worker, request, &message.properties, &reply)).await;
-                return ack(worker, &[receipt]).await;
+                return held.ack(worker).await;
             }
             Entry::HandedOn(receipt) => {
+                *held = Held::Delivery(receipt);
                 info!("delivered again, but its next attempt is on its way");
-                return ack(worker, &[receipt]).await;
+                return held.ack(worker).await;
             }
             Entry::Later(next, mut gone) => {
+                *held = Held::Delivery(next);
                 // It is others' meanwhile.
                 room = None;
                 while gone.changed().await.is_ok() {}
-                receipt = next;
             }
         }
     };
@@ -150,6 +203,7 @@ async fn kickoff(
         started_at: None,
         returned,
         not_alone: 0,
+        faults: 0,
         // A copy of what came back may be a second one: whoever gets it asks, too. A crew that runs at most once would
         // be failed by the mark alone.
         undecided: by_broker && crew.on_redelivery == OnRedelivery::Run,
@@ -158,7 +212,7 @@ async fn kickoff(
         trace,
     };
     let mut work_dir = WorkDir::none();
-    let outcome = match admit(worker, crew, request, &attempt, &run, redelivered, room).await {
+    let outcome = match admit(worker, crew, request, &attempt, run, redelivered, room).await {
         Ok(admitted) => {
             attempt.started_at = Some(Utc::now());
             if !redelivered && let Some(wait) = waited(&attempt) {
@@ -167,7 +221,7 @@ async fn kickoff(
                 of_crew.observe(wait.as_secs_f64());
             }
             attempt.returned = admitted.returned;
-            let outcome = execute(worker, crew, request, trace, &run, &admitted, sink.clone()).await;
+            let outcome = execute(worker, crew, request, trace, run, &admitted, sink.clone()).await;
             work_dir = admitted.work_dir;
             outcome
         }
@@ -223,17 +277,23 @@ fn adopted(worker: &WorkerState, request: &Request, key: &RunKey, by_broker: boo
 }
 
 /// The owner has told its requester; who waits for us is told that.
-async fn settled_elsewhere(worker: &WorkerState, request: &Request, key: &RunKey, run: Run) {
+async fn settled_elsewhere(worker: &WorkerState, request: &Request, key: &RunKey, run: &mut Run) {
     info!("another worker has settled it");
     settled(worker, key, run, None, Some(request.attempt)).await;
 }
 
 /// The end of a run of which the requester, or the next attempt, knows: its deliveries are acked, and whoever asked
 /// hears that this attempt, or any where nothing follows, is settled.
-async fn settled(worker: &WorkerState, key: &RunKey, run: Run, ended: Option<Ended>, attempt: Option<u32>) {
-    let finished = run.finish(ended);
-    ack(worker, &finished.held).await;
-    if finished.asked {
+async fn settled(
+    worker: &WorkerState,
+    key: &RunKey,
+    run: &mut Run,
+    ended: Option<Ended>,
+    attempt: Option<u32>,
+) {
+    let asked = run.finish(ended);
+    held::ack(worker, run).await;
+    if asked {
         worker
             .saying
             .say(Command::Settled(key.about(attempt, &worker.id)));
@@ -253,11 +313,11 @@ struct Attempted<'a> {
 impl Attempted<'_> {
     /// Publishes what follows from the outcome, and acks. A run that has lost its deliveries may only tell what cannot
     /// contradict the worker that has the request now.
-    async fn settle(&self, run: Run, mut outcome: Outcome) {
+    async fn settle(&self, run: &mut Run, mut outcome: Outcome) {
         let next = retry::judge(&self.crew.retry, self.request, &mut outcome);
         let standing = match outcome {
             Outcome::Succeeded(_) => Standing::Held,
-            _ => standing(self.worker, &run).await,
+            _ => standing(self.worker, run).await,
         };
         match (outcome, standing, next) {
             (Outcome::Requeued { reason, delay }, _, _) => {
@@ -277,13 +337,13 @@ impl Attempted<'_> {
         }
     }
 
-    async fn tell(&self, run: Run, outcome: Outcome) {
+    async fn tell(&self, run: &mut Run, outcome: Outcome) {
         let reply = settle::tell(self.worker, self.attempt, Some(self.events), outcome).await;
         let ended = reply.map(|reply| Ended::Answered(reply.body.as_slice().into()));
         settled(self.worker, self.key, run, ended, None).await;
     }
 
-    async fn hand_on(&self, run: Run, outcome: &Outcome, next: &Retry) {
+    async fn hand_on(&self, run: &mut Run, outcome: &Outcome, next: &Retry) {
         settle::retry(self.worker, self.attempt, self.events, outcome.error(), next).await;
         let attempt = self.request.attempt;
         let ended = Some(Ended::HandedOn { attempt });
@@ -292,25 +352,25 @@ impl Attempted<'_> {
 
     /// The copy may come back to this very worker, at once. It must not be taken for a delivery of the run that is just
     /// ending: that would ack both, and lose the kickoff. So the run ends first.
-    async fn requeue(&self, run: Run, reason: RequeueReason, delay: Option<Duration>) {
-        let finished = run.finish(None);
+    async fn requeue(&self, run: &mut Run, reason: RequeueReason, delay: Option<Duration>) {
+        let asked = run.finish(None);
         // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself, and nobody died of
         // it.
-        let live = finished.held.iter().any(Receipt::is_live);
+        let live = run.is_live();
         if live {
             let copy = Attempt {
-                undecided: self.attempt.undecided || finished.asked,
+                undecided: self.attempt.undecided || asked,
                 ..*self.attempt
             };
             settle::requeue(self.worker, &copy, reason, delay).await;
-            ack(self.worker, &finished.held).await;
+            held::ack(self.worker, run).await;
         }
-        if finished.asked || !live {
+        if asked || !live {
             self.worker.saying.say(Command::Released(self.about_this()));
         }
     }
 
-    fn release(&self, run: Run) {
+    fn release(&self, run: &mut Run) {
         run.finish(None);
         // Also where nobody asked: the delivery that comes back is no dead worker's.
         self.worker.saying.say(Command::Released(self.about_this()));
@@ -331,21 +391,5 @@ async fn standing(worker: &WorkerState, run: &Run) -> Standing {
             worker.caught_up.wait().await;
             run.standing()
         }
-    }
-}
-
-async fn ack(worker: &WorkerState, receipts: &[Receipt]) {
-    let mut lost = 0;
-    for receipt in receipts {
-        if !receipt.ack().await {
-            lost += 1;
-        }
-    }
-    if lost > 0 {
-        worker.metrics.acks_lost.inc();
-        warn!(
-            lost,
-            "answered, but its connection is gone; RabbitMQ delivers it again, and it is recognised"
-        );
     }
 }

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::panics::{Part, caught};
 use crate::retention::blocking;
 use crate::state::WorkerState;
 
@@ -57,7 +58,11 @@ async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), Broke
             next = consumer.next() => match next.transpose()? {
                 Some(delivery) => {
                     let worker = Arc::clone(worker);
-                    answering.spawn(async move { attend(&worker, delivery).await });
+                    answering.spawn(async move {
+                        // A panic is told; who asked asks again.
+                        let _ = caught(&worker.metrics, Part::Queries, attend(&worker, &delivery)).await;
+                        delivery.ack().await;
+                    });
                 }
                 None => return Ok(()),
             },
@@ -67,7 +72,7 @@ async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), Broke
 }
 
 /// Acked when it is answered: so the broker sends no more than can be answered at once.
-async fn attend(worker: &WorkerState, delivery: Delivery) {
+async fn attend(worker: &WorkerState, delivery: &Delivery) {
     match serde_json::from_slice::<Query>(&delivery.body) {
         Ok(Query {
             question: Question::Beat,
@@ -77,7 +82,6 @@ async fn attend(worker: &WorkerState, delivery: Delivery) {
         // Another version's question, or nobody's: not ours to judge.
         Err(error) => debug!(%error, "a question that this worker does not know"),
     }
-    delivery.ack().await;
 }
 
 async fn answer(worker: &WorkerState, query: Query, reply_to: Option<&str>) {

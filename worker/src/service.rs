@@ -13,7 +13,7 @@ use crewfleet_shared::config::{ConfigError, Loaded};
 use crewfleet_shared::kickoff::{CrewName, InvalidName};
 use crewfleet_shared::metrics::{Book, render};
 use crewfleet_shared::systemd;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use prometheus::Registry;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
@@ -31,6 +31,7 @@ use crate::in_flight::InFlight;
 use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
 use crate::ownership::Neighbours;
+use crate::panics::{self, Part};
 use crate::room::Admission;
 use crate::runner::builtin::Handler;
 use crate::runner::late;
@@ -177,126 +178,212 @@ impl Worker {
         let memory = MemoryGuard::new(file.worker.memory_limit.map(|limit| limit.as_u64()));
         info!(worker = id, version = env!("CARGO_PKG_VERSION"), broker = %broker.endpoint(), "worker starts");
 
-        let mut background = JoinSet::new();
-        background.spawn(Arc::clone(&memory).watch());
-        background.spawn(work_dirs.clone().keep_tidy());
+        let draining = CancellationToken::new();
+        let mut background = Background::new(&metrics, &draining);
+        let watched = Arc::clone(&memory);
+        background.start(Part::Memory, move || Arc::clone(&watched).watch());
+        let tidied = work_dirs.clone();
+        background.start(Part::Folders, move || tidied.clone().keep_tidy());
         let pythons = Pythons::start(file, &work_dirs, &memory, &metrics);
         tokio::pin!(shutdown);
-        let (crews, late) = tokio::select! {
-            crews = crews::build(&self.config, &self.handlers, &pythons, &memory) => crews?,
-            () = &mut shutdown => {
-                pythons.shutdown().await;
-                return Ok(());
-            }
+        let built = tokio::select! {
+            crews = crews::build(&self.config, &self.handlers, &pythons, &memory) => crews.map(Some),
+            () = &mut shutdown => Ok(None),
         };
-        for crew in &crews {
-            metrics.show(&crew.name, crew.concurrency, crew.timeout);
+        let mut up = Up::default();
+        let served = match built {
+            Ok(Some((crews, late))) => {
+                for crew in &crews {
+                    metrics.show(&crew.name, crew.concurrency, crew.timeout);
+                }
+                let (names, publisher) = (Names::new(&file.broker.namespace), broker.publisher());
+                let (in_flight, caught_up) = (InFlight::default(), Arc::<Gate>::default());
+                let worker = Arc::new(WorkerState {
+                    id,
+                    host,
+                    started_at: Utc::now(),
+                    broker_config: file.broker.clone(),
+                    config: file.worker.clone(),
+                    saying: Saying::start(names.clone(), publisher.clone()),
+                    events: EventPublisher::start(&names, publisher.clone(), Arc::clone(&metrics)),
+                    settling: publisher.clone().through(Arc::clone(&caught_up)),
+                    publisher,
+                    names,
+                    crews,
+                    neighbours: Neighbours::new(in_flight.clone()),
+                    in_flight,
+                    commands: Commands::default(),
+                    caught_up,
+                    admission: Admission::new(file.worker.max_in_flight, memory),
+                    work_dirs: work_dirs.clone(),
+                    metrics,
+                    draining,
+                    news: Notify::new(),
+                    told_to_drain: CancellationToken::new(),
+                    declared: Mutex::default(),
+                    broker: broker.clone(),
+                });
+                for (crew, runner) in late {
+                    let (worker, pythons, config) =
+                        (Arc::clone(&worker), pythons.clone(), self.config.clone());
+                    background.start(Part::CrewBuild, move || {
+                        let (worker, pythons) = (Arc::clone(&worker), pythons.clone());
+                        let (crew, runner) = (Arc::clone(&crew), Arc::clone(&runner));
+                        late::try_again(worker, pythons, config.clone(), crew, runner)
+                    });
+                }
+                up.worker = Some(Arc::clone(&worker));
+                let registry = book.registry().clone();
+                self.serve(worker, &mut up, registry, &mut background, shutdown.as_mut())
+                    .await
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        // Whatever it was that ended it: nothing of it outlives this, in a program that may go on.
+        pythons.shutdown().await;
+        background.end().await;
+        if let Some(worker) = up.worker {
+            worker.neighbours.close().await;
         }
-        let (names, publisher) = (Names::new(&file.broker.namespace), broker.publisher());
-        let (in_flight, caught_up) = (InFlight::default(), Arc::<Gate>::default());
-        let worker = Arc::new(WorkerState {
-            id,
-            host,
-            started_at: Utc::now(),
-            broker_config: file.broker.clone(),
-            config: file.worker.clone(),
-            saying: Saying::start(names.clone(), publisher.clone()),
-            events: EventPublisher::start(&names, publisher.clone()),
-            settling: publisher.clone().through(Arc::clone(&caught_up)),
-            publisher,
-            names,
-            crews,
-            neighbours: Neighbours::new(in_flight.clone()),
-            in_flight,
-            commands: Commands::default(),
-            caught_up,
-            admission: Admission::new(file.worker.max_in_flight, memory),
-            work_dirs,
-            metrics,
-            draining: CancellationToken::new(),
-            news: Notify::new(),
-            told_to_drain: CancellationToken::new(),
-            declared: Mutex::default(),
-            broker,
-        });
-        for (crew, runner) in late {
-            let (worker, pythons, config) = (Arc::clone(&worker), pythons.clone(), self.config.clone());
-            background.spawn(late::try_again(worker, pythons, config, crew, runner));
+        work_dirs.close().await;
+        broker.close().await;
+        if let Some(admin) = up.admin {
+            admin.end().await;
         }
-        self.serve(
-            worker,
-            &pythons,
-            book.registry().clone(),
-            background,
-            shutdown.as_mut(),
-        )
-        .await
+        info!("worker ends");
+        served
     }
 
+    /// Serves the crews until `shutdown` completes, or somebody drains the worker, and drains it then.
     async fn serve(
         &self,
         worker: Arc<WorkerState>,
-        pythons: &Pythons,
+        up: &mut Up,
         registry: Registry,
-        mut background: JoinSet<()>,
-        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+        background: &mut Background,
+        shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), WorkerError> {
-        let admin_stop = CancellationToken::new();
-        let admin_addr = serve_admin(&worker, registry, admin_stop.clone()).await?;
+        let admin = serve_admin(&worker, registry).await?;
+        let admin_addr = admin.address();
+        up.admin = Some(admin);
         info!(%admin_addr, "admin endpoint listens");
         let told = Arc::clone(&worker);
-        background.spawn(systemd::tell(move || told.in_words()));
-
-        let kickoffs = TaskTracker::new();
-        let mut consumers = JoinSet::new();
-        let connected = tokio::select! {
-            link = worker.broker.connected() => Some(link),
-            () = shutdown.as_mut() => None,
-        };
-        if let Some(link) = connected {
-            let own = self
-                .handlers
-                .iter()
-                .map(|(name, (options, _))| (name.as_str(), options.timeout.as_secs_f64()));
-            let checked = self.config.config.check_consumer_timeout(link.version(), own);
-            checked.map_err(|problem| self.config.invalid(problem))?;
-            background.spawn(heartbeat::run(Arc::clone(&worker)));
-            background.spawn(control::run(Arc::clone(&worker)));
-            background.spawn(queries::run(Arc::clone(&worker)));
-            for crew in &worker.crews {
-                consumers.spawn(consumer::run(
-                    Arc::clone(&worker),
-                    Arc::clone(crew),
-                    kickoffs.clone(),
-                ));
-            }
-            background.spawn(announce_ready(Arc::clone(&worker), admin_addr));
-            tokio::select! {
-                () = shutdown => {}
-                () = worker.told_to_drain.cancelled() => {}
-            }
-        }
+        background.start(Part::Systemd, move || {
+            let told = Arc::clone(&told);
+            systemd::tell(move || told.in_words())
+        });
+        let (mut consumers, kickoffs) = (JoinSet::new(), TaskTracker::new());
+        let served = self
+            .consume(
+                &worker,
+                admin_addr,
+                &mut consumers,
+                &kickoffs,
+                background,
+                shutdown,
+            )
+            .await;
         systemd::stopping();
         drain(&worker, consumers, kickoffs).await;
         // At the same time: what the deployment grants has room for the longest end alone.
         join_all(worker.crews.iter().map(|crew| crew.runner.shutdown())).await;
-        pythons.shutdown().await;
-        background.shutdown().await;
-        worker.neighbours.close().await;
-        worker.work_dirs.close().await;
-        worker.broker.close().await;
-        admin_stop.cancel();
-        info!("worker ends");
+        served
+    }
+
+    async fn consume(
+        &self,
+        worker: &Arc<WorkerState>,
+        admin_addr: SocketAddr,
+        consumers: &mut JoinSet<()>,
+        kickoffs: &TaskTracker,
+        background: &mut Background,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), WorkerError> {
+        let link = tokio::select! {
+            link = worker.broker.connected() => link,
+            () = shutdown.as_mut() => return Ok(()),
+        };
+        let own = self
+            .handlers
+            .iter()
+            .map(|(name, (options, _))| (name.as_str(), options.timeout.as_secs_f64()));
+        let checked = self.config.config.check_consumer_timeout(link.version(), own);
+        checked.map_err(|problem| self.config.invalid(problem))?;
+        drop(link);
+        background.of(worker, Part::Heartbeat, heartbeat::run);
+        background.of(worker, Part::Control, control::run);
+        background.of(worker, Part::Queries, queries::run);
+        for crew in &worker.crews {
+            let (metrics, draining) = (Arc::clone(&worker.metrics), worker.draining.clone());
+            let (worker, crew, kickoffs) = (Arc::clone(worker), Arc::clone(crew), kickoffs.clone());
+            consumers.spawn(panics::again(metrics, Part::Consumer, draining, move || {
+                consumer::run(Arc::clone(&worker), Arc::clone(&crew), kickoffs.clone())
+            }));
+        }
+        background.of(worker, Part::Readiness, move |worker| {
+            announce_ready(worker, admin_addr)
+        });
+        tokio::select! {
+            () = shutdown => {}
+            () = worker.told_to_drain.cancelled() => {}
+        }
         Ok(())
     }
 }
 
-/// Serves the admin endpoint until `stop`, and returns its address.
+/// What is up beside the tasks.
+#[derive(Default)]
+struct Up {
+    worker: Option<Arc<WorkerState>>,
+    admin: Option<admin::Serving>,
+}
+
+/// The tasks beside the kickoffs. Each starts again after a panic.
+struct Background {
+    tasks: JoinSet<()>,
+    metrics: Arc<Metrics>,
+    draining: CancellationToken,
+}
+
+impl Background {
+    fn new(metrics: &Arc<Metrics>, draining: &CancellationToken) -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            metrics: Arc::clone(metrics),
+            draining: draining.clone(),
+        }
+    }
+
+    fn start<F>(&mut self, part: Part, work: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (metrics, draining) = (Arc::clone(&self.metrics), self.draining.clone());
+        self.tasks.spawn(panics::again(metrics, part, draining, work));
+    }
+
+    fn of<F>(
+        &mut self,
+        worker: &Arc<WorkerState>,
+        part: Part,
+        work: impl Fn(Arc<WorkerState>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let worker = Arc::clone(worker);
+        self.start(part, move || work(Arc::clone(&worker)));
+    }
+
+    async fn end(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
 async fn serve_admin(
     worker: &Arc<WorkerState>,
     registry: Registry,
-    stop: CancellationToken,
-) -> Result<SocketAddr, admin::BindError> {
+) -> Result<admin::Serving, admin::BindError> {
     let (shown, asked) = (Arc::clone(worker), Arc::clone(worker));
     let metrics: admin::Metrics = Arc::new(move || {
         shown.show_gauges();
@@ -304,7 +391,8 @@ async fn serve_admin(
     });
     let readiness: admin::Readiness = Arc::new(move || asked.ready());
     let address = &worker.config.admin_addr;
-    admin::serve(address, "[worker] admin_addr", metrics, readiness, stop).await
+    let stop = CancellationToken::new();
+    admin::serve(address, "[worker] admin_addr", metrics, readiness, &stop).await
 }
 
 /// The host's name, where it can be part of a routing key, and a part that no other worker has.
@@ -326,9 +414,11 @@ fn default_id(host: &str) -> String {
 
 /// Says once, in the log and to systemd, that deliveries can arrive.
 async fn announce_ready(worker: Arc<WorkerState>, admin_addr: SocketAddr) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(20));
     let mut told = false;
     while !worker.draining.is_cancelled() {
+        // Made before the look, so that nothing is missed in between.
+        let of_crews: Vec<_> = worker.crews.iter().map(|crew| Box::pin(crew.changes())).collect();
+        let link = worker.broker.link();
         match worker.ready() {
             Ok(()) => {
                 info!(%admin_addr, worker = worker.id, "ready");
@@ -342,6 +432,20 @@ async fn announce_ready(worker: Arc<WorkerState>, admin_addr: SocketAddr) {
             }
             Err(_) => {}
         }
-        ticks.tick().await;
+        let of_link = async {
+            match link {
+                None => drop(worker.broker.connected().await),
+                Some(link) if link.is_blocked() => tokio::select! {
+                    () = link.becomes_blocked(false) => {}
+                    () = link.ended() => {}
+                },
+                Some(link) => link.ended().await,
+            }
+        };
+        tokio::select! {
+            _ = select_all(of_crews) => {}
+            () = of_link => {}
+            () = worker.draining.cancelled() => {}
+        }
     }
 }

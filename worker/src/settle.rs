@@ -66,6 +66,8 @@ pub struct Attempt<'a> {
     pub returned: u32,
     /// How often it had to run alone, and found others. It is told in its next copy.
     pub not_alone: u32,
+    /// How often the worker itself failed while it had it, if it did now. It is told in its next copy.
+    pub faults: u32,
     /// Another worker may run it, or hold a delivery of it.
     pub undecided: bool,
     /// The request as it came.

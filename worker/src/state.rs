@@ -1,7 +1,7 @@
 //! What the parts of one worker share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -10,7 +10,7 @@ use crewfleet_shared::amqp::{Broker, BrokerError, Gate, Link, Names, Publisher};
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
 use crewfleet_shared::kickoff::CrewName;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::Commands;
@@ -61,30 +61,56 @@ pub struct Crew {
     /// How many run now.
     pub in_flight: AtomicU32,
     /// Whether deliveries can arrive now, or as soon as there is room.
-    pub consuming: AtomicBool,
+    pub consuming: watch::Sender<bool>,
     /// Whether that waits for room.
     pub waits_for_room: AtomicBool,
     /// What keeps it from being served.
-    pub trouble: std::sync::Mutex<Option<String>>,
+    pub trouble: watch::Sender<Option<String>>,
 }
 
 impl Crew {
+    /// Whether deliveries can arrive now, or as soon as there is room.
+    pub fn is_consuming(&self) -> bool {
+        *self.consuming.borrow()
+    }
+
+    /// Takes note of it; returns whether it was not so before.
+    pub fn set_consuming(&self, now: bool) -> bool {
+        self.consuming
+            .send_if_modified(|consuming| std::mem::replace(consuming, now) != now)
+    }
+
+    /// Completes when something else is to be said of whether it is served, from the call on.
+    pub fn changes(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (mut consuming, mut trouble, mut paused) = (
+            self.consuming.subscribe(),
+            self.trouble.subscribe(),
+            self.pause.changes(),
+        );
+        async move {
+            // The senders live as long as the worker.
+            let _ = tokio::select! {
+                changed = consuming.changed() => changed,
+                changed = trouble.changed() => changed,
+                changed = paused.changed() => changed,
+            };
+        }
+    }
+
     /// What keeps it from being served, in words.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.trouble.borrow().clone()
     }
 
     /// Takes note of it, of its first line; returns whether it is another one than before. It is told to whoever asks,
     /// so what follows (a traceback) is for the log alone.
     pub fn set_trouble(&self, now: Option<String>) -> bool {
         let now = now.map(|text| in_a_line(&text));
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = *trouble != now;
-        *trouble = now;
-        new
+        self.trouble.send_if_modified(|trouble| {
+            let new = *trouble != now;
+            *trouble = now;
+            new
+        })
     }
 }
 
@@ -202,7 +228,7 @@ impl WorkerState {
         match self
             .crews
             .iter()
-            .find(|crew| !crew.pause.is_paused() && !crew.consuming.load(Ordering::Relaxed))
+            .find(|crew| !crew.pause.is_paused() && !crew.is_consuming())
         {
             Some(crew) => Err(match crew.trouble() {
                 Some(trouble) => format!("crew {} is not served: {trouble}", crew.name),
@@ -215,7 +241,7 @@ impl WorkerState {
     /// Whether it has come as far as it can: some crew is served or paused, and each other has a trouble of its own,
     /// which is told.
     pub fn has_started(&self) -> bool {
-        let served = |crew: &Arc<Crew>| crew.pause.is_paused() || crew.consuming.load(Ordering::Relaxed);
+        let served = |crew: &Arc<Crew>| crew.pause.is_paused() || crew.is_consuming();
         self.broker.link().is_some()
             && self.crews.iter().any(served)
             && self

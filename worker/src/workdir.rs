@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crewfleet_shared::kickoff::KickoffId;
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -185,6 +186,17 @@ impl WorkDirs {
         }
     }
 
+    async fn put_away(&self, path: PathBuf, keep: bool) {
+        if !keep || self.inner.keep.is_zero() {
+            return remove(path).await;
+        }
+        let measured = path.clone();
+        let bytes = blocking(move || Ok(size(&measured))).await.unwrap_or(0);
+        debug!(folder = %path.display(), bytes, "the folder of a failed kickoff is kept");
+        self.inner.retention.add([from_now(path, bytes, self.inner.keep)]);
+        self.tidy().await;
+    }
+
     /// Counts the file of a result that was too large to send.
     pub fn kept_result(&self, path: PathBuf, bytes: u64) {
         self.inner.retention.add([from_now(path, bytes, KEEP_RESULT)]);
@@ -252,31 +264,37 @@ impl WorkDir {
     }
 
     /// Removes it, or keeps it for as long as the configuration says; later, if it is still in use.
-    pub async fn finish(self, keep: bool) {
-        let Some(dirs) = &self.dirs else { return };
+    pub async fn finish(mut self, keep: bool) {
+        let Some(dirs) = self.dirs.take() else { return };
+        let path = std::mem::take(&mut self.path);
         self.in_use.close();
         if self.in_use.is_empty() {
-            return self.put_away(keep).await;
+            return dirs.put_away(path, keep).await;
         }
-        let ending = dirs.inner.ending.clone();
+        let (ending, in_use) = (dirs.inner.ending.clone(), self.in_use.clone());
         ending.spawn(async move {
-            self.in_use.wait().await;
-            self.put_away(keep).await;
+            in_use.wait().await;
+            dirs.put_away(path, keep).await;
         });
     }
+}
 
-    async fn put_away(self, keep: bool) {
-        let Some(dirs) = self.dirs else { return };
-        if !keep || dirs.inner.keep.is_zero() {
-            return remove(self.path).await;
+impl Drop for WorkDir {
+    /// Of a kickoff that ended without [`WorkDir::finish`], by a fault of ours: kept as that of one that failed.
+    fn drop(&mut self) {
+        if let Some(dirs) = self.dirs.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let (path, in_use) = (std::mem::take(&mut self.path), self.in_use.clone());
+            in_use.close();
+            dirs.inner.ending.clone().spawn_on(
+                async move {
+                    in_use.wait().await;
+                    dirs.put_away(path, true).await;
+                },
+                &runtime,
+            );
         }
-        let measured = self.path.clone();
-        let bytes = blocking(move || Ok(size(&measured))).await.unwrap_or(0);
-        debug!(folder = %self.path.display(), bytes, "the folder of a failed kickoff is kept");
-        dirs.inner
-            .retention
-            .add([from_now(self.path, bytes, dirs.inner.keep)]);
-        dirs.tidy().await;
     }
 }
 
@@ -351,6 +369,19 @@ mod tests {
         third.tidy().await;
         assert!(!kept.exists());
         assert!(!failed(&third).await.exists(), "0 keeps nothing");
+    }
+
+    #[tokio::test]
+    async fn the_folder_of_a_kickoff_that_a_fault_cut_short_goes_all_the_same() {
+        let data = tempfile::tempdir().unwrap();
+        let dirs = dirs(data.path(), 0.0);
+        let dir = dirs.create(&KickoffId::generate(), 1).await.unwrap();
+        let (path, in_use) = (dir.path().to_owned(), dir.in_use().token());
+        drop(dir);
+        assert!(path.exists(), "somebody still uses it");
+        drop(in_use);
+        dirs.close().await;
+        assert!(!path.exists());
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use super::{DeadLetterError, DeadLetters};
 const PUBLISH_LIMIT: Duration = Duration::from_secs(30);
 
 /// What only a dead letter, or an attempt before it, has to say.
-const NOT_REDRIVEN: [&str; 8] = [
+const NOT_REDRIVEN: [&str; 9] = [
     header::REASON,
     header::ERROR,
     header::FINGERPRINT,
@@ -31,6 +31,7 @@ const NOT_REDRIVEN: [&str; 8] = [
     header::ATTEMPT,
     header::NOT_BEFORE,
     header::RETURNED,
+    header::WORKER_FAULTS,
     header::POSSIBLE_DUPLICATE,
 ];
 

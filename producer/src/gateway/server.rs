@@ -1,7 +1,6 @@
 //! Addresses, routes, and the end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,7 +143,8 @@ pub async fn serve(
     let mut book = Book::new()?;
     let meters = Meters::register(&mut book)?;
     gateway.client.broker().metrics().register(&mut book)?;
-    let admin_addr = serve_admin(&config.admin_addr, &gateway, &meters, book, stop).await?;
+    let admin = serve_admin(&config.admin_addr, &gateway, &meters, book, stop).await?;
+    let admin_addr = admin.address();
     let told = Arc::clone(&gateway);
     let _telling = AbortOnDropHandle::new(tokio::spawn(systemd::tell(move || told.in_words())));
     let addr = listener.local_addr().map_err(listen)?;
@@ -232,7 +232,7 @@ async fn serve_admin(
     meters: &Arc<Meters>,
     book: Book,
     stop: &CancellationToken,
-) -> Result<SocketAddr, BindError> {
+) -> Result<admin::Serving, BindError> {
     let (asked, shown, meters) = (Arc::clone(gateway), Arc::clone(gateway), Arc::clone(meters));
     let ready = move || asked.ready();
     let scrape = move || {
@@ -249,7 +249,7 @@ async fn serve_admin(
         "[gateway] admin_addr",
         Arc::new(scrape),
         Arc::new(ready),
-        stop.clone(),
+        stop,
     )
     .await
 }

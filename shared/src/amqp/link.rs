@@ -177,6 +177,11 @@ impl Link {
         self.ended.is_cancelled()
     }
 
+    /// Ends this link, and with it all that is held over it: RabbitMQ delivers that again. Another one comes about.
+    pub fn give_up(&self) {
+        self.ended.cancel();
+    }
+
     /// Completes when the broker blocks us (`true`) or no longer does (`false`); at once when that is so now.
     pub async fn becomes_blocked(&self, blocked: bool) {
         // The sender lives as long as the link's connections do; after that the link is over, which is told elsewhere.

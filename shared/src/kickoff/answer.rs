@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::message_type;
+use super::{Body, message_type};
 use crate::amqp::{Message, Names, Properties};
 
 /// One answer: `{id, time, worker, answer, …}`.
@@ -66,8 +66,7 @@ impl Answer {
             properties: Properties::json(message_type::ANSWER)
                 .with_message_id(&self.id)
                 .with_correlation_id(&self.id),
-            // The contract's types have string keys only, which is all that can fail.
-            body: serde_json::to_vec(self).unwrap_or_default(),
+            body: self.body(),
             // Who has gone away since wants none.
             mandatory: false,
         }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::message_type;
+use super::{Body, message_type};
 use crate::amqp::{Message, Names, Properties};
 
 /// One control message: `{id, time, command, …}`.
@@ -37,8 +37,7 @@ impl Control {
             exchange: names.control(),
             routing_key: String::new(),
             properties: Properties::json(message_type::CONTROL).with_message_id(&self.id),
-            // The contract's types have string keys only, which is all that can fail.
-            body: serde_json::to_vec(self).unwrap_or_default(),
+            body: self.body(),
             mandatory: true,
         }
     }

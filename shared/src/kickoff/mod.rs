@@ -5,6 +5,7 @@
 //! on the way. The JSON Schemas that [`schema`] generates are committed beside this crate and compared by a test.
 
 pub mod answer;
+pub mod body;
 pub mod control;
 pub mod decode;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod result_file;
 pub mod schema;
 
 pub use answer::{Answer, Answered};
+pub use body::Body;
 pub use control::{About, Command, Control};
 pub use decode::{Rejection, decode};
 pub use event::Event;

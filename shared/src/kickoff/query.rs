@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::message_type;
+use super::{Body, message_type};
 use crate::amqp::{Message, Names, Properties};
 
 /// A part of a file has at most so many bytes: written as JSON it stays below a megabyte.
@@ -81,8 +81,7 @@ impl Query {
                 .with_message_id(&self.id)
                 .with_correlation_id(&self.id)
                 .with_reply_to(reply_to),
-            // The contract's types have string keys only, which is all that can fail.
-            body: serde_json::to_vec(self).unwrap_or_default(),
+            body: self.body(),
             mandatory: true,
         }
     }

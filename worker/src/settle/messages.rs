@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::topology::Reason;
 use crewfleet_shared::amqp::{Message, Properties, header};
-use crewfleet_shared::kickoff::{KickoffError, KickoffId, Reply, Status, message_type};
+use crewfleet_shared::kickoff::{Body, KickoffError, KickoffId, Reply, Status, message_type};
 use crewfleet_shared::telemetry::traces::Headers;
 
 use super::Attempt;
@@ -40,9 +40,13 @@ pub(super) fn reply(
         finished_at: Utc::now(),
         meta: attempt.meta.map(ToOwned::to_owned),
     };
-    // The contract's types have string keys only, which is all that can fail.
-    let body = serde_json::to_vec(&reply).unwrap_or_default();
-    reply_with(worker, kickoff_id, attempt.properties, attempt.reply_to, body)
+    reply_with(
+        worker,
+        kickoff_id,
+        attempt.properties,
+        attempt.reply_to,
+        reply.body(),
+    )
 }
 
 /// A reply of which the body is known already, in the trace of its request.
@@ -128,9 +132,13 @@ fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
         0 => properties,
         returned => properties.with_header_u32(header::RETURNED, returned),
     };
-    match attempt.not_alone {
+    let properties = match attempt.not_alone {
         0 => properties,
         times => properties.with_header_u32(header::NOT_ALONE, times),
+    };
+    match attempt.faults {
+        0 => properties,
+        times => properties.with_header_u32(header::WORKER_FAULTS, times),
     }
 }
 

@@ -86,8 +86,14 @@ impl CommandRunner {
             inputs,
             meta: context.meta.as_deref(),
         };
-        // Text and numbers only, which is all that can fail.
-        let request = serde_json::to_vec(&request).unwrap_or_default();
+        let request = match serde_json::to_vec(&request) {
+            Ok(request) => request,
+            // A program that got nothing would do something else than it was asked for.
+            Err(error) => {
+                let message = format!("its request cannot be written as JSON: {error}");
+                return Outcome::Failed(KickoffError::new("unwritable_request", message));
+            }
+        };
         let run_id = Uuid::now_v7().to_string();
         let (child, events) = match self.spawn(&context, &run_id) {
             Ok(started) => started,
