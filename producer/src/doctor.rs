@@ -15,6 +15,7 @@
 //! | `permissions` | what our user may do |
 //! | `crews` | time limits against the consumer timeout, drain grace |
 //! | `workers` | who is heard, and their clocks |
+//! | `unacked` | what is delivered and not acked: who has it, and what it keeps of the queues' logs |
 
 mod broker;
 mod crews;
@@ -23,6 +24,7 @@ mod judgement;
 mod management;
 mod permissions;
 mod topology;
+mod unacked;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +76,7 @@ pub async fn examine(subject: &Subject) -> Result<Report, ClientError> {
     let wanted = Topology::of(client.names(), &names, subject.broker.results());
     let present = topology::examine(&link, &wanted, management, &mut findings).await?;
     crews::consumers(client.names(), &names, &present, &mut findings);
+    unacked::examine(&client, link.version(), &names, &heard, management, &mut findings).await;
     crews::time_limits(subject, &limits, link.version(), &present, &mut findings);
     crews::drain_grace(subject, &mut findings);
     let questions = Binding {

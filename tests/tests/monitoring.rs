@@ -87,7 +87,10 @@ async fn rabbitmq_shows_what_the_rules_take_from_it() {
     let expected = [
         ("rabbitmq_detailed_queue_messages", " 1"),
         ("rabbitmq_detailed_queue_messages_ready", " 1"),
+        ("rabbitmq_detailed_queue_messages_unacked", " 0"),
         ("rabbitmq_detailed_queue_consumers", " 0"),
+        ("rabbitmq_detailed_raft_log_last_applied_index", ""),
+        ("rabbitmq_detailed_raft_log_snapshot_index", ""),
     ];
     assert_eq!(names, expected.iter().map(|(name, _)| *name).collect());
     let url = format!("{exporter}{path}");

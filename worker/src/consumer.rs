@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::pipeline;
+use crate::places::Counted;
 use crate::room::Room;
 use crate::state::{Crew, WorkerState};
 
@@ -172,9 +173,11 @@ impl Intake {
         }
     }
 
-    /// Hands a delivery to the pipeline, with the room that is held for it.
-    fn hand_on(&self, delivery: Delivery, room: Option<Box<Room>>) {
+    /// Hands a delivery to the pipeline, with the room that is held for it. `counted` goes with its receipt.
+    fn hand_on(&self, delivery: Delivery, room: Option<Box<Room>>, counted: Option<Counted>) {
         let (worker, crew) = (Arc::clone(&self.worker), Arc::clone(&self.crew));
+        let held = worker.metrics.hold(&crew.name, delivery.body.len());
+        let delivery = delivery.carrying((held, counted));
         self.kickoffs
             .spawn(pipeline::process(worker, crew, delivery, room));
     }

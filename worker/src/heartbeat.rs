@@ -42,7 +42,7 @@ fn message(worker: &WorkerState) -> Message {
         time: Utc::now(),
         started_at: worker.started_at,
         draining: worker.draining.is_cancelled(),
-        crews: worker.crews.iter().map(|crew| status(crew)).collect(),
+        crews: worker.crews.iter().map(|crew| status(worker, crew)).collect(),
     };
     Message {
         exchange: worker.names.fleet(),
@@ -53,7 +53,7 @@ fn message(worker: &WorkerState) -> Message {
     }
 }
 
-fn status(crew: &Crew) -> CrewStatus {
+fn status(worker: &WorkerState, crew: &Crew) -> CrewStatus {
     let hosting = crew.runner.hosting();
     CrewStatus {
         name: crew.name.to_string(),
@@ -68,6 +68,11 @@ fn status(crew: &Crew) -> CrewStatus {
         files: hosting.files,
         working_dir: hosting.working_dir,
         trouble: crew.trouble(),
+        held: Some(worker.metrics.held(&crew.name)),
+        oldest_s: worker
+            .in_flight
+            .oldest_of(&crew.name)
+            .map(|oldest| oldest.as_secs_f64()),
         waits_for_room: crew.waits_for_room.load(Ordering::Relaxed),
     }
 }

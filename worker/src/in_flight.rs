@@ -255,9 +255,19 @@ impl InFlight {
 
     /// For how long the one that started first has run.
     pub fn oldest(&self) -> Option<Duration> {
+        self.oldest_where(|_| true)
+    }
+
+    /// The same, of one crew.
+    pub fn oldest_of(&self, crew: &CrewName) -> Option<Duration> {
+        self.oldest_where(|running| running.crew == *crew)
+    }
+
+    fn oldest_where(&self, meant: impl Fn(&Running) -> bool) -> Option<Duration> {
         lock(&self.state)
             .running
             .values()
+            .filter(|running| meant(running))
             .filter_map(|running| running.started.map(|started| started.elapsed()))
             .max()
     }

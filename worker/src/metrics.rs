@@ -45,6 +45,8 @@ pub struct Metrics {
     /// Crew hosts, by state.
     pub hosts: IntGaugeVec,
     consumers: IntGaugeVec,
+    held: IntGaugeVec,
+    received_bytes: IntCounterVec,
     /// Whether a crew waits for room.
     pub waits_for_room: IntGaugeVec,
     /// For how long the kickoff that started first has run.
@@ -154,6 +156,16 @@ impl Metrics {
                 &["crew"],
             )?)?,
             paused: book.add(gauge("crew_paused", "1 while nothing of the crew is started", &["crew"])?)?,
+            held: book.add(gauge(
+                "kickoffs_held",
+                "deliveries that this worker holds unsettled: kickoffs that run, and those that wait for something",
+                &["crew"],
+            )?)?,
+            received_bytes: book.add(counter(
+                "kickoffs_received_bytes_total",
+                "the bodies of the kickoff requests taken from the queue",
+                &["crew"],
+            )?)?,
             consumers: book.add(gauge("consumers", "running consumers: 1 or 0", &["crew"])?)?,
             waits_for_room: book.add(gauge(
                 "crew_waits_for_room",
@@ -221,10 +233,25 @@ impl Metrics {
         Shown::of(&self.consumers, crew)
     }
 
+    /// A delivery of the crew's queue is held, until what is returned is dropped.
+    pub fn hold(&self, crew: &CrewName, bytes: usize) -> Held {
+        let labels = &[crew.as_str()];
+        self.received_bytes.with_label_values(labels).inc_by(bytes as u64);
+        let gauge = self.held.with_label_values(labels);
+        gauge.inc();
+        Held(gauge)
+    }
+
+    /// How many deliveries of the crew's queue are held.
+    pub fn held(&self, crew: &CrewName) -> u32 {
+        let held = self.held.with_label_values(&[crew.as_str()]).get();
+        u32::try_from(held).unwrap_or(0)
+    }
+
     /// Makes a crew's series visible before anything happened, so that rates and alerts have a zero to start from.
     pub fn show(&self, crew: &CrewName, slots: u16, time_limit: Duration) {
         let crew = crew.as_str();
-        for counter in [&self.received, &self.redelivered] {
+        for counter in [&self.received, &self.received_bytes, &self.redelivered] {
             counter.with_label_values(&[crew]);
         }
         for status in Status::ALL {
@@ -244,6 +271,7 @@ impl Metrics {
         }
         for gauge in [
             &self.in_flight,
+            &self.held,
             &self.consumers,
             &self.waits_for_room,
             &self.paused,
@@ -271,6 +299,15 @@ impl Shown {
 impl Drop for Shown {
     fn drop(&mut self) {
         self.0.set(0);
+    }
+}
+
+/// One of the deliveries that are held, until this is dropped.
+pub struct Held(IntGauge);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

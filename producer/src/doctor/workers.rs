@@ -46,6 +46,11 @@ pub(super) async fn hear(client: &KickoffClient, findings: &mut Vec<Finding>) ->
     heard
 }
 
+/// Who is heard now, without a word on them.
+pub(super) async fn heard_again(client: &KickoffClient) -> Vec<Heartbeat> {
+    hear(client, &mut Vec::new()).await
+}
+
 fn nobody() -> Finding {
     let found = format!("none was heard within {} s", LISTENING.as_secs());
     Finding::new(State::Warning, CHECK, found)

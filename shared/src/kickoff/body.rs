@@ -184,6 +184,8 @@ mod tests {
             working_dir: None,
             trouble: None,
             waits_for_room: false,
+            held: Some(u32::MAX),
+            oldest_s: Some(f64::NAN),
         };
         written(&Heartbeat {
             worker: "w".into(),

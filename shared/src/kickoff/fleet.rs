@@ -64,4 +64,10 @@ pub struct CrewStatus {
     /// Whether the worker takes none of its kickoffs before it has room for one.
     #[serde(default)]
     pub waits_for_room: bool,
+    /// How many deliveries of its queue the worker holds, those that run among them; `null` when it doesn't say.
+    #[serde(default)]
+    pub held: Option<u32>,
+    /// For how long the kickoff that started first has run, in seconds; `null` when none runs.
+    #[serde(default)]
+    pub oldest_s: Option<f64>,
 }

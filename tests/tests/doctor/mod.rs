@@ -17,7 +17,7 @@ use lapin::types::FieldTable;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use self::patient::{Examined, Patient, broker, connect, queues_have_timeouts};
+use self::patient::{Examined, Patient, broker, connect, queues_have_logs_held, queues_have_timeouts};
 
 #[tokio::test]
 async fn a_healthy_fleet_is_safe_and_nothing_is_changed_by_looking() {
@@ -404,4 +404,63 @@ async fn a_broker_that_is_not_there_is_no_finding() {
     let flags = [("CREWFLEET__BROKER__URL", "amqp://guest:guest@127.0.0.1:1/%2f")];
     let output = patient.cli.run_with_environment(&["doctor"], &flags).await;
     output.ended_with(3).said(&["127.0.0.1:1"]);
+}
+
+/// What a leader change may leave behind looks like this to whoever asks: RabbitMQ waits for acks, and no worker holds
+/// the deliveries.
+#[tokio::test]
+async fn what_no_worker_holds_is_told() {
+    let patient = Patient::new().await;
+    let worker = WorkerProcess::builder(&broker().await.0.url(), &patient.namespace)
+        .crew("echo", &builtin_crew_toml("sleep", 1))
+        .ready()
+        .await;
+    let client = PlainClient::connect(&broker().await.0.url(), &patient.namespace).await;
+    client.request("echo", "long", &json!({"seconds": 3600})).await;
+    worker
+        .metric_becomes("crewfleet_kickoffs_held", &[("crew", "echo")], 1.0)
+        .await;
+    let check = "unacked requests of crew echo";
+    let examined = async |found: &str| {
+        loop {
+            let examined = patient.managed().await;
+            if examined
+                .findings
+                .get(check)
+                .is_some_and(|finding| finding["found"] == found)
+            {
+                return examined;
+            }
+        }
+    };
+    let owned = timeout(PATIENCE, examined("1, which the workers hold"));
+    let owned = owned.await.expect("the statistics come");
+    if queues_have_logs_held().await {
+        owned.finds(
+            "queue log of crew echo",
+            "ok",
+            &["its oldest kickoff has run for"],
+        );
+    }
+    // Another client takes what comes next, and never acks it.
+    let stranger = connect().await;
+    let channel = stranger.create_channel().await.unwrap();
+    let queue = patient.namespace.requests_of("echo");
+    let (options, none) = (
+        lapin::options::BasicConsumeOptions::default(),
+        FieldTable::default(),
+    );
+    let consumed = channel.basic_consume(queue.as_str().into(), "stranger".into(), options, none);
+    let mut deliveries = consumed.await.unwrap();
+    client.request("echo", "taken", &json!({})).await;
+    let taken = futures_util::StreamExt::next(&mut deliveries);
+    timeout(PATIENCE, taken)
+        .await
+        .expect("it is delivered")
+        .unwrap()
+        .unwrap();
+    let amiss = timeout(PATIENCE, examined("2, and the workers that were heard hold 1"));
+    let amiss = amiss.await.expect("the statistics come");
+    amiss.finds(check, "unsafe", &["2, and"]);
+    amiss.is_unsafe();
 }

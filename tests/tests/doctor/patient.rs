@@ -158,10 +158,19 @@ impl Examined {
 
 /// Whether the limit of a crew is that of the queue, from RabbitMQ 3.12 on, or that of the node.
 pub(super) async fn queues_have_timeouts() -> bool {
+    version().await >= (3, 12)
+}
+
+/// Whether what is unacked keeps all of a queue's log that came after it.
+pub(super) async fn queues_have_logs_held() -> bool {
+    version().await < (4, 3)
+}
+
+async fn version() -> (u32, u32) {
     let version = broker().await.0.ctl(&["version"]).await.unwrap();
     let mut parts = version
         .trim()
         .split('.')
         .map(|part| part.parse::<u32>().unwrap_or(0));
-    (parts.next().unwrap(), parts.next().unwrap()) >= (3, 12)
+    (parts.next().unwrap(), parts.next().unwrap())
 }

@@ -40,7 +40,7 @@ impl Intake {
             let found = taken.is_some();
             match taken {
                 Some(delivery) => {
-                    self.hand_on(delivery, Some(Box::new(room)));
+                    self.hand_on(delivery, Some(Box::new(room)), None);
                     pause = PAUSE;
                 }
                 None => drop(room),

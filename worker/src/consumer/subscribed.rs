@@ -49,7 +49,7 @@ impl Intake {
                 }
             };
             match next {
-                Some(delivery) => self.hand_on(delivery?.carrying(held.count()), None),
+                Some(delivery) => self.hand_on(delivery?, None, Some(held.count())),
                 None => return Ok(over.unwrap_or(Over::Ended)),
             }
         }
