@@ -13,17 +13,16 @@ use crewfleet_shared::telemetry::traces::{self, Span};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use crate::error::ClientError;
 use crate::events::{EventStream, Events};
 use crate::handle::KickoffHandle;
 use crate::history;
+use crate::looking_back::LookingBack;
 use crate::questions::Questions;
 use crate::replies::Replies;
 use crate::request::Kickoff;
-use crate::results;
 
 /// How long a publish is repeated while the broker is away, hangs, or refuses since a queue is full.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(30);
@@ -116,11 +115,9 @@ impl KickoffClient {
     pub async fn attach(&self, id: &KickoffId) -> Result<KickoffHandle, ClientError> {
         // First the binding, then the look back: nothing can fall between.
         let handle = self.attach_from_now(id).await?;
-        let (inner, from) = (Arc::clone(&self.inner), id.created_at());
-        let looking_back = tokio::spawn(async move {
-            results::look_back(&inner.broker, &inner.names, from, &inner.replies).await;
-        });
-        Ok(handle.looking_back(AbortOnDropHandle::new(looking_back)))
+        let (broker, names) = (self.inner.broker.clone(), self.inner.names.clone());
+        let replies = Arc::clone(&self.inner.replies);
+        Ok(handle.looking_back(LookingBack::start(broker, names, id.created_at(), replies)))
     }
 
     /// As [`Self::attach`], for replies that come from now on only.
@@ -152,6 +149,9 @@ impl KickoffClient {
     pub async fn find_reply(&self, id: &KickoffId) -> Result<Option<Reply>, ClientError> {
         let mut handle = self.attach(id).await?;
         handle.looked_back().await;
+        if !handle.is_answered() {
+            handle.looked_at_all().await;
+        }
         match handle.is_answered() {
             true => handle.reply().await.map(Some),
             false => Ok(None),

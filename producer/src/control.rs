@@ -81,7 +81,7 @@ impl KickoffClient {
     /// ran, [`ClientError::Command`].
     pub async fn pause(&self, crew: &str) -> Result<(), ClientError> {
         let crew = crew_name(crew)?;
-        self.command(Command::Pause { crew }).await
+        self.command(Command::Pause { crew, renews: None }).await
     }
 
     /// Has all workers start kickoffs of this crew again. Returns when the broker has the command.

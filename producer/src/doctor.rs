@@ -72,6 +72,8 @@ pub async fn examine(subject: &Subject) -> Result<Report, ClientError> {
     names.extend(crews::declared(client.names(), management).await);
     let names = Vec::from_iter(names);
     let wanted = Topology::of(client.names(), &names, subject.broker.results());
+    let wanted = wanted.with_streams(subject.broker.streams);
+    findings.extend((!subject.broker.streams).then(broker::no_streams));
     let present = topology::examine(&link, &wanted, management, &mut findings).await?;
     crews::consumers(client.names(), &names, &present, &mut findings);
     crews::time_limits(subject, &limits, link.version(), &present, &mut findings);

@@ -48,6 +48,7 @@ pub mod fleet;
 pub mod gateway;
 pub mod handle;
 mod history;
+mod looking_back;
 #[cfg(feature = "cli")]
 pub mod progress;
 mod questions;

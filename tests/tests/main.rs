@@ -26,6 +26,7 @@ mod gateway;
 mod leftovers;
 mod limits;
 mod monitoring;
+mod no_streams;
 mod node;
 mod once;
 mod openai;

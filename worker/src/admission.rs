@@ -19,7 +19,6 @@ use crate::outcome::{Outcome, RequeueReason};
 use crate::ownership::{self, Whose};
 use crate::room::{Insists, Room};
 use crate::runner::{Stop, StopReason};
-use crate::saying;
 use crate::settle::Attempt;
 use crate::state::{Crew, WorkerState};
 use crate::workdir::WorkDir;
@@ -131,7 +130,7 @@ pub async fn admit(
 async fn announced(worker: &WorkerState, request: &Request, run: &Run) {
     let about = run.key().about(Some(request.attempt), &worker.id);
     let started = Control::new(Command::Started(about));
-    if let Err(error) = saying::publish(&worker.names, &worker.publisher, &started).await {
+    if let Err(error) = worker.saying.keep(&started).await {
         warn!(%error, "the fleet does not know that it is started again");
     }
 }
@@ -154,13 +153,18 @@ fn expired(request: &Request) -> Result<(), Outcome> {
     }
 }
 
-/// A retry may come out of its tier before it is due, since a delay is made of several. What is no time is no delay.
+/// A retry may come out of its tier before it is due, since a delay is made of several. What is no time is no delay. Our
+/// clock may be another than that of the worker which set the moment: nothing is held for longer than what is left of its
+/// delay behind the tiers that it came through.
 fn due(attempt: &Attempt<'_>) -> Result<(), Outcome> {
     let not_before = attempt
         .properties
         .header_str(header::NOT_BEFORE)
         .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-    match not_before.and_then(|due| (due.to_utc() - Utc::now()).to_std().ok()) {
+    let left = attempt.properties.header_u32(header::DELAY_LEFT);
+    let longest = left.map_or(Duration::MAX, |left_ms| Duration::from_millis(left_ms.into()));
+    let remaining = not_before.and_then(|due| (due.to_utc() - Utc::now()).to_std().ok());
+    match remaining.map(|remaining| remaining.min(longest)) {
         Some(remaining) if !remaining.is_zero() => {
             Err(Outcome::requeued_for(RequeueReason::NotDue, remaining))
         }

@@ -2,20 +2,24 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_shared::amqp::topology::CONTROL_RETENTION_S;
 use crewfleet_shared::kickoff::Request;
+use lru::LruCache;
 
 /// What was cancelled; and which deliveries that came back were crashes.
-#[derive(Default)]
 pub struct Commands {
     cancelled: Mutex<Remembered<String, Vec<Cancelled>>>,
     forgiven: Mutex<Remembered<(String, u32), u32>>,
     started: Mutex<Remembered<(String, u32), u32>>,
-    heard: Mutex<Remembered<String, ()>>,
+    heard: Mutex<LruCache<String, ()>>,
 }
+
+/// How many messages are known again: who publishes one may be in doubt and say it twice, some seconds later.
+const HEARD: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
 
 /// A command to cancel a kickoff, or one redrive of it.
 struct Cancelled {
@@ -30,6 +34,17 @@ const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 struct Remembered<K, V> {
     values: HashMap<K, (DateTime<Utc>, V)>,
     tidied: DateTime<Utc>,
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        Self {
+            cancelled: Mutex::default(),
+            forgiven: Mutex::default(),
+            started: Mutex::default(),
+            heard: Mutex::new(LruCache::new(HEARD)),
+        }
+    }
 }
 
 impl Commands {
@@ -68,10 +83,8 @@ impl Commands {
     }
 
     /// Whether a message has not been heard before: who publishes it may be in doubt, and say it twice.
-    pub fn is_new(&self, id: &str, at: DateTime<Utc>) -> bool {
-        let mut heard = lock(&self.heard);
-        heard.tidy_before(TimeDelta::minutes(15));
-        heard.values.insert(id.to_owned(), (at, ())).is_none()
+    pub fn is_new(&self, id: &str) -> bool {
+        lock(&self.heard).put(id.to_owned(), ()).is_none()
     }
 
     /// A worker said that it runs a kickoff, or that it never started it: the delivery that made another ask, or that
@@ -135,11 +148,7 @@ impl<K, V> Default for Remembered<K, V> {
 
 impl<K: Eq + Hash, V> Remembered<K, V> {
     fn tidy(&mut self) {
-        self.tidy_before(TimeDelta::seconds(CONTROL_RETENTION_S.cast_signed()));
-    }
-
-    fn tidy_before(&mut self, age: TimeDelta) {
-        let now = Utc::now();
+        let (now, age) = (Utc::now(), TimeDelta::seconds(CONTROL_RETENTION_S.cast_signed()));
         if now - self.tidied > TimeDelta::minutes(1) {
             self.values.retain(|_, (at, _)| now - *at <= age);
             self.tidied = now;

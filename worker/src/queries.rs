@@ -1,4 +1,5 @@
-//! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files, and for a heartbeat at once.
+//! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files, and for a heartbeat at once; and
+//! what the workers say to each other.
 //!
 //! A worker that is asked by its name answers; where nobody is named, only one that knows does. Who asks gets the
 //! answer under a key of its own. Few are answered at once, off the runtime, so no kickoff waits for them.
@@ -8,12 +9,14 @@ use std::time::Duration;
 
 use chrono::Utc;
 use crewfleet_shared::amqp::{BrokerError, Delivery, Link};
+use crewfleet_shared::kickoff::control::TALK_KEY;
 use crewfleet_shared::kickoff::query::LIFETIME;
-use crewfleet_shared::kickoff::{Answer, Answered, Query, Question};
+use crewfleet_shared::kickoff::{Answer, Answered, Control, Query, Question};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::control;
 use crate::retention::blocking;
 use crate::state::WorkerState;
 
@@ -48,13 +51,19 @@ async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), Broke
     worker.declare(link).await?;
     let client = worker.broker_config.client_id(&worker.id);
     let queue = worker.names.client_queue(&format!("{client}.queries"));
-    let bindings = [worker.id.clone(), String::new()].map(|key| (worker.names.queries(), key));
+    let keys = [worker.id.clone(), String::new(), TALK_KEY.to_owned()];
+    let bindings = keys.map(|key| (worker.names.queries(), key));
     let mut consumer = link.consume_ephemeral(&queue, &bindings, AT_ONCE).await?;
     // They end with the link: an answer could not be sent.
     let mut answering = JoinSet::new();
     loop {
         tokio::select! {
             next = consumer.next() => match next.transpose()? {
+                // In its order, and so not in a task of its own.
+                Some(delivery) if delivery.routing_key == TALK_KEY => {
+                    hear(worker, &delivery.body);
+                    delivery.ack().await;
+                }
                 Some(delivery) => {
                     let worker = Arc::clone(worker);
                     answering.spawn(async move { attend(&worker, delivery).await });
@@ -63,6 +72,14 @@ async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), Broke
             },
             Some(_) = answering.join_next() => {}
         }
+    }
+}
+
+fn hear(worker: &WorkerState, talk: &[u8]) {
+    match serde_json::from_slice::<Control>(talk) {
+        Ok(control) => control::hear_talk(worker, control),
+        // Another version's.
+        Err(error) => debug!(%error, "talk of another worker that this one does not know"),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -31,6 +32,7 @@ use crate::in_flight::InFlight;
 use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
 use crate::ownership::Neighbours;
+use crate::pauses::Pauses;
 use crate::room::Admission;
 use crate::runner::builtin::Handler;
 use crate::runner::late;
@@ -38,7 +40,7 @@ use crate::runner::python::Pythons;
 use crate::saying::Saying;
 use crate::state::WorkerState;
 use crate::workdir::WorkDirs;
-use crate::{consumer, control, heartbeat, queries};
+use crate::{consumer, control, heartbeat, pauses, queries};
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -217,6 +219,8 @@ impl Worker {
             news: Notify::new(),
             told_to_drain: CancellationToken::new(),
             declared: Mutex::default(),
+            pauses: Pauses::default(),
+            streams: AtomicBool::new(file.broker.streams),
             broker,
         });
         for (crew, runner) in late {
@@ -262,6 +266,7 @@ impl Worker {
             checked.map_err(|problem| self.config.invalid(problem))?;
             background.spawn(heartbeat::run(Arc::clone(&worker)));
             background.spawn(control::run(Arc::clone(&worker)));
+            background.spawn(pauses::renew(Arc::clone(&worker)));
             background.spawn(queries::run(Arc::clone(&worker)));
             for crew in &worker.crews {
                 consumers.spawn(consumer::run(

@@ -178,7 +178,7 @@ pub async fn requeue(
     delay: Option<Duration>,
 ) {
     attempt.trace.set("crewfleet.kickoff.requeued", reason.as_str());
-    publish_surely(worker, messages::requeued(worker, attempt, delay)).await;
+    publish_surely(worker, messages::requeued(worker, attempt, reason, delay)).await;
     let labels = [attempt.crew.as_str(), reason.as_str()];
     worker.metrics.requeued.with_label_values(&labels).inc();
     let delay_s = delay.map(|delay| delay.as_secs_f64());

@@ -68,7 +68,8 @@ fn topology(settings: &Settings, given: Crews) -> anyhow::Result<(Topology, Vec<
         given.crews
     };
     let names = Names::new(&settings.broker.namespace);
-    Ok((Topology::of(&names, &crews, settings.broker.results()), crews))
+    let topology = Topology::of(&names, &crews, settings.broker.results());
+    Ok((topology.with_streams(settings.broker.streams), crews))
 }
 
 fn joined(crews: &[CrewName]) -> String {

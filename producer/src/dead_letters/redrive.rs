@@ -23,13 +23,14 @@ use super::{DeadLetterError, DeadLetters};
 const PUBLISH_LIMIT: Duration = Duration::from_secs(30);
 
 /// What only a dead letter, or an attempt before it, has to say.
-const NOT_REDRIVEN: [&str; 8] = [
+const NOT_REDRIVEN: [&str; 9] = [
     header::REASON,
     header::ERROR,
     header::FINGERPRINT,
     header::DEAD_AT,
     header::ATTEMPT,
     header::NOT_BEFORE,
+    header::DELAY_LEFT,
     header::RETURNED,
     header::POSSIBLE_DUPLICATE,
 ];

@@ -13,6 +13,9 @@ pub mod header {
     /// Retries: not to be started before this moment (RFC 3339). It may come back from a retry tier earlier, and is
     /// sent to another then.
     pub const NOT_BEFORE: &str = "x-kickoff-not-before";
+    /// Retries: what is left of their delay, in milliseconds, when they come back from the tier that they are sent to. It
+    /// needs no clock, so a worker whose clock is wrong starts them no later than another.
+    pub const DELAY_LEFT: &str = "x-kickoff-delay-left";
     /// Requests published again by a worker: how many deliveries of the copies before came back unsettled, as
     /// [`DELIVERY_COUNT`] says it of this one.
     pub const RETURNED: &str = "x-kickoff-returned";
@@ -30,10 +33,11 @@ pub mod header {
     /// Dead letters: when it died (RFC 3339).
     pub const DEAD_AT: &str = "x-kickoff-dead-at";
     /// Those that are ours to write.
-    pub const OURS: [&str; 10] = [
+    pub const OURS: [&str; 11] = [
         ATTEMPT,
         REDRIVE,
         NOT_BEFORE,
+        DELAY_LEFT,
         RETURNED,
         NOT_ALONE,
         POSSIBLE_DUPLICATE,

@@ -206,6 +206,15 @@ pub struct Queue {
     pub arguments: Vec<(&'static str, Argument)>,
 }
 
+impl Queue {
+    /// Whether it is a stream.
+    pub fn is_stream(&self) -> bool {
+        self.arguments
+            .iter()
+            .any(|(name, value)| *name == "x-queue-type" && *value == Argument::from("stream"))
+    }
+}
+
 /// A binding of a queue to an exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Binding {
@@ -262,6 +271,19 @@ impl Topology {
         topology.stream(names.history(), retention);
         topology.bind(names.events(), names.history(), "#");
         topology
+    }
+
+    /// The same on a broker that has streams, or not: what would be kept in one is kept nowhere then.
+    #[must_use]
+    pub fn with_streams(mut self, streams: bool) -> Self {
+        if streams {
+            return self;
+        }
+        let (streams, queues): (Vec<_>, Vec<_>) = self.queues.into_iter().partition(Queue::is_stream);
+        self.queues = queues;
+        self.bindings
+            .retain(|binding| !streams.iter().any(|stream| stream.name == binding.queue));
+        self
     }
 
     fn common(&mut self, names: &Names, results: Retention) {
