@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crewfleet_shared::amqp::{
-    Broker, BrokerError, Inbox, Message, Names, PublishError, Publisher, reply_code,
+    Broker, BrokerError, Inbox, Message, Names, PublishError, Publisher, reply_code, topology,
 };
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::kickoff::{CrewName, Event, KickoffId, Reply};
@@ -116,11 +116,20 @@ impl KickoffClient {
     pub async fn attach(&self, id: &KickoffId) -> Result<KickoffHandle, ClientError> {
         // First the binding, then the look back: nothing can fall between.
         let handle = self.attach_from_now(id).await?;
-        let (inner, from) = (Arc::clone(&self.inner), id.created_at());
+        Ok(self.looking_back(handle))
+    }
+
+    /// As [`Self::attach`], for replies that are there only: it needs no queue.
+    pub(crate) fn look_back_for(&self, id: &KickoffId) -> KickoffHandle {
+        self.looking_back(KickoffHandle::new(self.clone(), id))
+    }
+
+    fn looking_back(&self, handle: KickoffHandle) -> KickoffHandle {
+        let (inner, from) = (Arc::clone(&self.inner), handle.id().created_at());
         let looking_back = tokio::spawn(async move {
             results::look_back(&inner.broker, &inner.names, from, &inner.replies).await;
         });
-        Ok(handle.looking_back(AbortOnDropHandle::new(looking_back)))
+        handle.looking_back(AbortOnDropHandle::new(looking_back))
     }
 
     /// As [`Self::attach`], for replies that come from now on only.
@@ -150,7 +159,7 @@ impl KickoffClient {
     /// # Errors
     /// As [`Self::attach`], and [`ClientError::UnreadableReply`].
     pub async fn find_reply(&self, id: &KickoffId) -> Result<Option<Reply>, ClientError> {
-        let mut handle = self.attach(id).await?;
+        let mut handle = self.look_back_for(id);
         handle.looked_back().await;
         match handle.is_answered() {
             true => handle.reply().await.map(Some),
@@ -165,7 +174,7 @@ impl KickoffClient {
     pub async fn events(&self, id: &KickoffId) -> Result<EventStream, ClientError> {
         let inner = &self.inner;
         let open = async || {
-            let queue = self.own_queue("events");
+            let queue = topology::event_queue(self.own_queue("events"));
             let events = Arc::clone(&inner.events);
             Inbox::open(inner.broker.clone(), queue, vec![], events, &inner.stop).await
         };
@@ -262,7 +271,7 @@ impl KickoffClient {
         let inner = &self.inner;
         let open = async || {
             let bindings = vec![(inner.names.replies(), inner.reply_key.clone())];
-            let queue = inner.names.client_queue(&inner.id);
+            let queue = topology::client_queue(inner.names.client_queue(&inner.id));
             let replies = Arc::clone(&inner.replies);
             Inbox::open(inner.broker.clone(), queue, bindings, replies, &inner.stop)
                 .await

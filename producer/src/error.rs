@@ -9,6 +9,17 @@ pub enum ClientError {
     /// The kickoff, as it was asked for, would be rejected by every worker; nothing was sent.
     #[error("{0}")]
     InvalidInput(String),
+    /// Another kickoff has this id already; nothing was sent.
+    #[error(
+        "another kickoff has the id {kickoff_id}: {known_by} knows it with another request. Nothing was sent. Use another id; to \
+         run a failed one again as it is: `crewfleet dead-letters redrive {kickoff_id}`"
+    )]
+    OtherKickoff {
+        /// The id.
+        kickoff_id: KickoffId,
+        /// Who knows the other one.
+        known_by: String,
+    },
     /// No queue takes kickoffs of this crew.
     #[error(
         "no such crew: no queue takes {crew:?} from exchange {exchange:?} on {broker}. A worker that serves this crew \

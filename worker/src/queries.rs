@@ -1,4 +1,5 @@
-//! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files, and for a heartbeat at once.
+//! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files, for a heartbeat at once, and for the
+//! kickoffs that it has.
 //!
 //! A worker that is asked by its name answers; where nobody is named, only one that knows does. Who asks gets the
 //! answer under a key of its own. Few are answered at once, off the runtime, so no kickoff waits for them.
@@ -30,7 +31,7 @@ pub async fn run(worker: Arc<WorkerState>) {
         let link = worker.broker.connected().await;
         let pause = match listen(&worker, &link).await {
             Err(error) if error.code().is_some() => {
-                warn!(%error, "the files of kickoffs that are kept here cannot be asked for; trying again");
+                warn!(%error, "this worker cannot be asked for its kickoffs, nor for their files; trying again");
                 REFUSED_PAUSE
             }
             Err(error) => {
@@ -102,8 +103,13 @@ async fn answer(worker: &WorkerState, query: Query, reply_to: Option<&str>) {
 
 /// `None` where this worker does not know, and nobody asked it by its name.
 async fn answer_to(worker: &WorkerState, question: Question, is_named: bool) -> Option<Answered> {
-    let Question::File(asked) = question else {
-        return None;
+    let asked = match question {
+        Question::File(asked) => asked,
+        Question::Kickoffs(asked) => {
+            let (kickoffs, left_out) = worker.in_flight.held(&asked);
+            return Some(Answered::Kickoffs { kickoffs, left_out });
+        }
+        Question::Beat => return None,
     };
     let missing = |reason: String| is_named.then_some(Answered::Missing { reason });
     let offset = asked.offset;

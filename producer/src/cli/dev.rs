@@ -204,7 +204,8 @@ impl Session {
         ));
         let stream = handle.events().await?;
         let mut show = events::to_stderr;
-        let answered = events::until_reply(stream, &mut handle, &mut show);
+        let answered = async { Ok(handle.reply().await?) };
+        let answered = events::until_reply(stream, answered, &mut show);
         let Ok(answered) = timeout(REPLY_LIMIT, answered).await else {
             return Ok(gave_up(
                 &id,

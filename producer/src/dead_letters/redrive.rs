@@ -23,7 +23,7 @@ use super::{DeadLetterError, DeadLetters};
 const PUBLISH_LIMIT: Duration = Duration::from_secs(30);
 
 /// What only a dead letter, or an attempt before it, has to say.
-const NOT_REDRIVEN: [&str; 8] = [
+const NOT_REDRIVEN: [&str; 10] = [
     header::REASON,
     header::ERROR,
     header::FINGERPRINT,
@@ -31,6 +31,8 @@ const NOT_REDRIVEN: [&str; 8] = [
     header::ATTEMPT,
     header::NOT_BEFORE,
     header::RETURNED,
+    header::NOT_ALONE,
+    header::EXECUTIONS,
     header::POSSIBLE_DUPLICATE,
 ];
 

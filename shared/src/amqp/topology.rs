@@ -394,6 +394,14 @@ pub fn client_queue(name: String) -> Queue {
     }
 }
 
+/// A client's own queue for events: as [`client_queue`], but on one node, since what is lost of events is not sent again,
+/// and since it is made for single commands, which a quorum queue would make slow.
+pub fn event_queue(name: String) -> Queue {
+    let mut queue = client_queue(name);
+    queue.arguments[0] = ("x-queue-type", "classic".into());
+    queue
+}
+
 /// The queue of one connection's own, for questions or for answers: what nobody reads in time is worth nothing, and
 /// nobody fills the broker's memory with it.
 pub fn ephemeral_queue_arguments() -> Vec<(&'static str, Argument)> {
