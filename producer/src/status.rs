@@ -234,6 +234,27 @@ impl KickoffClient {
         Ok(reply.body_hash.map(|hash| (hash, known_by)))
     }
 
+    /// Whether a later redrive of a kickoff than this one may be under way, or have run already: for all that the workers and
+    /// the queues tell.
+    pub(crate) async fn may_be_redriven(
+        &self,
+        id: &KickoffId,
+        crew: &CrewName,
+        redrive: u32,
+    ) -> Result<bool, ClientError> {
+        let mut doubts = Vec::new();
+        let asked = KickoffsAsked {
+            kickoff_id: Some(id.to_string()),
+            crew: None,
+        };
+        let surveyed = self.ask_all(asked, |_| false, &mut doubts).await?;
+        let counts = self.count(&BTreeSet::from([crew.clone()])).await?;
+        let is_later = |at: &KickoffAt| at.kickoff.redrive > redrive || at.kickoff.state.is_present();
+        Ok(!doubts.is_empty()
+            || counts.iter().any(|queue| queue.waiting != Some(0))
+            || held(surveyed).iter().any(is_later))
+    }
+
     /// Asks all workers; why some cannot tell is one of the doubts.
     async fn ask_all(
         &self,

@@ -19,7 +19,8 @@ use super::settings::Settings;
 
 #[derive(Subcommand)]
 pub(crate) enum Action {
-    /// Count them by crew, reason and error fingerprint
+    /// Count them by crew, reason and error fingerprint. Nothing is taken away; RabbitMQ counts each look as a delivery in
+    /// x-delivery-count, which ends nothing
     List {
         #[command(flatten)]
         crews: Crews,

@@ -116,6 +116,11 @@ impl Names {
         answers => "answers";
     }
 
+    /// What they all begin with.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// The request queue of a crew.
     pub fn request_queue(&self, crew: &CrewName) -> String {
         format!("{}.requests.{crew}", self.namespace)

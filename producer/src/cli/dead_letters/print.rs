@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use crewfleet_producer::dead_letters::{Group, WholeLetter};
+use crewfleet_shared::amqp::header;
 use serde_json::Value;
 
 use crate::cli::format::{age, table};
@@ -66,7 +67,11 @@ pub(super) fn whole(whole: &WholeLetter) -> String {
         }
     }
     for (name, value) in headers.as_object().into_iter().flatten() {
-        lines.push(format!("header       {name} = {value}"));
+        let remark = match name.as_str() {
+            header::DELIVERY_COUNT => " (looks at it are counted, too)",
+            _ => "",
+        };
+        lines.push(format!("header       {name} = {value}{remark}"));
     }
     lines.push(format!("request      {} bytes", whole.bytes));
     match (&whole.request, &whole.text) {
