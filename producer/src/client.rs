@@ -47,6 +47,7 @@ struct Inner {
     max_request_bytes: usize,
     publish_limit: Duration,
     id: String,
+    client_name: Option<String>,
     reply_key: String,
     replies: Arc<Replies>,
     reply_queue: OnceCell<Arc<Inbox>>,
@@ -89,6 +90,7 @@ impl KickoffClient {
                 publish_limit,
                 // The dot keeps it apart from every kickoff_id.
                 reply_key: format!("client.{id}"),
+                client_name: config.client_name.clone(),
                 id,
                 reply_queue: OnceCell::new(),
                 events: Arc::default(),
@@ -355,7 +357,23 @@ impl KickoffClient {
                 exchange,
                 broker: self.broker().endpoint().to_string(),
             },
+            false if is_about_own_name(&error) => ClientError::OwnName {
+                cause: error,
+                client_name: self.inner.client_name.clone(),
+            },
             false => ClientError::Broker(error),
         }
+    }
+}
+
+/// Whether it is the name of a queue or a key of our own that the broker refuses.
+fn is_about_own_name(error: &BrokerError) -> bool {
+    match error {
+        BrokerError::Failed {
+            cause,
+            code: Some(reply_code::ACCESS_REFUSED),
+            ..
+        } => cause.contains(".clients.") || cause.contains("topic 'client."),
+        _ => false,
     }
 }

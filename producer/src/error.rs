@@ -61,6 +61,17 @@ pub enum ClientError {
         /// What the broker said.
         cause: PublishError,
     },
+    /// Our user may not have a queue or a key of this name.
+    #[error(
+        "{cause}. A user of narrow rights may only have queues and keys with its own name in them: {}",
+        own_name(.client_name.as_deref())
+    )]
+    OwnName {
+        /// What the broker said.
+        cause: BrokerError,
+        /// `[broker] client_name`.
+        client_name: Option<String>,
+    },
     /// Another operation on the broker failed.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -74,6 +85,14 @@ pub enum ClientError {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+fn own_name(client_name: Option<&str>) -> String {
+    match client_name {
+        None => "set [broker] client_name (CREWFLEET__BROKER__CLIENT_NAME) to the one in its permissions"
+            .to_owned(),
+        Some(name) => format!("[broker] client_name is {name:?}; its permissions have another, or none"),
+    }
 }
 
 fn in_doubt(kickoff_id: &KickoffId, cause: &PublishError) -> String {

@@ -263,6 +263,10 @@ impl KickoffClient {
         doubts: &mut Vec<String>,
     ) -> Result<Surveyed, ClientError> {
         let surveyed = match self.survey(Question::Kickoffs(asked), &enough).await {
+            Err(error @ ClientError::OwnName { .. }) => {
+                doubts.push(format!("{CANNOT_ASK}: {error}"));
+                return Ok(Surveyed::default());
+            }
             Err(ClientError::Broker(error)) if error.code().is_some() => {
                 doubts.push(format!("{CANNOT_ASK}: {error}"));
                 return Ok(Surveyed::default());
