@@ -21,6 +21,7 @@ mod manual;
 pub(crate) mod output;
 mod settings;
 mod status;
+mod story;
 mod token;
 mod topology;
 mod wait;

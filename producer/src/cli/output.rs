@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
-use crewfleet_producer::{KickoffId, Reply};
+use crewfleet_producer::{KickoffId, Reply, Status};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -48,6 +48,8 @@ pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
             .detail
             .as_ref()
             .and_then(|d| serde_json::from_str(d.get()).ok());
+        // What was rejected is none of the crew's doing: a traceback would be ours.
+        let detail = detail.filter(|_| reply.status != Status::Rejected);
         if let Some(traceback) = detail.as_ref().and_then(|d| d.get("traceback")?.as_str()) {
             let _ = writeln!(std::io::stderr(), "{}", traceback.trim_end());
         }
