@@ -274,7 +274,8 @@ impl KickoffClient {
             surveyed => surveyed?,
         };
         if surveyed.heard.is_empty() && surveyed.answers.is_empty() {
-            doubts.push("no worker was heard".to_owned());
+            doubts
+                .push("no worker could be asked: none runs, or none that answers such a question".to_owned());
         }
         if !surveyed.answers.iter().any(&enough) {
             for worker in surveyed.silent() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use crewfleet_shared::amqp::{BrokerError, Delivery, Link};
+use crewfleet_shared::amqp::{BrokerError, Delivery, Link, reply_code};
 use crewfleet_shared::kickoff::query::LIFETIME;
 use crewfleet_shared::kickoff::{Answer, Answered, Query, Question};
 use tokio::task::JoinSet;
@@ -20,25 +20,34 @@ use crate::state::WorkerState;
 
 /// How many questions are answered at once; each holds a part of a file in memory.
 const AT_ONCE: u16 = 16;
-/// The pause before listening that failed begins again.
+/// The pause before listening that failed begins again. It doubles each time that the broker refuses it, up to
+/// [`REFUSED_PAUSE`]: a stream of a broker that has just started may come up in a moment.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The same, where the broker has refused it: a person must mend that.
+/// The same, where we have no right to: a person must mend that.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Answers until the worker ends.
 pub async fn run(worker: Arc<WorkerState>) {
+    let mut refusals = PAUSE;
     loop {
         let link = worker.broker.connected().await;
         let pause = match listen(&worker, &link).await {
             Err(error) if error.code().is_some() => {
+                refusals = match error.code() {
+                    Some(reply_code::ACCESS_REFUSED) => REFUSED_PAUSE,
+                    _ => (2 * refusals).min(REFUSED_PAUSE),
+                };
                 warn!(%error, "this worker cannot be asked for its kickoffs, nor for their files; trying again");
-                REFUSED_PAUSE
+                refusals
             }
             Err(error) => {
                 debug!(%error, "questions are not heard; trying again");
                 PAUSE
             }
-            Ok(()) => PAUSE,
+            Ok(()) => {
+                refusals = PAUSE;
+                PAUSE
+            }
         };
         let _ = timeout(pause, link.ended()).await;
     }
