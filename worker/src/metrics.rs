@@ -214,7 +214,7 @@ impl Metrics {
     /// Makes a crew's series visible before anything happened, so that rates and alerts have a zero to start from.
     pub fn show(&self, crew: &CrewName, slots: u16, time_limit: Duration) {
         let crew = crew.as_str();
-        for counter in [&self.received, &self.redelivered] {
+        for counter in [&self.received, &self.redelivered, &self.missing_inputs] {
             counter.with_label_values(&[crew]);
         }
         for status in Status::ALL {
