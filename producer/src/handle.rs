@@ -58,6 +58,10 @@ impl KickoffHandle {
         }
     }
 
+    pub(crate) fn client(&self) -> &KickoffClient {
+        &self.client
+    }
+
     /// The kickoff's id.
     pub fn id(&self) -> &KickoffId {
         self.waiter.id()

@@ -8,6 +8,7 @@ use crewfleet_shared::amqp::{Message, Names, Properties};
 use crewfleet_shared::kickoff::{CrewName, KickoffId, KickoffRequest, decode, message_type};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use sha2::{Digest, Sha256};
 
 use crate::client::KickoffClient;
 use crate::error::ClientError;
@@ -62,8 +63,8 @@ impl Kickoff {
         }
     }
 
-    /// Under this id instead of a new UUIDv7. A second kickoff under an id that ran already is not run again as
-    /// long as the workers remember it.
+    /// Under this id instead of a new UUIDv7. The same request under an id that ran already is not run again as long as the
+    /// worker that gets it remembers it; [`Self::known`] looks before it is sent.
     pub fn id(self, kickoff_id: KickoffId) -> Self {
         self.with(|parts| parts.kickoff_id = kickoff_id)
     }
@@ -110,6 +111,28 @@ impl Kickoff {
         let (crew, message, kickoff_id) = self.message(None)?;
         self.client.publish(&crew, &kickoff_id, message).await?;
         Ok(kickoff_id)
+    }
+
+    /// Whether a kickoff with this id and this very request is known already: then it is attached to, and need not be sent.
+    /// The workers are asked, and the replies that are kept are looked through; that takes some second. `None` where nobody
+    /// knows, which need not mean that there is none: what waits in a queue cannot be seen.
+    ///
+    /// # Errors
+    /// [`ClientError::OtherKickoff`] where somebody knows the id with another request; else as awaiting it.
+    pub async fn known(&self) -> Result<Option<KickoffHandle>, ClientError> {
+        let (crew, message, kickoff_id) = self.message(None)?;
+        let hash = hex::encode(&Sha256::digest(&message.body)[..8]);
+        let Some((found, known_by)) = self.client.body_hash_of(&kickoff_id, &crew).await? else {
+            return Ok(None);
+        };
+        if found != hash {
+            return Err(ClientError::OtherKickoff { kickoff_id, known_by });
+        }
+        let mut handle = self.client.attach(&kickoff_id).await?;
+        if self.events {
+            handle.follow().await?;
+        }
+        Ok(Some(handle))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Parts)) -> Self {

@@ -40,6 +40,7 @@ mod readme;
 mod retries;
 mod room;
 mod secrets;
+mod status;
 mod systemd;
 mod tls;
 mod traces;

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
+use crate::commands::Lost;
 use crate::config::OnRedelivery;
 use crate::in_flight::{Run, Standing};
 use crate::outcome::{Outcome, RequeueReason};
@@ -35,8 +36,8 @@ pub const NOT_ALONE_DELAY: Duration = Duration::from_millis(RETRY_TIERS[0].1.uns
 pub struct Admitted {
     /// Its own folder.
     pub work_dir: WorkDir,
-    /// What its copies carry on of the deliveries that came back.
-    pub returned: u32,
+    /// What became of the deliveries that came back: its copies carry that on.
+    pub lost: Lost,
     /// Its crew has to be running by then, or its whole limit does not fit into the broker's consumer timeout any more.
     pub start_by: Instant,
     _room: Room,
@@ -120,7 +121,7 @@ pub async fn admit(
     };
     Ok(Admitted {
         work_dir,
-        returned: lost.returned,
+        lost,
         start_by: latest.max(Instant::now() + START_MARGIN),
         _room: room,
     })

@@ -172,11 +172,12 @@ async fn consume(worker: &WorkerState, link: &Link, from: Option<u64>) -> Result
 }
 
 /// On a broker without streams commands come by a queue of this connection's own: those that are given from now on.
-async fn consume_own(worker: &WorkerState, link: &Link) -> Result<Consumer, BrokerError> {
+async fn consume_own(worker: &WorkerState, link: &Arc<Link>) -> Result<Consumer, BrokerError> {
     let client = worker.broker_config.client_id(&worker.id);
     let queue = worker.names.client_queue(&format!("{client}.control"));
     let bindings = [(worker.names.control(), String::new())];
-    link.consume_ephemeral(&queue, &bindings, PREFETCH).await
+    let own = link.consume_ephemeral(&queue, &bindings, PREFETCH).await?;
+    Ok(own.into_consumer())
 }
 
 /// A stream that a node has not brought up yet after its restart takes messages, confirms and loses them (RabbitMQ

@@ -4,6 +4,8 @@
 //! The key is (kickoff id, redrive, hash of the body): a copy that a producer in doubt or a broker that lost us
 //! has doubled is the same kickoff; another body under the same id is not.
 
+mod held;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

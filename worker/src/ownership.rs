@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crewfleet_shared::amqp::inbox::Receive;
-use crewfleet_shared::amqp::{BrokerError, Delivery, Inbox};
+use crewfleet_shared::amqp::{BrokerError, Delivery, Inbox, topology};
 use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
 use crewfleet_shared::kickoff::{About, Command, Control, KickoffId, Request};
 use serde::Deserialize;
@@ -245,6 +245,7 @@ impl Neighbours {
             let queue = worker
                 .names
                 .client_queue(&worker.broker_config.client_id(&worker.id));
+            let queue = topology::client_queue(queue);
             Inbox::open(
                 worker.broker.clone(),
                 queue,

@@ -6,7 +6,8 @@ use crewfleet_shared::kickoff::CrewName;
 use secrecy::ExposeSecret;
 
 use super::exit::Exit;
-use super::output::{one_line, print, say};
+use super::format::Format;
+use super::output::{print, say};
 use super::settings::Settings;
 
 /// They are kept, hashed, in the file gateway.tokens_file, which gateways read again whenever it changes.
@@ -22,9 +23,8 @@ pub(crate) enum Action {
     },
     /// List the tokens' names, crews and ages
     List {
-        /// Print them as one line of JSON: a list, with hashes
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        format: Format,
     },
     /// Take a token out; gateways refuse it within seconds
     Revoke {
@@ -49,11 +49,10 @@ pub(crate) fn run(settings: &Settings, action: Action) -> anyhow::Result<Exit> {
             ));
             print(token.expose_secret())?;
         }
-        Action::List { json: true } => print(&one_line(&file.read_existing()?)?)?,
-        Action::List { json: false } => {
-            for token in file.read_existing()? {
-                print(&line(&token))?;
-            }
+        Action::List { format } => {
+            let tokens = file.read_existing()?;
+            let lines = || tokens.iter().map(line).collect::<Vec<_>>().join("\n");
+            format.print(&tokens, || (!tokens.is_empty()).then(lines))?;
         }
         Action::Revoke { name } => {
             file.revoke(&name)?;

@@ -84,19 +84,17 @@ impl KickoffBody {
 
     /// The inputs, when all that the crew asks for are among them.
     pub(super) fn inputs(&self, required: Option<&[String]>) -> Result<&RawValue, Problem> {
-        let missing = |missing: &[&String]| Problem::Validation {
+        let missing = |missing: &[&str]| Problem::Validation {
             message: "Missing required inputs".into(),
             details: json!({ "missing_inputs": missing }),
         };
         let required = required.unwrap_or_default();
         let inputs = &self.inputs;
-        // Only the names: the values may be large.
-        let given: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_str(inputs.get())
-            .map_err(|_| Problem::validation("inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}"))?;
-        let lacking: Vec<_> = required
-            .iter()
-            .filter(|name| !given.contains_key(*name))
-            .collect();
+        if !inputs.get().trim_start().starts_with('{') {
+            let problem = "inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}";
+            return Err(Problem::validation(problem));
+        }
+        let lacking = crate::inputs::missing(required, inputs);
         match lacking.is_empty() {
             true => Ok(inputs),
             false => Err(missing(&lacking)),

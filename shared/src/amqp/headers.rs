@@ -21,6 +21,9 @@ pub mod header {
     pub const RETURNED: &str = "x-kickoff-returned";
     /// Requests that must run alone on their worker: how often they found others there, and were put back.
     pub const NOT_ALONE: &str = "x-kickoff-not-alone";
+    /// Requests published again by a worker: how often the crew was started for the copies before. Starts that ended with
+    /// their worker are not among them.
+    pub const EXECUTIONS: &str = "x-kickoff-executions";
     /// A message whose first publish is in doubt (no confirm came): the broker may hold two copies. A worker treats it
     /// like a redelivery, and asks whether another worker has the first.
     pub const POSSIBLE_DUPLICATE: &str = "x-kickoff-possible-duplicate";
@@ -33,13 +36,14 @@ pub mod header {
     /// Dead letters: when it died (RFC 3339).
     pub const DEAD_AT: &str = "x-kickoff-dead-at";
     /// Those that are ours to write.
-    pub const OURS: [&str; 11] = [
+    pub const OURS: [&str; 12] = [
         ATTEMPT,
         REDRIVE,
         NOT_BEFORE,
         DELAY_LEFT,
         RETURNED,
         NOT_ALONE,
+        EXECUTIONS,
         POSSIBLE_DUPLICATE,
         REASON,
         ERROR,

@@ -116,6 +116,11 @@ impl Names {
         answers => "answers";
     }
 
+    /// What they all begin with.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// The request queue of a crew.
     pub fn request_queue(&self, crew: &CrewName) -> String {
         format!("{}.requests.{crew}", self.namespace)
@@ -414,6 +419,14 @@ pub fn client_queue(name: String) -> Queue {
         name,
         arguments: vec![("x-queue-type", "quorum".into()), ("x-expires", hour_ms.into())],
     }
+}
+
+/// A client's own queue for events: as [`client_queue`], but on one node, since what is lost of events is not sent again,
+/// and since it is made for single commands, which a quorum queue would make slow.
+pub fn event_queue(name: String) -> Queue {
+    let mut queue = client_queue(name);
+    queue.arguments[0] = ("x-queue-type", "classic".into());
+    queue
 }
 
 /// The queue of one connection's own, for questions or for answers: what nobody reads in time is worth nothing, and

@@ -13,6 +13,7 @@ use super::Attempt;
 use crate::digest;
 use crate::outcome::{Outcome, RequeueReason};
 use crate::retry::{self, Retry, Tier};
+use crate::run_key::RunKey;
 use crate::state::WorkerState;
 
 /// The reply to an outcome, which gives its result away for it.
@@ -34,6 +35,8 @@ pub(super) fn reply(
         error: outcome.error().cloned(),
         attempt: attempt.attempt,
         redrive: attempt.redrive,
+        executions: Some(attempt.executions.saturating_add(attempt.workers_lost)),
+        body_hash: attempt.key.map(RunKey::body_hash),
         worker: worker.id.clone(),
         requested_at: attempt.requested_at,
         started_at: attempt.started_at,
@@ -147,6 +150,10 @@ fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
     let properties = match attempt.returned {
         0 => properties,
         returned => properties.with_header_u32(header::RETURNED, returned),
+    };
+    let properties = match attempt.executions {
+        0 => properties,
+        times => properties.with_header_u32(header::EXECUTIONS, times),
     };
     match attempt.not_alone {
         0 => properties,
