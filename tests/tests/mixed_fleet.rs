@@ -66,11 +66,15 @@ impl Fleet {
     }
 
     async fn start(&self, version: Version, id: &str) -> Member {
+        self.start_with(version, id, 60.0).await
+    }
+
+    async fn start_with(&self, version: Version, id: &str, drain_grace_s: f64) -> Member {
         let proxy = Proxy::start(broker().await.port());
         let mut worker = WorkerProcess::builder(&proxy.url(), &self.namespace)
             .worker(&format!("id = {id:?}"))
             .worker("cancel_grace_s = 0.5")
-            .worker("drain_grace_s = 0.5")
+            .worker(&format!("drain_grace_s = {drain_grace_s:?}"))
             .crew("work", &self.journal.crew(2));
         if version == Old {
             worker = worker.program(&self.old);
@@ -89,7 +93,7 @@ impl Fleet {
 
     /// A kickoff that holds on a worker of one version, beside one of the other. Its inputs may say more.
     async fn held_by(&self, version: Version, id: &str, more: Value) -> Held {
-        let owner = self.start(version, "owner").await;
+        let owner = self.start_with(version, "owner", 0.5).await;
         let client = self.client().await;
         let replies = client.replies(&["#"]).await;
         let mut inputs = more;

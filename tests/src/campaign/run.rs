@@ -91,10 +91,15 @@ fn keep(folder: TempDir, is_kept: bool) {
 
 fn schedule(options: &Options, seed: u64) -> anyhow::Result<Vec<Scheduled>> {
     let kinds: Vec<Kind> = options.kinds()?;
+    let of_any_clock = match options.old_worker()? {
+        Some(_) => &fleet::BEHIND_PROXIES[..1],
+        None => &fleet::BEHIND_PROXIES,
+    };
     let crowd = Crowd {
         workers: fleet::WORKERS,
         workers_behind_proxies: &fleet::BEHIND_PROXIES,
         python_workers: &fleet::PYTHON,
+        workers_of_any_clock: of_any_clock,
         late_worker: fleet::LATE_AT,
         producers: producers::PRODUCERS,
         library_producers: producers::LIBRARY,

@@ -148,6 +148,9 @@ pub struct Crowd<'a> {
     pub workers_behind_proxies: &'a [usize],
     /// Those of them that serve the Python crew.
     pub python_workers: &'a [usize],
+    /// Those of them whose ids tell their clocks, and which get no messages of an earlier version's: that may be late by
+    /// a wrong clock.
+    pub workers_of_any_clock: &'a [usize],
     /// The one of them that serves the crew that cannot always be built.
     pub late_worker: usize,
     /// How many producers there are.
@@ -194,8 +197,7 @@ impl Kind {
             ProducerSigkill | ProducerSigterm => Lane::Producer(random.usize(0..crowd.producers)),
             ProducerCut | ProducerFreeze => Lane::Producer(one_of(crowd.producers_behind_proxies)),
             CrewUnbuildable => Lane::Worker(crowd.late_worker),
-            // Their ids are new in each life, and so tell the clock.
-            WorkerClock => Lane::Worker(one_of(crowd.workers_behind_proxies)),
+            WorkerClock => Lane::Worker(one_of(crowd.workers_of_any_clock)),
             ProducerClock => Lane::Producer(random.usize(0..crowd.library_producers)),
             GatewaySigkill => Lane::Gateway,
             _ => Lane::Broker,
@@ -292,6 +294,7 @@ mod tests {
         workers: 4,
         workers_behind_proxies: &[1, 3],
         python_workers: &[2, 3],
+        workers_of_any_clock: &[3],
         late_worker: 2,
         producers: 3,
         library_producers: 2,
