@@ -25,6 +25,7 @@ mod forks;
 mod gateway;
 mod leftovers;
 mod limits;
+mod mixed_fleet;
 mod monitoring;
 mod no_streams;
 mod node;
