@@ -1,11 +1,13 @@
 //! One kickoff before it is sent, and the message it becomes.
 
 use std::future::IntoFuture;
+use std::mem::{replace, take};
 use std::pin::Pin;
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::{Message, Names, Properties};
 use crewfleet_shared::kickoff::{CrewName, KickoffId, KickoffRequest, decode, message_type};
+use crewfleet_shared::telemetry::traces::Headers;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -30,6 +32,8 @@ pub struct Kickoff {
     crew: String,
     parts: Result<Parts, ClientError>,
     events: bool,
+    /// The trace that it belongs to, where no span of ours does.
+    context: Headers,
 }
 
 #[derive(Clone)]
@@ -59,6 +63,7 @@ impl Kickoff {
             crew: crew.to_owned(),
             parts,
             events: false,
+            context: Headers::default(),
         }
     }
 
@@ -101,14 +106,22 @@ impl Kickoff {
         self
     }
 
+    /// In the trace that a caller of ours names, whether or not we have spans.
+    #[cfg(feature = "cli")]
+    pub(crate) fn context(mut self, context: Headers) -> Self {
+        self.context = context.checked();
+        self
+    }
+
     /// Sends it without asking for the reply to come here. Its reply can still be had with the id, from
     /// anywhere: [`KickoffClient::attach`].
     ///
     /// # Errors
     /// As awaiting it.
     pub async fn detach(self) -> Result<KickoffId, ClientError> {
-        let (crew, message, kickoff_id) = self.message(None)?;
-        self.client.publish(&crew, &kickoff_id, message).await?;
+        let mut kickoff = self;
+        let (crew, message, kickoff_id) = kickoff.message(None)?;
+        kickoff.client.publish(&crew, &kickoff_id, message).await?;
         Ok(kickoff_id)
     }
 
@@ -119,22 +132,26 @@ impl Kickoff {
         self
     }
 
-    fn message(&self, reply_to: Option<&str>) -> Result<(CrewName, Message, KickoffId), ClientError> {
+    /// It is sent once; its inputs may be large.
+    fn message(&mut self, reply_to: Option<&str>) -> Result<(CrewName, Message, KickoffId), ClientError> {
         let crew = CrewName::parse(&self.crew).map_err(|e| ClientError::InvalidInput(e.to_string()))?;
-        let parts = self.parts.clone()?;
+        let sent = ClientError::InvalidInput("this kickoff was sent already".into());
+        let parts = replace(&mut self.parts, Err(sent))?;
         let kickoff_id = parts.kickoff_id.clone();
-        let message = parts.into_message(
+        let mut message = parts.into_message(
             &crew,
             reply_to,
             self.client.names(),
             self.client.max_request_bytes(),
         )?;
+        message.properties = self.context.clone().write(take(&mut message.properties));
         Ok((crew, message, kickoff_id))
     }
 
     /// Wait, then publish: the reply may be faster than the confirm.
-    async fn send(self) -> Result<KickoffHandle, ClientError> {
-        let (crew, message, kickoff_id) = self.message(Some(self.client.reply_key()))?;
+    async fn send(mut self) -> Result<KickoffHandle, ClientError> {
+        let key = self.client.reply_key().to_owned();
+        let (crew, message, kickoff_id) = self.message(Some(&key))?;
         let mut handle = KickoffHandle::new(self.client.clone(), &kickoff_id);
         self.client.open_replies(&crew).await?;
         if self.events {

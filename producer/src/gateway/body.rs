@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::executions::{Execution, Stage};
+use super::execution::{Execution, Stage};
 use super::problem::Problem;
 
 /// The body of `POST /kickoff`. A field that AMP does not know is ignored, as AMP does.
@@ -82,13 +82,12 @@ impl KickoffBody {
         }
     }
 
-    /// The inputs, when all that the crew asks for are among them.
-    pub(super) fn inputs(&self, required: Option<&[String]>) -> Result<&RawValue, Problem> {
+    /// The inputs, when all that the crew must be given are among them.
+    pub(super) fn inputs(&self, required: &[String]) -> Result<&RawValue, Problem> {
         let missing = |missing: &[&String]| Problem::Validation {
             message: "Missing required inputs".into(),
             details: json!({ "missing_inputs": missing }),
         };
-        let required = required.unwrap_or_default();
         let inputs = &self.inputs;
         // Only the names: the values may be large.
         let given: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_str(inputs.get())
@@ -219,7 +218,7 @@ mod tests {
     fn refused(body: &str, required: &[&str]) -> Problem {
         let required: Vec<_> = required.iter().map(ToString::to_string).collect();
         let read = KickoffBody::read(body.as_bytes());
-        read.and_then(|body| body.inputs(Some(&required)).map(drop))
+        read.and_then(|body| body.inputs(&required).map(drop))
             .unwrap_err()
     }
 
@@ -228,7 +227,7 @@ mod tests {
         let body =
             KickoffBody::read(br#"{"inputs": {"b": 1.50, "a" : "\u00e4"}, "more": 1, "webhooks": null}"#);
         let required = ["a".to_owned()];
-        let inputs = body.as_ref().unwrap().inputs(Some(&required)).unwrap().get();
+        let inputs = body.as_ref().unwrap().inputs(&required).unwrap().get();
         assert_eq!(inputs, r#"{"b": 1.50, "a" : "\u00e4"}"#);
     }
 
@@ -269,7 +268,7 @@ mod tests {
         let empty = r#"{"inputs": null, "crewWebhookUrl": "", "webhooks": {}, "taskWebhookUrl": null, "restoreFromStateId": ""}"#;
         for body in ["{}", empty] {
             let body = KickoffBody::read(body.as_bytes()).unwrap();
-            assert_eq!(body.inputs(None).unwrap().get(), "{}");
+            assert_eq!(body.inputs(&[]).unwrap().get(), "{}");
         }
         for field in ["restoreFromStateId", "humanInputWebhook"] {
             let body = json!({"inputs": {}, field: {"url": "x"}}).to_string();
