@@ -19,8 +19,8 @@ const MARGIN: usize = 64 * 1024;
 const FLOOD: usize = 64 * 1024 * 1024;
 /// How long a body may take.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Room for all bodies together, in bytes.
-const ROOM: usize = 64 * 1024 * 1024;
+/// Room for all bodies together, in bytes. A kickoff that is published takes as much again, and once more for a moment.
+const ROOM: usize = 32 * 1024 * 1024;
 /// What one permit is good for, in bytes.
 const PERMIT: usize = 64 * 1024;
 
@@ -56,7 +56,7 @@ pub(super) struct Room {
 }
 
 impl Bodies {
-    /// For requests of so many bytes: 64 MiB together, or two of the largest; half of that for the callers of one
+    /// For requests of so many bytes: 32 MiB together, or two of the largest; half of that for the callers of one
     /// token, and half of the connections.
     pub(super) fn new(max_request_bytes: usize, connections: usize) -> Self {
         let limit = max_request_bytes + MARGIN;
@@ -200,10 +200,11 @@ mod tests {
         for reading in &mut held {
             assert!(reading.as_mut().now_or_never().is_none());
         }
+        // Its share is used up: half of the room, or one of the largest.
+        assert_eq!(bodies.share * PERMIT, 16 * MIB + MARGIN);
         assert_eq!(
-            bodies.all.available_permits() * PERMIT,
-            32 * MIB,
-            "its share is used up"
+            bodies.all.available_permits(),
+            2 * bodies.share - 16 * MIB / PERMIT
         );
         let (body, room) = bodies.read(whole(16), "modest").await.unwrap();
         assert_eq!(body.len(), 16 * MIB);
@@ -217,7 +218,7 @@ mod tests {
         }
         assert_eq!(held.swap_remove(0).await.err(), Some(Problem::TooSlow));
         drop(held);
-        assert_eq!(bodies.all.available_permits() * PERMIT, 64 * MIB);
+        assert_eq!(bodies.all.available_permits(), 2 * bodies.share);
     }
 
     #[tokio::test]
@@ -240,6 +241,6 @@ mod tests {
         let bodies = Bodies::new(MIB, 1024);
         let refused = bodies.read(whole(3), "t").await.err();
         assert_eq!(refused, Some(Problem::TooLarge { limit: MIB }));
-        assert_eq!(bodies.all.available_permits() * PERMIT, 64 * MIB);
+        assert_eq!(bodies.all.available_permits() * PERMIT, 32 * MIB);
     }
 }

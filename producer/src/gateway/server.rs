@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use chrono::TimeDelta;
 use crewfleet_shared::admin::{self, BindError};
 use crewfleet_shared::config::BrokerConfig;
@@ -66,8 +67,10 @@ impl Gateway {
         stop: &CancellationToken,
         end: &CancellationToken,
     ) -> Self {
-        let executions = Arc::new(Executions::new(config.memory_limit));
-        let prefetch = replies_at_once(config, broker);
+        // Half is for what is known, a quarter for replies that are on their way, another for those that are looked up.
+        let memory = config.memory_limit.as_u64();
+        let executions = Arc::new(Executions::new(ByteSize::b(memory / 2)));
+        let at_once = |memory| replies_at_once(memory, broker);
         let kept = Kept {
             history: config.history(),
             results: broker.results(),
@@ -75,15 +78,15 @@ impl Gateway {
         let replies = lookups::Source {
             broker: client.broker().clone(),
             stream: client.names().results(),
-            prefetch,
-            room: usize::try_from(config.memory_limit.as_u64() / 8).unwrap_or(usize::MAX),
+            prefetch: at_once(memory / 8),
+            room: usize::try_from(memory / 8).unwrap_or(usize::MAX),
             executions: Arc::clone(&executions),
         };
         let streams = Streams::follow(
             client.broker().clone(),
             client.names(),
             &kept,
-            prefetch,
+            at_once(memory / 4),
             Arc::clone(&executions),
             end,
         );
@@ -241,12 +244,10 @@ fn limits(config: &GatewayConfig, descriptors: usize) -> Limits {
     }
 }
 
-/// How many replies of the largest kind may be on their way here: a quarter of the memory that is granted, beside the
-/// half that keeps them and what one takes while it is read. One it must be.
-fn replies_at_once(config: &GatewayConfig, broker: &BrokerConfig) -> u16 {
+/// How many replies of the largest kind may be on their way here, so that they fit into so many bytes. One it must be.
+fn replies_at_once(memory: u64, broker: &BrokerConfig) -> u16 {
     let largest = u64::try_from(broker.max_reply_bytes).unwrap_or(u64::MAX).max(1);
-    let most = config.memory_limit.as_u64() / 4 / largest;
-    u16::try_from(most.clamp(1, MOST_REPLIES)).unwrap_or(1)
+    u16::try_from((memory / largest).clamp(1, MOST_REPLIES)).unwrap_or(1)
 }
 
 async fn serve_admin(
@@ -279,8 +280,6 @@ async fn serve_admin(
 
 #[cfg(test)]
 mod tests {
-    use bytesize::ByteSize;
-
     use super::*;
 
     #[test]
@@ -293,19 +292,15 @@ mod tests {
 
     #[test]
     fn the_largest_replies_that_may_be_on_their_way_fit_into_the_memory() {
-        let at_once = |memory_limit, max_reply_bytes| {
-            let config = GatewayConfig {
-                memory_limit,
-                ..GatewayConfig::default()
-            };
+        let at_once = |memory, max_reply_bytes| {
             let broker = BrokerConfig {
                 max_reply_bytes,
                 ..BrokerConfig::default()
             };
-            replies_at_once(&config, &broker)
+            replies_at_once(memory, &broker)
         };
-        assert_eq!(at_once(ByteSize::mib(256), 16 << 20), 4);
-        assert_eq!(at_once(ByteSize::mib(1), 16 << 20), 1);
-        assert_eq!(at_once(ByteSize::gib(8), 1 << 20), 20);
+        assert_eq!(at_once(64 << 20, 16 << 20), 4);
+        assert_eq!(at_once(1 << 20, 16 << 20), 1);
+        assert_eq!(at_once(2 << 30, 1 << 20), 20);
     }
 }
