@@ -138,7 +138,7 @@ async fn a_stop_of_what_is_not_known_any_more_is_sent_and_stops_no_other_crew_s(
     drop(gateway);
     // So many events of others that the stream lets go of its own.
     let client = PlainClient::connect(&broker().await.url(), &namespace).await;
-    for number in 0..40 {
+    for number in 0..45 {
         let event = json!({"kickoff_id": "other", "crew": "echo", "attempt": 1, "sequence": number,
             "time": "2099-01-01T00:00:00Z", "type": "log", "data": {"line": "x".repeat(100_000)}, "meta": null});
         let exchange = namespace.exchange("events");
