@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
+use crewfleet_tests::crews::{checkout, python_crew_toml};
 use crewfleet_tests::gateway::GatewayProcess;
 use crewfleet_tests::http;
 use crewfleet_tests::worker::WorkerProcess;
@@ -173,6 +174,59 @@ async fn a_stop_of_what_is_not_known_any_more_is_sent_and_stops_no_other_crew_s(
     let reply = cli.run(&["wait", &id, "--json"]).await;
     let reply: Value = serde_json::from_str(&reply.stdout.join("\n")).expect("a reply");
     assert_eq!(reply["status"], "cancelled");
+}
+
+const ADDING: &str = r#"
+from crewai import Agent, Crew, Task
+
+
+def _crew(**options):
+    agent = Agent(role="Researcher", goal="Know about {TOPIC}", backstory="You read.", llm="openai/gpt-4o-mini")
+    task = Task(name="research", description="Research {TOPIC} for {AUDIENCE}", expected_output="Text", agent=agent)
+    return Crew(agents=[agent], tasks=[task], **options)
+
+
+def plain():
+    return _crew()
+
+
+def adding():
+    return _crew(before_kickoff_callbacks=[lambda inputs: {**inputs, "AUDIENCE": "all", "TOPIC": "lamps"}])
+"#;
+
+#[tokio::test]
+async fn only_what_a_caller_must_send_is_demanded_and_told_of() {
+    let namespace = Namespace::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("adding.py"), ADDING).expect("a module");
+    let json_crew = checkout().join("tests/crews/json_crew/crew.jsonc");
+    let json_crew = json_crew.to_str().expect("a path");
+    let crews: Vec<_> = [
+        ("plain", "adding:plain"),
+        ("adding", "adding:adding"),
+        ("defaults", json_crew),
+    ]
+    .map(|(name, target)| python_crew_toml(name, target, folder.path(), 1))
+    .into();
+    let _worker = WorkerProcess::builder(&broker().await.url(), &namespace)
+        .crews(&crews.join("\n"))
+        .ready()
+        .await;
+    let cli = cli(&namespace).await;
+    let token = token(&cli, "shop").await;
+    // It knows that before it is ready: the first call is judged by it.
+    let gateway = GatewayProcess::ready(&cli).await;
+    let plain = gateway.caller("plain", &token);
+    let (code, answer) = plain.post("/kickoff", json!({"inputs": {"TOPIC": "x"}})).await;
+    assert_eq!(code, 422, "{answer}");
+    assert_eq!(answer["details"], json!({"missing_inputs": ["AUDIENCE"]}));
+    let asked = plain.get("/inputs").await.1;
+    assert_eq!(asked, json!({"inputs": ["AUDIENCE", "TOPIC"]}));
+    for crew in ["adding", "defaults"] {
+        let caller = gateway.caller(crew, &token);
+        assert_eq!(caller.get("/inputs").await.1, json!({"inputs": []}), "{crew}");
+        caller.kickoff(&json!({"inputs": {}})).await;
+    }
 }
 
 /// What a process has had of memory at most, in MiB.
