@@ -213,6 +213,8 @@ fn last_task_of(event: &Event) -> Option<Value> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::execution::TASK_COMPLETED;
+    use super::super::execution::tests::{event, reply};
     use super::*;
 
     fn refused(body: &str, required: &[&str]) -> Problem {
@@ -229,6 +231,21 @@ mod tests {
         let required = ["a".to_owned()];
         let inputs = body.as_ref().unwrap().inputs(&required).unwrap().get();
         assert_eq!(inputs, r#"{"b": 1.50, "a" : "\u00e4"}"#);
+    }
+
+    #[test]
+    fn the_last_task_stays_when_a_kickoff_ends_without_a_result() {
+        let mut execution = Execution::new("echo", Stage::Queued);
+        let done = Event {
+            data: to_raw_value(&json!({"task": "research", "agent": "Researcher"})).unwrap(),
+            ..event("a", TASK_COMPLETED)
+        };
+        execution.see(done);
+        let reply = reply("a", "failed", 0);
+        execution.end(&reply);
+        let answer = StatusAnswer::of(&execution, Some(&reply));
+        assert_eq!(answer.last_executed_task.unwrap()["name"], "research");
+        assert_eq!((answer.state, answer.status), ("FAILED", "error"));
     }
 
     #[test]
