@@ -312,6 +312,16 @@ impl KickoffClient {
         Ok(())
     }
 
+    /// Whether a worker that serves this crew has ever been there: its queue is. We may not be allowed to see it.
+    ///
+    /// # Errors
+    /// [`ClientError::Broker`].
+    pub async fn has_queue(&self, crew: &CrewName) -> Result<bool, ClientError> {
+        let link = self.broker().connected().await;
+        let queue = self.names().request_queue(crew);
+        Ok(link.queue_state(&queue).await?.is_some())
+    }
+
     /// A queue without consumers is no error: workers may come. But somebody may be waiting for nothing.
     async fn warn_if_unserved(&self, crew: &CrewName) {
         {

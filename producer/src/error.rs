@@ -97,9 +97,10 @@ fn own_name(client_name: Option<&str>) -> String {
 
 fn in_doubt(kickoff_id: &KickoffId, cause: &PublishError) -> String {
     match cause {
-        PublishError::InDoubt { .. } => {
+        PublishError::InDoubt { sent: true, .. } => {
             format!("; it may run all the same: `crewfleet wait {kickoff_id}` would show its reply")
         }
+        PublishError::InDoubt { sent: false, .. } => "; it was not sent, and may be sent again".to_owned(),
         _ => String::new(),
     }
 }

@@ -97,7 +97,12 @@ impl KickoffHandle {
         let kickoff_id = self.id().to_string();
         // What was sent from here is no redriven one.
         let redrive = self._bound.is_none().then_some(0);
-        self.client.command(Command::Cancel { kickoff_id, redrive }).await
+        let cancel = Command::Cancel {
+            kickoff_id,
+            redrive,
+            crew: None,
+        };
+        self.client.command(cancel).await
     }
 
     pub(crate) async fn follow(&mut self) -> Result<(), ClientError> {

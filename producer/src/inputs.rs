@@ -14,11 +14,11 @@ use crate::client::KickoffClient;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl KickoffClient {
-    /// The inputs that a crew asks for, as a worker that serves it says; `None` where none says so within a second, nobody
+    /// The inputs that a request to a crew must have, as a worker that serves it says; `None` where none says so within a second, nobody
     /// can be asked, or the crew does not say.
     pub async fn required_inputs(&self, crew: &str) -> Option<Vec<String>> {
         match timeout(PATIENCE, self.crew_status(crew)).await {
-            Ok(Ok(status)) => status?.inputs,
+            Ok(Ok(status)) => status?.required_inputs,
             Ok(Err(error)) => {
                 debug!(crew, %error, "nobody can be asked for the crew's inputs");
                 None

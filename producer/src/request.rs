@@ -1,11 +1,13 @@
 //! One kickoff before it is sent, and the message it becomes.
 
 use std::future::IntoFuture;
+use std::mem::{replace, take};
 use std::pin::Pin;
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::{Message, Names, Properties};
 use crewfleet_shared::kickoff::{CrewName, KickoffId, KickoffRequest, decode, message_type};
+use crewfleet_shared::telemetry::traces::Headers;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
@@ -31,6 +33,8 @@ pub struct Kickoff {
     crew: String,
     parts: Result<Parts, ClientError>,
     events: bool,
+    /// The trace that it belongs to, where no span of ours does.
+    context: Headers,
 }
 
 #[derive(Clone)]
@@ -60,6 +64,7 @@ impl Kickoff {
             crew: crew.to_owned(),
             parts,
             events: false,
+            context: Headers::default(),
         }
     }
 
@@ -102,14 +107,22 @@ impl Kickoff {
         self
     }
 
+    /// In the trace that a caller of ours names, whether or not we have spans.
+    #[cfg(feature = "cli")]
+    pub(crate) fn context(mut self, context: Headers) -> Self {
+        self.context = context.checked();
+        self
+    }
+
     /// Sends it without asking for the reply to come here. Its reply can still be had with the id, from
     /// anywhere: [`KickoffClient::attach`].
     ///
     /// # Errors
     /// As awaiting it.
     pub async fn detach(self) -> Result<KickoffId, ClientError> {
-        let (crew, message, kickoff_id) = self.message(None)?;
-        self.client.publish(&crew, &kickoff_id, message).await?;
+        let mut kickoff = self;
+        let (crew, message, kickoff_id) = kickoff.message(None)?;
+        kickoff.client.publish(&crew, &kickoff_id, message).await?;
         Ok(kickoff_id)
     }
 
@@ -120,7 +133,8 @@ impl Kickoff {
     /// # Errors
     /// [`ClientError::OtherKickoff`] where somebody knows the id with another request; else as awaiting it.
     pub async fn known(&self) -> Result<Option<KickoffHandle>, ClientError> {
-        let (crew, message, kickoff_id) = self.message(None)?;
+        // Of a copy: it is still to be sent.
+        let (crew, message, kickoff_id) = self.message_of(self.parts.clone()?, None)?;
         let hash = hex::encode(&Sha256::digest(&message.body)[..8]);
         let Some((found, known_by)) = self.client.body_hash_of(&kickoff_id, &crew).await? else {
             return Ok(None);
@@ -142,22 +156,34 @@ impl Kickoff {
         self
     }
 
-    fn message(&self, reply_to: Option<&str>) -> Result<(CrewName, Message, KickoffId), ClientError> {
+    /// It is sent once; its inputs may be large.
+    fn message(&mut self, reply_to: Option<&str>) -> Result<(CrewName, Message, KickoffId), ClientError> {
+        let sent = ClientError::InvalidInput("this kickoff was sent already".into());
+        let parts = replace(&mut self.parts, Err(sent))?;
+        self.message_of(parts, reply_to)
+    }
+
+    fn message_of(
+        &self,
+        parts: Parts,
+        reply_to: Option<&str>,
+    ) -> Result<(CrewName, Message, KickoffId), ClientError> {
         let crew = CrewName::parse(&self.crew).map_err(|e| ClientError::InvalidInput(e.to_string()))?;
-        let parts = self.parts.clone()?;
         let kickoff_id = parts.kickoff_id.clone();
-        let message = parts.into_message(
+        let mut message = parts.into_message(
             &crew,
             reply_to,
             self.client.names(),
             self.client.max_request_bytes(),
         )?;
+        message.properties = self.context.clone().write(take(&mut message.properties));
         Ok((crew, message, kickoff_id))
     }
 
     /// Wait, then publish: the reply may be faster than the confirm.
-    async fn send(self) -> Result<KickoffHandle, ClientError> {
-        let (crew, message, kickoff_id) = self.message(Some(self.client.reply_key()))?;
+    async fn send(mut self) -> Result<KickoffHandle, ClientError> {
+        let key = self.client.reply_key().to_owned();
+        let (crew, message, kickoff_id) = self.message(Some(&key))?;
         let mut handle = KickoffHandle::new(self.client.clone(), &kickoff_id);
         self.client.open_replies(&crew).await?;
         if self.events {

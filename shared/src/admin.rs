@@ -14,6 +14,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::{self, Limits};
+
+/// Prometheus and a supervisor ask here, and people now and then.
+pub const LIMITS: Limits = Limits {
+    connections: 32,
+    idle: Duration::from_secs(75),
+    drain: Duration::from_secs(1),
+};
+
 /// The metrics in Prometheus's text format; see [`crate::metrics::render`].
 pub type Metrics = Arc<dyn Fn() -> prometheus::Result<Vec<u8>> + Send + Sync>;
 
@@ -63,14 +72,7 @@ pub async fn serve(
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(Admin { metrics, readiness });
-    tokio::spawn(async move {
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the admin endpoint failed");
-        }
-    });
+    http::spawn(listener, router, LIMITS, stop);
     Ok(bound)
 }
 

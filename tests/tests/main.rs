@@ -23,6 +23,8 @@ mod files;
 mod for_each;
 mod forks;
 mod gateway;
+mod gateway_broker;
+mod gateway_callers;
 mod leftovers;
 mod limits;
 mod mixed_fleet;

@@ -24,6 +24,7 @@ const HEARD: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
 /// A command to cancel a kickoff, or one redrive of it.
 struct Cancelled {
     redrive: Option<u32>,
+    crew: Option<String>,
     at: DateTime<Utc>,
 }
 
@@ -48,17 +49,18 @@ impl Default for Commands {
 }
 
 impl Commands {
-    /// Somebody cancelled a kickoff, or this redrive of it.
-    pub fn cancel(&self, kickoff_id: String, redrive: Option<u32>, at: DateTime<Utc>) {
+    /// Somebody cancelled a kickoff, or this redrive of it; of this crew alone, where one is named.
+    pub fn cancel(&self, kickoff_id: String, redrive: Option<u32>, crew: Option<String>, at: DateTime<Utc>) {
         let mut cancelled = lock(&self.cancelled);
         cancelled.tidy();
         if !is_outdated(at) {
             let entry = cancelled.values.entry(kickoff_id);
             let (latest, commands) = entry.or_insert_with(|| (at, Vec::new()));
             *latest = at.max(*latest);
-            match commands.iter_mut().find(|known| known.redrive == redrive) {
+            let same = |known: &&mut Cancelled| known.redrive == redrive && known.crew == crew;
+            match commands.iter_mut().find(same) {
                 Some(known) => known.at = at.max(known.at),
-                None => commands.push(Cancelled { redrive, at }),
+                None => commands.push(Cancelled { redrive, crew, at }),
             }
         }
     }
@@ -70,7 +72,11 @@ impl Commands {
         let Some((_, commands)) = cancelled.values.get(request.kickoff_id.as_str()) else {
             return false;
         };
-        commands.iter().any(|command| {
+        let of_crew = |command: &&Cancelled| {
+            let crew = command.crew.as_ref();
+            crew.is_none_or(|crew| crew == request.crew.as_str())
+        };
+        commands.iter().filter(of_crew).any(|command| {
             let skew = match command.redrive {
                 None => TimeDelta::zero(),
                 Some(redrive) if redrive == request.redrive => CLOCK_SKEW,
@@ -211,13 +217,15 @@ mod tests {
             }
         };
         let commands = Commands::default();
-        commands.cancel("a".into(), None, Utc::now());
+        commands.cancel("a".into(), None, Some("other".into()), Utc::now());
+        assert!(!commands.is_cancelled(&published(-10, 0)), "another crew's");
+        commands.cancel("a".into(), None, None, Utc::now());
         assert!(commands.is_cancelled(&published(-10, 0)) && commands.is_cancelled(&published(-10, 3)));
         assert!(
             !commands.is_cancelled(&published(60, 0)),
             "published after it, as far as one can know"
         );
-        commands.cancel("a".into(), Some(0), Utc::now());
+        commands.cancel("a".into(), Some(0), Some("c".into()), Utc::now());
         assert!(commands.is_cancelled(&published(60, 0)));
         assert!(!commands.is_cancelled(&published(60, 1)) && !commands.is_cancelled(&published(600, 0)));
     }

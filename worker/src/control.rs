@@ -201,12 +201,14 @@ fn obey(worker: &Arc<WorkerState>, control: Control, live: bool) {
         return;
     }
     match control.command {
-        Command::Cancel { kickoff_id, redrive } => cancel(worker, kickoff_id, redrive, control.time, live),
+        Command::Cancel {
+            kickoff_id,
+            redrive,
+            crew,
+        } => cancel(worker, kickoff_id, redrive, crew, control.time, live),
         Command::Pause { crew, renews } => {
-            if worker
-                .pauses
-                .pause(&crew, &control.id, renews.as_deref(), control.time)
-            {
+            let pauses = &worker.pauses;
+            if pauses.pause(&crew, &control.id, renews.as_deref(), control.time) {
                 set_paused(worker, &crew, true);
             }
         }
@@ -260,13 +262,23 @@ fn hear(worker: &WorkerState, about: &About, told: &Told) {
     }
 }
 
-fn cancel(worker: &WorkerState, kickoff_id: String, redrive: Option<u32>, at: DateTime<Utc>, live: bool) {
+fn cancel(
+    worker: &WorkerState,
+    kickoff_id: String,
+    redrive: Option<u32>,
+    crew: Option<String>,
+    at: DateTime<Utc>,
+    live: bool,
+) {
     // First remembered, then looked for: a kickoff that enters in between meets one or the other.
-    worker.commands.cancel(kickoff_id.clone(), redrive, at);
+    let commands = &worker.commands;
+    commands.cancel(kickoff_id.clone(), redrive, crew.clone(), at);
     // What runs when the command comes is meant, whatever the clocks say.
     let before = (!live).then_some(at);
     if let Ok(id) = KickoffId::parse(&kickoff_id)
-        && worker.in_flight.stop(&id, redrive, before, StopReason::Cancelled)
+        && worker
+            .in_flight
+            .stop(&id, redrive, crew.as_deref(), before, StopReason::Cancelled)
     {
         info!(kickoff_id, "cancelling");
     }

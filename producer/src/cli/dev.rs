@@ -193,7 +193,8 @@ impl Session {
         }
         say("asking the workers which inputs the crew needs ...");
         let status = client.crew_status(self.crew.name.as_str()).await?;
-        Ok(status.and_then(|status| status.inputs).unwrap_or_default())
+        let needed = status.and_then(|status| status.required_inputs.or(status.inputs));
+        Ok(needed.unwrap_or_default())
     }
 
     async fn kickoff(&self, client: &KickoffClient) -> anyhow::Result<Exit> {

@@ -170,7 +170,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Doctor(arguments) => doctor::run(&settings, arguments, &stop).await,
         Command::Topology(action) => topology::run(&settings, action).await,
         Command::Gateway => gateway::run(&settings, &stop).await,
-        Command::Token(action) => token::run(&settings, action),
+        Command::Token(action) => token::run(&settings, action).await,
         Command::Healthcheck(arguments) => healthcheck::run(&settings, &arguments).await,
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Succeeded),
     }

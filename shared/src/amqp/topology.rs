@@ -291,6 +291,18 @@ impl Topology {
         self
     }
 
+    /// The stream of replies alone, for whoever needs it before a worker makes it.
+    pub fn results(names: &Names, retention: Retention) -> Self {
+        let mut topology = Self::default();
+        topology.keep_replies(names, retention);
+        topology
+    }
+
+    fn keep_replies(&mut self, names: &Names, retention: Retention) {
+        self.stream(names.results(), retention);
+        self.bind(names.replies(), names.results(), "#");
+    }
+
     fn common(&mut self, names: &Names, results: Retention) {
         // No alternate exchange for requests: it would swallow the error "no such crew" that `mandatory` gives.
         self.exchange(names.requests(), Kind::Direct, vec![]);
@@ -304,8 +316,7 @@ impl Topology {
         self.exchange(names.dead_letters(), Kind::Direct, vec![]);
         self.queue(names.unroutable(), dead_letter_arguments());
         if results.max_age_s > 0 {
-            self.stream(names.results(), results);
-            self.bind(names.replies(), names.results(), "#");
+            self.keep_replies(names, results);
         }
         self.exchange(names.control(), Kind::Fanout, vec![]);
         self.queue(

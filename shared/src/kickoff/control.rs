@@ -69,6 +69,9 @@ pub enum Command {
         /// published before the command is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         redrive: Option<u32>,
+        /// The crew whose kickoff is meant: one of another crew under this id goes on. Without it, whosever it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        crew: Option<String>,
     },
     /// Start no kickoff of this crew until it is resumed.
     Pause {
