@@ -138,7 +138,7 @@ has_state() { [[ "$(ask "$1" "/status/$2")" == *"\"state\":\"$3\""* ]]; }
 check_gateway() {
     local token id
     [ "$(get http://127.0.0.1:8080/)" = Healthy ] || fail "the gateway does not answer" "look at its log"
-    token=$(crewfleet token create compose)
+    token=$(crewfleet token create compose --all-crews)
     await 10 "the gateway knows the new token" ask "$token" /inputs
     [[ "$(ask "$token" /inputs)" == *BUSINESS_DETAILS* ]] || fail "the gateway does not know the crew's inputs" "look at its log"
     id=$(ask "$token" /kickoff --data '{"inputs": {"BUSINESS_DETAILS": "a bakery", "PRODUCT_DESCRIPTION": "rye bread"}}')

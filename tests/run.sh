@@ -14,17 +14,24 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
 # profile, so that one build serves every check.
-all=(format scripts supply build deploy lint unit doc python e2e campaign home bench quickstart)
+all=(format scripts supply build old deploy lint unit doc python e2e campaign home bench quickstart)
 # Run by name only.
 others=(versions)
 # These wait more than they work: each runs beside the check after it, which must build nothing.
 beside=(campaign)
-with_broker=(build e2e campaign)
+with_broker=(build old e2e campaign)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
 supply() { tests/supply-chain.sh; }
 deploy() { tests/deploy.sh; }
 build() { cargo build --locked --workspace --all-targets; }
+# A worker of an earlier version, which e2e and campaign run beside those of this one. What they leave out without it, they say.
+old() {
+    if [ -z "${CREWFLEET_OLD_WORKER:-}" ]; then
+        CREWFLEET_OLD_WORKER=$(tests/old-worker.sh) || return 1
+        export CREWFLEET_OLD_WORKER
+    fi
+}
 lint() {
     cargo clippy --locked --workspace --all-targets -- -D warnings &&
         cargo clippy --locked -p crewfleet-producer --no-default-features --lib -- -D warnings

@@ -112,7 +112,7 @@ done
 
 say "kickoffs"
 holds "a kickoff by AMQP" equal "$(crewfleet kickoff echo --timeout 30 --input a=b)" '{"a":"b"}'
-token=$(crewfleet --config /etc/crewfleet/gateway.toml token create trial)
+token=$(crewfleet --config /etc/crewfleet/gateway.toml token create trial --all-crews)
 await 30 "the gateway knows the token" call /inputs
 id=$(call /kickoff --data '{"inputs": {"a": "b"}}')
 id=${id#*:\"} id=${id%\"*}

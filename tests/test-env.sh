@@ -2,7 +2,7 @@
 # Makes what the snippets of producer/PUBLISHERS.md run in (.crewfleet/test-python with pika, .crewfleet/test-javascript with
 # amqplib), what the tests' crews import (.crewfleet/test-crew-packages), the programs that check what is shipped
 # (.crewfleet/test-tools), each once and again when its lock file changes, PostgreSQL,
-# Helm, Prometheus and Alertmanager (.crewfleet/tools). Nothing is downloaded but Debian's packages, and what a lock file names by
+# Helm, Prometheus, Alertmanager and libfaketime (.crewfleet/tools). Nothing is downloaded but Debian's packages, and what a lock file names by
 # its hash. Needs the Python of deploy/python-env.sh (or CREWFLEET_PYTHON).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -87,3 +87,4 @@ compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || apt_install "the t
 make_javascript
 make_helm
 make_prometheus
+make_faketime

@@ -32,7 +32,8 @@ pub struct BatchOptions {
     pub crew: CrewName,
     /// JSON lines, each an object of inputs.
     pub inputs: PathBuf,
-    /// JSON lines: `{"row": N, …the reply…}`, in the order they finish.
+    /// JSON lines: `{"row": N, …the reply…}`, in the order they finish; of a row that was run again the last one counts. `-` is
+    /// stdout: then nothing can be resumed.
     pub output: PathBuf,
     /// How many kickoffs are on their way at once; at least 1.
     pub concurrency: usize,
@@ -40,6 +41,8 @@ pub struct BatchOptions {
     pub batch: Option<String>,
     /// Publish again what was published in an earlier run and is answered nowhere, instead of waiting for it.
     pub again: bool,
+    /// Run the rows again that did not succeed, under ids of their own: `<batch>-<row>-r1`, then `-r2`.
+    pub retry_failed: bool,
 }
 
 /// How a batch ended.

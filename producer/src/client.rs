@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crewfleet_shared::amqp::{
-    Broker, BrokerError, Inbox, Message, Names, PublishError, Publisher, reply_code,
+    Broker, BrokerError, Inbox, Message, Names, PublishError, Publisher, reply_code, topology,
 };
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::kickoff::{CrewName, Event, KickoffId, Reply};
@@ -13,17 +13,16 @@ use crewfleet_shared::telemetry::traces::{self, Span};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use crate::error::ClientError;
 use crate::events::{EventStream, Events};
 use crate::handle::KickoffHandle;
 use crate::history;
+use crate::looking_back::LookingBack;
 use crate::questions::Questions;
 use crate::replies::Replies;
 use crate::request::Kickoff;
-use crate::results;
 
 /// How long a publish is repeated while the broker is away, hangs, or refuses since a queue is full.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(30);
@@ -47,6 +46,7 @@ struct Inner {
     max_request_bytes: usize,
     publish_limit: Duration,
     id: String,
+    client_name: Option<String>,
     reply_key: String,
     replies: Arc<Replies>,
     reply_queue: OnceCell<Arc<Inbox>>,
@@ -89,6 +89,7 @@ impl KickoffClient {
                 publish_limit,
                 // The dot keeps it apart from every kickoff_id.
                 reply_key: format!("client.{id}"),
+                client_name: config.client_name.clone(),
                 id,
                 reply_queue: OnceCell::new(),
                 events: Arc::default(),
@@ -116,11 +117,18 @@ impl KickoffClient {
     pub async fn attach(&self, id: &KickoffId) -> Result<KickoffHandle, ClientError> {
         // First the binding, then the look back: nothing can fall between.
         let handle = self.attach_from_now(id).await?;
-        let (inner, from) = (Arc::clone(&self.inner), id.created_at());
-        let looking_back = tokio::spawn(async move {
-            results::look_back(&inner.broker, &inner.names, from, &inner.replies).await;
-        });
-        Ok(handle.looking_back(AbortOnDropHandle::new(looking_back)))
+        Ok(self.looking_back(handle))
+    }
+
+    /// As [`Self::attach`], for replies that are there only: it needs no queue.
+    pub(crate) fn look_back_for(&self, id: &KickoffId) -> KickoffHandle {
+        self.looking_back(KickoffHandle::new(self.clone(), id))
+    }
+
+    fn looking_back(&self, handle: KickoffHandle) -> KickoffHandle {
+        let (broker, names) = (self.inner.broker.clone(), self.inner.names.clone());
+        let (from, replies) = (handle.id().created_at(), Arc::clone(&self.inner.replies));
+        handle.looking_back(LookingBack::start(broker, names, from, replies))
     }
 
     /// As [`Self::attach`], for replies that come from now on only.
@@ -150,8 +158,11 @@ impl KickoffClient {
     /// # Errors
     /// As [`Self::attach`], and [`ClientError::UnreadableReply`].
     pub async fn find_reply(&self, id: &KickoffId) -> Result<Option<Reply>, ClientError> {
-        let mut handle = self.attach(id).await?;
+        let mut handle = self.look_back_for(id);
         handle.looked_back().await;
+        if !handle.is_answered() {
+            handle.looked_at_all().await;
+        }
         match handle.is_answered() {
             true => handle.reply().await.map(Some),
             false => Ok(None),
@@ -165,7 +176,7 @@ impl KickoffClient {
     pub async fn events(&self, id: &KickoffId) -> Result<EventStream, ClientError> {
         let inner = &self.inner;
         let open = async || {
-            let queue = self.own_queue("events");
+            let queue = topology::event_queue(self.own_queue("events"));
             let events = Arc::clone(&inner.events);
             Inbox::open(inner.broker.clone(), queue, vec![], events, &inner.stop).await
         };
@@ -262,7 +273,7 @@ impl KickoffClient {
         let inner = &self.inner;
         let open = async || {
             let bindings = vec![(inner.names.replies(), inner.reply_key.clone())];
-            let queue = inner.names.client_queue(&inner.id);
+            let queue = topology::client_queue(inner.names.client_queue(&inner.id));
             let replies = Arc::clone(&inner.replies);
             Inbox::open(inner.broker.clone(), queue, bindings, replies, &inner.stop)
                 .await
@@ -299,6 +310,16 @@ impl KickoffClient {
         }
         self.warn_if_unserved(crew).await;
         Ok(())
+    }
+
+    /// Whether a worker that serves this crew has ever been there: its queue is. We may not be allowed to see it.
+    ///
+    /// # Errors
+    /// [`ClientError::Broker`].
+    pub async fn has_queue(&self, crew: &CrewName) -> Result<bool, ClientError> {
+        let link = self.broker().connected().await;
+        let queue = self.names().request_queue(crew);
+        Ok(link.queue_state(&queue).await?.is_some())
     }
 
     /// A queue without consumers is no error: workers may come. But somebody may be waiting for nothing.
@@ -346,7 +367,23 @@ impl KickoffClient {
                 exchange,
                 broker: self.broker().endpoint().to_string(),
             },
+            false if is_about_own_name(&error) => ClientError::OwnName {
+                cause: error,
+                client_name: self.inner.client_name.clone(),
+            },
             false => ClientError::Broker(error),
         }
+    }
+}
+
+/// Whether it is the name of a queue or a key of our own that the broker refuses.
+fn is_about_own_name(error: &BrokerError) -> bool {
+    match error {
+        BrokerError::Failed {
+            cause,
+            code: Some(reply_code::ACCESS_REFUSED),
+            ..
+        } => cause.contains(".clients.") || cause.contains("topic 'client."),
+        _ => false,
     }
 }

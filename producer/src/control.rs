@@ -8,7 +8,6 @@ use std::time::Duration;
 use crewfleet_shared::amqp::{PublishError, reply_code};
 use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{Command, Control, CrewName, Event, KickoffId, Reply, Status};
-use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -16,13 +15,13 @@ use crate::client::KickoffClient;
 use crate::error::ClientError;
 use crate::events::EventStream;
 use crate::handle::KickoffHandle;
+use crate::status::{KickoffStatus, Stage};
 
 /// How long a cancellation is watched: a little more than the grace a worker gives a crew by default (5 s).
 pub const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the results stream is searched before the command goes out all the same: to cancel a kickoff that
-/// has ended does no harm, to be late does.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// How long it is watched where no worker has the kickoff: it may just be on its way to one.
+const QUEUED_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What is known of a kickoff after it was cancelled.
 #[derive(Debug, Clone)]
@@ -39,6 +38,8 @@ pub enum Cancellation {
     /// The command is kept for 24 hours and takes effect when a worker reaches the kickoff. It is in a queue,
     /// or waits for a retry, or there is none of this id: nobody can know.
     Accepted,
+    /// As [`Self::Accepted`], but nobody knows of such a kickoff: who was asked, this tells.
+    Unknown(Box<KickoffStatus>),
 }
 
 /// A cancellation that is being put together. Awaiting it looks whether the kickoff has ended, sends the command, and
@@ -58,8 +59,9 @@ pub enum Cancellation {
 pub struct Cancel {
     client: KickoffClient,
     kickoff_id: KickoffId,
-    patience: Duration,
+    patience: Option<Duration>,
     redriven: bool,
+    crews: Vec<CrewName>,
 }
 
 impl KickoffClient {
@@ -68,8 +70,9 @@ impl KickoffClient {
         Cancel {
             client: self.clone(),
             kickoff_id: kickoff_id.clone(),
-            patience: CANCEL_PATIENCE,
+            patience: None,
             redriven: false,
+            crews: Vec::new(),
         }
     }
 
@@ -81,7 +84,7 @@ impl KickoffClient {
     /// ran, [`ClientError::Command`].
     pub async fn pause(&self, crew: &str) -> Result<(), ClientError> {
         let crew = crew_name(crew)?;
-        self.command(Command::Pause { crew }).await
+        self.command(Command::Pause { crew, renews: None }).await
     }
 
     /// Has all workers start kickoffs of this crew again. Returns when the broker has the command.
@@ -117,9 +120,16 @@ impl KickoffClient {
 }
 
 impl Cancel {
-    /// Watches for so long what comes of it, instead of [`CANCEL_PATIENCE`].
+    /// Watches for so long what comes of it, instead of [`CANCEL_PATIENCE`] where a worker has it, and for a moment only
+    /// where none has.
     pub fn within(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = Some(patience);
+        self
+    }
+
+    /// Looks for it in the queues of these crews, too, beside those that workers serve.
+    pub fn among(mut self, crews: &[CrewName]) -> Self {
+        self.crews = crews.to_vec();
         self
     }
 
@@ -134,18 +144,28 @@ impl Cancel {
             client, kickoff_id, ..
         } = &self;
         // Both are bound before anything is sent, so no answer can be missed.
-        let events = client.events(kickoff_id).await?;
-        let mut handle = if self.redriven {
-            client.attach_from_now(kickoff_id).await?
-        } else {
-            client.attach(kickoff_id).await?
+        let handle = async {
+            match self.redriven {
+                true => client.attach_from_now(kickoff_id).await,
+                false => client.attach(kickoff_id).await,
+            }
         };
-        let _ = timeout(LOOK_LIMIT, handle.looked_back()).await;
-        if let Some(reply) = handle.reply().now_or_never() {
-            return reply.map(Cancellation::of);
+        let (events, mut handle) = tokio::try_join!(client.events(kickoff_id), handle)?;
+        let status = client.whereabouts(&mut handle, &self.crews).await?;
+        if let Some(reply) = status.reply {
+            return Ok(Cancellation::of(reply));
         }
         handle.cancel().await?;
-        watch(handle, events, self.patience).await
+        let patience = self.patience.unwrap_or(match status.stage {
+            Stage::Running | Stage::Stopping | Stage::Waiting => CANCEL_PATIENCE,
+            _ => QUEUED_PATIENCE,
+        });
+        Ok(match watch(handle, events, patience).await? {
+            Cancellation::Accepted if status.stage == Stage::Unknown => {
+                Cancellation::Unknown(Box::new(status))
+            }
+            watched => watched,
+        })
     }
 }
 

@@ -30,6 +30,7 @@ mod workers;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crewfleet_shared::amqp::topology::{Binding, Topology};
+use crewfleet_shared::amqp::uri::Login;
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::kickoff::CrewName;
 
@@ -57,7 +58,7 @@ pub struct Subject {
     pub termination_grace_s: Option<f64>,
 }
 
-/// Runs all checks; it takes some six seconds, in which workers are listened for.
+/// Runs all checks.
 ///
 /// # Errors
 /// [`ClientError::Connect`], and [`ClientError::Broker`] when the broker stops to answer meanwhile.
@@ -74,6 +75,8 @@ pub async fn examine(subject: &Subject) -> Result<Report, ClientError> {
     names.extend(crews::declared(client.names(), management).await);
     let names = Vec::from_iter(names);
     let wanted = Topology::of(client.names(), &names, subject.broker.results());
+    let wanted = wanted.with_streams(subject.broker.streams);
+    findings.extend((!subject.broker.streams).then(broker::no_streams));
     let present = topology::examine(&link, &wanted, management, &mut findings).await?;
     crews::consumers(client.names(), &names, &present, &mut findings);
     unacked::examine(&client, link.version(), &names, &heard, management, &mut findings).await;
@@ -84,8 +87,15 @@ pub async fn examine(subject: &Subject) -> Result<Report, ClientError> {
         queue: client.own_queue("queries"),
         key: String::new(),
     };
+    let login = Login::of(&subject.broker)?;
+    let user = permissions::User {
+        name: login.user.as_ref().map(|(name, _)| name.as_str()),
+        vhost: &login.vhost,
+        client_name: subject.broker.client_name.as_deref(),
+    };
     permissions::examine(
         &link,
+        (client.names(), &user),
         subject.declare,
         &wanted,
         &present,

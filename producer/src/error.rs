@@ -9,6 +9,17 @@ pub enum ClientError {
     /// The kickoff, as it was asked for, would be rejected by every worker; nothing was sent.
     #[error("{0}")]
     InvalidInput(String),
+    /// Another kickoff has this id already; nothing was sent.
+    #[error(
+        "another kickoff has the id {kickoff_id}: {known_by} knows it with another request. Nothing was sent. Use another id; to \
+         run a failed one again as it is: `crewfleet dead-letters redrive {kickoff_id}`"
+    )]
+    OtherKickoff {
+        /// The id.
+        kickoff_id: KickoffId,
+        /// Who knows the other one.
+        known_by: String,
+    },
     /// No queue takes kickoffs of this crew.
     #[error(
         "no such crew: no queue takes {crew:?} from exchange {exchange:?} on {broker}. A worker that serves this crew \
@@ -50,6 +61,17 @@ pub enum ClientError {
         /// What the broker said.
         cause: PublishError,
     },
+    /// Our user may not have a queue or a key of this name.
+    #[error(
+        "{cause}. A user of narrow rights may only have queues and keys with its own name in them: {}",
+        own_name(.client_name.as_deref())
+    )]
+    OwnName {
+        /// What the broker said.
+        cause: BrokerError,
+        /// `[broker] client_name`.
+        client_name: Option<String>,
+    },
     /// Another operation on the broker failed.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -65,11 +87,20 @@ pub enum ClientError {
     },
 }
 
+fn own_name(client_name: Option<&str>) -> String {
+    match client_name {
+        None => "set [broker] client_name (CREWFLEET__BROKER__CLIENT_NAME) to the one in its permissions"
+            .to_owned(),
+        Some(name) => format!("[broker] client_name is {name:?}; its permissions have another, or none"),
+    }
+}
+
 fn in_doubt(kickoff_id: &KickoffId, cause: &PublishError) -> String {
     match cause {
-        PublishError::InDoubt { .. } => {
+        PublishError::InDoubt { sent: true, .. } => {
             format!("; it may run all the same: `crewfleet wait {kickoff_id}` would show its reply")
         }
+        PublishError::InDoubt { sent: false, .. } => "; it was not sent, and may be sent again".to_owned(),
         _ => String::new(),
     }
 }

@@ -4,22 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::Delivery;
-use crewfleet_shared::amqp::inbox::{Inbox, Receive};
-use crewfleet_shared::kickoff::{CrewStatus, Heartbeat, KickoffId, Query, Question, fleet};
+use crewfleet_shared::amqp::inbox::Receive;
+use crewfleet_shared::amqp::{BrokerError, Delivery, PublishError};
+use crewfleet_shared::kickoff::{CrewStatus, Heartbeat, Query, Question, fleet};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::client::KickoffClient;
 use crate::error::ClientError;
+use crate::listening::Listening;
 
 /// How long workers that were asked for a heartbeat have to send it.
 pub const ASKED: Duration = Duration::from_millis(700);
 
 /// A little more than a heartbeat's interval: every worker that lives is heard.
 pub const LISTENING: Duration = fleet::HEARTBEAT_INTERVAL.saturating_add(Duration::from_secs(1));
+
+/// How long we wait for a broker that is just away.
+const BROKER_PATIENCE: Duration = Duration::from_secs(30);
 
 struct Listener(mpsc::UnboundedSender<Heartbeat>);
 
@@ -36,8 +40,7 @@ impl Receive for Listener {
 /// What workers say of themselves, as they say it.
 pub struct Heartbeats {
     receiver: mpsc::UnboundedReceiver<Heartbeat>,
-    inbox: Arc<Inbox>,
-    _stop: DropGuard,
+    listening: Listening,
 }
 
 impl Heartbeats {
@@ -46,11 +49,9 @@ impl Heartbeats {
         self.receiver.recv().await
     }
 
-    /// Stops listening, and deletes the queue; without it the queue goes an hour later.
+    /// Stops listening, and deletes the queue.
     pub async fn close(self) {
-        let Self { inbox, _stop, .. } = self;
-        drop(_stop);
-        inbox.delete().await;
+        self.listening.close().await;
     }
 }
 
@@ -82,22 +83,26 @@ impl KickoffClient {
     pub async fn heartbeats(&self) -> Result<Heartbeats, ClientError> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let exchange = self.names().fleet();
-        let queue = self.own_queue(&format!("fleet.{}", KickoffId::generate()));
-        let stop = CancellationToken::new();
-        let bindings = vec![(exchange.clone(), "#".to_owned())];
-        let listener = Arc::new(Listener(sender));
-        let inbox = Inbox::open(self.broker().clone(), queue, bindings, listener, &stop)
-            .await
-            .map_err(|e| self.not_declared(e, exchange))?;
-        Ok(Heartbeats {
-            receiver,
-            inbox,
-            _stop: stop.drop_guard(),
-        })
+        let listening = Listening::start(
+            self.broker().clone(),
+            self.own_queue("fleet"),
+            vec![(exchange.clone(), "#".to_owned())],
+            Arc::new(Listener(sender)),
+            &CancellationToken::new(),
+        );
+        match listening.hears(Instant::now() + BROKER_PATIENCE).await {
+            Ok(true) => Ok(Heartbeats { receiver, listening }),
+            Ok(false) => Err(ClientError::Broker(BrokerError::Timeout {
+                action: format!("listen to exchange {exchange:?}"),
+                timeout: BROKER_PATIENCE,
+            })),
+            Err(error) => Err(self.not_declared(error, exchange)),
+        }
     }
 
-    /// Returns how long to listen for them then.
-    pub(crate) async fn ask_for_heartbeats(&self) -> Duration {
+    /// Asks all workers for a heartbeat now. Returns how long to listen for them then: [`ASKED`], or [`LISTENING`] where none
+    /// can be asked.
+    pub async fn ask_for_heartbeats(&self) -> Duration {
         let query = Query::new(None, Question::Beat);
         let (publisher, _) = self.publisher();
         let asked = publisher.publish(query.message(self.names(), self.reply_key()), ASKED);
@@ -106,6 +111,24 @@ impl KickoffClient {
             Err(error) => {
                 debug!(%error, "the workers cannot be asked for their heartbeats");
                 LISTENING
+            }
+        }
+    }
+
+    /// Asks one worker for a heartbeat now. `Some(false)` when there is no such worker, or it is of a version that cannot be
+    /// asked; `None` when that cannot be known.
+    pub async fn ask_for_heartbeat_of(&self, worker: &str) -> Option<bool> {
+        let query = Query::new(Some(worker), Question::Beat);
+        let (publisher, _) = self.publisher();
+        match publisher
+            .publish(query.message(self.names(), self.reply_key()), ASKED)
+            .await
+        {
+            Ok(()) => Some(true),
+            Err(PublishError::Unroutable { .. }) => Some(false),
+            Err(error) => {
+                debug!(%error, worker, "the worker cannot be asked for its heartbeat");
+                None
             }
         }
     }

@@ -8,32 +8,44 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`config`] | `[gateway]` |
-//! | `server` | addresses, routes, the end |
-//! | `calls` | the way of each call |
+//! | `server` | addresses, what the calls need, the end |
+//! | `routes` | routes, and what holds for all calls |
+//! | `kickoff` | the way of `POST /kickoff` |
+//! | `calls` | the way of each other call |
 //! | `caller` | who calls, and which crew |
 //! | `bodies` | their way in: not too long, not too many |
 //! | `body` | what is read and answered |
 //! | `files` | what kickoffs wrote |
 //! | `problem` | what is refused, and how that is told |
-//! | `executions` | what is known of each kickoff |
+//! | `execution` | what is known of one kickoff |
+//! | `executions`, `weighted` | what is known of all, and what is let go |
+//! | `lookups` | replies that were let go |
+//! | `alarms` | whether RabbitMQ takes anything |
 //! | `streams` | the two streams, read into it |
 //! | `crews` | which inputs crews ask for, by their workers' heartbeats |
-//! | [`tokens`] | the tokens that callers show |
+//! | [`tokens`], `valid_tokens` | the tokens that callers show: their file, those that are good now |
 //! | `meters` | requests, counted |
 
+mod alarms;
 mod bodies;
 mod body;
 mod caller;
 mod calls;
 pub mod config;
 mod crews;
+mod execution;
 mod executions;
 mod files;
+mod kickoff;
+mod lookups;
 mod meters;
 mod problem;
+mod routes;
 mod server;
 mod streams;
 pub mod tokens;
+mod valid_tokens;
+mod weighted;
 
 pub use self::config::GatewayConfig;
 pub use self::server::{GatewayError, serve};

@@ -2,11 +2,11 @@
 
 use crewfleet_shared::amqp::inbox::Bound;
 use crewfleet_shared::kickoff::{Command, KickoffId, Reply};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::KickoffClient;
 use crate::error::ClientError;
 use crate::events::EventStream;
+use crate::looking_back::LookingBack;
 use crate::replies::Waiter;
 
 /// Waits for a kickoff's reply from the moment it is made; dropping it ends the waiting, not the kickoff.
@@ -18,7 +18,7 @@ pub struct KickoffHandle {
     /// For a kickoff that somebody else sent: its own key …
     _bound: Option<Bound>,
     /// … and the look at what came before.
-    looking_back: Option<AbortOnDropHandle<()>>,
+    looking_back: Option<LookingBack>,
 }
 
 impl KickoffHandle {
@@ -37,18 +37,29 @@ impl KickoffHandle {
         self
     }
 
-    pub(crate) fn looking_back(mut self, looking_back: AbortOnDropHandle<()>) -> Self {
+    pub(crate) fn looking_back(mut self, looking_back: LookingBack) -> Self {
         self.looking_back = Some(looking_back);
         self
     }
 
-    /// Waits until the look at what came before is over: [`Self::reply`] then has what there was. Cancel-safe.
-    pub(crate) async fn looked_back(&mut self) {
+    /// Waits until the look at what came before is over: [`Self::reply`] then has what there was, as far as the moment in
+    /// the kickoff's id is right. Cancel-safe.
+    pub(crate) async fn looked_back(&self) {
+        if let Some(looking) = &self.looking_back {
+            looking.near().await;
+        }
+    }
+
+    /// Has all that the results stream keeps looked through, and waits until that is done. Cancel-safe.
+    pub(crate) async fn looked_at_all(&mut self) {
         if let Some(looking) = &mut self.looking_back {
-            // It ends by itself, or not at all: there is nothing that it could tell.
-            let _ = looking.await;
+            looking.everything().await;
             self.looking_back = None;
         }
+    }
+
+    pub(crate) fn client(&self) -> &KickoffClient {
+        &self.client
     }
 
     /// The kickoff's id.
@@ -86,7 +97,12 @@ impl KickoffHandle {
         let kickoff_id = self.id().to_string();
         // What was sent from here is no redriven one.
         let redrive = self._bound.is_none().then_some(0);
-        self.client.command(Command::Cancel { kickoff_id, redrive }).await
+        let cancel = Command::Cancel {
+            kickoff_id,
+            redrive,
+            crew: None,
+        };
+        self.client.command(cancel).await
     }
 
     pub(crate) async fn follow(&mut self) -> Result<(), ClientError> {

@@ -24,7 +24,10 @@
 //! | [`control`] | commands to the workers: cancel, pause, resume, drain |
 //! | [`events`] | [`EventStream`]: live events |
 //! | [`files`] | what kickoffs wrote: from the reply, or from the worker that keeps it |
+//! | [`inputs`] | which inputs a crew asks for, and which a kickoff lacks |
+//! | [`status`] | what is known of a kickoff; which kickoffs run and wait |
 //! | `questions` | questions to the workers, and their answers |
+//! | `listening` | a queue of each link's own, for answers and heartbeats |
 //! | [`fleet`] | which workers live, by their heartbeats |
 //! | [`dead_letters`] | what could not be done: list, show, redrive, purge |
 //! | [`error`] | what can go wrong |
@@ -48,6 +51,9 @@ pub mod fleet;
 pub mod gateway;
 pub mod handle;
 mod history;
+pub mod inputs;
+mod listening;
+mod looking_back;
 #[cfg(feature = "cli")]
 pub mod progress;
 mod questions;
@@ -55,6 +61,7 @@ mod reading;
 mod replies;
 pub mod request;
 mod results;
+pub mod status;
 
 pub use client::KickoffClient;
 pub use control::{Cancel, Cancellation};
@@ -65,3 +72,4 @@ pub use events::EventStream;
 pub use files::FileError;
 pub use handle::KickoffHandle;
 pub use request::Kickoff;
+pub use status::{KickoffStatus, Kickoffs};

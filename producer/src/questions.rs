@@ -1,40 +1,55 @@
 //! Questions to the workers, and the answers that come back over one queue of the client's own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crewfleet_shared::amqp::{Broker, BrokerError, Consumer, Delivery, PublishError};
-use crewfleet_shared::kickoff::{Answer, Query, Question};
-use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use crewfleet_shared::amqp::inbox::Receive;
+use crewfleet_shared::amqp::{Broker, Delivery, PublishError};
+use crewfleet_shared::kickoff::{Answer, Heartbeat, Query, Question};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::client::KickoffClient;
 use crate::error::ClientError;
+use crate::fleet::{ASKED, Heartbeats};
+use crate::listening::Listening;
 
-/// Answers on their way to us at once; each may have the better part of a megabyte.
-const PREFETCH: u16 = 32;
 /// After so long without an answer others are asked, and then the first one again.
 const ROUND: Duration = Duration::from_secs(2);
-/// The pause before listening that failed begins again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long a worker that lives has to answer, when all are asked: one of an earlier version never does.
+const ANSWERED: Duration = Duration::from_secs(2);
+/// How many answers to one question are kept until they are read: one a worker.
+const ANSWERS: usize = 10_000;
 
-/// Who waits for which answer.
+/// Who waits for which answers.
 pub(crate) struct Questions {
-    waiting: Mutex<HashMap<String, oneshot::Sender<Answer>>>,
-    hearing: watch::Sender<Hearing>,
+    waiting: Arc<Waiting>,
+    listening: Listening,
 }
 
-/// Whether answers can come.
-#[derive(Clone)]
-enum Hearing {
-    /// Not yet, or not at present.
-    NotNow,
-    Yes,
-    /// The broker has refused it.
-    Refused(BrokerError),
+#[derive(Default)]
+struct Waiting(Mutex<HashMap<String, mpsc::Sender<Answer>>>);
+
+/// What the workers answered to a question to all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Surveyed {
+    /// Of each worker that answered.
+    pub(crate) answers: Vec<Answer>,
+    /// The workers that were heard, by their ids.
+    pub(crate) heard: BTreeMap<String, Heartbeat>,
+}
+
+impl Surveyed {
+    /// The workers that live and did not answer.
+    pub(crate) fn silent(&self) -> impl Iterator<Item = &Heartbeat> {
+        let has_answered = |worker: &str| self.answers.iter().any(|answer| answer.worker == worker);
+        self.heard
+            .values()
+            .filter(move |heartbeat| !has_answered(&heartbeat.worker))
+    }
 }
 
 impl Questions {
@@ -45,80 +60,60 @@ impl Questions {
         binding: (String, String),
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let questions = Arc::new(Self {
-            waiting: Mutex::default(),
-            hearing: watch::Sender::new(Hearing::NotNow),
-        });
-        let listening = Arc::clone(&questions);
-        tokio::spawn(async move {
-            let bindings = [binding];
-            let listen = async {
-                loop {
-                    let link = broker.connected().await;
-                    match link.consume_ephemeral(&queue, &bindings, PREFETCH).await {
-                        Ok(consumer) => listening.hear(consumer).await,
-                        Err(error) if error.code().is_some() => {
-                            listening.hearing.send_replace(Hearing::Refused(error));
-                        }
-                        Err(error) => debug!(%error, "no answers are heard; trying again"),
-                    }
-                    let _ = timeout(PAUSE, link.ended()).await;
-                }
-            };
-            stop.run_until_cancelled(listen).await;
-        });
-        questions
+        let waiting = Arc::new(Waiting::default());
+        let receiver = Arc::clone(&waiting);
+        let listening = Listening::start(broker, queue, vec![binding], receiver, &stop);
+        Arc::new(Self { waiting, listening })
     }
 
-    async fn hear(&self, mut consumer: Consumer) {
-        self.hearing.send_replace(Hearing::Yes);
-        while let Some(Ok(delivery)) = consumer.next().await {
-            self.receive(&delivery);
-            delivery.ack().await;
-        }
-        self.hearing.send_replace(Hearing::NotNow);
-    }
-
-    /// Waits until answers can come; `false` when they can't by `end`.
-    async fn hears(&self, end: Instant) -> Result<bool, BrokerError> {
-        let mut hearing = self.hearing.subscribe();
-        let is_known = |hearing: &Hearing| !matches!(hearing, Hearing::NotNow);
-        match timeout_at(end, hearing.wait_for(is_known)).await {
-            Ok(Ok(known)) => match &*known {
-                Hearing::Refused(error) => Err(error.clone()),
-                _ => Ok(true),
-            },
-            // The broker is away.
-            _ => Ok(false),
+    fn expect(&self, id: &str, answers: usize) -> Expected<'_> {
+        let (sender, receiver) = mpsc::channel(answers);
+        self.waiting.lock().insert(id.to_owned(), sender);
+        Expected {
+            questions: self,
+            id: id.to_owned(),
+            receiver,
         }
     }
+}
 
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<Answer>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Receive for Waiting {
     fn receive(&self, delivery: &Delivery) {
         match serde_json::from_slice::<Answer>(&delivery.body) {
-            // The first answer counts. Nobody waits for another, or for one that comes too late.
+            // Nobody waits for one that comes too late, or for one more than were wanted.
             Ok(answer) => {
-                if let Some(waiter) = self.waiting().remove(&answer.id) {
-                    let _ = waiter.send(answer);
+                if let Some(waiter) = self.lock().get(&answer.id) {
+                    let _ = waiter.try_send(answer);
                 }
             }
             Err(error) => debug!(%error, "an answer that cannot be read"),
         }
     }
+}
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<Answer>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+/// The answers to a question. When it is dropped, nobody waits any more.
+struct Expected<'a> {
+    questions: &'a Questions,
+    id: String,
+    receiver: mpsc::Receiver<Answer>,
+}
+
+impl Expected<'_> {
+    /// `None`: it is not to come any more, which happens to nobody who waits.
+    async fn next(&mut self) -> Option<Answer> {
+        self.receiver.recv().await
     }
 }
 
-/// Nobody waits any more, whether or not the answer has come.
-struct Waiting<'a> {
-    questions: &'a Questions,
-    id: String,
-}
-
-impl Drop for Waiting<'_> {
+impl Drop for Expected<'_> {
     fn drop(&mut self) {
-        self.questions.waiting().remove(&self.id);
+        self.questions.waiting.lock().remove(&self.id);
     }
 }
 
@@ -133,14 +128,10 @@ impl KickoffClient {
     ) -> Result<Option<Answer>, ClientError> {
         let (questions, end) = (self.questions(), Instant::now() + patience);
         let mut query = Query::new(Some(worker), question);
-        let (sender, mut answer) = oneshot::channel();
-        questions.waiting().insert(query.id.clone(), sender);
-        let _waiting = Waiting {
-            questions,
-            id: query.id.clone(),
-        };
+        let mut answers = questions.expect(&query.id, 1);
         while Instant::now() < end {
             if !questions
+                .listening
                 .hears(end)
                 .await
                 .map_err(|e| self.not_declared(e, self.names().answers()))?
@@ -163,10 +154,74 @@ impl KickoffClient {
                 // Where no worker listens, or the broker is away, that may pass.
                 _ => {}
             }
-            if let Ok(answered) = timeout_at(round, &mut answer).await {
-                return Ok(answered.ok());
+            if let Ok(answered) = timeout_at(round, answers.next()).await {
+                return Ok(answered);
             }
         }
         Ok(None)
+    }
+
+    /// Asks all workers, until `enough` says that no other answer is needed; else until each worker that lives has
+    /// answered. That takes [`ASKED`], or, where one that lives does not answer, [`ANSWERED`].
+    ///
+    /// # Errors
+    /// [`ClientError::NotDeclared`] where no worker ever ran, and [`ClientError::Broker`].
+    pub(crate) async fn survey(
+        &self,
+        question: Question,
+        enough: impl Fn(&Answer) -> bool,
+    ) -> Result<Surveyed, ClientError> {
+        let questions = self.questions();
+        let mut heartbeats = self.heartbeats().await?;
+        let hears = questions.listening.hears(Instant::now() + ANSWERED).await;
+        let found = match hears {
+            Ok(_) => self.surveyed(question, enough, &mut heartbeats).await,
+            Err(error) => Err(self.not_declared(error, self.names().answers())),
+        };
+        heartbeats.close().await;
+        found
+    }
+
+    async fn surveyed(
+        &self,
+        question: Question,
+        enough: impl Fn(&Answer) -> bool,
+        heartbeats: &mut Heartbeats,
+    ) -> Result<Surveyed, ClientError> {
+        let query = Query::new(None, question);
+        let mut answers = self.questions().expect(&query.id, ANSWERS);
+        let start = Instant::now();
+        let mut surveyed = Surveyed::default();
+        let (publisher, _) = self.publisher();
+        let asked = publisher.publish(query.message(self.names(), self.reply_key()), ASKED);
+        let (asked, _) = tokio::join!(asked, self.ask_for_heartbeats());
+        match asked {
+            // No worker that could answer is there.
+            Err(PublishError::Unroutable { .. }) => return Ok(surveyed),
+            Err(PublishError::Broker(error)) => {
+                return Err(self.not_declared(error, self.names().queries()));
+            }
+            _ => {}
+        }
+        loop {
+            let end = match surveyed.silent().next() {
+                None => start + ASKED,
+                Some(_) => start + ANSWERED,
+            };
+            tokio::select! {
+                biased;
+                Some(answer) = answers.next() => {
+                    let enough = enough(&answer);
+                    surveyed.answers.push(answer);
+                    if enough {
+                        return Ok(surveyed);
+                    }
+                }
+                Some(heartbeat) = heartbeats.next() => {
+                    surveyed.heard.insert(heartbeat.worker.clone(), heartbeat);
+                }
+                () = sleep_until(end) => return Ok(surveyed),
+            }
+        }
     }
 }

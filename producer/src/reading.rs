@@ -39,8 +39,8 @@ impl Reading {
     ) -> Result<Self, BrokerError> {
         Ok(Self {
             stream: stream.to_owned(),
-            reader: consume(link, stream, from, prefetch).await?,
-            probe: Some(consume(link, stream, StreamOffset::Last, 1).await?),
+            reader: consume(link, stream, "crewfleet-reading", from, prefetch).await?,
+            probe: Some(consume(link, stream, "crewfleet-end", StreamOffset::Last, 1).await?),
             position: Position::new(Instant::now(), matches!(from, StreamOffset::First)),
             prefetch,
             unacked: 0,
@@ -85,6 +85,11 @@ impl Reading {
                 }
             }
         }
+    }
+
+    /// Whether nothing came at all, though the stream may hold something.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.position.at.is_none()
     }
 
     async fn ended(&mut self) -> Result<Option<Delivery>, BrokerError> {
@@ -157,11 +162,12 @@ impl Position {
 async fn consume(
     link: &Link,
     stream: &str,
+    tag: &str,
     from: StreamOffset,
     prefetch: u16,
 ) -> Result<Consumer, BrokerError> {
     let options = ConsumeOptions {
-        tag: "crewfleet-reading".into(),
+        tag: tag.into(),
         prefetch,
         stream_offset: Some(from),
     };

@@ -1,13 +1,16 @@
 //! One kickoff before it is sent, and the message it becomes.
 
 use std::future::IntoFuture;
+use std::mem::{replace, take};
 use std::pin::Pin;
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::{Message, Names, Properties};
 use crewfleet_shared::kickoff::{CrewName, KickoffId, KickoffRequest, decode, message_type};
+use crewfleet_shared::telemetry::traces::Headers;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use sha2::{Digest, Sha256};
 
 use crate::client::KickoffClient;
 use crate::error::ClientError;
@@ -30,6 +33,8 @@ pub struct Kickoff {
     crew: String,
     parts: Result<Parts, ClientError>,
     events: bool,
+    /// The trace that it belongs to, where no span of ours does.
+    context: Headers,
 }
 
 #[derive(Clone)]
@@ -59,11 +64,12 @@ impl Kickoff {
             crew: crew.to_owned(),
             parts,
             events: false,
+            context: Headers::default(),
         }
     }
 
-    /// Under this id instead of a new UUIDv7. A second kickoff under an id that ran already is not run again as
-    /// long as the workers remember it.
+    /// Under this id instead of a new UUIDv7. The same request under an id that ran already is not run again as long as the
+    /// worker that gets it remembers it; [`Self::known`] looks before it is sent.
     pub fn id(self, kickoff_id: KickoffId) -> Self {
         self.with(|parts| parts.kickoff_id = kickoff_id)
     }
@@ -101,15 +107,46 @@ impl Kickoff {
         self
     }
 
+    /// In the trace that a caller of ours names, whether or not we have spans.
+    #[cfg(feature = "cli")]
+    pub(crate) fn context(mut self, context: Headers) -> Self {
+        self.context = context.checked();
+        self
+    }
+
     /// Sends it without asking for the reply to come here. Its reply can still be had with the id, from
     /// anywhere: [`KickoffClient::attach`].
     ///
     /// # Errors
     /// As awaiting it.
     pub async fn detach(self) -> Result<KickoffId, ClientError> {
-        let (crew, message, kickoff_id) = self.message(None)?;
-        self.client.publish(&crew, &kickoff_id, message).await?;
+        let mut kickoff = self;
+        let (crew, message, kickoff_id) = kickoff.message(None)?;
+        kickoff.client.publish(&crew, &kickoff_id, message).await?;
         Ok(kickoff_id)
+    }
+
+    /// Whether a kickoff with this id and this very request is known already: then it is attached to, and need not be sent.
+    /// The workers are asked, and the replies that are kept are looked through; that takes some second. `None` where nobody
+    /// knows, which need not mean that there is none: what waits in a queue cannot be seen.
+    ///
+    /// # Errors
+    /// [`ClientError::OtherKickoff`] where somebody knows the id with another request; else as awaiting it.
+    pub async fn known(&self) -> Result<Option<KickoffHandle>, ClientError> {
+        // Of a copy: it is still to be sent.
+        let (crew, message, kickoff_id) = self.message_of(self.parts.clone()?, None)?;
+        let hash = hex::encode(&Sha256::digest(&message.body)[..8]);
+        let Some((found, known_by)) = self.client.body_hash_of(&kickoff_id, &crew).await? else {
+            return Ok(None);
+        };
+        if found != hash {
+            return Err(ClientError::OtherKickoff { kickoff_id, known_by });
+        }
+        let mut handle = self.client.attach(&kickoff_id).await?;
+        if self.events {
+            handle.follow().await?;
+        }
+        Ok(Some(handle))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Parts)) -> Self {
@@ -119,22 +156,34 @@ impl Kickoff {
         self
     }
 
-    fn message(&self, reply_to: Option<&str>) -> Result<(CrewName, Message, KickoffId), ClientError> {
+    /// It is sent once; its inputs may be large.
+    fn message(&mut self, reply_to: Option<&str>) -> Result<(CrewName, Message, KickoffId), ClientError> {
+        let sent = ClientError::InvalidInput("this kickoff was sent already".into());
+        let parts = replace(&mut self.parts, Err(sent))?;
+        self.message_of(parts, reply_to)
+    }
+
+    fn message_of(
+        &self,
+        parts: Parts,
+        reply_to: Option<&str>,
+    ) -> Result<(CrewName, Message, KickoffId), ClientError> {
         let crew = CrewName::parse(&self.crew).map_err(|e| ClientError::InvalidInput(e.to_string()))?;
-        let parts = self.parts.clone()?;
         let kickoff_id = parts.kickoff_id.clone();
-        let message = parts.into_message(
+        let mut message = parts.into_message(
             &crew,
             reply_to,
             self.client.names(),
             self.client.max_request_bytes(),
         )?;
+        message.properties = self.context.clone().write(take(&mut message.properties));
         Ok((crew, message, kickoff_id))
     }
 
     /// Wait, then publish: the reply may be faster than the confirm.
-    async fn send(self) -> Result<KickoffHandle, ClientError> {
-        let (crew, message, kickoff_id) = self.message(Some(self.client.reply_key()))?;
+    async fn send(mut self) -> Result<KickoffHandle, ClientError> {
+        let key = self.client.reply_key().to_owned();
+        let (crew, message, kickoff_id) = self.message(Some(&key))?;
         let mut handle = KickoffHandle::new(self.client.clone(), &kickoff_id);
         self.client.open_replies(&crew).await?;
         if self.events {

@@ -4,6 +4,10 @@
 //! is read once for any number of waiters, from a given moment to the end it has now; what comes later comes
 //! to the reply queue, which is bound before anybody looks back. Of several replies of a kickoff (a redrive, a
 //! second copy) the first of the highest redrive in the stream is handed on, at the end.
+//!
+//! The moment is that of a kickoff's id, and so of its producer's clock; the stream knows the broker's. Where no reply is
+//! found, the producer's clock may have been wrong, and a slow broker may have sent nothing yet. So whoever waits on has
+//! what comes late handed on, and, once, all that the stream keeps looked through.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,8 +15,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
 use crewfleet_shared::amqp::{Broker, BrokerError, Delivery, Link, Names};
-use tokio::time::timeout;
-use tracing::{debug, warn};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::warn;
 
 use crate::reading::Reading;
 use crate::replies::{Answer, Replies, id_of, is_better, read};
@@ -20,32 +24,37 @@ use crate::replies::{Answer, Replies, id_of, is_better, read};
 /// The moment in a kickoff's id is its producer's, the moments of the stream are the broker's.
 const CLOCK_MARGIN: TimeDelta = TimeDelta::minutes(5);
 
+/// For how long a reading that was slow to begin is followed.
+const LATE: Duration = Duration::from_secs(10);
+
 /// Messages on their way to us.
 const PREFETCH: u16 = 500;
 
 /// Hands the replies since `from` (else all that are kept) to those who wait for them. Returns when the end of
 /// the stream is reached; on a broker without that stream at once. Lost connections are waited out.
+///
+/// Returns the reading that found nothing at all, and may only be slow: what comes of it is for [`late`].
 pub(crate) async fn look_back(
     broker: &Broker,
     names: &Names,
     from: Option<DateTime<Utc>>,
     replies: &Replies,
-) {
+) -> Option<Reading> {
     let from = since(from);
     loop {
         let link = broker.connected().await;
         match read_to_end(&link, &names.results(), from, replies).await {
-            Ok(()) => return,
+            Ok(silent) => return silent,
             Err(error) if error.is_missing() => {
-                debug!(
+                warn!(
                     stream = names.results(),
-                    "no results stream; only new replies are seen"
+                    "there is no such stream, so a reply that was given before is not found ([broker] streams, results_max_age_s)"
                 );
-                return;
+                return None;
             }
             Err(error) if error.code().is_some() => {
                 warn!(stream = names.results(), %error, "cannot look for earlier replies");
-                return;
+                return None;
             }
             // The connection: wait for another.
             Err(_) => drop(timeout(Duration::from_secs(1), link.ended()).await),
@@ -55,7 +64,9 @@ pub(crate) async fn look_back(
 
 /// Where what followed this moment stands in a stream; all that it keeps where no moment is known.
 pub(crate) fn since(moment: Option<DateTime<Utc>>) -> StreamOffset {
-    let from = moment.and_then(|moment| u64::try_from((moment - CLOCK_MARGIN).timestamp()).ok());
+    // A moment that is still to come is that of a clock ahead.
+    let moment = moment.map(|moment| moment.min(Utc::now()) - CLOCK_MARGIN);
+    let from = moment.and_then(|moment| u64::try_from(moment.timestamp()).ok());
     from.map_or(StreamOffset::First, StreamOffset::At)
 }
 
@@ -64,17 +75,43 @@ async fn read_to_end(
     stream: &str,
     from: StreamOffset,
     replies: &Replies,
-) -> Result<(), BrokerError> {
+) -> Result<Option<Reading>, BrokerError> {
     let mut reading = Reading::start(link, stream, from, PREFETCH).await?;
     let mut found: HashMap<String, Answer> = HashMap::new();
     while let Some(delivery) = reading.next().await? {
         keep(&delivery, replies, &mut found);
     }
-    reading.close().await;
     for (id, answer) in found {
         replies.put(&id, answer);
     }
-    Ok(())
+    if reading.is_silent() {
+        return Ok(Some(reading));
+    }
+    reading.close().await;
+    Ok(None)
+}
+
+/// Hands on what a reading still brings that had brought nothing: from its first message on it shows how far it is, and
+/// soon after it is where new replies are.
+pub(crate) async fn late(mut reading: Reading, replies: &Replies) {
+    let mut until = None;
+    loop {
+        let next = async {
+            match until {
+                Some(until) => timeout_at(until, reading.next()).await.ok(),
+                None => Some(reading.next().await),
+            }
+        };
+        let Some(Ok(Some(delivery))) = next.await else {
+            break;
+        };
+        until.get_or_insert_with(|| Instant::now() + LATE);
+        let id = id_of(&delivery);
+        if replies.is_awaited(id) {
+            replies.put(id, read(&delivery.body));
+        }
+    }
+    reading.close().await;
 }
 
 fn keep(delivery: &Delivery, replies: &Replies, found: &mut HashMap<String, Answer>) {

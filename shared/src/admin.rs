@@ -15,6 +15,15 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::{self, Limits};
+
+/// Prometheus and a supervisor ask here, and people now and then.
+pub const LIMITS: Limits = Limits {
+    connections: 32,
+    idle: Duration::from_secs(75),
+    drain: Duration::from_secs(1),
+};
+
 /// The metrics in Prometheus's text format; see [`crate::metrics::render`].
 pub type Metrics = Arc<dyn Fn() -> prometheus::Result<Vec<u8>> + Send + Sync>;
 
@@ -100,14 +109,7 @@ pub async fn serve(
         .with_state(Admin { metrics, readiness });
     let stop = stop.child_token();
     let stopped = stop.clone();
-    let task = tokio::spawn(async move {
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(stopped.cancelled_owned())
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the admin endpoint failed");
-        }
-    });
+    let task = tokio::spawn(async move { http::serve(listener, router, LIMITS, &stopped).await });
     Ok(Serving {
         address: bound,
         stop,

@@ -9,6 +9,7 @@
 //! | [`telemetry`] | structured logs, and traces (feature `otel`) |
 //! | [`metrics`] | the Prometheus registry and how metrics are defined |
 //! | `admin` | of a service: `/metrics`, `/healthz` and `/readyz` over HTTP (feature `admin`) |
+//! | `http` | of a service: HTTP with limits for connections (feature `admin`) |
 //! | `systemd` | of a service: what systemd is told (feature `admin`) |
 //! | [`shutdown`] | SIGTERM and SIGINT as one token |
 //! | `node` | a private RabbitMQ node for `crewfleet dev` and the tests (feature `node`) |
@@ -18,6 +19,8 @@ pub mod admin;
 pub mod amqp;
 pub mod config;
 pub mod harmless;
+#[cfg(feature = "admin")]
+pub mod http;
 pub mod kickoff;
 pub mod metrics;
 #[cfg(feature = "node")]

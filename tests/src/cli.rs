@@ -37,10 +37,11 @@ impl Cli {
         self
     }
 
-    /// Has gateways that it starts take free ports.
+    /// Has gateways that it starts take free ports, and end without waiting for load balancers.
     pub fn with_free_gateway_ports(self) -> Self {
         self.env("CREWFLEET__GATEWAY__ADDR", "127.0.0.1:0")
             .env("CREWFLEET__GATEWAY__ADMIN_ADDR", "127.0.0.1:0")
+            .env("CREWFLEET__GATEWAY__LAME_DUCK_S", "0")
     }
 
     /// The folder that commands run in, for the files they read and write.

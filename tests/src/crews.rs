@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+/// Names the worker of an earlier version.
+pub const OLD_WORKER_VARIABLE: &str = "CREWFLEET_OLD_WORKER";
+
 /// The folder of the checkout.
 pub fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -21,6 +24,19 @@ pub fn binary(name: &str) -> PathBuf {
         binary.display()
     );
     binary
+}
+
+/// The `crewfleet-worker` of an earlier version, for tests of fleets whose workers differ: `CREWFLEET_OLD_WORKER`, which
+/// `tests/run.sh` sets to what `tests/old-worker.sh` builds. `None` where there is none.
+pub fn old_worker() -> Option<PathBuf> {
+    let worker = PathBuf::from(std::env::var_os(OLD_WORKER_VARIABLE).filter(|path| !path.is_empty())?);
+    assert!(
+        worker.exists(),
+        "{OLD_WORKER_VARIABLE}: {} is not there: name a crewfleet-worker, or run `tests/old-worker.sh`, which builds one",
+        worker.display()
+    );
+    // Workers run in folders of their own.
+    Some(worker.canonicalize().expect("the path of a file that is there"))
 }
 
 /// The Python interpreter with CrewAI: `CREWFLEET_PYTHON`, else that of `deploy/python-env.sh`.

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -38,6 +38,27 @@ impl GatewayProcess {
         };
         if timeout(PATIENCE, ready).await.is_err() {
             panic!("the gateway is not ready:\n{}", self.process.stderr.tail());
+        }
+    }
+
+    /// Waits until it is not ready for this reason.
+    pub async fn is_not_ready(&self, reason: &str) {
+        let mut last = String::new();
+        let not_ready = async {
+            loop {
+                let (code, said) = http::get(&format!("{}/readyz", self.admin_url)).await;
+                if code == 503 && said.contains(reason) {
+                    return;
+                }
+                last = said;
+                tokio::time::sleep(TICK).await;
+            }
+        };
+        if timeout(PATIENCE, not_ready).await.is_err() {
+            panic!(
+                "the gateway does not say {reason:?}: {last}\n{}",
+                self.process.stderr.tail()
+            );
         }
     }
 
@@ -118,6 +139,20 @@ impl Caller {
         self.call(Method::POST, path, body.to_string()).await
     }
 
+    /// The same, and a header of the answer, or nothing.
+    pub async fn post_for(
+        &self,
+        path: impl Display,
+        body: impl Display,
+        header: &str,
+    ) -> (StatusCode, Value, String) {
+        let (response, url) = self.send(Method::POST, path, body.to_string()).await;
+        let value = response.headers().get(header);
+        let value = value.map(|value| value.to_str().expect("a text").to_owned());
+        let (status, answer) = read(response, &url).await;
+        (status, answer, value.unwrap_or_default())
+    }
+
     /// Kicks off with this body, and returns the id.
     pub async fn kickoff(&self, body: &Value) -> String {
         let (status, answer) = self.post("/kickoff", body).await;
@@ -170,6 +205,11 @@ impl Caller {
     }
 
     async fn call(&self, method: Method, path: impl Display, body: String) -> (StatusCode, Value) {
+        let (response, url) = self.send(method, path, body).await;
+        read(response, &url).await
+    }
+
+    async fn send(&self, method: Method, path: impl Display, body: String) -> (Response, String) {
         let url = format!("{}{path}", self.base);
         let mut request = self
             .client
@@ -180,9 +220,13 @@ impl Caller {
             request = request.header(name, value);
         }
         let response = request.send().await.unwrap_or_else(|e| panic!("{url}: {e}"));
-        let status = response.status();
-        let text = response.text().await.unwrap_or_else(|e| panic!("{url}: {e}"));
-        let answer = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        (status, answer)
+        (response, url)
     }
+}
+
+async fn read(response: Response, url: &str) -> (StatusCode, Value) {
+    let status = response.status();
+    let text = response.text().await.unwrap_or_else(|e| panic!("{url}: {e}"));
+    let answer = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    (status, answer)
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     os::unix::fs::chown,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
 
@@ -32,10 +32,17 @@ pub struct WorkerBuilder {
     broker: Vec<String>,
     crews: String,
     environment: Vec<(String, String)>,
+    program: Option<PathBuf>,
     unprivileged: bool,
 }
 
 impl WorkerBuilder {
+    /// Has another `crewfleet-worker` run than the one that was built with the tests.
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
+        self
+    }
+
     /// Adds a whole section, as [`crews::marketing_crew_toml`] makes it.
     pub fn crews(mut self, toml: &str) -> Self {
         self.crews.push_str(toml);
@@ -89,7 +96,11 @@ impl WorkerBuilder {
         fs::write(&file, self.toml(&dir.path().join("data"))).expect("the configuration is written");
         let mut command = match self.unprivileged {
             true => unprivileged(dir.path()),
-            false => Command::new(crews::binary("crewfleet-worker")),
+            false => Command::new(
+                self.program
+                    .clone()
+                    .unwrap_or_else(|| crews::binary("crewfleet-worker")),
+            ),
         };
         command
             .arg("--config")
@@ -158,6 +169,7 @@ impl WorkerProcess {
             broker: Vec::new(),
             crews: String::new(),
             environment: Vec::new(),
+            program: None,
             unprivileged: false,
         }
     }

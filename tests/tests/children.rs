@@ -255,7 +255,14 @@ async fn a_kickoff_that_loses_its_host_is_run_again_and_one_that_kills_it_is_not
 
 #[tokio::test]
 async fn missing_inputs_are_rejected_by_name() {
-    let mut fleet = Fleet::start("", |b| b).await;
+    // Its caller is told, so nobody else need hear of it, unless somebody wants to.
+    for keep in [false, true] {
+        let mut fleet = Fleet::start("", |b| b.worker(&format!("keep_missing_inputs = {keep}"))).await;
+        lacking_inputs(&mut fleet, keep).await;
+    }
+}
+
+async fn lacking_inputs(fleet: &mut Fleet, keep: bool) {
     fleet
         .client
         .request("bad", "missing", &json!({"DO": "sleep"}))
@@ -271,10 +278,25 @@ async fn missing_inputs_are_rejected_by_name() {
             "{reply}"
         );
     }
-    assert_eq!(
-        fleet.client.dead_letter("bad").await.headers["x-kickoff-reason"],
-        "rejected"
-    );
+    let metrics = [
+        ("kickoffs_missing_inputs_total", 1.0),
+        ("kickoffs_dead_lettered_total", f64::from(keep)),
+    ];
+    for (name, count) in metrics {
+        let labels: &[_] = match name {
+            "kickoffs_dead_lettered_total" => &[("crew", "bad"), ("reason", "rejected")],
+            _ => &[("crew", "bad")],
+        };
+        let name = format!("crewfleet_{name}");
+        fleet.worker.metric_becomes(&name, labels, count).await;
+    }
+    // What is no request is kept in any case, and is the first dead letter where nothing else is.
+    let properties = lapin::BasicProperties::default().with_correlation_id("unread".into());
+    fleet.client.publish("bad", "no JSON", properties).await;
+    fleet.reply("unread").await;
+    let letter = fleet.client.dead_letter("bad").await;
+    assert_eq!(letter.headers["x-kickoff-reason"], "rejected");
+    assert_eq!(letter.correlation_id(), if keep { "missing" } else { "unread" });
 }
 
 #[tokio::test]

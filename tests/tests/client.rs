@@ -134,6 +134,29 @@ async fn a_waiter_survives_the_loss_of_its_connection() {
     assert_eq!(first.event_type, "kickoff_started");
 }
 
+#[tokio::test]
+async fn a_reply_is_found_though_its_kickoff_s_id_is_of_a_clock_ahead() {
+    let (url, namespace) = (broker().await.url(), Namespace::new());
+    let _worker = worker(&url, &namespace).ready().await;
+    let client = client(&url, &namespace).await;
+    let ahead = chrono::Utc::now() + chrono::TimeDelta::minutes(10);
+    let seconds = u64::try_from(ahead.timestamp()).expect("a time");
+    let time = uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0);
+    let id = KickoffId::parse(&uuid::Uuid::new_v7(time).to_string()).expect("an id");
+    let sent = client.kickoff("echo", &json!({})).id(id.clone());
+    let mut handle = within("the confirm", sent.into_future())
+        .await
+        .expect("it is sent");
+    within("the reply", handle.reply()).await.expect("a reply");
+    // Somebody else, later, whose clock is right.
+    let found = within("a look", client.find_reply(&id)).await.expect("a look");
+    assert_eq!(found.expect("a reply").kickoff_id, id.as_str());
+    let waited = Cli::new(&url, &namespace)
+        .run(&["wait", id.as_str(), "--timeout", "60"])
+        .await;
+    assert_eq!(waited.code, Some(0), "{waited:?}");
+}
+
 async fn lose_all_connections(node: &Node) {
     node.ctl(&["close_all_connections", "test"])
         .await

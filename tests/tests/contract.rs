@@ -49,6 +49,9 @@ async fn the_plainest_request_is_answered_under_its_correlation_id() {
         "error",
         "attempt",
         "redrive",
+        // Added since: clients of before ignore them.
+        "executions",
+        "body_hash",
         "worker",
         "requested_at",
         "started_at",
@@ -60,6 +63,7 @@ async fn the_plainest_request_is_answered_under_its_correlation_id() {
     assert_eq!(reply["status"], "succeeded");
     assert_eq!(reply["error"], Value::Null);
     assert_eq!((&reply["attempt"], &reply["redrive"]), (&json!(1), &json!(0)));
+    assert_eq!(reply["executions"], 1);
     let succeeded = [("crew", "echo"), ("status", "succeeded")];
     worker
         .metric_becomes("crewfleet_kickoffs_completed_total", &succeeded, 1.0)

@@ -346,6 +346,29 @@ async fn a_pause_that_nobody_hears_says_so() {
 }
 
 #[tokio::test]
+async fn a_command_that_waits_for_nobody_makes_no_queue() {
+    let namespace = Namespace::new();
+    let cli = cli(&namespace).await;
+    cli.run(&["topology", "declare", "echo"]).await.success();
+    // Who may make none cannot have made one.
+    let user = format!("mute-{namespace}");
+    let node = broker().await;
+    for command in [
+        &["add_user", &user, "mute"][..],
+        &["set_permissions", &user, "^$", ".*", "^$"],
+    ] {
+        node.ctl(command).await.unwrap();
+    }
+    let url = node.url().replace("guest:guest", &format!("{user}:mute"));
+    let mute = Cli::new(&url, &namespace);
+    mute.run(&["pause", "echo", "--no-wait"]).await.success();
+    mute.run(&["resume", "echo", "--no-wait"]).await.success();
+    let waits = mute.run(&["pause", "echo"]).await.ended_with(3);
+    waits.said(&["ACCESS_REFUSED", &user]);
+    node.ctl(&["delete_user", &user]).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_drained_worker_ends_and_another_finishes_what_it_ran() {
     let namespace = Namespace::new();
     let start = async |id: &str| {

@@ -85,6 +85,53 @@ async fn what_runs_is_cancelled_though_its_request_came_from_a_clock_ahead() {
 }
 
 #[tokio::test]
+async fn a_pause_is_said_again_before_the_stream_forgets_it_and_ends_with_a_resume_all_the_same() {
+    let (namespace, journal) = (Namespace::new(), Journal::new());
+    let _first = worker(&namespace, &journal).await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut control = client.subscribe("control", &[""]).await;
+    // Of a crew that this worker does not serve: somebody must.
+    for crew in ["c", "another"] {
+        command(
+            &client,
+            &namespace,
+            -13 * 60,
+            json!({"command": "pause", "crew": crew}),
+        )
+        .await;
+    }
+    let mut renewed = Vec::new();
+    while renewed.len() < 2 {
+        let said = control.next().await.json();
+        if said["renews"].is_string() {
+            renewed.push(said);
+        }
+    }
+    for said in &renewed {
+        let time: chrono::DateTime<Utc> = said["time"]
+            .as_str()
+            .and_then(|time| time.parse().ok())
+            .expect("a time");
+        assert!(
+            said["command"] == "pause" && Utc::now() - time < TimeDelta::minutes(10),
+            "{said}"
+        );
+    }
+    command(&client, &namespace, 0, json!({"command": "resume", "crew": "c"})).await;
+    paused(&_first, 0.0).await;
+    // A worker that has not heard of it says it once more, too late.
+    let late = renewed
+        .iter()
+        .find(|said| said["crew"] == "c")
+        .expect("its pause");
+    let late = json!({"command": "pause", "crew": "c", "renews": late["renews"]});
+    command(&client, &namespace, 1, late).await;
+    let second = worker(&namespace, &journal).await;
+    paused(&second, 0.0).await;
+    paused(&_first, 0.0).await;
+}
+
+#[tokio::test]
 async fn a_control_stream_that_is_made_anew_is_obeyed() {
     let (namespace, journal) = (Namespace::new(), Journal::new());
     let worker = worker(&namespace, &journal).await;

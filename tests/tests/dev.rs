@@ -154,9 +154,15 @@ async fn once_gives_the_example_s_reply_and_leaves_nothing() {
     output.said(&[
         "the broker is ready",
         "the workers are ready",
-        "task_started",
-        "kickoff_finished",
+        "crew marketing on worker-",
+        "  task market_research",
+        "      model offline, ",
+        " tokens in, ",
+        "2 model calls, ",
     ]);
+    let raw =
+        |line: &String| line.contains("task_started") || line.contains("metrics") || line.contains('\u{1b}');
+    assert!(!output.stderr.iter().any(raw), "{output:?}");
     let noise: Vec<_> = output
         .stderr
         .iter()
@@ -170,9 +176,9 @@ async fn once_gives_the_example_s_reply_and_leaves_nothing() {
     // started.
     let broker = place.work().join(".crewfleet/dev/broker");
     fs::remove_dir_all(broker.join("mnesia/crewfleet@localhost/coordination")).unwrap();
-    let dev = place.dev(&["--once"]);
+    let dev = place.dev(&["--once", "-v"]);
     let output = dev.output().await.ended_with(0);
-    output.said(&["making the broker anew", "kickoff_finished"]);
+    output.said(&["making the broker anew", "task_started", "kickoff_finished"]);
     place.is_clean(&dev, &[".crewfleet"]).await;
 }
 
@@ -356,6 +362,17 @@ async fn a_project_s_folder_needs_no_target() {
         (&"own-project".into(), &"heard say tea for two and Porto".into())
     );
     place.is_clean(&dev, &expected).await;
+
+    // What is missing is told once, as it is to be given, before anything runs.
+    let dev = place.dev(&["--once", "--input", "TOPIC=tea for two"]);
+    let output = dev.output().await.ended_with(6);
+    output.said(&["not sent", "--input PLACE=…"]);
+    let told = output.stderr.iter().filter(|line| line.contains("PLACE"));
+    assert_eq!(told.count(), 1, "{output:?}");
+    assert!(
+        !output.stderr.iter().any(|line| line.contains("Traceback")),
+        "{output:?}"
+    );
 
     // What the project's script does is no target: the refusal names the crew that it runs.
     let dev = place.dev(&["--once", "--target", "own.main:run"]);

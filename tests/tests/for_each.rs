@@ -271,3 +271,61 @@ async fn what_is_wrong_with_the_files_is_told_before_anything_is_sent() {
         "important notes\n"
     );
 }
+
+#[tokio::test]
+async fn rows_that_did_not_succeed_are_run_again() {
+    let bakery = Bakery::open().await;
+    bakery.write("rows.jsonl", "{\"n\": 1}\n{\"n\": 2, \"fail\": true}\n");
+    bakery.run().await.ended_with(1).said(&["--retry-failed"]);
+    // Mended, which is what most failures need.
+    bakery.write("rows.jsonl", "{\"n\": 1}\n{\"n\": 2}\n");
+    let again = bakery.spawn(&["--retry-failed"]).output().await.ended_with(0);
+    again.said(&["2 of 2 rows answered"]);
+    let output = fs::read_to_string(bakery.path("out.jsonl")).unwrap();
+    let lines: Vec<Value> = output
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of_row = |row: u64| lines.iter().filter(|line| line["row"] == row).collect::<Vec<_>>();
+    assert_eq!((of_row(1).len(), of_row(2).len()), (1, 2), "{output}");
+    let last = of_row(2)[1];
+    assert_eq!(
+        (&last["status"], &last["result"]["json"]),
+        (&json!("succeeded"), &json!({"n": 2}))
+    );
+    assert!(last["kickoff_id"].as_str().unwrap().ends_with("-2-r1"), "{last}");
+    let runs = fs::read_to_string(bakery.path("runs")).unwrap();
+    assert_eq!(runs.lines().count(), 3, "{runs}");
+    // There is nothing left to do.
+    bakery.spawn(&["--retry-failed"]).output().await.ended_with(0);
+    assert_eq!(fs::read_to_string(bakery.path("out.jsonl")).unwrap(), output);
+}
+
+#[tokio::test]
+async fn replies_go_to_stdout() {
+    let bakery = Bakery::open().await;
+    bakery.write("rows.jsonl", "{\"n\": 1}\n{\"n\": 2}\n");
+    let command = ["kickoff-for-each", "counted", "-i", "rows.jsonl", "-o", "-"];
+    let output = bakery.cli.run(&command).await.ended_with(0);
+    output.said(&["answered in stdout"]);
+    let mut rows: Vec<_> = output
+        .stdout
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON")["row"].as_u64())
+        .collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [Some(1), Some(2)]);
+    let left = fs::read_dir(bakery.cli.dir()).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        left.iter().all(|name| !name.to_string_lossy().starts_with('-')),
+        "{left:?}"
+    );
+    let refused = [&command[..], &["--retry-failed"]].concat();
+    bakery
+        .cli
+        .run(&refused)
+        .await
+        .ended_with(2)
+        .said(&["stdout keeps nothing"]);
+}

@@ -27,7 +27,7 @@ async fn cli(namespace: &Namespace) -> Cli {
 }
 
 async fn token(cli: &Cli, name: &str) -> String {
-    cli.run(&["token", "create", name]).await.success()
+    cli.run(&["token", "create", name, "--all-crews"]).await.success()
 }
 
 #[tokio::test]
@@ -369,7 +369,10 @@ async fn tokens_come_and_go_while_the_gateway_runs() {
     // At the root it is that crew, as no other can be meant.
     let id = gateway.at_the_root(&made).kickoff(&json!({"inputs": {}})).await;
     gateway.caller("echo", &made).becomes(&id, "SUCCESS").await;
-    let for_all = cli.run(&["token", "create", "all"]).await.success();
+    let for_all = cli
+        .run(&["token", "create", "all", "--all-crews"])
+        .await
+        .success();
     let answer = gateway.at_the_root(&for_all).answers("/inputs", 404).await;
     assert!(
         answer["message"].as_str().unwrap().contains("default_crew"),
@@ -378,10 +381,17 @@ async fn tokens_come_and_go_while_the_gateway_runs() {
     cli.run(&["token", "revoke", "all"]).await.success();
     let (code, answer) = gateway.caller("fail", &made).get("/inputs").await;
     assert_eq!(code, 403, "{answer}");
-    cli.run(&["token", "create", "ci"])
+    cli.run(&["token", "create", "ci", "--crew", "echo"])
         .await
         .ended_with(2)
         .said(&["ci", "revoke"]);
+    cli.run(&["token", "create", "whose"])
+        .await
+        .ended_with(2)
+        .said(&["--crew", "--all-crews"]);
+    let misspelt = cli.run(&["token", "create", "typo", "--crew", "ehco"]).await;
+    misspelt.ended_with(0).said(&["ehco", "is that its name?"]);
+    cli.run(&["token", "revoke", "typo"]).await.success();
     let list = cli.run(&["token", "list"]).await.success();
     assert!(list.starts_with("ci  ") && list.ends_with("  echo"), "{list}");
     assert!(!list.contains(made.trim()));

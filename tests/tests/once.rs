@@ -213,6 +213,61 @@ async fn a_doubled_request_is_recognised_by_another_worker() {
 }
 
 #[tokio::test]
+async fn questions_that_a_living_worker_answers_are_kept_nowhere() {
+    let mut pair = Pair::start().await;
+    let mut replies = pair.hold("o-7", json!({})).await;
+    let mut talk = pair.client.subscribe("queries", &[":workers"]).await;
+    let mut kept = pair.client.subscribe("control", &[""]).await;
+    let mut headers = FieldTable::default();
+    headers.insert("x-kickoff-possible-duplicate".into(), AMQPValue::LongInt(1));
+    let body = json!({"inputs": {"hold": true}}).to_string();
+    let properties = BasicProperties::default()
+        .with_correlation_id("o-7".into())
+        .with_headers(headers);
+    for _ in 0..2 {
+        pair.client.publish("work", &body, properties.clone()).await;
+    }
+    // It asks, and asks again while it waits.
+    let mut questions = Vec::new();
+    while questions.len() < 2 {
+        let said = talk.next().await.json();
+        if said["command"] == "whose" {
+            questions.push(said["question"].clone());
+        }
+    }
+    assert_eq!(questions[0], questions[1], "both are about one delivery");
+    pair.journal.release("o-7");
+    assert_eq!(replies.of("o-7").await.json()["status"], "succeeded");
+    pair.worker(1).logged_message(SETTLED).await;
+    let client = PlainClient::connect(&broker().await.url(), &pair.namespace).await;
+    let end = json!({"id": "end", "command": "resume", "crew": "another"});
+    client
+        .publish_to(
+            &pair.namespace.exchange("control"),
+            "",
+            end.to_string(),
+            BasicProperties::default(),
+        )
+        .await;
+    let mut commands = Vec::new();
+    loop {
+        let control = kept.next().await.json();
+        if control["id"] == "end" {
+            break;
+        }
+        commands.push(control["command"].as_str().unwrap_or_default().to_owned());
+    }
+    // That its delivery was no death is for those who start later, too.
+    assert_eq!(
+        commands.iter().filter(|command| *command == "mine").count(),
+        1,
+        "{commands:?}"
+    );
+    assert!(!commands.contains(&"whose".to_owned()), "{commands:?}");
+    pair.nothing_left().await;
+}
+
+#[tokio::test]
 async fn a_crew_that_runs_at_most_once_is_failed_when_its_worker_died() {
     let (namespace, journal) = (Namespace::new(), Journal::new());
     let crew = format!("{}on_redelivery = \"fail\"\n", journal.crew(2));

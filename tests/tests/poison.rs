@@ -39,12 +39,15 @@ async fn a_kickoff_that_kills_its_workers_is_dead_lettered_and_its_neighbours_li
         (&reply["status"], &reply["error"]["kind"]),
         (&json!("failed"), &json!("crashed_workers"))
     );
+    assert_eq!((&reply["attempt"], &reply["executions"]), (&json!(1), &json!(3)));
     let dead = client.dead_letter("work").await;
     assert_eq!(
         (dead.correlation_id(), &dead.headers["x-kickoff-reason"]),
         ("p-1", &json!("crashed_workers"))
     );
-    assert_eq!(replies.of("n-1").await.json()["status"], "succeeded");
+    let neighbour = replies.of("n-1").await.json();
+    assert_eq!(neighbour["status"], "succeeded");
+    assert_eq!(neighbour["executions"], journal.starts("n-1").len());
     assert_eq!(journal.starts("p-1").len(), 3);
     // The third time it ran alone: nothing that was started before it was still running.
     let lines = journal.lines();

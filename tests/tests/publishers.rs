@@ -6,9 +6,11 @@ use std::process::Command;
 
 use crewfleet_shared::node::{Node, NodeOptions};
 use crewfleet_tests::broker::Namespace;
+use crewfleet_tests::cli::Cli;
 use crewfleet_tests::crews::{builtin_crew_toml, checkout};
 use crewfleet_tests::process::{Output, Process};
 use crewfleet_tests::worker::WorkerProcess;
+use serde_json::Value;
 
 #[tokio::test]
 async fn the_snippets_for_other_languages_work_as_they_stand() {
@@ -20,11 +22,14 @@ async fn the_snippets_for_other_languages_work_as_they_stand() {
         .ready()
         .await;
 
+    // As the user that deploy/rabbitmq/ ships for producers, with its rights and no others.
+    let user = Shipped::of("producer");
+    user.make(&node).await;
     for (language, prints) in [
         ("python", r#"succeeded {"PRODUCT_DESCRIPTION": "a lamp"}"#),
         ("javascript", r#"succeeded {"PRODUCT_DESCRIPTION":"a lamp"}"#),
     ] {
-        let ran = run(language, &snippet(language), &node).await;
+        let ran = run(language, &snippet(language), &user.url(&node)).await;
         assert_eq!(ran.code, Some(0), "{language}: {ran:#?}");
         assert_eq!(ran.stdout, [prints], "{language}: {ran:#?}");
         assert_eq!(ran.stderr, Vec::<String>::new(), "{language}");
@@ -33,7 +38,10 @@ async fn the_snippets_for_other_languages_work_as_they_stand() {
         .ctl(&["list_queues", "--silent", "name"])
         .await
         .expect("an answer");
-    assert!(!queues.contains("client-"), "a snippet left its queue: {queues}");
+    assert!(
+        !queues.contains("clients.producer"),
+        "a snippet left its queue: {queues}"
+    );
 
     // A crew that no queue serves is an error at once.
     for (language, error) in [
@@ -41,13 +49,82 @@ async fn the_snippets_for_other_languages_work_as_they_stand() {
         ("javascript", "no worker ever served the crew nobody"),
     ] {
         let other = snippet(language).replace("\"echo\"", "\"nobody\"");
-        let ran = run(language, &other, &node).await;
+        let ran = run(language, &other, &node.url()).await;
         assert_eq!(ran.code, Some(1), "{language}: {ran:#?}");
         ran.said(&[error]);
     }
 }
 
-async fn run(language: &str, snippet: &str, node: &Node) -> Output {
+#[tokio::test]
+async fn a_name_that_its_user_may_not_have_is_told_with_the_key_that_sets_it() {
+    let node = Node::start(NodeOptions::temporary().expect("a temporary folder"))
+        .await
+        .expect("a node");
+    let namespace = Namespace::named("kickoff");
+    let _worker = WorkerProcess::builder(&node.url(), &namespace)
+        .crew("echo", &builtin_crew_toml("echo", 8))
+        .ready()
+        .await;
+    let user = Shipped::of("producer");
+    user.make(&node).await;
+    let cli = Cli::new(&user.url(&node), &namespace);
+    let refused = cli.run(&["kickoff", "echo"]).await.ended_with(3);
+    refused.said(&["ACCESS_REFUSED", "client_name", "CREWFLEET__BROKER__CLIENT_NAME"]);
+    let other = [("CREWFLEET__BROKER__CLIENT_NAME", "other")];
+    let refused = cli.run_with_environment(&["kickoff", "echo"], &other).await;
+    refused.ended_with(3).said(&["client_name is \"other\""]);
+    let right = [("CREWFLEET__BROKER__CLIENT_NAME", "producer")];
+    cli.run_with_environment(&["kickoff", "echo"], &right)
+        .await
+        .success();
+}
+
+/// A user of `deploy/rabbitmq/definitions.json`, with a password instead of its certificate.
+struct Shipped {
+    name: &'static str,
+    definitions: Value,
+}
+
+impl Shipped {
+    fn of(name: &'static str) -> Self {
+        let file = checkout().join("deploy/rabbitmq/definitions.json");
+        let text = fs::read_to_string(file).expect("the definitions");
+        Self {
+            name,
+            definitions: serde_json::from_str(&text).expect("JSON"),
+        }
+    }
+
+    async fn make(&self, node: &Node) {
+        node.ctl(&["add_user", self.name, "secret"]).await.unwrap();
+        for (list, command) in [
+            ("permissions", "set_permissions"),
+            ("topic_permissions", "set_topic_permissions"),
+        ] {
+            let ours = self.definitions[list].as_array().expect("a list");
+            for rights in ours.iter().filter(|rights| rights["user"] == self.name) {
+                let of = |key: &str| rights[key].as_str();
+                let words = [
+                    Some(command),
+                    Some(self.name),
+                    of("exchange"),
+                    of("configure"),
+                    of("write"),
+                    of("read"),
+                ];
+                let words: Vec<&str> = words.into_iter().flatten().collect();
+                node.ctl(&words).await.unwrap();
+            }
+        }
+    }
+
+    fn url(&self, node: &Node) -> String {
+        node.url()
+            .replace("guest:guest", &format!("{}:secret", self.name))
+    }
+}
+
+async fn run(language: &str, snippet: &str, url: &str) -> Output {
     let mut command = match language {
         "python" => Command::new(environment("test-python/bin/python")),
         _ => Command::new("node"),
@@ -56,7 +133,7 @@ async fn run(language: &str, snippet: &str, node: &Node) -> Output {
         .arg(if language == "python" { "-c" } else { "-e" })
         .arg(snippet)
         .env("NODE_PATH", environment("test-javascript/node_modules"))
-        .env("AMQP_URL", node.url());
+        .env("AMQP_URL", url);
     Process::spawn(language, &command, b"").output().await
 }
 

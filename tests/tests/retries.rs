@@ -5,6 +5,8 @@ use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::builtin_crew_toml;
 use crewfleet_tests::journal::Journal;
 use crewfleet_tests::worker::WorkerProcess;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
 /// Delays of nothing: what comes back comes with the smallest tier.
@@ -86,6 +88,34 @@ async fn failures_that_may_pass_are_tried_again_and_others_are_not() {
             .metric_becomes("crewfleet_kickoff_retries_total", &labels, count)
             .await;
     }
+}
+
+#[tokio::test]
+async fn a_retry_is_not_late_by_what_a_worker_s_clock_is_ahead() {
+    let (namespace, journal) = (Namespace::new(), Journal::new());
+    let _worker = WorkerProcess::builder(&broker().await.url(), &namespace)
+        .crew("work", &journal.crew(2))
+        .ready()
+        .await;
+    let client = client(&namespace).await;
+    let mut replies = client.replies(&["#"]).await;
+    // It has come through its last tier, and the worker that sent it there is an hour ahead.
+    let mut headers = FieldTable::default();
+    let due = (chrono::Utc::now() + chrono::TimeDelta::hours(1)).to_rfc3339();
+    headers.insert("x-kickoff-attempt".into(), AMQPValue::LongInt(2));
+    headers.insert("x-kickoff-not-before".into(), AMQPValue::LongString(due.into()));
+    headers.insert("x-kickoff-delay-left".into(), AMQPValue::LongInt(0));
+    let properties = BasicProperties::default()
+        .with_correlation_id("ahead".into())
+        .with_headers(headers);
+    client
+        .publish("work", json!({"inputs": {}}).to_string(), properties)
+        .await;
+    let reply = replies.of("ahead").await.json();
+    assert_eq!(
+        (&reply["status"], &reply["attempt"]),
+        (&json!("succeeded"), &json!(2))
+    );
 }
 
 #[tokio::test]

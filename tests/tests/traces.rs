@@ -380,7 +380,10 @@ async fn a_kickoff_by_http_is_in_the_caller_s_trace() {
     for (name, value) in collector.environment() {
         cli = cli.env(name, value);
     }
-    let token = cli.run(&["token", "create", "tracer"]).await.success();
+    let token = cli
+        .run(&["token", "create", "tracer", "--all-crews"])
+        .await
+        .success();
     let gateway = GatewayProcess::ready(&cli).await;
     let caller = gateway
         .caller("echo", &token)

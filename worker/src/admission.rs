@@ -13,13 +13,13 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
+use crate::commands::Lost;
 use crate::config::OnRedelivery;
 use crate::in_flight::{Run, Standing};
 use crate::outcome::{Outcome, RequeueReason};
 use crate::ownership::{self, Whose};
 use crate::room::{Insists, Room};
 use crate::runner::{Stop, StopReason};
-use crate::saying;
 use crate::settle::Attempt;
 use crate::state::{Crew, WorkerState};
 use crate::workdir::WorkDir;
@@ -36,8 +36,8 @@ pub const NOT_ALONE_DELAY: Duration = Duration::from_millis(RETRY_TIERS[0].1.uns
 pub struct Admitted {
     /// Its own folder.
     pub work_dir: WorkDir,
-    /// What its copies carry on of the deliveries that came back.
-    pub returned: u32,
+    /// What became of the deliveries that came back: its copies carry that on.
+    pub lost: Lost,
     /// Its crew has to be running by then, or its whole limit does not fit into the broker's consumer timeout any more.
     pub start_by: Instant,
     _room: Room,
@@ -121,7 +121,7 @@ pub async fn admit(
     };
     Ok(Admitted {
         work_dir,
-        returned: lost.returned,
+        lost,
         start_by: latest.max(Instant::now() + START_MARGIN),
         _room: room,
     })
@@ -131,7 +131,7 @@ pub async fn admit(
 async fn announced(worker: &WorkerState, request: &Request, run: &Run) {
     let about = run.key().about(Some(request.attempt), &worker.id);
     let started = Control::new(Command::Started(about));
-    if let Err(error) = saying::publish(&worker.names, &worker.publisher, &started).await {
+    if let Err(error) = worker.saying.keep(&started).await {
         warn!(%error, "the fleet does not know that it is started again");
     }
 }
@@ -154,13 +154,18 @@ fn expired(request: &Request) -> Result<(), Outcome> {
     }
 }
 
-/// A retry may come out of its tier before it is due, since a delay is made of several. What is no time is no delay.
+/// A retry may come out of its tier before it is due, since a delay is made of several. What is no time is no delay. Our
+/// clock may be another than that of the worker which set the moment: nothing is held for longer than what is left of its
+/// delay behind the tiers that it came through.
 fn due(attempt: &Attempt<'_>) -> Result<(), Outcome> {
     let not_before = attempt
         .properties
         .header_str(header::NOT_BEFORE)
         .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-    match not_before.and_then(|due| (due.to_utc() - Utc::now()).to_std().ok()) {
+    let left = attempt.properties.header_u32(header::DELAY_LEFT);
+    let longest = left.map_or(Duration::MAX, |left_ms| Duration::from_millis(left_ms.into()));
+    let remaining = not_before.and_then(|due| (due.to_utc() - Utc::now()).to_std().ok());
+    match remaining.map(|remaining| remaining.min(longest)) {
         Some(remaining) if !remaining.is_zero() => {
             Err(Outcome::requeued_for(RequeueReason::NotDue, remaining))
         }

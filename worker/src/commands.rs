@@ -2,24 +2,29 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_shared::amqp::topology::CONTROL_RETENTION_S;
 use crewfleet_shared::kickoff::Request;
+use lru::LruCache;
 
 /// What was cancelled; and which deliveries that came back were crashes.
-#[derive(Default)]
 pub struct Commands {
     cancelled: Mutex<Remembered<String, Vec<Cancelled>>>,
     forgiven: Mutex<Remembered<(String, u32), u32>>,
     started: Mutex<Remembered<(String, u32), u32>>,
-    heard: Mutex<Remembered<String, ()>>,
+    heard: Mutex<LruCache<String, ()>>,
 }
+
+/// How many messages are known again: who publishes one may be in doubt and say it twice, some seconds later.
+const HEARD: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
 
 /// A command to cancel a kickoff, or one redrive of it.
 struct Cancelled {
     redrive: Option<u32>,
+    crew: Option<String>,
     at: DateTime<Utc>,
 }
 
@@ -32,18 +37,30 @@ struct Remembered<K, V> {
     tidied: DateTime<Utc>,
 }
 
+impl Default for Commands {
+    fn default() -> Self {
+        Self {
+            cancelled: Mutex::default(),
+            forgiven: Mutex::default(),
+            started: Mutex::default(),
+            heard: Mutex::new(LruCache::new(HEARD)),
+        }
+    }
+}
+
 impl Commands {
-    /// Somebody cancelled a kickoff, or this redrive of it.
-    pub fn cancel(&self, kickoff_id: String, redrive: Option<u32>, at: DateTime<Utc>) {
+    /// Somebody cancelled a kickoff, or this redrive of it; of this crew alone, where one is named.
+    pub fn cancel(&self, kickoff_id: String, redrive: Option<u32>, crew: Option<String>, at: DateTime<Utc>) {
         let mut cancelled = lock(&self.cancelled);
         cancelled.tidy();
         if !is_outdated(at) {
             let entry = cancelled.values.entry(kickoff_id);
             let (latest, commands) = entry.or_insert_with(|| (at, Vec::new()));
             *latest = at.max(*latest);
-            match commands.iter_mut().find(|known| known.redrive == redrive) {
+            let same = |known: &&mut Cancelled| known.redrive == redrive && known.crew == crew;
+            match commands.iter_mut().find(same) {
                 Some(known) => known.at = at.max(known.at),
-                None => commands.push(Cancelled { redrive, at }),
+                None => commands.push(Cancelled { redrive, crew, at }),
             }
         }
     }
@@ -55,7 +72,11 @@ impl Commands {
         let Some((_, commands)) = cancelled.values.get(request.kickoff_id.as_str()) else {
             return false;
         };
-        commands.iter().any(|command| {
+        let of_crew = |command: &&Cancelled| {
+            let crew = command.crew.as_ref();
+            crew.is_none_or(|crew| crew == request.crew.as_str())
+        };
+        commands.iter().filter(of_crew).any(|command| {
             let skew = match command.redrive {
                 None => TimeDelta::zero(),
                 Some(redrive) if redrive == request.redrive => CLOCK_SKEW,
@@ -68,10 +89,8 @@ impl Commands {
     }
 
     /// Whether a message has not been heard before: who publishes it may be in doubt, and say it twice.
-    pub fn is_new(&self, id: &str, at: DateTime<Utc>) -> bool {
-        let mut heard = lock(&self.heard);
-        heard.tidy_before(TimeDelta::minutes(15));
-        heard.values.insert(id.to_owned(), (at, ())).is_none()
+    pub fn is_new(&self, id: &str) -> bool {
+        lock(&self.heard).put(id.to_owned(), ()).is_none()
     }
 
     /// A worker said that it runs a kickoff, or that it never started it: the delivery that made another ask, or that
@@ -135,11 +154,7 @@ impl<K, V> Default for Remembered<K, V> {
 
 impl<K: Eq + Hash, V> Remembered<K, V> {
     fn tidy(&mut self) {
-        self.tidy_before(TimeDelta::seconds(CONTROL_RETENTION_S.cast_signed()));
-    }
-
-    fn tidy_before(&mut self, age: TimeDelta) {
-        let now = Utc::now();
+        let (now, age) = (Utc::now(), TimeDelta::seconds(CONTROL_RETENTION_S.cast_signed()));
         if now - self.tidied > TimeDelta::minutes(1) {
             self.values.retain(|_, (at, _)| now - *at <= age);
             self.tidied = now;
@@ -202,13 +217,15 @@ mod tests {
             }
         };
         let commands = Commands::default();
-        commands.cancel("a".into(), None, Utc::now());
+        commands.cancel("a".into(), None, Some("other".into()), Utc::now());
+        assert!(!commands.is_cancelled(&published(-10, 0)), "another crew's");
+        commands.cancel("a".into(), None, None, Utc::now());
         assert!(commands.is_cancelled(&published(-10, 0)) && commands.is_cancelled(&published(-10, 3)));
         assert!(
             !commands.is_cancelled(&published(60, 0)),
             "published after it, as far as one can know"
         );
-        commands.cancel("a".into(), Some(0), Utc::now());
+        commands.cancel("a".into(), Some(0), Some("c".into()), Utc::now());
         assert!(commands.is_cancelled(&published(60, 0)));
         assert!(!commands.is_cancelled(&published(60, 1)) && !commands.is_cancelled(&published(600, 0)));
     }

@@ -63,6 +63,8 @@ pub struct WorkerConfig {
     pub keep_failed_s: f64,
     /// How long the files that a kickoff wrote can be fetched after its reply, in seconds; 0 keeps none.
     pub keep_files_s: f64,
+    /// Whether requests that lack an input go to the dead letters, although their callers were told.
+    pub keep_missing_inputs: bool,
     /// How much the kept folders may hold together; the oldest go first. A kickoff whose own folder grows
     /// beyond it is stopped.
     pub disk_limit: ByteSize,
@@ -87,6 +89,7 @@ impl Default for WorkerConfig {
             data_dir: None,
             keep_failed_s: 3600.0,
             keep_files_s: 24.0 * 3600.0,
+            keep_missing_inputs: false,
             disk_limit: ByteSize::gib(1),
             cancel_grace_s: time_limit::DEFAULT_CANCEL_GRACE_S,
             termination_grace_s: None,

@@ -7,24 +7,25 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
-use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Delivery, Link};
+use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Consumer, Delivery, Link};
 use crewfleet_shared::kickoff::{About, Command, Control, KickoffId};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::commands::is_outdated;
 use crate::in_flight::{Known, Told};
 use crate::runner::StopReason;
-use crate::saying;
+use crate::saying::Saying;
 use crate::state::WorkerState;
 
 /// How many commands the broker may send ahead.
 const PREFETCH: u16 = 200;
 /// The pause before a tail that failed is started again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a stream of a day's commands may take to be read, and the marker behind it to come back.
+/// For how long nothing may come while the marker has not come back: a stream of many commands takes its time.
 const MARKER_LIMIT: Duration = Duration::from_secs(60);
-/// The same for what follows what was read already. A stream that was deleted and made again hands out nothing below the
-/// place that is asked for, and so no marker.
+/// The same before the first of what follows what was read already. A stream that was deleted and made again hands out
+/// nothing below the place that is asked for, and so no marker.
 const FOLLOWING_LIMIT: Duration = Duration::from_secs(10);
 const NOT_ON: &str = "the control stream does not go on where it was; reading it from its beginning";
 
@@ -86,17 +87,14 @@ async fn tail(
     worker.declare(link).await?;
     let from = last.as_ref().map(|last| last.place);
     let mut first = from.is_some();
-    let options = ConsumeOptions {
-        tag: format!("{}.control", worker.id),
-        prefetch: PREFETCH,
-        stream_offset: Some(from.map_or(StreamOffset::First, StreamOffset::Place)),
+    let mut consumer = match worker.has_streams() {
+        true => consume(worker, link, from).await?,
+        false => consume_own(worker, link).await?,
     };
-    let mut consumer = link.consume(&worker.names.control(), &options).await?;
-    streams_are_up(worker, link).await?;
     let marker = Control::new(Command::Marker {
         worker: worker.id.clone(),
     });
-    let marked = saying::publish(&worker.names, &worker.publisher, &marker);
+    let marked = worker.saying.keep(&marker);
     let limit = from.map_or(MARKER_LIMIT, |_| FOLLOWING_LIMIT);
     let overdue = tokio::time::sleep(limit);
     tokio::pin!(marked, overdue);
@@ -130,6 +128,9 @@ async fn tail(
             return Ok(());
         };
         delivery.ack().await;
+        if !read {
+            overdue.as_mut().reset(Instant::now() + MARKER_LIMIT);
+        }
         let now = Read::of(&delivery);
         if std::mem::take(&mut first)
             && let Some(known) = last.as_ref()
@@ -144,7 +145,7 @@ async fn tail(
                 }
             }
         }
-        *last = Some(now);
+        *last = worker.has_streams().then_some(now);
         match serde_json::from_slice::<Control>(&delivery.body) {
             Ok(control) if control.id == marker.id => {
                 read = true;
@@ -157,6 +158,26 @@ async fn tail(
             Err(error) => debug!(%error, "a control message that this worker does not know"),
         }
     }
+}
+
+async fn consume(worker: &WorkerState, link: &Link, from: Option<u64>) -> Result<Consumer, BrokerError> {
+    let options = ConsumeOptions {
+        tag: format!("{}.control", worker.id),
+        prefetch: PREFETCH,
+        stream_offset: Some(from.map_or(StreamOffset::First, StreamOffset::Place)),
+    };
+    let consumer = link.consume(&worker.names.control(), &options).await?;
+    streams_are_up(worker, link).await?;
+    Ok(consumer)
+}
+
+/// On a broker without streams commands come by a queue of this connection's own: those that are given from now on.
+async fn consume_own(worker: &WorkerState, link: &Arc<Link>) -> Result<Consumer, BrokerError> {
+    let client = worker.broker_config.client_id(&worker.id);
+    let queue = worker.names.client_queue(&format!("{client}.control"));
+    let bindings = [(worker.names.control(), String::new())];
+    let own = link.consume_ephemeral(&queue, &bindings, PREFETCH).await?;
+    Ok(own.into_consumer())
 }
 
 /// A stream that a node has not brought up yet after its restart takes messages, confirms and loses them (RabbitMQ
@@ -180,9 +201,21 @@ fn obey(worker: &Arc<WorkerState>, control: Control, live: bool) {
         return;
     }
     match control.command {
-        Command::Cancel { kickoff_id, redrive } => cancel(worker, kickoff_id, redrive, control.time, live),
-        Command::Pause { crew } => set_paused(worker, &crew, true),
-        Command::Resume { crew } => set_paused(worker, &crew, false),
+        Command::Cancel {
+            kickoff_id,
+            redrive,
+            crew,
+        } => cancel(worker, kickoff_id, redrive, crew, control.time, live),
+        Command::Pause { crew, renews } => {
+            let pauses = &worker.pauses;
+            if pauses.pause(&crew, &control.id, renews.as_deref(), control.time) {
+                set_paused(worker, &crew, true);
+            }
+        }
+        Command::Resume { crew } => {
+            worker.pauses.resume(&crew);
+            set_paused(worker, &crew, false);
+        }
         Command::Drain { worker: id } => {
             // A worker of the same name that was told to drain before is another one.
             if id == worker.id && control.time >= worker.started_at {
@@ -191,8 +224,8 @@ fn obey(worker: &Arc<WorkerState>, control: Control, live: bool) {
             }
         }
         Command::Whose(about) => {
-            if about.worker != worker.id && worker.commands.is_new(&control.id, control.time) {
-                answer(worker, about);
+            if about.worker != worker.id && worker.commands.is_new(&control.id) {
+                answer(worker, about, Saying::say);
             }
         }
         Command::Mine(about) => {
@@ -205,7 +238,7 @@ fn obey(worker: &Arc<WorkerState>, control: Control, live: bool) {
             forgive(worker, about, &control.id, control.time);
         }
         Command::Started(about) => {
-            if worker.commands.is_new(&control.id, control.time) {
+            if worker.commands.is_new(&control.id) {
                 let commands = &worker.commands;
                 commands.started(about.kickoff_id, about.redrive, control.time);
             }
@@ -217,7 +250,7 @@ fn obey(worker: &Arc<WorkerState>, control: Control, live: bool) {
 /// One delivery came back without a death: counted once, however often it is said.
 fn forgive(worker: &WorkerState, about: About, id: &str, at: DateTime<Utc>) {
     let said = about.question.as_deref().unwrap_or(id);
-    if worker.commands.is_new(said, at) {
+    if worker.commands.is_new(said) {
         worker.commands.forgive(about.kickoff_id, about.redrive, at);
     }
 }
@@ -229,13 +262,23 @@ fn hear(worker: &WorkerState, about: &About, told: &Told) {
     }
 }
 
-fn cancel(worker: &WorkerState, kickoff_id: String, redrive: Option<u32>, at: DateTime<Utc>, live: bool) {
+fn cancel(
+    worker: &WorkerState,
+    kickoff_id: String,
+    redrive: Option<u32>,
+    crew: Option<String>,
+    at: DateTime<Utc>,
+    live: bool,
+) {
     // First remembered, then looked for: a kickoff that enters in between meets one or the other.
-    worker.commands.cancel(kickoff_id.clone(), redrive, at);
+    let commands = &worker.commands;
+    commands.cancel(kickoff_id.clone(), redrive, crew.clone(), at);
     // What runs when the command comes is meant, whatever the clocks say.
     let before = (!live).then_some(at);
     if let Ok(id) = KickoffId::parse(&kickoff_id)
-        && worker.in_flight.stop(&id, redrive, before, StopReason::Cancelled)
+        && worker
+            .in_flight
+            .stop(&id, redrive, crew.as_deref(), before, StopReason::Cancelled)
     {
         info!(kickoff_id, "cancelling");
     }
@@ -250,8 +293,38 @@ fn set_paused(worker: &WorkerState, crew: &str, paused: bool) {
     }
 }
 
+/// What the workers that live now say to each other, and no stream keeps.
+pub fn hear_talk(worker: &WorkerState, control: Control) {
+    match control.command {
+        Command::Whose(about) => {
+            if about.worker == worker.id {
+                return;
+            }
+            // That its delivery came back without a death is for the fleet to know later, too; that it is asked again
+            // is not.
+            let asked = about
+                .question
+                .as_deref()
+                .map(|question| format!("{question} asked"));
+            let first = asked.is_none_or(|asked| worker.commands.is_new(&asked));
+            answer(worker, about, if first { Saying::say } else { Saying::talk });
+        }
+        Command::Mine(about) => {
+            hear(worker, &about, &Told::Mine(about.worker.clone()));
+            forgive(worker, about, &control.id, control.time);
+        }
+        Command::Settled(about) => hear(worker, &about, &Told::Settled),
+        Command::Released(about) => {
+            hear(worker, &about, &Told::Released);
+            forgive(worker, about, &control.id, control.time);
+        }
+        // Commands are read from the stream alone, in its order.
+        _ => {}
+    }
+}
+
 /// Answers a worker that asks whose a kickoff is, if it is ours.
-fn answer(worker: &Arc<WorkerState>, about: About) {
+fn answer(worker: &WorkerState, about: About, say: fn(&Saying, Command)) {
     let Some(known) = worker.in_flight.asked(&about, &worker.id) else {
         return;
     };
@@ -269,8 +342,9 @@ fn answer(worker: &Arc<WorkerState>, about: About) {
         worker: worker.id.clone(),
         ..about
     };
-    worker.saying.say(match known {
+    let answer = match known {
         Known::Mine => Command::Mine(about),
         Known::Settled => Command::Settled(about),
-    });
+    };
+    say(&worker.saying, answer);
 }

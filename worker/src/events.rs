@@ -59,6 +59,7 @@ impl EventPublisher {
             kickoff_id: request.kickoff_id.clone(),
             crew: crew.name.clone(),
             attempt: request.attempt,
+            redrive: request.redrive,
             meta: request.meta.clone().map(Into::into),
             sequence: AtomicU64::new(0),
         };
@@ -104,6 +105,7 @@ struct Inner {
     kickoff_id: KickoffId,
     crew: CrewName,
     attempt: u32,
+    redrive: u32,
     meta: Option<Arc<RawValue>>,
     sequence: AtomicU64,
 }
@@ -132,6 +134,7 @@ impl EventSink {
             kickoff_id: inner.kickoff_id.to_string(),
             crew: inner.crew.to_string(),
             attempt: inner.attempt,
+            redrive: inner.redrive,
             sequence: inner.sequence.fetch_add(1, Ordering::Relaxed) + 1,
             time: Utc::now(),
             event_type: event_type.to_owned(),

@@ -63,6 +63,7 @@ fn status(worker: &WorkerState, crew: &Crew) -> CrewStatus {
         paused: crew.pause.is_paused(),
         timeout_s: crew.timeout.as_secs_f64(),
         inputs: crew.runner.inputs(),
+        required_inputs: crew.runner.required_inputs(),
         isolation: hosting.isolation,
         isolation_reasons: hosting.isolation_reasons,
         files: hosting.files,

@@ -4,6 +4,8 @@
 //! The key is (kickoff id, redrive, hash of the body): a copy that a producer in doubt or a broker that lost us
 //! has doubled is the same kickoff; another body under the same id is not.
 
+mod held;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -204,19 +206,22 @@ impl InFlight {
         }
     }
 
-    /// Asks the runs of a kickoff to stop, or of one redrive; those that were requested before a moment, where one is named.
+    /// Asks the runs of a kickoff to stop, or of one redrive; those of one crew, where it is named; those that were
+    /// requested before a moment, where one is.
     /// `false` when none is here.
     pub fn stop(
         &self,
         kickoff_id: &KickoffId,
         redrive: Option<u32>,
+        crew: Option<&str>,
         before: Option<DateTime<Utc>>,
         reason: StopReason,
     ) -> bool {
         let state = lock(&self.state);
         let mut found = false;
         for (key, running) in &state.running {
-            let meant = redrive.is_none_or(|redrive| key.redrive == redrive);
+            let meant = redrive.is_none_or(|redrive| key.redrive == redrive)
+                && crew.is_none_or(|crew| running.crew.as_str() == crew);
             let requested = running.requested_at.zip(before);
             let in_time = requested.is_none_or(|(requested, before)| requested <= before);
             if key.kickoff_id == *kickoff_id && meant && in_time {

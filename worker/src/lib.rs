@@ -16,7 +16,7 @@
 //! | what follows from it | [`settle`] |
 //!
 //! Around it: [`service`] (the [`Worker`]: start, readiness), `crews` (made at the start), [`drain`], [`config`],
-//! [`state`] (what the parts share), [`control`], [`commands`] and [`saying`] (what the fleet is told, and tells
+//! [`state`] (what the parts share), [`control`], [`commands`], [`pauses`] and [`saying`] (what the fleet is told, and tells
 //! itself), [`pause`], [`memory`] (how much may run), [`workdir`] and `own_folder` (the kickoffs' folders),
 //! [`kept_files`] and [`queries`] (what kickoffs wrote, and who asks for it), [`retention`], [`events`], [`heartbeat`],
 //! [`metrics`], [`traces`]; [`panics`] (faults of our own, and what goes on after them).
@@ -60,6 +60,7 @@ mod own_folder;
 pub mod ownership;
 pub mod panics;
 pub mod pause;
+pub mod pauses;
 pub mod pipeline;
 pub mod places;
 pub mod processes;

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub retries: IntCounterVec,
     /// Copies in the dead letters, by reason.
     pub dead_lettered: IntCounterVec,
+    /// Requests that lack an input.
+    pub missing_inputs: IntCounterVec,
     /// Deliveries that had been delivered before.
     pub redelivered: IntCounterVec,
     /// From the start of an attempt to its outcome.
@@ -111,6 +113,11 @@ impl Metrics {
                 "kickoffs_dead_lettered_total",
                 "copies put into the dead letters",
                 &["crew", "reason"],
+            )?)?,
+            missing_inputs: book.add(counter(
+                "kickoffs_missing_inputs_total",
+                "requests that were rejected since they lack an input, of which their callers were told",
+                &["crew"],
             )?)?,
             redelivered: book.add(counter(
                 "kickoffs_redelivered_total",
@@ -251,7 +258,12 @@ impl Metrics {
     /// Makes a crew's series visible before anything happened, so that rates and alerts have a zero to start from.
     pub fn show(&self, crew: &CrewName, slots: u16, time_limit: Duration) {
         let crew = crew.as_str();
-        for counter in [&self.received, &self.received_bytes, &self.redelivered] {
+        for counter in [
+            &self.received,
+            &self.received_bytes,
+            &self.redelivered,
+            &self.missing_inputs,
+        ] {
             counter.with_label_values(&[crew]);
         }
         for status in Status::ALL {

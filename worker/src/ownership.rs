@@ -1,7 +1,8 @@
 //! Whose is a redelivered kickoff? The worker that had it may have lost its connection only, and still run its crew.
 //!
-//! The asker publishes `whose` to the control stream and waits a little; a worker that runs the kickoff answers
-//! `mine`, one that has finished it `settled`. After `mine` the asker holds its delivery and waits for the owner's
+//! The asker publishes `whose` to the workers that live now, and where nobody answers at once, to the control stream: a
+//! worker that has lost its connection reads it there. It waits a little; a worker that runs the kickoff answers `mine`,
+//! one that has finished it `settled`. After `mine` the asker holds its delivery and waits for the owner's
 //! reply (or `settled`), for `released` (the owner's run ended with nothing to tell), or for the owner's heartbeat
 //! to stop. Nobody answers: it is the asker's.
 
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crewfleet_shared::amqp::inbox::Receive;
-use crewfleet_shared::amqp::{BrokerError, Delivery, Inbox};
+use crewfleet_shared::amqp::{BrokerError, Delivery, Inbox, topology};
 use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
 use crewfleet_shared::kickoff::{About, Command, Control, KickoffId, Request};
 use serde::Deserialize;
@@ -22,7 +23,6 @@ use uuid::Uuid;
 
 use crate::in_flight::{InFlight, Run, Told};
 use crate::room::Room;
-use crate::saying;
 use crate::state::WorkerState;
 
 /// An owner that is silent for three heartbeats is gone.
@@ -33,6 +33,10 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// An owner whose heartbeat is heard, but which leaves so many questions unanswered, does not have it any more.
 const UNANSWERED: u32 = 3;
+
+/// For how long a question goes to the workers' own queues alone. Who has the kickoff and a connection answers within
+/// milliseconds; so the control stream, which keeps all for a day, gets the other questions only.
+const TALK: Duration = Duration::from_millis(500);
 
 /// The pause before a question that could not be published is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -184,8 +188,13 @@ async fn inquire(
             return known;
         }
         let link = worker.caught_up.wait().await;
-        let question = Control::new(Command::Whose(about.clone()));
-        let asked = saying::publish(&worker.names, &worker.publisher, &question).await;
+        let question = || Command::Whose(about.clone());
+        if worker.saying.ask(question()).await
+            && let Ok(Ok(())) = timeout(TALK.min(hold), told.changed()).await
+        {
+            return told.borrow_and_update().clone();
+        }
+        let asked = worker.saying.keep(&Control::new(question())).await;
         if let Err(error) = asked {
             warn!(%error, "cannot ask the other workers; trying again");
             tokio::time::sleep(PAUSE).await;
@@ -236,6 +245,7 @@ impl Neighbours {
             let queue = worker
                 .names
                 .client_queue(&worker.broker_config.client_id(&worker.id));
+            let queue = topology::client_queue(queue);
             Inbox::open(
                 worker.broker.clone(),
                 queue,

@@ -27,6 +27,8 @@ pub enum Part {
     Consumer,
     /// Reading commands.
     Control,
+    /// Saying pauses again.
+    Pauses,
     /// Answering questions.
     Queries,
     /// Saying that it lives.
@@ -47,10 +49,11 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Pipeline,
         Self::Consumer,
         Self::Control,
+        Self::Pauses,
         Self::Queries,
         Self::Heartbeat,
         Self::Events,
@@ -67,6 +70,7 @@ impl Part {
             Self::Pipeline => "pipeline",
             Self::Consumer => "consumer",
             Self::Control => "control",
+            Self::Pauses => "pauses",
             Self::Queries => "queries",
             Self::Heartbeat => "heartbeat",
             Self::Events => "events",

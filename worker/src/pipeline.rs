@@ -134,11 +134,14 @@ async fn reject(
         requested_at: rejection.requested_at,
         started_at: None,
         returned: 0,
+        executions: 0,
+        workers_lost: 0,
         not_alone: 0,
         faults: 0,
         undecided: false,
         properties: &message.properties,
         body: &message.body,
+        key: None,
         trace,
     };
     let reply = settle::tell(worker, &attempt, None, Outcome::Rejected(rejection.error)).await;
@@ -202,6 +205,8 @@ async fn kickoff(
         requested_at: request.requested_at,
         started_at: None,
         returned,
+        executions: message.properties.header_u32(header::EXECUTIONS).unwrap_or(0),
+        workers_lost: 0,
         not_alone: 0,
         faults: 0,
         // A copy of what came back may be a second one: whoever gets it asks, too. A crew that runs at most once would
@@ -209,23 +214,31 @@ async fn kickoff(
         undecided: by_broker && crew.on_redelivery == OnRedelivery::Run,
         properties: &message.properties,
         body: &message.body,
+        key: Some(&key),
         trace,
     };
     let mut work_dir = WorkDir::none();
     let outcome = match admit(worker, crew, request, &attempt, run, redelivered, room).await {
         Ok(admitted) => {
             attempt.started_at = Some(Utc::now());
+            attempt.executions = attempt.executions.saturating_add(1);
             if !redelivered && let Some(wait) = waited(&attempt) {
                 let queue_wait = &worker.metrics.queue_wait;
                 let of_crew = queue_wait.with_label_values(&[crew.name.as_str()]);
                 of_crew.observe(wait.as_secs_f64());
             }
-            attempt.returned = admitted.returned;
+            attempt.returned = admitted.lost.returned;
+            attempt.workers_lost = admitted.lost.workers;
             let outcome = execute(worker, crew, request, trace, run, &admitted, sink.clone()).await;
             work_dir = admitted.work_dir;
             outcome
         }
-        Err(Refused::With(outcome)) => outcome,
+        Err(Refused::With(outcome)) => {
+            if returned > 0 {
+                attempt.workers_lost = worker.commands.lost(request, returned).workers;
+            }
+            outcome
+        }
         Err(Refused::NotAlone) => {
             let before = message.properties.header_u32(header::NOT_ALONE).unwrap_or(0);
             attempt.not_alone = before.saturating_add(1);

@@ -1,4 +1,5 @@
-//! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files, and for a heartbeat at once.
+//! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files, for a heartbeat at once, and for the
+//! kickoffs that it has; and what the workers say to each other.
 //!
 //! A worker that is asked by its name answers; where nobody is named, only one that knows does. Who asks gets the
 //! answer under a key of its own. Few are answered at once, off the runtime, so no kickoff waits for them.
@@ -7,38 +8,49 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use crewfleet_shared::amqp::{BrokerError, Delivery, Link};
+use crewfleet_shared::amqp::{BrokerError, Delivery, Link, reply_code};
+use crewfleet_shared::kickoff::control::TALK_KEY;
 use crewfleet_shared::kickoff::query::LIFETIME;
-use crewfleet_shared::kickoff::{Answer, Answered, Query, Question};
+use crewfleet_shared::kickoff::{Answer, Answered, Control, Query, Question};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::control;
 use crate::panics::{Part, caught};
 use crate::retention::blocking;
 use crate::state::WorkerState;
 
 /// How many questions are answered at once; each holds a part of a file in memory.
 const AT_ONCE: u16 = 16;
-/// The pause before listening that failed begins again.
+/// The pause before listening that failed begins again. It doubles each time that the broker refuses it, up to
+/// [`REFUSED_PAUSE`]: a stream of a broker that has just started may come up in a moment.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The same, where the broker has refused it: a person must mend that.
+/// The same, where we have no right to: a person must mend that.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Answers until the worker ends.
 pub async fn run(worker: Arc<WorkerState>) {
+    let mut refusals = PAUSE;
     loop {
         let link = worker.broker.connected().await;
         let pause = match listen(&worker, &link).await {
             Err(error) if error.code().is_some() => {
-                warn!(%error, "the files of kickoffs that are kept here cannot be asked for; trying again");
-                REFUSED_PAUSE
+                refusals = match error.code() {
+                    Some(reply_code::ACCESS_REFUSED) => REFUSED_PAUSE,
+                    _ => (2 * refusals).min(REFUSED_PAUSE),
+                };
+                warn!(%error, "this worker cannot be asked for its kickoffs, nor for their files; trying again");
+                refusals
             }
             Err(error) => {
                 debug!(%error, "questions are not heard; trying again");
                 PAUSE
             }
-            Ok(()) => PAUSE,
+            Ok(()) => {
+                refusals = PAUSE;
+                PAUSE
+            }
         };
         let _ = timeout(pause, link.ended()).await;
     }
@@ -49,13 +61,19 @@ async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), Broke
     worker.declare(link).await?;
     let client = worker.broker_config.client_id(&worker.id);
     let queue = worker.names.client_queue(&format!("{client}.queries"));
-    let bindings = [worker.id.clone(), String::new()].map(|key| (worker.names.queries(), key));
+    let keys = [worker.id.clone(), String::new(), TALK_KEY.to_owned()];
+    let bindings = keys.map(|key| (worker.names.queries(), key));
     let mut consumer = link.consume_ephemeral(&queue, &bindings, AT_ONCE).await?;
     // They end with the link: an answer could not be sent.
     let mut answering = JoinSet::new();
     loop {
         tokio::select! {
             next = consumer.next() => match next.transpose()? {
+                // In its order, and so not in a task of its own.
+                Some(delivery) if delivery.routing_key == TALK_KEY => {
+                    hear(worker, &delivery.body);
+                    delivery.ack().await;
+                }
                 Some(delivery) => {
                     let worker = Arc::clone(worker);
                     answering.spawn(async move {
@@ -68,6 +86,14 @@ async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), Broke
             },
             Some(_) = answering.join_next() => {}
         }
+    }
+}
+
+fn hear(worker: &WorkerState, talk: &[u8]) {
+    match serde_json::from_slice::<Control>(talk) {
+        Ok(control) => control::hear_talk(worker, control),
+        // Another version's.
+        Err(error) => debug!(%error, "talk of another worker that this one does not know"),
     }
 }
 
@@ -106,8 +132,13 @@ async fn answer(worker: &WorkerState, query: Query, reply_to: Option<&str>) {
 
 /// `None` where this worker does not know, and nobody asked it by its name.
 async fn answer_to(worker: &WorkerState, question: Question, is_named: bool) -> Option<Answered> {
-    let Question::File(asked) = question else {
-        return None;
+    let asked = match question {
+        Question::File(asked) => asked,
+        Question::Kickoffs(asked) => {
+            let (kickoffs, left_out) = worker.in_flight.held(&asked);
+            return Some(Answered::Kickoffs { kickoffs, left_out });
+        }
+        Question::Beat => return None,
     };
     let missing = |reason: String| is_named.then_some(Answered::Missing { reason });
     let offset = asked.offset;

@@ -25,6 +25,15 @@ pub struct Retry {
     pub reason: Reason,
 }
 
+/// Queues that hold what is sent to them, all for the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier {
+    /// As in `kickoff.retry.<name>`.
+    pub name: &'static str,
+    /// For how long.
+    pub delay: Duration,
+}
+
 /// What a failure may say of itself, beside its kind.
 #[derive(Debug, Default, Deserialize)]
 struct Detail {
@@ -130,10 +139,14 @@ pub fn due(delay: Duration) -> DateTime<Utc> {
 
 /// The tier for a message that is due in `remaining`: the largest that fits, else the smallest. Repeated until it is
 /// due, any delay comes out within one smallest tier, and never early.
-pub fn tier(remaining: Duration) -> &'static str {
-    let fits = |(_, delay_ms): &&(&str, i64)| Duration::from_millis(delay_ms.unsigned_abs()) <= remaining;
-    let (name, _) = RETRY_TIERS.iter().rev().find(fits).unwrap_or(&RETRY_TIERS[0]);
-    name
+pub fn tier(remaining: Duration) -> Tier {
+    let tiers = RETRY_TIERS.map(|(name, delay_ms)| Tier {
+        name,
+        delay: Duration::from_millis(delay_ms.unsigned_abs()),
+    });
+    let [smallest, ..] = tiers;
+    let fits = tiers.into_iter().rev().find(|tier| tier.delay <= remaining);
+    fits.unwrap_or(smallest)
 }
 
 #[cfg(test)]
@@ -248,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_largest_tier_that_fits() {
-        let of = |seconds: u64| tier(Duration::from_secs(seconds));
+        let of = |seconds: u64| tier(Duration::from_secs(seconds)).name;
         assert_eq!(
             [of(0), of(5), of(29), of(30), of(700), of(86_400)],
             ["5s", "5s", "5s", "30s", "10m", "1h"]

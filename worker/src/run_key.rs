@@ -37,7 +37,7 @@ impl RunKey {
         }
     }
 
-    fn body_hash(&self) -> String {
+    pub(crate) fn body_hash(&self) -> String {
         digest::shorten(&self.body)
     }
 
@@ -50,6 +50,16 @@ impl RunKey {
             body: [byte; 32],
         };
         Some(key(0)..=key(0xff))
+    }
+
+    /// The keys of all bodies and redrives under one id.
+    pub(crate) fn all_of(kickoff_id: &KickoffId) -> RangeInclusive<Self> {
+        let key = |redrive, byte| Self {
+            kickoff_id: kickoff_id.clone(),
+            redrive,
+            body: [byte; 32],
+        };
+        key(0, 0)..=key(u32::MAX, 0xff)
     }
 
     pub(crate) fn is_meant(&self, about: &About) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -32,6 +33,7 @@ use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
 use crate::ownership::Neighbours;
 use crate::panics::{self, Part};
+use crate::pauses::Pauses;
 use crate::room::Admission;
 use crate::runner::builtin::Handler;
 use crate::runner::late;
@@ -39,7 +41,7 @@ use crate::runner::python::Pythons;
 use crate::saying::Saying;
 use crate::state::WorkerState;
 use crate::workdir::WorkDirs;
-use crate::{consumer, control, heartbeat, queries};
+use crate::{consumer, control, heartbeat, pauses, queries};
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +223,8 @@ impl Worker {
                     news: Notify::new(),
                     told_to_drain: CancellationToken::new(),
                     declared: Mutex::default(),
+                    pauses: Pauses::default(),
+                    streams: AtomicBool::new(file.broker.streams),
                     broker: broker.clone(),
                 });
                 for (crew, runner) in late {
@@ -313,6 +317,7 @@ impl Worker {
         drop(link);
         background.of(worker, Part::Heartbeat, heartbeat::run);
         background.of(worker, Part::Control, control::run);
+        background.of(worker, Part::Pauses, pauses::renew);
         background.of(worker, Part::Queries, queries::run);
         for crew in &worker.crews {
             let (metrics, draining) = (Arc::clone(&worker.metrics), worker.draining.clone());

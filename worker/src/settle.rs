@@ -12,6 +12,8 @@ use crewfleet_shared::amqp::{Message, Properties, PublishError, reply_code};
 use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId, Request, Status};
 use crewfleet_shared::telemetry::traces::{self, Span};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tracing::{error, info, warn};
@@ -19,6 +21,8 @@ use tracing::{error, info, warn};
 use crate::events::EventSink;
 use crate::outcome::{Outcome, RequeueReason};
 use crate::retry::{self, Retry};
+use crate::run_key::RunKey;
+use crate::runner::builtin::INVALID_INPUTS;
 use crate::state::WorkerState;
 
 /// How long one round of publishing tries before it is logged and begun again. A reply is never given up.
@@ -64,6 +68,10 @@ pub struct Attempt<'a> {
     pub started_at: Option<DateTime<Utc>>,
     /// How many deliveries of this request, and of the copies before it, came back unsettled.
     pub returned: u32,
+    /// How often its crew was started: for the copies before, and for this one, where it was.
+    pub executions: u32,
+    /// How many workers died with it after they had started it.
+    pub workers_lost: u32,
     /// How often it had to run alone, and found others. It is told in its next copy.
     pub not_alone: u32,
     /// How often the worker itself failed while it had it, if it did now. It is told in its next copy.
@@ -74,6 +82,8 @@ pub struct Attempt<'a> {
     pub properties: &'a Properties,
     /// The request as it came.
     pub body: &'a [u8],
+    /// What makes it this kickoff; `None` for what is none.
+    pub key: Option<&'a RunKey>,
     /// The span of processing it.
     pub trace: &'a Span,
 }
@@ -110,7 +120,17 @@ pub async fn tell(
         let labels = [attempt.crew.as_str(), status.as_str()];
         worker.metrics.completed.with_label_values(&labels).inc();
     }
-    if let (Some(reason), Some(error)) = (kept, outcome.error()) {
+    if let Some(error) = outcome.error()
+        && reply.is_some()
+        && lacks_inputs(error)
+    {
+        let lacking = &worker.metrics.missing_inputs;
+        lacking.with_label_values(&[attempt.crew.as_str()]).inc();
+    }
+    if let (Some(reason), Some(error)) = (kept, outcome.error())
+        // Its caller was told what to send, and nobody else can add it.
+        && (worker.config.keep_missing_inputs || reply.is_none() || !lacks_inputs(error))
+    {
         publish_surely(worker, messages::dead_letter(worker, attempt, reason, error)).await;
         let labels = [attempt.crew.as_str(), reason.as_str()];
         worker.metrics.dead_lettered.with_label_values(&labels).inc();
@@ -120,6 +140,18 @@ pub async fn tell(
     }
     log_end(worker, attempt, status, outcome.error());
     reply
+}
+
+/// Whether a request was understood, and lacks inputs that its crew asks for.
+fn lacks_inputs(error: &KickoffError) -> bool {
+    #[derive(Deserialize)]
+    struct Lacking {
+        #[serde(default)]
+        missing_inputs: Vec<IgnoredAny>,
+    }
+    let detail = error.detail.as_ref().filter(|_| error.kind == INVALID_INPUTS);
+    let lacking = detail.and_then(|detail| serde_json::from_str::<Lacking>(detail.get()).ok());
+    lacking.is_some_and(|lacking| !lacking.missing_inputs.is_empty())
 }
 
 /// For how long it waited before it started, and ran then, in seconds, where that is known.
@@ -180,7 +212,7 @@ pub async fn requeue(
     delay: Option<Duration>,
 ) {
     attempt.trace.set("crewfleet.kickoff.requeued", reason.as_str());
-    publish_surely(worker, messages::requeued(worker, attempt, delay)).await;
+    publish_surely(worker, messages::requeued(worker, attempt, reason, delay)).await;
     let labels = [attempt.crew.as_str(), reason.as_str()];
     worker.metrics.requeued.with_label_values(&labels).inc();
     let delay_s = delay.map(|delay| delay.as_secs_f64());
@@ -336,6 +368,18 @@ async fn again(worker: &WorkerState, failure: &PublishError) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_lacks_inputs_lacks_inputs() {
+        let error = |kind: &str| KickoffError::new(kind, "m");
+        let lacking = json!({"missing_inputs": ["topic"]});
+        assert!(lacks_inputs(&error("invalid_inputs").with_detail(&lacking)));
+        assert!(!lacks_inputs(&error("exception").with_detail(&lacking)));
+        assert!(!lacks_inputs(
+            &error("invalid_inputs").with_detail(&json!({"missing_inputs": []}))
+        ));
+        assert!(!lacks_inputs(&error("invalid_inputs")));
+    }
 
     #[test]
     fn the_settle_table() {

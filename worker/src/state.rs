@@ -12,6 +12,7 @@ use crewfleet_shared::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
 use crewfleet_shared::kickoff::CrewName;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::commands::Commands;
 use crate::config::{OnRedelivery, RetryConfig, WorkerConfig};
@@ -20,6 +21,7 @@ use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::ownership::Neighbours;
 use crate::pause::Pause;
+use crate::pauses::Pauses;
 use crate::places::{Count, Places};
 use crate::room::Admission;
 use crate::runner::Runner;
@@ -152,6 +154,8 @@ pub struct WorkerState {
     pub in_flight: InFlight,
     /// What the control stream says.
     pub commands: Commands,
+    /// Which crews of the fleet are paused.
+    pub pauses: Pauses,
     /// Open for a link on which every command is known that was given before it came about.
     pub caught_up: Arc<Gate>,
     /// What other workers tell of kickoffs that are theirs.
@@ -172,6 +176,8 @@ pub struct WorkerState {
     pub told_to_drain: CancellationToken,
     /// The link on which everything is declared.
     pub declared: Mutex<Option<Arc<Link>>>,
+    /// Whether the broker has streams, as far as is known.
+    pub streams: AtomicBool,
 }
 
 impl WorkerState {
@@ -185,9 +191,19 @@ impl WorkerState {
             return Ok(());
         }
         let common = Topology::of(&self.names, &[], self.broker_config.results());
-        self.hold(link, &common).await?;
+        let held = self.hold(link, &common.with_streams(self.has_streams())).await;
+        if let Err(error @ BrokerError::NoStreams { .. }) = &held {
+            warn!(%error, "going on without streams");
+            self.streams.store(false, Ordering::Relaxed);
+        }
+        held?;
         *declared = Some(Arc::clone(link));
         Ok(())
+    }
+
+    /// Whether the broker has streams, as far as is known: `[broker] streams`, until it has refused one.
+    pub fn has_streams(&self) -> bool {
+        self.streams.load(Ordering::Relaxed)
     }
 
     /// Declares what one crew needs beside that. One whose queue is another than ours keeps no other from being served.

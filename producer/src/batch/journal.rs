@@ -28,11 +28,19 @@ enum Entry {
         row: u64,
         hash: String,
         at: DateTime<Utc>,
+        /// How often it has been run again since it did not succeed.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        retry: u32,
     },
     /// Confirmed by the broker.
     Published {
         row: u64,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -67,10 +75,20 @@ pub(super) enum Progress {
     Published(DateTime<Utc>),
     /// Its reply is in the output.
     Answered(Status),
+    /// It did not succeed, and is to be run again.
+    ToRetry,
 }
 
-/// What is known of each row: the hash it was sent with, if the journal has it, and where it stands.
-type Rows = HashMap<u64, (Option<String>, Progress)>;
+/// What is known of a row.
+struct Known {
+    /// What it was sent with, if the journal has it.
+    hash: Option<String>,
+    progress: Progress,
+    /// How often it has been run again.
+    retry: u32,
+}
+
+type Rows = HashMap<u64, Known>;
 
 /// The two files of a batch.
 pub(super) struct Journal {
@@ -81,20 +99,35 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the files of a batch, new or old.
-    pub(super) fn open(output: &Path, crew: &CrewName, wanted: Option<&str>) -> Result<Self, BatchError> {
-        let journal_path = path_beside(output);
-        let journal = Lines::open(&journal_path)?;
+    /// Opens the files of a batch, new or old. With `retry_failed` the rows that did not succeed are to be run again. What
+    /// goes to stdout (`-`) begins anew each time.
+    pub(super) fn open(
+        output: &Path,
+        crew: &CrewName,
+        wanted: Option<&str>,
+        retry_failed: bool,
+    ) -> Result<Self, BatchError> {
+        let (journal, output_lines) = match output.as_os_str() == "-" {
+            true => (Lines::nowhere(), Lines::stdout()),
+            false => (Lines::open(&path_beside(output))?, Lines::open(output)?),
+        };
         journal.lock()?;
-        let output_lines = Lines::open(output)?;
         let mut rows = Rows::new();
         let mut header = None;
         journal.read(|entry| replay(entry, &mut rows, &mut header))?;
         let mut from_output = None;
         output_lines.read(|earlier: EarlierRow| {
-            let row = rows.entry(earlier.row).or_insert((None, Progress::InDoubt(None)));
-            row.1 = Progress::Answered(earlier.status);
-            let batch = earlier.kickoff_id.strip_suffix(&format!("-{}", earlier.row));
+            let (first, retry) = first_id(&earlier.kickoff_id);
+            let row = rows.entry(earlier.row).or_insert(Known {
+                hash: None,
+                progress: Progress::InDoubt(None),
+                retry,
+            });
+            // The answer to an earlier run of a row that is running again is none of this one.
+            if retry >= row.retry {
+                (row.progress, row.retry) = (Progress::Answered(earlier.status), retry);
+            }
+            let batch = first.strip_suffix(&format!("-{}", earlier.row));
             from_output = from_output.take().or_else(|| batch.map(str::to_owned));
         })?;
         if let Some(earlier) = header.as_ref().map(|header| &header.crew)
@@ -123,6 +156,11 @@ impl Journal {
                 header
             }
         };
+        for row in rows.values_mut().filter(|_| retry_failed) {
+            if matches!(row.progress, Progress::Answered(status) if status != Status::Succeeded) {
+                (row.progress, row.retry) = (Progress::ToRetry, row.retry + 1);
+            }
+        }
         Ok(Self {
             header,
             journal,
@@ -138,7 +176,11 @@ impl Journal {
 
     /// The id of a row's kickoff.
     pub(super) fn kickoff_id(&self, row: u64) -> Result<KickoffId, BatchError> {
-        KickoffId::parse(&format!("{}-{row}", self.header.batch))
+        let again = match self.retry(row) {
+            0 => String::new(),
+            retry => format!("-r{retry}"),
+        };
+        KickoffId::parse(&format!("{}-{row}{again}", self.header.batch))
             .map_err(|e| BatchError::Input(e.to_string()))
     }
 
@@ -147,9 +189,13 @@ impl Journal {
     /// # Errors
     /// When it is not the row that was sent under this number.
     pub(super) fn progress(&self, row: &Row) -> Result<Option<Progress>, String> {
-        let Some((hash, progress)) = self.rows.get(&row.number) else {
+        let Some(Known { hash, progress, .. }) = self.rows.get(&row.number) else {
             return Ok((!self.header.complete).then_some(Progress::InDoubt(None)));
         };
+        // It may have been mended.
+        if *progress == Progress::ToRetry {
+            return Ok(None);
+        }
         if hash.as_ref().is_some_and(|hash| *hash != row.hash) {
             return Err(format!(
                 "row {} was changed since it was sent in an earlier run of this batch; put it back, or name another \
@@ -158,6 +204,11 @@ impl Journal {
             ));
         }
         Ok(Some(*progress))
+    }
+
+    /// How often the row has been run again, this run included.
+    fn retry(&self, row: u64) -> u32 {
+        self.rows.get(&row).map_or(0, |known| known.retry)
     }
 
     /// Whether an earlier run knew the row.
@@ -174,7 +225,8 @@ impl Journal {
     pub(super) fn publishing(&self, row: &Row) -> Result<(), BatchError> {
         let (hash, at) = (row.hash.clone(), Utc::now());
         let row = row.number;
-        self.journal.append(&Entry::Publishing { row, hash, at })
+        let retry = self.retry(row);
+        self.journal.append(&Entry::Publishing { row, hash, at, retry })
     }
 
     /// After its confirm.
@@ -191,19 +243,38 @@ impl Journal {
 fn replay(entry: Entry, rows: &mut Rows, header: &mut Option<Header>) {
     match entry {
         Entry::Batch(earlier) => *header = Some(earlier),
-        Entry::Publishing { row, hash, at } => match rows.get_mut(&row) {
+        Entry::Publishing { row, hash, at, retry } => match rows.get(&row) {
             // Published again by a later run: what counts is when it was first.
-            Some((_, Progress::InDoubt(Some(_)) | Progress::Published(_))) => {}
-            _ => drop(rows.insert(row, (Some(hash), Progress::InDoubt(Some(at))))),
+            Some(Known {
+                progress: Progress::InDoubt(Some(_)) | Progress::Published(_),
+                retry: known,
+                ..
+            }) if *known >= retry => {}
+            _ => {
+                let known = Known {
+                    hash: Some(hash),
+                    progress: Progress::InDoubt(Some(at)),
+                    retry,
+                };
+                rows.insert(row, known);
+            }
         },
         Entry::Published { row } => {
-            if let Some((_, progress @ Progress::InDoubt(_))) = rows.get_mut(&row)
-                && let Progress::InDoubt(Some(at)) = *progress
+            if let Some(known) = rows.get_mut(&row)
+                && let Progress::InDoubt(Some(at)) = known.progress
             {
-                *progress = Progress::Published(at);
+                known.progress = Progress::Published(at);
             }
         }
     }
+}
+
+/// The id of a row's first run, and how often it has been run again: `batch-7-r2` is the second time.
+fn first_id(kickoff_id: &str) -> (&str, u32) {
+    let again = kickoff_id
+        .rsplit_once("-r")
+        .and_then(|(first, retry)| Some((first, retry.parse().ok()?)));
+    again.unwrap_or((kickoff_id, 0))
 }
 
 fn path_beside(output: &Path) -> PathBuf {
@@ -259,6 +330,8 @@ mod tests {
             error: None,
             attempt: 1,
             redrive: 0,
+            executions: None,
+            body_hash: None,
             worker: "w".into(),
             requested_at: None,
             started_at: None,
@@ -272,7 +345,7 @@ mod tests {
     impl Files {
         fn open(&self, wanted: Option<&str>) -> Result<Journal, BatchError> {
             let crew = CrewName::parse("echo").unwrap();
-            Journal::open(&self.0.path().join("out.jsonl"), &crew, wanted)
+            Journal::open(&self.0.path().join("out.jsonl"), &crew, wanted, false)
         }
     }
 
@@ -320,6 +393,50 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_failed_are_run_again_under_ids_of_their_own() {
+        let files = Files(tempfile::tempdir().unwrap());
+        let (output, crew) = (files.0.path().join("out.jsonl"), CrewName::parse("echo").unwrap());
+        let open = |retry_failed| Journal::open(&output, &crew, Some("b"), retry_failed).unwrap();
+        let failed = |id: &str| Reply {
+            status: Status::Failed,
+            ..reply(id)
+        };
+        let first = open(false);
+        for number in [1, 2] {
+            first.publishing(&row(number, "a")).unwrap();
+            first.published(number).unwrap();
+        }
+        first.answered(1, &reply("b-1")).unwrap();
+        first.answered(2, &failed("b-2")).unwrap();
+        drop(first);
+
+        let second = open(true);
+        let mended = row(2, "another");
+        assert_eq!(second.progress(&mended), Ok(None));
+        assert_eq!(second.kickoff_id(2).unwrap().as_str(), "b-2-r1");
+        assert_eq!(
+            second.progress(&row(1, "a")),
+            Ok(Some(Progress::Answered(Status::Succeeded)))
+        );
+        second.publishing(&mended).unwrap();
+        second.published(2).unwrap();
+        drop(second);
+
+        // Interrupted there: what is on its way is the second run.
+        let third = open(false);
+        assert!(matches!(
+            third.progress(&mended),
+            Ok(Some(Progress::Published(_)))
+        ));
+        assert_eq!(third.kickoff_id(2).unwrap().as_str(), "b-2-r1");
+        third.answered(2, &failed("b-2-r1")).unwrap();
+        drop(third);
+        let fourth = open(true);
+        assert_eq!(fourth.kickoff_id(2).unwrap().as_str(), "b-2-r2");
+        assert_eq!(fourth.batch(), "b");
+    }
+
+    #[test]
     fn another_batch_or_crew_is_refused() {
         let files = Files(tempfile::tempdir().unwrap());
         drop(files.open(Some("one")).unwrap());
@@ -327,7 +444,7 @@ mod tests {
         assert!(refused(files.open(Some("two"))).contains("belongs to the batch \"one\""));
         let other = CrewName::parse("other").unwrap();
         let output = files.0.path().join("out.jsonl");
-        assert!(refused(Journal::open(&output, &other, None)).contains("of the crew \"echo\""));
+        assert!(refused(Journal::open(&output, &other, None, false)).contains("of the crew \"echo\""));
         let fresh = Files(tempfile::tempdir().unwrap());
         assert!(refused(fresh.open(Some("a b"))).contains("--batch \"a b\" is not allowed"));
     }

@@ -13,7 +13,14 @@ use super::BatchError;
 /// death of this process, though not that of the machine.
 pub(super) struct Lines {
     path: PathBuf,
-    file: File,
+    target: Target,
+}
+
+enum Target {
+    File(File),
+    Stdout,
+    /// What goes to stdout cannot be resumed, so nothing is to be kept of it.
+    Nowhere,
 }
 
 impl Lines {
@@ -23,13 +30,32 @@ impl Lines {
         let file = file.map_err(|e| BatchError::file("open", path, &e))?;
         Ok(Self {
             path: path.to_owned(),
-            file,
+            target: Target::File(file),
         })
+    }
+
+    /// Lines that go to stdout.
+    pub(super) fn stdout() -> Self {
+        Self {
+            path: "stdout".into(),
+            target: Target::Stdout,
+        }
+    }
+
+    /// Lines that nobody keeps.
+    pub(super) fn nowhere() -> Self {
+        Self {
+            path: PathBuf::new(),
+            target: Target::Nowhere,
+        }
     }
 
     /// Refuses to go on while another process has the file locked; ours lasts as long as this process.
     pub(super) fn lock(&self) -> Result<(), BatchError> {
-        self.file.try_lock().map_err(|e| match e {
+        let Target::File(file) = &self.target else {
+            return Ok(());
+        };
+        file.try_lock().map_err(|e| match e {
             std::fs::TryLockError::WouldBlock => BatchError::Input(format!(
                 "another crewfleet kickoff-for-each is writing this output ({} is locked); wait for it, or name \
                  another --output",
@@ -42,6 +68,9 @@ impl Lines {
     /// Reads what an earlier run left. A torn last line is cut off; any other line that cannot be read is an
     /// error, since the file is then not ours.
     pub(super) fn read<T: DeserializeOwned>(&self, mut take: impl FnMut(T)) -> Result<(), BatchError> {
+        let Target::File(file) = &self.target else {
+            return Ok(());
+        };
         let failed = |e: std::io::Error| BatchError::file("read", &self.path, &e);
         let mut reader = BufReader::new(File::open(&self.path).map_err(failed)?);
         let (mut line, mut number, mut whole) = (Vec::new(), 0_u64, 0_u64);
@@ -59,7 +88,7 @@ impl Lines {
                     take(value);
                     self.write(b"\n")?;
                 }
-                (Err(_), false) => return self.file.set_len(whole).map_err(failed),
+                (Err(_), false) => return file.set_len(whole).map_err(failed),
                 (Err(_), true) if line.trim_ascii().is_empty() => {}
                 (Err(error), true) => {
                     return Err(BatchError::Input(format!(
@@ -82,7 +111,14 @@ impl Lines {
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), BatchError> {
-        let written = (&self.file).write_all(bytes);
+        let written = match &self.target {
+            Target::File(file) => (&*file).write_all(bytes),
+            Target::Stdout => {
+                let mut stdout = std::io::stdout().lock();
+                stdout.write_all(bytes).and_then(|()| stdout.flush())
+            }
+            Target::Nowhere => Ok(()),
+        };
         written.map_err(|e| BatchError::file("write", &self.path, &e))
     }
 }

@@ -18,6 +18,7 @@ use super::{BatchError, BatchOptions, BatchSummary, Counts};
 use crate::client::KickoffClient;
 use crate::error::ClientError;
 use crate::handle::KickoffHandle;
+use crate::inputs;
 use crate::progress::Progress;
 use crate::request;
 use crate::results;
@@ -40,7 +41,12 @@ pub async fn run(
     let crew = &options.crew;
     // Inputs that do not exist shall not leave an empty output behind.
     Rows::open(&options.inputs)?;
-    let journal = Journal::open(&options.output, crew, options.batch.as_deref())?;
+    let journal = Journal::open(
+        &options.output,
+        crew,
+        options.batch.as_deref(),
+        options.retry_failed,
+    )?;
     let plan = Plan::of(&journal, crew, config.max_request_bytes, options)?;
     let mut summary = BatchSummary {
         batch: journal.batch().to_owned(),
@@ -59,6 +65,9 @@ pub async fn run(
         return Ok(summary);
     };
     let client = client?;
+    if let Some(required) = client.required_inputs(crew.as_str()).await {
+        check_inputs(&required, &journal, options)?;
+    }
     let mut batch = Batch {
         client: &client,
         crew,
@@ -76,6 +85,27 @@ pub async fn run(
         client.leave().await;
     }
     driven.map(|()| summary)
+}
+
+/// Each row that is still to be sent has all inputs that the crew asks for.
+fn check_inputs(required: &[String], journal: &Journal, options: &BatchOptions) -> Result<(), BatchError> {
+    let mut rows = Rows::open(&options.inputs)?;
+    while let Some(row) = rows.next()? {
+        let stand = journal.progress(&row).map_err(|problem| rows.problem(problem))?;
+        if stand.is_some() {
+            continue;
+        }
+        let missing = inputs::missing(required, &row.inputs);
+        if !missing.is_empty() {
+            let problem = format!(
+                "the crew {} needs inputs that this row lacks: {}",
+                options.crew,
+                missing.join(", ")
+            );
+            return Err(rows.problem(problem));
+        }
+    }
+    Ok(())
 }
 
 /// What there is to do, after one reading of all rows.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use crewfleet_producer::control::CANCEL_PATIENCE;
 use crewfleet_producer::{Cancellation, KickoffClient, KickoffId, Reply, Status};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -11,18 +10,19 @@ use tokio_util::sync::CancellationToken;
 use super::exit::Exit;
 use super::output::{one_line, print, say};
 use super::settings::Settings;
-use super::wait;
+use super::{status, wait};
 
 #[derive(Args)]
 #[command(
     after_help = "Exit codes: 0 it is cancelled, or will be when a worker reaches it; 1 it had ended otherwise; 2 usage or \
-configuration; 3 the broker is unreachable or did not take the command; 8 interrupted."
+configuration; 3 nobody knows of such a kickoff (the command is kept for 24 hours all the same), or the broker is \
+unreachable or did not take the command; 8 interrupted."
 )]
 pub(crate) struct Arguments {
     /// The kickoff's id
     id: KickoffId,
-    /// Watch for so many seconds what comes of it (default 10)
-    #[arg(long, value_name = "SECONDS", value_parser = wait::seconds)]
+    /// Watch for so many seconds what comes of it (default 10 where a worker has it, else a moment)
+    #[arg(short, long, value_name = "SECONDS", value_parser = wait::seconds)]
     timeout: Option<Duration>,
     /// Cancel it even if it has a reply: it was redriven since
     #[arg(long)]
@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
 #[derive(Serialize)]
 struct Found<'a> {
     kickoff_id: &'a KickoffId,
-    /// `cancelled`, `finished`, `cancelling` or `accepted`.
+    /// `cancelled`, `finished`, `cancelling`, `accepted` or `unknown`.
     found: &'static str,
     /// The worker that ran it, or is stopping it.
     worker: Option<&'a str>,
@@ -51,10 +51,13 @@ pub(crate) async fn run(
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let id = &arguments.id;
+    let crews = settings.crews()?;
     let cancelling = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet cancel").await?;
-        let patience = arguments.timeout.unwrap_or(CANCEL_PATIENCE);
-        let mut cancel = client.cancel(id).within(patience);
+        let mut cancel = client.cancel(id).among(&crews);
+        if let Some(patience) = arguments.timeout {
+            cancel = cancel.within(patience);
+        }
         if arguments.redriven {
             cancel = cancel.redriven();
         }
@@ -75,6 +78,7 @@ pub(crate) async fn run(
     }
     Ok(match cancellation {
         Cancellation::Finished(_) => Exit::Failed,
+        Cancellation::Unknown(_) => Exit::Broker,
         _ => Exit::Succeeded,
     })
 }
@@ -101,6 +105,10 @@ fn words(id: &KickoffId, cancellation: &Cancellation) -> String {
              hours. No worker said that it runs it: it waits in a queue or for a retry, or there is no such kickoff. Its \
              reply: crewfleet wait {id}"
         ),
+        Cancellation::Unknown(status) => format!(
+            "{} The command to cancel it is sent all the same, and kept for 24 hours",
+            status::unknown(status)
+        ),
     }
 }
 
@@ -110,6 +118,7 @@ fn found<'a>(kickoff_id: &'a KickoffId, cancellation: &'a Cancellation) -> Found
         Cancellation::Finished(reply) => ("finished", Some(reply.worker.as_str()), Some(&**reply)),
         Cancellation::Cancelling { worker } => ("cancelling", worker.as_deref(), None),
         Cancellation::Accepted => ("accepted", None, None),
+        Cancellation::Unknown(_) => ("unknown", None, None),
     };
     Found {
         kickoff_id,

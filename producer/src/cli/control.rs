@@ -20,6 +20,12 @@ const PATIENCE: Duration = HEARTBEAT_INTERVAL
     .saturating_mul(2)
     .saturating_add(Duration::from_secs(1));
 
+/// How often a worker that is to drain is asked whether it does.
+const ASK_AGAIN: Duration = Duration::from_millis(300);
+
+/// A worker that can't be found so often, and could be before, has ended.
+const GONE: u32 = 2;
+
 #[derive(Args)]
 #[command(
     after_help = "Exit codes: 0 every worker that serves the crew obeys, or none runs at present (those that start within 24 \
@@ -82,37 +88,47 @@ fn interrupted() -> anyhow::Result<Exit> {
 async fn set_paused(settings: &Settings, arguments: OfCrew, paused: bool) -> anyhow::Result<Exit> {
     let OfCrew { crew, no_wait } = arguments;
     let client = KickoffClient::connect(&settings.broker, "crewfleet control").await?;
-    let mut heartbeats = client.heartbeats().await?;
+    // Where nobody waits for them, nobody listens: a queue costs the workers something.
+    let heartbeats = match no_wait {
+        true => None,
+        false => Some(client.heartbeats().await?),
+    };
     if paused {
         client.pause(crew.as_str()).await?;
     } else {
         client.resume(crew.as_str()).await?;
     }
     let done = if paused { "paused" } else { "resumed" };
-    let exit = if no_wait {
-        say(&format!(
-            "the broker has the command: the crew {crew} is {done} on all workers, and on those that start within 24 hours"
-        ));
-        Exit::Succeeded
-    } else {
-        say(&format!(
-            "the broker has the command; listening which workers obey it, up to {} s",
-            PATIENCE.as_secs()
-        ));
-        let workers = until_all(&mut heartbeats, &crew, paused).await;
-        report(&crew, paused, &workers)
+    let exit = match heartbeats {
+        None => {
+            say(&format!(
+                "the broker has the command: the crew {crew} is {done} on all workers, and on those that start within 24 hours"
+            ));
+            Exit::Succeeded
+        }
+        Some(mut heartbeats) => {
+            say("the broker has the command; asking which workers obey it");
+            let all_heard = client.ask_for_heartbeats().await;
+            let workers = until_all(&mut heartbeats, all_heard, &crew, paused).await;
+            heartbeats.close().await;
+            report(&crew, paused, &workers)
+        }
     };
-    heartbeats.close().await;
     client.close().await;
     Ok(exit)
 }
 
 /// The last heartbeat of each worker: of all that live, and of those that serve the crew one that says that they obey,
 /// if it comes in time.
-async fn until_all(heartbeats: &mut Heartbeats, crew: &CrewName, paused: bool) -> Vec<Heartbeat> {
+async fn until_all(
+    heartbeats: &mut Heartbeats,
+    all_heard: Duration,
+    crew: &CrewName,
+    paused: bool,
+) -> Vec<Heartbeat> {
     let start = Instant::now();
     // When every living worker has spoken, and when the slowest has had its time.
-    let (all_heard, end) = (start + LISTENING, start + PATIENCE);
+    let (all_heard, end) = (start + all_heard, start + PATIENCE);
     let mut workers = BTreeMap::new();
     loop {
         let settled = workers
@@ -194,8 +210,8 @@ async fn drain_heard(
     worker: &str,
 ) -> anyhow::Result<Exit> {
     let mut others = Vec::new();
-    let end = Instant::now() + LISTENING;
-    say(&format!("listening for the worker {worker:?}"));
+    let listening = client.ask_for_heartbeats().await;
+    let end = Instant::now() + listening;
     let heard = loop {
         match timeout_at(end, heartbeats.next()).await {
             Ok(Some(heartbeat)) if heartbeat.worker == worker => break Some(heartbeat),
@@ -212,7 +228,7 @@ async fn drain_heard(
         };
         say(&format!(
             "no worker {worker:?} was heard within {} s ({heard}); nothing was sent",
-            LISTENING.as_secs()
+            listening.as_secs_f64()
         ));
         return Ok(Exit::Failed);
     };
@@ -220,35 +236,50 @@ async fn drain_heard(
         say(&format!("the worker {worker:?} drains already"));
         return Ok(Exit::Succeeded);
     }
+    // An earlier version cannot be asked, and is there all the same.
+    let can_be_asked = client.ask_for_heartbeat_of(worker).await == Some(true);
     client.drain(worker).await?;
     let running: u32 = heard.crews.iter().map(|crew| crew.in_flight).sum();
     say(&format!(
         "the broker has the command; worker {worker:?} ran {running} kickoffs when it was last heard"
     ));
-    Ok(until_draining(heartbeats, worker).await)
+    Ok(until_draining(client, heartbeats, worker, can_be_asked).await)
 }
 
-/// A worker with little to finish ends before it would speak again: its silence is an answer, too.
-async fn until_draining(heartbeats: &mut Heartbeats, worker: &str) -> Exit {
+/// Waits until the worker says that it drains. One with little to finish ends before it would speak again: then there is
+/// none to ask any more.
+async fn until_draining(
+    client: &KickoffClient,
+    heartbeats: &mut Heartbeats,
+    worker: &str,
+    can_be_asked: bool,
+) -> Exit {
     let end = Instant::now() + PATIENCE;
-    let mut spoke_at = None;
-    while let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.next()).await {
-        if heartbeat.worker != worker {
-            continue;
+    let (mut gone, mut spoke_at) = (0, Instant::now());
+    while Instant::now() < end && gone < GONE {
+        match client.ask_for_heartbeat_of(worker).await {
+            Some(false) if can_be_asked => gone += 1,
+            _ => gone = 0,
         }
-        if heartbeat.draining {
-            say(&format!("worker {worker:?} drains"));
-            return Exit::Succeeded;
+        let until = end.min(Instant::now() + ASK_AGAIN);
+        while let Ok(Some(heartbeat)) = timeout_at(until, heartbeats.next()).await {
+            if heartbeat.worker != worker {
+                continue;
+            }
+            if heartbeat.draining {
+                say(&format!("worker {worker:?} drains"));
+                return Exit::Succeeded;
+            }
+            spoke_at = Instant::now();
         }
-        spoke_at = Some(Instant::now());
     }
-    let waited = PATIENCE.as_secs();
-    if spoke_at.is_some_and(|at| at.elapsed() < LISTENING) {
+    if gone < GONE && spoke_at.elapsed() < LISTENING {
         say(&format!(
-            "worker {worker:?} did not say within {waited} s that it drains; look again with `crewfleet workers`"
+            "worker {worker:?} did not say within {} s that it drains; look again with `crewfleet workers`",
+            PATIENCE.as_secs()
         ));
         return Exit::Failed;
     }
-    say(&format!("worker {worker:?} is not heard any more: it has ended"));
+    say(&format!("worker {worker:?} is not there any more: it has ended"));
     Exit::Succeeded
 }

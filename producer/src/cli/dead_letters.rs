@@ -13,18 +13,19 @@ use crewfleet_shared::kickoff::CrewName;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
-use super::output::{one_line, print as print_line, say};
+use super::format::Format;
+use super::output::say;
 use super::settings::Settings;
 
 #[derive(Subcommand)]
 pub(crate) enum Action {
-    /// Count them by crew, reason and error fingerprint
+    /// Count them by crew, reason and error fingerprint. Nothing is taken away; RabbitMQ counts each look as a delivery in
+    /// x-delivery-count, which ends nothing
     List {
         #[command(flatten)]
         crews: Crews,
-        /// Print the groups as one line of JSON: a list
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        format: Format,
     },
     /// Show one: the request as it came, its headers, and why it died
     Show {
@@ -32,9 +33,9 @@ pub(crate) enum Action {
         id: KickoffId,
         #[command(flatten)]
         crews: Crews,
-        /// Print it as one line of JSON; a line for each, where the kickoff has several
-        #[arg(long)]
-        json: bool,
+        /// Where the kickoff has several, each is printed
+        #[command(flatten)]
+        format: Format,
     },
     /// Run them again, under their ids; asks first on a terminal, where it is more than one
     Redrive(redrive::Arguments),
@@ -92,20 +93,20 @@ pub(crate) async fn run(
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     match action {
-        Action::List { crews, json } => {
+        Action::List { crews, format } => {
             interruptible(
                 stop,
                 with(settings, async |client| {
-                    list(client, settings, &crews, json).await
+                    list(client, settings, &crews, &format).await
                 }),
             )
             .await
         }
-        Action::Show { id, crews, json } => {
+        Action::Show { id, crews, format } => {
             interruptible(
                 stop,
                 with(settings, async |client| {
-                    show(client, settings, &id, &crews, json).await
+                    show(client, settings, &id, &crews, &format).await
                 }),
             )
             .await
@@ -154,7 +155,7 @@ async fn list(
     client: &KickoffClient,
     settings: &Settings,
     crews: &Crews,
-    json: bool,
+    format: &Format,
 ) -> anyhow::Result<Exit> {
     let letters = DeadLetters::of(client);
     let where_to_look = where_to_look(&letters, settings, crews).await?;
@@ -164,13 +165,13 @@ async fn list(
     };
     let listing = letters.list(&where_to_look, &selection).await?;
     say_where(&listing.queues);
-    if json {
-        print_line(&one_line(&listing.groups)?)?;
-    } else if listing.groups.is_empty() {
+    if listing.groups.is_empty() && !format.is_json() {
         say("no dead letters");
-    } else {
-        print_line(&print::table(&listing.groups, chrono::Utc::now()))?;
     }
+    let groups = &listing.groups;
+    format.print(groups, || {
+        (!groups.is_empty()).then(|| print::listing(groups, chrono::Utc::now()))
+    })?;
     Ok(Exit::Succeeded)
 }
 
@@ -179,7 +180,7 @@ async fn show(
     settings: &Settings,
     id: &KickoffId,
     crews: &Crews,
-    json: bool,
+    format: &Format,
 ) -> anyhow::Result<Exit> {
     let letters = DeadLetters::of(client);
     let where_to_look = where_to_look(&letters, settings, crews).await?;
@@ -189,11 +190,7 @@ async fn show(
         return Ok(not_there(id));
     }
     for letter in found {
-        print_line(&if json {
-            one_line(&letter)?
-        } else {
-            print::whole(&letter)
-        })?;
+        format.print(&letter, || Some(print::whole(&letter)))?;
     }
     Ok(Exit::Succeeded)
 }

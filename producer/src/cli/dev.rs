@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
-use crewfleet_producer::{BrokerConfig, KickoffClient};
+use crewfleet_producer::{BrokerConfig, Event, KickoffClient};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::Exit;
 use super::output::{gave_up, reply, say};
 use super::settings::Settings;
+use super::story::Story;
 use super::{events, inputs};
 use crate::dev::broker::Broker;
 use crate::dev::crew::Crew;
@@ -37,7 +38,7 @@ pub(crate) struct Arguments {
     python: Option<PathBuf>,
     /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given
     /// several times
-    #[arg(long = "input", value_name = "KEY=VALUE")]
+    #[arg(short, long = "input", value_name = "KEY=VALUE")]
     input: Vec<String>,
     /// All inputs: a file with a JSON object, - for stdin
     #[arg(long, value_name = "FILE")]
@@ -45,6 +46,9 @@ pub(crate) struct Arguments {
     /// End after the result: the reply is the last line of stdout, the exit code is that of `kickoff`
     #[arg(long)]
     once: bool,
+    /// Show every event of the kickoff as it comes, and more of what is started
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 pub(crate) async fn run(
@@ -61,6 +65,7 @@ pub(crate) async fn run(
         inputs: given_inputs(&arguments, &crew)?,
         crew,
         once: arguments.once,
+        verbose: arguments.verbose,
         began: Instant::now(),
     };
     let program = workers::program()?;
@@ -95,7 +100,7 @@ async fn serve(
         session.crew.python.display(),
         session.crew.target()
     ));
-    let workers = Workers::start(folder, program, &config, broker.config())?;
+    let workers = Workers::start(folder, program, &config, broker.config(), broker.is_private())?;
     let ended = tokio::select! {
         biased;
         () = stop.cancelled() => {
@@ -113,6 +118,9 @@ async fn serve(
 async fn with_broker(session: &Session, broker: &mut Broker, workers: &Workers) -> anyhow::Result<Exit> {
     workers.usable().await?;
     broker.start().await?;
+    if let Some(url) = broker.metrics_url().filter(|_| session.verbose || !session.once) {
+        say(&format!("the broker's metrics: {url}"));
+    }
     workers.have_broker();
     let client = KickoffClient::connect(broker.config(), "crewfleet dev").await?;
     let export = export_lines(broker);
@@ -131,6 +139,7 @@ struct Session {
     /// `None` where the crew is to say what it needs.
     inputs: Option<Box<RawValue>>,
     once: bool,
+    verbose: bool,
     began: Instant,
 }
 
@@ -184,7 +193,8 @@ impl Session {
         }
         say("asking the workers which inputs the crew needs ...");
         let status = client.crew_status(self.crew.name.as_str()).await?;
-        Ok(status.and_then(|status| status.inputs).unwrap_or_default())
+        let needed = status.and_then(|status| status.required_inputs.or(status.inputs));
+        Ok(needed.unwrap_or_default())
     }
 
     async fn kickoff(&self, client: &KickoffClient) -> anyhow::Result<Exit> {
@@ -192,6 +202,17 @@ impl Session {
         let inputs = self.inputs.as_deref().unwrap_or(&nothing);
         if self.crew.is_example() && std::env::var_os("OPENAI_API_KEY").is_none() {
             say("there is no OPENAI_API_KEY: the example crew uses its offline model, which says so");
+        }
+        let required = client.required_inputs(self.crew.name.as_str()).await;
+        let required = required.unwrap_or_default();
+        let missing = inputs::missing(&required, inputs);
+        if !missing.is_empty() {
+            say(&format!(
+                "not sent: the crew {} needs more inputs: {}",
+                self.crew.name,
+                inputs::placeholders(&missing)
+            ));
+            return Ok(Exit::Rejected);
         }
         let mut handle = client
             .kickoff(self.crew.name.as_str(), inputs)
@@ -203,8 +224,16 @@ impl Session {
             self.crew.name
         ));
         let stream = handle.events().await?;
-        let mut show = events::to_stderr;
-        let answered = events::until_reply(stream, &mut handle, &mut show);
+        let mut story = Story::on_stderr();
+        let mut show = |event: &Event| match self.verbose {
+            true => events::to_stderr(event),
+            false => {
+                story.tell(event);
+                Ok(())
+            }
+        };
+        let answered = async { Ok(handle.reply().await?) };
+        let answered = events::until_reply(stream, answered, &mut show);
         let Ok(answered) = timeout(REPLY_LIMIT, answered).await else {
             return Ok(gave_up(
                 &id,

@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 use std::io::Write;
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
-use crewfleet_producer::{Event, EventStream, KickoffClient, KickoffHandle, KickoffId, Reply};
+use crewfleet_producer::{Event, EventStream, KickoffClient, KickoffId, KickoffStatus};
 use crewfleet_shared::harmless::harmless;
 use crewfleet_shared::kickoff::event::event_type;
 use serde_json::Value;
@@ -13,8 +14,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
+use super::format::Lines;
 use super::output::{gave_up, one_line, print, say};
 use super::settings::Settings;
+use super::{status, wait};
 
 /// Reply and last event take different ways: so long the one waits for the other.
 const LAST_EVENT: Duration = Duration::from_secs(1);
@@ -23,9 +26,11 @@ const LAST_EVENT: Duration = Duration::from_secs(1);
 pub(crate) struct Arguments {
     /// The kickoff's id
     id: KickoffId,
-    /// Print each event as one line of JSON
-    #[arg(long)]
-    json: bool,
+    /// Give up when nobody has known of the kickoff for so many seconds (exit 3), as `wait` does
+    #[arg(long, value_name = "SECONDS", value_parser = wait::seconds, default_value = "60")]
+    unknown: Duration,
+    #[command(flatten)]
+    format: Lines,
 }
 
 pub(crate) async fn run(
@@ -33,6 +38,7 @@ pub(crate) async fn run(
     arguments: Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
+    let crews = settings.crews()?;
     let watching = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet events").await?;
         let stream = client.events(&arguments.id).await?;
@@ -42,15 +48,20 @@ pub(crate) async fn run(
         let shown = Cell::new(false);
         let mut show = |event: &Event| {
             shown.set(true);
-            let line = if arguments.json {
+            let line = if arguments.format.is_json() {
                 one_line(event)?
             } else {
                 line(event)
             };
             print(&line)
         };
-        let mut reply = until_reply(stream, &mut handle, &mut show).await;
-        if reply.is_ok()
+        let told = |status: &KickoffStatus| wait::tell(status, arguments.unknown);
+        let reply = async {
+            let reply = handle.reply_unless_unknown(&crews, arguments.unknown, told);
+            Ok(reply.await?)
+        };
+        let mut reply = until_reply(stream, reply, &mut show).await;
+        if matches!(reply, Ok(Ok(_)))
             && !shown.get()
             && let Err(error) = past(&client, &arguments.id, &mut show).await
         {
@@ -60,11 +71,16 @@ pub(crate) async fn run(
         reply
     };
     match stop.run_until_cancelled(watching).await {
-        Some(reply) => {
-            let reply = reply?;
-            say(&format!("kickoff {} {}", reply.kickoff_id, reply.status));
-            Ok(Exit::Succeeded)
-        }
+        Some(reply) => match reply? {
+            Ok(reply) => {
+                say(&format!("kickoff {} {}", reply.kickoff_id, reply.status));
+                Ok(Exit::Succeeded)
+            }
+            Err(status) => {
+                say(&status::unknown(&status));
+                Ok(Exit::Broker)
+            }
+        },
         None => Ok(gave_up(&arguments.id, "interrupted")),
     }
 }
@@ -84,20 +100,21 @@ async fn past(
     }
 }
 
-/// Shows events until the kickoff is finished, and returns its reply.
-pub(super) async fn until_reply(
+/// Shows events until the kickoff is finished, and returns its reply, which this waits for.
+pub(super) async fn until_reply<R>(
     mut stream: EventStream,
-    handle: &mut KickoffHandle,
+    reply: impl Future<Output = anyhow::Result<R>>,
     show: &mut impl FnMut(&Event) -> anyhow::Result<()>,
-) -> anyhow::Result<Reply> {
+) -> anyhow::Result<R> {
+    let mut waiting = pin!(reply);
     let reply = loop {
         tokio::select! {
             biased;
             event = stream.next() => match event {
                 Some(event) => show(&event)?,
-                None => return Ok(handle.reply().await?),
+                None => return waiting.await,
             },
-            reply = handle.reply() => break reply?,
+            reply = &mut waiting => break reply?,
         }
     };
     let rest = async {

@@ -56,7 +56,9 @@ impl From<Status> for Exit {
 impl From<&ClientError> for Exit {
     fn from(error: &ClientError) -> Self {
         match error {
-            ClientError::InvalidInput(_) | ClientError::Connect(ConnectError::Url) => Self::Usage,
+            ClientError::InvalidInput(_)
+            | ClientError::OtherKickoff { .. }
+            | ClientError::Connect(ConnectError::Url) => Self::Usage,
             ClientError::UnreadableReply { .. } => Self::Failed,
             _ => Self::Broker,
         }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::Args;
 use crewfleet_producer::Status;
 use crewfleet_producer::batch::{self, BatchError, BatchOptions, BatchSummary};
@@ -17,10 +18,11 @@ pub(crate) struct Arguments {
     /// The crew to kick off
     crew: CrewName,
     /// JSON lines: a line is an object of inputs
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     inputs: PathBuf,
-    /// JSON lines: {"row": N, …the reply…}, in the order they finish. FILE.journal beside it serves resuming
-    #[arg(long, value_name = "FILE")]
+    /// JSON lines: {"row": N, …the reply…}, in the order they finish. FILE.journal beside it serves resuming; - is stdout,
+    /// and cannot be resumed
+    #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Kickoffs on their way at once
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
@@ -32,6 +34,10 @@ pub(crate) struct Arguments {
     /// replies that are lost; what still runs may then run twice
     #[arg(long)]
     again: bool,
+    /// Run the rows again that did not succeed, which may have been mended in the inputs. Of a row that has several lines in
+    /// the output the last one counts
+    #[arg(long)]
+    retry_failed: bool,
 }
 
 pub(crate) async fn run(
@@ -39,6 +45,9 @@ pub(crate) async fn run(
     arguments: Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
+    if arguments.retry_failed && arguments.output.as_os_str() == "-" {
+        bail!("--retry-failed needs the --output FILE of an earlier run; stdout keeps nothing");
+    }
     let options = BatchOptions {
         crew: arguments.crew,
         inputs: arguments.inputs,
@@ -46,6 +55,7 @@ pub(crate) async fn run(
         concurrency: arguments.concurrency.into(),
         batch: arguments.batch,
         again: arguments.again,
+        retry_failed: arguments.retry_failed,
     };
     let summary = batch::run(&settings.broker, &options, stop).await;
     let summary = summary.inspect_err(|error| {
@@ -68,7 +78,10 @@ fn report(summary: &BatchSummary, options: &BatchOptions) -> Exit {
         summary.batch,
         answered.total(),
         summary.rows,
-        options.output.display(),
+        match options.output.as_os_str() == "-" {
+            true => "stdout".to_owned(),
+            false => options.output.display().to_string(),
+        },
         match by_status.as_slice() {
             [] => "none".to_owned(),
             counted => counted.join(", "),
@@ -87,6 +100,9 @@ fn report(summary: &BatchSummary, options: &BatchOptions) -> Exit {
     if answered.of(Status::Succeeded) == summary.rows {
         Exit::Succeeded
     } else {
+        if options.output.as_os_str() != "-" {
+            say("to run those again that did not succeed: the same command with --retry-failed");
+        }
         Exit::Failed
     }
 }

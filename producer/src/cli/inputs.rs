@@ -10,6 +10,14 @@ use base64::engine::general_purpose::STANDARD;
 use crewfleet_shared::kickoff::{FileSource, InputFile};
 use serde_json::value::{RawValue, to_raw_value};
 
+pub(crate) use crewfleet_producer::inputs::missing;
+
+/// How inputs are given, as in `--input TOPIC=… --input AUDIENCE=…`.
+pub(crate) fn placeholders<S: AsRef<str>>(names: &[S]) -> String {
+    let each = names.iter().map(|name| format!("--input {}=…", name.as_ref()));
+    each.collect::<Vec<_>>().join(" ")
+}
+
 /// The inputs of `--inputs FILE|-` with those of `--input` put over them. A file alone is kept byte for byte.
 pub(crate) fn gather(file: Option<&str>, single: &[String]) -> anyhow::Result<Box<RawValue>> {
     let base = file.map(read).transpose()?;

@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::Args;
-use crewfleet_producer::{Kickoff, KickoffClient, KickoffHandle, KickoffId, Reply};
+use crewfleet_producer::{ClientError, Kickoff, KickoffClient, KickoffHandle, KickoffId, Reply};
 use crewfleet_shared::kickoff::CrewName;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
+use super::format::ReplyFormat;
 use super::output::{gave_up, print, reply, say};
 use super::settings::Settings;
 use super::{events, files, inputs, wait};
@@ -22,27 +23,28 @@ pub(crate) struct Arguments {
     crew: CrewName,
     /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given
     /// several times
-    #[arg(long = "input", value_name = "KEY=VALUE")]
+    #[arg(short, long = "input", value_name = "KEY=VALUE")]
     input: Vec<String>,
     /// All inputs: a file with a JSON object, - for stdin
     #[arg(long, value_name = "FILE")]
     inputs: Option<String>,
     /// Don't wait: print the kickoff's id and end
-    #[arg(long, conflicts_with_all = ["follow", "timeout", "json"])]
+    #[arg(short, long, conflicts_with_all = ["follow", "timeout", "output", "json"])]
     detach: bool,
     /// Show live events on stderr while waiting
-    #[arg(long)]
+    #[arg(short, long)]
     follow: bool,
     /// Give up waiting after so many seconds (exit 8); the kickoff goes on
-    #[arg(long, value_name = "SECONDS", value_parser = wait::seconds)]
+    #[arg(short, long, value_name = "SECONDS", value_parser = wait::seconds)]
     timeout: Option<Duration>,
     /// After it has succeeded, fetch the files that it left into this folder
     #[arg(long, value_name = "DIR", conflicts_with = "detach")]
     files: Option<PathBuf>,
-    /// Print the whole reply as one line of JSON
-    #[arg(long)]
-    json: bool,
-    /// The kickoff's id, instead of a new one: 1 to 128 characters of A-Z, a-z, 0-9, _ and -
+    #[command(flatten)]
+    format: ReplyFormat,
+    /// The kickoff's id, instead of a new one: 1 to 128 characters of A-Z, a-z, 0-9, _ and -. Where a kickoff with this id
+    /// and this very request is known already, it is waited for, and not sent again; where it is known with another request,
+    /// that is an error. To run it again: a new id, or `crewfleet dead-letters redrive ID` for one that failed
     #[arg(long, value_name = "ID")]
     id: Option<KickoffId>,
     /// JSON that comes back in the reply and in every event
@@ -70,11 +72,7 @@ pub(crate) async fn run(
         let client = KickoffClient::connect(&settings.broker, "crewfleet kickoff").await?;
         let kickoff = client.kickoff(arguments.crew.as_str(), &inputs).id(id.clone());
         let kickoff = with_options(kickoff, &arguments, meta);
-        let sent = if arguments.detach {
-            kickoff.detach().await.map(|_| None)
-        } else {
-            kickoff.await.map(Some)
-        };
+        let sent = send(&client, kickoff, &arguments, &inputs).await;
         anyhow::Ok((client, sent))
     };
     let Some(sent) = stop.run_until_cancelled(sending).await else {
@@ -82,15 +80,67 @@ pub(crate) async fn run(
     };
     let (client, sent) = sent?;
     let exit = match sent {
-        Ok(None) => print(id.as_str()).map(|()| Exit::Succeeded),
-        Ok(Some(handle)) => {
-            say(&format!("kickoff {id} sent to the crew {}", arguments.crew));
-            await_reply(&client, handle, &arguments, stop).await
-        }
+        Ok(Sent::Not(exit)) => Ok(exit),
+        Ok(Sent::Detached) => print(id.as_str()).map(|()| Exit::Succeeded),
+        Ok(Sent::Awaited(handle)) => await_reply(&client, *handle, &arguments, stop).await,
         Err(error) => Err(error.into()),
     };
     client.close().await;
     exit
+}
+
+/// What became of what was to be sent.
+enum Sent {
+    /// It was not, which has been told.
+    Not(Exit),
+    Detached,
+    Awaited(Box<KickoffHandle>),
+}
+
+/// Sends it, unless it lacks an input, or is known already.
+async fn send(
+    client: &KickoffClient,
+    kickoff: Kickoff,
+    arguments: &Arguments,
+    inputs: &RawValue,
+) -> Result<Sent, ClientError> {
+    let crew = arguments.crew.as_str();
+    let required = async { client.required_inputs(crew).await.unwrap_or_default() };
+    let known = async {
+        match arguments.id {
+            Some(_) => kickoff.known().await,
+            None => Ok(None),
+        }
+    };
+    let (required, known) = tokio::join!(required, known);
+    if let Some(handle) = known? {
+        say(&format!(
+            "kickoff {} is known already, with this very request: it is not sent again",
+            handle.id()
+        ));
+        return Ok(match arguments.detach {
+            true => Sent::Detached,
+            false => Sent::Awaited(Box::new(handle)),
+        });
+    }
+    let missing = inputs::missing(&required, inputs);
+    if !missing.is_empty() {
+        say(&format!(
+            "not sent: the crew {crew} needs {} as well: {}",
+            match missing.len() {
+                1 => "this input",
+                _ => "these inputs",
+            },
+            inputs::placeholders(&missing)
+        ));
+        return Ok(Sent::Not(Exit::Rejected));
+    }
+    if arguments.detach {
+        return kickoff.detach().await.map(|_| Sent::Detached);
+    }
+    let handle = kickoff.await?;
+    say(&format!("kickoff {} sent to the crew {crew}", handle.id()));
+    Ok(Sent::Awaited(Box::new(handle)))
 }
 
 fn with_options(mut kickoff: Kickoff, arguments: &Arguments, meta: Option<&RawValue>) -> Kickoff {
@@ -123,14 +173,17 @@ async fn await_reply(
     let id = handle.id().clone();
     let answered = async {
         match followed {
-            Some(stream) => events::until_reply(stream, &mut handle, &mut events::to_stderr).await,
+            Some(stream) => {
+                let reply = async { Ok(handle.reply().await?) };
+                events::until_reply(stream, reply, &mut events::to_stderr).await
+            }
             None => Ok(handle.reply().await?),
         }
     };
     match wait::patiently(answered, arguments.timeout, stop).await {
         Ok(answered) => {
             let answered = answered?;
-            let exit = reply(&answered, arguments.json)?;
+            let exit = reply(&answered, arguments.format.is_json())?;
             match &arguments.files {
                 Some(dir) if exit == Exit::Succeeded => fetch(client, &answered, dir, stop).await,
                 _ => Ok(exit),

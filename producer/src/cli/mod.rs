@@ -11,13 +11,17 @@ mod events;
 mod exit;
 mod files;
 mod for_each;
+mod format;
 mod gateway;
 mod healthcheck;
 mod inputs;
 mod kickoff;
+mod kickoffs;
 mod manual;
 pub(crate) mod output;
 mod settings;
+mod status;
+mod story;
 mod token;
 mod topology;
 mod wait;
@@ -52,14 +56,14 @@ refused or no such crew, 4 timed out, 5 cancelled, 6 rejected, 7 expired, 8 gave
 #[command(next_help_heading = "Options of all commands")]
 struct Global {
     /// Configuration file; without it crewfleet.toml in the working directory, where there is one
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Broker, as amqp://USER:PASSWORD@HOST:5672/%2f; other users of this machine can see arguments, so for a
     /// secret rather use CREWFLEET__BROKER__URL
     #[arg(long, global = true, value_name = "URL")]
     broker_url: Option<String>,
     /// What every exchange and queue name starts with
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(short, long, global = true, value_name = "NAME")]
     namespace: Option<String>,
 }
 
@@ -73,6 +77,10 @@ enum Command {
     KickoffForEach(for_each::Arguments),
     /// Wait for a kickoff that was sent elsewhere or earlier
     Wait(wait::Arguments),
+    /// Show how far a kickoff is: with which worker, ended, or not known
+    Status(status::Arguments),
+    /// List the kickoffs that workers have, and how many wait
+    Kickoffs(kickoffs::Arguments),
     /// Show the events of a kickoff, as they happen, until it is finished
     Events(events::Arguments),
     /// List the files that a kickoff left, or fetch them
@@ -149,6 +157,8 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Kickoff(arguments) => kickoff::run(&settings, arguments, &stop).await,
         Command::KickoffForEach(arguments) => for_each::run(&settings, arguments, &stop).await,
         Command::Wait(arguments) => wait::run(&settings, arguments, &stop).await,
+        Command::Status(arguments) => status::run(&settings, arguments, &stop).await,
+        Command::Kickoffs(arguments) => kickoffs::run(&settings, arguments, &stop).await,
         Command::Events(arguments) => events::run(&settings, arguments, &stop).await,
         Command::Files(arguments) => files::run(&settings, arguments, &stop).await,
         Command::Cancel(arguments) => cancel::run(&settings, arguments, &stop).await,
@@ -160,7 +170,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Doctor(arguments) => doctor::run(&settings, arguments, &stop).await,
         Command::Topology(action) => topology::run(&settings, action).await,
         Command::Gateway => gateway::run(&settings, &stop).await,
-        Command::Token(action) => token::run(&settings, action),
+        Command::Token(action) => token::run(&settings, action).await,
         Command::Healthcheck(arguments) => healthcheck::run(&settings, &arguments).await,
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Succeeded),
     }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
-use crewfleet_producer::{KickoffId, Reply};
+use crewfleet_producer::{KickoffId, Reply, Status};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -38,14 +38,24 @@ pub(crate) fn one_line(value: &impl Serialize) -> anyhow::Result<String> {
 /// Prints the result of a kickoff to stdout, what went wrong to stderr, and gives the exit code.
 pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
     if let Some(error) = &reply.error {
-        say(&format!("kickoff {} {}: {error}", reply.kickoff_id, reply.status));
+        // An error of the kind `timed_out` says what the status says.
+        let told = match error.kind == reply.status.as_str() {
+            true => error.message.clone(),
+            false => error.to_string(),
+        };
+        say(&format!("kickoff {} {}: {told}", reply.kickoff_id, reply.status));
         let detail: Option<Value> = error
             .detail
             .as_ref()
             .and_then(|d| serde_json::from_str(d.get()).ok());
+        // What was rejected is none of the crew's doing: a traceback would be ours.
+        let detail = detail.filter(|_| reply.status != Status::Rejected);
         if let Some(traceback) = detail.as_ref().and_then(|d| d.get("traceback")?.as_str()) {
             let _ = writeln!(std::io::stderr(), "{}", traceback.trim_end());
         }
+    }
+    if let Some(repeated) = super::status::repeated(reply) {
+        say(&format!("kickoff {}: {repeated}", reply.kickoff_id));
     }
     if json {
         print(&one_line(reply)?)?;

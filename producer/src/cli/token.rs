@@ -1,30 +1,31 @@
 //! `crewfleet token create|list|revoke`
 
-use clap::Subcommand;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Subcommand};
 use crewfleet_producer::gateway::tokens::{Token, TokensFile};
+use crewfleet_producer::{ClientError, KickoffClient};
 use crewfleet_shared::kickoff::CrewName;
 use secrecy::ExposeSecret;
+use tokio::time::timeout;
 
 use super::exit::Exit;
-use super::output::{one_line, print, say};
+use super::format::Format;
+use super::output::{print, say};
 use super::settings::Settings;
+
+/// How long the broker is asked which crews there are. A token is made without it, too.
+const ASKING: Duration = Duration::from_secs(3);
 
 /// They are kept, hashed, in the file gateway.tokens_file, which gateways read again whenever it changes.
 #[derive(Subcommand)]
 pub(crate) enum Action {
     /// Make a token and print it; it is not seen again
-    Create {
-        /// Whose it is, as in the gateway's log
-        name: String,
-        /// A crew that it is good for; may be repeated. Without this it is good for all
-        #[arg(long = "crew", value_name = "CREW")]
-        crews: Vec<CrewName>,
-    },
+    Create(Create),
     /// List the tokens' names, crews and ages
     List {
-        /// Print them as one line of JSON: a list, with hashes
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        format: Format,
     },
     /// Take a token out; gateways refuse it within seconds
     Revoke {
@@ -33,15 +34,31 @@ pub(crate) enum Action {
     },
 }
 
-pub(crate) fn run(settings: &Settings, action: Action) -> anyhow::Result<Exit> {
+#[derive(Args)]
+#[command(group(ArgGroup::new("good_for").required(true).args(["crews", "all_crews"])))]
+pub(crate) struct Create {
+    /// Whose it is, as in the gateway's log
+    name: String,
+    /// A crew that it is good for; may be repeated
+    #[arg(long = "crew", value_name = "CREW")]
+    crews: Vec<CrewName>,
+    /// It is good for all crews, also for those to come
+    #[arg(long)]
+    all_crews: bool,
+}
+
+pub(crate) async fn run(settings: &Settings, action: Action) -> anyhow::Result<Exit> {
     let file = TokensFile::new(&settings.gateway.tokens_file);
     match action {
-        Action::Create { name, crews } => {
+        Action::Create(Create { name, crews, .. }) => {
             let crews = (!crews.is_empty()).then_some(crews);
             let token = file.create(&name, crews.as_deref())?;
+            for crew in crews.iter().flatten() {
+                warn_if_unknown(settings, crew).await;
+            }
             let good_for = match &crews {
                 Some(_) => "these crews",
-                None => "all crews (--crew limits it)",
+                None => "all crews",
             };
             say(&format!(
                 "kept in {}, good for {good_for}; the token is not seen again:",
@@ -49,11 +66,10 @@ pub(crate) fn run(settings: &Settings, action: Action) -> anyhow::Result<Exit> {
             ));
             print(token.expose_secret())?;
         }
-        Action::List { json: true } => print(&one_line(&file.read_existing()?)?)?,
-        Action::List { json: false } => {
-            for token in file.read_existing()? {
-                print(&line(&token))?;
-            }
+        Action::List { format } => {
+            let tokens = file.read_existing()?;
+            let lines = || tokens.iter().map(line).collect::<Vec<_>>().join("\n");
+            format.print(&tokens, || (!tokens.is_empty()).then(lines))?;
         }
         Action::Revoke { name } => {
             file.revoke(&name)?;
@@ -61,6 +77,22 @@ pub(crate) fn run(settings: &Settings, action: Action) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Succeeded)
+}
+
+/// A crew's name may be misspelt. Where the broker does not answer, nothing is known, and nothing said.
+async fn warn_if_unknown(settings: &Settings, crew: &CrewName) {
+    let asked = async {
+        let client = KickoffClient::connect(&settings.broker, "crewfleet token").await?;
+        let known = client.has_queue(crew).await;
+        client.close().await;
+        known
+    };
+    if let Ok(Ok::<_, ClientError>(false)) = timeout(ASKING, asked).await {
+        say(&format!(
+            "warning: no worker has ever served a crew {:?} here, so the token is good for nothing yet; is that its name?",
+            crew.as_str()
+        ));
+    }
 }
 
 fn line(token: &Token) -> String {

@@ -6,7 +6,8 @@ use crewfleet_shared::amqp::{Broker, Names};
 use crewfleet_shared::kickoff::CrewName;
 
 use super::exit::Exit;
-use super::output::{one_line, print, say};
+use super::format::Format;
+use super::output::say;
 use super::settings::Settings;
 
 #[derive(Subcommand)]
@@ -17,9 +18,8 @@ pub(crate) enum Action {
     Show {
         #[command(flatten)]
         crews: Crews,
-        /// Print it as one line of JSON
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        format: Format,
     },
 }
 
@@ -49,13 +49,9 @@ pub(crate) async fn run(settings: &Settings, action: Action) -> anyhow::Result<E
             });
             broker.close().await;
         }
-        Action::Show { crews, json } => {
+        Action::Show { crews, format } => {
             let (topology, _) = topology(settings, crews)?;
-            print(&if json {
-                one_line(&topology)?
-            } else {
-                listing(&topology)
-            })?;
+            format.print(&topology, || Some(listing(&topology)))?;
         }
     }
     Ok(Exit::Succeeded)
@@ -68,7 +64,8 @@ fn topology(settings: &Settings, given: Crews) -> anyhow::Result<(Topology, Vec<
         given.crews
     };
     let names = Names::new(&settings.broker.namespace);
-    Ok((Topology::of(&names, &crews, settings.broker.results()), crews))
+    let topology = Topology::of(&names, &crews, settings.broker.results());
+    Ok((topology.with_streams(settings.broker.streams), crews))
 }
 
 fn joined(crews: &[CrewName]) -> String {

@@ -1,25 +1,32 @@
 //! `crewfleet wait ID`
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use clap::Args;
-use crewfleet_producer::{KickoffClient, KickoffId};
+use crewfleet_producer::status::Stage;
+use crewfleet_producer::{KickoffClient, KickoffId, KickoffStatus};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
-use super::output::{gave_up, reply};
+use super::format::ReplyFormat;
+use super::output::{gave_up, reply, say};
 use super::settings::Settings;
+use super::status;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The kickoff's id
     id: KickoffId,
     /// Give up waiting after so many seconds (exit 8); the kickoff goes on
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// Print the whole reply as one line of JSON
-    #[arg(long)]
-    json: bool,
+    /// Give up when nobody has known of the kickoff for so many seconds (exit 3): no worker has it, no reply is kept, and
+    /// nothing waits in the queues of the crews that workers serve
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    unknown: Duration,
+    #[command(flatten)]
+    format: ReplyFormat,
 }
 
 pub(crate) async fn run(
@@ -27,16 +34,49 @@ pub(crate) async fn run(
     arguments: Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
+    let crews = settings.crews()?;
     let connecting = KickoffClient::connect(&settings.broker, "crewfleet wait");
     let Some(client) = stop.run_until_cancelled(connecting).await else {
         return Ok(gave_up(&arguments.id, "interrupted"));
     };
     let client = client?;
-    let waited = patiently(client.wait_for(&arguments.id), arguments.timeout, stop).await;
+    let stage = Cell::new(None);
+    let told = |status: &KickoffStatus| {
+        stage.set(Some(status.stage));
+        tell(status, arguments.unknown);
+    };
+    let waiting = async {
+        let mut handle = client.attach(&arguments.id).await?;
+        handle.reply_unless_unknown(&crews, arguments.unknown, told).await
+    };
+    let waited = patiently(waiting, arguments.timeout, stop).await;
     client.close().await;
     match waited {
-        Ok(answered) => reply(&answered?, arguments.json),
+        Ok(answered) => match answered? {
+            Ok(answered) => reply(&answered, arguments.format.is_json()),
+            Err(status) => {
+                say(&status::unknown(&status));
+                Ok(Exit::Broker)
+            }
+        },
+        Err(why) if stage.get() == Some(Stage::Unknown) => {
+            say(&format!("{why}; nobody knows of kickoff {}", arguments.id));
+            Ok(Exit::GaveUp)
+        }
         Err(why) => Ok(gave_up(&arguments.id, why)),
+    }
+}
+
+/// Says where a kickoff is that no worker has.
+pub(super) fn tell(status: &KickoffStatus, patience: Duration) {
+    match status.stage {
+        Stage::Unknown => say(&format!(
+            "{} Waiting for it {} s longer",
+            status::unknown(status),
+            patience.as_secs_f64()
+        )),
+        Stage::Unseen => say(&format!("{}; waiting for its reply", status::text(status))),
+        _ => {}
     }
 }
 

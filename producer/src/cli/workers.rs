@@ -6,14 +6,14 @@ use crewfleet_shared::harmless::harmless;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
-use super::output::{one_line, print, say};
+use super::format::{Format, table};
+use super::output::say;
 use super::settings::Settings;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Print the workers' heartbeats as one line of JSON: a list
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 pub(crate) async fn run(
@@ -36,17 +36,15 @@ pub(crate) async fn run(
             "no worker was heard; start one (`crewfleet-worker --config FILE`), or look for what is in its way (`crewfleet doctor`)",
         );
     }
-    if arguments.json {
-        print(&one_line(&workers)?)?;
-    } else if !workers.is_empty() {
-        print(&table(&workers))?;
-    }
+    arguments
+        .format
+        .print(&workers, || (!workers.is_empty()).then(|| listing(&workers)))?;
     Ok(Exit::Succeeded)
 }
 
 /// Crews stand as `name in_flight/concurrency`.
-fn table(workers: &[Heartbeat]) -> String {
-    let mut rows = vec![["WORKER", "HOST", "VERSION", "STATE", "CREWS"].map(str::to_owned)];
+fn listing(workers: &[Heartbeat]) -> String {
+    let mut rows = Vec::new();
     for worker in workers {
         let crews = worker.crews.iter().map(|crew| {
             let marks = [
@@ -74,18 +72,7 @@ fn table(workers: &[Heartbeat]) -> String {
             crews.collect::<Vec<_>>().join(", "),
         ]);
     }
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..5).map(width).collect();
-    let lines = rows.iter().map(|row| {
-        let cells = row.iter().zip(&widths);
-        let cells: Vec<_> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
-    });
+    let lines = table(["WORKER", "HOST", "VERSION", "STATE", "CREWS"], &rows);
     let crews = workers
         .iter()
         .flat_map(|worker| worker.crews.iter().map(move |crew| (worker, crew)));
@@ -106,7 +93,10 @@ fn table(workers: &[Heartbeat]) -> String {
         let line = move |remark: String| harmless(format!("{of}: {remark}").as_bytes());
         remarks.into_iter().flatten().map(line).collect::<Vec<_>>()
     });
-    lines.chain(remarks).collect::<Vec<_>>().join("\n")
+    std::iter::once(lines)
+        .chain(remarks)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[cfg(test)]
@@ -129,7 +119,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            table(&[worker]),
+            listing(&[worker]),
             "WORKER  HOST   VERSION  STATE     CREWS\n\
              w-1     alpha  0.1.0    draining  echo 3/8 (full), fail 0/1 (paused, not served), slow 0/2 (spawn)\n\
              fail on w-1: not served: queue is another\n\

@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use crewfleet_shared::amqp::{Delivery, Message, PublishError, header};
+use crewfleet_shared::kickoff::CrewName;
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -23,15 +24,18 @@ use super::{DeadLetterError, DeadLetters};
 const PUBLISH_LIMIT: Duration = Duration::from_secs(30);
 
 /// What only a dead letter, or an attempt before it, has to say.
-const NOT_REDRIVEN: [&str; 9] = [
+const NOT_REDRIVEN: [&str; 12] = [
     header::REASON,
     header::ERROR,
     header::FINGERPRINT,
     header::DEAD_AT,
     header::ATTEMPT,
     header::NOT_BEFORE,
+    header::DELAY_LEFT,
     header::RETURNED,
     header::WORKER_FAULTS,
+    header::NOT_ALONE,
+    header::EXECUTIONS,
     header::POSSIBLE_DUPLICATE,
 ];
 
@@ -148,6 +152,7 @@ impl DeadLetters {
         let mut run = Run {
             letters: self,
             plan: &plan,
+            asks: total <= ASKED_FOR,
             pace: Pace::of(options.rate),
             published: HashSet::new(),
             no_such_crew: BTreeSet::new(),
@@ -177,6 +182,8 @@ impl DeadLetters {
 struct Run<'a> {
     letters: &'a DeadLetters,
     plan: &'a Plan,
+    /// Whether the workers are asked for each.
+    asks: bool,
     pace: Pace,
     published: HashSet<u64>,
     no_such_crew: BTreeSet<String>,
@@ -204,7 +211,8 @@ impl Run<'_> {
             return Ok(Step::Keep);
         }
         let mut message = request(&letter, delivery, self.letters.client.names().requests());
-        if planned.marks.delivered_before {
+        // Somebody was given the letter before: a look, or a redrive that was interrupted after it had published.
+        if planned.marks.delivered_before && self.may_be_redriven(&letter).await {
             message = message.possible_duplicate();
         }
         let publisher = self.letters.client.broker().publisher();
@@ -226,6 +234,21 @@ impl Run<'_> {
         }
     }
 
+    /// Whether the next redrive may have been published already. A copy that says so waits at its worker until the others
+    /// have been asked for the first, so where we can know it is not marked.
+    async fn may_be_redriven(&self, letter: &Letter) -> bool {
+        let crew = CrewName::parse(&letter.crew);
+        let (true, Some(id), Ok(crew)) = (self.asks, &letter.kickoff_id, crew) else {
+            return true;
+        };
+        let asked = self
+            .letters
+            .client
+            .may_be_redriven(id, &crew, letter.redrive)
+            .await;
+        asked.unwrap_or(true)
+    }
+
     fn undone(&mut self, letter: Letter, problem: String) -> Step {
         self.report.undone.push(Undone {
             kickoff_id: letter.id().to_owned(),
@@ -235,6 +258,9 @@ impl Run<'_> {
         Step::Keep
     }
 }
+
+/// For so few letters the workers are asked whether they have them already; that takes some second for each.
+const ASKED_FOR: u64 = 3;
 
 const NO_SUCH_CREW: &str = "no such crew: no queue takes its requests. Start a worker that serves it, or run `crewfleet \
 topology declare`";

@@ -112,11 +112,13 @@ impl Broker {
             "the broker is ready ({:.1} s)",
             began.elapsed().as_secs_f64()
         ));
-        say(&format!(
-            "the broker's metrics: http://127.0.0.1:{}{METRICS_PATH}",
-            private.metrics_port
-        ));
         Ok(())
+    }
+
+    /// Where a private one tells its metrics.
+    pub(crate) fn metrics_url(&self) -> Option<String> {
+        let private = self.private.as_ref()?;
+        Some(format!("http://127.0.0.1:{}{METRICS_PATH}", private.metrics_port))
     }
 
     /// How to reach it.

@@ -82,6 +82,7 @@ impl Workers {
         program: &Path,
         config: &Path,
         broker: &BrokerConfig,
+        has_own_broker: bool,
     ) -> anyhow::Result<Self> {
         let mut workers = Self {
             members: Vec::new(),
@@ -93,6 +94,11 @@ impl Workers {
         let current_dir = std::env::current_dir().context("the working directory cannot be told")?;
         for number in 1..=COUNT {
             let name = format!("worker-{number}");
+            // One name everywhere; on a broker of others theirs may be the same.
+            let id = match has_own_broker {
+                true => name.clone(),
+                false => format!("{name}-{}", std::process::id()),
+            };
             let log_path = folder.join(&format!("{name}.log"));
             let log =
                 File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
@@ -100,7 +106,7 @@ impl Workers {
             let worker = Worker {
                 name: name.clone(),
                 command: vec![program.into(), "--config".into(), config.into()],
-                environment: environment(broker),
+                environment: environment(broker, &id),
                 folder: folder.make(&name)?,
                 current_dir: current_dir.clone(),
                 log,
@@ -216,7 +222,7 @@ impl Workers {
 }
 
 /// That of this process, but for what would contradict the configuration file, or silence the log lines we read.
-fn environment(broker: &BrokerConfig) -> Vec<(OsString, OsString)> {
+fn environment(broker: &BrokerConfig, id: &str) -> Vec<(OsString, OsString)> {
     let ours = format!("{ENVIRONMENT_PREFIX}__");
     let kept = |name: &OsString| {
         let name = name.to_string_lossy();
@@ -227,6 +233,7 @@ fn environment(broker: &BrokerConfig) -> Vec<(OsString, OsString)> {
         format!("{ours}BROKER__URL").into(),
         broker.url.expose_secret().into(),
     ));
+    environment.push((format!("{ours}WORKER__ID").into(), id.into()));
     environment
 }
 

@@ -47,6 +47,18 @@ pub(super) fn version(version: &ServerVersion) -> Finding {
     Finding::ok(CHECK, format!("{found}: {differs}"))
 }
 
+/// Where the configuration says that the broker has no streams.
+pub(super) fn no_streams() -> Finding {
+    Finding::new(
+        State::Warning,
+        "streams",
+        "[broker] streams = false: no reply is kept, a command reaches only the workers that run when it is given, and there \
+         is no gateway",
+    )
+    .wanted("a broker with streams")
+    .fix("nothing, where that is enough; else use a broker that has streams")
+}
+
 /// Whether the broker takes messages as large as the configuration allows: it is offered one that it refuses.
 pub(super) async fn message_size(
     link: &Link,

@@ -123,6 +123,7 @@ fn absent(check: String, wanted: &Topology, present: &Present) -> Finding {
         present.queues.keys().any(|queue| queue.ends_with(&request_queue))
     };
     let is_results = check.ends_with(".results");
+    let is_stream = is_results || check.ends_with(".control") && check.starts_with("queue ");
     let unserved = crew.is_some_and(|crew| crew != "unroutable" && !served(crew));
     let nobody = !wanted
         .queues
@@ -134,7 +135,10 @@ fn absent(check: String, wanted: &Topology, present: &Present) -> Finding {
     };
     Finding::new(state, check, "it does not exist")
         .wanted("declared")
-        .fix(DECLARE)
+        .fix(match is_stream {
+            true => format!("{DECLARE}; where workers say in their logs that this broker has no streams, set [broker] streams = false"),
+            false => DECLARE.to_owned(),
+        })
 }
 
 fn other_exchange(check: String, argument: &str, cause: String) -> Finding {

@@ -174,6 +174,7 @@ impl Rest {
                         false => Err(damaged()),
                     }
                 }
+                Answered::Kickoffs { .. } => Err(damaged()),
             };
         }
         Err(FileError::NoAnswer {

@@ -19,8 +19,8 @@ const MARGIN: usize = 64 * 1024;
 const FLOOD: usize = 64 * 1024 * 1024;
 /// How long a body may take.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Room for all bodies together, in bytes.
-const ROOM: usize = 64 * 1024 * 1024;
+/// Room for all bodies together, in bytes. A kickoff that is published takes as much again, and once more for a moment.
+const ROOM: usize = 32 * 1024 * 1024;
 /// What one permit is good for, in bytes.
 const PERMIT: usize = 64 * 1024;
 
@@ -32,24 +32,33 @@ pub(super) struct Bodies {
     all: Arc<Semaphore>,
     /// Of a token, in permits.
     share: usize,
-    of_tokens: Mutex<HashMap<String, Weak<Semaphore>>>,
+    /// Likewise, in bodies.
+    at_once: usize,
+    of_tokens: Mutex<HashMap<String, Weak<OfToken>>>,
     /// How long a body may pause.
     pause: Duration,
     /// How long one waits for room.
     patience: Duration,
 }
 
+/// What the callers of one token may take.
+struct OfToken {
+    room: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+}
+
 /// Room that a body holds.
-#[derive(Default)]
 pub(super) struct Room {
     held: Option<[OwnedSemaphorePermit; 2]>,
     permits: usize,
+    of_token: Arc<OfToken>,
+    _one_of_its_bodies: OwnedSemaphorePermit,
 }
 
 impl Bodies {
-    /// For requests of so many bytes: 64 MiB together, or two of the largest; half of that for the callers of one
-    /// token.
-    pub(super) fn new(max_request_bytes: usize) -> Self {
+    /// For requests of so many bytes: 32 MiB together, or two of the largest; half of that for the callers of one
+    /// token, and half of the connections.
+    pub(super) fn new(max_request_bytes: usize, connections: usize) -> Self {
         let limit = max_request_bytes + MARGIN;
         let share = (ROOM / 2).max(limit).div_ceil(PERMIT);
         Self {
@@ -57,6 +66,7 @@ impl Bodies {
             max_request_bytes,
             all: Arc::new(Semaphore::new(2 * share)),
             share,
+            at_once: connections.div_ceil(2),
             of_tokens: Mutex::default(),
             pause: Duration::from_secs(10),
             patience: Duration::from_secs(5),
@@ -67,8 +77,7 @@ impl Bodies {
     /// is too long is read all the same, as long as it is no flood: a client that is answered while it sends sees a
     /// connection that breaks, and no answer.
     pub(super) async fn read(&self, request: Request, token: &str) -> Result<(Vec<u8>, Room), Problem> {
-        let of_token = self.of_token(token);
-        let (mut whole, mut length, mut room) = (Vec::new(), 0, Room::default());
+        let (mut whole, mut length, mut room) = (Vec::new(), 0, self.room(token)?);
         let mut chunks = request.into_body().into_data_stream();
         let end = Instant::now() + LIMIT;
         loop {
@@ -79,9 +88,9 @@ impl Bodies {
             let chunk = chunk.map_err(|e| Problem::validation(format!("The body breaks off: {e}")))?;
             length += chunk.len();
             if length <= self.limit {
-                let grown = room.grow(length.div_ceil(PERMIT), &self.all, &of_token);
+                let grown = room.grow(length.div_ceil(PERMIT), &self.all);
                 timeout(self.patience, grown).await.map_err(|_| {
-                    Problem::Unavailable("The gateway has no room for this body at present; try again".into())
+                    Problem::unavailable("The gateway has no room for this body at present; try again")
                 })?;
                 whole.extend_from_slice(&chunk);
             } else if length > self.limit + FLOOD {
@@ -96,14 +105,34 @@ impl Bodies {
         }
     }
 
+    /// Of a token, and none of it taken yet.
+    fn room(&self, token: &str) -> Result<Room, Problem> {
+        let of_token = self.of_token(token);
+        match Arc::clone(&of_token.bodies).try_acquire_owned() {
+            Ok(one) => Ok(Room {
+                held: None,
+                permits: 0,
+                of_token,
+                _one_of_its_bodies: one,
+            }),
+            Err(_) => Err(Problem::TooMany(format!(
+                "This token has {} calls with a body under way; try again when some have ended",
+                self.at_once
+            ))),
+        }
+    }
+
     /// The share of a token, for as long as one of its bodies needs it.
-    fn of_token(&self, token: &str) -> Arc<Semaphore> {
+    fn of_token(&self, token: &str) -> Arc<OfToken> {
         let mut shares = self.of_tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = shares.get(token).and_then(Weak::upgrade) {
             return share;
         }
         shares.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(Semaphore::new(self.share));
+        let share = Arc::new(OfToken {
+            room: Arc::new(Semaphore::new(self.share)),
+            bodies: Arc::new(Semaphore::new(self.at_once)),
+        });
         shares.insert(token.to_owned(), Arc::downgrade(&share));
         share
     }
@@ -111,13 +140,13 @@ impl Bodies {
 
 impl Room {
     /// Waits for room for so many permits in all.
-    async fn grow(&mut self, permits: usize, all: &Arc<Semaphore>, of_token: &Arc<Semaphore>) {
+    async fn grow(&mut self, permits: usize, all: &Arc<Semaphore>) {
         let more = u32::try_from(permits.saturating_sub(self.permits)).unwrap_or(u32::MAX);
         if more == 0 {
             return;
         }
         // Nobody closes a semaphore. The token's own first: who waits for that must not hold what others need.
-        let own = Arc::clone(of_token).acquire_many_owned(more).await;
+        let own = Arc::clone(&self.of_token.room).acquire_many_owned(more).await;
         let common = Arc::clone(all).acquire_many_owned(more).await;
         let (Ok(own), Ok(common)) = (own, common) else {
             return;
@@ -162,7 +191,7 @@ mod tests {
         let bodies = Bodies {
             pause: Duration::from_millis(200),
             patience: Duration::from_millis(100),
-            ..Bodies::new(16 * MIB)
+            ..Bodies::new(16 * MIB, 1024)
         };
         let mut held: Vec<_> = (0..100)
             .map(|_| Box::pin(bodies.read(hanging(0), "greedy")))
@@ -171,32 +200,47 @@ mod tests {
         for reading in &mut held {
             assert!(reading.as_mut().now_or_never().is_none());
         }
+        // Its share is used up: half of the room, or one of the largest.
+        assert_eq!(bodies.share * PERMIT, 16 * MIB + MARGIN);
         assert_eq!(
-            bodies.all.available_permits() * PERMIT,
-            32 * MIB,
-            "its share is used up"
+            bodies.all.available_permits(),
+            2 * bodies.share - 16 * MIB / PERMIT
         );
         let (body, room) = bodies.read(whole(16), "modest").await.unwrap();
         assert_eq!(body.len(), 16 * MIB);
         drop(room);
         // Whoever finds no room is told soon, and whoever sends nothing, too.
-        assert!(matches!(held.pop().unwrap().await, Err(Problem::Unavailable(_))));
-        assert_eq!(
-            held.pop().unwrap().await.err(),
-            Some(Problem::Unavailable(
-                "The gateway has no room for this body at present; try again".into()
-            ))
-        );
+        for _ in 0..2 {
+            assert!(matches!(
+                held.pop().unwrap().await,
+                Err(Problem::Unavailable { .. })
+            ));
+        }
         assert_eq!(held.swap_remove(0).await.err(), Some(Problem::TooSlow));
         drop(held);
-        assert_eq!(bodies.all.available_permits() * PERMIT, 64 * MIB);
+        assert_eq!(bodies.all.available_permits(), 2 * bodies.share);
+    }
+
+    #[tokio::test]
+    async fn the_bodies_of_one_token_are_no_more_than_its_share() {
+        let bodies = Bodies::new(MIB, 3);
+        let mut first = Box::pin(bodies.read(hanging(0), "greedy"));
+        let mut second = Box::pin(bodies.read(hanging(0), "greedy"));
+        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        assert!(matches!(
+            bodies.read(whole(0), "greedy").await,
+            Err(Problem::TooMany(_))
+        ));
+        assert!(bodies.read(whole(0), "modest").await.is_ok());
+        drop(first);
+        assert!(bodies.read(whole(0), "greedy").await.is_ok());
     }
 
     #[tokio::test]
     async fn a_body_that_is_too_long_is_refused_and_takes_no_more_than_its_room() {
-        let bodies = Bodies::new(MIB);
+        let bodies = Bodies::new(MIB, 1024);
         let refused = bodies.read(whole(3), "t").await.err();
         assert_eq!(refused, Some(Problem::TooLarge { limit: MIB }));
-        assert_eq!(bodies.all.available_permits() * PERMIT, 64 * MIB);
+        assert_eq!(bodies.all.available_permits() * PERMIT, 32 * MIB);
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::executions::{Execution, Stage};
+use super::execution::{Execution, Stage};
 use super::problem::Problem;
 
 /// The body of `POST /kickoff`. A field that AMP does not know is ignored, as AMP does.
@@ -82,21 +82,18 @@ impl KickoffBody {
         }
     }
 
-    /// The inputs, when all that the crew asks for are among them.
-    pub(super) fn inputs(&self, required: Option<&[String]>) -> Result<&RawValue, Problem> {
-        let missing = |missing: &[&String]| Problem::Validation {
+    /// The inputs, when all that the crew must be given are among them.
+    pub(super) fn inputs(&self, required: &[String]) -> Result<&RawValue, Problem> {
+        let missing = |missing: &[&str]| Problem::Validation {
             message: "Missing required inputs".into(),
             details: json!({ "missing_inputs": missing }),
         };
-        let required = required.unwrap_or_default();
         let inputs = &self.inputs;
-        // Only the names: the values may be large.
-        let given: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_str(inputs.get())
-            .map_err(|_| Problem::validation("inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}"))?;
-        let lacking: Vec<_> = required
-            .iter()
-            .filter(|name| !given.contains_key(*name))
-            .collect();
+        if !inputs.get().trim_start().starts_with('{') {
+            let problem = "inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}";
+            return Err(Problem::validation(problem));
+        }
+        let lacking = crate::inputs::missing(required, inputs);
         match lacking.is_empty() {
             true => Ok(inputs),
             false => Err(missing(&lacking)),
@@ -214,12 +211,14 @@ fn last_task_of(event: &Event) -> Option<Value> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::execution::TASK_COMPLETED;
+    use super::super::execution::tests::{event, reply};
     use super::*;
 
     fn refused(body: &str, required: &[&str]) -> Problem {
         let required: Vec<_> = required.iter().map(ToString::to_string).collect();
         let read = KickoffBody::read(body.as_bytes());
-        read.and_then(|body| body.inputs(Some(&required)).map(drop))
+        read.and_then(|body| body.inputs(&required).map(drop))
             .unwrap_err()
     }
 
@@ -228,8 +227,23 @@ mod tests {
         let body =
             KickoffBody::read(br#"{"inputs": {"b": 1.50, "a" : "\u00e4"}, "more": 1, "webhooks": null}"#);
         let required = ["a".to_owned()];
-        let inputs = body.as_ref().unwrap().inputs(Some(&required)).unwrap().get();
+        let inputs = body.as_ref().unwrap().inputs(&required).unwrap().get();
         assert_eq!(inputs, r#"{"b": 1.50, "a" : "\u00e4"}"#);
+    }
+
+    #[test]
+    fn the_last_task_stays_when_a_kickoff_ends_without_a_result() {
+        let mut execution = Execution::new("echo", Stage::Queued);
+        let done = Event {
+            data: to_raw_value(&json!({"task": "research", "agent": "Researcher"})).unwrap(),
+            ..event("a", TASK_COMPLETED)
+        };
+        execution.see(done);
+        let reply = reply("a", "failed", 0);
+        execution.end(&reply);
+        let answer = StatusAnswer::of(&execution, Some(&reply));
+        assert_eq!(answer.last_executed_task.unwrap()["name"], "research");
+        assert_eq!((answer.state, answer.status), ("FAILED", "error"));
     }
 
     #[test]
@@ -269,7 +283,7 @@ mod tests {
         let empty = r#"{"inputs": null, "crewWebhookUrl": "", "webhooks": {}, "taskWebhookUrl": null, "restoreFromStateId": ""}"#;
         for body in ["{}", empty] {
             let body = KickoffBody::read(body.as_bytes()).unwrap();
-            assert_eq!(body.inputs(None).unwrap().get(), "{}");
+            assert_eq!(body.inputs(&[]).unwrap().get(), "{}");
         }
         for field in ["restoreFromStateId", "humanInputWebhook"] {
             let body = json!({"inputs": {}, field: {"url": "x"}}).to_string();

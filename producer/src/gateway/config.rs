@@ -20,6 +20,12 @@ pub struct GatewayConfig {
     pub tokens_file: PathBuf,
     /// The crew whose API is also served without `/crews/<crew>` before it.
     pub default_crew: Option<String>,
+    /// How many connections callers may have at once.
+    pub max_connections: usize,
+    /// How long a connection may take for the head of a request, and be idle before it, in seconds.
+    pub idle_timeout_s: u64,
+    /// How long after SIGTERM calls are still taken, in seconds, while `/readyz` says 503.
+    pub lame_duck_s: u64,
     /// How many bytes of executions stay in memory; of older ones the reply is looked up in the results stream.
     pub memory_limit: ByteSize,
     /// How long events stay in the stream `kickoff.history`, in seconds.
@@ -35,6 +41,9 @@ impl Default for GatewayConfig {
             admin_addr: "127.0.0.1:9465".into(),
             tokens_file: "crewfleet-tokens.json".into(),
             default_crew: None,
+            max_connections: 1024,
+            idle_timeout_s: 75,
+            lame_duck_s: 5,
             memory_limit: ByteSize::mib(256),
             history_max_age_s: 24 * 60 * 60,
             history_max_bytes: 1024 * 1024 * 1024,
@@ -51,6 +60,14 @@ impl GatewayConfig {
         if self.memory_limit < ByteSize::mib(1) {
             let problem = "it must be 1MiB or more";
             return Err(Problem::new("gateway.memory_limit", self.memory_limit, problem));
+        }
+        if self.max_connections == 0 {
+            let problem = "nobody could call; it must be 1 or more";
+            return Err(Problem::new("gateway.max_connections", 0, problem));
+        }
+        if self.idle_timeout_s == 0 {
+            let problem = "no request could come in time; it must be 1 second or more";
+            return Err(Problem::new("gateway.idle_timeout_s", 0, problem));
         }
         if self.history_max_age_s == 0 {
             let problem = "the gateway knows kickoffs by this stream; it must be 1 second or more";
@@ -95,6 +112,8 @@ mod tests {
             refused(|c| c.memory_limit = ByteSize::b(1)),
             "gateway.memory_limit"
         );
+        assert_eq!(refused(|c| c.max_connections = 0), "gateway.max_connections");
+        assert_eq!(refused(|c| c.idle_timeout_s = 0), "gateway.idle_timeout_s");
         assert_eq!(refused(|c| c.history_max_age_s = 0), "gateway.history_max_age_s");
         assert_eq!(refused(|c| c.history_max_bytes = 1), "gateway.history_max_bytes");
         assert_eq!(

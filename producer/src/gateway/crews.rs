@@ -1,12 +1,12 @@
 //! Which inputs crews ask for, as their workers say in their heartbeats.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
-use crewfleet_shared::kickoff::{CrewName, Heartbeat};
-use tokio::time::{Instant, sleep};
+use crewfleet_shared::kickoff::{CrewName, CrewStatus, Heartbeat};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -18,10 +18,38 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What workers serve. What was heard last stays when they are gone.
 #[derive(Debug)]
 pub(super) struct Crews {
-    /// By crew: the inputs it asks for; `None` where it does not say.
-    known: Mutex<HashMap<String, Option<Arc<[String]>>>>,
-    /// Since when workers are listened to; not before there is a broker.
-    since: OnceLock<Instant>,
+    known: Mutex<HashMap<String, Inputs>>,
+    /// Whether every worker that lives has had the time to say what it serves.
+    were_heard: AtomicBool,
+}
+
+/// What a crew says of its inputs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Inputs {
+    /// All that it asks for.
+    asked: Option<Arc<[String]>>,
+    /// Those that a request must have. An older worker does not say.
+    required: Option<Arc<[String]>>,
+}
+
+impl Inputs {
+    /// Those that a request must have, where that is known; else the worker decides.
+    pub(super) fn required(&self) -> &[String] {
+        self.required.as_deref().unwrap_or_default()
+    }
+
+    /// Those that a caller is told of.
+    pub(super) fn told(&self) -> &[String] {
+        let told = self.required.as_deref().or(self.asked.as_deref());
+        told.unwrap_or_default()
+    }
+
+    fn of(crew: CrewStatus) -> Self {
+        Self {
+            asked: crew.inputs.map(Into::into),
+            required: crew.required_inputs.map(Into::into),
+        }
+    }
 }
 
 impl Crews {
@@ -29,21 +57,13 @@ impl Crews {
     pub(super) fn listen(client: KickoffClient, stop: CancellationToken) -> Arc<Self> {
         let crews = Arc::new(Self {
             known: Mutex::default(),
-            since: OnceLock::new(),
+            were_heard: AtomicBool::new(false),
         });
         let listening = Arc::clone(&crews);
         tokio::spawn(async move {
             let listen = async {
                 loop {
-                    match client.heartbeats().await {
-                        Ok(mut heartbeats) => {
-                            listening.since.get_or_init(Instant::now);
-                            while let Some(heartbeat) = heartbeats.next().await {
-                                listening.hear(heartbeat);
-                            }
-                        }
-                        Err(error) => debug!(%error, "no heartbeats are heard; trying again"),
-                    }
+                    listening.hear_all(&client).await;
                     sleep(PAUSE).await;
                 }
             };
@@ -52,29 +72,54 @@ impl Crews {
         crews
     }
 
-    /// `None` when no worker with this crew was heard; `Some(None)` when the crew does not say.
-    pub(super) fn inputs(&self, crew: &CrewName) -> Option<Option<Arc<[String]>>> {
+    /// `None` when no worker with this crew was heard.
+    pub(super) fn inputs(&self, crew: &CrewName) -> Option<Inputs> {
         self.known().get(crew.as_str()).cloned()
     }
 
     /// Whether every worker that lives has said by now what it serves.
-    pub(super) fn all_were_heard(&self) -> bool {
-        let since = self.since.get();
-        since.is_some_and(|since| since.elapsed() > 2 * HEARTBEAT_INTERVAL)
+    pub(super) fn were_heard(&self) -> Result<(), String> {
+        match self.were_heard.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => Err("the workers are being asked what they serve".to_owned()),
+        }
+    }
+
+    async fn hear_all(&self, client: &KickoffClient) {
+        let mut heartbeats = match client.heartbeats().await {
+            Ok(heartbeats) => heartbeats,
+            Err(error) => return debug!(%error, "no heartbeats are heard; trying again"),
+        };
+        let asked = client.ask_for_heartbeats().await;
+        let heard = sleep_until(Instant::now() + asked);
+        tokio::pin!(heard);
+        loop {
+            tokio::select! {
+                biased;
+                heartbeat = heartbeats.next() => match heartbeat {
+                    Some(heartbeat) => self.hear(heartbeat),
+                    None => return,
+                },
+                () = &mut heard, if self.were_heard().is_err() => {
+                    self.were_heard.store(true, Ordering::Relaxed);
+                }
+            }
+        }
     }
 
     fn hear(&self, heartbeat: Heartbeat) {
         let mut known = self.known();
         for crew in heartbeat.crews {
-            // Of a crew that is not loaded a worker cannot say.
-            match crew.inputs {
-                Some(inputs) => drop(known.insert(crew.name, Some(inputs.into()))),
-                None => drop(known.entry(crew.name).or_default()),
+            let (name, inputs) = (crew.name.clone(), Inputs::of(crew));
+            match inputs.asked {
+                Some(_) => drop(known.insert(name, inputs)),
+                // Of a crew that is not loaded a worker cannot say.
+                None => drop(known.entry(name).or_default()),
             }
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Option<Arc<[String]>>>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Inputs>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -63,7 +63,7 @@ pub(super) async fn get(State(gateway): State<Arc<Gateway>>, caller: Caller) -> 
 async fn ended(gateway: &Gateway, caller: &Caller) -> Result<Arc<Reply>, Problem> {
     let (id, execution) = calls::known(gateway, caller).await?;
     match execution.has_ended() {
-        true => calls::reply(gateway, &id).await,
+        true => calls::reply(gateway, caller, &id).await,
         false => Err(Problem::State(
             "The execution has not ended yet; what it wrote is known then".into(),
         )),
@@ -92,7 +92,7 @@ impl From<FileError> for Problem {
             FileError::NotKept { .. } => Self::Gone(error.to_string()),
             FileError::NoAnswer { .. } | FileError::Damaged { .. } => {
                 warn!(%error, "a file is not served");
-                Self::Unavailable(error.to_string())
+                Self::unavailable(error.to_string())
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use crewfleet_shared::amqp::header;
@@ -70,7 +70,7 @@ pub(super) async fn count(State(meters): State<Arc<Meters>>, request: Request, n
     let start = Instant::now();
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(LONGEST_PATH).collect();
-    let span = traces::serve(request.method().as_str(), &route, &context(&request));
+    let span = traces::serve(request.method().as_str(), &route, &context(request.headers()));
     let response = span.with(next.run(request)).await;
     span.set("http.response.status_code", u64::from(response.status().as_u16()));
     if response.status().is_server_error() {
@@ -104,8 +104,8 @@ fn log(method: &Method, path: &str, status: StatusCode, took: Duration) {
 }
 
 /// What the caller says of the span that it is in.
-fn context(request: &Request) -> Headers {
-    let header = |name| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
+pub(super) fn context(headers: &HeaderMap) -> Headers {
+    let header = |name| Some(headers.get(name)?.to_str().ok()?.to_owned());
     Headers {
         traceparent: header(header::TRACEPARENT),
         tracestate: header(header::TRACESTATE),

@@ -1,13 +1,18 @@
 //! What is refused, and how that is told: as AMP tells it, where it does.
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use crewfleet_shared::amqp::PublishError;
 use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::error::ClientError;
+
+/// What the head of a request may have: bytes of all header lines together …
+pub(super) const HEAD: usize = 16 * 1024;
+/// … and lines.
+pub(super) const HEADERS: usize = 100;
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,9 +41,21 @@ pub(super) enum Problem {
     State(String),
     /// The broker did not say whether it took this kickoff.
     InDoubt { kickoff_id: String },
-    /// Not now: the broker is away, or the gateway has not read yet what there is.
-    Unavailable(String),
+    /// The head of the request is longer than the gateway takes.
+    HeadTooLarge,
+    /// This caller, or this crew, has too much under way.
+    TooMany(String),
+    /// Not now: the broker is away or takes nothing, or the gateway has not read yet what there is. Nothing was done.
+    Unavailable {
+        message: String,
+        /// Before so many seconds have passed it is of no use to ask again.
+        retry_after_s: u32,
+    },
 }
+
+/// How often RabbitMQ looks whether an alarm is over, and how long a queue that is full stays so at least, by what was
+/// waited for it already.
+const LATER_S: u32 = 5;
 
 impl Problem {
     /// A body that is not what is asked for.
@@ -47,6 +64,30 @@ impl Problem {
             message: message.into(),
             details: json!({}),
         }
+    }
+
+    /// Not now, but perhaps in a moment.
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::Unavailable {
+            message: message.into(),
+            retry_after_s: 1,
+        }
+    }
+
+    /// RabbitMQ takes nothing at present.
+    pub(super) fn blocked() -> Self {
+        Self::Unavailable {
+            message: "RabbitMQ blocks publishers at present (a memory or disk alarm). Nothing was taken; try again later"
+                .into(),
+            retry_after_s: LATER_S,
+        }
+    }
+
+    /// The queue of a crew takes no more.
+    pub(super) fn full(crew: &str) -> Self {
+        let message =
+            format!("The queue of the crew \"{crew}\" is full. The kickoff was not taken; try again later");
+        Self::TooMany(message)
     }
 
     fn status(&self) -> StatusCode {
@@ -60,7 +101,9 @@ impl Problem {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::State(_) => StatusCode::BAD_REQUEST,
-            Self::InDoubt { .. } | Self::Unavailable(_) | Self::NotKnown(_) => {
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::InDoubt { .. } | Self::Unavailable { .. } | Self::NotKnown(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -72,7 +115,7 @@ impl Problem {
             Self::Unauthorized => told("Unauthorized", "Invalid or missing bearer token"),
             Self::Forbidden { crew } => told(
                 "Forbidden",
-                &format!("This token is not good for the crew {crew:?}"),
+                &format!("This token is not good for the crew \"{crew}\""),
             ),
             Self::NotFound(message) => told("Not Found", message),
             Self::Method(method) => told("Method Not Allowed", &format!("This path does not take {method}")),
@@ -84,8 +127,8 @@ impl Problem {
             Self::NotKnown(id) => told(
                 "Execution not known",
                 &format!(
-                    "What became of {id} is not known: it is older than the events that are kept ([gateway] \
-                     history_max_age_s, history_max_bytes). When it ends, it is told"
+                    "What became of {id} is not known: its events are not kept any more ([gateway] history_max_age_s, \
+                     history_max_bytes), or memory_limit had no room for it. When it ends, it is told"
                 ),
             ),
             Self::Validation { message, details } => {
@@ -103,7 +146,12 @@ impl Problem {
                             status is known when a worker has it",
                 "kickoff_id": kickoff_id,
             }),
-            Self::Unavailable(message) => told("Service Unavailable", message),
+            Self::HeadTooLarge => told(
+                "Request Header Fields Too Large",
+                &format!("The head of a request may have {HEAD} bytes and {HEADERS} lines"),
+            ),
+            Self::TooMany(message) => told("Too Many Requests", message),
+            Self::Unavailable { message, .. } => told("Service Unavailable", message),
         }
     }
 }
@@ -114,11 +162,11 @@ impl From<ClientError> for Problem {
         match error {
             ClientError::InvalidInput(problem) => Self::validation(problem),
             ClientError::NoSuchCrew { crew, .. } => Self::NotFound(format!(
-                "No worker has ever served the crew {crew:?}; start one, or name another crew"
+                "No worker has ever served the crew \"{crew}\"; start one, or name another crew"
             )),
             ClientError::Publish {
                 kickoff_id,
-                cause: PublishError::InDoubt { .. },
+                cause: PublishError::InDoubt { sent: true, .. },
             } => {
                 warn!(%kickoff_id, "the broker did not say whether it took the kickoff");
                 Self::InDoubt {
@@ -127,7 +175,15 @@ impl From<ClientError> for Problem {
             }
             error => {
                 warn!(%error, "a call is refused, since the broker did not do its part");
-                Self::Unavailable("The message broker did not answer; try again".into())
+                Self::unavailable(match error {
+                    ClientError::Publish { .. } => {
+                        "The message broker did not answer. The kickoff was not taken; try again"
+                    }
+                    ClientError::Command { .. } => {
+                        "The message broker did not say that it took the command; give it again, which does no harm"
+                    }
+                    _ => "The message broker did not answer; try again",
+                })
             }
         }
     }
@@ -137,13 +193,13 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.status(), Json(self.body())).into_response();
         let (name, value) = match self {
-            Self::Unauthorized => (header::WWW_AUTHENTICATE, "Bearer"),
-            Self::Unavailable(_) => (header::RETRY_AFTER, "1"),
+            Self::Unauthorized => (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Self::Unavailable { retry_after_s, .. } => (header::RETRY_AFTER, retry_after_s.into()),
+            Self::TooMany(_) => (header::RETRY_AFTER, LATER_S.into()),
+            Self::HeadTooLarge | Self::TooSlow => (header::CONNECTION, HeaderValue::from_static("close")),
             _ => return response,
         };
-        response
-            .headers_mut()
-            .insert(name, header::HeaderValue::from_static(value));
+        response.headers_mut().insert(name, value);
         response
     }
 }

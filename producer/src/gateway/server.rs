@@ -1,49 +1,42 @@
-//! Addresses, routes, and the end.
+//! Addresses, what the calls need, and the end.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Router, ServiceExt};
+use bytesize::ByteSize;
 use chrono::TimeDelta;
 use crewfleet_shared::admin::{self, BindError};
 use crewfleet_shared::config::BrokerConfig;
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_shared::http::{self, Limits};
+use crewfleet_shared::kickoff::{CrewName, KickoffId};
 use crewfleet_shared::metrics::{Book, render};
 use crewfleet_shared::systemd;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tower::util::MapRequest;
 use tracing::{info, warn};
 
 use super::bodies::Bodies;
 use super::config::GatewayConfig;
 use super::crews::Crews;
 use super::executions::Executions;
-use super::meters::{self, Meters};
+use super::lookups::{self, Lookups};
+use super::meters::Meters;
 use super::problem::Problem;
-use super::streams::Streams;
-use super::tokens::{Tokens, TokensError, TokensFile};
-use super::{calls, files};
+use super::streams::{Kept, Streams};
+use super::tokens::{TokensError, TokensFile};
+use super::valid_tokens::Tokens;
+use super::{alarms, kickoff, routes};
 use crate::client::KickoffClient;
 use crate::error::ClientError;
 
-/// No call takes longer: a publish is given up after 30 s, and what is asked besides of a broker that hangs, within
-/// this.
-const CALL_LIMIT: Duration = Duration::from_secs(75);
 /// How long calls that run when the gateway is told to end may take.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// More replies on their way buy nothing.
 const MOST_REPLIES: u64 = 20;
-/// How many kickoffs that memory had no room for are looked up at once.
-const LOOKUPS: usize = 2;
+/// Of the descriptors of this process, what is not for callers: the admin endpoint, the broker, files.
+const OWN_DESCRIPTORS: usize = 128;
 
 /// What the calls need.
 pub(super) struct Gateway {
@@ -53,18 +46,92 @@ pub(super) struct Gateway {
     pub(super) crews: Arc<Crews>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) default_crew: Option<CrewName>,
-    pub(super) lookups: Semaphore,
+    pub(super) lookups: Arc<Lookups>,
     /// For how long the results stream keeps a reply.
     pub(super) results_kept: TimeDelta,
     pub(super) bodies: Bodies,
+    limits: Limits,
+    /// Told to end.
+    ending: CancellationToken,
 }
 
 impl Gateway {
-    /// Whether it knows all that there is to know.
+    /// Reads and listens until `end`; told to end by `stop`.
+    fn new(
+        client: KickoffClient,
+        broker: &BrokerConfig,
+        config: &GatewayConfig,
+        default_crew: Option<CrewName>,
+        tokens: Arc<Tokens>,
+        stop: &CancellationToken,
+        end: &CancellationToken,
+    ) -> Self {
+        // Half is for what is known, a quarter for replies that are on their way, another for those that are looked up.
+        let memory = config.memory_limit.as_u64();
+        let executions = Arc::new(Executions::new(ByteSize::b(memory / 2)));
+        let at_once = |memory| replies_at_once(memory, broker);
+        let kept = Kept {
+            history: config.history(),
+            results: broker.results(),
+        };
+        let replies = lookups::Source {
+            broker: client.broker().clone(),
+            stream: client.names().results(),
+            prefetch: at_once(memory / 8),
+            room: usize::try_from(memory / 8).unwrap_or(usize::MAX),
+            executions: Arc::clone(&executions),
+        };
+        let streams = Streams::follow(
+            client.broker().clone(),
+            client.names(),
+            &kept,
+            at_once(memory / 4),
+            Arc::clone(&executions),
+            end,
+        );
+        let limits = limits(config, http::descriptors());
+        Self {
+            crews: Crews::listen(client.clone(), end.clone()),
+            client,
+            executions,
+            streams,
+            tokens,
+            default_crew,
+            lookups: Lookups::run(replies, end.clone()),
+            results_kept: TimeDelta::seconds(
+                i64::try_from(broker.results_max_age_s).unwrap_or(i64::MAX / 1000),
+            ),
+            bodies: Bodies::new(broker.max_request_bytes, limits.connections),
+            limits,
+            ending: stop.clone(),
+        }
+    }
+
+    /// Told to end: each answer is the last one of its connection.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_cancelled()
+    }
+
+    /// Whether it knows all that there is to know, and takes kickoffs.
     fn ready(&self) -> Result<(), String> {
+        if self.ending.is_cancelled() {
+            return Err("it ends; call another".to_owned());
+        }
         match self.client.broker().link() {
-            Some(_) => self.streams.are_read(),
             None => Err("no connection to the broker".to_owned()),
+            Some(link) if link.is_blocked() => {
+                Err("RabbitMQ blocks publishers (a memory or disk alarm), so no kickoff is taken".to_owned())
+            }
+            Some(_) => self.streams.are_read().and_then(|()| self.crews.were_heard()),
+        }
+    }
+
+    /// Whether the broker takes what is published, as far as is known.
+    pub(super) fn may_publish(&self) -> Result<(), Problem> {
+        match self.client.broker().link() {
+            Some(link) if link.is_blocked() => Err(Problem::blocked()),
+            // A connection that was lost may be back in a moment.
+            _ => Ok(()),
         }
     }
 
@@ -102,8 +169,8 @@ pub enum GatewayError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Serves the API until `stop`, then lets calls that run end, for 10 s at most. `config` has been checked, and names
-/// the default crew.
+/// Serves the API until `stop`, and for `lame_duck_s` more, in which it says that it is not ready; then lets calls that
+/// run end, for 10 s at most. `config` has been checked, and names the default crew.
 ///
 /// # Errors
 /// [`GatewayError`].
@@ -113,117 +180,74 @@ pub async fn serve(
     default_crew: Option<CrewName>,
     stop: &CancellationToken,
 ) -> Result<(), GatewayError> {
-    let tokens = Tokens::watch(TokensFile::new(&config.tokens_file), stop.clone())?;
+    // What calls need lives until the last one has ended.
+    let end = CancellationToken::new();
+    let _end = end.clone().drop_guard();
+    let tokens = Tokens::watch(TokensFile::new(&config.tokens_file), end.clone())?;
     let listen = |cause| GatewayError::Listen {
         address: config.addr.clone(),
         cause,
     };
     let listener = TcpListener::bind(&config.addr).await.map_err(listen)?;
-    let client = KickoffClient::connect(broker, "crewfleet-gateway").await?;
-    let executions = Arc::new(Executions::new(config.memory_limit));
-    let streams = Streams::follow(
-        client.broker().clone(),
-        client.names(),
-        config.history(),
-        replies_at_once(config, broker),
-        Arc::clone(&executions),
-        stop,
-    );
-    let gateway = Arc::new(Gateway {
-        crews: Crews::listen(client.clone(), stop.clone()),
-        client,
-        executions,
-        streams,
-        tokens,
-        default_crew,
-        lookups: Semaphore::new(LOOKUPS),
-        results_kept: TimeDelta::seconds(i64::try_from(broker.results_max_age_s).unwrap_or(i64::MAX / 1000)),
-        bodies: Bodies::new(broker.max_request_bytes),
-    });
+    let id = KickoffId::generate();
+    let client =
+        KickoffClient::connect_as(broker, "crewfleet-gateway", id.as_str(), kickoff::PUBLISHING).await?;
+    let gateway = Gateway::new(client, broker, config, default_crew, tokens, stop, &end);
+    let limits = gateway.limits;
+    let gateway = Arc::new(gateway);
     let mut book = Book::new()?;
     let meters = Meters::register(&mut book)?;
     gateway.client.broker().metrics().register(&mut book)?;
-    let admin = serve_admin(&config.admin_addr, &gateway, &meters, book, stop).await?;
+    let admin = serve_admin(&config.admin_addr, &gateway, &meters, book, &end).await?;
     let admin_addr = admin.address();
     let told = Arc::clone(&gateway);
     let _telling = AbortOnDropHandle::new(tokio::spawn(systemd::tell(move || told.in_words())));
+    let looking_out = Arc::clone(&gateway);
+    let _looking_out = AbortOnDropHandle::new(tokio::spawn(async move {
+        alarms::look_out(&looking_out.client, &looking_out.streams).await;
+    }));
     let addr = listener.local_addr().map_err(listen)?;
-    info!(%addr, %admin_addr, "the gateway listens");
+    info!(%addr, %admin_addr, max_connections = limits.connections, "the gateway listens");
     systemd::ready();
-    // Before the routes are looked at: many clients put a slash behind the base URL, or behind the path.
-    let router = MapRequest::new(
-        router(&gateway, meters),
-        without_last_slash as fn(Request) -> Request,
-    );
-    let told_to_end = stop.clone();
-    let served = axum::serve(listener, ServiceExt::<Request>::into_make_service(router))
-        .with_graceful_shutdown(async move {
-            told_to_end.cancelled().await;
-            systemd::stopping();
-        });
-    // Those that connect but say nothing must not hold the end.
-    let overdue = async {
+    let router = routes::router(&gateway, meters);
+    let no_more = CancellationToken::new();
+    let (last, lame_duck) = (no_more.clone(), Duration::from_secs(config.lame_duck_s));
+    let ending = async move {
         stop.cancelled().await;
-        tokio::time::sleep(DRAIN_LIMIT).await;
+        systemd::stopping();
+        info!(
+            lame_duck_s = lame_duck.as_secs(),
+            "calls are taken for so long, and then no more"
+        );
+        tokio::time::sleep(lame_duck).await;
+        last.cancel();
     };
-    tokio::select! {
-        served = served.into_future() => served.map_err(listen)?,
-        () = overdue => warn!(limit_s = DRAIN_LIMIT.as_secs(), "calls that run are cut off"),
-    }
+    tokio::join!(http::serve(listener, router, limits, &no_more), ending);
     gateway.client.clone().close().await;
     Ok(())
 }
 
-/// How many replies of the largest kind may be on their way here: a quarter of the memory that is granted, beside the
-/// half that keeps them and what one takes while it is read. One it must be.
-fn replies_at_once(config: &GatewayConfig, broker: &BrokerConfig) -> u16 {
+/// No more connections than there are descriptors for: without one of its own `/healthz` would not be answered either.
+fn limits(config: &GatewayConfig, descriptors: usize) -> Limits {
+    let most = descriptors.saturating_sub(OWN_DESCRIPTORS).max(1);
+    if most < config.max_connections {
+        warn!(
+            max_connections = config.max_connections,
+            most,
+            "[gateway] max_connections is more than this process may have files open (ulimit -n, LimitNOFILE)"
+        );
+    }
+    Limits {
+        connections: config.max_connections.min(most),
+        idle: Duration::from_secs(config.idle_timeout_s),
+        drain: DRAIN_LIMIT,
+    }
+}
+
+/// How many replies of the largest kind may be on their way here, so that they fit into so many bytes. One it must be.
+fn replies_at_once(memory: u64, broker: &BrokerConfig) -> u16 {
     let largest = u64::try_from(broker.max_reply_bytes).unwrap_or(u64::MAX).max(1);
-    let most = config.memory_limit.as_u64() / 4 / largest;
-    u16::try_from(most.clamp(1, MOST_REPLIES)).unwrap_or(1)
-}
-
-fn router(gateway: &Arc<Gateway>, meters: Arc<Meters>) -> Router {
-    let of_crew = Router::new()
-        .route("/healthcheck", get(calls::healthcheck))
-        .route("/inputs", get(calls::inputs))
-        .route("/kickoff", post(calls::kickoff))
-        .route("/status/{kickoff_id}", get(calls::status))
-        .route("/{kickoff_id}/status", get(calls::status))
-        .route("/files/{kickoff_id}", get(files::list))
-        .route("/files/{kickoff_id}/{*path}", get(files::get))
-        .route("/stop/{kickoff_id}", post(calls::stop))
-        .route("/resume", post(calls::resume));
-    Router::new()
-        .route("/", get(calls::healthy))
-        .route("/crews/{crew}", get(calls::healthy))
-        .merge(of_crew.clone())
-        .nest("/crews/{crew}", of_crew)
-        .fallback(calls::unknown)
-        .method_not_allowed_fallback(calls::other_method)
-        .with_state(Arc::clone(gateway))
-        .layer(middleware::from_fn(within_limit))
-        .layer(middleware::from_fn_with_state(meters, meters::count))
-}
-
-fn without_last_slash(mut request: Request) -> Request {
-    let path = request.uri().path();
-    let shorter = path.trim_end_matches('/');
-    if shorter.is_empty() || shorter == path {
-        return request;
-    }
-    let asked = match request.uri().query() {
-        Some(query) => format!("{shorter}?{query}"),
-        None => shorter.to_owned(),
-    };
-    if let Ok(uri) = asked.parse() {
-        *request.uri_mut() = uri;
-    }
-    request
-}
-
-async fn within_limit(request: Request, next: Next) -> Response {
-    let late = |_| Problem::Unavailable("The message broker takes too long".into()).into_response();
-    timeout(CALL_LIMIT, next.run(request)).await.unwrap_or_else(late)
+    u16::try_from((memory / largest).clamp(1, MOST_REPLIES)).unwrap_or(1)
 }
 
 async fn serve_admin(
@@ -256,25 +280,27 @@ async fn serve_admin(
 
 #[cfg(test)]
 mod tests {
-    use bytesize::ByteSize;
-
     use super::*;
 
     #[test]
+    fn connections_leave_descriptors_for_what_else_there_is() {
+        let connections = |descriptors| limits(&GatewayConfig::default(), descriptors).connections;
+        assert_eq!(connections(65_536), 1024);
+        assert_eq!(connections(1024), 1024 - OWN_DESCRIPTORS);
+        assert_eq!(connections(64), 1);
+    }
+
+    #[test]
     fn the_largest_replies_that_may_be_on_their_way_fit_into_the_memory() {
-        let at_once = |memory_limit, max_reply_bytes| {
-            let config = GatewayConfig {
-                memory_limit,
-                ..GatewayConfig::default()
-            };
+        let at_once = |memory, max_reply_bytes| {
             let broker = BrokerConfig {
                 max_reply_bytes,
                 ..BrokerConfig::default()
             };
-            replies_at_once(&config, &broker)
+            replies_at_once(memory, &broker)
         };
-        assert_eq!(at_once(ByteSize::mib(256), 16 << 20), 4);
-        assert_eq!(at_once(ByteSize::mib(1), 16 << 20), 1);
-        assert_eq!(at_once(ByteSize::gib(8), 1 << 20), 20);
+        assert_eq!(at_once(64 << 20, 16 << 20), 4);
+        assert_eq!(at_once(1 << 20, 16 << 20), 1);
+        assert_eq!(at_once(2 << 30, 1 << 20), 20);
     }
 }

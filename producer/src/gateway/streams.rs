@@ -2,6 +2,7 @@
 //! on.
 
 use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +23,6 @@ use crate::replies::{id_of, read};
 const EVENTS: u16 = 500;
 /// The pause before a stream that could not be read is read again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// After a reconnection reading begins so much before what was read last.
-const OVERLAP_S: i64 = 300;
 
 /// How far both are read.
 pub(super) struct Streams {
@@ -41,13 +40,19 @@ struct Progress {
     since: OnceLock<DateTime<Utc>>,
 }
 
+/// How long messages are kept, where this gateway has to make a stream.
+pub(super) struct Kept {
+    pub(super) history: Retention,
+    pub(super) results: Retention,
+}
+
 impl Streams {
     /// Reads both until `stop`, with at most so many `replies` on their way to us. `history` is made where it is not
-    /// there yet.
+    /// there yet; `results` only where somebody has deleted it, since workers make it.
     pub(super) fn follow(
         broker: Broker,
         names: &Names,
-        history: Retention,
+        kept: &Kept,
         replies: u16,
         executions: Arc<Executions>,
         stop: &CancellationToken,
@@ -61,23 +66,26 @@ impl Streams {
             history: progress(&names.history()),
             results: progress(&names.results()),
         });
-        let topology = Topology::history(names, history);
-        let reader = |stream, prefetch| Reader {
+        let reader = |stream, prefetch, topology, is_ours| Reader {
             prefetch,
             broker: broker.clone(),
             stream,
+            topology,
+            is_ours,
             executions: Arc::clone(&executions),
         };
-        let of_events = reader(names.history(), EVENTS);
-        let of_replies = reader(names.results(), replies);
+        let history = Some(Topology::history(names, kept.history));
+        let results = (kept.results.max_age_s > 0).then(|| Topology::results(names, kept.results));
+        let of_events = reader(names.history(), EVENTS, history, true);
+        let of_replies = reader(names.results(), replies, results, false);
         let (both, stopped) = (Arc::clone(&streams), stop.clone());
         tokio::spawn(async move {
-            let events = of_events.follow(Some(&topology), event, &both.history, &both.history_was_read);
+            let events = of_events.follow(event, &both.history, &both.history_was_read);
             // Replies last: an event of what has ended long ago must not look like one of what runs.
             let replies = async {
                 both.history_was_read.cancelled().await;
                 of_replies
-                    .follow(None, reply, &both.results, &CancellationToken::new())
+                    .follow(reply, &both.results, &CancellationToken::new())
                     .await;
             };
             stopped
@@ -118,27 +126,34 @@ struct Reader {
     prefetch: u16,
     broker: Broker,
     stream: String,
+    /// How it is made where it is missing …
+    topology: Option<Topology>,
+    /// … or at each beginning, since nobody else does.
+    is_ours: bool,
     executions: Arc<Executions>,
 }
 
-/// What was read last.
-#[derive(Clone, Copy)]
+/// The message that was read last: where it stands, and what makes it this one. Reading goes on behind it, by the
+/// stream's own order: the times in messages are those of several machines.
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Last {
     place: u64,
-    /// The latest time in what was read, as it says. It is that of several machines, of which one may be ahead …
-    time: DateTime<Utc>,
-    /// … and the latest that was not in the future when it was read.
-    at: DateTime<Utc>,
+    body: u64,
+}
+
+impl Last {
+    fn of(delivery: &Delivery) -> Self {
+        let mut hasher = DefaultHasher::new();
+        delivery.body.hash(&mut hasher);
+        Self {
+            place: delivery.stream_offset.unwrap_or_default(),
+            body: hasher.finish(),
+        }
+    }
 }
 
 impl Reader {
-    async fn follow(
-        self,
-        topology: Option<&Topology>,
-        parse: Parse,
-        progress: &Progress,
-        was_read: &CancellationToken,
-    ) {
+    async fn follow(self, parse: Parse, progress: &Progress, was_read: &CancellationToken) {
         let mut last = None;
         loop {
             let link = self.broker.connected().await;
@@ -146,13 +161,9 @@ impl Reader {
                 progress.set(Ok(()));
                 was_read.cancel();
             };
-            let Err(error) = self
-                .read(&link, topology, parse, &mut last, &progress.since, on_end)
-                .await;
+            let Err(error) = self.read(&link, parse, &mut last, &progress.since, on_end).await;
             let reason = match error.is_missing() {
-                true => format!(
-                    "{error}; workers make exchanges and streams when they start ([broker] results_max_age_s must not be 0)"
-                ),
+                true => self.make(&link, &error).await,
                 false => error.to_string(),
             };
             // Told once: it is tried each second.
@@ -167,50 +178,72 @@ impl Reader {
         }
     }
 
+    /// Makes the stream, and says what is wrong meanwhile.
+    async fn make(&self, link: &Link, missing: &BrokerError) -> String {
+        let Some(topology) = &self.topology else {
+            return format!(
+                "{missing}; [broker] results_max_age_s must not be 0, here and where the workers have it from"
+            );
+        };
+        match link.declare(topology).await {
+            Ok(()) => format!("{missing}; it is made"),
+            Err(error) if error.is_missing() => format!(
+                "{error}; workers make exchanges when they start, or `crewfleet topology declare` does"
+            ),
+            Err(error) => {
+                format!("{missing}; it could not be made: {error}; `crewfleet topology declare` makes it")
+            }
+        }
+    }
+
     /// Reads until something fails.
     async fn read(
         &self,
         link: &Link,
-        topology: Option<&Topology>,
         parse: Parse,
         last: &mut Option<Last>,
         since: &OnceLock<DateTime<Utc>>,
         on_end: impl Fn(),
     ) -> Result<Infallible, BrokerError> {
-        if let Some(topology) = topology {
+        if let Some(topology) = self.topology.as_ref().filter(|_| self.is_ours) {
             link.declare(topology).await?;
         }
-        let known = *last;
-        let from = known.and_then(|known| u64::try_from(known.at.timestamp() - OVERLAP_S).ok());
-        let from = from.map_or(StreamOffset::First, StreamOffset::At);
-        let mut reading = Reading::start(link, &self.stream, from, self.prefetch).await?;
         loop {
-            let Some(delivery) = reading.next().await? else {
-                info!(stream = self.stream, "the stream is read");
-                on_end();
-                continue;
-            };
-            let Some(told) = parse(&delivery) else {
-                continue;
-            };
-            let time = told.time();
-            let place = delivery.stream_offset.unwrap_or_default();
-            if last.is_none() && place > 0 {
-                since.get_or_init(|| time);
+            let from = last.map_or(StreamOffset::First, |last| StreamOffset::Place(last.place));
+            let mut reading = Reading::start(link, &self.stream, from, self.prefetch).await?;
+            if let Some(known) = *last {
+                // It goes on where it was only if what was read last is still there, in its place.
+                let first = reading.next().await?;
+                if first.as_ref().map(Last::of) != Some(known) {
+                    info!(
+                        stream = self.stream,
+                        "the stream does not go on where it was; reading it from its beginning"
+                    );
+                    *last = None;
+                    reading.close().await;
+                    continue;
+                }
             }
-            // A stream that was deleted and made again counts its places from 0.
-            if known.is_some_and(|known| place <= known.place && time <= known.time) {
-                continue;
-            }
-            let at = time.min(Utc::now());
-            *last = Some(Last {
-                place,
-                time: last.map_or(time, |last| last.time.max(time)),
-                at: last.map_or(at, |last| last.at.max(at)),
-            });
-            match told {
-                Told::Event(event) => self.executions.see(event),
-                Told::Reply(reply) => self.executions.end(id_of(&delivery), &reply, delivery.body.len()),
+            let mut begins_late = false;
+            loop {
+                let Some(delivery) = reading.next().await? else {
+                    info!(stream = self.stream, "the stream is read");
+                    on_end();
+                    continue;
+                };
+                let now = Last::of(&delivery);
+                begins_late |= last.is_none() && now.place > 0;
+                *last = Some(now);
+                let Some(told) = parse(&delivery) else {
+                    continue;
+                };
+                if begins_late {
+                    since.get_or_init(|| told.time());
+                }
+                match told {
+                    Told::Event(event) => self.executions.see(event),
+                    Told::Reply(reply) => self.executions.end(id_of(&delivery), &reply, delivery.body.len()),
+                }
             }
         }
     }

@@ -1,13 +1,10 @@
 //! The bearer tokens that callers show. A file keeps their SHA-256 alone: a token is 256 random bits, so nobody finds
 //! one that fits.
 
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use crewfleet_shared::kickoff::CrewName;
@@ -15,17 +12,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 /// What a token begins with, so that a scanner of secrets recognises one.
 const PREFIX: &str = "crewfleet_";
-
-/// How often a gateway reads the file: a revoked token works for so long at most.
-const INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often at most it reads the file for tokens that it does not know.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is kept of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +58,7 @@ pub enum TokensError {
     },
     /// There is no file.
     #[error(
-        "there is no file {} ([gateway] tokens_file, from where you stand); `crewfleet token create NAME` makes it",
+        "there is no file {} ([gateway] tokens_file, from where you stand); `crewfleet token create NAME --crew CREW` makes it",
         .0.display()
     )]
     Missing(PathBuf),
@@ -217,104 +206,6 @@ fn folder(file: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// The tokens that are good now.
-#[derive(Debug)]
-pub(super) struct Tokens {
-    known: RwLock<HashMap<String, Arc<Token>>>,
-    file: TokensFile,
-    /// When the file was read for a token that was not known.
-    looked: Mutex<Option<Instant>>,
-}
-
-impl Tokens {
-    fn of(file: &TokensFile) -> Self {
-        Self {
-            known: RwLock::default(),
-            file: file.clone(),
-            looked: Mutex::default(),
-        }
-    }
-
-    /// Reads the file, and again whenever it has changed, until `stop`.
-    ///
-    /// # Errors
-    /// [`TokensError`] at the first reading. Later, what was read last stays good.
-    pub(super) fn watch(file: TokensFile, stop: CancellationToken) -> Result<Arc<Self>, TokensError> {
-        let mut known = file.read()?;
-        if known.is_empty() {
-            warn!(file = %file.0.display(), "there is no token, so every call is refused; `crewfleet token create NAME` makes one");
-        }
-        let tokens = Arc::new(Self::of(&file));
-        tokens.set(known.clone());
-        let watched = Arc::clone(&tokens);
-        tokio::spawn(async move {
-            let mut told = None;
-            while stop
-                .run_until_cancelled(tokio::time::sleep(INTERVAL))
-                .await
-                .is_some()
-            {
-                let reading = file.clone();
-                let read = tokio::task::spawn_blocking(move || reading.read().map_err(|e| e.to_string()));
-                match read.await {
-                    Ok(Ok(read)) => {
-                        told = None;
-                        if read != known {
-                            info!(tokens = read.len(), "the tokens have changed");
-                            known.clone_from(&read);
-                        }
-                        // Whatever was read in between, for a token that was not known.
-                        watched.set(read);
-                    }
-                    Ok(Err(error)) if told.as_ref() != Some(&error) => {
-                        warn!(error, "the tokens cannot be read; those read last stay good");
-                        told = Some(error);
-                    }
-                    _ => {}
-                }
-            }
-        });
-        Ok(tokens)
-    }
-
-    /// What is known of a token that somebody shows; one that is not known may have just been made. The hash is looked up, so
-    /// nothing is told by the time it takes.
-    pub(super) async fn find(&self, shown: &str) -> Option<Arc<Token>> {
-        if let Some(known) = self.known(shown) {
-            return Some(known);
-        }
-        // Whoever shows wrong ones has the file read so often, and no more.
-        let due = {
-            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = looked.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
-            if due {
-                *looked = Some(Instant::now());
-            }
-            due
-        };
-        if due {
-            let file = self.file.clone();
-            // What is wrong with the file, the watch tells.
-            if let Ok(Ok(read)) = tokio::task::spawn_blocking(move || file.read()).await {
-                self.set(read);
-            }
-        }
-        self.known(shown)
-    }
-
-    fn known(&self, shown: &str) -> Option<Arc<Token>> {
-        let tokens = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        tokens.get(&hash(shown)).cloned()
-    }
-
-    fn set(&self, tokens: Vec<Token>) {
-        let tokens = tokens
-            .into_iter()
-            .map(|token| (token.sha256.clone(), Arc::new(token)));
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = tokens.collect();
-    }
-}
-
 fn random() -> Result<SecretString, TokensError> {
     let mut bits = [0; 32];
     getrandom::fill(&mut bits).map_err(|e| TokensError::Io {
@@ -324,7 +215,8 @@ fn random() -> Result<SecretString, TokensError> {
     Ok(format!("{PREFIX}{}", hexadecimal(&bits)).into())
 }
 
-fn hash(token: &str) -> String {
+/// What the file keeps of a token.
+pub(super) fn hash(token: &str) -> String {
     hexadecimal(&Sha256::digest(token))
 }
 
@@ -355,13 +247,10 @@ mod tests {
             assert_eq!(secret.len(), 64);
             assert!(!text.contains(secret));
         }
-        let tokens = Tokens::of(&file);
-        tokens.set(file.read().unwrap());
         let other = CrewName::parse("other").unwrap();
-        let found = |secret: &SecretString| tokens.known(secret.expose_secret()).unwrap();
-        assert!(found(&all).allows(&other));
-        assert!(found(&one).allows(&crew) && !found(&one).allows(&other));
-        assert!(tokens.known("").is_none() && tokens.known(&found(&all).sha256).is_none());
+        let kept = file.read().unwrap();
+        assert!(kept[0].allows(&other) && kept[0].sha256 == hash(all.expose_secret()));
+        assert!(kept[1].allows(&crew) && !kept[1].allows(&other));
     }
 
     #[test]
@@ -372,14 +261,6 @@ mod tests {
         file.revoke("ci").unwrap();
         assert!(matches!(file.revoke("ci"), Err(TokensError::Unknown(_))));
         assert!(file.read().unwrap().is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_token_is_good_as_soon_as_it_is_made() {
-        let (_dir, file) = file();
-        let tokens = Tokens::of(&file);
-        let secret = file.create("ci", None).unwrap();
-        assert!(tokens.find(secret.expose_secret()).await.is_some());
     }
 
     #[test]

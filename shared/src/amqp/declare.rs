@@ -44,6 +44,7 @@ impl Link {
         }
         for queue in &topology.queues {
             if let Err(error) = declare_queue(&channel, queue).await {
+                let error = unsupported(queue, error)?;
                 tolerate(format!("queue {:?}", queue.name), error)?;
                 channel = self.channel().await?;
             }
@@ -241,6 +242,34 @@ pub(super) async fn close(channel: &lapin::Channel) {
     let _ = within("close a channel", channel.close(200, "OK".into())).await;
 }
 
+/// A stream that is refused, though it is no other queue that is in its place: the broker has no streams (Amazon MQ;
+/// `queue_types.stream.enabled = false` from 4.2; the feature flag before 4.0).
+fn unsupported(queue: &Queue, error: BrokerError) -> Result<BrokerError, BrokerError> {
+    match error {
+        BrokerError::Failed {
+            cause,
+            code:
+                Some(
+                    reply_code::PRECONDITION_FAILED
+                    | reply_code::NOT_IMPLEMENTED
+                    | reply_code::INTERNAL_ERROR,
+                ),
+            ..
+        } if queue.is_stream() && refuses_the_type(&cause) => Err(BrokerError::NoStreams {
+            queue: queue.name.clone(),
+            cause,
+        }),
+        error => Ok(error),
+    }
+}
+
+fn refuses_the_type(cause: &str) -> bool {
+    let says = |words: &str| cause.contains(words);
+    says("feature flag is disabled")
+        || says("NOT_IMPLEMENTED")
+        || (says("x-queue-type") && !says("inequivalent"))
+}
+
 /// RabbitMQ names the first argument that differs: `inequivalent arg 'x-overflow' for queue …`.
 pub(super) fn differing(cause: &str) -> String {
     cause.split('\'').nth(1).unwrap_or("argument").to_owned()
@@ -255,6 +284,10 @@ fn tolerate(object: String, error: BrokerError) -> Result<(), BrokerError> {
     else {
         return Err(error);
     };
+    // Any other precondition is no difference from what is there.
+    if !cause.contains("inequivalent") {
+        return Err(error);
+    }
     let argument = differing(cause);
     if DECISIVE.contains(&argument.as_str()) {
         return Err(BrokerError::Mismatch {

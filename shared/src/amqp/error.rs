@@ -16,6 +16,10 @@ pub mod reply_code {
     /// It exists with other arguments, a message is larger than the broker takes, or a delivery was held for longer
     /// than the consumer timeout.
     pub const PRECONDITION_FAILED: u16 = 406;
+    /// The broker cannot do this; the connection is over.
+    pub const NOT_IMPLEMENTED: u16 = 540;
+    /// Something went wrong in the broker; the connection is over.
+    pub const INTERNAL_ERROR: u16 = 541;
     /// An operator has closed the connection, or the node goes.
     pub const CONNECTION_FORCED: u16 = 320;
 }
@@ -87,6 +91,17 @@ pub enum BrokerError {
     Disconnected {
         /// What we were doing.
         action: String,
+    },
+    /// The broker takes no streams.
+    #[error(
+        "this RabbitMQ has no streams, and {queue:?} is one: {cause}. Use a broker that has them, or set [broker] streams = false: \
+         then no reply is kept, and a command reaches only the workers that run when it is given"
+    )]
+    NoStreams {
+        /// The stream that was to be declared.
+        queue: String,
+        /// The broker's own words.
+        cause: String,
     },
     /// A queue or exchange exists with arguments that change what happens to messages.
     #[error(

@@ -13,6 +13,9 @@ pub mod header {
     /// Retries: not to be started before this moment (RFC 3339). It may come back from a retry tier earlier, and is
     /// sent to another then.
     pub const NOT_BEFORE: &str = "x-kickoff-not-before";
+    /// Retries: what is left of their delay, in milliseconds, when they come back from the tier that they are sent to. It
+    /// needs no clock, so a worker whose clock is wrong starts them no later than another.
+    pub const DELAY_LEFT: &str = "x-kickoff-delay-left";
     /// Requests published again by a worker: how many deliveries of the copies before came back unsettled, as
     /// [`DELIVERY_COUNT`] says it of this one.
     pub const RETURNED: &str = "x-kickoff-returned";
@@ -20,6 +23,9 @@ pub mod header {
     pub const NOT_ALONE: &str = "x-kickoff-not-alone";
     /// Requests published again by a worker: how often a worker failed by a fault of its own while it had one.
     pub const WORKER_FAULTS: &str = "x-kickoff-worker-faults";
+    /// Requests published again by a worker: how often the crew was started for the copies before. Starts that ended with
+    /// their worker are not among them.
+    pub const EXECUTIONS: &str = "x-kickoff-executions";
     /// A message whose first publish is in doubt (no confirm came): the broker may hold two copies. A worker treats it
     /// like a redelivery, and asks whether another worker has the first.
     pub const POSSIBLE_DUPLICATE: &str = "x-kickoff-possible-duplicate";
@@ -32,13 +38,15 @@ pub mod header {
     /// Dead letters: when it died (RFC 3339).
     pub const DEAD_AT: &str = "x-kickoff-dead-at";
     /// Those that are ours to write.
-    pub const OURS: [&str; 11] = [
+    pub const OURS: [&str; 13] = [
         ATTEMPT,
         REDRIVE,
         NOT_BEFORE,
+        DELAY_LEFT,
         RETURNED,
         NOT_ALONE,
         WORKER_FAULTS,
+        EXECUTIONS,
         POSSIBLE_DUPLICATE,
         REASON,
         ERROR,

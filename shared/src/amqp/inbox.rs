@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::topology::{self, Binding, Queue};
+use super::topology::{Binding, Queue};
 use super::{Broker, BrokerError, ConsumeOptions, Delivery, Link};
 
 /// Deliveries on their way to us at once. They are only handed on, so more would buy nothing, and a reply may
@@ -25,6 +25,9 @@ const BROKER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client that ends does not wait for a broker that hangs: the queue expires by itself.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// So many bindings are taken away before a queue is deleted. Who has more waits for single kickoffs, which publish little.
+const UNBOUND: usize = 50;
 
 /// What becomes of the messages of an inbox.
 pub trait Receive: Send + Sync + 'static {
@@ -53,14 +56,14 @@ impl Inbox {
     /// [`BrokerError`]: an exchange does not exist (404), permission (403), no broker for 30 s.
     pub async fn open(
         broker: Broker,
-        queue: String,
+        queue: Queue,
         bindings: Vec<(String, String)>,
         receiver: Arc<impl Receive>,
         stop: &CancellationToken,
     ) -> Result<Arc<Self>, BrokerError> {
         let inbox = Arc::new(Self {
             broker,
-            queue: topology::client_queue(queue),
+            queue,
             bindings: Mutex::new(bindings.into_iter().map(|binding| (binding, 1)).collect()),
             stop: stop.clone(),
             stopped: CancellationToken::new(),
@@ -98,7 +101,8 @@ impl Inbox {
     }
 
     /// Deletes the queue, as far as a broker answers; after `stop`, when nothing consumes it any more: a queue that is
-    /// deleted while its consumer ends makes the AMQP client lose the whole connection.
+    /// deleted while its consumer ends makes the AMQP client lose the whole connection. First it is unbound: RabbitMQ 3.10
+    /// cuts the connection of whoever publishes to a queue just as it is deleted (541, measured: 3 in 50).
     pub async fn delete(&self) {
         let Some(link) = self.broker.link() else {
             return;
@@ -106,6 +110,10 @@ impl Inbox {
         let deleted = async {
             if self.stop.is_cancelled() {
                 self.stopped.cancelled().await;
+            }
+            let bindings = std::mem::take(&mut *self.bindings.lock().await);
+            for binding in bindings.keys().take(UNBOUND) {
+                link.unbind(&self.binding(binding)).await?;
             }
             link.delete_queue(&self.queue.name).await
         };

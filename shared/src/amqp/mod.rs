@@ -31,7 +31,7 @@ mod acks;
 mod attempt;
 pub mod declare;
 pub mod delivery;
-mod ephemeral;
+pub mod ephemeral;
 pub mod error;
 pub mod gate;
 mod hang_up;

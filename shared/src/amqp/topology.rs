@@ -116,6 +116,11 @@ impl Names {
         answers => "answers";
     }
 
+    /// What they all begin with.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// The request queue of a crew.
     pub fn request_queue(&self, crew: &CrewName) -> String {
         format!("{}.requests.{crew}", self.namespace)
@@ -206,6 +211,15 @@ pub struct Queue {
     pub arguments: Vec<(&'static str, Argument)>,
 }
 
+impl Queue {
+    /// Whether it is a stream.
+    pub fn is_stream(&self) -> bool {
+        self.arguments
+            .iter()
+            .any(|(name, value)| *name == "x-queue-type" && *value == Argument::from("stream"))
+    }
+}
+
 /// A binding of a queue to an exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Binding {
@@ -264,6 +278,31 @@ impl Topology {
         topology
     }
 
+    /// The same on a broker that has streams, or not: what would be kept in one is kept nowhere then.
+    #[must_use]
+    pub fn with_streams(mut self, streams: bool) -> Self {
+        if streams {
+            return self;
+        }
+        let (streams, queues): (Vec<_>, Vec<_>) = self.queues.into_iter().partition(Queue::is_stream);
+        self.queues = queues;
+        self.bindings
+            .retain(|binding| !streams.iter().any(|stream| stream.name == binding.queue));
+        self
+    }
+
+    /// The stream of replies alone, for whoever needs it before a worker makes it.
+    pub fn results(names: &Names, retention: Retention) -> Self {
+        let mut topology = Self::default();
+        topology.keep_replies(names, retention);
+        topology
+    }
+
+    fn keep_replies(&mut self, names: &Names, retention: Retention) {
+        self.stream(names.results(), retention);
+        self.bind(names.replies(), names.results(), "#");
+    }
+
     fn common(&mut self, names: &Names, results: Retention) {
         // No alternate exchange for requests: it would swallow the error "no such crew" that `mandatory` gives.
         self.exchange(names.requests(), Kind::Direct, vec![]);
@@ -277,8 +316,7 @@ impl Topology {
         self.exchange(names.dead_letters(), Kind::Direct, vec![]);
         self.queue(names.unroutable(), dead_letter_arguments());
         if results.max_age_s > 0 {
-            self.stream(names.results(), results);
-            self.bind(names.replies(), names.results(), "#");
+            self.keep_replies(names, results);
         }
         self.exchange(names.control(), Kind::Fanout, vec![]);
         self.queue(
@@ -392,6 +430,14 @@ pub fn client_queue(name: String) -> Queue {
         name,
         arguments: vec![("x-queue-type", "quorum".into()), ("x-expires", hour_ms.into())],
     }
+}
+
+/// A client's own queue for events: as [`client_queue`], but on one node, since what is lost of events is not sent again,
+/// and since it is made for single commands, which a quorum queue would make slow.
+pub fn event_queue(name: String) -> Queue {
+    let mut queue = client_queue(name);
+    queue.arguments[0] = ("x-queue-type", "classic".into());
+    queue
 }
 
 /// The queue of one connection's own, for questions or for answers: what nobody reads in time is worth nothing, and

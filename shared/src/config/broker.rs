@@ -45,6 +45,9 @@ pub struct BrokerConfig {
     pub consumer_timeout_s: u64,
     /// RabbitMQ's management API, for `crewfleet doctor`.
     pub management_url: Option<SecretString>,
+    /// Whether the broker has streams. Without them nothing is kept: commands reach the workers that run, and replies
+    /// those who wait.
+    pub streams: bool,
     /// How long replies stay in the results stream; 0: no stream.
     pub results_max_age_s: u64,
     /// How many bytes of replies the results stream keeps at most.
@@ -68,6 +71,7 @@ impl Default for BrokerConfig {
             max_reply_bytes: 15 * 1024 * 1024,
             consumer_timeout_s: 1800,
             management_url: None,
+            streams: true,
             results_max_age_s: 24 * 60 * 60,
             results_max_bytes: 4 * 1024 * 1024 * 1024,
         }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Body, message_type};
+use super::{Body, HeldKickoff, message_type};
 use crate::amqp::{Message, Names, Properties};
 
 /// One answer: `{id, time, worker, answer, …}`.
@@ -42,6 +42,13 @@ pub enum Answered {
     Missing {
         /// Why, for a person.
         reason: String,
+    },
+    /// The kickoffs that the worker has, those first that were requested first.
+    Kickoffs {
+        /// At most a thousand.
+        kickoffs: Vec<HeldKickoff>,
+        /// How many more there are.
+        left_out: u64,
     },
 }
 
@@ -86,7 +93,7 @@ mod tests {
     fn the_last_part_says_that_it_is_the_last() {
         let last = |offset, total, bytes: &[u8]| match Answered::part(offset, total, bytes) {
             Answered::File { eof, data: text, .. } => (eof, data(&text)),
-            Answered::Missing { reason } => panic!("{reason}"),
+            other => panic!("{other:?}"),
         };
         assert_eq!(last(0, 4, b"ab"), (false, Some(b"ab".to_vec())));
         assert_eq!(last(2, 4, b"cd"), (true, Some(b"cd".to_vec())));

@@ -43,8 +43,8 @@ mod tests {
 
     use super::*;
     use crate::kickoff::{
-        About, Answered, Command, CrewStatus, FilePart, KickoffError, KickoffResult, Question, Status,
-        TaskOutput,
+        About, Answered, Command, CrewStatus, FilePart, HeldKickoff, HeldState, KickoffError, KickoffResult,
+        KickoffsAsked, Question, Status, TaskOutput,
     };
 
     /// Whatever times and numbers a message holds.
@@ -70,13 +70,30 @@ mod tests {
         }
     }
 
+    fn held() -> HeldKickoff {
+        HeldKickoff {
+            kickoff_id: "a".into(),
+            crew: None,
+            state: HeldState::Ended,
+            attempt: None,
+            redrive: 0,
+            requested_at: Some(TIMES[0]),
+            started_at: Some(TIMES[1]),
+            body_hash: String::new(),
+        }
+    }
+
     fn commands() -> Vec<Command> {
         let all = vec![
             Command::Cancel {
                 kickoff_id: "a".into(),
                 redrive: Some(1),
+                crew: Some("c".into()),
             },
-            Command::Pause { crew: "c".into() },
+            Command::Pause {
+                crew: "c".into(),
+                renews: Some("id".into()),
+            },
             Command::Resume { crew: "c".into() },
             Command::Drain { worker: "w".into() },
             Command::Whose(about()),
@@ -113,20 +130,29 @@ mod tests {
             offset: u64::MAX,
             length: u64::MAX,
         };
-        for question in [Question::File(part), Question::Beat] {
+        let all = Question::Kickoffs(KickoffsAsked::default());
+        for question in [Question::File(part), Question::Beat, all] {
             match question {
-                Question::File(_) | Question::Beat => written(&Query::new(Some("w"), question)),
+                Question::File(_) | Question::Beat | Question::Kickoffs(_) => {
+                    written(&Query::new(Some("w"), question))
+                }
             }
         }
         let missing = Answered::Missing { reason: "r".into() };
-        for answer in [Answered::part(u64::MAX, u64::MAX, b""), missing] {
+        let kickoffs = Answered::Kickoffs {
+            kickoffs: vec![held()],
+            left_out: u64::MAX,
+        };
+        for answer in [Answered::part(u64::MAX, u64::MAX, b""), missing, kickoffs] {
             match answer {
-                Answered::File { .. } | Answered::Missing { .. } => written(&Answer {
-                    id: String::new(),
-                    time: TIMES[0],
-                    worker: "w".into(),
-                    answer,
-                }),
+                Answered::File { .. } | Answered::Missing { .. } | Answered::Kickoffs { .. } => {
+                    written(&Answer {
+                        id: String::new(),
+                        time: TIMES[0],
+                        worker: "w".into(),
+                        answer,
+                    })
+                }
             }
         }
     }
@@ -154,6 +180,8 @@ mod tests {
             error: Some(KickoffError::new("k", "\u{0}").with_detail(&f64::NAN)),
             attempt: 1,
             redrive: 0,
+            executions: Some(1),
+            body_hash: None,
             worker: "w".into(),
             requested_at: Some(from),
             started_at: Some(to),
@@ -164,6 +192,7 @@ mod tests {
             kickoff_id: "a".into(),
             crew: "c".into(),
             attempt: 1,
+            redrive: 1,
             sequence: u64::MAX,
             time: from,
             event_type: "t".into(),
@@ -178,6 +207,7 @@ mod tests {
             paused: false,
             timeout_s: f64::INFINITY,
             inputs: Some(vec!["i".into()]),
+            required_inputs: None,
             isolation: None,
             isolation_reasons: vec![],
             files: None,

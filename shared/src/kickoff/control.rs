@@ -1,4 +1,5 @@
-//! Commands to the fleet, kept in the stream `kickoff.control` that every worker tails from its beginning.
+//! Commands to the fleet, kept in the stream `kickoff.control` that every worker tails from its beginning; and the talk of
+//! workers, which goes to those that live now, by their own queues on `kickoff.queries`.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -7,6 +8,9 @@ use uuid::Uuid;
 
 use super::{Body, message_type};
 use crate::amqp::{Message, Names, Properties};
+
+/// The routing key of talk on `kickoff.queries`. No worker has such an id.
+pub const TALK_KEY: &str = ":workers";
 
 /// One control message: `{id, time, command, …}`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +45,15 @@ impl Control {
             mandatory: true,
         }
     }
+
+    /// The message that brings it to the workers that live now, and to no stream. Where none listens it is returned.
+    pub fn talk(&self, names: &Names) -> Message {
+        Message {
+            exchange: names.queries(),
+            routing_key: TALK_KEY.to_owned(),
+            ..self.message(names)
+        }
+    }
 }
 
 /// What a control message asks for, or says.
@@ -55,11 +68,17 @@ pub enum Command {
         /// published before the command is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         redrive: Option<u32>,
+        /// The crew whose kickoff is meant: one of another crew under this id goes on. Without it, whosever it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        crew: Option<String>,
     },
     /// Start no kickoff of this crew until it is resumed.
     Pause {
         /// The crew.
         crew: String,
+        /// The command that this one says again, so that the stream does not forget it: the id of the first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        renews: Option<String>,
     },
     /// Start kickoffs of this crew again.
     Resume {

@@ -14,6 +14,9 @@ pub struct Event {
     pub crew: String,
     /// The attempt it belongs to, from 1.
     pub attempt: u32,
+    /// The redrive it belongs to; one without it is none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub redrive: u32,
     /// Counts the events of one attempt on one worker from 1, without gaps at their source; 0 is a gateway's.
     pub sequence: u64,
     /// When it happened.
@@ -27,6 +30,11 @@ pub struct Event {
     /// The request's `meta`, as sent.
     #[schemars(with = "Option<serde_json::Value>")]
     pub meta: Option<Box<RawValue>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_none(redrive: &u32) -> bool {
+    *redrive == 0
 }
 
 /// The event types that crewfleet itself sends.

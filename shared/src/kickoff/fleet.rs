@@ -45,6 +45,10 @@ pub struct CrewStatus {
     pub timeout_s: f64,
     /// The inputs the crew asks for; `null` when it doesn't say.
     pub inputs: Option<Vec<String>>,
+    /// Those of them that a request must have, since nothing else gives them (no default, no `@before_kickoff`); `null`
+    /// when the crew doesn't say.
+    #[serde(default)]
+    pub required_inputs: Option<Vec<String>>,
     /// How a Python crew's kickoffs start: `fork` (of a process that has imported the crew) or `spawn` (a fresh
     /// interpreter).
     #[serde(default)]

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Body, message_type};
+use super::{Body, KickoffsAsked, message_type};
 use crate::amqp::{Message, Names, Properties};
 
 /// A part of a file has at most so many bytes: written as JSON it stays below a megabyte.
@@ -41,6 +41,8 @@ pub enum Question {
     File(FilePart),
     /// A heartbeat, now: whoever listens for them need not wait for the next. It is no answer under `reply_to`.
     Beat,
+    /// The kickoffs that a worker has. Every worker answers, whatever it has.
+    Kickoffs(KickoffsAsked),
 }
 
 /// A part of a file that a kickoff left.
@@ -103,6 +105,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!(query.question, Question::Beat);
+        let query: Query = serde_json::from_str(
+            r#"{"id": "a", "time": "2026-11-22T10:00:00Z", "worker": null, "query": "kickoffs", "crew": "echo"}"#,
+        )
+        .unwrap();
+        assert!(matches!(query.question, Question::Kickoffs(asked) if asked.crew.as_deref() == Some("echo")));
         let unknown = known.replace("\"file\"", "\"status\"");
         assert!(serde_json::from_str::<Query>(&unknown).is_err());
     }

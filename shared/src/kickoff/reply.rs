@@ -75,6 +75,14 @@ pub struct Reply {
     /// How often a person ran it again from the dead letters, from 0. Keep the first terminal reply of the
     /// highest redrive.
     pub redrive: u32,
+    /// How often its crew was started under this redrive, as far as the worker that answers knows: once an attempt, and
+    /// once more for each worker that died with it, or handed it on while it ran. `null`: the worker does not say.
+    #[serde(default)]
+    pub executions: Option<u32>,
+    /// The first 16 hexadecimal characters of the SHA-256 of the request's body: a request with another one under the same id
+    /// is another kickoff. `null`: the worker does not say, or could not read the request.
+    #[serde(default)]
+    pub body_hash: Option<String>,
     /// The id of the worker that answers.
     pub worker: String,
     /// When the request was published, as far as it says so.

@@ -82,6 +82,9 @@ pub struct Headers {
     pub tracestate: Option<String>,
 }
 
+/// What vendors must pass on, in characters (W3C Trace Context, 3.3.1.5).
+const LONGEST: usize = 512;
+
 impl Headers {
     /// Those of a message.
     pub fn of(properties: &Properties) -> Self {
@@ -104,6 +107,20 @@ impl Headers {
             }
         }
         properties
+    }
+
+    /// The same, if that is what W3C says they are: as a stranger sent them. A header that is too long for AMQP would end
+    /// our connection.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        let short = |text: &String| text.len() <= LONGEST;
+        if self.ids().is_none() || !self.traceparent.as_ref().is_some_and(short) {
+            return Self::default();
+        }
+        Self {
+            tracestate: self.tracestate.filter(short),
+            ..self
+        }
     }
 
     /// The ids of the trace and of the span.
@@ -242,6 +259,30 @@ mod tests {
         assert_eq!(to.header_str(header::TRACESTATE), Some("vendor=1"));
         let none = Headers::of(&Properties::default()).write(Properties::default());
         assert_eq!(none, Properties::default());
+    }
+
+    #[test]
+    fn what_a_stranger_sends_is_a_context_or_nothing() {
+        let checked = |parent: &str, state: &str| {
+            let headers = Headers {
+                traceparent: Some(parent.to_owned()),
+                tracestate: Some(state.to_owned()),
+            };
+            let Headers {
+                traceparent,
+                tracestate,
+            } = headers.checked();
+            (traceparent, tracestate)
+        };
+        let parent = Some(TRACEPARENT.to_owned());
+        assert_eq!(
+            checked(TRACEPARENT, "vendor=1"),
+            (parent.clone(), Some("vendor=1".into()))
+        );
+        let long = "x".repeat(LONGEST + 1);
+        assert_eq!(checked(TRACEPARENT, &long), (parent, None));
+        assert_eq!(checked("no", "vendor=1"), (None, None));
+        assert_eq!(checked(&format!("{TRACEPARENT}{long}"), ""), (None, None));
     }
 
     #[test]

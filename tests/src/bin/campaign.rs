@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use crewfleet_tests::campaign::{
-    crew,
+    caller, crew, gateway,
     options::{Arguments, Role},
     producer, run,
 };
@@ -21,6 +21,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         Some(Role::Worker { config }) => crew::worker(&config).await?,
         Some(Role::Crew) => crew::program()?,
         Some(Role::Producer(arguments)) => producer::run(&arguments).await?,
+        Some(Role::Caller(arguments)) => caller::run(&arguments).await?,
+        Some(Role::Gateway(arguments)) => gateway::run(&arguments).await?,
         None if !run::run(&arguments.options).await? => return Ok(ExitCode::FAILURE),
         None => {}
     }

@@ -10,6 +10,7 @@ use super::{
     workload::{Act, FORKED},
 };
 
+mod calls;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -35,6 +36,8 @@ pub enum Rule {
     UnexpectedEnding,
     /// Something is left in a queue, or a dead letter is missing.
     LeftInQueues,
+    /// A caller over HTTP was told what is not so.
+    FalselyTold,
     /// A process of the fleet did what it must not.
     Trouble,
 }
@@ -67,6 +70,8 @@ pub struct Findings {
     pub extra_replies: usize,
     /// Dead letters of one kickoff beyond the first.
     pub extra_dead_letters: usize,
+    /// Kickoffs that were taken over HTTP without the caller's being told, who so asked again.
+    pub taken_unsaid: usize,
 }
 
 impl Findings {
@@ -114,6 +119,7 @@ pub fn check(history: &History) -> Findings {
         once(&mut findings, history, asked, executions);
     }
     queues(&mut findings, history, &replies);
+    calls::told(&mut findings, history, &replies);
     for trouble in &history.troubles {
         findings.violation(Rule::Trouble, trouble.clone());
     }
@@ -124,7 +130,8 @@ pub fn check(history: &History) -> Findings {
 /// says.
 pub fn missing(history: &History, planned: u64) -> Vec<String> {
     let mut missing = Vec::new();
-    let asked = history.kickoffs().count() as u64;
+    let nonces = history.kickoffs().map(|(_, asked)| asked.order.nonce.as_str());
+    let asked = nonces.collect::<BTreeSet<&str>>().len() as u64;
     if asked != planned {
         missing.push(format!(
             "{planned} kickoffs were planned, and {asked} were published"
@@ -315,11 +322,11 @@ fn queues(findings: &mut Findings, history: &History, replies: &BTreeMap<&str, V
 /// Whether a fault hits this place of the fleet: for the time to recover.
 pub fn concerns(target: &Target, worker: &str) -> bool {
     match target {
-        Target::Broker => true,
+        Target::Broker | Target::WorkerLines => true,
         Target::Worker(name)
         | Target::WorkerLine(name)
         | Target::Host(name)
         | Target::Child { worker: name, .. } => name == worker,
-        Target::Producer(_) | Target::ProducerLine(_) | Target::Queue(_) => false,
+        Target::Producer(_) | Target::ProducerLine(_) | Target::Gateway | Target::Queue(_) => false,
     }
 }

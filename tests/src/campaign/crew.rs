@@ -28,6 +28,8 @@ use super::{
 
 /// How a worker's crews find their journal, in their environment: `tests/crews/campaign.py` reads it too.
 pub const JOURNAL_VARIABLE: &str = "CAMPAIGN_JOURNAL";
+/// A file that keeps one crew from being built while it is there, likewise: `tests/crews/campaign_late.py` reads it.
+pub const AWAY_VARIABLE: &str = "CAMPAIGN_AWAY";
 /// The worker's id, likewise.
 pub const WORKER_VARIABLE: &str = "CAMPAIGN_WORKER";
 

@@ -60,14 +60,14 @@ pub fn interruptions<'a>(
     let worker = place(&execution.worker);
     history.faults.iter().filter(move |fault| {
         let hits = match &fault.target {
-            Target::Broker => true,
+            Target::Broker | Target::WorkerLines => true,
             Target::Worker(name) | Target::WorkerLine(name) => name == worker,
             Target::Host(name) => name == worker && history.asked[&execution.id].crew == FORKED,
             Target::Child { worker: name, pid } => name == worker && *pid == execution.pid,
             // RabbitMQ 3.10 closes a whole connection (541, internal error) when a consumer starts on a queue that it
             // is just deleting (seen): those of the workers that serve the queue's crew.
             Target::Queue(_) => [SWIFT, IDLE].contains(&history.asked[&execution.id].crew.as_str()),
-            Target::Producer(_) | Target::ProducerLine(_) => false,
+            Target::Producer(_) | Target::ProducerLine(_) | Target::Gateway => false,
         };
         hits && fault.kind.interrupts() && fault.begin <= acked && fault.done + AFTERMATH >= execution.start
     })
@@ -92,7 +92,7 @@ fn acked_by(history: &History, execution: &Execution) -> Nanos {
     // The faults are in the order of their begins, so one look is enough.
     for fault in &history.faults {
         let slows = match &fault.target {
-            Target::Broker => true,
+            Target::Broker | Target::WorkerLines => true,
             Target::WorkerLine(name) => name == place(&execution.worker),
             _ => false,
         };

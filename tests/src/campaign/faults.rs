@@ -13,24 +13,28 @@ use nix::sys::signal::{self, Signal};
 use tokio::{
     sync::Mutex,
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
+    clock::Clock,
     fleet::{Fleet, Member},
+    gateway::Gateway,
     history::{Fault, Target},
     journal::{Journal, Nanos, now},
-    producer,
+    misdeclared, producer,
     producers::Producers,
     schedule::{Kind, Lane, Scheduled},
     site::{NAMESPACE, Site},
-    workload::IDLE,
+    workload::{IDLE, LATE, SWIFT},
 };
 use crate::proxy::{Direction, Proxy};
 
 /// How long a fault waits for somebody to hit: a child at work, as a rule.
 const VICTIM_WITHIN: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a crew that has nothing to do with a fault may take for a kickoff, whatever else happens to its workers.
+const NEIGHBOUR_WITHIN: Duration = Duration::from_secs(90);
 /// What is left in peace after a fault of its lane, so that one can see it recover.
 const PEACE: Duration = Duration::from_secs(1);
 
@@ -44,6 +48,9 @@ const CLUSTER: usize = 3;
 /// The file of what was done.
 pub const FILE: &str = "faults.jsonl";
 
+/// Kickoffs beside the plan, until they are answered.
+pub type Probes = JoinSet<anyhow::Result<()>>;
+
 /// All that can be hit.
 #[derive(Debug)]
 pub struct Arena {
@@ -51,10 +58,14 @@ pub struct Arena {
     pub site: Site,
     /// The workers.
     pub fleet: Fleet,
+    /// The gateway.
+    pub gateway: Gateway,
     /// The producers.
     pub producers: Producers,
     /// Kickoffs that show whether a queue works again.
-    pub probes: Mutex<JoinSet<anyhow::Result<()>>>,
+    pub idle_probes: Mutex<Probes>,
+    /// Kickoffs that wait for a crew to be built.
+    pub late_probes: Mutex<Probes>,
     /// Where everybody writes.
     pub folder: PathBuf,
 }
@@ -99,11 +110,17 @@ async fn lane(
 type Times = (Nanos, Nanos, Nanos);
 
 impl Arena {
-    /// Publishes a kickoff for the crew that gets no others, again and again until its queue takes it.
-    async fn probe(&self) {
+    /// Publishes a kickoff for a crew, again and again until its queue takes it.
+    async fn probe(&self, probes: &Mutex<Probes>, crew: &'static str) {
         let (url, folder) = (self.site.url(), self.folder.clone());
-        let probe = async move { producer::probe(&url, &folder).await };
-        self.probes.lock().await.spawn(probe);
+        let probe = async move { producer::probe(&url, &folder, crew).await };
+        probes.lock().await.spawn(probe);
+    }
+
+    /// Waits for the answers of all probes.
+    pub async fn probes_are_answered(&self) -> anyhow::Result<()> {
+        answered(&self.idle_probes).await?;
+        answered(&self.late_probes).await
     }
 
     /// Does one thing; `None` where nobody was there whom it could have hit.
@@ -112,6 +129,7 @@ impl Arena {
             Lane::Broker => Some(self.harm_broker(fault).await?),
             Lane::Worker(place) => self.harm_worker(fault, place).await?,
             Lane::Producer(place) => self.harm_producer(fault, place).await?,
+            Lane::Gateway => Some(self.harm_gateway(fault).await?),
         };
         Ok(done.map(|(target, (begin, done, healed))| Fault {
             kind: fault.kind,
@@ -123,8 +141,13 @@ impl Arena {
     }
 
     async fn harm_broker(&self, fault: &Scheduled) -> anyhow::Result<(Target, Times)> {
-        let begin = now();
         let site = &self.site;
+        let idle = Names::new(NAMESPACE).request_queue(&CrewName::parse(IDLE)?);
+        if matches!(fault.kind, Kind::QueueDelete | Kind::QueueMisdeclared) {
+            // A queue that is deleted takes with it what is in it.
+            answered(&self.idle_probes).await?;
+        }
+        let begin = now();
         match fault.kind {
             Kind::BrokerRestart | Kind::RollingRestart => site.nodes().await.restart(fault.lasts).await?,
             Kind::BrokerSigkill | Kind::LeaderSigkill => site.nodes().await.kill(fault.lasts).await?,
@@ -147,11 +170,32 @@ impl Arena {
                 site.ctl(&["set_disk_free_limit", DISK_LIMIT]).await?;
             }
             Kind::QueueDelete => {
-                let queue = Names::new(NAMESPACE).request_queue(&CrewName::parse(IDLE)?);
-                site.ctl(&["delete_queue", &queue]).await?;
+                site.ctl(&["delete_queue", &idle]).await?;
                 let done = now();
-                self.probe().await;
-                return Ok((Target::Queue(queue), (begin, done, done)));
+                self.probe(&self.idle_probes, IDLE).await;
+                return Ok((Target::Queue(idle), (begin, done, done)));
+            }
+            Kind::QueueMisdeclared => {
+                misdeclared::replace(&site.url(), &idle).await?;
+                sleep(fault.lasts).await;
+                // The crew beside it on the same workers is served all the while.
+                timeout(
+                    NEIGHBOUR_WITHIN,
+                    producer::probe(&site.url(), &self.folder, SWIFT),
+                )
+                .await
+                .with_context(|| format!("{SWIFT} is not served while {idle} is of the wrong type"))??;
+                misdeclared::delete(&site.url(), &idle).await?;
+                let done = now();
+                self.probe(&self.idle_probes, IDLE).await;
+                return Ok((Target::Queue(idle), (begin, done, done)));
+            }
+            Kind::CredentialsRotated => {
+                site.change_password().await?;
+                sleep(fault.lasts).await;
+                self.fleet.write_urls(site)?;
+                let done = now();
+                return Ok((Target::WorkerLines, (begin, done, done)));
             }
             kind => unreachable!("{kind} is no fault of the broker"),
         }
@@ -168,7 +212,27 @@ impl Arena {
                 let ended = self.fleet.end(place, signal_of(fault.kind)).await;
                 let done = now();
                 sleep(fault.lasts).await;
-                ended.begin_again()?;
+                ended.begin_again(Clock::Right)?;
+                Ok(Some((Target::Worker(name), (begin, done, now()))))
+            }
+            Kind::WorkerClock => {
+                let begin = now();
+                let ended = self.fleet.end(place, signal_of(fault.kind)).await;
+                let done = now();
+                sleep(fault.lasts).await;
+                ended.begin_again(Clock::wrong(fault.draw))?;
+                Ok(Some((Target::Worker(name), (begin, done, now()))))
+            }
+            Kind::CrewUnbuildable => {
+                let begin = now();
+                let ended = self.fleet.end(place, signal_of(fault.kind)).await;
+                let done = now();
+                self.fleet.set_buildable(false)?;
+                // It waits until the crew can be built.
+                self.probe(&self.late_probes, LATE).await;
+                ended.begin_again_without_one().await?;
+                sleep(fault.lasts).await;
+                self.fleet.set_buildable(true)?;
                 Ok(Some((Target::Worker(name), (begin, done, now()))))
             }
             Kind::ChildSigkill | Kind::ChildSigterm | Kind::HostSigkill => {
@@ -188,7 +252,7 @@ impl Arena {
     ) -> anyhow::Result<Option<(Target, Times)>> {
         let member = self.producers.member(place);
         let name = member.name().to_owned();
-        if !matches!(fault.kind, Kind::ProducerSigkill | Kind::ProducerSigterm) {
+        if matches!(fault.kind, Kind::ProducerCut | Kind::ProducerFreeze) {
             let times = harm_line(fault.kind, fault.lasts, member.proxy.as_ref()).await;
             return Ok(Some((Target::ProducerLine(name), times)));
         }
@@ -198,15 +262,40 @@ impl Arena {
         };
         let done = now();
         sleep(fault.lasts).await;
-        killed.begin_again()?;
+        killed.begin_again(match fault.kind {
+            Kind::ProducerClock => Clock::wrong(fault.draw),
+            _ => Clock::Right,
+        })?;
         Ok(Some((Target::Producer(name), (begin, done, now()))))
     }
+
+    async fn harm_gateway(&self, fault: &Scheduled) -> anyhow::Result<(Target, Times)> {
+        let begin = now();
+        let killed = self.gateway.kill().await?;
+        let done = now();
+        sleep(fault.lasts).await;
+        killed.begin_again()?;
+        Ok((Target::Gateway, (begin, done, now())))
+    }
+}
+
+async fn answered(probes: &Mutex<Probes>) -> anyhow::Result<()> {
+    let mut probes = probes.lock().await;
+    while let Some(probed) = probes.join_next().await {
+        probed??;
+    }
+    Ok(())
 }
 
 /// What the process gets that a fault of this kind hits.
 fn signal_of(kind: Kind) -> Signal {
     match kind {
-        Kind::WorkerSigterm | Kind::ChildSigterm | Kind::ProducerSigterm => Signal::SIGTERM,
+        Kind::WorkerSigterm
+        | Kind::WorkerClock
+        | Kind::CrewUnbuildable
+        | Kind::ChildSigterm
+        | Kind::ProducerSigterm
+        | Kind::ProducerClock => Signal::SIGTERM,
         _ => Signal::SIGKILL,
     }
 }

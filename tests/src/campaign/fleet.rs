@@ -1,25 +1,32 @@
 //! The worker processes: started, killed, started again.
 //!
 //! All are this binary as `campaign worker`, which is the library behind `crewfleet-worker`: so they are never older
-//! than the campaign, and two of them have a crew in Rust.
+//! than the campaign, and two of them have a crew in Rust. But for one, where the campaign is given a `crewfleet-worker`
+//! of an earlier version: it runs beside the others in all of its lives.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex as Lock, PoisonError},
+    time::{Duration, Instant},
 };
 
+use anyhow::ensure;
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::json;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::sleep,
+};
 
 use super::{
-    crew::{JOURNAL_VARIABLE, WORKER_VARIABLE},
+    clock::Clock,
+    crew::{AWAY_VARIABLE, JOURNAL_VARIABLE, WORKER_VARIABLE},
     history::CrewLine,
-    journal,
+    journal::{self, CLOCK_VARIABLE, clock_base},
     site::{HEARTBEAT_S, NAMESPACE, Site},
-    workload::{FORKED, MAX_ATTEMPTS, MAX_CRASHES, PROGRAM},
+    workload::{FORKED, LATE, MAX_ATTEMPTS, MAX_CRASHES, PROGRAM},
 };
 use crate::{crews, process::Process, proxy::Proxy};
 
@@ -30,6 +37,15 @@ pub const WORKERS: usize = 4;
 pub const BEHIND_PROXIES: [usize; 2] = [1, 3];
 /// Those with the Python crew.
 pub const PYTHON: [usize; 2] = [2, 3];
+
+/// The one of them that has the crew that cannot always be built.
+pub const LATE_AT: usize = 2;
+/// The one of them that may be of an earlier version.
+pub const OLD: usize = 3;
+
+/// How long a worker may take to serve its other crews when it cannot build one, whatever else happens to it.
+const SERVED_WITHIN: Duration = Duration::from_secs(90);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a worker that is told to end gives its kickoffs: less than the longest of them take.
 const DRAIN_GRACE_S: u32 = 2;
@@ -48,6 +64,8 @@ pub struct Member {
     place: usize,
     url: String,
     folder: PathBuf,
+    /// Its `crewfleet-worker`, where it is not this binary.
+    program: Option<PathBuf>,
     /// Its line, where it has one of its own.
     pub proxy: Option<Proxy>,
     life: Mutex<Life>,
@@ -56,17 +74,19 @@ pub struct Member {
 #[derive(Debug)]
 struct Life {
     number: u32,
+    id: String,
     process: Option<Process>,
 }
 
 impl Fleet {
     /// Starts all workers, and waits until they are ready.
-    pub async fn start(site: &Site, folder: &Path) -> anyhow::Result<Self> {
+    pub async fn start(site: &Site, folder: &Path, old: Option<&Path>) -> anyhow::Result<Self> {
         let mut members = Vec::new();
         for place in 0..WORKERS {
             let proxy = BEHIND_PROXIES.contains(&place).then(|| site.proxy());
             let life = Life {
                 number: 0,
+                id: String::new(),
                 process: None,
             };
             members.push(Member {
@@ -74,12 +94,14 @@ impl Fleet {
                 place,
                 url: proxy.as_ref().map_or_else(|| site.url(), Proxy::url),
                 folder: folder.to_owned(),
+                program: old.filter(|_| place == OLD).map(Path::to_owned),
                 proxy,
                 life: Mutex::new(life),
             });
         }
         for member in &members {
-            member.begin(&mut *member.life.lock().await)?;
+            member.write_url(site)?;
+            member.begin(&mut *member.life.lock().await, Clock::Right)?;
         }
         for member in &members {
             ready(&*member.life.lock().await).await;
@@ -106,6 +128,21 @@ impl Fleet {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Has the workers know the password that their user has now.
+    pub fn write_urls(&self, site: &Site) -> anyhow::Result<()> {
+        self.members.iter().try_for_each(|member| member.write_url(site))
+    }
+
+    /// Has the crew that cannot always be built be one that can, or not.
+    pub fn set_buildable(&self, is_buildable: bool) -> anyhow::Result<()> {
+        let away = self.members[LATE_AT].away();
+        match is_buildable {
+            true => fs::remove_file(away)?,
+            false => fs::write(away, "")?,
+        }
+        Ok(())
     }
 
     /// Opens all lines.
@@ -141,7 +178,7 @@ impl Fleet {
         } else {
             self.trouble(format!(
                 "{} ended by itself; see {}",
-                member.id(life.number),
+                life.id,
                 member.log(life.number).display()
             ));
         }
@@ -149,7 +186,7 @@ impl Fleet {
         if signal == Signal::SIGTERM && !status.success() {
             self.trouble(format!(
                 "{} ended with {status} after SIGTERM; see {}",
-                member.id(life.number),
+                life.id,
                 member.log(life.number).display()
             ));
         }
@@ -173,9 +210,31 @@ pub struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// Starts the next worker.
-    pub fn begin_again(mut self) -> anyhow::Result<()> {
-        self.member.begin(&mut self.life)
+    /// Starts the next worker, with this clock.
+    pub fn begin_again(mut self, clock: Clock) -> anyhow::Result<()> {
+        self.member.begin(&mut self.life, clock)
+    }
+
+    /// Starts the next worker, which cannot build one of its crews, and waits until it serves another all the same.
+    pub async fn begin_again_without_one(mut self) -> anyhow::Result<()> {
+        self.member.begin(&mut self.life, Clock::Right)?;
+        let process = self.life.process.as_ref().expect("it was started");
+        let said = |line: &String| line.contains("the crew cannot be built") && line.contains(LATE);
+        let serves = |line: &String| line.contains("\"message\":\"consuming\"") && line.contains(FORKED);
+        let deadline = Instant::now() + SERVED_WITHIN;
+        loop {
+            let log = process.stderr.so_far();
+            if log.iter().any(said) && log.iter().any(serves) {
+                return Ok(());
+            }
+            ensure!(
+                process.is_running() && Instant::now() < deadline,
+                "{} does not serve the crew {FORKED} while it cannot build {LATE}:\n{}",
+                self.life.id,
+                process.stderr.tail()
+            );
+            sleep(LOOK).await;
+        }
     }
 }
 
@@ -193,9 +252,7 @@ impl Member {
         let mut working = Vec::new();
         for line in lines {
             match line {
-                CrewLine::Start { run, pid, worker, .. } if worker == self.id(life.number) => {
-                    working.push((run, pid))
-                }
+                CrewLine::Start { run, pid, worker, .. } if worker == life.id => working.push((run, pid)),
                 CrewLine::Start { .. } => {}
                 CrewLine::End { run, .. } => working.retain(|(known, _)| *known != run),
             }
@@ -213,29 +270,49 @@ impl Member {
         parent(child).filter(|host| *host != worker)
     }
 
-    fn begin(&self, life: &mut Life) -> anyhow::Result<()> {
+    fn begin(&self, life: &mut Life, clock: Clock) -> anyhow::Result<()> {
         life.number += 1;
-        let id = self.id(life.number);
+        life.id = match BEHIND_PROXIES.contains(&self.place) {
+            true => format!("{}-{}{}", self.name, life.number, clock.suffix()),
+            false => self.name.clone(),
+        };
         let config = self.folder.join(format!("{}.toml", self.name));
-        fs::write(&config, self.toml(&id))?;
-        let mut command = Command::new(std::env::current_exe()?);
+        fs::write(&config, self.toml(&life.id))?;
+        let mut command = match &self.program {
+            Some(program) => Command::new(program),
+            None => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.arg("worker");
+                command
+            }
+        };
         command
-            .args(["worker", "--config"])
+            .arg("--config")
             .arg(config)
             .current_dir(&self.folder)
             .env(JOURNAL_VARIABLE, self.journal())
-            .env(WORKER_VARIABLE, &id);
-        life.process = Some(Process::spawn(&format!("worker {id}"), &command, b""));
+            .env(WORKER_VARIABLE, &life.id)
+            .env(AWAY_VARIABLE, self.away())
+            .env(CLOCK_VARIABLE, clock_base().to_string());
+        clock.set(&mut command);
+        life.process = Some(Process::spawn(&format!("worker {}", life.id), &command, b""));
         Ok(())
     }
 
-    /// Of the worker in its so-manieth life.
-    fn id(&self, life: u32) -> String {
-        if BEHIND_PROXIES.contains(&self.place) {
-            format!("{}-{life}", self.name)
-        } else {
-            self.name.clone()
-        }
+    /// As a secret is replaced: the file has either value, and never a half.
+    fn write_url(&self, site: &Site) -> anyhow::Result<()> {
+        let new = self.url_file().with_extension("new");
+        fs::write(&new, site.as_worker(&self.url))?;
+        Ok(fs::rename(new, self.url_file())?)
+    }
+
+    fn url_file(&self) -> PathBuf {
+        self.folder.join(format!("url-{}", self.name))
+    }
+
+    /// While it is there, one crew of this worker cannot be built.
+    fn away(&self) -> PathBuf {
+        self.folder.join(format!("away-{}", self.name))
     }
 
     fn journal(&self) -> PathBuf {
@@ -248,8 +325,8 @@ impl Member {
 
     fn toml(&self, id: &str) -> String {
         // JSON's strings are TOML's too.
-        let (url, data) = (
-            json!(self.url),
+        let (url_file, data) = (
+            json!(self.url_file()),
             json!(self.folder.join(format!("data-{}", self.name))),
         );
         // Half of them have less room than their crews together, so that these share it and take turns.
@@ -259,7 +336,7 @@ impl Member {
             _ => "",
         };
         let mut toml = format!(
-            "[broker]\nurl = {url}\nnamespace = \"{NAMESPACE}\"\nheartbeat_s = {HEARTBEAT_S}\n\n\
+            "[broker]\nurl_file = {url_file}\nnamespace = \"{NAMESPACE}\"\nheartbeat_s = {HEARTBEAT_S}\n\n\
              [worker]\nid = \"{id}\"\nadmin_addr = \"127.0.0.1:0\"\ndata_dir = {data}\ndrain_grace_s = {DRAIN_GRACE_S}\n\
              cancel_grace_s = 1\nkeep_failed_s = 0\n{room}"
         );
@@ -273,6 +350,10 @@ impl Member {
                 )
             };
             toml += "\n";
+            if self.place == LATE_AT {
+                toml += &crews::python_crew_toml(LATE, "campaign_late:LateCrew", &path, 1);
+                toml += &format!("working_dir = {}\n\n", json!(path));
+            }
             toml += &crews::python_crew_toml(FORKED, "campaign:CampaignCrew", &path, 6);
             // Not the worker's own folder: what a crew writes below its working directory, as the journal, would be the
             // kickoff's.

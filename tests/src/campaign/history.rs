@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    calls::Call,
     journal::Nanos,
+    producer::PROBER,
     schedule::Kind,
-    workload::{IDLE, Order, Planned},
+    workload::{Order, Planned},
 };
 
 /// The whole history of a campaign.
@@ -15,6 +17,8 @@ use super::{
 pub struct History {
     /// What was asked for, by kickoff id.
     pub asked: BTreeMap<String, Asked>,
+    /// What was asked for over HTTP: see [`History::resolve_calls`].
+    pub calls: Vec<Call>,
     /// What the crews wrote, in the order of their starts.
     pub executions: Vec<Execution>,
     /// All replies on the reply exchange, in order.
@@ -171,6 +175,10 @@ pub enum Target {
     ProducerLine(String),
     /// One queue.
     Queue(String),
+    /// The connections of all workers.
+    WorkerLines,
+    /// The gateway's process.
+    Gateway,
     /// The broker, and so all connections.
     Broker,
 }
@@ -260,9 +268,10 @@ pub enum CrewLine {
 }
 
 impl History {
-    /// The kickoffs of the plan, by their ids: without the probes of the idle crew.
+    /// The kickoffs of the plan, by their ids: without the probes. One that was asked for over HTTP, and taken without
+    /// a word, is there again under another id.
     pub fn kickoffs(&self) -> impl Iterator<Item = (&String, &Asked)> {
-        self.asked.iter().filter(|(_, asked)| asked.crew != IDLE)
+        self.asked.iter().filter(|(_, asked)| asked.producer != PROBER)
     }
 
     /// Adds what a producer wrote.

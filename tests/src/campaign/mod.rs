@@ -10,10 +10,12 @@
 //! | [`site`] | the broker, and the proxies before it |
 //! | [`fleet`] | the worker processes |
 //! | [`crew`] | what the crews do: in Rust, in this binary as a program, and the configuration of the Python one |
-//! | [`producer`], [`producers`] | a producer process; all of them |
-//! | [`faults`] | doing harm, as scheduled |
+//! | [`producer`], [`caller`], [`producers`] | a producer process with the client library; one that calls the gateway; all of them |
+//! | [`gateway`] | the gateway |
+//! | [`clock`] | processes whose clock is wrong |
+//! | [`faults`], [`misdeclared`] | doing harm, as scheduled; to one queue |
 //! | [`journal`] | lines that survive a SIGKILL of their writer |
-//! | [`history`] | all that was seen, as one value |
+//! | [`history`], [`calls`] | all that was seen, as one value; of it what was seen over HTTP |
 //! | [`evidence`] | reading the history from the files and the broker |
 //! | [`checker`], [`explain`], [`endings`] | what the history must not hold; which fault explains which repeat, and which ending |
 //! | [`summary`] | the last line |
@@ -24,17 +26,24 @@
 //! process, worker or connection between its start and its ack ([`explain`]), and a second copy of the same reply is no
 //! fault at all. What is never allowed: a confirmed kickoff without a terminal reply; a reply, an execution or a dead
 //! letter that belongs to nobody; an answer with another's payload; two different answers of one attempt; an ending
-//! that neither the kickoff's plan nor a fault explains; anything left in a queue.
+//! that neither the kickoff's plan nor a fault explains; anything left in a queue; a caller over HTTP who is told another
+//! end than the reply's, or that what was accepted is not there. A caller that hears no answer asks again: then one
+//! kickoff of the plan may run under two ids, which is counted; after "not taken" it may not.
 
+pub mod caller;
+pub mod calls;
 pub mod checker;
+pub mod clock;
 pub mod crew;
 pub mod endings;
 pub mod evidence;
 pub mod explain;
 pub mod faults;
 pub mod fleet;
+pub mod gateway;
 pub mod history;
 pub mod journal;
+pub mod misdeclared;
 pub mod options;
 pub mod producer;
 pub mod producers;

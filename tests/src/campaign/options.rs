@@ -2,13 +2,20 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
 
 use super::{
+    caller::CallerArguments,
+    clock,
+    gateway::GatewayArguments,
     producer::ProducerArguments,
     schedule::{self, Kind},
 };
+use crate::crews;
+
+const NO_FAKETIME: &str =
+    "libfaketime: run tests/test-env.sh, which fetches it, or install Debian's package libfaketime";
 
 /// Runs kickoffs through a fleet while faults hit it, and checks what became of each.
 ///
@@ -50,6 +57,10 @@ pub struct Options {
     /// How long, in seconds, all that was published may take to be answered after the last fault.
     #[arg(long, default_value_t = 300.0)]
     pub patience_s: f64,
+    /// A `crewfleet-worker` of an earlier version, which runs beside the others. By default what CREWFLEET_OLD_WORKER
+    /// names; without either all workers are of this version.
+    #[arg(long, value_name = "PATH")]
+    pub old_worker: Option<PathBuf>,
     /// Keep the folder with the history even where nothing was broken.
     #[arg(long)]
     pub keep: bool,
@@ -71,6 +82,12 @@ pub enum Role {
     /// A producer.
     #[command(hide = true)]
     Producer(ProducerArguments),
+    /// A producer that calls the gateway.
+    #[command(hide = true)]
+    Caller(CallerArguments),
+    /// The gateway.
+    #[command(hide = true)]
+    Gateway(GatewayArguments),
 }
 
 impl Options {
@@ -84,7 +101,7 @@ impl Options {
     pub fn kinds(&self) -> anyhow::Result<Vec<Kind>> {
         match self.faults.as_str() {
             "none" => Ok(Vec::new()),
-            "all" => Ok(Kind::of_nodes(self.nodes)),
+            "all" => Ok(self.all_that_can_be_done()),
             list => list.split(',').map(|name| self.kind(name)).collect(),
         }
     }
@@ -98,7 +115,37 @@ impl Options {
             self.nodes,
             schedule::names(&allowed)
         );
+        ensure!(
+            !kind.is_of_clocks() || clock::library().is_some(),
+            "--faults: {kind} cannot be done without {NO_FAKETIME}"
+        );
         Ok(kind)
+    }
+
+    /// What is left out is said.
+    fn all_that_can_be_done(&self) -> Vec<Kind> {
+        let mut kinds = Kind::of_nodes(self.nodes);
+        if clock::library().is_none() {
+            let (of_clocks, others): (Vec<_>, Vec<_>) =
+                kinds.into_iter().partition(|kind| kind.is_of_clocks());
+            eprintln!(
+                "campaign: {} are left out without {NO_FAKETIME}",
+                schedule::names(&of_clocks)
+            );
+            kinds = others;
+        }
+        kinds
+    }
+
+    /// The worker of an earlier version, if there is one.
+    pub fn old_worker(&self) -> anyhow::Result<Option<PathBuf>> {
+        let Some(named) = &self.old_worker else {
+            return Ok(crews::old_worker());
+        };
+        let found = named.canonicalize();
+        Ok(Some(found.with_context(|| {
+            format!("--old-worker {}: name a crewfleet-worker", named.display())
+        })?))
     }
 
     /// How many faults of so many kinds are to be done at least.

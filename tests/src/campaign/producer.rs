@@ -14,11 +14,12 @@ use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
+    clock::corrected,
     history::{ProducerLine, ReplySeen},
     journal::{self, Journal, Nanos, now},
     producers,
     site::broker_config,
-    workload::{Act, IDLE, Order, Planned},
+    workload::{Act, Order, Planned},
 };
 
 /// How many kickoffs wait for their replies at once, at most: one that is started again attaches to all of them.
@@ -26,7 +27,7 @@ const WINDOW: usize = 64;
 /// The pause before something that the broker refused is tried again.
 const PAUSE: Duration = Duration::from_millis(300);
 /// Who publishes the probes.
-const PROBER: &str = "p0";
+pub const PROBER: &str = "p0";
 
 /// What a producer is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -215,13 +216,13 @@ impl Producer {
     }
 }
 
-/// One kickoff more, for the crew that gets no others: answered when its queue is there again and has consumers.
-pub async fn probe(url: &str, folder: &Path) -> anyhow::Result<()> {
+/// One kickoff more: answered when the crew's queue is there, and somebody serves it.
+pub async fn probe(url: &str, folder: &Path, crew: &str) -> anyhow::Result<()> {
     let (plan, history) = producers::files(folder, PROBER);
     let number = now();
     let planned = Planned {
         number,
-        crew: IDLE.to_owned(),
+        crew: crew.to_owned(),
         at_ms: 0,
         order: Order {
             nonce: format!("probe-{number}"),
@@ -244,13 +245,13 @@ pub async fn probe(url: &str, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the checker looks at.
+/// What the checker looks at, with times as they were.
 pub fn seen(reply: &Reply) -> ReplySeen {
     let nanos =
         |at: chrono::DateTime<chrono::Utc>| u64::try_from(at.timestamp_nanos_opt().unwrap_or(0)).unwrap_or(0);
     let json = reply.result.as_ref().and_then(|result| result.json.as_deref());
     let value: Option<Value> = json.and_then(|json| serde_json::from_str(json.get()).ok());
-    ReplySeen {
+    corrected(ReplySeen {
         id: reply.kickoff_id.clone(),
         crew: reply.crew.clone(),
         status: reply.status.to_string(),
@@ -261,5 +262,5 @@ pub fn seen(reply: &Reply) -> ReplySeen {
         nonce: value.and_then(|value| Some(value.get("nonce")?.as_str()?.to_owned())),
         started: reply.started_at.map(nanos),
         finished: nanos(reply.finished_at),
-    }
+    })
 }

@@ -1,4 +1,4 @@
-//! All producers: each has every so-manieth kickoff of the plan.
+//! All producers: each has a part of the plan. All but the last use the client library; the last calls the gateway.
 
 use std::{
     fs,
@@ -12,15 +12,22 @@ use nix::sys::signal::Signal;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
+    calls,
+    clock::Clock,
+    gateway::Gateway,
     history::History,
-    journal::{self, Journal, Nanos},
+    journal::{self, CLOCK_VARIABLE, Journal, Nanos, clock_base},
     site::Site,
     workload::Planned,
 };
 use crate::{process::Process, proxy::Proxy};
 
 /// How many there are.
-pub const PRODUCERS: usize = 3;
+pub const PRODUCERS: usize = LIBRARY + 1;
+/// How many of them use the client library.
+pub const LIBRARY: usize = 3;
+/// The one that calls the gateway.
+pub const CALLER: &str = "p4";
 /// Those behind a proxy.
 pub const BEHIND_PROXIES: [usize; 1] = [1];
 
@@ -46,27 +53,42 @@ pub struct Member {
 
 impl Producers {
     /// Starts them.
-    pub fn start(site: &Site, folder: &Path, plan: &[Planned], epoch: Nanos) -> anyhow::Result<Self> {
+    pub fn start(
+        site: &Site,
+        gateway: &Gateway,
+        folder: &Path,
+        plan: &[Planned],
+        epoch: Nanos,
+    ) -> anyhow::Result<Self> {
         let mut members = Vec::new();
         for place in 0..PRODUCERS {
             let name = format!("p{}", place + 1);
             let (part, history) = files(folder, &name);
             let journal = Journal::open(&part)?;
             plan.iter()
-                .skip(place)
-                .step_by(PRODUCERS)
-                .for_each(|planned| journal.write(planned));
+                .filter(|planned| of_number(planned.number) == place)
+                .map(|planned| match place {
+                    LIBRARY => planned.clone().over_http(),
+                    _ => planned.clone(),
+                })
+                .for_each(|planned| journal.write(&planned));
             let proxy = BEHIND_PROXIES.contains(&place).then(|| site.proxy());
             let url = proxy.as_ref().map_or_else(|| site.url(), Proxy::url);
             let file = |path: &Path| path.to_str().expect("a path of ours").to_owned();
-            let command = vec![
-                "producer".to_owned(),
-                format!("--url={url}"),
+            let mut command = match place {
+                LIBRARY => vec![
+                    "caller".to_owned(),
+                    format!("--gateway={}", gateway.url()),
+                    format!("--token-file={}", file(gateway.token_file())),
+                ],
+                _ => vec!["producer".to_owned(), format!("--url={url}")],
+            };
+            command.extend([
                 format!("--plan={}", file(&part)),
                 format!("--history={}", file(&history)),
                 format!("--epoch={epoch}"),
-            ];
-            let process = Mutex::new(spawn(&name, &command, folder)?);
+            ]);
+            let process = Mutex::new(spawn(&name, &command, folder, Clock::Right)?);
             members.push(Member {
                 name,
                 command,
@@ -143,16 +165,27 @@ pub struct Killed<'a> {
 }
 
 impl Killed<'_> {
-    /// Starts it again.
-    pub fn begin_again(mut self) -> anyhow::Result<()> {
-        *self.process = spawn(&self.member.name, &self.member.command, &self.member.folder)?;
+    /// Starts it again, with this clock.
+    pub fn begin_again(mut self, clock: Clock) -> anyhow::Result<()> {
+        let member = self.member;
+        *self.process = spawn(&member.name, &member.command, &member.folder, clock)?;
         Ok(())
     }
 }
 
-fn spawn(name: &str, arguments: &[String], folder: &Path) -> anyhow::Result<Process> {
+/// Whose a kickoff of this number is. Each has some of all crews, of which every fourth kickoff is the Python one's.
+fn of_number(number: u64) -> usize {
+    let producers = PRODUCERS as u64;
+    usize::try_from((number + number / producers) % producers).expect("less than there are producers")
+}
+
+fn spawn(name: &str, arguments: &[String], folder: &Path, clock: Clock) -> anyhow::Result<Process> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(arguments).current_dir(folder);
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env(CLOCK_VARIABLE, clock_base().to_string());
+    clock.set(&mut command);
     Ok(Process::spawn(&format!("producer {name}"), &command, b""))
 }
 
@@ -164,7 +197,8 @@ pub(super) fn files(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
     )
 }
 
-/// What all producers wrote, the prober among them, in one history.
+/// What all producers wrote, the prober among them, in one history; the caller's waits for
+/// [`History::resolve_calls`].
 pub fn read_histories(folder: &Path, into: &mut History) -> anyhow::Result<()> {
     for place in 0..=PRODUCERS {
         let name = format!("p{place}");
@@ -172,7 +206,13 @@ pub fn read_histories(folder: &Path, into: &mut History) -> anyhow::Result<()> {
         let plan = journal::read::<Planned>(&plan)?
             .into_iter()
             .map(|planned| (planned.number, planned));
-        into.add_producer(&name, &plan.collect(), journal::read(&history)?);
+        let plan = plan.collect();
+        if name == CALLER {
+            let calls = calls::read(&name, &plan, journal::read(&history)?);
+            into.calls.extend(calls.into_values());
+        } else {
+            into.add_producer(&name, &plan, journal::read(&history)?);
+        }
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use super::{
     evidence,
     faults::{self, Arena},
     fleet::{self, Fleet},
+    gateway::Gateway,
     history::History,
     journal::{self, Journal, now},
     options::Options,
@@ -90,11 +91,18 @@ fn keep(folder: TempDir, is_kept: bool) {
 
 fn schedule(options: &Options, seed: u64) -> anyhow::Result<Vec<Scheduled>> {
     let kinds: Vec<Kind> = options.kinds()?;
+    let of_any_clock = match options.old_worker()? {
+        Some(_) => &fleet::BEHIND_PROXIES[..1],
+        None => &fleet::BEHIND_PROXIES,
+    };
     let crowd = Crowd {
         workers: fleet::WORKERS,
         workers_behind_proxies: &fleet::BEHIND_PROXIES,
         python_workers: &fleet::PYTHON,
+        workers_of_any_clock: of_any_clock,
+        late_worker: fleet::LATE_AT,
         producers: producers::PRODUCERS,
+        library_producers: producers::LIBRARY,
         producers_behind_proxies: &producers::BEHIND_PROXIES,
         heartbeat_s: HEARTBEAT_S,
     };
@@ -123,7 +131,16 @@ async fn play(
     let planned = Journal::open(&folder.join("schedule.jsonl"))?;
     schedule.iter().for_each(|fault| planned.write(fault));
     let site = Site::start(options.nodes).await?;
-    let fleet = Fleet::start(&site, folder).await?;
+    let old = options.old_worker()?;
+    eprintln!(
+        "campaign: {}",
+        match &old {
+            Some(old) => format!("w{} is an old worker, {}", fleet::OLD + 1, old.display()),
+            None => "all workers are of this version, since no --old-worker is named".to_owned(),
+        }
+    );
+    let fleet = Fleet::start(&site, folder, old.as_deref()).await?;
+    let gateway = Gateway::start(&site, folder).await?;
     // A queue must not be lost to a SIGKILL that comes right after its declaration.
     site.sync_names().await?;
     eprintln!(
@@ -134,12 +151,14 @@ async fn play(
 
     let start = Instant::now() + LEAD;
     let epoch = now() + u64::try_from(LEAD.as_nanos())?;
-    let producers = Producers::start(&site, folder, plan, epoch)?;
+    let producers = Producers::start(&site, &gateway, folder, plan, epoch)?;
     let arena = Arena {
         site,
         fleet,
+        gateway,
         producers,
-        probes: Mutex::default(),
+        idle_probes: Mutex::default(),
+        late_probes: Mutex::default(),
         folder: folder.to_owned(),
     };
     let telling = tokio::spawn(tell(folder.to_owned(), plan.len(), schedule.len(), start));
@@ -167,6 +186,7 @@ async fn play(
         ));
     }
 
+    arena.gateway.stop().await?;
     arena.fleet.stop().await;
     let names = Names {
         workers: arena.fleet.names(),
@@ -176,15 +196,16 @@ async fn play(
         site,
         fleet,
         producers,
-        probes,
+        gateway,
         ..
     } = arena;
     history.troubles.extend(fleet.troubles());
-    drop((producers, probes));
+    drop((producers, gateway));
     evidence::read(&site, &mut history).await?;
     drop(site);
     producers::read_histories(folder, &mut history)?;
     history.add_crew(fleet::read_journals(folder)?);
+    history.resolve_calls();
     history
         .troubles
         .extend(checker::missing(&history, options.kickoffs));
@@ -196,9 +217,7 @@ async fn play(
 /// Waits until every producer has its replies, and the queues are empty.
 async fn settle(arena: &Arena) -> anyhow::Result<()> {
     arena.producers.finish().await?;
-    while let Some(probed) = arena.probes.lock().await.join_next().await {
-        probed??;
-    }
+    arena.probes_are_answered().await?;
     loop {
         let open = evidence::unsettled(&arena.site).await?;
         if open.is_empty() {

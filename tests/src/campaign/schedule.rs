@@ -1,6 +1,6 @@
 //! The faults of a campaign, made from its seed: what, to whom, when and for how long.
 //!
-//! Each fault belongs to a lane: the broker, a worker, a producer. Those of one lane come one after another, those of
+//! Each fault belongs to a lane: the broker, a worker, a producer, the gateway. Those of one lane come one after another, those of
 //! different lanes overlap as the seed has it.
 
 use std::{fmt, str::FromStr, time::Duration};
@@ -53,6 +53,18 @@ pub enum Kind {
     ProducerCut,
     /// A producer's line is frozen for longer than two heartbeats.
     ProducerFreeze,
+    /// The queue of a crew without kickoffs is there with another type, until somebody deletes it.
+    QueueMisdeclared,
+    /// A worker that is told to end cannot build one of its crews when it starts again, for a while.
+    CrewUnbuildable,
+    /// The password of the workers' user is changed, their connections are closed, and their files say it later.
+    CredentialsRotated,
+    /// A worker that is told to end believes in another hour when it starts again.
+    WorkerClock,
+    /// A producer likewise.
+    ProducerClock,
+    /// SIGKILL of the gateway, which is started again.
+    GatewaySigkill,
     /// Cluster: SIGKILL of the node that leads the queue with most kickoffs; it is started again.
     LeaderSigkill,
     /// Cluster: one node is cut off from the others for a while.
@@ -64,7 +76,7 @@ pub enum Kind {
 use Kind::*;
 
 /// What ends processes of a fleet.
-const PROCESSES: [Kind; 7] = [
+const PROCESSES: [Kind; 11] = [
     WorkerSigkill,
     WorkerSigterm,
     ChildSigkill,
@@ -72,13 +84,17 @@ const PROCESSES: [Kind; 7] = [
     HostSigkill,
     ProducerSigkill,
     ProducerSigterm,
+    CrewUnbuildable,
+    WorkerClock,
+    ProducerClock,
+    GatewaySigkill,
 ];
 /// What takes down a broker of one node.
 const ONE_NODE: [Kind; 2] = [BrokerRestart, BrokerSigkill];
 /// A cluster's node is not taken down but as one of three.
 const CLUSTER: [Kind; 3] = [LeaderSigkill, Partition, RollingRestart];
 /// What any broker and the lines to it may do.
-const CONNECTIONS: [Kind; 11] = [
+const CONNECTIONS: [Kind; 13] = [
     CloseConnections,
     MemoryAlarm,
     DiskAlarm,
@@ -90,6 +106,8 @@ const CONNECTIONS: [Kind; 11] = [
     WorkerHalfClose,
     ProducerCut,
     ProducerFreeze,
+    QueueMisdeclared,
+    CredentialsRotated,
 ];
 
 /// Of whom a fault takes hold: one at a time.
@@ -102,6 +120,8 @@ pub enum Lane {
     Worker(usize),
     /// The producer at this place.
     Producer(usize),
+    /// The gateway.
+    Gateway,
 }
 
 /// A fault that is to come.
@@ -128,8 +148,15 @@ pub struct Crowd<'a> {
     pub workers_behind_proxies: &'a [usize],
     /// Those of them that serve the Python crew.
     pub python_workers: &'a [usize],
+    /// Those of them whose ids tell their clocks, and which get no messages of an earlier version's: that may be late by
+    /// a wrong clock.
+    pub workers_of_any_clock: &'a [usize],
+    /// The one of them that serves the crew that cannot always be built.
+    pub late_worker: usize,
     /// How many producers there are.
     pub producers: usize,
+    /// How many of them, the first ones, use the client library.
+    pub library_producers: usize,
     /// Those of them that are behind a proxy.
     pub producers_behind_proxies: &'a [usize],
     /// In seconds; a silent connection is lost after two.
@@ -154,6 +181,11 @@ impl Kind {
         matches!(self, ChildSigkill | ChildSigterm | HostSigkill)
     }
 
+    /// Whether it needs `libfaketime`.
+    pub fn is_of_clocks(self) -> bool {
+        matches!(self, WorkerClock | ProducerClock)
+    }
+
     fn lane(self, random: &mut Rng, crowd: &Crowd<'_>) -> Lane {
         let mut one_of = |places: &[usize]| places[random.usize(0..places.len())];
         match self {
@@ -164,6 +196,10 @@ impl Kind {
             }
             ProducerSigkill | ProducerSigterm => Lane::Producer(random.usize(0..crowd.producers)),
             ProducerCut | ProducerFreeze => Lane::Producer(one_of(crowd.producers_behind_proxies)),
+            CrewUnbuildable => Lane::Worker(crowd.late_worker),
+            WorkerClock => Lane::Worker(one_of(crowd.workers_of_any_clock)),
+            ProducerClock => Lane::Producer(random.usize(0..crowd.library_producers)),
+            GatewaySigkill => Lane::Gateway,
             _ => Lane::Broker,
         }
     }
@@ -172,6 +208,9 @@ impl Kind {
         let heartbeat_ms = u64::from(heartbeat_s) * 1000;
         let range = match self {
             WorkerSigkill | WorkerSigterm | ProducerSigkill | ProducerSigterm => 0..2_000,
+            WorkerClock | ProducerClock | GatewaySigkill => 0..2_000,
+            QueueMisdeclared | CrewUnbuildable => 2_000..6_000,
+            CredentialsRotated => 0..3_000,
             ChildSigkill | ChildSigterm | HostSigkill => 0..1,
             CloseConnections | QueueDelete | RollingRestart => 0..1,
             BrokerRestart | BrokerSigkill | LeaderSigkill => 0..2_000,
@@ -255,7 +294,10 @@ mod tests {
         workers: 4,
         workers_behind_proxies: &[1, 3],
         python_workers: &[2, 3],
+        workers_of_any_clock: &[3],
+        late_worker: 2,
         producers: 3,
+        library_producers: 2,
         producers_behind_proxies: &[1],
         heartbeat_s: 3,
     };

@@ -1,5 +1,7 @@
 //! The broker of a campaign: one private node, or a cluster of three.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use crewfleet_shared::{
     amqp::{Broker, Names},
     config::BrokerConfig,
@@ -17,6 +19,8 @@ use crate::{cluster::Cluster, proxy::Proxy};
 
 /// The namespace of all queues.
 pub const NAMESPACE: &str = "campaign";
+/// The user of the workers.
+const WORKERS: &str = "workers";
 /// In seconds. Small, so that a frozen line is noticed within a fault's time.
 pub const HEARTBEAT_S: u16 = 3;
 
@@ -37,6 +41,8 @@ pub struct Site {
     nodes: Mutex<Nodes>,
     ports: Vec<u16>,
     url: String,
+    /// Counts the passwords that the workers' user had.
+    passwords: AtomicU32,
 }
 
 /// What the broker consists of.
@@ -53,20 +59,51 @@ impl Site {
     pub async fn start(nodes: u8) -> anyhow::Result<Self> {
         if nodes == 1 {
             let node = Node::start(NodeOptions::temporary()?).await?;
-            return Ok(Self {
+            let site = Self {
                 ports: vec![node.port()],
                 url: node.url(),
                 nodes: Mutex::new(Nodes::One(Box::new(node))),
-            });
+                passwords: AtomicU32::new(1),
+            };
+            return site.with_user().await;
         }
         let cluster = Cluster::start(nodes.into()).await;
-        Ok(Self {
+        let site = Self {
             ports: (0..cluster.len())
                 .map(|index| cluster.node(index).port())
                 .collect(),
             url: cluster.balancer().url(),
             nodes: Mutex::new(Nodes::Many(Box::new(cluster))),
-        })
+            passwords: AtomicU32::new(1),
+        };
+        site.with_user().await
+    }
+
+    async fn with_user(self) -> anyhow::Result<Self> {
+        self.nodes.lock().await.await_startup().await?;
+        self.ctl(&["add_user", WORKERS, &self.password()]).await?;
+        self.ctl(&["set_permissions", WORKERS, ".*", ".*", ".*"]).await?;
+        Ok(self)
+    }
+
+    fn password(&self) -> String {
+        format!("password-{}", self.passwords.load(Ordering::Relaxed))
+    }
+
+    /// The same URL for the workers' user, with the password that it has now.
+    pub fn as_worker(&self, url: &str) -> String {
+        url.replace("guest:guest", &format!("{WORKERS}:{}", self.password()))
+    }
+
+    /// Gives the workers' user another password, and closes all of its connections: they come back when they know it.
+    pub async fn change_password(&self) -> anyhow::Result<()> {
+        self.passwords.fetch_add(1, Ordering::Relaxed);
+        self.ctl(&["change_password", WORKERS, &self.password()]).await?;
+        // A node that is killed right after this knows the new one, too.
+        self.ctl(&["eval", "mnesia:sync_log()."]).await?;
+        self.ctl(&["close_all_user_connections", WORKERS, "a campaign"])
+            .await?;
+        Ok(())
     }
 
     /// Where clients connect that no fault of a line shall hit.
@@ -119,6 +156,11 @@ impl Nodes {
             Self::One(node) => node,
             Self::Many(cluster) => cluster.node(0),
         }
+    }
+
+    async fn await_startup(&self) -> anyhow::Result<()> {
+        self.first().ctl(&["await_startup"]).await?;
+        Ok(())
     }
 
     async fn sync_names(&self) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use super::{
     explain,
     history::{Fault, History, Target, place},
     journal::{Nanos, seconds},
+    producers::CALLER,
     schedule::Kind,
     workload::IDLE,
 };
@@ -35,6 +36,7 @@ pub fn summary(history: &History, findings: &Findings, frame: Frame<'_>) -> Valu
     let broken = |rule| findings.broken(rule);
     json!({
         "kickoffs": history.kickoffs().count(),
+        "over_http": history.calls.len(),
         "probes": history.asked.len() - history.kickoffs().count(),
         "seed": frame.seed,
         "nodes": frame.nodes,
@@ -53,6 +55,7 @@ pub fn summary(history: &History, findings: &Findings, frame: Frame<'_>) -> Valu
         "foreign_payloads": broken(Rule::ForeignPayload),
         "unexpected_endings": broken(Rule::UnexpectedEnding),
         "left_in_queues": broken(Rule::LeftInQueues),
+        "falsely_told": broken(Rule::FalselyTold),
         "troubles": broken(Rule::Trouble),
         "explained_repeats": by_kind(&findings.repeats, |count| json!(count)),
         "explained_repeats_of_survivors": findings.repeats_of_survivors,
@@ -61,6 +64,7 @@ pub fn summary(history: &History, findings: &Findings, frame: Frame<'_>) -> Valu
         "endings_by_faults": by_kind(&findings.endings_by_faults, |count| json!(count)),
         "extra_replies": findings.extra_replies,
         "extra_dead_letters": findings.extra_dead_letters,
+        "taken_unsaid": findings.taken_unsaid,
         "recovery_s": recovery(history, frame),
         "duration_s": round(frame.duration_s),
     })
@@ -171,6 +175,7 @@ fn recovered(history: &History, fault: &Fault, frame: Frame<'_>) -> Vec<Option<N
         let hits = |target: &Target| match target {
             Target::Broker => true,
             Target::Producer(name) | Target::ProducerLine(name) => name == producer,
+            Target::Gateway => producer == CALLER,
             _ => false,
         };
         if !hits(&fault.target) {
@@ -198,9 +203,12 @@ fn round(seconds: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::campaign::checker::{
-        check,
-        tests::{fault, sound},
+    use crate::campaign::{
+        checker::{
+            check,
+            tests::{fault, sound},
+        },
+        producer::PROBER,
     };
 
     fn summary_of(history: &History, faults_scheduled: usize) -> Value {
@@ -220,7 +228,7 @@ mod tests {
         let mut history = sound();
         let kickoff = history.asked.values().next().expect("the kickoff").clone();
         let mut probe = kickoff.clone();
-        probe.crew = IDLE.to_owned();
+        (probe.producer, probe.crew) = (PROBER.to_owned(), IDLE.to_owned());
         history.asked.insert("probe".to_owned(), probe);
         history.asked.insert("never-ran".to_owned(), kickoff);
         let mut retried = history.executions[0].clone();

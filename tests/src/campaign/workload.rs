@@ -14,6 +14,9 @@ pub const PROGRAM: &str = "program";
 /// A crew that gets no kickoffs but those that show whether its queue works.
 pub const IDLE: &str = "idle";
 
+/// A crew in Python of one worker alone, which gets no kickoffs but those that wait until it can be built.
+pub const LATE: &str = "late";
+
 /// How often a kickoff is tried in all, and how often when its process dies. In the crews' configuration.
 pub const MAX_ATTEMPTS: u32 = 3;
 /// See [`MAX_ATTEMPTS`].
@@ -65,6 +68,17 @@ pub enum Act {
     Crash,
     /// Never, until the time limit.
     Hang,
+}
+
+impl Planned {
+    /// The same for a caller over HTTP, who gives neither a time limit nor a deadline.
+    pub fn over_http(mut self) -> Self {
+        (self.timeout_s, self.deadline_ms) = (None, None);
+        if self.order.acts == [Act::Hang] {
+            self.order.acts = vec![Act::Succeed];
+        }
+        self
+    }
 }
 
 impl Order {

@@ -147,3 +147,50 @@ async fn of_several_letters_of_a_kickoff_the_latest_is_run_and_once() {
     assert_eq!(request.headers["x-kickoff-redrive"], 2);
     place.holds(&place.namespace.dead_letters_of("echo"), 0).await;
 }
+
+#[tokio::test]
+async fn what_was_only_looked_at_starts_without_a_hold_and_is_seen() {
+    let place = Place::declared(&["echo"]).await;
+    let worker = place.worker("echo").await;
+    let mut replies = place.plain.replies(&["#"]).await;
+    place.letter("echo", "seen", &[], 0).await;
+    place.dead_letters(&["list", "--crew", "echo"]).await.success();
+    let shown = place
+        .dead_letters(&["show", "seen", "--crew", "echo"])
+        .await
+        .success();
+    assert!(
+        shown.contains("x-delivery-count = 1 (looks at it are counted, too)"),
+        "{shown}"
+    );
+    let mut requests = place.plain.subscribe("requests", &["echo"]).await;
+    place
+        .dead_letters(&["redrive", "seen", "--crew", "echo"])
+        .await
+        .success();
+    let request = requests.of("seen").await;
+    assert_eq!(request.headers["x-kickoff-redrive"], 1);
+    assert!(
+        !request.headers.contains_key("x-kickoff-possible-duplicate"),
+        "{request:?}"
+    );
+    assert_eq!(replies.of("seen").await.json()["redrive"], 1);
+    let status = place.cli.run(&["status", "seen"]).await.success();
+    assert!(
+        status.contains("succeeded") && status.contains("redrive 1"),
+        "{status}"
+    );
+    // What waits in a queue may be an earlier redrive of it, so its copy says that it may be a second one.
+    drop(worker);
+    place.letter("echo", "doubtful", &[], 0).await;
+    place.dead_letters(&["list", "--crew", "echo"]).await.success();
+    place
+        .dead_letters(&["redrive", "doubtful", "--crew", "echo"])
+        .await
+        .success();
+    let request = requests.of("doubtful").await;
+    assert!(
+        request.headers.contains_key("x-kickoff-possible-duplicate"),
+        "{request:?}"
+    );
+}

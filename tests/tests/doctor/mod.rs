@@ -125,11 +125,13 @@ async fn a_healthy_fleet_is_safe_and_nothing_is_changed_by_looking() {
     }
     patient.cli.run(&["kickoff", "echo"]).await.success();
 
-    let people = patient.cli.run(&["doctor"]).await.success();
+    let people = patient.cli.run(&["doctor", "--all"]).await.success();
     assert!(
         people.contains("ok       exchange ") && people.contains("\n         fix: "),
         "{people}"
     );
+    let wrong = patient.cli.run(&["doctor"]).await.success();
+    assert!(!wrong.contains("ok       "), "{wrong}");
 }
 
 #[tokio::test]
@@ -393,6 +395,17 @@ async fn missing_permissions_are_named() {
                 let mut said: Vec<&str> = refused.iter().map(String::as_str).collect();
                 said.push(user);
                 examined.is_unsafe().finds("permissions", "unsafe", &said);
+                let people = patient.cli.run_with_environment(&["doctor"], &flags);
+                let people = people.await.ended_with(1).stdout;
+                // Its head, the findings, how many are left, and the counts.
+                assert!(people.len() <= 1 + 20 + 1 + 1, "{people:#?}");
+                assert!(
+                    people[1].starts_with("unsafe"),
+                    "the worst comes first: {people:#?}"
+                );
+                let text = people.join("\n");
+                let grant = format!("fix: rabbitmqctl set_permissions -p '/' '{user}' '^");
+                assert!(text.contains(&grant), "{text}");
             }),
     )
     .await;

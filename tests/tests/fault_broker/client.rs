@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crewfleet_producer::{ClientError, KickoffClient};
+use crewfleet_producer::{ClientError, KickoffClient, KickoffId};
 use crewfleet_shared::amqp::{Broker, ConnectError, Message, Properties, PublishError, header};
 use crewfleet_tests::fault_broker::{At, Fault, FaultBroker, Published, Record, Tune};
 use crewfleet_tests::process::until;
@@ -305,6 +305,31 @@ async fn a_waiter_outlives_heartbeats_that_stop() {
     broker.publish(REPLIES, reply_to.as_str(), properties, &reply.to_string());
     let reply = within("the reply", handle.reply()).await.expect("a reply");
     assert_eq!(reply.result.expect("a result").raw, "late");
+}
+
+#[tokio::test]
+async fn a_reply_that_the_stream_is_slow_to_hand_out_is_found() {
+    let broker = declared().await;
+    let client = client(&broker).await;
+    let id = KickoffId::generate();
+    let mut handle = within("the binding", client.attach(&id))
+        .await
+        .expect("it attaches");
+    // The stream has handed out nothing for so long that it looks as if there were nothing.
+    let looked = |record: &Record| {
+        matches!(record, Record::Cancelled { queue } if queue == "kickoff.results").then_some(())
+    };
+    within("the end of the look", broker.first("a cancel", looked)).await;
+    // Only the stream has it: whoever waits is bound by the id alone.
+    let reply = json!({
+        "kickoff_id": id.as_str(), "crew": "echo", "status": "succeeded",
+        "result": {"raw": "slow", "json": null, "tasks": [], "usage": null}, "error": null, "attempt": 1, "redrive": 0,
+        "worker": "w", "requested_at": null, "started_at": null, "finished_at": "2026-11-22T10:00:00Z", "meta": null,
+    });
+    let properties = lapin::BasicProperties::default().with_correlation_id(id.as_str().into());
+    broker.publish(REPLIES, "another-key", properties, &reply.to_string());
+    let reply = within("the reply", handle.reply()).await.expect("a reply");
+    assert_eq!(reply.result.expect("a result").raw, "slow");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,11 @@ use super::{Site, large};
 async fn a_gateway_lists_and_serves_files() {
     let site = Site::new().await;
     let worker = site.worker("writer-1", 0).await.builtin(&["sleep"]).ready().await;
-    let token = site.cli.run(&["token", "create", "shop"]).await.success();
+    let token = site
+        .cli
+        .run(&["token", "create", "shop", "--all-crews"])
+        .await
+        .success();
     let other = site
         .cli
         .run(&["token", "create", "other", "--crew", "sleep"])

@@ -86,7 +86,10 @@ async fn each_user_can_do_its_work() {
     assert_eq!(long.exit().await.code(), Some(5));
     gateway.run(&["workers"]).await.ended_with(0).said(&[]);
     let gateway = gateway.with_free_gateway_ports();
-    let token = gateway.run(&["token", "create", "shop"]).await.success();
+    let token = gateway
+        .run(&["token", "create", "shop", "--all-crews"])
+        .await
+        .success();
     let process = GatewayProcess::ready(&gateway).await;
     let caller = process.caller("echo", &token);
     let id = caller.kickoff(&json!({"inputs": {"TOPIC": "lamps"}})).await;

@@ -27,11 +27,13 @@ def inspect_target(settings: Settings) -> dict:
     try:
         target = import_target(settings)
         isolation.look_at_import()
-        inputs = build_once(target)
+        crew, inputs = _sampled(target)
+        required = _required(target, crew, inputs, settings)
+        del crew
     except Unusable as unusable:
         return {"ok": False, "error": unusable.error}
     isolation.look_at_build()
-    found = {"ok": True, "inputs": inputs, "crewai": crewai_quiet.version(), **isolation.fields()}
+    found = {"ok": True, "inputs": inputs, "required_inputs": required, "crewai": crewai_quiet.version(), **isolation.fields()}
     return {**found, "notes": [*found["notes"], *target.notes]}
 
 
@@ -88,6 +90,16 @@ def _sampled(target: Target) -> tuple[Any, list[str] | None]:
         message = f'target "{target.name}" was imported, but building its crew raised {type(error).__name__}: {error}'
         raise Unusable(_error("build_failed", message, traceback.format_exc())) from None
     return sample, sorted({*(own or ()), *required}) if own is not None or required else None
+
+
+def _required(target: Target, crew: Any, inputs: list[str] | None, settings: Settings) -> list[str] | None:
+    """Those of `inputs` that only a request can give: no default does, and no callback before the kickoff might."""
+    if inputs is None:
+        return None
+    left_as_written = settings.inputs == "lenient" or bool(getattr(crew, "before_kickoff_callbacks", None))
+    in_texts = {*(input_names(crew) or ())} if crew is not None and left_as_written else set()
+    to_build = {*target.parameters.required, *(target.needs(crew, {}) if crew is not None else ())}
+    return [name for name in inputs if name not in target.defaults and (name in to_build or name not in in_texts)]
 
 
 def _ran_at_import(target: str, ran: RanBeforeKickoff) -> str:

@@ -114,11 +114,14 @@ fn unread<'a>(crew: &'a Crew, message: &'a Received, trace: &'a Span, faults: u3
         returned: message
             .delivery_count
             .saturating_add(number(header::RETURNED).unwrap_or(0)),
+        executions: number(header::EXECUTIONS).unwrap_or(0),
+        workers_lost: 0,
         not_alone: 0,
         faults,
         undecided: message.redelivered && crew.on_redelivery == OnRedelivery::Run,
         properties,
         body: &message.body,
+        key: None,
         trace,
     }
 }

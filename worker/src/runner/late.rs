@@ -54,6 +54,10 @@ impl Runner for LateRunner {
         self.runner()?.inputs()
     }
 
+    fn required_inputs(&self) -> Option<Vec<String>> {
+        self.runner()?.required_inputs()
+    }
+
     fn hosting(&self) -> Hosting {
         self.runner().map(|runner| runner.hosting()).unwrap_or_default()
     }

@@ -39,6 +39,11 @@ pub trait Runner: Send + Sync {
         None
     }
 
+    /// The names of those that a request must have, where the crew says so.
+    fn required_inputs(&self) -> Option<Vec<String>> {
+        None
+    }
+
     /// How and where kickoffs are started, where there is more than one way.
     fn hosting(&self) -> Hosting {
         Hosting::default()

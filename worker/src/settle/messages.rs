@@ -11,8 +11,9 @@ use crewfleet_shared::telemetry::traces::Headers;
 
 use super::Attempt;
 use crate::digest;
-use crate::outcome::Outcome;
-use crate::retry::{self, Retry};
+use crate::outcome::{Outcome, RequeueReason};
+use crate::retry::{self, Retry, Tier};
+use crate::run_key::RunKey;
 use crate::state::WorkerState;
 
 /// The reply to an outcome, which gives its result away for it.
@@ -34,6 +35,8 @@ pub(super) fn reply(
         error: outcome.error().cloned(),
         attempt: attempt.attempt,
         redrive: attempt.redrive,
+        executions: Some(attempt.executions.saturating_add(attempt.workers_lost)),
+        body_hash: attempt.key.map(RunKey::body_hash),
         worker: worker.id.clone(),
         requested_at: attempt.requested_at,
         started_at: attempt.started_at,
@@ -91,15 +94,31 @@ pub(super) fn dead_letter(
 }
 
 /// The same attempt again: at once, or by a tier once `delay` is over.
-pub(super) fn requeued(worker: &WorkerState, attempt: &Attempt<'_>, delay: Option<Duration>) -> Message {
-    let exchange = match delay {
-        None => worker.names.requests(),
-        Some(delay) => worker.names.retry(retry::tier(delay)),
+pub(super) fn requeued(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    reason: RequeueReason,
+    delay: Option<Duration>,
+) -> Message {
+    let properties = again(attempt, attempt.attempt);
+    let (exchange, properties) = match delay {
+        None => (worker.names.requests(), properties),
+        Some(delay) => {
+            let tier = retry::tier(delay);
+            let properties = match reason {
+                RequeueReason::NotDue => left(properties, delay, tier),
+                _ => properties,
+            };
+            (worker.names.retry(tier.name), properties)
+        }
     };
-    marked(
-        attempt,
-        request(attempt, exchange, again(attempt, attempt.attempt)),
-    )
+    marked(attempt, request(attempt, exchange, properties))
+}
+
+/// With what is left of a delay behind a tier.
+fn left(properties: Properties, delay: Duration, tier: Tier) -> Properties {
+    let left_ms = delay.saturating_sub(tier.delay).as_millis();
+    properties.with_header_u32(header::DELAY_LEFT, left_ms.try_into().unwrap_or(u32::MAX))
 }
 
 /// Where another copy may be about.
@@ -118,8 +137,12 @@ pub(super) fn retried(
     due: DateTime<Utc>,
 ) -> Message {
     let properties = again(attempt, next.attempt).with_header(header::NOT_BEFORE, &due.to_rfc3339());
-    let exchange = worker.names.retry(retry::tier(next.delay));
-    marked(attempt, request(attempt, exchange, properties))
+    let tier = retry::tier(next.delay);
+    let properties = left(properties, next.delay, tier);
+    marked(
+        attempt,
+        request(attempt, worker.names.retry(tier.name), properties),
+    )
 }
 
 fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
@@ -131,6 +154,10 @@ fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
     let properties = match attempt.returned {
         0 => properties,
         returned => properties.with_header_u32(header::RETURNED, returned),
+    };
+    let properties = match attempt.executions {
+        0 => properties,
+        times => properties.with_header_u32(header::EXECUTIONS, times),
     };
     let properties = match attempt.not_alone {
         0 => properties,

@@ -2,13 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use crewfleet_producer::dead_letters::{Group, WholeLetter};
+use crewfleet_shared::amqp::header;
 use serde_json::Value;
+
+use crate::cli::format::{age, table};
 
 /// More of an error would make the table unreadable; `show` has all of it.
 const ERROR_CHARS: usize = 100;
 
 /// One line a group, with ages from `now`.
-pub(super) fn table(groups: &[Group], now: DateTime<Utc>) -> String {
+pub(super) fn listing(groups: &[Group], now: DateTime<Utc>) -> String {
     let heads = [
         "CREW",
         "REASON",
@@ -20,7 +23,7 @@ pub(super) fn table(groups: &[Group], now: DateTime<Utc>) -> String {
         "EXAMPLE",
         "ERROR",
     ];
-    let mut rows = vec![heads.map(str::to_owned)];
+    let mut rows = Vec::new();
     for group in groups {
         rows.push([
             group.crew.clone(),
@@ -34,19 +37,7 @@ pub(super) fn table(groups: &[Group], now: DateTime<Utc>) -> String {
             one_line(group.error.as_deref().unwrap_or("-")),
         ]);
     }
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..heads.len()).map(width).collect();
-    let lines = rows.iter().map(|row| {
-        let cells = row.iter().zip(&widths);
-        let cells: Vec<_> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
-    });
-    lines.collect::<Vec<_>>().join("\n")
+    table(heads, &rows)
 }
 
 /// Everything of one letter.
@@ -76,7 +67,11 @@ pub(super) fn whole(whole: &WholeLetter) -> String {
         }
     }
     for (name, value) in headers.as_object().into_iter().flatten() {
-        lines.push(format!("header       {name} = {value}"));
+        let remark = match name.as_str() {
+            header::DELIVERY_COUNT => " (looks at it are counted, too)",
+            _ => "",
+        };
+        lines.push(format!("header       {name} = {value}{remark}"));
     }
     lines.push(format!("request      {} bytes", whole.bytes));
     match (&whole.request, &whole.text) {
@@ -93,21 +88,6 @@ fn one_line(error: &str) -> String {
         short.push('…');
     }
     short
-}
-
-/// As in `42s`, `5m`, `3h`, `12d`.
-fn age(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
-    let Some(at) = at else {
-        return "-".into();
-    };
-    // The worker's clock may be ahead of ours.
-    let age = (now - at).max(chrono::TimeDelta::zero());
-    match (age.num_seconds(), age.num_minutes(), age.num_hours()) {
-        (seconds, ..60, _) if seconds < 60 => format!("{seconds}s"),
-        (_, minutes @ ..60, _) => format!("{minutes}m"),
-        (_, _, hours @ ..48) => format!("{hours}h"),
-        _ => format!("{}d", age.num_days()),
-    }
 }
 
 #[cfg(test)]
@@ -139,7 +119,7 @@ mod tests {
             ..group.clone()
         };
         assert_eq!(
-            table(&[group, bare], "2026-11-22T10:00:00Z".parse().unwrap()),
+            listing(&[group, bare], "2026-11-22T10:00:00Z".parse().unwrap()),
             "CREW  REASON   FINGERPRINT  COUNT  OLDEST  NEWEST  REDRIVES  EXAMPLE  ERROR\n\
              echo  failed   00ff         12     2d      42s     1         k-1      failed: first…\n\
              echo  expired  -            12     -       1h      1         -        -"

@@ -39,7 +39,7 @@ pub(super) async fn run(
             if plan.letters() > 0 && !arguments.yes {
                 say(&format!(
                     "these would be gone for good:\n{}",
-                    super::print::table(&plan.groups, chrono::Utc::now())
+                    super::print::listing(&plan.groups, chrono::Utc::now())
                 ));
                 if !agreed(&format!("purge {} dead letters?", plan.letters())).await {
                     say("nothing was purged");

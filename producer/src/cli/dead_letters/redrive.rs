@@ -82,7 +82,7 @@ pub(super) async fn run(
         if count > 1 && !arguments.yes && can_ask() {
             say(&format!(
                 "these would be redriven:\n{}",
-                super::print::table(&plan.groups, chrono::Utc::now())
+                super::print::listing(&plan.groups, chrono::Utc::now())
             ));
             let question = format!("run {count} kickoffs again?");
             let answer = stop.run_until_cancelled(agreed(&question)).await;
@@ -105,7 +105,7 @@ pub(super) async fn run(
 }
 
 fn dry_run(plan: &Plan, options: &RedriveOptions) -> anyhow::Result<Exit> {
-    print(&super::print::table(&plan.groups, chrono::Utc::now()))?;
+    print(&super::print::listing(&plan.groups, chrono::Utc::now()))?;
     let forecast = plan.forecast(options);
     print(&format!("{} would be redriven", forecast.redriven))?;
     if forecast.copies > 0 {

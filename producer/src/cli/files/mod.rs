@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::download::Download;
 use super::exit::Exit;
+use super::format::{Format, Output};
 use super::output::{one_line, print, say};
 use super::settings::Settings;
 
@@ -34,7 +35,16 @@ pub(crate) struct Arguments {
     /// Replace files that are there already
     #[arg(long, requires = "output")]
     force: bool,
-    /// Print the list as one line of JSON, as it stands in the reply
+    /// What to print: -o json is the list as it stands in the reply. It has no long form, since --output is the folder
+    #[arg(
+        short = 'o',
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        conflicts_with = "output"
+    )]
+    format: Output,
+    /// As -o json
     #[arg(long, conflicts_with = "output")]
     json: bool,
 }
@@ -43,9 +53,8 @@ pub(crate) struct Arguments {
 enum Action {
     /// List the files (the default)
     List {
-        /// Print the list as one line of JSON, as it stands in the reply
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        format: Format,
     },
     /// Fetch one file, to stdout
     Get {
@@ -65,8 +74,9 @@ pub(crate) async fn run(
     arguments: Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    if arguments.action.is_some() && (arguments.output.is_some() || arguments.json) {
-        bail!("--output and --json stand behind `list` or `get PATH`");
+    let json = arguments.json || arguments.format == Output::Json;
+    if arguments.action.is_some() && (arguments.output.is_some() || json) {
+        bail!("--output, -o and --json stand behind `list` or `get PATH`");
     }
     let working = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet files").await?;
@@ -110,8 +120,8 @@ async fn answer(client: &KickoffClient, arguments: &Arguments) -> anyhow::Result
         Some(Action::Get { path, output, force }) => {
             return get(client, &reply, path, output.as_deref(), *force).await;
         }
-        Some(Action::List { json }) => *json,
-        None => arguments.json,
+        Some(Action::List { format }) => format.is_json(),
+        None => arguments.json || arguments.format == Output::Json,
     };
     if let Some(dir) = &arguments.output {
         return all(client, &reply, dir, arguments.force).await;

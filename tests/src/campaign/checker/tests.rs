@@ -1,5 +1,6 @@
 //! Each rule with a history that passes and one that is caught.
 
+mod calls;
 mod endings;
 mod repeats;
 mod replies;
@@ -8,6 +9,7 @@ use super::*;
 use crate::campaign::{
     history::{DeadLetter, Ending, Fault, Publish},
     journal::Nanos,
+    producer::PROBER,
     workload::{FORKED, IDLE, Order, SWIFT},
 };
 

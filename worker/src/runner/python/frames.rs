@@ -63,6 +63,8 @@ pub(super) struct Checked {
     pub(super) id: u64,
     pub(super) ok: bool,
     pub(super) inputs: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) required_inputs: Option<Vec<String>>,
     #[serde(flatten)]
     pub(super) isolated: Isolated,
     /// What is otherwise than where the crew runs by itself.

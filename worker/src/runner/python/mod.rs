@@ -137,6 +137,7 @@ impl Pythons {
 pub struct PythonRunner {
     host: Arc<CrewHost>,
     inputs: Option<Vec<String>>,
+    required_inputs: Option<Vec<String>>,
     /// Kickoffs that lost a host here already; a second loss is a crash, or a crew that kills its host would be
     /// requeued for ever.
     host_losses: Mutex<VecDeque<KickoffId>>,
@@ -250,6 +251,7 @@ impl PythonRunner {
         Ok(Self {
             host,
             inputs: checked.inputs,
+            required_inputs: checked.required_inputs,
             host_losses,
             cancel_grace,
         })
@@ -355,6 +357,10 @@ impl Runner for PythonRunner {
 
     fn inputs(&self) -> Option<Vec<String>> {
         self.inputs.clone()
+    }
+
+    fn required_inputs(&self) -> Option<Vec<String>> {
+        self.required_inputs.clone()
     }
 
     fn hosting(&self) -> Hosting {

@@ -164,6 +164,7 @@ fn all_that_was_planned_was_published_and_a_fifth_ran_in_forked_children() {
         let mut one = sound();
         let id = format!("k-{number}");
         let mut asked = one.asked.remove(ID).expect("the kickoff");
+        asked.order.nonce = format!("own-{number}");
         if number == 0 {
             asked.crew = FORKED.to_owned();
             // Twice the same is one.
@@ -176,8 +177,11 @@ fn all_that_was_planned_was_published_and_a_fifth_ran_in_forked_children() {
         history.asked.insert(id, asked);
     }
     let mut probe = sound().asked.remove(ID).expect("the kickoff");
-    probe.crew = IDLE.to_owned();
+    (probe.producer, probe.crew) = (PROBER.to_owned(), IDLE.to_owned());
     history.asked.insert("probe".to_owned(), probe);
+    // What is asked for again over HTTP is no other.
+    let again = history.asked["k-1"].clone();
+    history.asked.insert("again".to_owned(), again);
     assert_eq!(missing(&history, 5), [""; 0]);
     assert_eq!(missing(&history, 6).len(), 2);
     history.executions.clear();

@@ -27,6 +27,12 @@ fn a_repeat_needs_a_fault_that_hit_the_first_execution_s_worker_in_time() {
         11,
         11,
     )));
+    passes(&with(fault(
+        Kind::CredentialsRotated,
+        Target::WorkerLines,
+        11,
+        14,
+    )));
     let queue = || fault(Kind::QueueDelete, Target::Queue("idle".to_owned()), 10, 11);
     passes(&with(queue()));
     let mut elsewhere = with(queue());
@@ -44,6 +50,10 @@ fn a_repeat_needs_a_fault_that_hit_the_first_execution_s_worker_in_time() {
             fault(Kind::WorkerCut, line_of("w1"), 1, 5),
         ),
         ("after its ack", fault(Kind::WorkerCut, line_of("w1"), 16, 18)),
+        (
+            "the gateway's",
+            fault(Kind::GatewaySigkill, Target::Gateway, 10, 12),
+        ),
         (
             "interrupts nothing",
             fault(Kind::MemoryAlarm, Target::Broker, 10, 12),

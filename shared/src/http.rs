@@ -1,0 +1,433 @@
+//! HTTP, as services serve it: at most so many connections, each with a time limit for its heads. Whoever holds one
+//! without using it has to give it up when another is wanted.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt};
+use tracing::{debug, warn};
+
+/// A connection that has just been idle may have a request on its way.
+const BARELY_IDLE: Duration = Duration::from_millis(100);
+/// After so long without a further part of an answer being taken, its connection counts as idle.
+const STALLED: Duration = Duration::from_secs(60);
+/// The pause when no connection can be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Of a request's head, in bytes; so much may each connection hold of what is not a request yet. Of longer ones the
+/// client is told by a status alone.
+const HEAD: usize = 32 * 1024;
+/// Header lines of a request, likewise.
+const HEADERS: usize = 256;
+
+/// What connections may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// So many at once. One more takes the place of the one that has been idle for longest; where none is, it waits.
+    pub connections: usize,
+    /// So long one may take for the head of a request, and be idle before it.
+    pub idle: Duration,
+    /// So long answers that are under way may take after the end.
+    pub drain: Duration,
+}
+
+/// Serves until `stop`, then lets calls that run end, for `drain` at most.
+pub async fn serve<S>(listener: TcpListener, service: S, limits: Limits, stop: &CancellationToken)
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    let connections = Arc::new(Connections::new(limits.connections));
+    let graceful = GracefulShutdown::new();
+    let cut = CancellationToken::new();
+    let _cut_at_the_end = cut.clone().drop_guard();
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_buf_size(HEAD)
+        .max_headers(HEADERS);
+    let accepting = async {
+        let mut refused = false;
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) if of_the_connection(&error) => continue,
+                Err(error) => {
+                    // Told once: most likely descriptors have run out.
+                    if !std::mem::replace(&mut refused, true) {
+                        warn!(%error, "connections cannot be accepted at present; trying again");
+                    }
+                    connections.make_room();
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            refused = false;
+            let place = connections.place().await;
+            let connection = graceful.watch(builder.serve_connection(
+                TokioIo::new(without_delay(stream)),
+                service_fn(answering(service.clone(), Arc::clone(&place.open))),
+            ));
+            let cut = cut.clone();
+            tokio::spawn(async move {
+                let served = tokio::select! {
+                    served = connection => served,
+                    () = place.open.cut.cancelled() => return,
+                    () = cut.cancelled() => return,
+                };
+                if let Err(error) = served {
+                    debug!(%error, "a connection ends");
+                }
+            });
+        }
+    };
+    stop.run_until_cancelled(accepting).await;
+    drop(listener);
+    let ending = async {
+        let ended = graceful.shutdown();
+        tokio::pin!(ended);
+        // Those that never sent anything must not hold the end.
+        while timeout(BARELY_IDLE, &mut ended).await.is_err() {
+            connections.cut_idle();
+        }
+    };
+    if timeout(limits.drain, ending).await.is_err() {
+        warn!(limit_s = limits.drain.as_secs(), "calls that run are cut off");
+    }
+}
+
+/// How many descriptors this process may have: as many as the system grants, from now on.
+pub fn descriptors() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let granted = getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, hard)| {
+        match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            Ok(()) => hard,
+            Err(_) => soft,
+        }
+    });
+    // Where the system does not say it, it is what POSIX grants at least on any machine of today.
+    granted.map_or(1024, |granted| usize::try_from(granted).unwrap_or(usize::MAX))
+}
+
+fn answering<S>(
+    service: S,
+    open: Arc<Open>,
+) -> impl Fn(hyper::Request<Incoming>) -> futures_util::future::BoxFuture<'static, Result<Response, Infallible>>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    move |request| {
+        let working = Working::on(Arc::clone(&open));
+        let answer = service.clone().oneshot(request.map(Body::new));
+        Box::pin(async move {
+            // The body holds it: an answer that is being sent is work, too.
+            Ok(answer.await?.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    working.has_sent();
+                    frame
+                }))
+            }))
+        })
+    }
+}
+
+/// Whoever connected went away again; the next one need not wait.
+fn of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+/// Answers are written as a whole: to wait for more of them gains nothing.
+fn without_delay(stream: TcpStream) -> TcpStream {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "small packets of this connection are held back");
+    }
+    stream
+}
+
+/// Those that are open, each under a number of its own.
+struct Connections {
+    limit: usize,
+    open: Mutex<(u64, HashMap<u64, Arc<Open>>)>,
+    left: Notify,
+}
+
+/// What is known of one.
+struct Open {
+    state: Mutex<State>,
+    cut: CancellationToken,
+}
+
+enum State {
+    /// No head of a request has come since then.
+    Idle(Instant),
+    /// A request is being answered.
+    Working,
+    /// Of the answer's body some was taken then.
+    Sending(Instant),
+}
+
+/// A connection's place among those that may be open.
+struct Place {
+    number: u64,
+    open: Arc<Open>,
+    connections: Arc<Connections>,
+}
+
+impl Connections {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit: limit.max(1),
+            open: Mutex::default(),
+            left: Notify::new(),
+        }
+    }
+
+    /// Waits for a place.
+    async fn place(self: &Arc<Self>) -> Place {
+        loop {
+            if let Some(place) = self.free_place() {
+                return place;
+            }
+            let _ = timeout(BARELY_IDLE, self.left.notified()).await;
+        }
+    }
+
+    fn free_place(self: &Arc<Self>) -> Option<Place> {
+        let mut locked = self.open();
+        let (count, open) = &mut *locked;
+        if open.len() >= self.limit {
+            cut_the_longest_idle(open, BARELY_IDLE)?;
+        }
+        *count += 1;
+        let one = Arc::new(Open {
+            state: Mutex::new(State::Idle(Instant::now())),
+            cut: CancellationToken::new(),
+        });
+        open.insert(*count, Arc::clone(&one));
+        Some(Place {
+            number: *count,
+            open: one,
+            connections: Arc::clone(self),
+        })
+    }
+
+    /// Ends one that is idle.
+    fn make_room(&self) {
+        let _ = cut_the_longest_idle(&mut self.open().1, Duration::ZERO);
+    }
+
+    /// Ends all that are.
+    fn cut_idle(&self) {
+        let mut open = self.open();
+        while cut_the_longest_idle(&mut open.1, BARELY_IDLE).is_some() {}
+    }
+
+    fn open(&self) -> MutexGuard<'_, (u64, HashMap<u64, Arc<Open>>)> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cut_the_longest_idle(open: &mut HashMap<u64, Arc<Open>>, at_least: Duration) -> Option<()> {
+    let idle = open
+        .iter()
+        .filter_map(|(number, one)| Some((one.idle_since()?, *number)));
+    let (since, number) = idle.min()?;
+    if since.elapsed() < at_least {
+        return None;
+    }
+    open.remove(&number)?.cut.cancel();
+    Some(())
+}
+
+impl Open {
+    fn idle_since(&self) -> Option<Instant> {
+        match *self.state() {
+            State::Idle(since) => Some(since),
+            State::Sending(last) if last.elapsed() > STALLED => Some(last),
+            State::Working | State::Sending(_) => None,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.open().1.remove(&self.number);
+        self.connections.left.notify_one();
+    }
+}
+
+/// A request that is being answered.
+struct Working(Arc<Open>);
+
+impl Working {
+    fn on(open: Arc<Open>) -> Self {
+        *open.state() = State::Working;
+        Self(open)
+    }
+
+    fn has_sent(&self) {
+        *self.0.state() = State::Sending(Instant::now());
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        *self.0.state() = State::Idle(Instant::now());
+    }
+}
+
+/// Serves in the background until `stop`; what the end takes is not waited for.
+pub fn spawn<S>(listener: TcpListener, service: S, limits: Limits, stop: CancellationToken)
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    tokio::spawn(async move { serve(listener, service, limits, &stop).await });
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_util::sync::DropGuard;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        connections: 4,
+        idle: Duration::from_secs(60),
+        drain: Duration::from_secs(60),
+    };
+
+    /// A server, which ends with the guard, and its address.
+    async fn server(router: Router, limits: Limits) -> (std::net::SocketAddr, DropGuard) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        spawn(listener, router, limits, stop.clone());
+        (address, stop.drop_guard())
+    }
+
+    /// Sends a request over a connection, and gives the answer's body, which says how long it is.
+    async fn ask(stream: &mut TcpStream, path: &str) -> io::Result<String> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        while !answer.contains("\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).await?;
+            answer.push(byte[0].into());
+        }
+        let length = answer.to_lowercase();
+        let length = length.split("content-length: ").nth(1).unwrap();
+        let mut body = vec![0; length.lines().next().unwrap().parse().unwrap()];
+        stream.read_exact(&mut body).await?;
+        Ok(String::from_utf8(body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn who_is_idle_gives_way_and_who_is_answered_does_not() {
+        let go = Arc::new(Notify::new());
+        let going = Arc::clone(&go);
+        let slow = move || {
+            let going = Arc::clone(&going);
+            async move {
+                going.notified().await;
+                "done"
+            }
+        };
+        let router = Router::new()
+            .route("/", get(async || "ok"))
+            .route("/slow", get(slow));
+        let (address, _server) = server(router, LIMITS).await;
+        let mut waiting = TcpStream::connect(address).await.unwrap();
+        let answer = ask(&mut waiting, "/slow");
+        tokio::pin!(answer);
+        assert!((&mut answer).now_or_never().is_none());
+        let mut idle = Vec::new();
+        for _ in 0..40 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HT").await.unwrap();
+            idle.push(stream);
+        }
+        // One more is served all the same, and the first of those that were idle are cut.
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert_eq!(ask(&mut stream, "/").await.unwrap(), "ok");
+        assert_eq!(idle[0].read(&mut [0]).await.unwrap_or(0), 0);
+        go.notify_one();
+        assert_eq!(answer.await.unwrap(), "done");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_does_not_come_ends_its_connection() {
+        let limits = Limits {
+            idle: Duration::from_millis(50),
+            ..LIMITS
+        };
+        let (address, _server) = server(Router::new().route("/", get(async || "ok")), limits).await;
+        for sent in ["", "GET / HTTP/1.1\r\nHo"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+        // Nor does one that was used, and is no more.
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert_eq!(ask(&mut stream, "/").await.unwrap(), "ok");
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+
+    #[tokio::test]
+    async fn at_the_end_what_runs_is_answered_and_no_more_is_taken() {
+        let (started, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (says, going) = (Arc::clone(&started), Arc::clone(&go));
+        let slow = move || {
+            let (says, going) = (Arc::clone(&says), Arc::clone(&going));
+            async move {
+                says.notify_one();
+                going.notified().await;
+                "done"
+            }
+        };
+        let (address, server) = server(Router::new().route("/slow", get(slow)), LIMITS).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        let asking = tokio::spawn(async move { ask(&mut stream, "/slow").await.unwrap() });
+        started.notified().await;
+        drop(server);
+        let _ = idle.read_to_end(&mut Vec::new()).await;
+        go.notify_one();
+        assert_eq!(asking.await.unwrap(), "done");
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

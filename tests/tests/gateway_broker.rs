@@ -1,0 +1,227 @@
+//! The gateway, when RabbitMQ does not do as it should.
+
+use std::path::Path;
+
+use crewfleet_shared::node::{Node, NodeOptions};
+use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::cli::Cli;
+use crewfleet_tests::client::PlainClient;
+use crewfleet_tests::crews::builtin_crew_toml;
+use crewfleet_tests::gateway::GatewayProcess;
+use crewfleet_tests::http;
+use crewfleet_tests::worker::WorkerProcess;
+use lapin::BasicProperties;
+use serde_json::{Value, json};
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+async fn node() -> Node {
+    let options = NodeOptions::temporary().expect("a folder");
+    Node::start(options).await.expect("a node")
+}
+
+async fn token(cli: &Cli) -> String {
+    cli.run(&["token", "create", "shop", "--all-crews"])
+        .await
+        .success()
+}
+
+/// The gateway's answer is one that took nothing.
+fn took_nothing(answer: &Value, why: &str) {
+    assert!(answer["message"].as_str().unwrap().contains(why), "{answer}");
+    assert_eq!(answer["kickoff_id"], Value::Null, "{answer}");
+}
+
+#[tokio::test]
+async fn while_rabbitmq_blocks_publishers_nothing_is_taken_and_it_is_said() {
+    let node = node().await;
+    let namespace = Namespace::new();
+    let _worker = WorkerProcess::builder(&node.url(), &namespace)
+        .crew("echo", &builtin_crew_toml("echo", 2))
+        .ready()
+        .await;
+    let cli = Cli::new(&node.url(), &namespace).with_free_gateway_ports();
+    let token = token(&cli).await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("echo", &token);
+    let alarm = ["set_vm_memory_high_watermark", "absolute", "1"];
+    node.ctl(&alarm).await.expect("the alarm");
+    // Nobody calls, and it is known all the same.
+    gateway.is_not_ready("blocks publishers").await;
+    let (code, answer, later) = caller
+        .post_for("/kickoff", json!({"inputs": {}}), "retry-after")
+        .await;
+    assert_eq!((code.as_u16(), later.as_str()), (503, "5"), "{answer}");
+    took_nothing(&answer, "blocks publishers");
+    // It lives, and what it knows it tells.
+    let (code, _) = http::get(&format!("{}/healthz", gateway.admin_url())).await;
+    assert_eq!(code, 200);
+    assert_eq!(caller.get("/inputs").await.0, 200);
+    let end = ["set_vm_memory_high_watermark", "0.6"];
+    node.ctl(&end).await.expect("the end of the alarm");
+    gateway.is_ready().await;
+    let id = caller.kickoff(&json!({"inputs": {"A": 1}})).await;
+    caller.becomes(&id, "SUCCESS").await;
+}
+
+#[tokio::test]
+async fn where_nothing_was_sent_there_is_no_doubt() {
+    let mut node = node().await;
+    let namespace = Namespace::new();
+    let cli = Cli::new(&node.url(), &namespace).with_free_gateway_ports();
+    cli.run(&["topology", "declare", "echo"]).await.success();
+    let token = token(&cli).await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("echo", &token);
+    node.stop().await.expect("an end");
+    gateway.is_not_ready("no connection").await;
+    let (code, answer, later) = caller
+        .post_for("/kickoff", json!({"inputs": {}}), "retry-after")
+        .await;
+    assert_eq!((code.as_u16(), later.as_str()), (503, "1"), "{answer}");
+    took_nothing(&answer, "was not taken; try again");
+    node.start_again().await.expect("a node");
+    gateway.is_ready().await;
+    caller.kickoff(&json!({"inputs": {}})).await;
+    let client = PlainClient::connect(&node.url(), &namespace).await;
+    assert_eq!(
+        client.count(&namespace.requests_of("echo")).await,
+        1,
+        "one was taken"
+    );
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_is_told_as_such_and_a_caller_s_trace_goes_on() {
+    let namespace = Namespace::new();
+    let node = broker().await;
+    let cli = Cli::new(&node.url(), &namespace).with_free_gateway_ports();
+    cli.run(&["topology", "declare", "echo"]).await.success();
+    let queue = namespace.requests_of("echo");
+    let pattern = format!("^{}$", queue.replace('.', "\\."));
+    let limit = ["set_policy", &queue, &pattern, r#"{"max-length": 1}"#];
+    node.ctl(&limit).await.expect("a policy");
+    let token = token(&cli).await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("echo", &token);
+    let traced = gateway
+        .caller("echo", &token)
+        .with_header("traceparent", TRACEPARENT);
+    traced.kickoff(&json!({"inputs": {}})).await;
+    // The limit acts some messages later.
+    let refused = loop {
+        let (code, answer, later) = caller
+            .post_for("/kickoff", json!({"inputs": {}}), "retry-after")
+            .await;
+        if code != 200 {
+            break (code.as_u16(), answer, later);
+        }
+    };
+    assert_eq!((refused.0, refused.2.as_str()), (429, "5"), "{}", refused.1);
+    took_nothing(&refused.1, "The queue of the crew \"echo\" is full");
+    let client = PlainClient::connect(&node.url(), &namespace).await;
+    let first = client.get(&queue).await.expect("the first kickoff");
+    assert_eq!(first.headers["traceparent"], TRACEPARENT);
+    node.ctl(&["clear_policy", &queue]).await.expect("no policy");
+}
+
+#[tokio::test]
+async fn streams_that_are_deleted_are_read_anew_whatever_came_from_the_future() {
+    let namespace = Namespace::new();
+    let url = broker().await.url();
+    let _worker = WorkerProcess::builder(&url, &namespace)
+        .builtin(&["echo"])
+        .ready()
+        .await;
+    let cli = Cli::new(&url, &namespace).with_free_gateway_ports();
+    let token = token(&cli).await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("echo", &token);
+    let before = caller.kickoff(&json!({"inputs": {"A": 1}})).await;
+    caller.becomes(&before, "SUCCESS").await;
+    let client = PlainClient::connect(&url, &namespace).await;
+    let future = json!({"kickoff_id": "future", "crew": "echo", "attempt": 1, "sequence": 1,
+        "time": "2099-01-01T00:00:00Z", "type": "kickoff_started", "data": {"worker": "w"}, "meta": null});
+    client
+        .publish_to(
+            &namespace.exchange("events"),
+            "future.kickoff_started",
+            future.to_string(),
+            BasicProperties::default(),
+        )
+        .await;
+    caller.becomes("future", "STARTED").await;
+    for stream in ["history", "results"] {
+        client.delete(&namespace.exchange(stream)).await;
+        let anew = |line: &str| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let told = line["message"].as_str()?.contains("from its beginning");
+            (told && line["stream"] == namespace.exchange(stream)).then_some(())
+        };
+        gateway
+            .process()
+            .stderr
+            .first("the stream is read anew", anew)
+            .await;
+    }
+    gateway.is_ready().await;
+    let after = caller.kickoff(&json!({"inputs": {"A": 2}})).await;
+    caller.becomes(&after, "SUCCESS").await;
+    caller
+        .when(&after, "its last event", |status| {
+            status["events_by_type"]["kickoff_finished"] == 1
+        })
+        .await;
+    // What was known before is known still.
+    assert_eq!(caller.status(&before).await["result_json"], json!({"A": 1}));
+}
+
+/// A crew that fails until there is a file, and then does not end.
+fn failing_first(file: &Path) -> String {
+    let script = format!(
+        "cat >/dev/null; if [ -e {} ]; then exec sleep 600; else exit 3; fi",
+        file.display()
+    );
+    let command = json!(["sh", "-c", script]);
+    format!("runner = \"command\"\ncommand = {command}\n[crews.twice.retry]\nmax_attempts = 1\n")
+}
+
+#[tokio::test]
+async fn what_is_redriven_runs_again_and_can_be_stopped() {
+    let namespace = Namespace::new();
+    let url = broker().await.url();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("again");
+    let _worker = WorkerProcess::builder(&url, &namespace)
+        .worker("cancel_grace_s = 0.5")
+        .crew("twice", &failing_first(&file))
+        .ready()
+        .await;
+    let cli = Cli::new(&url, &namespace).with_free_gateway_ports();
+    let token = token(&cli).await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("twice", &token);
+    let id = caller.kickoff(&json!({"inputs": {}})).await;
+    caller.becomes(&id, "FAILED").await;
+    std::fs::write(&file, "").expect("a file");
+    cli.run(&["dead-letters", "redrive", &id, "--yes"])
+        .await
+        .success();
+    caller.becomes(&id, "STARTED").await;
+    // A gateway that starts now knows the same.
+    let second = GatewayProcess::ready(&cli).await;
+    assert_eq!(
+        second.caller("twice", &token).status(&id).await["state"],
+        "STARTED"
+    );
+    let (code, answer) = caller.post(format!("/stop/{id}"), "").await;
+    assert_eq!(code, 200, "{answer}");
+    let status = caller
+        .when(&id, "cancelled", |status| {
+            status["result"]
+                .as_str()
+                .is_some_and(|why| why.starts_with("cancelled"))
+        })
+        .await;
+    assert_eq!(status["state"], "FAILED");
+}
