@@ -216,7 +216,7 @@ async fn a_doubled_request_is_recognised_by_another_worker() {
 async fn questions_that_a_living_worker_answers_are_kept_nowhere() {
     let mut pair = Pair::start().await;
     let mut replies = pair.hold("o-7", json!({})).await;
-    let mut talk = pair.client.subscribe("queries", &[":workers"]).await;
+    let mut talk = pair.client.subscribe("talk", &[":workers"]).await;
     let mut kept = pair.client.subscribe("control", &[""]).await;
     let mut headers = FieldTable::default();
     headers.insert("x-kickoff-possible-duplicate".into(), AMQPValue::LongInt(1));

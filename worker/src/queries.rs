@@ -61,8 +61,12 @@ async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), Broke
     worker.declare(link).await?;
     let client = worker.broker_config.client_id(&worker.id);
     let queue = worker.names.client_queue(&format!("{client}.queries"));
-    let keys = [worker.id.clone(), String::new(), TALK_KEY.to_owned()];
-    let bindings = keys.map(|key| (worker.names.queries(), key));
+    let names = &worker.names;
+    let bindings = [
+        (names.queries(), worker.id.clone()),
+        (names.queries(), String::new()),
+        (names.talk(), TALK_KEY.to_owned()),
+    ];
     let mut consumer = link.consume_ephemeral(&queue, &bindings, AT_ONCE).await?;
     // They end with the link: an answer could not be sent.
     let mut answering = JoinSet::new();

@@ -2,7 +2,7 @@
 //!
 //! What the fleet must know later, too (how often a kickoff was started, which delivery that came back was no death), is
 //! kept in the control stream. The rest is talk: it goes to the workers that live now, by their own queues on
-//! `kickoff.queries`, so that a worker that starts has no day of it to read.
+//! `kickoff.talk`, so that a worker that starts has no day of it to read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -137,7 +137,7 @@ impl Voice {
                 warn!(
                     %error,
                     "this worker may not write to {}, so all of its talk is kept in the control stream",
-                    self.names.queries()
+                    self.names.talk()
                 );
                 *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             }

@@ -112,6 +112,8 @@ impl Names {
         fleet => "fleet";
         /// Direct exchange: questions, by worker; to all without a key.
         queries => "queries";
+        /// Direct exchange: what workers say to each other, and nobody else may.
+        talk => "talk";
         /// Topic exchange: their answers, by the asker's own key.
         answers => "answers";
     }
@@ -310,6 +312,8 @@ impl Topology {
         self.exchange(names.events(), Kind::Topic, vec![]);
         self.exchange(names.fleet(), Kind::Topic, vec![]);
         self.exchange(names.queries(), Kind::Direct, vec![]);
+        // Not the one for questions: whoever may ask must not be able to say that a kickoff is settled.
+        self.exchange(names.talk(), Kind::Direct, vec![]);
         // A topic, though no key has a wildcard in it: only of topics the broker says who may bind by which key, and an
         // answer is for its asker alone.
         self.exchange(names.answers(), Kind::Topic, vec![]);

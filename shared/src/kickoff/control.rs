@@ -1,5 +1,5 @@
 //! Commands to the fleet, kept in the stream `kickoff.control` that every worker tails from its beginning; and the talk of
-//! workers, which goes to those that live now, by their own queues on `kickoff.queries`.
+//! workers, which goes to those that live now, by their own queues on `kickoff.talk`.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Body, message_type};
 use crate::amqp::{Message, Names, Properties};
 
-/// The routing key of talk on `kickoff.queries`. No worker has such an id.
+/// The routing key of talk.
 pub const TALK_KEY: &str = ":workers";
 
 /// One control message: `{id, time, command, …}`.
@@ -49,7 +49,7 @@ impl Control {
     /// The message that brings it to the workers that live now, and to no stream. Where none listens it is returned.
     pub fn talk(&self, names: &Names) -> Message {
         Message {
-            exchange: names.queries(),
+            exchange: names.talk(),
             routing_key: TALK_KEY.to_owned(),
             ..self.message(names)
         }
