@@ -7,11 +7,13 @@
 //! | `project` | the project of CrewAI's in the working directory |
 //! | `broker` | the private node, or the broker that was given |
 //! | `workers` | the worker processes: started, watched, started again, drained |
+//! | `gateway` | the gateway, and the token for it |
 //! | `log` | what of a worker's log concerns people |
 
 pub(crate) mod broker;
 pub(crate) mod crew;
 pub(crate) mod folder;
+pub(crate) mod gateway;
 mod log;
 mod project;
 mod worker;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crewfleet_shared::node::supervisor::SUPERVISED_VARIABLE;
+use crewfleet_tests::PATIENCE;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::crews;
 use crewfleet_tests::http;
-use crewfleet_tests::process::{Output, Process, until, with_environment};
+use crewfleet_tests::process::{Output, Process, TICK, until, with_environment};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -272,10 +273,57 @@ async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
             .ended_with(0),
     );
     assert_eq!(reply["status"], "succeeded");
+    its_gateway_answers(&dev).await;
 
     dev.signal(Signal::SIGINT);
     assert_eq!(dev.exit().await.code(), Some(0));
     place.is_clean(&dev, &[".crewfleet"]).await;
+}
+
+/// It says where the gateway is, and a call that works.
+async fn its_gateway_answers(dev: &Process) {
+    let addr = dev
+        .stderr
+        .first("where the gateway is", |line| {
+            let addr = line.split_once("the gateway, with CrewAI AMP's API: http://")?.1;
+            Some(addr.split_once(' ')?.0.to_owned())
+        })
+        .await;
+    let call = dev
+        .stderr
+        .first("a call", |line| {
+            line.trim().starts_with("curl ").then(|| line.trim().to_owned())
+        })
+        .await;
+    let (token, url) = call
+        .strip_prefix("curl -H 'Authorization: Bearer ")
+        .and_then(|rest| rest.split_once("' "))
+        .expect("a token and a URL");
+    assert_eq!(url, format!("http://{addr}/inputs"));
+    // Just after its start it has to read what there is first.
+    let (client, deadline) = (http::client(), tokio::time::Instant::now() + PATIENCE);
+    loop {
+        let answer = client
+            .get(url)
+            .bearer_auth(token)
+            .send()
+            .await
+            .expect("an answer");
+        let (status, body) = (answer.status().as_u16(), answer.text().await.expect("a body"));
+        if status == 200 {
+            assert!(body.contains("inputs"), "{body}");
+            break;
+        }
+        assert!(
+            status == 503 && tokio::time::Instant::now() < deadline,
+            "{status} {body}"
+        );
+        tokio::time::sleep(TICK).await;
+    }
+    assert_eq!(
+        client.get(url).send().await.expect("an answer").status().as_u16(),
+        401
+    );
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use super::{events, inputs};
 use crate::dev::broker::Broker;
 use crate::dev::crew::Crew;
 use crate::dev::folder::Folder;
+use crate::dev::gateway::Gateway;
 use crate::dev::workers::{self, Address, Workers};
 
 /// The workers' own limit of a kickoff is 10 minutes; kickoffs that an earlier run left may come before it.
@@ -108,14 +109,19 @@ async fn serve(
             Ok(session.interrupted())
         }
         refused = workers.refused() => Err(refused),
-        ended = with_broker(session, broker, &workers) => ended,
+        ended = with_broker(session, broker, &workers, folder) => ended,
     };
     workers.stop().await;
     ended
 }
 
 /// What needs the broker: it is started once the crew can be built.
-async fn with_broker(session: &Session, broker: &mut Broker, workers: &Workers) -> anyhow::Result<Exit> {
+async fn with_broker(
+    session: &Session,
+    broker: &mut Broker,
+    workers: &Workers,
+    folder: &Folder,
+) -> anyhow::Result<Exit> {
     workers.usable().await?;
     broker.start().await?;
     if let Some(url) = broker.metrics_url().filter(|_| session.verbose || !session.once) {
@@ -123,11 +129,11 @@ async fn with_broker(session: &Session, broker: &mut Broker, workers: &Workers) 
     }
     workers.have_broker();
     let client = KickoffClient::connect(broker.config(), "crewfleet dev").await?;
-    let export = export_lines(broker);
+    let (export, config) = (export_lines(broker), broker.config().clone());
     let ended = tokio::select! {
         biased;
         error = broker.watch() => Err(error.into()),
-        ended = session.run(&client, workers, &export) => ended,
+        ended = session.run(&client, workers, folder, &config, &export) => ended,
     };
     client.close().await;
     ended
@@ -144,7 +150,14 @@ struct Session {
 }
 
 impl Session {
-    async fn run(&self, client: &KickoffClient, workers: &Workers, export: &str) -> anyhow::Result<Exit> {
+    async fn run(
+        &self,
+        client: &KickoffClient,
+        workers: &Workers,
+        folder: &Folder,
+        broker: &BrokerConfig,
+        export: &str,
+    ) -> anyhow::Result<Exit> {
         let began = Instant::now();
         workers.ready().await?;
         say(&format!(
@@ -169,6 +182,7 @@ impl Session {
             return self.kickoff(client).await;
         }
 
+        let mut gateway = Gateway::start(folder, broker, &self.crew.name)?;
         if needed.is_empty() {
             match self.kickoff(client).await {
                 Ok(Exit::Succeeded) => {}
@@ -182,7 +196,11 @@ impl Session {
                 needed.join(", ")
             ));
         }
-        self.tell_how_to_go_on(workers, export, &needed);
+        self.tell_how_to_go_on(workers, &gateway, export, &needed);
+        let reason = gateway.failed().await;
+        say(&format!(
+            "there is no gateway: {reason}; everything else keeps running"
+        ));
         std::future::pending().await
     }
 
@@ -249,7 +267,7 @@ impl Session {
         reply(&answered, self.once)
     }
 
-    fn tell_how_to_go_on(&self, workers: &Workers, export: &str, needed: &[String]) {
+    fn tell_how_to_go_on(&self, workers: &Workers, gateway: &Gateway, export: &str, needed: &[String]) {
         for Address {
             name,
             admin_addr,
@@ -261,6 +279,10 @@ impl Session {
                 log.display()
             ));
         }
+        say(&format!(
+            "the gateway, with CrewAI AMP's API: http://{} (its token is good for this run)",
+            gateway.addr
+        ));
         let this = std::env::current_exe().unwrap_or_else(|_| "crewfleet".into());
         let this = quoted(&this.to_string_lossy());
         // A pipe, since the inputs may be many and of any size.
@@ -272,8 +294,9 @@ impl Session {
             None => (String::new(), placeholders(needed)),
         };
         say(&format!(
-            "running until Ctrl-C. In another terminal:\n{export}  {before}{this} kickoff {} --follow{after}\n  {this} workers",
-            self.crew.name
+            "running until Ctrl-C. In another terminal:\n{export}  {before}{this} kickoff {} --follow{after}\n  {this} workers\n  {}",
+            self.crew.name,
+            gateway.example()
         ));
     }
 
