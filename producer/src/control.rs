@@ -77,7 +77,7 @@ impl KickoffClient {
     }
 
     /// Has all workers start no kickoff of this crew until [`Self::resume`]; those that run go on. Workers that start
-    /// within 24 hours obey it, too. Returns when the broker has the command.
+    /// later obey it, too, as long as there is one at least once a day. Returns when the broker has the command.
     ///
     /// # Errors
     /// [`ClientError::InvalidInput`] for what is no crew's name, [`ClientError::NotDeclared`] where no worker ever

@@ -282,7 +282,7 @@ async fn a_paused_crew_stays_paused_over_restarts_and_new_workers_until_it_is_re
     };
     let (first, _second) = (start("w-1").await, start("w-2").await);
     let paused = cli.run(&["pause", "journal"]).await.ended_with(0);
-    paused.said(&["the crew journal is paused on w-1, w-2", "start within 24 hours"]);
+    paused.said(&["the crew journal is paused on w-1, w-2", "until it is resumed"]);
 
     first.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(first.exit().await.code(), Some(0));
@@ -324,7 +324,7 @@ async fn a_pause_that_nobody_hears_says_so() {
     cli.run(&["pause", "journal"])
         .await
         .ended_with(0)
-        .said(&["no worker was heard", "start within 24 hours"]);
+        .said(&["no worker was heard", "until it is resumed"]);
     cli.run(&["kickoff", "journal", "--id", "patient", "--detach"])
         .await
         .success();

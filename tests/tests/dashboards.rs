@@ -9,8 +9,10 @@ use std::{
 
 use crewfleet_tests::{
     broker::{Namespace, with_http},
+    cli::Cli,
     client::PlainClient,
     crews::{checkout, marketing_crew_toml},
+    gateway::GatewayProcess,
     prometheus::{Prometheus, is_documented, shipped, values, words},
     worker::WorkerProcess,
 };
@@ -190,6 +192,8 @@ async fn each_panel_shows_something_of_a_fleet() {
         .ready()
         .await;
     prometheus.finds("workers", &worker.admin_addr().await);
+    let gateway = GatewayProcess::ready(&Cli::new(&node.url(), &namespace).with_free_gateway_ports()).await;
+    prometheus.finds("gateways", gateway.admin_url().trim_start_matches("http://"));
     // What happens before the first scrape is in no rate.
     prometheus.shows("crewfleet_worker_ready == 1").await;
     let client = PlainClient::connect(&node.url(), &namespace).await;
@@ -200,7 +204,7 @@ async fn each_panel_shows_something_of_a_fleet() {
 
     let chosen = [
         ("$__rate_interval", "1m"),
-        ("$job", "crewfleet"),
+        ("$job", "crewfleet.*"),
         ("$namespace", &namespace.to_string()),
         ("$crew", "marketing"),
         ("$instance", ".+"),

@@ -102,7 +102,7 @@ async fn set_paused(settings: &Settings, arguments: OfCrew, paused: bool) -> any
     let exit = match heartbeats {
         None => {
             say(&format!(
-                "the broker has the command: the crew {crew} is {done} on all workers, and on those that start within 24 hours"
+                "the broker has the command: the crew {crew} is {done} on all workers, and on those that start later"
             ));
             Exit::Succeeded
         }
@@ -179,9 +179,10 @@ fn report(crew: &CrewName, paused: bool, workers: &[Heartbeat]) -> Exit {
             "warning: no worker that was heard serves the crew {crew}; is the name right?"
         ));
     }
-    say(&format!(
-        "it holds for workers that start within 24 hours, too; the crew {crew} is {done} on them"
-    ));
+    say(match paused {
+        true => "it holds until it is resumed, for workers that start later, too",
+        false => "it holds for workers that start later, too",
+    });
     Exit::Succeeded
 }
 
