@@ -1,6 +1,6 @@
 //! `crewfleet pause CREW`, `crewfleet resume CREW` and `crewfleet drain WORKER`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::Args;
@@ -210,26 +210,26 @@ async fn drain_heard(
     heartbeats: &mut Heartbeats,
     worker: &str,
 ) -> anyhow::Result<Exit> {
-    let mut others = Vec::new();
-    let listening = client.ask_for_heartbeats().await;
-    let end = Instant::now() + listening;
-    let heard = loop {
-        match timeout_at(end, heartbeats.next()).await {
-            Ok(Some(heartbeat)) if heartbeat.worker == worker => break Some(heartbeat),
-            Ok(Some(heartbeat)) if !others.contains(&heartbeat.worker) => others.push(heartbeat.worker),
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => break None,
-        }
-    };
+    let mut others = BTreeSet::new();
+    let start = Instant::now();
+    let asked = client.ask_for_heartbeats().await;
+    let mut heard = until_heard(heartbeats, worker, start + asked, &mut others).await;
+    if heard.is_none() && asked < LISTENING {
+        say(&format!(
+            "no worker {worker:?} answers; listening for {} s whether one of an earlier version is there",
+            LISTENING.as_secs()
+        ));
+        heard = until_heard(heartbeats, worker, start + LISTENING, &mut others).await;
+    }
     let Some(heard) = heard else {
-        others.sort();
-        let heard = match others.as_slice() {
+        let others = Vec::from_iter(others);
+        let others = match others.as_slice() {
             [] => "none at all was".to_owned(),
             others => format!("those heard: {}", others.join(", ")),
         };
         say(&format!(
-            "no worker {worker:?} was heard within {} s ({heard}); nothing was sent",
-            listening.as_secs_f64()
+            "no worker {worker:?} was heard within {} s ({others}); nothing was sent",
+            LISTENING.as_secs()
         ));
         return Ok(Exit::Failed);
     };
@@ -245,6 +245,22 @@ async fn drain_heard(
         "the broker has the command; worker {worker:?} ran {running} kickoffs when it was last heard"
     ));
     Ok(until_draining(client, heartbeats, worker, can_be_asked).await)
+}
+
+/// The worker's heartbeat, if it comes in time. Those of others are noted.
+async fn until_heard(
+    heartbeats: &mut Heartbeats,
+    worker: &str,
+    end: Instant,
+    others: &mut BTreeSet<String>,
+) -> Option<Heartbeat> {
+    while let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.next()).await {
+        if heartbeat.worker == worker {
+            return Some(heartbeat);
+        }
+        others.insert(heartbeat.worker);
+    }
+    None
 }
 
 /// Waits until the worker says that it drains. One with little to finish ends before it would speak again: then there is
