@@ -115,6 +115,49 @@ async fn crews_that_share_a_worker_s_room_get_it_in_turns() {
 }
 
 #[tokio::test]
+async fn two_workers_with_two_busy_crews_hold_no_more_than_they_run() {
+    const ROOM: usize = 2;
+    const EACH: usize = 6;
+    let (namespace, url, journal) = (Namespace::new(), broker().await.url(), Journal::new());
+    let worker = || {
+        WorkerProcess::builder(&url, &namespace)
+            .worker(&format!("max_in_flight = {ROOM}\nmemory_limit = \"8GiB\""))
+            .crew("a", &journal.crew(4))
+            .crew("b", &journal.crew(4))
+            .ready()
+    };
+    let client = PlainClient::connect(&url, &namespace).await;
+    let (first, second) = (worker().await, worker().await);
+    let ids: Vec<String> = (0..EACH)
+        .flat_map(|n| [format!("a-{n}"), format!("b-{n}")])
+        .collect();
+    for id in &ids {
+        client.request(&id[..1], id, &json!({"hold": true})).await;
+    }
+    let (a, b) = (namespace.requests_of("a"), namespace.requests_of("b"));
+    let left = u32::try_from(ids.len() - 2 * ROOM).expect("a small number");
+    let waits = async {
+        while client.count(&a).await + client.count(&b).await != left {
+            tokio::time::sleep(TICK).await;
+        }
+    };
+    let in_time = tokio::time::timeout(crewfleet_tests::PATIENCE, waits).await;
+    assert!(in_time.is_ok(), "the workers hold more than they run, or less");
+    ends(&client, &ids, async || {
+        ids.iter().for_each(|id| journal.release(id))
+    })
+    .await;
+    for worker in [first, second] {
+        for crew in ["a", "b"] {
+            let redelivered = worker
+                .metric("crewfleet_kickoffs_redelivered_total", &[("crew", crew)])
+                .await;
+            assert_eq!(redelivered, Some(0.0), "what goes back counts as nothing");
+        }
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_taken_while_memory_is_short() {
     let (namespace, url, journal) = (Namespace::new(), broker().await.url(), Journal::new());
     let worker = |limit: &str| {

@@ -332,7 +332,7 @@ impl Member {
         // Half of them have less room than their crews together, so that these share it and take turns.
         let room = match self.place {
             place if PYTHON.contains(&place) => "max_in_flight = 5\n",
-            0 => "max_in_flight = 24\n",
+            0 => "max_in_flight = 24\nmemory_limit = \"6GiB\"\n",
             _ => "",
         };
         let mut toml = format!(
