@@ -16,13 +16,14 @@ from .frames import Channel, FrameError
 
 @dataclass
 class Charge:
-    """A process in the nursery's care; `watch` is its pidfd, `deadline` (on the monotonic clock) the time it is killed.
+    """A process in the nursery's care; `watch` is its pidfd, `start_ticks` when it started, `deadline` (on the monotonic clock) the time it is killed.
 
     `gone` is called with its wait status and the "exited" frame once it has ended.
     """
 
     pid: int
     watch: int
+    start_ticks: int
     gone: Callable[[int, dict], None]
     deadline: float | None = None
 
@@ -69,7 +70,7 @@ class Nursery:
         finally:
             for fd in fds:
                 os.close(fd)
-        self.channel.send(refusal or {"type": "started", **answer, "pid": charge.pid})
+        self.channel.send(refusal or {"type": "started", **answer, "pid": charge.pid, "start_ticks": charge.start_ticks})
 
     def fork(self, run: Callable[[int], NoReturn], gone: Callable[[int, dict], None]) -> Charge:
         """Forks a charge that calls `run(this process's pid)`. Raises OSError, and leaves none, when the system allows no more processes or
@@ -79,13 +80,16 @@ class Nursery:
         pid = os.fork()
         if pid == 0:
             self._leave(run, parent)
+        watch = None
         try:
             watch = os.pidfd_open(pid)
-        except OSError:  # nobody would see its end
+            charge = Charge(pid, watch, process.start_ticks(pid), gone)
+        except OSError:  # nobody would see its end, or could tell it from another
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            if watch is not None:
+                os.close(watch)
             raise
-        charge = Charge(pid, watch, gone)
         self._charges[pid] = charge
         return charge
 

@@ -117,6 +117,13 @@ def parents() -> dict[int, tuple[int, str]]:
     return found
 
 
+def start_ticks(pid: int) -> int:
+    """When `pid` started, as the kernel counts: with its number this names a process for ever."""
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        stat = file.read(4096)
+    return int(stat[stat.rfind(b")") + 2 :].split()[19])
+
+
 def descendants(root: int) -> dict[int, str]:
     """pid → state letter of all processes below `root`."""
     below: dict[int, list[int]] = {}

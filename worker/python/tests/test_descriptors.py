@@ -41,19 +41,19 @@ class DescriptorsTest(unittest.TestCase):
         self.assertEqual(child.finish()["exit_code"], 0)
 
     def test_a_child_that_cannot_be_started_is_refused(self) -> None:
-        for free in range(4):
+        for free in range(5):
             with self.subTest(free=free), Short(self.host.pid, free):
                 self.assertRegex(self.refused(self.host.peer, "child", 3), "too many|Too many")
             self.serves()
 
     def test_a_host_that_cannot_be_started_is_refused(self) -> None:
-        for free in range(2):
+        for free in range(3):
             with self.subTest(free=free), Short(self.worker.process.pid, free):
                 self.assertRegex(self.refused(self.worker.peer, "host", 1), "too many|Too many")
         self.serves()
 
     def test_a_check_that_cannot_be_made_is_told(self) -> None:
-        for free in range(2):
+        for free in range(3):
             with self.subTest(free=free), Short(self.worker.process.pid, free):
                 error = self.worker.check("plain:make")["error"]
                 self.assertIn("Too many", error["message"])

@@ -306,8 +306,8 @@ impl PythonRunner {
         let mut losses = self.host_losses.lock().await;
         if losses.contains(&context.kickoff_id) {
             let message = format!(
-                "the crew host died under this kickoff, or did not start a process for it, twice on this worker, so the kickoff is \
-                 taken to be the cause; the last time: {why}"
+                "the crew host died under this kickoff, or did not start a process for it, twice on this worker, so the \
+                 kickoff is taken to be the cause; the last time: {why}"
             );
             return Outcome::Crashed(KickoffError::new(HOST_LOST_KIND, message).retryable());
         }
