@@ -29,6 +29,8 @@ pub(crate) struct Replies {
 
 struct Waited {
     since: DateTime<Utc>,
+    /// Counted under the lock of the map: the channel's own count falls only after a waiter's drop has let go of it.
+    waiters: usize,
     answer: watch::Sender<Option<Answer>>,
 }
 
@@ -43,18 +45,16 @@ impl Replies {
 
     /// From now on the reply of this kickoff is kept for the waiter.
     pub(crate) fn wait(self: &Arc<Self>, id: &KickoffId) -> Waiter {
-        let receiver = self
-            .waiting()
-            .entry(id.as_str().to_owned())
-            .or_insert_with(|| Waited {
-                since: Utc::now(),
-                answer: watch::Sender::new(None),
-            })
-            .answer
-            .subscribe();
+        let mut waiting = self.waiting();
+        let waited = waiting.entry(id.as_str().to_owned()).or_insert_with(|| Waited {
+            since: Utc::now(),
+            waiters: 0,
+            answer: watch::Sender::new(None),
+        });
+        waited.waiters += 1;
         Waiter {
             id: id.clone(),
-            receiver,
+            receiver: waited.answer.subscribe(),
             replies: Arc::clone(self),
         }
     }
@@ -165,8 +165,11 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut waiting = self.replies.waiting();
-        let last = |waited: &Waited| waited.answer.receiver_count() <= 1;
-        if waiting.get(self.id.as_str()).is_some_and(last) {
+        let Some(waited) = waiting.get_mut(self.id.as_str()) else {
+            return;
+        };
+        waited.waiters -= 1;
+        if waited.waiters == 0 {
             waiting.remove(self.id.as_str());
         }
     }
@@ -175,6 +178,11 @@ impl Drop for Waiter {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use crewfleet_shared::config::BrokerConfig;
+
     use super::*;
 
     fn answer(status: &str, redrive: u32) -> Answer {
@@ -198,6 +206,27 @@ mod tests {
         assert!(!is_better(&again, &failed));
         assert!(is_better(&redriven, &failed));
         assert!(!is_better(&failed, &redriven));
+    }
+
+    #[tokio::test]
+    async fn the_last_of_waiters_that_go_at_the_same_time_takes_the_entry_along() {
+        let names = Names::new("test");
+        let broker = Broker::start(&BrokerConfig::default(), "test").unwrap();
+        let replies = Arc::new(Replies::new(broker, names));
+        let id = KickoffId::generate();
+        for round in 0..10_000 {
+            let both = Barrier::new(2);
+            let (one, other) = (replies.wait(&id), replies.wait(&id));
+            thread::scope(|scope| {
+                for waiter in [one, other] {
+                    scope.spawn(|| {
+                        both.wait();
+                        drop(waiter);
+                    });
+                }
+            });
+            assert!(!replies.is_awaited(id.as_str()), "in round {round}");
+        }
     }
 
     #[test]

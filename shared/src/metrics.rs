@@ -6,6 +6,8 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use crate::telemetry;
+
 /// What every metric's name starts with.
 pub const PREFIX: &str = "crewfleet";
 
@@ -56,7 +58,7 @@ impl Metric for HistogramVec {
 }
 
 impl Book {
-    /// A registry with `build_info` on it, and with the process's own metrics, which have no prefix, as is usual, and
+    /// A registry with `build_info` and the log's lost lines on it, and with the process's own metrics, which have no prefix, as is usual, and
     /// are in no list.
     ///
     /// # Errors
@@ -71,6 +73,7 @@ impl Book {
         let mut book = Self { registry, families };
         let build = opts("build_info", "1").const_label("version", env!("CARGO_PKG_VERSION"));
         book.add(IntGauge::with_opts(build)?)?.set(1);
+        book.add(telemetry::LOST.clone())?;
         Ok(book)
     }
 

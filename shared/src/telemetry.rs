@@ -11,9 +11,11 @@ pub mod traces;
 use std::io::IsTerminal;
 
 use json_line::JsonLine;
+pub(crate) use lines::LOST;
 use lines::Lines;
 pub use panics::literal;
 use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -22,21 +24,27 @@ use tracing_subscriber::{EnvFilter, fmt};
 ///
 /// A second call changes nothing: whoever embeds a worker may have logging of their own.
 ///
-/// In JSON, lines wait some milliseconds for others, warnings and errors excepted. What is returned writes them when it
-/// is dropped; [`flush`] does so before the process ends in another way.
+/// In JSON, lines are written by a thread of their own, and wait some milliseconds for others, warnings and errors
+/// excepted. Where nobody reads them they are lost, and counted: nothing waits for a reader. What is returned waits until
+/// they are written when it is dropped; [`flush`] does so before the process ends in another way.
 #[must_use = "the last lines are written when it is dropped"]
 pub fn init(default: &str) -> Logging {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let registry = tracing_subscriber::registry().with(filter);
     let already_set = if std::io::stderr().is_terminal() {
+        // Whoever stops a terminal wants the program to stop, too.
         registry
             .with(fmt::layer().with_writer(std::io::stderr).with_target(false))
             .try_init()
     } else {
+        let lines = Lines::start().map(BoxMakeWriter::new).unwrap_or_else(|error| {
+            eprintln!("the log's thread does not start, so each line waits for its reader: {error}");
+            BoxMakeWriter::new(std::io::stderr)
+        });
         let json = fmt::layer()
             .fmt_fields(JsonFields::new())
             .event_format(JsonLine)
-            .with_writer(Lines::start());
+            .with_writer(lines);
         registry.with(json).try_init()
     };
     if already_set.is_ok() {
@@ -45,7 +53,7 @@ pub fn init(default: &str) -> Logging {
     Logging(())
 }
 
-/// Writes all lines that wait.
+/// Waits until all lines are written; for two seconds where nobody reads them.
 pub fn flush() {
     lines::flush();
 }

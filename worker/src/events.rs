@@ -151,3 +151,52 @@ impl EventSink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crewfleet_shared::amqp::Broker;
+    use crewfleet_shared::config::BrokerConfig;
+
+    use super::*;
+
+    fn counter() -> IntCounter {
+        IntCounter::new("lost", "events").unwrap()
+    }
+
+    fn sink(waiting: usize) -> (EventSink, mpsc::Receiver<Queued>, IntCounter) {
+        let ((queue, events), lost) = (mpsc::channel(waiting), counter());
+        let inner = Inner {
+            queue,
+            lost: lost.clone(),
+            kickoff_id: KickoffId::generate(),
+            crew: CrewName::parse("crew").unwrap(),
+            attempt: 1,
+            redrive: 0,
+            meta: None,
+            sequence: AtomicU64::new(0),
+        };
+        (EventSink(Some(Arc::new(inner))), events, lost)
+    }
+
+    #[tokio::test]
+    async fn each_event_that_is_lost_counts() {
+        let (sink, mut events, lost) = sink(2);
+        for _ in 0..3 {
+            sink.emit("step", &"done");
+        }
+        assert_eq!(lost.get(), 1, "no room");
+        sink.emit("step", &BTreeMap::from([(vec![1], 1)]));
+        assert_eq!(lost.get(), 2, "no JSON");
+        drop(sink);
+        // Nothing listens there.
+        let config = BrokerConfig {
+            url: "amqp://127.0.0.1:1".to_owned().into(),
+            ..BrokerConfig::default()
+        };
+        let broker = Broker::start(&config, "test").unwrap();
+        publish_all("events", &broker.publisher(), &lost, &mut events).await;
+        assert_eq!(lost.get(), 4, "no broker");
+    }
+}

@@ -63,6 +63,7 @@ pub mod pause;
 pub mod pauses;
 pub mod pipeline;
 pub mod places;
+pub mod process_handle;
 pub mod processes;
 pub mod queries;
 pub mod retention;

@@ -13,13 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use tokio::sync::watch;
 use tracing::warn;
 
 use self::grant::available;
 use self::sample::{Sample, processes_of, proportional, shares};
+use crate::process_handle::ProcessHandle;
 
 /// How often memory is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -29,7 +28,7 @@ const FULL: f64 = 0.85;
 /// Watches the memory of all crew processes of a worker.
 pub struct MemoryGuard {
     limit: u64,
-    tracked: Mutex<HashMap<i32, Option<Arc<AtomicBool>>>>,
+    tracked: Mutex<HashMap<i32, Arc<Leader>>>,
     full: watch::Sender<bool>,
     /// Whether more than half of the limit is used.
     half: watch::Sender<bool>,
@@ -43,7 +42,14 @@ pub struct MemoryGuard {
 pub struct Tracked {
     guard: Arc<MemoryGuard>,
     pid: i32,
-    killed: Arc<AtomicBool>,
+    leader: Arc<Leader>,
+}
+
+/// One that leads others.
+struct Leader {
+    /// Where it may be killed. Whoever started it kills what it leaves.
+    process: Option<ProcessHandle>,
+    killed: AtomicBool,
 }
 
 impl MemoryGuard {
@@ -72,16 +78,18 @@ impl MemoryGuard {
     }
 
     /// Watches a process group that runs kickoffs, and that is killed when it is the largest and memory is short.
-    pub fn track_group(self: &Arc<Self>, pid: i32) -> Tracked {
-        self.track(pid, Some(Arc::default()))
+    pub fn track_group(self: &Arc<Self>, leader: &ProcessHandle) -> Tracked {
+        self.track(leader.pid(), Some(leader.clone()))
     }
 
-    fn track(self: &Arc<Self>, pid: i32, killed: Option<Arc<AtomicBool>>) -> Tracked {
-        self.lock().insert(pid, killed.clone());
+    fn track(self: &Arc<Self>, pid: i32, process: Option<ProcessHandle>) -> Tracked {
+        let killed = AtomicBool::new(false);
+        let leader = Arc::new(Leader { process, killed });
+        self.lock().insert(pid, Arc::clone(&leader));
         Tracked {
             guard: Arc::clone(self),
             pid,
-            killed: killed.unwrap_or_default(),
+            leader,
         }
     }
 
@@ -146,7 +154,7 @@ impl MemoryGuard {
     }
 
     fn look(&self) {
-        let leaders: HashMap<i32, Option<Arc<AtomicBool>>> = self.lock().clone();
+        let leaders: HashMap<i32, Arc<Leader>> = self.lock().clone();
         if leaders.is_empty() {
             self.full.send_if_modified(std::mem::take);
             self.half.send_if_modified(std::mem::take);
@@ -184,23 +192,18 @@ impl MemoryGuard {
         }
     }
 
-    fn kill_largest(
-        &self,
-        used: u64,
-        leaders: &HashMap<i32, Option<Arc<AtomicBool>>>,
-        sizes: &HashMap<i32, u64>,
-    ) {
+    fn kill_largest(&self, used: u64, leaders: &HashMap<i32, Arc<Leader>>, sizes: &HashMap<i32, u64>) {
         let groups = leaders
             .iter()
-            .filter_map(|(pid, killed)| killed.as_ref().map(|killed| (*pid, killed)));
+            .filter_map(|(pid, leader)| Some((*pid, &leader.killed, leader.process.as_ref()?)));
         let size = |pid: &i32| sizes.get(pid).copied().unwrap_or(0);
         // One that was killed and is slow to go is memory that comes back.
         let (dying, living): (Vec<_>, Vec<_>) =
-            groups.partition(|(_, killed)| killed.load(Ordering::Relaxed));
-        if used.saturating_sub(dying.iter().map(|(pid, _)| size(pid)).sum()) <= self.limit {
+            groups.partition(|(_, killed, _)| killed.load(Ordering::Relaxed));
+        if used.saturating_sub(dying.iter().map(|(pid, ..)| size(pid)).sum()) <= self.limit {
             return;
         }
-        if let Some((pid, killed)) = living.into_iter().max_by_key(|(pid, _)| size(pid)) {
+        if let Some((pid, killed, process)) = living.into_iter().max_by_key(|(pid, ..)| size(pid)) {
             killed.store(true, Ordering::Relaxed);
             let bytes = sizes.get(&pid).copied().unwrap_or(0);
             warn!(
@@ -211,11 +214,11 @@ impl MemoryGuard {
                 "memory_limit is exceeded: killing the largest crew process"
             );
             // It may have ended in this moment; then memory is free anyway.
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            killed.store(process.kill(), Ordering::Relaxed);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Option<Arc<AtomicBool>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Arc<Leader>>> {
         self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -223,12 +226,17 @@ impl MemoryGuard {
 impl Tracked {
     /// Whether the guard killed it.
     pub fn killed_for_memory(&self) -> bool {
-        self.killed.load(Ordering::Relaxed)
+        self.leader.killed.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        self.guard.lock().remove(&self.pid);
+        let mut tracked = self.guard.lock();
+        // The number may be another's by now, which is watched, too.
+        let ours = |leader: &Arc<Leader>| Arc::ptr_eq(leader, &self.leader);
+        if tracked.get(&self.pid).is_some_and(ours) {
+            tracked.remove(&self.pid);
+        }
     }
 }

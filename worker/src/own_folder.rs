@@ -35,6 +35,9 @@ impl OwnFolder {
     /// When the file system refuses; [`io::ErrorKind::AddrInUse`] while another worker has it.
     pub(crate) fn open(base: &Path, worker: &str) -> io::Result<Self> {
         let path = base.join(WORKERS).join(worker);
+        private_dir(&base.join(WORKERS))?;
+        // Or a sweep could have the lock just now, of what an earlier life left.
+        let _door = door(base);
         loop {
             private_dir(&path)?;
             let file = OpenOptions::new()
@@ -90,6 +93,7 @@ pub(crate) fn sweep(base: &Path, keep: impl Fn(&Path) -> Duration) {
             let _ = remove_dir(&path);
             continue;
         }
+        let door = door(base);
         // Held until the removal is over.
         let Some(_lock) = dead(&path, keep(&path)) else {
             continue;
@@ -97,10 +101,19 @@ pub(crate) fn sweep(base: &Path, keep: impl Fn(&Path) -> Duration) {
         debug!(folder = %path.display(), "removing what a worker that is gone left behind");
         // Out of the way first: a worker of that id may come back meanwhile.
         let gone = path.with_file_name(format!("{GONE}{}", Uuid::now_v7()));
-        if let Err(error) = fs::rename(&path, &gone).and_then(|()| remove_dir(&gone)) {
+        let renamed = fs::rename(&path, &gone);
+        drop(door);
+        if let Err(error) = renamed.and_then(|()| remove_dir(&gone)) {
             warn!(folder = %path.display(), %error, "cannot remove the folder of a worker that is gone");
         }
     }
+}
+
+/// Held, for a moment, by who looks whether a folder is somebody's and by who makes it so. Where the file system has no
+/// such locks, a worker that comes back in that moment is told that its folder is in use, and starts again.
+fn door(base: &Path) -> Option<Flock<File>> {
+    let folder = File::open(base.join(WORKERS)).ok()?;
+    Flock::lock(folder, FlockArg::LockExclusive).ok()
 }
 
 /// The lock of a worker's folder, if that worker is gone for so long.
@@ -129,6 +142,9 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
     use super::*;
 
     fn age(file: &Path) {
@@ -173,6 +189,25 @@ mod tests {
         for folder in ["workers/folder", "storage/lock", "files/lock"] {
             assert!(at(folder).exists(), "{folder}");
         }
+    }
+
+    #[test]
+    fn a_worker_that_comes_back_while_its_folder_is_swept_gets_one() {
+        let base = tempfile::tempdir().unwrap();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    sweep(base.path(), |_| Duration::ZERO);
+                }
+            });
+            let lives: Vec<_> = (0..300)
+                .map(|_| OwnFolder::open(base.path(), "worker").map(drop))
+                .collect();
+            over.store(true, Ordering::Relaxed);
+            let refused = lives.iter().filter(|life| life.is_err()).count();
+            assert_eq!(refused, 0, "{:?}", lives.iter().find(|life| life.is_err()));
+        });
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use std::fs;
 
 use crewfleet_shared::config::ENVIRONMENT_PREFIX;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::process::Command;
+
+use crate::process_handle::ProcessHandle;
 
 /// Every process of a kickoff has this variable in its environment, with the kickoff's id.
 pub const KICKOFF_VARIABLE: &str = "CREWFLEET_KICKOFF_ID";
@@ -36,22 +36,27 @@ pub fn kill_marked(run_id: &str) {
         if found.is_empty() {
             return;
         }
-        for pid in found {
+        for process in found {
             // It may have ended by itself.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            process.kill();
         }
     }
 }
 
-fn marked(mark: &[u8]) -> Vec<i32> {
+fn marked(mark: &[u8]) -> Vec<ProcessHandle> {
+    let is_marked = |pid: i32| {
+        // Another user's process cannot be read, and a zombie's environment is empty.
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == mark)
+    };
+    // Read again by whoever the handle means: the number may have become another's.
     pids()
-        .filter(|pid| {
-            // Another user's process cannot be read, and a zombie's environment is empty.
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment
-                .split(|byte| *byte == 0)
-                .any(|variable| variable == mark)
-        })
+        .filter(|pid| is_marked(*pid))
+        .filter_map(|pid| Some((pid, ProcessHandle::of_child(pid).ok()?)))
+        .filter(|(pid, _)| is_marked(*pid))
+        .map(|(_, handle)| handle)
         .collect()
 }
 

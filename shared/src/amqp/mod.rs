@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`version`] | which broker it is |
 //! | [`uri`] | where the broker is, without ever showing its password |
+//! | [`system_roots`] | the system's CAs, parsed when they have changed |
 //! | [`tls`] | whom we trust and who we are, and why TLS did not come about |
 //! | `stream`, `mend` | the bytes that come in, mended where the client could not bear them |
 //! | `attempt` | one attempt to connect |
@@ -50,6 +51,7 @@ pub mod publisher;
 pub mod pull;
 mod returns;
 mod stream;
+mod system_roots;
 pub mod tls;
 pub mod topology;
 pub mod uri;

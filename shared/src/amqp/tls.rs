@@ -1,6 +1,7 @@
 //! TLS with the broker: whom we trust, who we are, and in plain words why it did not come about.
 //!
-//! The files are read at each attempt to connect, so that a renewed certificate needs no restart.
+//! The files are read at each attempt to connect, so that a renewed certificate needs no restart; those of the system
+//! when they have changed.
 
 use std::error::Error as StdError;
 use std::io;
@@ -12,6 +13,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 
+use super::system_roots::system_roots;
 use crate::config::{BrokerConfig, Problem};
 
 const CA: &str = "broker.ca_file";
@@ -66,12 +68,9 @@ pub fn client_config(config: &BrokerConfig) -> Result<ClientConfig, Problem> {
 }
 
 /// The CAs of the file alone, else the system's: a private CA is named so that no other is believed.
-fn trusted(file: Option<&Path>) -> Result<RootCertStore, Problem> {
-    let mut roots = RootCertStore::empty();
+fn trusted(file: Option<&Path>) -> Result<Arc<RootCertStore>, Problem> {
     let Some(file) = file else {
-        let found = rustls_native_certs::load_native_certs();
-        // Stores have old certificates in them that cannot be read; nobody misses these.
-        roots.add_parsable_certificates(found.certs);
+        let roots = system_roots();
         if roots.is_empty() {
             let problem = "this system has no CA certificates; install them (on Debian: ca-certificates), or name \
                            the PEM file of the broker's CA";
@@ -79,6 +78,7 @@ fn trusted(file: Option<&Path>) -> Result<RootCertStore, Problem> {
         }
         return Ok(roots);
     };
+    let mut roots = RootCertStore::empty();
     for certificate in certificates(CA, file)? {
         roots.add(certificate).map_err(|e| {
             let problem =
@@ -86,7 +86,7 @@ fn trusted(file: Option<&Path>) -> Result<RootCertStore, Problem> {
             Problem::new(CA, file.display(), problem)
         })?;
     }
-    Ok(roots)
+    Ok(Arc::new(roots))
 }
 
 fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {

@@ -63,6 +63,7 @@ class Channel:
         self._sending = threading.Lock()
         self._buffer = bytearray()
         self._fds: deque[int] = deque()
+        self._cut = False
 
     def fileno(self) -> int:
         """The socket's fd, for poll."""
@@ -100,12 +101,13 @@ class Channel:
         Raises FrameError on a frame that breaks the rules.
         """
         try:
-            data, fds, _, _ = socket.recv_fds(self._socket, _READ_BYTES, _MAX_FDS)
+            data, fds, flags, _ = socket.recv_fds(self._socket, _READ_BYTES, _MAX_FDS)
         except ConnectionError:
             return None
         for fd in fds:
             os.set_inheritable(fd, False)
         self._fds.extend(fds)
+        self._cut = bool(flags & socket.MSG_CTRUNC)
         if not data:
             return None
         self._buffer += data
@@ -121,7 +123,8 @@ class Channel:
             came = len(self._fds)
             while self._fds:  # or the next frame would take them for its own
                 os.close(self._fds.popleft())
-            raise FrameError(f"the frame needs {count} file descriptors, {came} came with it")
+            reason = ": this process has too many open" if self._cut else ""
+            raise FrameError(f"the frame needs {count} file descriptors, {came} came with it{reason}")
         return [self._fds.popleft() for _ in range(count)]
 
     def _next(self) -> dict | None:

@@ -69,9 +69,14 @@ class _Host:
     def handle(self, frame: dict) -> None:
         if frame["type"] != "start":
             return
-        if self._isolation.kind == "fork" and self._isolation.became_unsafe(self._nursery.descriptors()):
+        self._nursery.start(frame, 3, self._begin, self._look_again)
+
+    def _look_again(self, fds: list[int]) -> None:
+        if self._isolation.kind == "fork" and self._isolation.became_unsafe(self._nursery.descriptors() | set(fds)):
             self._nursery.channel.send({"type": "isolation", **self._isolation.fields()})
-        self._nursery.start(frame, 3, self._exec if self._isolation.kind == "spawn" else self._serve)
+
+    def _begin(self, fds: list[int], parent: int) -> NoReturn:
+        (self._exec if self._isolation.kind == "spawn" else self._serve)(fds, parent)
 
     def _serve(self, fds: list[int], parent: int) -> NoReturn:
         channel_fd, stdout_fd, stderr_fd = fds

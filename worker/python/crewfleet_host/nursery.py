@@ -16,13 +16,14 @@ from .frames import Channel, FrameError
 
 @dataclass
 class Charge:
-    """A process in the nursery's care; `watch` is its pidfd, `deadline` (on the monotonic clock) the time it is killed.
+    """A process in the nursery's care; `watch` is its pidfd, `start_ticks` when it started, `deadline` (on the monotonic clock) the time it is killed.
 
     `gone` is called with its wait status and the "exited" frame once it has ended.
     """
 
     pid: int
     watch: int
+    start_ticks: int
     gone: Callable[[int, dict], None]
     deadline: float | None = None
 
@@ -48,29 +49,47 @@ class Nursery:
         """The fds that are this nursery's own: its channel, what came over it, and the watches of its charges."""
         return {self.channel.fileno(), *self.channel.waiting_fds(), *(charge.watch for charge in self._charges.values())}
 
-    def start(self, frame: dict, fd_count: int, run: Callable[[list[int], int], NoReturn]) -> None:
-        """Forks for the frame "start"; the child calls `run(fds, this process's pid)`, the parent answers "started" or "start_failed"."""
+    def start(
+        self, frame: dict, fd_count: int, run: Callable[[list[int], int], NoReturn], before: Callable[[list[int]], None] | None = None
+    ) -> None:
+        """Forks for the frame "start"; the child calls `run(fds, this process's pid)`, the parent answers "started" or "start_failed".
+
+        `before(fds)` is called before the fork, which is not made when it raises OSError.
+        """
         answer = {"id": frame.get("id")}
         fds: list[int] = []
         try:
             fds = self.channel.take_fds(fd_count)
+            if before is not None:
+                before(fds)
             charge = self.fork(lambda parent: run(fds, parent), lambda _, exited: self.channel.send({**exited, **answer}))
-        except (OSError, FrameError) as error:
-            self.channel.send({"type": "start_failed", **answer, "message": f"cannot start a {frame.get('role')}: {error}"})
-            return
+        except (OSError, FrameError) as error:  # of this one start: the next may find descriptors, or memory, again
+            refusal = {"type": "start_failed", **answer, "message": f"cannot start a {frame.get('role')}: {error}"}
+        else:
+            refusal = None
         finally:
             for fd in fds:
                 os.close(fd)
-        self.channel.send({"type": "started", **answer, "pid": charge.pid})
+        self.channel.send(refusal or {"type": "started", **answer, "pid": charge.pid, "start_ticks": charge.start_ticks})
 
     def fork(self, run: Callable[[int], NoReturn], gone: Callable[[int, dict], None]) -> Charge:
-        """Forks a charge that calls `run(this process's pid)`. Raises OSError when the system allows no more processes."""
+        """Forks a charge that calls `run(this process's pid)`. Raises OSError, and leaves none, when the system allows no more processes or
+        descriptors."""
         parent = os.getpid()
         process.flush_stdio()
         pid = os.fork()
         if pid == 0:
             self._leave(run, parent)
-        charge = Charge(pid, os.pidfd_open(pid), gone)
+        watch = None
+        try:
+            watch = os.pidfd_open(pid)
+            charge = Charge(pid, watch, process.start_ticks(pid), gone)
+        except OSError:  # nobody would see its end, or could tell it from another
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            if watch is not None:
+                os.close(watch)
+            raise
         self._charges[pid] = charge
         return charge
 

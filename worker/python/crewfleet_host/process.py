@@ -1,6 +1,7 @@
 """What Linux can do about processes: prctl, sessions, descendants, killing all of them."""
 
 import ctypes
+import errno
 import os
 import resource
 import select
@@ -13,6 +14,9 @@ PR_SET_CHILD_SUBREAPER = 36
 
 # A process in uninterruptible sleep outlives SIGKILL; nobody may wait for it for ever.
 KILL_WAIT_MS = 2000
+
+# Of descriptors, here or in the whole system, or of memory: they tell nothing of what was looked for.
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -103,12 +107,21 @@ def parents() -> dict[int, tuple[int, str]]:
         try:
             with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
                 stat = file.read(4096)
-        except OSError:  # it ended meanwhile
-            continue
+        except OSError as error:
+            if error.errno in _SHORTAGES:
+                raise
+            continue  # it ended meanwhile
         # The command's name, in parentheses, may hold anything, parentheses and blanks too.
         state, parent = stat[stat.rfind(b")") + 2 :].split(None, 2)[:2]
         found[int(name)] = (int(parent), state.decode("ascii"))
     return found
+
+
+def start_ticks(pid: int) -> int:
+    """When `pid` started, as the kernel counts: with its number this names a process for ever."""
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        stat = file.read(4096)
+    return int(stat[stat.rfind(b")") + 2 :].split()[19])
 
 
 def descendants(root: int) -> dict[int, str]:
@@ -136,12 +149,17 @@ def kill_all(find: Callable[[], dict[int, str]]) -> int:
     """SIGKILLs and reaps what `find()` returns (pid → state), until it finds nothing; returns how many were alive.
 
     What survives SIGKILL for two seconds is left to the kernel. `find` may name processes that are no
-    children of this one: they become so, or go, when those above them have gone.
+    children of this one: they become so, or go, when those above them have gone. Where `find` cannot look, for want of
+    descriptors say, what is left is left to the next look, or to the subreaper above.
     """
     killed: set[int] = set()
     given_up: set[int] = set()
     while True:
-        found = {pid: state for pid, state in find().items() if pid not in given_up}
+        try:
+            found = {pid: state for pid, state in find().items() if pid not in given_up}
+        except OSError as error:
+            sys.stderr.write(f"process {os.getpid()} cannot look for what is left running: {error}\n")
+            return len(killed)
         if not found:
             return len(killed)
         for pid, state in found.items():
@@ -174,6 +192,8 @@ def _gone(pid: int) -> bool:
         watch = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
+    except OSError:  # no descriptor is left: it is reaped another time
+        return False
     try:
         poll = select.poll()
         poll.register(watch, select.POLLIN)

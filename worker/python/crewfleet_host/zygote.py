@@ -90,7 +90,11 @@ class _Zygote:
 
     def _check(self, frame: dict) -> None:
         """Forks a probe that imports and builds the target; its report, or how it died, is the answer."""
-        report = Report()
+        try:
+            report = Report()
+        except OSError as error:
+            self._cannot_look(frame, error)
+            return
 
         def gone(status: int, _exited: dict) -> None:
             self._nursery.channel.send(_checked(frame, report.take(), status))
@@ -101,9 +105,13 @@ class _Zygote:
         try:
             charge = self._nursery.fork(probe, gone)
         except OSError as error:
-            self._nursery.channel.send({**_answer(frame), **_import_failed(f"cannot fork to import it: {error}", retryable=True)})
+            report.take()
+            self._cannot_look(frame, error)
             return
         charge.deadline = time.monotonic() + float(frame.get("timeout_s") or _CHECK_TIMEOUT_S)
+
+    def _cannot_look(self, frame: dict, error: OSError) -> None:
+        self._nursery.channel.send({**_answer(frame), **_import_failed(f"cannot fork to import it: {error}", retryable=True)})
 
 
 def _inspect(settings: Settings) -> dict:

@@ -7,6 +7,7 @@ import unittest
 from pathlib import Path
 
 from fake_worker import FakeHost, FakeWorker
+from shortage import Short
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from crewfleet_host import sharing  # noqa: E402
@@ -137,9 +138,20 @@ class ThreadsTest(unittest.TestCase):
         self.assertEqual(second["isolation"], "spawn")
         self.assertTrue(any("connection or socket pair" in reason for reason in second["isolation_reasons"]), second)
 
+    def test_a_host_that_cannot_look_before_a_fork_makes_none(self) -> None:
+        host = self.host("blind", "import lancedb.background_loop as b; b.LOOP.loop")
+        self.assertEqual(host.first["isolation"], "fork")
+        with Short(host.pid, 3):  # taken by those that come with the frame
+            answer = _child_after_notice(host)
+        self.assertEqual(answer["type"], "start_failed")
+        self.assertIn("Too many open files", answer["message"])
+        child = host.start_child()
+        self.assertEqual(child.run({})["result"]["json"]["host"], host.pid)
+        child.finish()
+
 
 def _child_after_notice(host) -> dict:
-    """Asks for a child, and returns the frame "isolation" that the host sends before it starts that."""
+    """Asks for a child, and returns the first frame that comes: "isolation" when the host sends that before it starts one."""
     pipes = os.pipe()
     host.peer.send({"type": "start", "id": 77, "role": "child"}, (pipes[1], pipes[1], pipes[1]))
     frame = host.peer.receive()

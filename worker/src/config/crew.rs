@@ -171,7 +171,12 @@ impl CrewConfig {
             RunnerKind::Builtin => {
                 self.refuse_others(&key, &self.python_only())?;
                 self.refuse_others(&key, &self.of_files())?;
-                self.refuse_others(&key, &[("command", !self.command.is_empty())])?;
+                let of_programs = [
+                    ("command", !self.command.is_empty()),
+                    ("env", !self.env.is_empty()),
+                    ("env_file", self.env_file.is_some()),
+                ];
+                self.refuse_others(&key, &of_programs)?;
             }
         }
         self.read_env_file(&key)

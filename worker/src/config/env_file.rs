@@ -3,21 +3,34 @@
 mod parser;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 
 use crewfleet_shared::config::{ENVIRONMENT_PREFIX, Problem};
 
 use super::CrewConfig;
+
+/// Larger than any environment that Linux passes on by default.
+const MOST: u64 = 4 * 1024 * 1024;
 
 impl CrewConfig {
     /// Puts what `env_file` says below `env`. No value of the file is in a problem.
     pub(super) fn read_env_file(&mut self, key: &dyn Fn(&str) -> String) -> Result<(), Problem> {
         let Some(file) = &self.env_file else { return Ok(()) };
         let invalid = |problem: String| Problem::new(key("env_file"), file.display(), problem);
-        let bytes = std::fs::read(file).map_err(|e| {
+        // It may be a pipe or a device, which has no size.
+        let mut bytes = Vec::new();
+        let read = File::open(file).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes));
+        read.map_err(|e| {
             invalid(format!(
                 "cannot be read: {e}; name a readable file of NAME=value lines"
             ))
         })?;
+        if bytes.len() as u64 > MOST {
+            return Err(invalid(format!(
+                "is larger than {MOST} bytes: no environment takes that"
+            )));
+        }
         // The error would quote the file.
         let text = String::from_utf8(bytes).map_err(|_| invalid("is no UTF-8 text".into()))?;
         for (name, value) in variables(&text, &self.env).map_err(invalid)? {

@@ -3,8 +3,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::FULL;
@@ -91,7 +89,7 @@ pub(super) struct Process {
 }
 
 /// The tracked processes and all members of their sessions and groups: a child leads both.
-pub(super) fn processes_of(leaders: &HashMap<i32, Option<Arc<AtomicBool>>>) -> Vec<Process> {
+pub(super) fn processes_of<L>(leaders: &HashMap<i32, L>) -> Vec<Process> {
     // 4 KiB on most machines; 16 or 64 KiB on some of arm64.
     let page = procfs::page_size();
     let read = |pid: i32| {

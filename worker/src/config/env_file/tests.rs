@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::json;
 
 use super::*;
 
@@ -29,6 +30,29 @@ fn files_are_read_as_python_dotenv_reads_them() {
         assert_eq!(values, case.values, "{}", case.name);
         assert_eq!(errors, case.error_lines, "{}", case.name);
     }
+}
+
+#[test]
+fn a_file_that_has_no_end_and_one_that_nobody_reads_are_refused() {
+    let refusal = |runner: &str, file: &str| {
+        let (target, command) = match runner {
+            "builtin" => (Some("echo"), vec![]),
+            _ => (None, vec!["cat"]),
+        };
+        let crew = json!({"runner": runner, "target": target, "command": command, "env_file": file});
+        let mut crew: CrewConfig = serde_json::from_value(crew).unwrap();
+        format!("{:?}", crew.check("c").unwrap_err())
+    };
+    let endless = refusal("command", "/dev/zero");
+    assert!(
+        endless.contains("crews.c.env_file") && endless.contains("larger"),
+        "{endless}"
+    );
+    let unread = refusal("builtin", "/dev/null");
+    assert!(
+        unread.contains("env_file") && unread.contains("means nothing"),
+        "{unread}"
+    );
 }
 
 #[test]

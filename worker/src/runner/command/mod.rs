@@ -95,7 +95,9 @@ impl CommandRunner {
             }
         };
         let run_id = Uuid::now_v7().to_string();
-        let (child, events) = match self.spawn(&context, &run_id) {
+        let started = self.spawn(&context, &run_id);
+        let started = started.and_then(|(child, events)| Ok((ProcessGroup::new(child, run_id)?, events)));
+        let (mut group, events) = match started {
             Ok(started) => started,
             Err(error) => {
                 let message = format!("the program {:?} does not start: {error}", self.argv[0]);
@@ -103,9 +105,8 @@ impl CommandRunner {
             }
         };
         context.stop.start_clock();
-        let group = ProcessGroup::new(&child, run_id);
         let tracked = self.memory.track_group(group.leader());
-        let outcome = self.attend(child, events, request, &context, &group).await;
+        let outcome = self.attend(events, request, &context, &mut group).await;
         match outcome {
             Outcome::Crashed(error) if tracked.killed_for_memory() => Outcome::Crashed(KickoffError {
                 kind: "out_of_memory".into(),
@@ -174,12 +175,12 @@ impl CommandRunner {
 
     async fn attend(
         &self,
-        mut child: Child,
         events: pipe::Receiver,
         request: Vec<u8>,
         context: &KickoffContext,
-        group: &ProcessGroup,
+        group: &mut ProcessGroup,
     ) -> Outcome {
+        let child = group.child();
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let mut output = Vec::new();
         let io = async {
@@ -193,7 +194,9 @@ impl CommandRunner {
         };
         let mut io = Box::pin(io);
         let (mut io_done, mut stopping, mut kill_at) = (false, None, None);
-        let status: io::Result<ExitStatus> = loop {
+        let leader = group.leader().clone();
+        let mut over = Box::pin(leader.ended());
+        let over = loop {
             let kill = async {
                 match kill_at {
                     Some(at) => sleep_until(at).await,
@@ -201,7 +204,7 @@ impl CommandRunner {
                 }
             };
             tokio::select! {
-                status = child.wait() => break status,
+                over = &mut over => break over,
                 () = &mut io, if !io_done => io_done = true,
                 reason = context.stop.requested(), if stopping.is_none() => {
                     stopping = Some(reason);
@@ -219,12 +222,14 @@ impl CommandRunner {
             }
         };
         // What it left running holds its pipes open: that is ended before they are read out.
-        group.kill_all().await;
+        let status = group.end().await;
         if !io_done {
             // What was read counts, even if somebody who got away holds a pipe open.
             let _ = timeout(PIPES_TIMEOUT, &mut io).await;
         }
         drop(io);
+        // One that could not be watched was killed by us.
+        let status = over.and(status);
         let finished = status.as_ref().is_ok_and(ExitStatus::success);
         match stopping {
             // It was asked to stop and had finished its work: that work counts.
@@ -276,11 +281,17 @@ struct EventLine {
 
 async fn forward_events(stream: pipe::Receiver, context: &KickoffContext) {
     let mut stream = BufReader::new(stream);
+    // What follows a part of a line is another part of it.
+    let mut begun = false;
     loop {
         let mut line = Vec::new();
         let read = (&mut stream).take(MAX_EVENT).read_until(b'\n', &mut line).await;
         if !matches!(read, Ok(1..)) {
             return;
+        }
+        let part = line.last() != Some(&b'\n') && line.len() as u64 == MAX_EVENT;
+        if std::mem::replace(&mut begun, part) || part {
+            continue;
         }
         let Ok(event) = serde_json::from_slice::<EventLine>(&line) else {
             continue;

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use crewfleet_shared::harmless::harmless;
 use crewfleet_shared::kickoff::KickoffError;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -21,6 +20,7 @@ use super::nursery::End;
 use super::pipes::Output;
 use crate::memory::{MemoryGuard, Tracked};
 use crate::outcome::{Outcome, RequeueReason};
+use crate::process_handle::ProcessHandle;
 use crate::runner::output::Lines;
 use crate::runner::{KickoffContext, StopReason};
 
@@ -31,8 +31,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A child that is ready for a kickoff, or runs one.
 pub(super) struct Child {
-    /// Its process id, session and process group.
-    pub(super) pid: i32,
+    /// The process, which leads a session and group of its own.
+    pub(super) handle: ProcessHandle,
     pub(super) sender: Sender,
     pub(super) receiver: Receiver,
     pub(super) stdout: Output,
@@ -78,9 +78,9 @@ impl Child {
             .start("child", crew, settings, fds)
             .await
             .map_err(failed)?;
-        let tracked = memory.track_group(process.pid);
+        let tracked = memory.track_group(&process.handle);
         let mut child = Self {
-            pid: process.pid,
+            handle: process.handle,
             sender,
             receiver,
             stdout,
@@ -380,10 +380,8 @@ impl Child {
     }
 
     fn kill(&self) {
-        // Only while its nursery has not reaped it is the number certainly its own.
-        if self.end.borrow().is_none() {
-            let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
-        }
+        // The nursery kills what it leaves behind: others would have to signal a number that may be another's by now.
+        self.handle.kill();
     }
 }
 

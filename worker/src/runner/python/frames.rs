@@ -118,6 +118,8 @@ pub(super) struct Start<'a> {
 pub(super) struct Started {
     pub(super) id: u64,
     pub(super) pid: i32,
+    /// When it started, as the kernel counts: it tells it from another of this number.
+    pub(super) start_ticks: u64,
 }
 
 /// It could not be started.

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_shared::kickoff::KickoffError;
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::info;
@@ -16,6 +14,7 @@ use super::frames::{Failed, Isolated, Settings};
 use super::nursery::{End, Nursery};
 use super::zygote::{CHECK_TIMEOUT, Zygote};
 use crate::memory::{MemoryGuard, Tracked};
+use crate::process_handle::ProcessHandle;
 
 /// A running crew host. Dropped, it closes its channel, and the process ends with all its children.
 pub(super) struct Host {
@@ -31,16 +30,13 @@ pub(super) struct Host {
 }
 
 /// A host that is not ready yet. An import that hangs reads no channel, so it is killed when it is given up.
-struct Importing(Option<(i32, watch::Receiver<Option<End>>)>);
+struct Importing(Option<ProcessHandle>);
 
 impl Drop for Importing {
     fn drop(&mut self) {
-        if let Some((pid, end)) = self.0.take()
-            && end.borrow().is_none()
-        {
-            // It may be in its own group by now, or not yet.
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        if let Some(host) = self.0.take() {
+            // The zygote kills what it leaves behind.
+            host.kill();
         }
     }
 }
@@ -61,8 +57,8 @@ impl Host {
             .start("host", crew, settings, vec![theirs])
             .await
             .map_err(lost)?;
-        let tracked = memory.track_host(process.pid);
-        let mut importing = Importing(Some((process.pid, process.end.clone())));
+        let tracked = memory.track_host(process.handle.pid());
+        let mut importing = Importing(Some(process.handle.clone()));
         let (others, mut frames) = mpsc::unbounded_channel();
         let nursery = Nursery::attach(sender, receiver, others);
         // Twice the import's own limit: the machine is busy when a host is started on demand.
@@ -71,13 +67,13 @@ impl Host {
                 let isolated: Isolated = frame.parse().map_err(|e| lost(e.to_string()))?;
                 info!(
                     crew,
-                    pid = process.pid,
+                    pid = process.handle.pid(),
                     isolation = isolated.isolation,
                     "crew host is ready"
                 );
                 importing.0 = None;
                 let host = Self {
-                    pid: process.pid,
+                    pid: process.handle.pid(),
                     nursery,
                     end: process.end,
                     isolated,

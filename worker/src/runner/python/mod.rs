@@ -267,7 +267,9 @@ impl PythonRunner {
             let mut child = tokio::select! {
                 child = self.host.child() => match child {
                     Ok(child) => child,
-                    Err(error) if error.kind == HOST_LOST_KIND => return self.host_lost(&context).await,
+                    Err(error) if error.kind == HOST_LOST_KIND => {
+                        return self.host_lost(&context, &error.message).await;
+                    }
                     Err(error) => return Outcome::Crashed(error),
                 },
                 reason = context.stop.requested() => return Outcome::stopped(reason, context.time_limit),
@@ -292,19 +294,24 @@ impl PythonRunner {
                 Outcome::Requeued {
                     reason: RequeueReason::HostLost,
                     ..
-                } => self.host_lost(&context).await,
+                } => self.host_lost(&context, "it died under the kickoff").await,
                 outcome => outcome,
             };
         }
-        self.host_lost(&context).await
+        self.host_lost(&context, "its idle children die").await
     }
 
-    async fn host_lost(&self, context: &KickoffContext) -> Outcome {
+    /// `why` there is no host, or none that starts children.
+    async fn host_lost(&self, context: &KickoffContext, why: &str) -> Outcome {
         let mut losses = self.host_losses.lock().await;
         if losses.contains(&context.kickoff_id) {
-            let message = "the crew host died under this kickoff twice on this worker, so the kickoff is taken to be the cause";
+            let message = format!(
+                "the crew host died under this kickoff, or did not start a process for it, twice on this worker, so the \
+                 kickoff is taken to be the cause; the last time: {why}"
+            );
             return Outcome::Crashed(KickoffError::new(HOST_LOST_KIND, message).retryable());
         }
+        warn!(why, "the crew host is lost to the kickoff, which is put back");
         losses.push_back(context.kickoff_id.clone());
         if losses.len() > 1000 {
             losses.pop_front();

@@ -13,6 +13,7 @@ use tracing::{Instrument, Span, warn};
 
 use super::channel::{Frame, Receiver, Sender};
 use super::frames::{Exited, Settings, Start, StartFailed, Started};
+use crate::process_handle::ProcessHandle;
 
 /// How long a nursery may take to fork.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,8 +29,8 @@ pub(super) enum End {
 
 /// A process that a nursery has started.
 pub(super) struct Process {
-    /// Its process id, which is also its session and process group.
-    pub(super) pid: i32,
+    /// The process, which leads a session and group of its own. What it leaves behind, its nursery kills.
+    pub(super) handle: ProcessHandle,
     /// Holds its end once it has ended.
     pub(super) end: watch::Receiver<Option<End>>,
 }
@@ -44,7 +45,7 @@ pub(super) struct Nursery {
 #[derive(Default)]
 struct Waiting {
     over: bool,
-    starts: HashMap<u64, oneshot::Sender<Result<i32, String>>>,
+    starts: HashMap<u64, oneshot::Sender<Result<ProcessHandle, String>>>,
     ends: HashMap<u64, watch::Sender<Option<End>>>,
 }
 
@@ -101,13 +102,16 @@ impl Nursery {
             crew,
             settings,
         };
-        self.sender
-            .send_with(&frame, &fds)
-            .await
-            .map_err(|e| format!("cannot start a {role}: {e}"))?;
+        let sent = self.sender.send_with(&frame, &fds).await;
         drop(fds);
+        if let Err(error) = sent {
+            let mut waiting = lock(&self.waiting);
+            waiting.starts.remove(&id);
+            waiting.ends.remove(&id);
+            return Err(format!("cannot start a {role}: {error}"));
+        }
         match timeout(START_TIMEOUT, wait).await {
-            Ok(Ok(Ok(pid))) => Ok(Process { pid, end }),
+            Ok(Ok(Ok(handle))) => Ok(Process { handle, end }),
             Ok(Ok(Err(message))) => Err(message),
             Ok(Err(_)) => Err(format!("the process that starts every {role} ended")),
             Err(_) => Err(format!("a {role} was not started within {START_TIMEOUT:?}")),
@@ -134,10 +138,12 @@ async fn read(mut receiver: Receiver, waiting: Arc<Mutex<Waiting>>, others: mpsc
 fn handle(frame: Frame, waiting: &Mutex<Waiting>, others: &mpsc::UnboundedSender<Frame>) -> io::Result<()> {
     match frame.kind.as_str() {
         "started" => {
-            let Started { id, pid } = frame.parse()?;
+            let Started { id, pid, start_ticks } = frame.parse()?;
+            let handle = ProcessHandle::of_another(pid, start_ticks);
             if let Some(start) = lock(waiting).starts.remove(&id) {
-                // Whoever asked has given up; the process ends when its channel closes.
-                let _ = start.send(Ok(pid));
+                // Where whoever asked has given up, or gets none, the process ends when its channel closes.
+                let _ = start
+                    .send(handle.map_err(|e| format!("a process that has started cannot be watched: {e}")));
             }
         }
         "start_failed" => {

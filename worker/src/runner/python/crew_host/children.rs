@@ -120,8 +120,8 @@ impl CrewHost {
         let host = self.host().await?;
         let memory = &self.pythons.0.memory;
         let child = Child::start(host, self.crew.as_str(), &self.settings, memory).await?;
-        tokio::spawn(count_end(Arc::clone(self), child.pid, child.end()));
-        debug!(crew = %self.crew, pid = child.pid, "child is ready");
+        tokio::spawn(count_end(Arc::clone(self), child.handle.pid(), child.end()));
+        debug!(crew = %self.crew, pid = child.handle.pid(), "child is ready");
         Ok(child)
     }
 }
