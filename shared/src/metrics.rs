@@ -58,8 +58,8 @@ impl Metric for HistogramVec {
 }
 
 impl Book {
-    /// A registry with `build_info` and the log's lost lines on it, and with the process's own metrics, which have no prefix, as is usual, and
-    /// are in no list.
+    /// A registry with `build_info` and the log's lost lines on it, and with the process's own metrics, which have no
+    /// prefix, as is usual, and are in no list.
     ///
     /// # Errors
     /// When the process's metrics cannot be registered.
