@@ -75,10 +75,10 @@ fn joined(crews: &[CrewName]) -> String {
 fn listing(topology: &Topology) -> String {
     let mut lines = Vec::new();
     for exchange in &topology.exchanges {
-        let kind = format!("{:?}", exchange.kind).to_lowercase();
         lines.push(format!(
-            "exchange {} ({kind}){}",
+            "exchange {} ({}){}",
             exchange.name,
+            exchange.kind,
             arguments(&exchange.arguments)
         ));
     }

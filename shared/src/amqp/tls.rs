@@ -245,15 +245,32 @@ fn alerted(alert: AlertDescription) -> (String, &'static str) {
         | CertificateRevoked
         | CertificateUnknown
         | UnsupportedCertificate => (
-            format!("it does not accept our client certificate ({alert:?})"),
+            format!("it does not accept our client certificate ({})", named(alert)),
             "name one in [broker] client_cert_file that is valid now, for clients, and of a CA that the broker trusts",
         ),
         ProtocolVersion => (
             "it speaks no TLS that we do (1.2 or 1.3)".to_owned(),
             "enable TLS 1.2 on it",
         ),
-        alert => (format!("it refused the handshake ({alert:?})"), "see its log"),
+        alert => (
+            format!("it refused the handshake ({})", named(alert)),
+            "see its log",
+        ),
     }
+}
+
+/// As TLS's documents (RFC 8446, 6.2) name what concerns a certificate; another one by its number.
+fn named(alert: AlertDescription) -> String {
+    let name = match alert {
+        AlertDescription::UnknownCA => "unknown_ca",
+        AlertDescription::BadCertificate => "bad_certificate",
+        AlertDescription::CertificateExpired => "certificate_expired",
+        AlertDescription::CertificateRevoked => "certificate_revoked",
+        AlertDescription::CertificateUnknown => "certificate_unknown",
+        AlertDescription::UnsupportedCertificate => "unsupported_certificate",
+        other => return format!("TLS alert {}", u8::from(other)),
+    };
+    format!("TLS alert {name}")
 }
 
 #[cfg(test)]
@@ -274,6 +291,13 @@ mod tests {
         let outer = io::Error::other(io::Error::other(lapin::Error::from(inner)));
         assert_eq!(refusal(&outer), Some(explain(&tls())));
         assert_eq!(refusal(&io::Error::other("something else")), None);
+    }
+
+    #[test]
+    fn an_alert_is_told_by_its_name_or_number() {
+        let told = |alert| explain(&rustls::Error::AlertReceived(alert)).cause;
+        assert!(told(AlertDescription::UnknownCA).ends_with("(TLS alert unknown_ca)"));
+        assert!(told(AlertDescription::InternalError).ends_with("(TLS alert 80)"));
     }
 
     #[test]

@@ -193,6 +193,16 @@ pub enum Kind {
     Topic,
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+        })
+    }
+}
+
 /// A durable exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exchange {
