@@ -37,7 +37,7 @@ pub(crate) enum Action {
         #[command(flatten)]
         format: Format,
     },
-    /// Run them again, under their ids; asks first on a terminal, where it is more than one
+    /// Run them again, under their ids; asks first, unless one is named
     Redrive(redrive::Arguments),
     /// Throw them away; asks first
     Purge(purge::Arguments),

@@ -24,6 +24,7 @@ async fn a_redrive_that_is_killed_and_run_again_runs_each_kickoff_once() {
         "dead-letters",
         "redrive",
         "--all",
+        "--yes",
         "--rate",
         "20",
         "--crew",
@@ -35,7 +36,9 @@ async fn a_redrive_that_is_killed_and_run_again_runs_each_kickoff_once() {
     }
     redriving.signal(Signal::SIGKILL);
     redriving.exit().await;
-    let again = place.dead_letters(&["redrive", "--all", "--crew", "echo"]).await;
+    let again = place
+        .dead_letters(&["redrive", "--all", "--yes", "--crew", "echo"])
+        .await;
     again.success();
     while replied != ids {
         let reply = replies.next().await;
@@ -86,7 +89,7 @@ async fn a_redrive_under_way_holds_its_letters_and_ends_at_a_signal() {
     for n in 0..3 {
         place.letter("echo", &format!("k-{n}"), &[], 0).await;
     }
-    let slow = ["redrive", "--all", "--rate", "0.001", "--crew", "echo"];
+    let slow = ["redrive", "--all", "--yes", "--rate", "0.001", "--crew", "echo"];
     let redriving = place.cli.spawn(&[&["dead-letters"], &slow[..]].concat());
     place.holds(&place.namespace.requests_of("echo"), 1).await;
     place
@@ -113,6 +116,7 @@ async fn a_redrive_goes_on_after_lost_connections() {
         "dead-letters",
         "redrive",
         "--all",
+        "--yes",
         "--rate",
         "10",
         "--crew",

@@ -188,7 +188,7 @@ async fn what_rabbitmq_dead_lettered_itself_is_shown_and_redriven_too() {
     assert!(groups[0]["oldest"].is_string(), "{groups}");
 
     let refused = place
-        .dead_letters(&["redrive", "--crew", "gone"])
+        .dead_letters(&["redrive", "--yes", "--crew", "gone"])
         .await
         .ended_with(1);
     assert_eq!(refused.stdout, ["0 redriven"]);

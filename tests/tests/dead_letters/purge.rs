@@ -27,18 +27,3 @@ async fn purge_removes_what_was_selected_and_asks_first() {
         place.holds(&queue, left).await;
     }
 }
-
-/// Runs the command on a pseudo terminal, which shows all that it writes, and types an answer.
-async fn on_a_terminal(place: &Place, arguments: &str, answer: &str) -> Output {
-    let program = binary("crewfleet");
-    let line = format!("{} dead-letters {arguments}", program.display());
-    let mut command = Command::new("script");
-    command
-        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
-        .current_dir(place.cli.dir())
-        .env("CREWFLEET__BROKER__URL", broker().await.url())
-        .env("CREWFLEET__BROKER__NAMESPACE", place.namespace.to_string());
-    Process::spawn("crewfleet on a terminal", &command, answer.as_bytes())
-        .output()
-        .await
-}

@@ -23,7 +23,9 @@ async fn a_redriven_request_is_the_one_that_came_with_the_next_redrive() {
 
     // The dry run has looked at it: by that it may be a copy, as after an interrupted redrive.
     place.letter("echo", "k-2", &[], 0).await;
-    let redriven = place.dead_letters(&["redrive", "--all", "--crew", "echo"]).await;
+    let redriven = place
+        .dead_letters(&["redrive", "--all", "--yes", "--crew", "echo"])
+        .await;
     assert_eq!(redriven.success(), "2 redriven");
     place.holds(&requests, 2).await;
     let all = place.all_of(&requests).await;
@@ -62,7 +64,13 @@ async fn a_group_is_redriven_and_the_others_stay() {
     }
     let group = ["--reason", "timed_out", "--fingerprint", "00000000000000aa"];
     let redriven = place
-        .dead_letters(&[&["redrive", "--crew", "echo", "--rate", "50"], &group[..]].concat())
+        .dead_letters(
+            &[
+                &["redrive", "--yes", "--crew", "echo", "--rate", "50"],
+                &group[..],
+            ]
+            .concat(),
+        )
         .await;
     assert_eq!(redriven.success(), "2 redriven");
     for id in ["c", "d"] {
@@ -84,6 +92,45 @@ async fn a_group_is_redriven_and_the_others_stay() {
 }
 
 #[tokio::test]
+async fn more_than_a_named_one_is_not_run_again_unasked() {
+    let place = Place::declared(&["echo"]).await;
+    let queue = place.namespace.dead_letters_of("echo");
+    for id in ["a", "b", "c"] {
+        place.letter("echo", id, &[], 0).await;
+    }
+    for selected in [&["--all"][..], &["--reason", "failed"], &[]] {
+        let asked = [&["redrive", "--crew", "echo"], selected].concat();
+        let refused = place.dead_letters(&asked).await.ended_with(2);
+        refused.said(&["3 kickoffs would be run again", "--yes"]);
+    }
+    place.holds(&queue, 3).await;
+    // Who names one, or only looks, is not asked.
+    place
+        .dead_letters(&["redrive", "a", "--crew", "echo"])
+        .await
+        .success();
+    let looked = ["redrive", "--all", "--dry-run", "--crew", "echo"];
+    assert!(
+        place
+            .dead_letters(&looked)
+            .await
+            .success()
+            .ends_with("2 would be redriven")
+    );
+
+    let asked = on_a_terminal(&place, "redrive --all --crew echo", "no\n")
+        .await
+        .ended_with(1);
+    assert!(
+        asked.stdout.join("\n").contains("run 2 kickoffs again?"),
+        "{asked:?}"
+    );
+    place.holds(&queue, 2).await;
+    let agreed = place.dead_letters(&["redrive", "--crew", "echo", "--yes"]).await;
+    assert_eq!(agreed.success(), "2 redriven");
+}
+
+#[tokio::test]
 async fn a_redrive_ends_though_everything_fails_again_at_once() {
     let place = Place::declared(&[]).await;
     let worker = place.worker("fail").await;
@@ -94,7 +141,7 @@ async fn a_redrive_ends_though_everything_fails_again_at_once() {
     place.holds(&queue, 20).await;
     // Slower than the crew fails: the first letters are back before the last are redriven.
     let redriven = place
-        .dead_letters(&["redrive", "--all", "--rate", "20", "--crew", "fail"])
+        .dead_letters(&["redrive", "--all", "--yes", "--rate", "20", "--crew", "fail"])
         .await;
     assert_eq!(redriven.success(), "20 redriven");
     place.holds(&queue, 20).await;

@@ -133,7 +133,7 @@ async fn each_user_can_do_its_work() {
         .success();
     producer.run(&failed).await.ended_with(1);
     operator
-        .run(&letters(&["redrive", "--all", "--crew", "fail"]))
+        .run(&letters(&["redrive", "--all", "--yes", "--crew", "fail"]))
         .await
         .success();
     for command in [&["pause", "echo"][..], &["resume", "echo"], &["workers"]] {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::Args;
 use crewfleet_producer::KickoffClient;
 use crewfleet_producer::dead_letters::{DeadLetters, Plan, RedriveOptions, RedriveReport};
@@ -77,9 +78,14 @@ pub(super) async fn run(
         if arguments.dry_run {
             return dry_run(&plan, &options);
         }
-        // Each is a run of its crew, with all that this costs.
+        // Each is a run of its crew, with all that this costs. Who names one has counted.
         let count = plan.forecast(&options).redriven;
-        if count > 1 && !arguments.yes && can_ask() {
+        if count > 0 && selection.kickoff_id.is_none() && !arguments.yes {
+            if !can_ask() {
+                bail!(
+                    "{count} kickoffs would be run again, with all that this costs, and there is no terminal to ask on: add --yes"
+                );
+            }
             say(&format!(
                 "these would be redriven:\n{}",
                 super::print::listing(&plan.groups, chrono::Utc::now())
