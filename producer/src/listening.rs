@@ -1,11 +1,11 @@
 //! Listening to what is worth nothing later: a queue of each link's own, made anew with the next link.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crewfleet_shared::amqp::ephemeral::Ephemeral;
 use crewfleet_shared::amqp::inbox::Receive;
 use crewfleet_shared::amqp::{Broker, BrokerError};
+use crewfleet_shared::retrying::Retrying;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -13,8 +13,6 @@ use tracing::debug;
 
 /// Messages on their way to us at once; an answer may have the better part of a megabyte.
 const PREFETCH: u16 = 32;
-/// The pause before listening that failed begins again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Messages that are handed to a receiver, until this is dropped.
 pub(crate) struct Listening {
@@ -45,10 +43,12 @@ impl Listening {
         let stop = stop.child_token();
         let stopped = stop.clone();
         tokio::spawn(async move {
+            let mut retrying = Retrying::default();
             while let Some(link) = stopped.run_until_cancelled(broker.connected()).await {
                 let consume = link.consume_ephemeral(&queue, &bindings, PREFETCH);
                 match stopped.run_until_cancelled(consume).await {
                     Some(Ok(mut consumer)) => {
+                        retrying.works();
                         sender.send_replace(Hearing::Yes);
                         let hear = hear(&mut consumer, receiver.as_ref());
                         let told_to_stop = stopped.run_until_cancelled(hear).await.is_none();
@@ -58,12 +58,15 @@ impl Listening {
                         }
                     }
                     Some(Err(error)) if error.code().is_some() => {
+                        retrying.failed(&error);
                         sender.send_replace(Hearing::Refused(error));
                     }
                     Some(Err(error)) => debug!(queue, %error, "nothing is heard; trying again"),
                     None => return,
                 }
-                let _ = stopped.run_until_cancelled(timeout(PAUSE, link.ended())).await;
+                let _ = stopped
+                    .run_until_cancelled(timeout(retrying.pause(), link.ended()))
+                    .await;
             }
         });
         Self {

@@ -11,6 +11,7 @@
 //! | `admin` | of a service: `/metrics`, `/healthz` and `/readyz` over HTTP (feature `admin`) |
 //! | `http` | of a service: HTTP with limits for connections (feature `admin`) |
 //! | `systemd` | of a service: what systemd is told (feature `admin`) |
+//! | [`retrying`] | what is tried again: its pauses grow, each reason is told once |
 //! | [`shutdown`] | SIGTERM and SIGINT as one token |
 //! | `node` | a private RabbitMQ node for `crewfleet dev` and the tests (feature `node`) |
 
@@ -25,6 +26,7 @@ pub mod kickoff;
 pub mod metrics;
 #[cfg(feature = "node")]
 pub mod node;
+pub mod retrying;
 pub mod shutdown;
 #[cfg(feature = "admin")]
 pub mod systemd;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
-use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Consumer, Delivery, Link};
+use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Consumer, Delivery, Link, PublishError};
 use crewfleet_shared::kickoff::{About, Command, Control, KickoffId};
+use crewfleet_shared::retrying::Retrying;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -20,8 +21,6 @@ use crate::state::WorkerState;
 
 /// How many commands the broker may send ahead.
 const PREFETCH: u16 = 200;
-/// The pause before a tail that failed is started again.
-const PAUSE: Duration = Duration::from_secs(1);
 /// For how long nothing may come while the marker has not come back: a stream of many commands takes its time.
 const MARKER_LIMIT: Duration = Duration::from_secs(60);
 /// The same before the first of what follows what was read already. A stream that was deleted and made again hands out
@@ -63,18 +62,38 @@ impl Read {
     }
 }
 
+/// Why a tail ended, where the link is not to blame.
+#[derive(Debug, thiserror::Error)]
+enum TailError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("the marker in the control stream is not published: {0}")]
+    Marker(PublishError),
+    /// What is read by now is read: the next tail goes on behind it.
+    #[error("the marker in the control stream does not come back within {} s", .0.as_secs())]
+    Overdue(Duration),
+}
+
 /// Tails until the worker ends.
 pub async fn run(worker: Arc<WorkerState>) {
-    let mut last = None;
+    let (mut last, mut retrying) = (None, Retrying::default());
     loop {
         let link = worker.broker.connected().await;
-        if let Err(error) = tail(&worker, &link, &mut last).await {
-            warn!(%error, "the control stream is not being read, so no kickoff is started; trying again");
+        if let Err(error) = tail(&worker, &link, &mut last, &mut retrying).await {
+            let reason = error.to_string();
+            match retrying.failed(&reason) {
+                true => warn!(
+                    error = reason,
+                    "the control stream is not being read, so no kickoff is started; trying again"
+                ),
+                false => debug!(error = reason, "the control stream is still not being read"),
+            }
+            worker.set_trouble(Some(format!("the control stream is not being read: {reason}")));
             // It may be gone: then it is made again.
             worker.forget_declared().await;
         }
         worker.caught_up.close();
-        let _ = tokio::time::timeout(PAUSE, link.ended()).await;
+        let _ = tokio::time::timeout(retrying.pause(), link.ended()).await;
     }
 }
 
@@ -82,7 +101,8 @@ async fn tail(
     worker: &Arc<WorkerState>,
     link: &Arc<Link>,
     last: &mut Option<Read>,
-) -> Result<(), BrokerError> {
+    retrying: &mut Retrying,
+) -> Result<(), TailError> {
     // Without the crews' queues: what is wrong with one of them is told where that crew is consumed.
     worker.declare(link).await?;
     let from = last.as_ref().map(|last| last.place);
@@ -106,21 +126,15 @@ async fn tail(
             () = link.ended() => None,
             sent = &mut marked, if !published => {
                 published = true;
-                if let Err(error) = sent {
-                    warn!(%error, "the marker in the control stream is not published; trying again");
-                    return Ok(());
-                }
+                sent.map_err(TailError::Marker)?;
                 continue;
             }
             () = &mut overdue, if !read => {
-                match first {
-                    true => {
-                        info!("{NOT_ON}");
-                        *last = None;
-                    }
-                    // What is read by now is read: the next tail goes on behind it.
-                    false => warn!(limit_s = limit.as_secs(), "the marker in the control stream does not come back; trying again"),
+                if !first {
+                    return Err(TailError::Overdue(limit));
                 }
+                info!("{NOT_ON}");
+                *last = None;
                 return Ok(());
             }
         };
@@ -148,7 +162,14 @@ async fn tail(
         *last = worker.has_streams().then_some(now);
         match serde_json::from_slice::<Control>(&delivery.body) {
             Ok(control) if control.id == marker.id => {
+                if from.is_none() {
+                    tell_pauses(worker);
+                }
                 read = true;
+                if retrying.works() {
+                    info!("the control stream is being read again");
+                }
+                worker.set_trouble(None);
                 worker.caught_up.open(link);
             }
             Ok(control) => {
@@ -209,12 +230,12 @@ fn obey(worker: &Arc<WorkerState>, control: Control, live: bool) {
         Command::Pause { crew, renews } => {
             let pauses = &worker.pauses;
             if pauses.pause(&crew, &control.id, renews.as_deref(), control.time) {
-                set_paused(worker, &crew, true);
+                set_paused(worker, &crew, true, live);
             }
         }
         Command::Resume { crew } => {
             worker.pauses.resume(&crew);
-            set_paused(worker, &crew, false);
+            set_paused(worker, &crew, false, live);
         }
         Command::Drain { worker: id } => {
             // A worker of the same name that was told to drain before is another one.
@@ -284,12 +305,22 @@ fn cancel(
     }
 }
 
-fn set_paused(worker: &WorkerState, crew: &str, paused: bool) {
+fn set_paused(worker: &WorkerState, crew: &str, paused: bool, live: bool) {
     if let Some(crew) = worker.crews.iter().find(|served| served.name.as_str() == crew)
         && crew.pause.set(paused)
     {
-        info!(crew = %crew.name, paused, "told to pause or resume");
+        // Of a day of commands before this worker's start, only what came of them is worth a line.
+        if live {
+            info!(crew = %crew.name, paused, "told to pause or resume");
+        }
         worker.news.notify_one();
+    }
+}
+
+/// What is left of the pauses that were commanded before this worker was there.
+fn tell_pauses(worker: &WorkerState) {
+    for crew in worker.crews.iter().filter(|crew| crew.pause.is_paused()) {
+        info!(crew = %crew.name, "paused by an earlier command");
     }
 }
 

@@ -14,6 +14,7 @@ use crewfleet_shared::amqp::inbox::Receive;
 use crewfleet_shared::amqp::{BrokerError, Delivery, Inbox, topology};
 use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
 use crewfleet_shared::kickoff::{About, Command, Control, KickoffId, Request};
+use crewfleet_shared::retrying::Retrying;
 use serde::Deserialize;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -37,9 +38,6 @@ const UNANSWERED: u32 = 3;
 /// For how long a question goes to the workers' own queues alone. Who has the kickoff and a connection answers within
 /// milliseconds; so the control stream, which keeps all for a day, gets the other questions only.
 const TALK: Duration = Duration::from_millis(500);
-
-/// The pause before a question that could not be published is asked again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whose a kickoff is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +97,7 @@ async fn asking(
 ) -> Whose {
     let question = Uuid::now_v7().to_string();
     let mut owner: Option<Listening> = None;
-    let mut unanswered = 0;
+    let (mut unanswered, mut retrying) = (0, Retrying::default());
     loop {
         match inquire(worker, request, run, &question, &mut told, hold).await {
             Some(Told::Settled) => return Whose::Settled,
@@ -109,9 +107,9 @@ async fn asking(
                 unanswered = 0;
                 if owner.as_ref().is_none_or(|owner| owner.id != id) {
                     info!(owner = id, "another worker still runs it; waiting for its reply");
-                    owner = listen(worker, request, id).await;
+                    owner = listen(worker, request, id, &mut retrying).await;
                     if owner.is_none() {
-                        tokio::time::sleep(PAUSE).await;
+                        tokio::time::sleep(retrying.pause()).await;
                     }
                     // It may have ended between its answer and our listening.
                     continue;
@@ -159,14 +157,28 @@ async fn news_of_another(told: &mut watch::Receiver<Option<Told>>, owner: &str) 
     }
 }
 
-async fn listen(worker: &WorkerState, request: &Request, owner: String) -> Option<Listening> {
+async fn listen(
+    worker: &WorkerState,
+    request: &Request,
+    owner: String,
+    retrying: &mut Retrying,
+) -> Option<Listening> {
     let listening = worker
         .neighbours
         .listen(worker, &request.kickoff_id, &owner)
         .await;
-    listening
-        .inspect_err(|error| warn!(%error, owner, "cannot listen for the owner's reply; asking again"))
-        .ok()
+    match listening {
+        Ok(listening) => {
+            retrying.works();
+            Some(listening)
+        }
+        Err(error) => {
+            if retrying.failed(&error) {
+                warn!(%error, owner, "cannot listen for the owner's reply; asking again");
+            }
+            None
+        }
+    }
 }
 
 /// Asks once; `None` when nobody answers within `hold`, all of it over one link.
@@ -182,6 +194,7 @@ async fn inquire(
         question: Some(question.to_owned()),
         ..run.key().about(Some(request.attempt), &worker.id)
     };
+    let mut retrying = Retrying::default();
     loop {
         let known = told.borrow_and_update().clone();
         if known == Some(Told::Settled) {
@@ -196,9 +209,14 @@ async fn inquire(
         }
         let asked = worker.saying.keep(&Control::new(question())).await;
         if let Err(error) = asked {
-            warn!(%error, "cannot ask the other workers; trying again");
-            tokio::time::sleep(PAUSE).await;
+            if retrying.failed(&error) {
+                warn!(%error, "cannot ask the other workers; trying again");
+            }
+            tokio::time::sleep(retrying.pause()).await;
             continue;
+        }
+        if retrying.works() {
+            info!("the other workers are asked");
         }
         if let Ok(Ok(())) = timeout(hold, told.changed()).await {
             return told.borrow_and_update().clone();

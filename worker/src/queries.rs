@@ -12,9 +12,10 @@ use crewfleet_shared::amqp::{BrokerError, Delivery, Link, reply_code};
 use crewfleet_shared::kickoff::control::TALK_KEY;
 use crewfleet_shared::kickoff::query::LIFETIME;
 use crewfleet_shared::kickoff::{Answer, Answered, Control, Query, Question};
+use crewfleet_shared::retrying::Retrying;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::control;
 use crate::panics::{Part, caught};
@@ -23,40 +24,38 @@ use crate::state::WorkerState;
 
 /// How many questions are answered at once; each holds a part of a file in memory.
 const AT_ONCE: u16 = 16;
-/// The pause before listening that failed begins again. It doubles each time that the broker refuses it, up to
-/// [`REFUSED_PAUSE`]: a stream of a broker that has just started may come up in a moment.
-const PAUSE: Duration = Duration::from_secs(1);
-/// The same, where we have no right to: a person must mend that.
+/// The pause before listening begins again where we have no right to: a person must mend that.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Answers until the worker ends.
 pub async fn run(worker: Arc<WorkerState>) {
-    let mut refusals = PAUSE;
+    let mut retrying = Retrying::default();
     loop {
         let link = worker.broker.connected().await;
-        let pause = match listen(&worker, &link).await {
-            Err(error) if error.code().is_some() => {
-                refusals = match error.code() {
-                    Some(reply_code::ACCESS_REFUSED) => REFUSED_PAUSE,
-                    _ => (2 * refusals).min(REFUSED_PAUSE),
-                };
-                warn!(%error, "this worker cannot be asked for its kickoffs, nor for their files; trying again");
-                refusals
+        let mut pause = retrying.pause();
+        if let Err(error) = listen(&worker, &link, &mut retrying).await {
+            match error.code() {
+                Some(code) => {
+                    if retrying.failed(&error) {
+                        warn!(%error, "this worker cannot be asked for its kickoffs, nor for their files; trying again");
+                    }
+                    pause = match code {
+                        reply_code::ACCESS_REFUSED => REFUSED_PAUSE,
+                        _ => retrying.pause(),
+                    };
+                }
+                None => debug!(%error, "questions are not heard; trying again"),
             }
-            Err(error) => {
-                debug!(%error, "questions are not heard; trying again");
-                PAUSE
-            }
-            Ok(()) => {
-                refusals = PAUSE;
-                PAUSE
-            }
-        };
+        }
         let _ = timeout(pause, link.ended()).await;
     }
 }
 
-async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), BrokerError> {
+async fn listen(
+    worker: &Arc<WorkerState>,
+    link: &Arc<Link>,
+    retrying: &mut Retrying,
+) -> Result<(), BrokerError> {
     // Without the crews' queues: what is wrong with one of them is told where that crew is consumed.
     worker.declare(link).await?;
     let client = worker.broker_config.client_id(&worker.id);
@@ -68,6 +67,9 @@ async fn listen(worker: &Arc<WorkerState>, link: &Arc<Link>) -> Result<(), Broke
         (names.talk(), TALK_KEY.to_owned()),
     ];
     let mut consumer = link.consume_ephemeral(&queue, &bindings, AT_ONCE).await?;
+    if retrying.works() {
+        info!("this worker can be asked again");
+    }
     // They end with the link: an answer could not be sent.
     let mut answering = JoinSet::new();
     loop {

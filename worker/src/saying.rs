@@ -4,14 +4,15 @@
 //! kept in the control stream. The rest is talk: it goes to the workers that live now, by their own queues on
 //! `kickoff.talk`, so that a worker that starts has no day of it to read.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crewfleet_shared::amqp::{Names, PublishError, Publisher};
 use crewfleet_shared::kickoff::{Command, Control};
+use crewfleet_shared::retrying::Retrying;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// How many messages may wait for the broker.
 const BUFFER: usize = 10_000;
@@ -41,7 +42,14 @@ enum Item {
 struct Voice {
     names: Names,
     publisher: Publisher,
-    refused: Arc<Mutex<Option<Instant>>>,
+    refused: Arc<Mutex<Refused>>,
+}
+
+/// That the broker takes no talk of us.
+#[derive(Default)]
+struct Refused {
+    at: Option<Instant>,
+    retrying: Retrying,
 }
 
 impl Saying {
@@ -55,13 +63,21 @@ impl Saying {
         };
         let speaker = voice.clone();
         tokio::spawn(async move {
+            let mut retrying = Retrying::default();
             while let Some(item) = items.recv().await {
                 match item {
                     Item::Say(command) => {
                         let control = Control::new(command);
                         let (kept, _) = tokio::join!(speaker.keep(&control), speaker.talk(&control));
-                        if let Err(error) = kept {
-                            warn!(%error, "a message to the other workers is lost");
+                        match kept {
+                            Err(error) if retrying.failed(&error) => {
+                                warn!(%error, "a message to the other workers is lost");
+                            }
+                            Err(_) => {}
+                            Ok(()) if retrying.works() => {
+                                info!("messages to the other workers are kept again")
+                            }
+                            Ok(()) => {}
                         }
                     }
                     Item::Talk(command) => {
@@ -134,21 +150,31 @@ impl Voice {
             .await;
         match &said {
             Err(error @ PublishError::Broker(_)) => {
-                warn!(
-                    %error,
-                    "this worker may not write to {}, so all of its talk is kept in the control stream",
-                    self.names.talk()
-                );
-                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                let mut refused = self.refused();
+                refused.at = Some(Instant::now());
+                if refused.retrying.failed(error) {
+                    warn!(
+                        %error,
+                        "this worker may not write to {}, so all of its talk is kept in the control stream",
+                        self.names.talk()
+                    );
+                }
             }
             Err(error) => debug!(%error, "talk to the other workers is lost"),
-            Ok(()) => {}
+            Ok(()) => {
+                if self.refused().retrying.works() {
+                    info!("this worker may write to {} again", self.names.talk());
+                }
+            }
         }
         said.is_ok()
     }
 
     fn is_refused(&self) -> bool {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.is_some_and(|at| at.elapsed() < REFUSED_PAUSE)
+        self.refused().at.is_some_and(|at| at.elapsed() < REFUSED_PAUSE)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,6 +11,7 @@ use crewfleet_shared::amqp::topology::Reason;
 use crewfleet_shared::amqp::{Message, Properties, PublishError, reply_code};
 use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId, Request, Status};
+use crewfleet_shared::retrying::Retrying;
 use crewfleet_shared::telemetry::traces::{self, Span};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -29,8 +30,8 @@ use crate::state::WorkerState;
 const ROUND: Duration = Duration::from_secs(60);
 /// How long a queue of a requester's is tried.
 const TELL_LIMIT: Duration = Duration::from_secs(5);
-/// The pause before a message that was refused is published again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause before a message that was refused is published again: somebody waits for it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The table: what its requester is told, and why a copy of the request goes to the dead letters, where one does.
 /// `None` while nothing has ended.
@@ -231,13 +232,16 @@ async fn publish_reply(
     mut outcome: Outcome,
 ) -> (Outcome, Arc<Message>) {
     let (mut message, mut span) = traced_reply(worker, attempt, kickoff_id, &mut outcome);
-    let mut shortened = false;
+    let (mut shortened, mut retrying) = (false, Retrying::default());
     loop {
         let failure = if message.body.len() > worker.broker_config.max_reply_bytes && !shortened {
             None
         } else {
             match worker.settling.publish(Arc::clone(&message), ROUND).await {
                 Ok(()) => {
+                    if retrying.works() {
+                        info!("published after all");
+                    }
                     span.end(None);
                     return (outcome, message);
                 }
@@ -249,7 +253,7 @@ async fn publish_reply(
             Some(PublishError::Broker(e))
                 if e.code() == Some(reply_code::PRECONDITION_FAILED) && !shortened => {}
             Some(failure) => {
-                Box::pin(again(worker, &failure)).await;
+                Box::pin(again(worker, &failure, &mut retrying)).await;
                 continue;
             }
             None => {}
@@ -340,20 +344,25 @@ pub async fn tell_queue(worker: &WorkerState, queue: &str, reply: &Message) {
 /// Publishes until the broker has it. While it tries, the delivery stays unacked, so nothing is lost if the
 /// worker ends before.
 pub async fn publish_surely(worker: &WorkerState, message: Message) {
-    let mut message = Arc::new(message);
+    let (mut message, mut retrying) = (Arc::new(message), Retrying::default());
     while let Err(failure) = worker.settling.publish(Arc::clone(&message), ROUND).await {
         if let PublishError::InDoubt { sent: true, .. } = failure {
             message = Arc::new(message.possible_duplicate());
         }
-        Box::pin(again(worker, &failure)).await;
+        Box::pin(again(worker, &failure, &mut retrying)).await;
+    }
+    if retrying.works() {
+        info!("published after all");
     }
 }
 
-async fn again(worker: &WorkerState, failure: &PublishError) {
-    error!(error = %failure, "not published; trying again");
+async fn again(worker: &WorkerState, failure: &PublishError, retrying: &mut Retrying) {
+    if retrying.failed(failure) {
+        error!(error = %failure, "not published; trying again");
+    }
     // An exchange or queue may be gone: everything is declared again.
     if let PublishError::Unroutable { .. } | PublishError::Broker(_) = failure {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(retrying.pause().min(LONGEST_PAUSE)).await;
         worker.forget_declared().await;
         let Some(link) = worker.broker.link() else { return };
         // The trouble of another is none of this message.

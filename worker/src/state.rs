@@ -1,7 +1,7 @@
 //! What the parts of one worker share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -178,6 +178,8 @@ pub struct WorkerState {
     pub declared: Mutex<Option<Arc<Link>>>,
     /// Whether the broker has streams, as far as is known.
     pub streams: AtomicBool,
+    /// What keeps all of its crews from being served.
+    pub trouble: std::sync::Mutex<Option<String>>,
 }
 
 impl WorkerState {
@@ -246,24 +248,36 @@ impl WorkerState {
             .iter()
             .find(|crew| !crew.pause.is_paused() && !crew.is_consuming())
         {
-            Some(crew) => Err(match crew.trouble() {
-                Some(trouble) => format!("crew {} is not served: {trouble}", crew.name),
-                None => format!("crew {} is not being consumed", crew.name),
-            }),
+            Some(crew) => {
+                let of_all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+                Err(match (of_all.as_ref(), crew.trouble()) {
+                    (Some(trouble), _) => format!("no crew is served: {trouble}"),
+                    (None, Some(trouble)) => format!("crew {} is not served: {trouble}", crew.name),
+                    (None, None) => format!("crew {} is not being consumed", crew.name),
+                })
+            }
             None => Ok(()),
         }
     }
 
-    /// Whether it has come as far as it can: some crew is served or paused, and each other has a trouble of its own,
-    /// which is told.
+    /// What keeps all of its crews from being served, in words.
+    pub fn set_trouble(&self, now: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// Whether it has come as far as it can: each crew is served or paused, or has a trouble of its own, which is told.
     pub fn has_started(&self) -> bool {
-        let served = |crew: &Arc<Crew>| crew.pause.is_paused() || crew.is_consuming();
-        self.broker.link().is_some()
-            && self.crews.iter().any(served)
-            && self
-                .crews
-                .iter()
-                .all(|crew| served(crew) || crew.trouble().is_some())
+        let settled = |crew: &Arc<Crew>| Self::is_served(crew) || crew.trouble().is_some();
+        self.broker.link().is_some() && self.crews.iter().all(settled)
+    }
+
+    /// Whether it serves, or would serve, any crew.
+    pub fn serves_any(&self) -> bool {
+        self.crews.iter().any(Self::is_served)
+    }
+
+    fn is_served(crew: &Arc<Crew>) -> bool {
+        crew.pause.is_paused() || crew.is_consuming()
     }
 
     /// Sets the gauges that are asked for and not counted; for whoever scrapes.

@@ -11,10 +11,11 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::topology::{Binding, Queue};
 use super::{Broker, BrokerError, ConsumeOptions, Delivery, Link};
+use crate::retrying::Retrying;
 
 /// Deliveries on their way to us at once. They are only handed on, so more would buy nothing, and a reply may
 /// have many megabytes.
@@ -165,17 +166,20 @@ impl Inbox {
     }
 
     async fn run(&self, receiver: Arc<impl Receive>) {
-        let mut first = true;
+        let (mut first, mut retrying) = (true, Retrying::default());
         while let Some(link) = self.stop.run_until_cancelled(self.broker.connected()).await {
-            match self.consume(&link, &receiver, first).await {
+            match self.consume(&link, &receiver, first, &mut retrying).await {
                 Err(error) if error.code().is_some() => {
-                    warn!(queue = self.queue.name, %error, "cannot consume the client's own queue; trying again");
+                    if retrying.failed(&error) {
+                        warn!(queue = self.queue.name, %error, "cannot consume the client's own queue; trying again");
+                    }
                 }
                 // The link says why it ended, and a queue that somebody deleted is made anew.
                 _ => {}
             }
             first = false;
-            let _ = self.stop.run_until_cancelled(link_is_over(&link)).await;
+            let over = timeout(retrying.pause(), link.ended());
+            let _ = self.stop.run_until_cancelled(over).await;
         }
     }
 
@@ -184,6 +188,7 @@ impl Inbox {
         link: &Link,
         receiver: &Arc<impl Receive>,
         first: bool,
+        retrying: &mut Retrying,
     ) -> Result<(), BrokerError> {
         let expired = !first && link.queue_state(&self.queue.name).await?.is_none();
         if !first {
@@ -195,6 +200,12 @@ impl Inbox {
             stream_offset: None,
         };
         let mut consumer = link.consume(&self.queue.name, &options).await?;
+        if retrying.works() {
+            info!(
+                queue = self.queue.name,
+                "the client's own queue is consumed again"
+            );
+        }
         if expired {
             Arc::clone(receiver).missed();
         }

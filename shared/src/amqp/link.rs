@@ -29,6 +29,7 @@ use super::uri::{self, Endpoint};
 use super::version::ServerVersion;
 use crate::config::BrokerConfig;
 use crate::metrics::BrokerMetrics;
+use crate::retrying::Retrying;
 
 /// How long one operation on an open connection may take before the connection counts as hung.
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -282,12 +283,16 @@ async fn reconnect(config: &BrokerConfig, name: &str, metrics: &BrokerMetrics) -
         .with_max_times(60)
         .build()
         .chain(backoff(5000).without_max_times().build());
+    let mut retrying = Retrying::default();
     loop {
         match connect(config, name, metrics).await {
+            // It has said so.
             Ok(link) => return link,
             Err(error) => {
                 let delay = delays.next().unwrap_or(Duration::from_secs(5));
-                warn!(%error, retry_in_ms = delay.as_millis() as u64, "no connection to RabbitMQ");
+                if retrying.failed(&error) {
+                    warn!(%error, "no connection to RabbitMQ");
+                }
                 tokio::time::sleep(delay).await;
             }
         }
