@@ -15,11 +15,11 @@ use crate::config::{CrewConfig, FileConfig, RunnerKind, WorkerConfig};
 use crate::memory::MemoryGuard;
 use crate::pause::Pause;
 use crate::places::{Count, Places};
-use crate::runner::Runner;
 use crate::runner::builtin::BuiltinRunner;
 use crate::runner::command::CommandRunner;
 use crate::runner::late::LateRunner;
 use crate::runner::python::{PythonRunner, Pythons};
+use crate::runner::{Runner, Unbuilt};
 use crate::service::{CrewOptions, Handlers, WorkerError};
 use crate::state::Crew;
 
@@ -32,14 +32,14 @@ pub(crate) type Late = (Arc<Crew>, Arc<LateRunner>);
 /// Makes the crews, and checks that every Python target imports.
 ///
 /// # Errors
-/// [`WorkerError`] for a configuration that can never work, and when there is no crew that can be built.
+/// [`WorkerError`] for a configuration that can never work: a wrong value, or no crew that another try might build.
 pub(crate) async fn build(
     config: &Loaded<FileConfig>,
     handlers: &Handlers,
     pythons: &Pythons,
     memory: &Arc<MemoryGuard>,
 ) -> Result<(Vec<Arc<Crew>>, Vec<Late>), WorkerError> {
-    let (mut crews, mut late, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut crews, mut late, mut errors, mut may_pass) = (Vec::new(), Vec::new(), Vec::new(), false);
     for (name, (options, handler)) in handlers {
         let runner = Arc::new(BuiltinRunner::new(Arc::clone(handler)));
         crews.push(crew(CrewName::parse(name)?, "builtin", runner, options.clone()));
@@ -59,14 +59,17 @@ pub(crate) async fn build(
         let mut unbuilt = None;
         let runner = match made {
             Ok(runner) => runner,
-            // Its neighbours are served; so what it needs may come later.
-            Err(problem) if of_crew.runner == RunnerKind::Python && problem.key.starts_with("crews.") => {
-                errors.push(config.invalid(problem));
+            // What it needs may come later, and meanwhile its neighbours are served.
+            Err(trouble)
+                if of_crew.runner == RunnerKind::Python && trouble.problem.key.starts_with("crews.") =>
+            {
+                may_pass |= trouble.may_pass;
+                errors.push(config.invalid(trouble.problem));
                 let runner = Arc::<LateRunner>::default();
                 unbuilt = Some(Arc::clone(&runner));
                 runner
             }
-            Err(problem) => return Err(config.invalid(problem).into()),
+            Err(trouble) => return Err(config.invalid(trouble.problem).into()),
         };
         let options = CrewOptions {
             concurrency: of_crew.concurrency,
@@ -80,14 +83,21 @@ pub(crate) async fn build(
         late.extend(unbuilt.map(|runner| (Arc::clone(&crew), runner)));
         crews.push(crew);
     }
-    if late.len() == crews.len()
+    let serves_none = late.len() == crews.len();
+    if serves_none
+        && !may_pass
         && let Some(first) = errors.drain(..).next()
     {
-        // It would serve nobody.
+        // It would never serve anybody: whoever wrote that is best told at once.
         return Err(first.into());
     }
     for ((crew, _), error) in late.iter().zip(errors) {
-        warn!(crew = %crew.name, %error, "the crew cannot be built; the others are served, and it is tried again");
+        match serves_none {
+            true => warn!(crew = %crew.name, %error, "the crew cannot be built; it is tried again"),
+            false => {
+                warn!(crew = %crew.name, %error, "the crew cannot be built; the others are served, and it is tried again");
+            }
+        }
         crew.set_trouble(Some(error.to_string()));
     }
     Ok((crews, late))
@@ -100,7 +110,7 @@ fn runner<'a>(
     worker: &'a WorkerConfig,
     pythons: &'a Pythons,
     memory: &'a Arc<MemoryGuard>,
-) -> BoxFuture<'a, Result<Arc<dyn Runner>, Problem>> {
+) -> BoxFuture<'a, Result<Arc<dyn Runner>, Unbuilt>> {
     Box::pin(async move {
         Ok(match of_crew.runner {
             RunnerKind::Builtin => Arc::new(builtin(name, of_crew)?) as Arc<dyn Runner>,

@@ -165,8 +165,8 @@ impl Worker {
     /// Serves its crews until `shutdown` completes; then drains and returns.
     ///
     /// # Errors
-    /// [`WorkerError`] when it cannot start: a bad configuration, a crew that does not import, a taken address.
-    /// A broker that is away is none: the worker waits for it.
+    /// [`WorkerError`] when it cannot start: a bad configuration, no crew that can ever be built, a taken address. A broker
+    /// that is away is none, nor is what a crew needs and may come later: the worker waits for it.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), WorkerError> {
         let file = &self.config.config;
         let broker = Broker::start(&file.broker, "crewfleet-worker")?;
@@ -225,6 +225,7 @@ impl Worker {
                     declared: Mutex::default(),
                     pauses: Pauses::default(),
                     streams: AtomicBool::new(file.broker.streams),
+                    trouble: std::sync::Mutex::default(),
                     broker: broker.clone(),
                 });
                 for (crew, runner) in late {
@@ -431,7 +432,11 @@ async fn announce_ready(worker: Arc<WorkerState>, admin_addr: SocketAddr) {
                 return;
             }
             Err(trouble) if !told && worker.has_started() => {
-                warn!(%admin_addr, worker = worker.id, trouble, "ready, but for some crews");
+                match worker.serves_any() {
+                    true => warn!(%admin_addr, worker = worker.id, trouble, "ready, but for some crews"),
+                    false => warn!(%admin_addr, worker = worker.id, trouble, "no crew can be served yet"),
+                }
+                // Not started again for what a start would not mend.
                 systemd::ready();
                 told = true;
             }

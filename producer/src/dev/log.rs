@@ -8,10 +8,12 @@ const WIDTH: usize = 240;
 /// What a line of a worker's log says to us.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// The crew can be built.
-    Usable,
+    /// The crew can be built; the inputs that a kickoff must have, where it says so.
+    Usable(Option<Vec<String>>),
     /// The worker takes kickoffs; its admin address.
     Ready(String),
+    /// The crew cannot be built; why, in full.
+    Unbuilt(String),
     /// A warning or an error: its message, and that with its details, shortened.
     Warning(String, String),
     /// One about the broker, or what the worker reads from it all the time.
@@ -29,8 +31,15 @@ impl Line {
         };
         let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
         match (text("level"), text("message")) {
-            ("INFO", "crew is usable") => Self::Usable,
+            ("INFO", "crew is usable") => {
+                let names = fields.get("required_inputs").and_then(Value::as_str);
+                let names = names.map(|names| names.split(", ").filter(|name| !name.is_empty()));
+                Self::Usable(names.map(|names| names.map(str::to_owned).collect()))
+            }
             ("INFO", "ready") => Self::Ready(text("admin_addr").to_owned()),
+            ("WARN", "the crew cannot be built; it is tried again") => {
+                Self::Unbuilt(text("error").to_owned())
+            }
             ("WARN" | "ERROR", message) => {
                 let detailed = shorten(&format!("{message}{}", details(&fields)));
                 let of_connection = [
@@ -84,6 +93,14 @@ mod tests {
         let ready =
             r#"{"time":"t","level":"INFO","message":"ready","admin_addr":"127.0.0.1:5","worker":"w"}"#;
         assert_eq!(Line::parse(ready), Line::Ready("127.0.0.1:5".into()));
+        let usable =
+            |more: &str| Line::parse(&format!(r#"{{"level":"INFO","message":"crew is usable"{more}}}"#));
+        assert_eq!(usable(""), Line::Usable(None));
+        assert_eq!(usable(r#","required_inputs":"""#), Line::Usable(Some(Vec::new())));
+        assert_eq!(
+            usable(r#","required_inputs":"A, B""#),
+            Line::Usable(Some(vec!["A".into(), "B".into()]))
+        );
         let warning = r#"{"level":"WARN","target":"t","message":"no import","error":"Traceback:\n  x\nImportError: y\n","n":1}"#;
         assert_eq!(
             Line::parse(warning),
@@ -94,6 +111,8 @@ mod tests {
             Line::parse(connection),
             Line::OfConnection("lost".into(), "lost".into())
         );
+        let unbuilt = r#"{"level":"WARN","message":"the crew cannot be built; it is tried again","crew":"c","error":"a\nb"}"#;
+        assert_eq!(Line::parse(unbuilt), Line::Unbuilt("a\nb".into()));
         assert_eq!(Line::parse(r#"{"level":"INFO","message":"x"}"#), Line::Other);
         assert_eq!(Line::parse("error: x"), Line::Plain("error: x".into()));
         assert_eq!(shorten(&"\u{e9}".repeat(WIDTH + 1)).chars().count(), WIDTH + 4);

@@ -35,8 +35,8 @@ const KEPT_LINES: usize = 200;
 pub(super) enum State {
     /// It starts, or starts again.
     Starting,
-    /// Its crew can be built; it waits for the broker.
-    Usable,
+    /// Its crew can be built; it waits for the broker. The inputs that a kickoff must have, where it says so.
+    Usable(Option<Vec<String>>),
     /// It takes kickoffs; its admin address.
     Ready(String),
     /// It cannot run as it is configured, and why.
@@ -76,7 +76,7 @@ impl Worker {
                     return;
                 }
             };
-            if stop.is_cancelled() {
+            if stop.is_cancelled() || matches!(*state.borrow(), State::Refused(_)) {
                 return;
             }
             match status.code() {
@@ -147,8 +147,12 @@ impl Worker {
             // A full disk is told by the worker itself, and by the broker; the log is not worth ending for.
             let _ = writeln!(self.log, "{line}");
             match Line::parse(&line) {
-                Line::Usable => {
-                    state.send_replace(State::Usable);
+                Line::Usable(required) => {
+                    state.send_replace(State::Usable(required));
+                }
+                // A fleet would wait for what the crew needs; who tries a crew wants to know.
+                Line::Unbuilt(why) => {
+                    state.send_replace(State::Refused(why));
                 }
                 Line::Ready(admin_addr) => {
                     state.send_replace(State::Ready(admin_addr));

@@ -124,23 +124,26 @@ impl Workers {
     }
 
     /// Waits until one has built the crew, for which it needs no broker. Beside it, [`Self::refused`] is to be awaited.
+    /// Returns the inputs that a kickoff must have, as far as that is known by then.
     ///
     /// # Errors
     /// [`NotReady`], when it takes too long.
-    pub(crate) async fn usable(&self) -> Result<(), NotReady> {
+    pub(crate) async fn usable(&self) -> Result<Option<Vec<String>>, NotReady> {
         let usable = |member: &Member| {
             let mut state = member.state.clone();
             Box::pin(async move {
-                let reached = |state: &State| matches!(state, State::Usable | State::Ready(_));
-                if state.wait_for(reached).await.is_err() {
+                let reached = |state: &State| matches!(state, State::Usable(_) | State::Ready(_));
+                match state.wait_for(reached).await.as_deref() {
+                    Ok(State::Usable(required)) => required.clone(),
+                    Ok(_) => None,
                     // It has refused.
-                    std::future::pending::<()>().await;
+                    Err(_) => std::future::pending().await,
                 }
             })
         };
         timeout(READY_LIMIT, select_all(self.members.iter().map(usable)))
             .await
-            .map(|_| ())
+            .map(|(required, ..)| required)
             .map_err(|_| self.not_ready())
     }
 

@@ -4,6 +4,7 @@ import traceback
 from typing import Any
 
 from . import crewai_quiet, storage
+from .chain import origins
 from .guard import RanBeforeKickoff, nothing_runs
 from .inputs import input_names
 from .isolation import Isolation, observe_build
@@ -13,12 +14,32 @@ from .target import Target, TargetError
 from .targets.find import load
 
 
-class Unusable(Exception):
-    """A target that cannot be served; `error` is the object for the frame."""
+# What is wrong with the code, or with what is installed: another try finds the same.
+_MISTAKES = (ImportError, SyntaxError, NameError, AttributeError, TypeError, FileNotFoundError)
 
-    def __init__(self, error: dict) -> None:
+
+class Unusable(Exception):
+    """A target that cannot be served; `error` is the object for the frame. `may_pass` says whether another try may go better,
+    since a server was away, for one."""
+
+    def __init__(self, error: dict, may_pass: bool = False) -> None:
         super().__init__(error["message"])
         self.error = error
+        self.may_pass = may_pass
+
+    def report(self) -> dict:
+        """The fields of the answer "checked"."""
+        return {"ok": False, "error": self.error, "may_pass": self.may_pass}
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether what the crew's code raised may be over at another try. What is behind a mistake counts: a package may wrap what its
+    server's absence raised."""
+    if error is None:
+        return False
+    if not isinstance(error, _MISTAKES):
+        return True
+    return any(isinstance(cause, OSError) and not isinstance(cause, _MISTAKES) for cause in origins(error))
 
 
 def inspect_target(settings: Settings) -> dict:
@@ -31,7 +52,7 @@ def inspect_target(settings: Settings) -> dict:
         required = _required(target, crew, inputs, settings)
         del crew
     except Unusable as unusable:
-        return {"ok": False, "error": unusable.error}
+        return unusable.report()
     isolation.look_at_build()
     found = {"ok": True, "inputs": inputs, "required_inputs": required, "crewai": crewai_quiet.version(), **isolation.fields()}
     return {**found, "notes": [*found["notes"], *target.notes]}
@@ -46,7 +67,7 @@ def import_target(settings: Settings) -> Target:
             target = load(settings)
         crewai_quiet.settle(settings)
     except TargetError as error:
-        raise Unusable(_error("import_failed", str(error), error.traceback)) from None
+        raise Unusable(_error("import_failed", str(error), error.traceback), may_pass(error.raised)) from None
     except RanBeforeKickoff as ran:
         raise Unusable(_error("import_failed", _ran_at_import(settings.target, ran), None)) from None
     return target
@@ -67,13 +88,13 @@ def rehearse(target: Target) -> dict:
         try:
             return observe_build(lambda: _sampled(target))
         except Unusable as unusable:
-            return {"error": unusable.error}
+            return {"error": unusable.error, "may_pass": unusable.may_pass}
 
     report, ended = run_in_fork(rehearsal)
     if report is None:
-        raise Unusable(_error("build_failed", f'target "{target.name}" was imported, but the process that built its crew died: {ended}', None))
+        raise Unusable(_error("build_failed", f'target "{target.name}" was imported, but the process that built its crew died: {ended}', None), may_pass=True)
     if "error" in report:
-        raise Unusable(report["error"])
+        raise Unusable(report["error"], report["may_pass"])
     return report
 
 
@@ -88,7 +109,7 @@ def _sampled(target: Target) -> tuple[Any, list[str] | None]:
         raise Unusable(_error("build_failed", _ran_at_build(target, ran), None)) from None
     except (Exception, SystemExit) as error:
         message = f'target "{target.name}" was imported, but building its crew raised {type(error).__name__}: {error}'
-        raise Unusable(_error("build_failed", message, traceback.format_exc())) from None
+        raise Unusable(_error("build_failed", message, traceback.format_exc()), may_pass(error)) from None
     return sample, sorted({*(own or ()), *required}) if own is not None or required else None
 
 

@@ -15,11 +15,13 @@ from .targets.parameters import Parameters
 
 
 class TargetError(Exception):
-    """A target that cannot be imported, or is nothing that can be kicked off; `traceback` is None where it would say nothing."""
+    """A target that cannot be imported, or is nothing that can be kicked off; `traceback` is None where it would say nothing. `raised`
+    is what the crew's own code raised, if it was that."""
 
-    def __init__(self, message: str, traceback_text: str | None = None) -> None:
+    def __init__(self, message: str, traceback_text: str | None = None, raised: BaseException | None = None) -> None:
         super().__init__(message)
         self.traceback = traceback_text
+        self.raised = raised
 
 
 class Target:

@@ -111,7 +111,7 @@ class _Zygote:
         charge.deadline = time.monotonic() + float(frame.get("timeout_s") or _CHECK_TIMEOUT_S)
 
     def _cannot_look(self, frame: dict, error: OSError) -> None:
-        self._nursery.channel.send({**_answer(frame), **_import_failed(f"cannot fork to import it: {error}", retryable=True)})
+        self._nursery.channel.send({**_answer(frame), **_import_failed(f"cannot fork to import it: {error}")})
 
 
 def _inspect(settings: Settings) -> dict:
@@ -123,7 +123,7 @@ def _inspect(settings: Settings) -> dict:
             workplace.seal()  # as each host will
             found["notes"] = [*found["notes"], *workplace.notes()]
     except Unusable as unusable:
-        return {"ok": False, "error": unusable.error}
+        return unusable.report()
     if found["ok"] and found["inputs"] is not None and crewai_quiet.is_verbose() and not settings.verbose_output:
         found["notes"] = [*found.get("notes", ()), _VERBOSE]
     return found
@@ -137,12 +137,13 @@ def _checked(frame: dict, report: dict | None, status: int) -> dict:
     if report is None:
         limit_s = float(frame.get("timeout_s") or _CHECK_TIMEOUT_S)
         message = f"the process that imported it ended before it could report: {ended(status)}; an import may take {limit_s:g} s"
-        report = _import_failed(message, retryable=False)
+        report = _import_failed(message)
     return {**_answer(frame), **report}
 
 
-def _import_failed(message: str, retryable: bool) -> dict:
-    return {"ok": False, "error": {"kind": "import_failed", "message": message, "retryable": retryable, "detail": None}}
+def _import_failed(message: str) -> dict:
+    """The machine, or a server that does not answer, may be to blame: another try may go better."""
+    return Unusable({"kind": "import_failed", "message": message, "retryable": False, "detail": None}, may_pass=True).report()
 
 
 def _take_stdin() -> int:

@@ -94,8 +94,8 @@ pub async fn try_again(
                     info!(crew = %crew.name, "the crew can be built now");
                     return;
                 }
-                Err(problem) => {
-                    let trouble = config.invalid(problem).to_string();
+                Err(unbuilt) => {
+                    let trouble = config.invalid(unbuilt.problem).to_string();
                     if crew.set_trouble(Some(trouble.clone())) {
                         warn!(crew = %crew.name, trouble, "the crew still cannot be built");
                     }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crewfleet_shared::config::Problem;
 use crewfleet_shared::kickoff::{CrewName, KickoffId};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
@@ -57,6 +58,24 @@ pub trait Runner: Send + Sync {
     /// Ends what outlives single kickoffs (crew hosts).
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+}
+
+/// Why a crew has no runner.
+#[derive(Debug, Clone)]
+pub struct Unbuilt {
+    /// What is wrong, as with a value of the configuration.
+    pub problem: Problem,
+    /// Whether another try may go better: a server was away, for one.
+    pub may_pass: bool,
+}
+
+impl From<Problem> for Unbuilt {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            may_pass: false,
+        }
     }
 }
 

@@ -25,7 +25,7 @@ def load(settings: Settings) -> Target:
         raise
     except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}"
-        raise TargetError(f'target "{settings.target}" cannot be imported: {what}', traceback.format_exc()) from None
+        raise TargetError(f'target "{settings.target}" cannot be imported: {what}', traceback.format_exc(), error) from None
 
 
 def location(settings: Settings) -> str | None:

@@ -71,6 +71,9 @@ pub(super) struct Checked {
     #[serde(default)]
     pub(super) notes: Vec<String>,
     pub(super) error: Option<KickoffError>,
+    /// Whether that may be over at another try.
+    #[serde(default)]
+    pub(super) may_pass: bool,
     #[serde(flatten)]
     pub(super) place: Place,
 }

@@ -39,7 +39,7 @@ use self::child::{Ended, HOST_LOST_KIND};
 use self::crew_host::CrewHost;
 use self::frames::{Place, SPAWN, Settings};
 use self::zygote::{Interpreter, Zygote, ZygoteError};
-use super::{Hosting, KickoffContext, Runner};
+use super::{Hosting, KickoffContext, Runner, Unbuilt};
 use crate::config::{CrewConfig, FileConfig, Isolation, Storage, WorkingDirWay};
 use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
@@ -148,8 +148,8 @@ impl PythonRunner {
     /// Checks that the target imports and builds, and makes its runner. The host starts with the first kickoff.
     ///
     /// # Errors
-    /// The [`Problem`] with the crew's configuration: interpreter or target.
-    pub async fn check(pythons: &Pythons, crew: &CrewName, config: &CrewConfig) -> Result<Self, Problem> {
+    /// [`Unbuilt`], with the problem of the crew's configuration: interpreter or target.
+    pub async fn check(pythons: &Pythons, crew: &CrewName, config: &CrewConfig) -> Result<Self, Unbuilt> {
         let shared = &pythons.0;
         let key = |field: &str| format!("crews.{crew}.{field}");
         let python = config
@@ -213,19 +213,23 @@ impl PythonRunner {
         // The process that looked is gone, and no host is there yet.
         scratch.remove_all().await;
         let checked = checked.map_err(|message| {
-            Problem::new(
-                key("target"),
-                &shown,
-                format!("could not be checked: {message}; see the log lines above"),
-            )
+            let problem = format!("could not be checked: {message}; see the log lines above");
+            Unbuilt {
+                problem: Problem::new(key("target"), &shown, problem),
+                may_pass: true,
+            }
         })?;
         if let Some(error) = checked.error.filter(|_| !checked.ok) {
-            return Err(Problem::new(key("target"), &shown, unusable(&error, &python)));
+            return Err(Unbuilt {
+                problem: Problem::new(key("target"), &shown, unusable(&error, &python)),
+                may_pass: checked.may_pass,
+            });
         }
         let isolated = checked.isolated;
         let (isolation, reasons) = (&isolated.isolation, isolated.isolation_reasons.join("; "));
         let inputs = checked.inputs.as_deref().unwrap_or_default().join(", ");
-        info!(%crew, inputs, isolation, reasons, "crew is usable");
+        let required = checked.required_inputs.as_ref().map(|names| names.join(", "));
+        info!(%crew, inputs, required_inputs = required, isolation, reasons, "crew is usable");
         for note in checked.notes {
             warn!(%crew, "{note}");
         }
