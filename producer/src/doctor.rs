@@ -63,20 +63,27 @@ pub struct Subject {
 /// # Errors
 /// [`ClientError::Connect`], and [`ClientError::Broker`] when the broker stops to answer meanwhile.
 pub async fn examine(subject: &Subject) -> Result<Report, ClientError> {
+    examine_telling(subject, || {}).await
+}
+
+/// As [`examine`]; `none_answers` is told where no worker answers, before we listen for those that cannot be asked.
+///
+/// # Errors
+/// As [`examine`].
+pub async fn examine_telling(subject: &Subject, none_answers: impl FnOnce()) -> Result<Report, ClientError> {
     let client = KickoffClient::connect(&subject.broker, "crewfleet doctor").await?;
     let link = client.broker().connected().await;
     let mut findings = vec![broker::version(link.version())];
     let management = Management::connect(&subject.broker, &mut findings).await?;
     let management = management.as_ref();
 
-    let heard = workers::hear(&client, &mut findings).await;
+    let heard = workers::hear(&client, &mut findings, none_answers).await;
     let limits = crews::limits(subject, &heard);
     let mut names: BTreeSet<CrewName> = limits.keys().cloned().collect();
     names.extend(crews::declared(client.names(), management).await);
     let names = Vec::from_iter(names);
     let wanted = Topology::of(client.names(), &names, subject.broker.results());
-    let wanted = wanted.with_streams(subject.broker.streams);
-    findings.extend((!subject.broker.streams).then(broker::no_streams));
+    let wanted = wanted.with_streams(broker::streams(subject, &client, &link, &mut findings).await);
     let present = topology::examine(&link, &wanted, management, &mut findings).await?;
     crews::consumers(client.names(), &names, &present, &mut findings);
     unacked::examine(&client, link.version(), &names, &heard, management, &mut findings).await;

@@ -62,7 +62,16 @@ impl KickoffClient {
     /// # Errors
     /// [`ClientError::NotDeclared`] where no worker ever ran, and [`ClientError::Broker`].
     pub async fn workers(&self) -> Result<Vec<Heartbeat>, ClientError> {
-        self.listen(|_| false).await
+        self.workers_telling(|| {}).await
+    }
+
+    /// As [`Self::workers`]; `none_answers` is told before [`LISTENING`], where no worker can be asked: those that may be
+    /// heard all the same are of an older version.
+    ///
+    /// # Errors
+    /// As [`Self::workers`].
+    pub async fn workers_telling(&self, none_answers: impl FnOnce()) -> Result<Vec<Heartbeat>, ClientError> {
+        self.listen(|_| false, none_answers).await
     }
 
     /// What the first worker that serves `crew` and is heard says of it: its inputs, for one. `None` when none is heard
@@ -71,7 +80,8 @@ impl KickoffClient {
     /// # Errors
     /// As [`Self::workers`].
     pub async fn crew_status(&self, crew: &str) -> Result<Option<CrewStatus>, ClientError> {
-        let heard = self.listen(|worker| worker.crews.iter().any(|status| status.name == crew));
+        let serves = |worker: &Heartbeat| worker.crews.iter().any(|status| status.name == crew);
+        let heard = self.listen(serves, || {});
         let mut crews = heard.await?.into_iter().flat_map(|worker| worker.crews);
         Ok(crews.find(|status| status.name == crew))
     }
@@ -133,10 +143,18 @@ impl KickoffClient {
         }
     }
 
-    async fn listen(&self, is_enough: impl Fn(&Heartbeat) -> bool) -> Result<Vec<Heartbeat>, ClientError> {
+    async fn listen(
+        &self,
+        is_enough: impl Fn(&Heartbeat) -> bool,
+        none_answers: impl FnOnce(),
+    ) -> Result<Vec<Heartbeat>, ClientError> {
         let mut heartbeats = self.heartbeats().await?;
         let mut workers = BTreeMap::new();
-        let end = Instant::now() + self.ask_for_heartbeats().await;
+        let listening = self.ask_for_heartbeats().await;
+        if listening == LISTENING {
+            none_answers();
+        }
+        let end = Instant::now() + listening;
         while let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.next()).await {
             let enough = is_enough(&heartbeat);
             workers.insert(heartbeat.worker.clone(), heartbeat);

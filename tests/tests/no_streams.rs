@@ -90,4 +90,16 @@ async fn a_worker_that_is_refused_a_stream_says_so_once_and_goes_on() {
         .filter(|line| line.contains("going on without streams"))
         .count();
     assert_eq!(times, 1);
+
+    // The broker is asked: nobody has told `doctor` so.
+    let doctor = Cli::new(&url, &namespace).run(&["doctor"]).await;
+    let found = doctor.stdout.join("\n");
+    assert!(
+        found.contains("this broker has no streams (") && found.contains("set [broker] streams = false"),
+        "{found}"
+    );
+    assert!(
+        !found.contains("it does not exist"),
+        "no stream is missed: {found}"
+    );
 }

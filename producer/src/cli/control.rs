@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::Exit;
 use super::output::say;
 use super::settings::Settings;
+use super::workers::none_answers;
 
 /// How long workers have to say that they obey: each speaks twice.
 const PATIENCE: Duration = HEARTBEAT_INTERVAL
@@ -102,13 +103,17 @@ async fn set_paused(settings: &Settings, arguments: OfCrew, paused: bool) -> any
     let exit = match heartbeats {
         None => {
             say(&format!(
-                "the broker has the command: the crew {crew} is {done} on all workers, and on those that start later"
+                "the broker has the command: the crew {crew} is {done} on all workers, and on those that start later, within 24 hours \
+                 of the last one"
             ));
             Exit::Succeeded
         }
         Some(mut heartbeats) => {
             say("the broker has the command; asking which workers obey it");
             let all_heard = client.ask_for_heartbeats().await;
+            if all_heard == LISTENING {
+                say(&none_answers());
+            }
             let workers = until_all(&mut heartbeats, all_heard, &crew, paused).await;
             heartbeats.close().await;
             report(&crew, paused, &workers)
@@ -180,7 +185,9 @@ fn report(crew: &CrewName, paused: bool, workers: &[Heartbeat]) -> Exit {
         ));
     }
     say(match paused {
-        true => "it holds until it is resumed, for workers that start later, too",
+        true => {
+            "it holds until it is resumed, for workers that start later, too, as long as some worker runs at least once a day"
+        }
         false => "it holds for workers that start later, too",
     });
     Exit::Succeeded
@@ -213,6 +220,9 @@ async fn drain_heard(
     let mut others = BTreeSet::new();
     let start = Instant::now();
     let asked = client.ask_for_heartbeats().await;
+    if asked == LISTENING {
+        say(&none_answers());
+    }
     let mut heard = until_heard(heartbeats, worker, start + asked, &mut others).await;
     if heard.is_none() && asked < LISTENING {
         say(&format!(

@@ -6,7 +6,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
 use super::format::Format;
+use super::output::say;
 use super::settings::Settings;
+use super::workers::none_answers;
 
 #[derive(Args)]
 #[command(
@@ -36,7 +38,8 @@ pub(crate) async fn run(
         exit_grace_s: settings.exit_grace_s(),
         termination_grace_s,
     };
-    let Some(report) = stop.run_until_cancelled(doctor::examine(&subject)).await else {
+    let examining = doctor::examine_telling(&subject, || say(&none_answers()));
+    let Some(report) = stop.run_until_cancelled(examining).await else {
         return Ok(Exit::GaveUp);
     };
     let report = report?;

@@ -1,6 +1,7 @@
 //! `crewfleet workers`
 
 use clap::Args;
+use crewfleet_producer::fleet::LISTENING;
 use crewfleet_producer::{Heartbeat, KickoffClient};
 use crewfleet_shared::harmless::harmless;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Exit> {
     let listening = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet workers").await?;
-        let workers = client.workers().await;
+        let workers = client.workers_telling(|| say(&none_answers())).await;
         client.close().await;
         workers
     };
@@ -40,6 +41,14 @@ pub(crate) async fn run(
         .format
         .print(&workers, || (!workers.is_empty()).then(|| listing(&workers)))?;
     Ok(Exit::Succeeded)
+}
+
+/// Said at once, before we listen for as long as a worker takes that cannot be asked.
+pub(super) fn none_answers() -> String {
+    format!(
+        "no worker answers; listening for {} s whether one of an earlier version is there (Ctrl-C ends that)",
+        LISTENING.as_secs()
+    )
 }
 
 /// Crews stand as `name in_flight/concurrency`.

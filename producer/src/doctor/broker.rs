@@ -3,13 +3,14 @@
 use chrono::TimeDelta;
 use crewfleet_shared::amqp::inspect::Allowed;
 use crewfleet_shared::amqp::version::ServerVersion;
-use crewfleet_shared::amqp::{BrokerError, Link, Names};
+use crewfleet_shared::amqp::{BrokerError, Link, Names, streams};
 use serde_json::Value;
 
 use super::Subject;
 use super::finding::{Finding, State};
 use super::management::Management;
 use super::topology::Present;
+use crate::client::KickoffClient;
 
 /// Clocks that differ by more mislead: deadlines, cancellations and retries go by them.
 pub(super) const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
@@ -47,16 +48,57 @@ pub(super) fn version(version: &ServerVersion) -> Finding {
     Finding::ok(CHECK, format!("{found}: {differs}"))
 }
 
+/// What is different without streams.
+const WITHOUT_STREAMS: &str =
+    "no reply is kept, a command reaches only the workers that run when it is given, and there is no gateway";
+
 /// Where the configuration says that the broker has no streams.
-pub(super) fn no_streams() -> Finding {
-    Finding::new(
-        State::Warning,
-        "streams",
-        "[broker] streams = false: no reply is kept, a command reaches only the workers that run when it is given, and there \
-         is no gateway",
-    )
-    .wanted("a broker with streams")
-    .fix("nothing, where that is enough; else use a broker that has streams")
+fn told_to_have_none() -> Finding {
+    let found = format!("[broker] streams = false: {WITHOUT_STREAMS}");
+    Finding::new(State::Warning, "streams", found)
+        .wanted("a broker with streams")
+        .fix("nothing, where that is enough; else use a broker that has streams")
+}
+
+/// Where the broker says so, and the configuration does not.
+fn has_none(cause: &str) -> Finding {
+    let found = format!("this broker has no streams ({cause}): {WITHOUT_STREAMS}");
+    Finding::new(State::Warning, "streams", found)
+        .wanted("a broker with streams, or [broker] streams = false")
+        .fix(
+            "set [broker] streams = false for workers and clients, and nothing is tried in vain; or give it streams (before \
+             RabbitMQ 4.0: rabbitmqctl enable_feature_flag stream_queue)",
+        )
+}
+
+/// Whether there are streams. The broker is asked where none of ours is there.
+pub(super) async fn streams(
+    subject: &Subject,
+    client: &KickoffClient,
+    link: &Link,
+    findings: &mut Vec<Finding>,
+) -> bool {
+    if !subject.broker.streams {
+        findings.push(told_to_have_none());
+        return false;
+    }
+    // One that is down is there.
+    if !matches!(link.queue_state(&client.names().control()).await, Ok(None)) {
+        return true;
+    }
+    let queue = client.own_queue("doctor");
+    match streams::missing(&subject.broker, "crewfleet doctor", &queue).await {
+        Ok(None) => true,
+        Ok(Some(cause)) => {
+            findings.push(has_none(&cause));
+            false
+        }
+        Err(error) => {
+            let unknown = Finding::new(State::Unknown, "streams", error.to_string());
+            findings.push(unknown.fix("see permissions below"));
+            true
+        }
+    }
 }
 
 /// Whether the broker takes messages as large as the configuration allows: it is offered one that it refuses.

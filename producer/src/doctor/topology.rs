@@ -109,7 +109,7 @@ fn down(check: String, error: &BrokerError) -> Finding {
         .fix(
             "start the nodes that hold it (rabbitmqctl cluster_status, rabbitmq-queues quorum_status or rabbitmq-streams \
              stream_status NAME tell which); if all run, restart them one by one; a stream that stays down was stopped while it \
-             started: delete it, and the workers declare it anew, empty",
+             started: delete it, and the workers declare it anew, empty (runbook stream-down)",
         )
 }
 
@@ -123,7 +123,6 @@ fn absent(check: String, wanted: &Topology, present: &Present) -> Finding {
         present.queues.keys().any(|queue| queue.ends_with(&request_queue))
     };
     let is_results = check.ends_with(".results");
-    let is_stream = is_results || check.ends_with(".control") && check.starts_with("queue ");
     let unserved = crew.is_some_and(|crew| crew != "unroutable" && !served(crew));
     let nobody = !wanted
         .queues
@@ -135,10 +134,7 @@ fn absent(check: String, wanted: &Topology, present: &Present) -> Finding {
     };
     Finding::new(state, check, "it does not exist")
         .wanted("declared")
-        .fix(match is_stream {
-            true => format!("{DECLARE}; where workers say in their logs that this broker has no streams, set [broker] streams = false"),
-            false => DECLARE.to_owned(),
-        })
+        .fix(DECLARE)
 }
 
 fn other_exchange(check: String, argument: &str, cause: String) -> Finding {
@@ -370,5 +366,36 @@ async fn members(
                     )),
             );
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crewfleet_shared::amqp::reply_code;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_down_is_unsafe_and_not_said_to_be_missing() {
+        let cause = "NOT_FOUND - process is stopped by supervisor";
+        let error = BrokerError::Failed {
+            action: "look at queue \"kickoff.control\"".into(),
+            cause: cause.into(),
+            code: Some(reply_code::NOT_FOUND),
+        };
+        assert!(error.is_down());
+        let finding = down("queue kickoff.control".into(), &error);
+        assert_eq!(finding.state, State::Unsafe);
+        assert!(
+            finding.found.contains(cause) && !finding.found.contains("does not exist"),
+            "{finding:?}"
+        );
+        let fix = finding.fix.unwrap();
+        assert!(
+            fix.contains("stream_status") && fix.contains("runbook stream-down"),
+            "{fix}"
+        );
+        assert!(!fix.contains(DECLARE), "declaring does not bring it up: {fix}");
     }
 }

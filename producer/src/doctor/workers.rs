@@ -1,6 +1,9 @@
 //! Who is heard, and what their clocks say.
 
+use std::collections::BTreeMap;
+
 use chrono::Utc;
+use crewfleet_shared::harmless::harmless;
 use crewfleet_shared::kickoff::Heartbeat;
 use tokio::time::{Instant, timeout_at};
 
@@ -13,7 +16,11 @@ use crate::fleet::LISTENING;
 const CHECK: &str = "workers";
 
 /// Listens as long as every living worker needs to say something.
-pub(super) async fn hear(client: &KickoffClient, findings: &mut Vec<Finding>) -> Vec<Heartbeat> {
+pub(super) async fn hear(
+    client: &KickoffClient,
+    findings: &mut Vec<Finding>,
+    none_answers: impl FnOnce(),
+) -> Vec<Heartbeat> {
     let mut heartbeats = match client.heartbeats().await {
         Ok(heartbeats) => heartbeats,
         // Then no worker ever ran, and none runs.
@@ -26,7 +33,11 @@ pub(super) async fn hear(client: &KickoffClient, findings: &mut Vec<Finding>) ->
             return Vec::new();
         }
     };
-    let end = Instant::now() + client.ask_for_heartbeats().await;
+    let listening = client.ask_for_heartbeats().await;
+    if listening == LISTENING {
+        none_answers();
+    }
+    let end = Instant::now() + listening;
     let mut heard: Vec<Heartbeat> = Vec::new();
     while let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.next()).await {
         // A heartbeat is on its way for milliseconds, which is nothing beside what clocks may differ.
@@ -43,12 +54,34 @@ pub(super) async fn hear(client: &KickoffClient, findings: &mut Vec<Finding>) ->
     if heard.is_empty() {
         findings.push(nobody());
     }
+    findings.extend(unserved(&heard));
     heard
+}
+
+/// The crews that workers have and cannot serve, once for each reason.
+fn unserved(heard: &[Heartbeat]) -> Vec<Finding> {
+    let mut troubles: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for worker in heard {
+        for crew in &worker.crews {
+            if let Some(trouble) = &crew.trouble {
+                let of = (crew.name.as_str(), trouble.as_str());
+                troubles.entry(of).or_default().push(&worker.worker);
+            }
+        }
+    }
+    let finding = |((crew, trouble), workers): ((&str, &str), Vec<&str>)| {
+        // The reason may have words of the crew's own.
+        let found = harmless(format!("not served by {}: {trouble}", workers.join(", ")).as_bytes());
+        Finding::new(State::Warning, format!("crew {crew}"), found)
+            .wanted("served by each worker that has it")
+            .fix("mend what the reason names; the workers try again by themselves, and say in their logs when they serve it")
+    };
+    troubles.into_iter().map(finding).collect()
 }
 
 /// Who is heard now, without a word on them.
 pub(super) async fn heard_again(client: &KickoffClient) -> Vec<Heartbeat> {
-    hear(client, &mut Vec::new()).await
+    hear(client, &mut Vec::new(), || {}).await
 }
 
 fn nobody() -> Finding {
@@ -80,5 +113,41 @@ fn worker(heartbeat: &Heartbeat) -> Finding {
     match heartbeat.draining || paused || !same {
         true => Finding::new(State::Note, check, found),
         false => Finding::ok(check, found),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_once_with_all_workers_that_have_it() {
+        let worker = |id: &str, trouble: &str| -> Heartbeat {
+            let text = format!(
+                r#"{{"worker": "{id}", "host": "h", "version": "0.1.0", "time": "2026-11-22T10:00:00Z",
+                    "started_at": "2026-11-22T10:00:00Z", "draining": false, "crews": [
+                    {{"name": "echo", "runner": "python", "concurrency": 8, "in_flight": 0, "paused": false,
+                     "timeout_s": 60.0, "inputs": null, "trouble": {trouble}}}]}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let heard = [
+            worker("a", r#""its server is away""#),
+            worker("b", "null"),
+            worker("c", r#""its server is away""#),
+            worker("d", r#""the queue is another""#),
+        ];
+        let found: Vec<_> = unserved(&heard)
+            .into_iter()
+            .map(|finding| finding.found)
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "not served by a, c: its server is away",
+                "not served by d: the queue is another"
+            ]
+        );
     }
 }

@@ -263,7 +263,8 @@ fn unsupported(queue: &Queue, error: BrokerError) -> Result<BrokerError, BrokerE
     }
 }
 
-fn refuses_the_type(cause: &str) -> bool {
+/// The broker has no queues of this type, in its own words.
+pub(super) fn refuses_the_type(cause: &str) -> bool {
     let says = |words: &str| cause.contains(words);
     says("feature flag is disabled")
         || says("NOT_IMPLEMENTED")

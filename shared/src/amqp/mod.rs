@@ -14,6 +14,7 @@
 //! | [`topology`] | every exchange, queue and binding, as data |
 //! | [`declare`] | making the broker hold what the topology says |
 //! | [`inspect`] | looking whether it does, without changing anything |
+//! | [`streams`] | whether the broker has streams |
 //! | [`message`] | a message on its way out |
 //! | `pools` | the channels that one link publishes on |
 //! | `outbox`, `returns` | many messages under way on one of them, and whose a returned one is |
@@ -51,6 +52,7 @@ pub mod publisher;
 pub mod pull;
 mod returns;
 mod stream;
+pub mod streams;
 mod system_roots;
 pub mod tls;
 pub mod topology;

@@ -264,6 +264,10 @@ async fn other_arguments_are_named_and_judged() {
 async fn a_broker_without_anything_of_ours_is_no_danger() {
     let patient = Patient::new().await;
     for examined in [patient.managed().await, patient.unmanaged().await] {
+        assert!(
+            !examined.findings.contains_key("streams"),
+            "it has them: {examined:?}"
+        );
         examined
             .is_safe()
             .finds("topology", "warning", &["nothing of crewfleet"])
