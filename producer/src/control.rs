@@ -35,9 +35,11 @@ pub enum Cancellation {
         /// The worker, where it says so.
         worker: Option<String>,
     },
-    /// The command is kept for 24 hours and takes effect when a worker reaches the kickoff. It is in a queue,
-    /// or waits for a retry, or there is none of this id: nobody can know.
+    /// The command is kept for 24 hours and takes effect when a worker reaches the kickoff. A worker knew it: it is on its
+    /// way, or waits for a retry.
     Accepted,
+    /// As [`Self::Accepted`], but nobody knows it yet: it may wait in a queue, or no worker could be asked. This tells.
+    Unseen(Box<KickoffStatus>),
     /// As [`Self::Accepted`], but nobody knows of such a kickoff: who was asked, this tells.
     Unknown(Box<KickoffStatus>),
 }
@@ -164,6 +166,7 @@ impl Cancel {
             Cancellation::Accepted if status.stage == Stage::Unknown => {
                 Cancellation::Unknown(Box::new(status))
             }
+            Cancellation::Accepted if status.stage == Stage::Unseen => Cancellation::Unseen(Box::new(status)),
             watched => watched,
         })
     }

@@ -24,6 +24,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_secs(1);
 
 const CANNOT_ASK: &str = "the workers cannot be asked";
+const NONE_ANSWERS: &str = "no worker could be asked: none runs, or none that answers such a question";
 
 /// How often is asked again for a kickoff that nobody knows of, or that may wait in a queue.
 const ASKED_AGAIN: Duration = Duration::from_secs(20);
@@ -99,6 +100,37 @@ pub struct QueueCount {
     pub waiting: Option<u32>,
     /// How many consumers take them.
     pub consumers: Option<u32>,
+    /// It does not answer, so anything may wait in it.
+    #[serde(skip)]
+    pub is_silent: bool,
+}
+
+impl QueueCount {
+    /// Whether a kickoff may wait there.
+    pub fn may_hold_one(&self) -> bool {
+        self.is_silent || self.waiting.is_some_and(|waiting| waiting > 0)
+    }
+}
+
+impl KickoffStatus {
+    /// Whether it is nowhere that we can know of: besides what is [`Stage::Unknown`] also where no worker runs, and nothing
+    /// waits.
+    pub fn is_nowhere(&self) -> bool {
+        match self.stage {
+            Stage::Unknown => true,
+            // Replies that could not be read, or a worker that does not answer, may know of it.
+            Stage::Unseen => {
+                self.doubts.iter().all(|doubt| doubt == NONE_ANSWERS)
+                    && !self.queues.iter().any(QueueCount::may_hold_one)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether any worker has answered, or might.
+    pub fn is_asked(&self) -> bool {
+        !self.doubts.iter().any(|doubt| doubt == NONE_ANSWERS)
+    }
 }
 
 impl KickoffClient {
@@ -199,8 +231,8 @@ impl KickoffClient {
             status.stage = Stage::of(at.kickoff.state);
         } else {
             status.queues = self.count(&served).await?;
-            let is_empty = |queue: &QueueCount| queue.waiting == Some(0);
-            if heard && status.doubts.is_empty() && status.queues.iter().all(is_empty) {
+            let may_wait = status.queues.iter().any(QueueCount::may_hold_one);
+            if heard && status.doubts.is_empty() && !may_wait {
                 status.stage = Stage::Unknown;
             }
         }
@@ -274,8 +306,7 @@ impl KickoffClient {
             surveyed => surveyed?,
         };
         if surveyed.heard.is_empty() && surveyed.answers.is_empty() {
-            doubts
-                .push("no worker could be asked: none runs, or none that answers such a question".to_owned());
+            doubts.push(NONE_ANSWERS.to_owned());
         }
         if !surveyed.answers.iter().any(&enough) {
             for worker in surveyed.silent() {
@@ -297,8 +328,11 @@ impl KickoffClient {
             .map(|crew| (names.request_queue(crew), Some(crew.clone())));
         let tiers = RETRY_TIERS.iter().map(|(tier, _)| (names.retry(tier), None));
         let counts = of_crews.chain(tiers).map(async |(queue, crew)| {
-            let state = link.queue_state(&queue).await.ok().flatten();
+            let state = link.queue_state(&queue).await;
+            let is_silent = state.is_err();
+            let state = state.ok().flatten();
             QueueCount {
+                is_silent,
                 queue,
                 crew,
                 waiting: state.map(|state| state.messages),
@@ -310,8 +344,8 @@ impl KickoffClient {
 }
 
 impl KickoffHandle {
-    /// Waits for the reply as [`Self::reply`] does, and asks meanwhile who has the kickoff, until somebody does. When nobody
-    /// has known of it for as long as `patience`, what is known is returned instead. `told` gets it whenever it has changed.
+    /// Waits for the reply as [`Self::reply`] does, and asks meanwhile who has the kickoff, until somebody does. When it has
+    /// been nowhere for as long as `patience` ([`KickoffStatus::is_nowhere`]), what is known is returned instead. `told` gets it whenever it has changed.
     ///
     /// # Errors
     /// As [`Self::reply`] and [`KickoffClient::status`].
@@ -330,12 +364,13 @@ impl KickoffHandle {
             if let Some(reply) = status.reply {
                 return Ok(Ok(reply));
             }
-            if last != Some(status.stage) {
+            let now = Some((status.stage, status.is_nowhere()));
+            if last != now {
                 told(&status);
-                last = Some(status.stage);
+                last = now;
             }
             let again = match status.stage {
-                Stage::Unknown => {
+                Stage::Unknown | Stage::Unseen if status.is_nowhere() => {
                     let since = *unknown_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= patience {
                         return Ok(Err(Box::new(status)));
@@ -346,7 +381,7 @@ impl KickoffHandle {
                 // From now on its reply tells the rest.
                 _ => return self.reply().await.map(Ok),
             };
-            if status.stage != Stage::Unknown {
+            if !status.is_nowhere() {
                 unknown_since = None;
             }
             if let Ok(reply) = timeout_at(again, self.reply()).await {

@@ -123,6 +123,10 @@ async fn what_runs_what_waits_and_what_has_ended_is_told() {
     );
     // A queued one is cancelled without anybody who has it.
     let cancelled = cli.run(&["cancel", queued, "--json"]).await.ended_with(0);
+    cancelled.said(&[
+        "Nobody knows this id yet",
+        &format!("1 in {}", namespace.requests_of("sleep")),
+    ]);
     assert_eq!(parsed(&cancelled.stdout.join("\n"))["found"], "accepted");
 }
 
@@ -160,6 +164,42 @@ async fn of_what_nobody_knows_it_is_said_that_nobody_knows() {
         }
     };
     assert_eq!(command["kickoff_id"], "no-such-id", "it may turn up");
+}
+
+#[tokio::test]
+async fn without_a_worker_a_wrong_id_is_not_waited_for_unless_it_may_be_in_a_queue() {
+    let namespace = Namespace::new();
+    let cli = cli(&namespace).await;
+    cli.run(&["topology", "declare", "echo"]).await.success();
+    for command in ["wait", "events"] {
+        let ended = cli
+            .run(&[command, "no-such-id", "--unknown", "1"])
+            .await
+            .ended_with(3);
+        ended.said(&["nobody knows of kickoff no-such-id: no worker answers", "--crew"]);
+    }
+    let cancelled = cli.run(&["cancel", "no-such-id", "--json"]).await.ended_with(0);
+    cancelled.said(&[
+        "Nobody knows this id yet: no worker answers",
+        "crewfleet wait no-such-id",
+    ]);
+    let found = parsed(&cancelled.stdout.join("\n"));
+    assert_eq!(
+        (&found["found"], &found["known"]),
+        (&json!("accepted"), &json!(false))
+    );
+
+    // What waits may be it.
+    cli.run(&["kickoff", "echo", "-d", "--id", "queued"])
+        .await
+        .success();
+    let backlog = format!("1 in {}", namespace.requests_of("echo"));
+    let of_echo = ["no-such-id", "--crew", "echo"];
+    let waited = [&["wait"], &of_echo[..], &["--unknown", "1", "--timeout", "4"]].concat();
+    let waited = cli.run(&waited).await.ended_with(8);
+    waited.said(&[&backlog, "no reply within 4 s"]);
+    let cancelled = cli.run(&[&["cancel"], &of_echo[..]].concat()).await.ended_with(0);
+    cancelled.said(&["Nobody knows this id yet", &backlog]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use crewfleet_producer::{Cancellation, KickoffClient, KickoffId, Reply, Status};
+use crewfleet_shared::kickoff::CrewName;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -14,13 +15,16 @@ use super::{status, wait};
 
 #[derive(Args)]
 #[command(
-    after_help = "Exit codes: 0 it is cancelled, or will be when a worker reaches it; 1 it had ended otherwise; 2 usage or \
+    after_help = "Exit codes: 0 it is cancelled, or will be when a worker reaches it, if there is such a kickoff (what is said tells what nobody knows); 1 it had ended otherwise; 2 usage or \
 configuration; 3 nobody knows of such a kickoff (the command is kept for 24 hours all the same), or the broker is \
 unreachable or did not take the command; 8 interrupted."
 )]
 pub(crate) struct Arguments {
     /// The kickoff's id
     id: KickoffId,
+    /// A crew whose queue is looked at, beside those of the configuration and those that workers serve; may be repeated
+    #[arg(long = "crew", value_name = "CREW")]
+    crews: Vec<CrewName>,
     /// Watch for so many seconds what comes of it (default 10 where a worker has it, else a moment)
     #[arg(short, long, value_name = "SECONDS", value_parser = wait::seconds)]
     timeout: Option<Duration>,
@@ -43,6 +47,8 @@ struct Found<'a> {
     /// How it ended, where it has.
     status: Option<Status>,
     reply: Option<&'a Reply>,
+    /// Whether anybody knows of such a kickoff.
+    known: bool,
 }
 
 pub(crate) async fn run(
@@ -51,7 +57,8 @@ pub(crate) async fn run(
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let id = &arguments.id;
-    let crews = settings.crews()?;
+    let mut crews = settings.crews()?;
+    crews.extend(arguments.crews);
     let cancelling = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet cancel").await?;
         let mut cancel = client.cancel(id).among(&crews);
@@ -102,8 +109,16 @@ fn words(id: &KickoffId, cancellation: &Cancellation) -> String {
         }
         Cancellation::Accepted => format!(
             "the command to cancel kickoff {id} is accepted: it takes effect when a worker reaches the kickoff within 24 \
-             hours. No worker said that it runs it: it waits in a queue or for a retry, or there is no such kickoff. Its \
-             reply: crewfleet wait {id}"
+             hours. It waits for a retry, or is on its way to a worker. Its reply: crewfleet wait {id}"
+        ),
+        Cancellation::Unseen(status) => format!(
+            "the command to cancel kickoff {id} is accepted, and takes effect when a worker reaches the kickoff within 24 hours. \
+             Nobody knows this id yet: {}. {} Its reply: crewfleet wait {id}",
+            match status.is_asked() {
+                true => "no worker that answered has it, and no reply of it is kept",
+                false => "no worker answers, and no reply of it is kept",
+            },
+            status::perhaps(&status.queues)
         ),
         Cancellation::Unknown(status) => format!(
             "{} The command to cancel it is sent all the same, and kept for 24 hours",
@@ -117,7 +132,7 @@ fn found<'a>(kickoff_id: &'a KickoffId, cancellation: &'a Cancellation) -> Found
         Cancellation::Cancelled(reply) => ("cancelled", Some(reply.worker.as_str()), Some(&**reply)),
         Cancellation::Finished(reply) => ("finished", Some(reply.worker.as_str()), Some(&**reply)),
         Cancellation::Cancelling { worker } => ("cancelling", worker.as_deref(), None),
-        Cancellation::Accepted => ("accepted", None, None),
+        Cancellation::Accepted | Cancellation::Unseen(_) => ("accepted", None, None),
         Cancellation::Unknown(_) => ("unknown", None, None),
     };
     Found {
@@ -126,5 +141,6 @@ fn found<'a>(kickoff_id: &'a KickoffId, cancellation: &'a Cancellation) -> Found
         worker,
         status: reply.map(|reply| reply.status),
         reply,
+        known: !matches!(cancellation, Cancellation::Unseen(_) | Cancellation::Unknown(_)),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::anyhow;
 use clap::Args;
 use crewfleet_producer::{BrokerConfig, Event, KickoffClient};
 use serde_json::value::RawValue;
@@ -122,7 +122,13 @@ async fn with_broker(
     workers: &Workers,
     folder: &Folder,
 ) -> anyhow::Result<Exit> {
-    workers.usable().await?;
+    let required = workers.usable().await?;
+    if session.once
+        && let Some(required) = required
+        && let Some(exit) = session.lacks(&required)?
+    {
+        return Ok(exit);
+    }
     broker.start().await?;
     if let Some(url) = broker.metrics_url().filter(|_| session.verbose || !session.once) {
         say(&format!("the broker's metrics: {url}"));
@@ -167,19 +173,10 @@ impl Session {
 
         let needed = self.needed_inputs(client).await?;
         if self.once {
-            if !needed.is_empty() {
-                let again = std::env::args()
-                    .map(|argument| quoted(&argument))
-                    .collect::<Vec<_>>()
-                    .join(" ");
-                bail!(
-                    "the crew {} needs the inputs {}. Run: {again}{}",
-                    self.crew.name,
-                    needed.join(", "),
-                    placeholders(&needed)
-                );
-            }
-            return self.kickoff(client).await;
+            return match needed.is_empty() {
+                true => self.kickoff(client).await,
+                false => Err(self.needs(&needed)),
+            };
         }
 
         let mut gateway = Gateway::start(folder, broker, &self.crew.name)?;
@@ -204,6 +201,40 @@ impl Session {
         std::future::pending().await
     }
 
+    /// What a single kickoff would lack of the inputs that it must have: told, before anything else is started for it.
+    fn lacks(&self, required: &[String]) -> anyhow::Result<Option<Exit>> {
+        match &self.inputs {
+            None if required.is_empty() => Ok(None),
+            None => Err(self.needs(required)),
+            Some(inputs) => Ok(self.is_missing(required, inputs)),
+        }
+    }
+
+    fn needs(&self, inputs: &[String]) -> anyhow::Error {
+        let again = std::env::args().map(|argument| quoted(&argument));
+        let again = again.collect::<Vec<_>>().join(" ");
+        anyhow!(
+            "the crew {} needs the inputs {}. Run: {again}{}",
+            self.crew.name,
+            inputs.join(", "),
+            placeholders(inputs)
+        )
+    }
+
+    /// Says so, where inputs are missing.
+    fn is_missing(&self, required: &[String], inputs: &RawValue) -> Option<Exit> {
+        let missing = inputs::missing(required, inputs);
+        if missing.is_empty() {
+            return None;
+        }
+        say(&format!(
+            "not sent: the crew {} needs more inputs: {}",
+            self.crew.name,
+            inputs::placeholders(&missing)
+        ));
+        Some(Exit::Rejected)
+    }
+
     /// The names of the inputs that the crew asks for, where none were given.
     async fn needed_inputs(&self, client: &KickoffClient) -> anyhow::Result<Vec<String>> {
         if self.inputs.is_some() {
@@ -222,15 +253,8 @@ impl Session {
             say("there is no OPENAI_API_KEY: the example crew uses its offline model, which says so");
         }
         let required = client.required_inputs(self.crew.name.as_str()).await;
-        let required = required.unwrap_or_default();
-        let missing = inputs::missing(&required, inputs);
-        if !missing.is_empty() {
-            say(&format!(
-                "not sent: the crew {} needs more inputs: {}",
-                self.crew.name,
-                inputs::placeholders(&missing)
-            ));
-            return Ok(Exit::Rejected);
+        if let Some(exit) = self.is_missing(&required.unwrap_or_default(), inputs) {
+            return Ok(exit);
         }
         let mut handle = client
             .kickoff(self.crew.name.as_str(), inputs)

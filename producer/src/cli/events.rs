@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use crewfleet_producer::{Event, EventStream, KickoffClient, KickoffId, KickoffStatus};
 use crewfleet_shared::harmless::harmless;
+use crewfleet_shared::kickoff::CrewName;
 use crewfleet_shared::kickoff::event::event_type;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -29,6 +30,9 @@ pub(crate) struct Arguments {
     /// Give up when nobody has known of the kickoff for so many seconds (exit 3), as `wait` does
     #[arg(long, value_name = "SECONDS", value_parser = wait::seconds, default_value = "60")]
     unknown: Duration,
+    /// A crew whose queue is looked at, beside those of the configuration and those that workers serve; may be repeated
+    #[arg(long = "crew", value_name = "CREW")]
+    crews: Vec<CrewName>,
     #[command(flatten)]
     format: Lines,
 }
@@ -38,7 +42,8 @@ pub(crate) async fn run(
     arguments: Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let crews = settings.crews()?;
+    let mut crews = settings.crews()?;
+    crews.extend(arguments.crews);
     let watching = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet events").await?;
         let stream = client.events(&arguments.id).await?;

@@ -77,10 +77,17 @@ pub(super) fn unknown(status: &KickoffStatus) -> String {
     let crews = status.queues.iter().filter_map(|queue| queue.crew.as_ref());
     let crews: Vec<_> = crews.map(CrewName::as_str).collect();
     format!(
-        "nobody knows of kickoff {}: no worker has it, no reply of it is kept, nothing waits for a retry, nor in the queues of \
-         the crews {} (--crew looks at another's). Is the id right?",
+        "nobody knows of kickoff {}: {}, no reply of it is kept, nothing waits for a retry{} (--crew looks at another's). Is the \
+         id right?",
         status.kickoff_id,
-        crews.join(", ")
+        match status.is_asked() {
+            true => "no worker has it",
+            false => "no worker answers",
+        },
+        match crews.as_slice() {
+            [] => "; which crews have queues is not known without workers".to_owned(),
+            crews => format!(", nor in the queues of the crews {}", crews.join(", ")),
+        }
     )
 }
 
@@ -149,17 +156,16 @@ fn at_worker(id: &KickoffId, at: &KickoffAt) -> String {
     }
 }
 
-fn perhaps(queues: &[QueueCount]) -> String {
-    let waiting = queues
-        .iter()
-        .filter(|queue| queue.waiting.is_none_or(|waiting| waiting > 0));
+/// Where it may be.
+pub(super) fn perhaps(queues: &[QueueCount]) -> String {
+    let waiting = queues.iter().filter(|queue| queue.may_hold_one());
     let waiting: Vec<_> = waiting.map(counted).collect();
     match waiting.as_slice() {
         [] => {
-            "Nothing waits in the queues that we know of; --crew names the queue of another crew".to_owned()
+            "Nothing waits in the queues that we know of; --crew names the queue of another crew.".to_owned()
         }
         waiting => format!(
-            "It may be among what waits ({}), or there is no such kickoff: what is in a queue cannot be looked at",
+            "It may be among what waits ({}), or there is no such kickoff: what is in a queue cannot be looked at.",
             waiting.join(", ")
         ),
     }
@@ -173,6 +179,7 @@ pub(super) fn counted(queue: &QueueCount) -> String {
     };
     match queue.waiting {
         Some(waiting) => format!("{waiting} in {}{unserved}", queue.queue),
-        None => format!("{} is not there, or does not answer", queue.queue),
+        None if queue.is_silent => format!("{} does not answer", queue.queue),
+        None => format!("{} is not there", queue.queue),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use crewfleet_producer::status::Stage;
 use crewfleet_producer::{KickoffClient, KickoffId, KickoffStatus};
+use crewfleet_shared::kickoff::CrewName;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
@@ -21,10 +22,13 @@ pub(crate) struct Arguments {
     /// Give up waiting after so many seconds (exit 8); the kickoff goes on
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// Give up when nobody has known of the kickoff for so many seconds (exit 3): no worker has it, no reply is kept, and
-    /// nothing waits in the queues of the crews that workers serve
+    /// Give up when nobody has known of the kickoff for so many seconds (exit 3): no worker has it, or none runs, no reply is
+    /// kept, and nothing waits in the queues that are looked at
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
     unknown: Duration,
+    /// A crew whose queue is looked at, beside those of the configuration and those that workers serve; may be repeated
+    #[arg(long = "crew", value_name = "CREW")]
+    crews: Vec<CrewName>,
     #[command(flatten)]
     format: ReplyFormat,
 }
@@ -34,15 +38,16 @@ pub(crate) async fn run(
     arguments: Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let crews = settings.crews()?;
+    let mut crews = settings.crews()?;
+    crews.extend(arguments.crews);
     let connecting = KickoffClient::connect(&settings.broker, "crewfleet wait");
     let Some(client) = stop.run_until_cancelled(connecting).await else {
         return Ok(gave_up(&arguments.id, "interrupted"));
     };
     let client = client?;
-    let stage = Cell::new(None);
+    let is_nowhere = Cell::new(false);
     let told = |status: &KickoffStatus| {
-        stage.set(Some(status.stage));
+        is_nowhere.set(status.is_nowhere());
         tell(status, arguments.unknown);
     };
     let waiting = async {
@@ -59,7 +64,7 @@ pub(crate) async fn run(
                 Ok(Exit::Broker)
             }
         },
-        Err(why) if stage.get() == Some(Stage::Unknown) => {
+        Err(why) if is_nowhere.get() => {
             say(&format!("{why}; nobody knows of kickoff {}", arguments.id));
             Ok(Exit::GaveUp)
         }
@@ -70,12 +75,12 @@ pub(crate) async fn run(
 /// Says where a kickoff is that no worker has.
 pub(super) fn tell(status: &KickoffStatus, patience: Duration) {
     match status.stage {
-        Stage::Unknown => say(&format!(
+        _ if status.is_nowhere() => say(&format!(
             "{} Waiting for it {} s longer",
             status::unknown(status),
             patience.as_secs_f64()
         )),
-        Stage::Unseen => say(&format!("{}; waiting for its reply", status::text(status))),
+        Stage::Unseen => say(&format!("{} Waiting for its reply", status::text(status))),
         _ => {}
     }
 }
