@@ -138,6 +138,10 @@ mod tests {
             line(124, 2, counts, Duration::from_secs(1)),
             "4/124 rows, 2.0/s, 1:00 left  1 failed, 1 timed_out"
         );
+        assert!(
+            line(124, 0, counts, Duration::from_millis(547)).contains(" rows, 7.3/s, "),
+            "a rate is rounded"
+        );
         assert_eq!(
             line(4, 4, Counts::default(), Duration::from_secs(1)),
             "0/4 rows, 0.0/s, no rate yet"

@@ -6,6 +6,7 @@ use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::proxy::Proxy;
 use crewfleet_tests::worker::WorkerProcess;
 use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test]
 async fn the_first_address_that_answers_is_taken_at_each_connection() {
@@ -45,4 +46,38 @@ async fn the_first_address_that_answers_is_taken_at_each_connection() {
         assert!(said.contains(&format!("127.0.0.1:{}", proxy.port())), "{said}");
     }
     assert!(!said.contains("guest"), "{said}");
+}
+
+/// Nothing else listens at that port: whoever took another host for it would reach nobody.
+#[tokio::test]
+async fn an_ipv6_address_is_connected_to() {
+    let Ok(listener) = TcpListener::bind(("::1", 0)).await else {
+        eprintln!("not tried: this machine has no ::1");
+        return;
+    };
+    let (namespace, node) = (Namespace::new(), broker().await);
+    let (port, to) = (listener.local_addr().unwrap().port(), node.port());
+    let forwarding = tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut node = TcpStream::connect(("127.0.0.1", to)).await?;
+                tokio::io::copy_bidirectional(&mut from, &mut node).await
+            });
+        }
+    });
+    let worker = WorkerProcess::builder(&format!("amqp://guest:guest@[::1]:{port}/%2f"), &namespace)
+        .builtin(&["echo"])
+        .ready()
+        .await;
+    let line = worker.logged_message("connected to RabbitMQ").await;
+    assert!(
+        line["broker"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("[::1]:{port}")),
+        "{line}"
+    );
+    let cli = Cli::new(&format!("amqp://guest:guest@[::1]:{port}/%2f"), &namespace);
+    cli.run(&["kickoff", "echo"]).await.success();
+    forwarding.abort();
 }

@@ -321,10 +321,22 @@ async fn a_pause_that_nobody_hears_says_so() {
     let cli = cli(&namespace).await;
     let journal = cli.dir().join("journal");
     cli.run(&["topology", "declare", "journal"]).await.success();
-    cli.run(&["pause", "journal"])
-        .await
-        .ended_with(0)
-        .said(&["no worker was heard", "until it is resumed"]);
+    cli.run(&["pause", "journal"]).await.ended_with(0).said(&[
+        "no worker was heard",
+        "until it is resumed",
+        "at least once a day",
+    ]);
+    // At once, before it listens for those that cannot be asked; then what to do.
+    let alone = cli.run(&["workers"]).await.ended_with(0);
+    let said = alone.said(&[
+        "no worker answers; listening",
+        "no worker was heard",
+        "crewfleet doctor",
+    ]);
+    assert!(
+        said.find("no worker answers") < said.find("no worker was heard"),
+        "{said}"
+    );
     cli.run(&["kickoff", "journal", "--id", "patient", "--detach"])
         .await
         .success();

@@ -194,6 +194,25 @@ async fn nothing_is_started_for_a_crew_that_cannot_be() {
 }
 
 #[tokio::test]
+async fn missing_inputs_are_told_before_the_broker_is_started() {
+    let place = Place::new();
+    place.write("src/own/__init__.py", "");
+    place.write("src/own/crew.py", OWN_CREW);
+    let own = ["--once", "--target", "own.crew:OwnCrew", "--path", "src"];
+    let none = place.dev(&own);
+    let told = none.output().await.ended_with(2);
+    let said = told.said(&["needs the inputs PLACE, TOPIC", "--input PLACE=..."]);
+    assert!(!said.contains("private broker"), "{said}");
+    let one = place.dev(&[&own[..], &["--input", "TOPIC=tea"]].concat());
+    let told = one.output().await.ended_with(6);
+    let said = told.said(&["not sent: the crew own needs more inputs: --input PLACE="]);
+    assert!(!said.contains("private broker"), "{said}");
+    let made = entries(&place.work().join(".crewfleet/dev"));
+    assert!(!made.contains("broker"), "{made:?}");
+    place.is_clean(&one, &[".crewfleet", "src"]).await;
+}
+
+#[tokio::test]
 async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
     let place = Place::new();
     let dev = place.dev(&[]);
@@ -327,6 +346,22 @@ async fn its_gateway_answers(dev: &Process) {
 }
 
 #[tokio::test]
+async fn ctrl_c_while_it_starts_is_answered() {
+    let place = Place::new();
+    let dev = place.dev(&[]);
+    dev.stderr
+        .first("that it starts", |line| {
+            line.contains("starting the workers with").then_some(())
+        })
+        .await;
+    dev.signal(Signal::SIGINT);
+    let output = dev.output().await.ended_with(0);
+    output.said(&["ending ...", "ended; nothing is left running"]);
+    let place_is_empty = place.parts().iter().all(BTreeSet::is_empty);
+    assert!(place_is_empty, "{:?}", place.parts());
+}
+
+#[tokio::test]
 async fn nothing_outlives_a_killed_dev() {
     let place = Place::new();
     let dev = place.dev(&[]);
@@ -445,6 +480,19 @@ async fn a_target_that_does_not_import_is_told() {
         "there_is_no_such_module",
         "check target and path",
     ]);
+    place.is_clean(&dev, &[".crewfleet", "src"]).await;
+}
+
+#[tokio::test]
+async fn what_a_crew_needs_and_is_away_is_told_instead_of_waited_for() {
+    let place = Place::with_broker().await;
+    place.write(
+        "src/own/crew.py",
+        "def crew():\n    raise ConnectionError('its server is away')\n",
+    );
+    let dev = place.dev(&["--target", "own.crew:crew", "--path", "src"]);
+    let output = dev.output().await.ended_with(2);
+    output.said(&["crews.own.target", "build_failed", "its server is away"]);
     place.is_clean(&dev, &[".crewfleet", "src"]).await;
 }
 

@@ -89,8 +89,12 @@ pub(crate) fn sweep(base: &Path, keep: impl Fn(&Path) -> Duration) {
             .file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with(GONE))
         {
-            // What could not be removed, or is just being removed.
-            let _ = remove_dir(&path);
+            // What could not be removed; not what is just being removed, nor what is none of ours.
+            if let Some(_lock) = dead(&path, Duration::ZERO)
+                && let Err(error) = remove_marked(&path)
+            {
+                debug!(folder = %path.display(), %error, "still not removed");
+            }
             continue;
         }
         let door = door(base);
@@ -103,7 +107,7 @@ pub(crate) fn sweep(base: &Path, keep: impl Fn(&Path) -> Duration) {
         let gone = path.with_file_name(format!("{GONE}{}", Uuid::now_v7()));
         let renamed = fs::rename(&path, &gone);
         drop(door);
-        if let Err(error) = renamed.and_then(|()| remove_dir(&gone)) {
+        if let Err(error) = renamed.and_then(|()| remove_marked(&gone)) {
             warn!(folder = %path.display(), %error, "cannot remove the folder of a worker that is gone");
         }
     }
@@ -114,6 +118,26 @@ pub(crate) fn sweep(base: &Path, keep: impl Fn(&Path) -> Duration) {
 fn door(base: &Path) -> Option<Flock<File>> {
     let folder = File::open(base.join(WORKERS)).ok()?;
     Flock::lock(folder, FlockArg::LockExclusive).ok()
+}
+
+/// Removes a folder with its mark last: what is left when that is cut off is still known to be ours.
+fn remove_marked(path: &Path) -> io::Result<()> {
+    remove_but_for_mark(path)?;
+    remove_dir(path)
+}
+
+fn remove_but_for_mark(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name() == LOCK {
+            continue;
+        }
+        match entry.file_type()?.is_dir() {
+            true => remove_dir(&entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 /// The lock of a worker's folder, if that worker is gone for so long.
@@ -182,8 +206,12 @@ mod tests {
         for worker in ["living", "dead"] {
             age(&at("workers").join(worker).join(LOCK));
         }
+        // A removal that was cut off, and a folder of the same form that is none of ours.
+        drop(OwnFolder::open(base.path(), ".gone-ours").unwrap());
+        fs::create_dir_all(at("workers/.gone-mine/kept")).unwrap();
         sweep(base.path(), |_| Duration::from_secs(3600));
-        assert!(!at("workers/dead").exists());
+        assert!(!at("workers/dead").exists() && !at("workers/.gone-ours").exists());
+        assert!(at("workers/.gone-mine/kept").exists(), "it has no mark");
         assert!(at("workers/young").exists() && living.path().exists());
         assert!(others.map(at).iter().all(|file| file.exists()));
         for folder in ["workers/folder", "storage/lock", "files/lock"] {
@@ -217,5 +245,22 @@ mod tests {
             let folder = OwnFolder::open(base.path(), id).unwrap();
             assert!(!base.path().join("storage").exists() && folder.path().ends_with(id));
         }
+    }
+
+    #[test]
+    fn a_removal_that_is_cut_off_leaves_the_mark_and_is_taken_up_again() {
+        let base = tempfile::tempdir().unwrap();
+        drop(OwnFolder::open(base.path(), ".gone-w").unwrap());
+        let folder = base.path().join("workers/.gone-w");
+        fs::create_dir_all(folder.join("kickoff/deep")).unwrap();
+        fs::write(folder.join("file"), "x").unwrap();
+        remove_but_for_mark(&folder).unwrap();
+        let left: Vec<_> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, [LOCK]);
+        sweep(base.path(), |_| Duration::from_secs(3600));
+        assert!(!folder.exists());
     }
 }

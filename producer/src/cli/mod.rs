@@ -182,8 +182,58 @@ fn stop_token() -> std::io::Result<CancellationToken> {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use super::*;
+
+    /// The command of these words.
+    fn command(words: &str) -> clap::Command {
+        let mut command = Cli::command();
+        command.build();
+        for word in words.split(' ') {
+            let found = command.find_subcommand(word).cloned();
+            command = found.unwrap_or_else(|| panic!("there is no {words}"));
+        }
+        command
+    }
+
+    #[test]
+    fn all_that_lists_takes_output_json() {
+        for words in [
+            "workers",
+            "kickoffs",
+            "status",
+            "doctor",
+            "topology show",
+            "dead-letters list",
+            "dead-letters show",
+            "token list",
+        ] {
+            let command = command(words);
+            let output = command
+                .get_arguments()
+                .find(|argument| argument.get_short() == Some('o'));
+            let output = output.unwrap_or_else(|| panic!("{words} takes no -o"));
+            let values: Vec<_> = output
+                .get_possible_values()
+                .iter()
+                .map(|value| value.get_name().to_owned())
+                .collect();
+            assert_eq!(output.get_long(), Some("output"), "{words}");
+            assert!(values.contains(&"json".to_owned()), "{words}: {values:?}");
+        }
+    }
+
+    #[test]
+    fn what_all_commands_take_stands_apart_in_their_help() {
+        let help = command("kickoff").render_help().to_string();
+        let (own, of_all) = help.split_once("Options of all commands:").unwrap_or_default();
+        assert!(own.contains("--input") && !own.contains("--broker-url"), "{help}");
+        assert!(
+            of_all.contains("--broker-url") && of_all.contains("--namespace"),
+            "{help}"
+        );
+    }
 
     #[test]
     fn the_arguments_are_well_defined() {

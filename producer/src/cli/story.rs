@@ -1,5 +1,6 @@
 //! The events of a kickoff as a story: tasks, agents, tools and model calls, indented. The rest of what is sent is left out.
 
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 
 use crewfleet_producer::Event;
@@ -52,11 +53,16 @@ struct Usage {
     completion_tokens: u64,
 }
 
+/// `NO_COLOR` counts where it is set to something (no-color.org).
+fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
 impl Story {
     /// For stderr: coloured on a terminal, unless `NO_COLOR` is set to something.
     pub(crate) fn on_stderr() -> Self {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self::new(std::io::stderr().is_terminal() && !no_color)
+        let no_color = std::env::var_os("NO_COLOR");
+        Self::new(is_coloured(std::io::stderr().is_terminal(), no_color.as_deref()))
     }
 
     fn new(coloured: bool) -> Self {
@@ -187,6 +193,13 @@ impl Style {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_colours_on_a_pipe_nor_where_nobody_wants_any() {
+        let no_color = |text: &'static str| Some(OsStr::new(text));
+        assert!(is_coloured(true, None) && is_coloured(true, no_color("")));
+        assert!(!is_coloured(true, no_color("1")) && !is_coloured(false, None));
+    }
 
     fn event(event_type: &str, data: &str) -> Event {
         serde_json::from_str(&format!(
