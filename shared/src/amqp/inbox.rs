@@ -169,10 +169,8 @@ impl Inbox {
         let (mut first, mut retrying) = (true, Retrying::default());
         while let Some(link) = self.stop.run_until_cancelled(self.broker.connected()).await {
             match self.consume(&link, &receiver, first, &mut retrying).await {
-                Err(error) if error.code().is_some() => {
-                    if retrying.failed(&error) {
-                        warn!(queue = self.queue.name, %error, "cannot consume the client's own queue; trying again");
-                    }
+                Err(error) if error.code().is_some() && retrying.failed(&error) => {
+                    warn!(queue = self.queue.name, %error, "cannot consume the client's own queue; trying again");
                 }
                 // The link says why it ended, and a queue that somebody deleted is made anew.
                 _ => {}
