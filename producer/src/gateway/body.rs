@@ -8,7 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::execution::{Execution, Stage};
-use super::problem::Problem;
+use super::problem::{Problem, REPLY_GONE};
 
 /// The body of `POST /kickoff`. A field that AMP does not know is ignored, as AMP does.
 #[derive(Deserialize)]
@@ -101,6 +101,27 @@ impl KickoffBody {
     }
 }
 
+/// The body of `POST /resume`, as far as anybody asks for it: no kickoff waits for a human, so its `task_id` and what the
+/// human says are of no use.
+#[derive(Deserialize)]
+pub(super) struct ResumeBody {
+    #[serde(alias = "executionId")]
+    pub(super) execution_id: String,
+}
+
+impl ResumeBody {
+    pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
+        let refused = |why: &str| {
+            let form = r#"{"execution_id": "…", "task_id": "…"}"#;
+            Problem::Invalid(format!("The body is not a JSON object as in {form}: {why}"))
+        };
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(refused("it does not begin with \"{\""));
+        }
+        serde_json::from_slice(body).map_err(|e| refused(&e.to_string()))
+    }
+}
+
 /// The answer to `GET /status/<kickoff_id>`.
 #[derive(Debug, Serialize)]
 pub(super) struct StatusAnswer<'a> {
@@ -130,13 +151,12 @@ pub(super) struct StatusAnswer<'a> {
 }
 
 impl<'a> StatusAnswer<'a> {
-    /// `reply` is there when the kickoff has ended.
+    /// `reply` is there when the kickoff has ended, unless it is kept no longer.
     pub(super) fn of(execution: &'a Execution, reply: Option<&'a Reply>) -> Self {
         // A newer reply may have come in between.
         let stage = reply.map_or(execution.stage, |reply| Execution::ended(reply).stage);
         let (state, status) = state(stage);
-        // Its reply has left its stream.
-        let lost = matches!(stage.settled(), Stage::Finished { .. });
+        let lost = reply.is_none() && stage.is_over();
         let result = reply.and_then(|reply| reply.result.as_ref());
         let last_task = result.and_then(|result| Some(done(result, result.tasks.last()?)));
         let events: Vec<_> = execution.events.iter().map(AsRef::as_ref).collect();
@@ -153,13 +173,12 @@ impl<'a> StatusAnswer<'a> {
             // They come by several ways, and so in another order than they happened.
             last_event: events
                 .iter()
-                .max_by_key(|event| (event.attempt, event.sequence))
+                .max_by_key(|event| (event.redrive, event.attempt, event.sequence))
                 .copied(),
             events,
             events_count: execution.counts.values().sum(),
             events_by_type: &execution.counts,
-            message: lost
-                .then_some("The reply is kept no longer ([broker] results_max_age_s, results_max_bytes)"),
+            message: lost.then_some(REPLY_GONE),
         }
     }
 }
@@ -244,6 +263,51 @@ mod tests {
         let answer = StatusAnswer::of(&execution, Some(&reply));
         assert_eq!(answer.last_executed_task.unwrap()["name"], "research");
         assert_eq!((answer.state, answer.status), ("FAILED", "error"));
+    }
+
+    #[test]
+    fn the_last_event_is_that_of_the_last_run_in_whatever_order_they_come() {
+        let mut execution = Execution::new("echo", Stage::Queued);
+        for (redrive, attempt, sequence, kind) in [
+            (1, 1, 1, "kickoff_started"),
+            (0, 3, 1, "kickoff_started"),
+            (0, 3, 9, TASK_COMPLETED),
+        ] {
+            execution.see(Event {
+                redrive,
+                attempt,
+                sequence,
+                ..event("a", kind)
+            });
+        }
+        let answer = StatusAnswer::of(&execution, None);
+        let last = answer.last_event.unwrap();
+        assert_eq!((last.redrive, last.event_type.as_str()), (1, "kickoff_started"));
+        // Nor is a task of the run before this one's last.
+        assert_eq!(answer.last_executed_task, None);
+        assert_eq!((answer.state, answer.status), ("STARTED", "running"));
+    }
+
+    #[test]
+    fn one_that_has_ended_is_told_as_such_also_when_its_reply_is_kept_no_longer() {
+        let execution = Execution::ended(&reply("a", "succeeded", 0));
+        let answer = StatusAnswer::of(&execution, None);
+        assert_eq!((answer.state, answer.status), ("SUCCESS", "completed"));
+        assert_eq!((answer.result, answer.message), (None, Some(REPLY_GONE)));
+    }
+
+    #[test]
+    fn a_resume_names_its_execution_in_either_way() {
+        for body in [
+            r#"{"execution_id": "a", "task_id": "b"}"#,
+            r#"{"executionId": "a", "taskId": "b"}"#,
+        ] {
+            assert_eq!(ResumeBody::read(body.as_bytes()).unwrap().execution_id, "a");
+        }
+        for body in ["", "[\"a\"]", "{}", "{\"execution_id\": 1}"] {
+            let refused = ResumeBody::read(body.as_bytes()).err();
+            assert!(matches!(refused, Some(Problem::Invalid(_))), "{body}");
+        }
     }
 
     #[test]
