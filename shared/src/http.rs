@@ -1,8 +1,8 @@
 //! HTTP, as services serve it: at most so many connections, each with a time limit for its heads. Whoever holds one
 //! without using it has to give it up when another is wanted.
 //!
-//! A head that is no HTTP (400) or longer than is read (431) never becomes a request: hyper answers it by itself, with a
-//! status and no body, and gives nobody a say in that. Both close the connection.
+//! A head that is no HTTP (400) or longer than is read (431) never becomes a request: hyper answers it by itself, with
+//! a status and no body, and gives nobody a say in that. Both close the connection.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

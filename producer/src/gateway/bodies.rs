@@ -49,8 +49,8 @@ pub(super) struct Room {
 }
 
 impl Bodies {
-    /// For requests of so many bytes: 32 MiB together, or four of the largest, so that one fits beside all that one other
-    /// token holds; and for so many connections.
+    /// For requests of so many bytes: 32 MiB together, or four of the largest, so that one fits beside all that one
+    /// other token holds; and for so many connections.
     pub(super) fn new(max_request_bytes: usize, connections: usize) -> Self {
         let limit = max_request_bytes + MARGIN;
         // Rounded up for each of the four.

@@ -101,8 +101,8 @@ impl KickoffBody {
     }
 }
 
-/// The body of `POST /resume`, as far as anybody asks for it: no kickoff waits for a human, so its `task_id` and what the
-/// human says are of no use.
+/// The body of `POST /resume`, as far as anybody asks for it: no kickoff waits for a human, so its `task_id` and what
+/// the human says are of no use.
 #[derive(Deserialize)]
 pub(super) struct ResumeBody {
     #[serde(alias = "executionId")]

@@ -21,6 +21,7 @@ use tracing::warn;
 
 use super::executions::Executions;
 use super::problem::Problem;
+use super::trouble::Trouble;
 use crate::reading::Reading;
 use crate::replies::{id_of, read};
 use crate::results::since;
@@ -35,10 +36,6 @@ const ALL: usize = 256;
 const OF_TOKEN: usize = 16;
 /// So long a reply that was not found is not looked for again.
 const ABSENT: Duration = Duration::from_secs(60);
-/// The pause before a stream that could not be read is read again …
-const PAUSE: Duration = Duration::from_secs(1);
-/// … and the longest one, when it could not be read many times.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is to be looked up.
 pub(super) struct Lookups {
@@ -249,35 +246,6 @@ impl Asked {
     }
 }
 
-/// Why the stream cannot be read: told once, and tried again ever more seldom.
-struct Trouble {
-    told: Option<String>,
-    pause: Duration,
-}
-
-impl Trouble {
-    fn none() -> Self {
-        Self {
-            told: None,
-            pause: PAUSE,
-        }
-    }
-
-    fn is_news(&mut self, reason: &str) -> bool {
-        let is_news = self.told.as_deref() != Some(reason);
-        if is_news {
-            self.told = Some(reason.to_owned());
-        }
-        is_news
-    }
-
-    /// How long to wait this time.
-    fn pause(&mut self) -> Duration {
-        let next = (self.pause * 2).min(LONGEST_PAUSE);
-        std::mem::replace(&mut self.pause, next)
-    }
-}
-
 /// What a reading has found.
 #[derive(Default)]
 struct Found {
@@ -411,14 +379,5 @@ mod tests {
         there.keep("b", reply("b", "succeeded", 0), 10, 100);
         lookups.tell(&ids, there, &executions);
         assert!(found.await.unwrap().is_some());
-    }
-
-    #[test]
-    fn what_goes_on_being_wrong_is_told_once_and_tried_ever_more_seldom() {
-        let mut trouble = Trouble::none();
-        assert!(trouble.is_news("away") && !trouble.is_news("away"));
-        assert!(trouble.is_news("refused") && !trouble.is_news("refused"));
-        let pauses: Vec<_> = (0..8).map(|_| trouble.pause().as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 }

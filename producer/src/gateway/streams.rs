@@ -107,8 +107,8 @@ impl Streams {
         self.history.get().and_then(|()| self.results.get())
     }
 
-    /// Whether the events of what began at `at` may have been let go before they were read. Of what nobody knows when it
-    /// began, any may.
+    /// Whether the events of what began at `at` may have been let go before they were read. Where nobody knows when it
+    /// began, they may.
     pub(super) fn may_have_missed(&self, at: Option<DateTime<Utc>>) -> bool {
         let before = |since: &DateTime<Utc>| at.is_none_or(|at| at < *since + CLOCK_MARGIN);
         self.history.since.get().is_some_and(before)
