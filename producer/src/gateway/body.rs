@@ -1,9 +1,10 @@
 //! What is read from callers, and what they are answered.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 
 use crewfleet_shared::kickoff::{Event, KickoffResult, Reply, Status, TaskOutput};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
@@ -131,9 +132,9 @@ pub(super) struct StatusAnswer<'a> {
     /// The same, in the words that AMP publishes: `running`, `completed` or `error`.
     status: &'static str,
     /// The crew's text; of one that did not succeed, why not.
-    result: Option<String>,
+    result: Option<InWords<'a>>,
     /// Why it did not succeed.
-    error: Option<String>,
+    error: Option<InWords<'a>>,
     /// How long it ran, in seconds.
     execution_time: Option<f64>,
     result_json: Option<&'a RawValue>,
@@ -163,8 +164,8 @@ impl<'a> StatusAnswer<'a> {
         Self {
             state,
             status,
-            result: reply.map(in_words),
-            error: reply.filter(|reply| reply.result.is_none()).map(in_words),
+            result: reply.map(InWords),
+            error: reply.filter(|reply| reply.result.is_none()).map(InWords),
             execution_time: reply.and_then(seconds),
             result_json: result.and_then(|result| result.json.as_deref()),
             last_step: None,
@@ -201,12 +202,24 @@ fn seconds(reply: &Reply) -> Option<f64> {
     Some(ran.as_seconds_f64())
 }
 
-/// A result is a text, also of a kickoff that has none.
-fn in_words(reply: &Reply) -> String {
-    match (&reply.result, &reply.error) {
-        (Some(result), _) => result.raw.clone(),
-        (None, Some(error)) => format!("{}: {}", reply.status, error.message),
-        (None, None) => reply.status.to_string(),
+/// A result is a text, also of a kickoff that has none. It may be large, so it is written where it is sent.
+#[derive(Debug, Clone, Copy)]
+struct InWords<'a>(&'a Reply);
+
+impl Display for InWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = &self.0.status;
+        match (&self.0.result, &self.0.error) {
+            (Some(result), _) => f.write_str(&result.raw),
+            (None, Some(error)) => write!(f, "{status}: {}", error.message),
+            (None, None) => write!(f, "{status}"),
+        }
+    }
+}
+
+impl Serialize for InWords<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -293,7 +306,7 @@ mod tests {
         let execution = Execution::ended(&reply("a", "succeeded", 0));
         let answer = StatusAnswer::of(&execution, None);
         assert_eq!((answer.state, answer.status), ("SUCCESS", "completed"));
-        assert_eq!((answer.result, answer.message), (None, Some(REPLY_GONE)));
+        assert!(answer.result.is_none() && answer.message == Some(REPLY_GONE));
     }
 
     #[test]
