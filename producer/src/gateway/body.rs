@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
-use crewfleet_shared::kickoff::{Event, KickoffResult, Reply, Status, TaskOutput};
+use crewfleet_shared::kickoff::{Event, KickoffResult, Reply, Status};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -139,7 +139,7 @@ pub(super) struct StatusAnswer<'a> {
     execution_time: Option<f64>,
     result_json: Option<&'a RawValue>,
     last_step: Option<Value>,
-    last_executed_task: Option<Value>,
+    last_executed_task: Option<LastTask<'a>>,
     progress: Option<Value>,
     last_event: Option<&'a Event>,
     /// The last ones.
@@ -159,7 +159,7 @@ impl<'a> StatusAnswer<'a> {
         let (state, status) = state(stage);
         let lost = reply.is_none() && stage.is_over();
         let result = reply.and_then(|reply| reply.result.as_ref());
-        let last_task = result.and_then(|result| Some(done(result, result.tasks.last()?)));
+        let last_task = result.and_then(LastTask::of);
         let events: Vec<_> = execution.events.iter().map(AsRef::as_ref).collect();
         Self {
             state,
@@ -169,7 +169,7 @@ impl<'a> StatusAnswer<'a> {
             execution_time: reply.and_then(seconds),
             result_json: result.and_then(|result| result.json.as_deref()),
             last_step: None,
-            last_executed_task: last_task.or_else(|| last_task_of(execution.last_task.as_ref()?)),
+            last_executed_task: last_task.or_else(|| LastTask::told(execution.last_task.as_ref()?)),
             progress: None,
             // They come by several ways, and so in another order than they happened.
             last_event: events
@@ -223,21 +223,47 @@ impl Serialize for InWords<'_> {
     }
 }
 
-fn done(result: &KickoffResult, task: &TaskOutput) -> Value {
-    let (raw, json) = result.output_of(task);
-    json!({
-        "name": task.name, "description": null, "expected_output": null, "summary": null,
-        "agent": task.agent, "output": raw, "output_json": json,
-    })
+/// The last task that was done.
+#[derive(Debug, Serialize)]
+struct LastTask<'a> {
+    name: Value,
+    description: (),
+    expected_output: (),
+    summary: (),
+    agent: Value,
+    output: Option<&'a str>,
+    output_json: Option<&'a RawValue>,
 }
 
-/// While a crew runs, its events tell which task it did last, and not what came of it.
-fn last_task_of(event: &Event) -> Option<Value> {
-    let data: Value = serde_json::from_str(event.data.get()).ok()?;
-    Some(json!({
-        "name": data.get("task"), "description": null, "expected_output": null, "summary": null,
-        "agent": data.get("agent"), "output": null, "output_json": null,
-    }))
+impl<'a> LastTask<'a> {
+    fn of(result: &'a KickoffResult) -> Option<Self> {
+        let task = result.tasks.last()?;
+        let (raw, json) = result.output_of(task);
+        Some(Self {
+            output: Some(raw),
+            output_json: json,
+            ..Self::named(json!(task.name), json!(task.agent))
+        })
+    }
+
+    /// While a crew runs, its events tell which task it did last, and not what came of it.
+    fn told(event: &Event) -> Option<Self> {
+        let mut data: Value = serde_json::from_str(event.data.get()).ok()?;
+        let mut take = |key| data.get_mut(key).map(Value::take).unwrap_or_default();
+        Some(Self::named(take("task"), take("agent")))
+    }
+
+    fn named(name: Value, agent: Value) -> Self {
+        Self {
+            name,
+            description: (),
+            expected_output: (),
+            summary: (),
+            agent,
+            output: None,
+            output_json: None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -274,7 +300,7 @@ mod tests {
         let reply = reply("a", "failed", 0);
         execution.end(&reply);
         let answer = StatusAnswer::of(&execution, Some(&reply));
-        assert_eq!(answer.last_executed_task.unwrap()["name"], "research");
+        assert_eq!(answer.last_executed_task.unwrap().name, "research");
         assert_eq!((answer.state, answer.status), ("FAILED", "error"));
     }
 
@@ -297,7 +323,7 @@ mod tests {
         let last = answer.last_event.unwrap();
         assert_eq!((last.redrive, last.event_type.as_str()), (1, "kickoff_started"));
         // Nor is a task of the run before this one's last.
-        assert_eq!(answer.last_executed_task, None);
+        assert!(answer.last_executed_task.is_none());
         assert_eq!((answer.state, answer.status), ("STARTED", "running"));
     }
 
