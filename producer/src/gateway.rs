@@ -13,19 +13,20 @@
 //! | `kickoff` | the way of `POST /kickoff` |
 //! | `calls` | the way of each other call |
 //! | `caller` | who calls, and which crew |
-//! | `bodies` | their way in: not too long, not too many |
+//! | `bodies`, `shares` | their way in: not too long, not too many; and how callers share the room |
 //! | `body` | what is read and answered |
 //! | `files` | what kickoffs wrote |
 //! | `problem` | what is refused, and how that is told |
 //! | `execution` | what is known of one kickoff |
 //! | `executions`, `weighted` | what is known of all, and what is let go |
-//! | `lookups` | replies that were let go |
+//! | `lookups`, `trouble` | replies that were let go; what is told when they cannot be read |
 //! | `alarms` | whether RabbitMQ takes anything |
 //! | `streams` | the two streams, read into it |
 //! | `crews` | which inputs crews ask for, by their workers' heartbeats |
 //! | [`tokens`], `valid_tokens` | the tokens that callers show: their file, those that are good now |
-//! | `meters` | requests, counted |
+//! | `meters`, `access_log` | requests, counted and logged |
 
+mod access_log;
 mod alarms;
 mod bodies;
 mod body;
@@ -42,8 +43,10 @@ mod meters;
 mod problem;
 mod routes;
 mod server;
+mod shares;
 mod streams;
 pub mod tokens;
+mod trouble;
 mod valid_tokens;
 mod weighted;
 

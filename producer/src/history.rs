@@ -1,6 +1,8 @@
 //! Looking back at events: those that a gateway's stream `kickoff.history` keeps. Without a gateway there is no such
 //! stream, and events are live only.
 
+use std::sync::Arc;
+
 use crewfleet_shared::amqp::{Broker, BrokerError, Link, Names, reply_code};
 use crewfleet_shared::kickoff::{Event, KickoffId};
 
@@ -25,7 +27,7 @@ pub(crate) async fn look_back(
     }
 }
 
-async fn read_to_end(link: &Link, stream: &str, id: &KickoffId) -> Result<Vec<Event>, BrokerError> {
+async fn read_to_end(link: &Arc<Link>, stream: &str, id: &KickoffId) -> Result<Vec<Event>, BrokerError> {
     let mut reading = Reading::start(link, stream, since(id.created_at()), PREFETCH).await?;
     let mut events = Vec::new();
     while let Some(delivery) = reading.next().await? {

@@ -1,5 +1,6 @@
 //! Reading a stream from a moment on, up to the end that it has now and beyond it. Reading takes nothing away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_shared::amqp::delivery::StreamOffset;
@@ -18,6 +19,7 @@ const CHUNK_LIMIT: Duration = Duration::from_secs(2);
 /// A stream that is being read.
 pub(crate) struct Reading {
     stream: String,
+    link: Arc<Link>,
     reader: Consumer,
     /// A second consumer tells where the last chunk begins; the broker has no other way to say how far it goes.
     probe: Option<Consumer>,
@@ -32,16 +34,22 @@ impl Reading {
     /// # Errors
     /// [`BrokerError`]: no such stream (404), permission (403), no connection.
     pub(crate) async fn start(
-        link: &Link,
+        link: &Arc<Link>,
         stream: &str,
         from: StreamOffset,
         prefetch: u16,
     ) -> Result<Self, BrokerError> {
+        let first = match from {
+            StreamOffset::First => Some(0),
+            StreamOffset::Place(place) => Some(place),
+            _ => None,
+        };
         Ok(Self {
             stream: stream.to_owned(),
+            link: Arc::clone(link),
             reader: consume(link, stream, "crewfleet-reading", from, prefetch).await?,
             probe: Some(consume(link, stream, "crewfleet-end", StreamOffset::Last, 1).await?),
-            position: Position::new(Instant::now(), matches!(from, StreamOffset::First)),
+            position: Position::new(Instant::now(), first),
             prefetch,
             unacked: 0,
         })
@@ -81,6 +89,11 @@ impl Reading {
                 }
                 // Last: what has come by now is not late, however long we were busy.
                 () = sleep_until(give_up.unwrap_or_else(Instant::now)), if give_up.is_some() => {
+                    if self.position.is_unheard() && self.holds_something().await? {
+                        // The broker is slow to send it.
+                        self.position.moved = Instant::now();
+                        continue;
+                    }
                     return self.ended().await;
                 }
             }
@@ -90,6 +103,12 @@ impl Reading {
     /// Whether nothing came at all, though the stream may hold something.
     pub(crate) fn is_silent(&self) -> bool {
         self.position.at.is_none()
+    }
+
+    /// Whether the stream holds anything, as far as the broker says.
+    async fn holds_something(&self) -> Result<bool, BrokerError> {
+        let state = self.link.queue_state(&self.stream).await?;
+        Ok(state.is_some_and(|state| state.messages > 0))
     }
 
     async fn ended(&mut self) -> Result<Option<Delivery>, BrokerError> {
@@ -118,19 +137,20 @@ struct Position {
     reached: Option<Instant>,
     /// How long messages were waited for since then.
     waited: Duration,
-    /// Reading began at the start of the stream: where the probe has found something, so must the reader.
-    from_start: bool,
+    /// Where reading began, if that is a place in the stream: where the probe has found something there or behind it,
+    /// so must the reader.
+    first: Option<u64>,
 }
 
 impl Position {
-    fn new(now: Instant, from_start: bool) -> Self {
+    fn new(now: Instant, first: Option<u64>) -> Self {
         Self {
             last_chunk: None,
             at: None,
             moved: now,
             reached: None,
             waited: Duration::ZERO,
-            from_start,
+            first,
         }
     }
 
@@ -148,11 +168,16 @@ impl Position {
         }
     }
 
+    /// Whether the whole stream is read, and nothing of it has come: it is empty, or the broker is slow.
+    fn is_unheard(&self) -> bool {
+        self.first == Some(0) && self.at.is_none() && self.last_chunk.is_none()
+    }
+
     /// The moment from which on nothing more is expected that was there when reading began.
     fn give_up(&self) -> Option<Instant> {
         match (self.reached, self.at) {
             (Some(_), _) => Some(self.moved + CHUNK_PAUSE),
-            (None, None) if self.from_start && self.last_chunk.is_some() => None,
+            (None, None) if self.first.is_some_and(|first| self.last_chunk >= Some(first)) => None,
             (None, None) => Some(self.moved + SILENCE),
             (None, Some(_)) => None,
         }
@@ -195,7 +220,7 @@ mod tests {
     #[test]
     fn a_stream_without_anything_new_is_read_after_a_silence() {
         let start = Instant::now();
-        let mut position = Position::new(start, false);
+        let mut position = Position::new(start, None);
         position.last_chunk = Some(7);
         position.advance(None, start);
         assert_eq!(position.give_up(), Some(start + SILENCE));
@@ -204,7 +229,7 @@ mod tests {
     #[test]
     fn before_the_last_chunk_there_is_no_end_and_in_it_a_pause_is_the_end() {
         let start = Instant::now();
-        let mut position = Position::new(start, false);
+        let mut position = Position::new(start, None);
         position.advance(Some(3), start);
         assert_eq!(position.give_up(), None);
         // The probe answers when the reader has passed already.
@@ -220,7 +245,7 @@ mod tests {
     #[test]
     fn messages_that_never_stop_end_the_last_chunk_by_the_time_they_were_waited_for() {
         let start = Instant::now();
-        let mut position = Position::new(start, true);
+        let mut position = Position::new(start, Some(0));
         position.wait(CHUNK_LIMIT);
         assert_eq!(position.waited, Duration::ZERO, "before the last chunk");
         position.last_chunk = Some(3);
@@ -237,9 +262,22 @@ mod tests {
     #[test]
     fn from_the_start_what_the_probe_has_found_is_waited_for() {
         let start = Instant::now();
-        let mut position = Position::new(start, true);
+        let mut position = Position::new(start, Some(0));
         assert_eq!(position.give_up(), Some(start + SILENCE));
+        assert!(position.is_unheard());
         position.last_chunk = Some(0);
+        assert_eq!(position.give_up(), None);
+        assert!(!position.is_unheard());
+    }
+
+    #[test]
+    fn from_a_place_what_the_probe_has_found_behind_it_is_waited_for() {
+        let start = Instant::now();
+        let mut position = Position::new(start, Some(7));
+        // The place may be in the last chunk, or gone with its stream.
+        position.last_chunk = Some(6);
+        assert_eq!(position.give_up(), Some(start + SILENCE));
+        position.last_chunk = Some(8);
         assert_eq!(position.give_up(), None);
     }
 }

@@ -10,6 +10,7 @@
 //! what comes late handed on, and, once, all that the stream keeps looked through.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -71,7 +72,7 @@ pub(crate) fn since(moment: Option<DateTime<Utc>>) -> StreamOffset {
 }
 
 async fn read_to_end(
-    link: &Link,
+    link: &Arc<Link>,
     stream: &str,
     from: StreamOffset,
     replies: &Replies,

@@ -1,14 +1,18 @@
 //! HTTP, as services serve it: at most so many connections, each with a time limit for its heads. Whoever holds one
 //! without using it has to give it up when another is wanted.
+//!
+//! A head that is no HTTP (400) or longer than is read (431) never becomes a request: hyper answers it by itself, with
+//! a status and no body, and gives nobody a say in that. Both close the connection.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -46,7 +50,8 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-/// Serves until `stop`, then lets calls that run end, for `drain` at most.
+/// Serves until `stop`, then lets calls that run end, for `drain` at most. Each request has a [`ConnectInfo`] with the
+/// address of whoever sent it.
 pub async fn serve<S>(listener: TcpListener, service: S, limits: Limits, stop: &CancellationToken)
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -65,8 +70,8 @@ where
     let accepting = async {
         let mut refused = false;
         loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) if of_the_connection(&error) => continue,
                 Err(error) => {
                     // Told once: most likely descriptors have run out.
@@ -82,7 +87,7 @@ where
             let place = connections.place().await;
             let connection = graceful.watch(builder.serve_connection(
                 TokioIo::new(without_delay(stream)),
-                service_fn(answering(service.clone(), Arc::clone(&place.open))),
+                service_fn(answering(service.clone(), peer, Arc::clone(&place.open))),
             ));
             let cut = cut.clone();
             tokio::spawn(async move {
@@ -92,7 +97,7 @@ where
                     () = cut.cancelled() => return,
                 };
                 if let Err(error) = served {
-                    debug!(%error, "a connection ends");
+                    debug!(%error, %peer, "a connection ends");
                 }
             });
         }
@@ -127,6 +132,7 @@ pub fn descriptors() -> usize {
 
 fn answering<S>(
     service: S,
+    peer: SocketAddr,
     open: Arc<Open>,
 ) -> impl Fn(hyper::Request<Incoming>) -> futures_util::future::BoxFuture<'static, Result<Response, Infallible>>
 where
@@ -135,7 +141,9 @@ where
 {
     move |request| {
         let working = Working::on(Arc::clone(&open));
-        let answer = service.clone().oneshot(request.map(Body::new));
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let answer = service.clone().oneshot(request);
         Box::pin(async move {
             // The body holds it: an answer that is being sent is work, too.
             Ok(answer.await?.map(|body| {
@@ -403,6 +411,33 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert_eq!(ask(&mut stream, "/").await.unwrap(), "ok");
         let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_no_request_is_answered_by_a_status_alone() {
+        let (address, _server) = server(Router::new().route("/", get(async || "ok")), LIMITS).await;
+        let long = format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "x".repeat(2 * HEAD));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X-Many: x\r\n".repeat(HEADERS + 1));
+        for (head, status) in [
+            ("NONSENSE\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nno header\r\n\r\n", "400"),
+            (&long, "431"),
+            (&many, "431"),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // It may answer before all is sent, and end.
+            let _ = stream.write_all(head.as_bytes()).await;
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            let answer = String::from_utf8(answer).unwrap().to_lowercase();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with(&format!("http/1.1 {status} ")), "{answer}");
+            assert!(
+                head.contains("connection: close") && head.contains("content-length: 0"),
+                "{answer}"
+            );
+            assert_eq!(body, "");
+        }
     }
 
     #[tokio::test]

@@ -165,7 +165,20 @@ async fn what_cannot_be_is_refused_with_a_reason() {
             413,
             "max_request_bytes",
         ),
-        ("/resume", "{}".into(), 400, "not waiting for human input"),
+        (
+            "/kickoff",
+            json!({"inputs": {}, "meta": {"a": "x".repeat(16 * 1024)}}).to_string(),
+            422,
+            "at most 16384",
+        ),
+        ("/resume", "{}".into(), 400, "Invalid Request"),
+        ("/resume", "[]".into(), 400, "Invalid Request"),
+        (
+            "/resume",
+            json!({"execution_id": unknown, "task_id": "research"}).to_string(),
+            404,
+            "Execution not found",
+        ),
         ("/nothing", String::new(), 404, "POST /kickoff"),
         (&format!("/stop/{unknown}"), String::new(), 404, unknown),
     ] {
@@ -197,6 +210,17 @@ async fn what_cannot_be_is_refused_with_a_reason() {
     let id = caller.kickoff(&json!({"inputs": {}})).await;
     caller.becomes(&id, "SUCCESS").await;
     assert_eq!(nobody.get(format!("/status/{id}")).await.0, 404);
+    for body in [
+        json!({"execution_id": id, "task_id": "t", "human_feedback": "good", "is_approve": true}),
+        json!({"executionId": id, "taskId": "t"}),
+    ] {
+        let (code, answer) = caller.post("/resume", &body).await;
+        assert_eq!(code, 400, "{body}");
+        assert_eq!(
+            answer,
+            json!({"error": "Invalid Request", "message": "Execution is not waiting for human input"})
+        );
+    }
 }
 
 #[tokio::test]
@@ -211,7 +235,15 @@ async fn a_kickoff_is_stopped_once_and_what_failed_says_why() {
     let caller = gateway.caller("sleep", &token);
 
     let id = caller.kickoff(&json!({"inputs": {"seconds": 600}})).await;
-    caller.becomes(&id, "STARTED").await;
+    let status = caller.becomes(&id, "STARTED").await;
+    assert_eq!(status["status"], "running");
+    let (code, answer) = caller.get(format!("/files/{id}")).await;
+    assert_eq!(
+        (code.as_u16(), &answer["error"]),
+        (400, &json!("Invalid Request")),
+        "{answer}"
+    );
+    assert!(answer["message"].is_string(), "{answer}");
     // The default crew is at the root, too.
     let (code, answer) = gateway.at_the_root(&token).post(format!("/stop/{id}"), "").await;
     assert_eq!(code, 200);

@@ -207,7 +207,14 @@ async fn what_is_redriven_runs_again_and_can_be_stopped() {
     cli.run(&["dead-letters", "redrive", &id, "--yes"])
         .await
         .success();
-    caller.becomes(&id, "STARTED").await;
+    let status = caller.becomes(&id, "STARTED").await;
+    // The run before had more events.
+    let last = &status["last_event"];
+    assert_eq!(
+        (&last["redrive"], &last["type"]),
+        (&json!(1), &json!("kickoff_started")),
+        "{status:#}"
+    );
     // A gateway that starts now knows the same.
     let second = GatewayProcess::ready(&cli).await;
     assert_eq!(

@@ -106,6 +106,60 @@ async fn a_head_that_is_too_long_and_a_method_that_is_none_are_told_in_words() {
 }
 
 #[tokio::test]
+async fn what_is_no_request_is_told_by_a_status_alone() {
+    let namespace = Namespace::new();
+    let cli = cli(&namespace).await;
+    let gateway = GatewayProcess::listening(&cli).await;
+    let long = format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "x".repeat(70_000));
+    for (head, status) in [("NONSENSE\r\n\r\n", 400), (&long, 431)] {
+        let address = gateway.url().trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        // It may answer, and close, before all is sent.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let answer = answered(stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_who_called_and_nothing_of_what_they_said() {
+    let namespace = Namespace::new();
+    let _worker = worker(&namespace, &["echo"]).await;
+    let cli = cli(&namespace).await;
+    let token = token(&cli, "shop").await;
+    let gateway = GatewayProcess::ready(&cli).await;
+    let caller = gateway.caller("echo", &token);
+    caller.answers("/inputs", 200).await;
+    caller.kickoff(&json!({"inputs": {"a": "an unusual word"}})).await;
+    caller.answers("/status/unknown?query=told", 404).await;
+    for (method, path, status) in [
+        ("POST", "/crews/echo/kickoff", 200),
+        ("GET", "/crews/echo/status/unknown", 404),
+    ] {
+        let call = |line: &str| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let same = line["method"] == method && line["path"] == path && line["status_code"] == status;
+            same.then_some(line)
+        };
+        let line = gateway.process().stderr.first("the call", call).await;
+        assert_eq!(
+            (&line["level"], &line["token"], &line["crew"]),
+            (&json!("INFO"), &json!("shop"), &json!("echo")),
+            "{line:#}"
+        );
+        assert!(
+            line["peer"].as_str().unwrap().starts_with("127.0.0.1:"),
+            "{line:#}"
+        );
+    }
+    let log = gateway.process().stderr.so_far().join("\n");
+    for word in ["unusual", "query=told", &token, "/inputs"] {
+        assert!(!log.contains(word), "{word} is in the log:\n{log}");
+    }
+}
+
+#[tokio::test]
 async fn a_lame_duck_answers_and_says_that_it_goes() {
     let namespace = Namespace::new();
     let _worker = worker(&namespace, &["echo"]).await;
@@ -155,6 +209,13 @@ async fn a_stop_of_what_is_not_known_any_more_is_sent_and_stops_no_other_crew_s(
     let gateway = GatewayProcess::ready(&cli).await;
     let (sleep, echo) = (gateway.caller("sleep", &token), gateway.caller("echo", &token));
     let (code, answer) = sleep.get(format!("/status/{id}")).await;
+    assert_eq!(
+        (code.as_u16(), &answer["error"]),
+        (503, &json!("Execution not known")),
+        "{answer}"
+    );
+    // Nor does anybody know how old an id is that somebody chose.
+    let (code, answer) = sleep.get("/status/my-own").await;
     assert_eq!(
         (code.as_u16(), &answer["error"]),
         (503, &json!("Execution not known")),
@@ -230,7 +291,7 @@ async fn only_what_a_caller_must_send_is_demanded_and_told_of() {
 }
 
 /// What a process has had of memory at most, in MiB.
-fn peak_mib(pid: Pid) -> u64 {
+pub(crate) fn peak_mib(pid: Pid) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = peak.expect("a peak").trim().trim_end_matches(" kB");
@@ -271,6 +332,7 @@ async fn attackers_take_neither_its_memory_nor_others_time() {
     let limit = ["set_policy", &queue, &pattern, r#"{"max-length": 1}"#];
     node.ctl(&limit).await.expect("a policy");
     let (greedy, modest) = (token(&cli, "greedy").await, token(&cli, "modest").await);
+    let greedy_too = token(&cli, "greedy-too").await;
     let gateway = GatewayProcess::ready(&cli).await;
     let calm = bystander(&gateway, &modest, 100).await;
 
@@ -285,11 +347,11 @@ async fn attackers_take_neither_its_memory_nor_others_time() {
         connections.push(sent(&gateway, part).await);
     }
     // Bodies that come as far as the gateway takes them, and then no more.
-    let post = format!(
-        "POST /crews/echo/kickoff HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {greedy}\r\nContent-Length: 8000000\r\n\r\n"
-    );
     let body = vec![b' '; 4_000_000];
-    for _ in 0..64 {
+    for number in 0..64 {
+        let whose = if number % 2 == 0 { &greedy } else { &greedy_too };
+        let head = format!("Host: x\r\nAuthorization: Bearer {whose}\r\nContent-Length: 8000000");
+        let post = format!("POST /crews/echo/kickoff HTTP/1.1\r\n{head}\r\n\r\n");
         let mut stream = sent(&gateway, post.as_bytes()).await;
         let body = body.clone();
         connections.push(sent(&gateway, b"").await);

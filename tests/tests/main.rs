@@ -26,6 +26,8 @@ mod forks;
 mod gateway;
 mod gateway_broker;
 mod gateway_callers;
+mod gateway_clocks;
+mod gateway_memory;
 mod leftovers;
 mod limits;
 mod logs;

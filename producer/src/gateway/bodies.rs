@@ -1,17 +1,16 @@
 //! Bodies on their way in: as long as a request may be, and not too many at once. Each takes room as its bytes come, so
-//! that whoever sends nothing holds nothing; and what the callers of one token send has its share of the room, and no
-//! more.
+//! that whoever sends nothing holds nothing. What the callers of one token hold leaves as much for others, and whoever
+//! sends too slowly is cut.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
 use futures_util::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::problem::Problem;
+use super::shares::{Share, Shares};
 
 /// What a body may have around its inputs.
 const MARGIN: usize = 64 * 1024;
@@ -19,6 +18,10 @@ const MARGIN: usize = 64 * 1024;
 const FLOOD: usize = 64 * 1024 * 1024;
 /// How long a body may take.
 const LIMIT: Duration = Duration::from_secs(30);
+/// So long a body may come as slowly as it likes …
+const GRACE: Duration = Duration::from_secs(10);
+/// … and then it must have come at this rate, in bytes a second, in all the time behind it.
+const RATE: u32 = 1024;
 /// Room for all bodies together, in bytes. A kickoff that is published takes as much again, and once more for a moment.
 const ROOM: usize = 32 * 1024 * 1024;
 /// What one permit is good for, in bytes.
@@ -29,45 +32,35 @@ pub(super) struct Bodies {
     /// In bytes, of one.
     limit: usize,
     max_request_bytes: usize,
-    all: Arc<Semaphore>,
-    /// Of a token, in permits.
-    share: usize,
-    /// Likewise, in bodies.
-    at_once: usize,
-    of_tokens: Mutex<HashMap<String, Weak<OfToken>>>,
+    /// In permits.
+    room: Arc<Shares>,
+    /// In bodies.
+    at_once: Arc<Shares>,
     /// How long a body may pause.
     pause: Duration,
     /// How long one waits for room.
     patience: Duration,
 }
 
-/// What the callers of one token may take.
-struct OfToken {
-    room: Arc<Semaphore>,
-    bodies: Arc<Semaphore>,
-}
-
 /// Room that a body holds.
 pub(super) struct Room {
-    held: Option<[OwnedSemaphorePermit; 2]>,
-    permits: usize,
-    of_token: Arc<OfToken>,
-    _one_of_its_bodies: OwnedSemaphorePermit,
+    bytes: Share,
+    _one: Share,
 }
 
 impl Bodies {
-    /// For requests of so many bytes: 32 MiB together, or two of the largest; half of that for the callers of one
-    /// token, and half of the connections.
+    /// For requests of so many bytes: 32 MiB together, or four of the largest, so that one fits beside all that one
+    /// other token holds; and for so many connections.
     pub(super) fn new(max_request_bytes: usize, connections: usize) -> Self {
         let limit = max_request_bytes + MARGIN;
-        let share = (ROOM / 2).max(limit).div_ceil(PERMIT);
+        // Rounded up for each of the four.
+        let largest = limit.max(ROOM / 4).div_ceil(PERMIT);
         Self {
             limit,
             max_request_bytes,
-            all: Arc::new(Semaphore::new(2 * share)),
-            share,
-            at_once: connections.div_ceil(2),
-            of_tokens: Mutex::default(),
+            room: Shares::new(4 * largest),
+            // One of them there must be.
+            at_once: Shares::new(connections.max(2)),
             pause: Duration::from_secs(10),
             patience: Duration::from_secs(5),
         }
@@ -79,19 +72,22 @@ impl Bodies {
     pub(super) async fn read(&self, request: Request, token: &str) -> Result<(Vec<u8>, Room), Problem> {
         let (mut whole, mut length, mut room) = (Vec::new(), 0, self.room(token)?);
         let mut chunks = request.into_body().into_data_stream();
-        let end = Instant::now() + LIMIT;
+        let mut start = Instant::now();
         loop {
-            let next = timeout_at(end, timeout(self.pause, chunks.next())).await;
+            let next = timeout_at(start + time_for(length), timeout(self.pause, chunks.next())).await;
             let Some(chunk) = next.ok().and_then(Result::ok).ok_or(Problem::TooSlow)? else {
                 break;
             };
             let chunk = chunk.map_err(|e| Problem::validation(format!("The body breaks off: {e}")))?;
             length += chunk.len();
             if length <= self.limit {
-                let grown = room.grow(length.div_ceil(PERMIT), &self.all);
+                let waiting = Instant::now();
+                let grown = room.bytes.grow(length.div_ceil(PERMIT));
                 timeout(self.patience, grown).await.map_err(|_| {
                     Problem::unavailable("The gateway has no room for this body at present; try again")
                 })?;
+                // That was not the sender's time.
+                start += waiting.elapsed();
                 whole.extend_from_slice(&chunk);
             } else if length > self.limit + FLOOD {
                 break;
@@ -107,59 +103,23 @@ impl Bodies {
 
     /// Of a token, and none of it taken yet.
     fn room(&self, token: &str) -> Result<Room, Problem> {
-        let of_token = self.of_token(token);
-        match Arc::clone(&of_token.bodies).try_acquire_owned() {
-            Ok(one) => Ok(Room {
-                held: None,
-                permits: 0,
-                of_token,
-                _one_of_its_bodies: one,
+        let mut one = self.at_once.share(token);
+        match one.try_grow(1) {
+            true => Ok(Room {
+                bytes: self.room.share(token),
+                _one: one,
             }),
-            Err(_) => Err(Problem::TooMany(format!(
-                "This token has {} calls with a body under way; try again when some have ended",
-                self.at_once
-            ))),
+            false => Err(Problem::TooMany(
+                "This token has too many calls with a body under way; try again when some have ended".into(),
+            )),
         }
-    }
-
-    /// The share of a token, for as long as one of its bodies needs it.
-    fn of_token(&self, token: &str) -> Arc<OfToken> {
-        let mut shares = self.of_tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = shares.get(token).and_then(Weak::upgrade) {
-            return share;
-        }
-        shares.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(OfToken {
-            room: Arc::new(Semaphore::new(self.share)),
-            bodies: Arc::new(Semaphore::new(self.at_once)),
-        });
-        shares.insert(token.to_owned(), Arc::downgrade(&share));
-        share
     }
 }
 
-impl Room {
-    /// Waits for room for so many permits in all.
-    async fn grow(&mut self, permits: usize, all: &Arc<Semaphore>) {
-        let more = u32::try_from(permits.saturating_sub(self.permits)).unwrap_or(u32::MAX);
-        if more == 0 {
-            return;
-        }
-        // Nobody closes a semaphore. The token's own first: who waits for that must not hold what others need.
-        let own = Arc::clone(&self.of_token.room).acquire_many_owned(more).await;
-        let common = Arc::clone(all).acquire_many_owned(more).await;
-        let (Ok(own), Ok(common)) = (own, common) else {
-            return;
-        };
-        match &mut self.held {
-            Some([of_token, of_all]) => {
-                of_token.merge(own);
-                of_all.merge(common);
-            }
-            None => self.held = Some([own, common]),
-        }
-        self.permits = permits;
-    }
+/// How long a body may have taken, of which so much has come.
+fn time_for(length: usize) -> Duration {
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    LIMIT.min(GRACE + Duration::from_secs(1) * length / RATE)
 }
 
 #[cfg(test)]
@@ -187,12 +147,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_sends_nothing_holds_nothing_and_one_token_holds_no_other_up() {
+    async fn who_sends_nothing_holds_nothing_and_the_greedy_hold_no_other_up() {
         let bodies = Bodies {
             pause: Duration::from_millis(200),
             patience: Duration::from_millis(100),
             ..Bodies::new(16 * MIB, 1024)
         };
+        let free = || bodies.room.free() * PERMIT / MIB;
+        assert_eq!(free(), 64);
         let mut held: Vec<_> = (0..100)
             .map(|_| Box::pin(bodies.read(hanging(0), "greedy")))
             .collect();
@@ -200,30 +162,38 @@ mod tests {
         for reading in &mut held {
             assert!(reading.as_mut().now_or_never().is_none());
         }
-        // Its share is used up: half of the room, or one of the largest.
-        assert_eq!(bodies.share * PERMIT, 16 * MIB + MARGIN);
-        assert_eq!(
-            bodies.all.available_permits(),
-            2 * bodies.share - 16 * MIB / PERMIT
-        );
+        // Beside one there is room for one of the largest.
+        assert_eq!(free(), 32);
         let (body, room) = bodies.read(whole(16), "modest").await.unwrap();
         assert_eq!(body.len(), 16 * MIB);
         drop(room);
-        // Whoever finds no room is told soon, and whoever sends nothing, too.
-        for _ in 0..2 {
-            assert!(matches!(
-                held.pop().unwrap().await,
-                Err(Problem::Unavailable { .. })
-            ));
+        // Beside two there is some for each other.
+        held.extend((0..4).map(|_| Box::pin(bodies.read(hanging(12), "greedy, too"))));
+        for reading in &mut held[104..] {
+            assert!(reading.as_mut().now_or_never().is_none());
         }
+        assert_eq!(free(), 16);
+        assert_eq!(bodies.read(whole(8), "modest").await.unwrap().0.len(), 8 * MIB);
+        // Whoever finds no room is told soon, and whoever sends nothing, too.
+        assert!(matches!(
+            held.pop().unwrap().await,
+            Err(Problem::Unavailable { .. })
+        ));
         assert_eq!(held.swap_remove(0).await.err(), Some(Problem::TooSlow));
         drop(held);
-        assert_eq!(bodies.all.available_permits(), 2 * bodies.share);
+        assert_eq!(free(), 64);
+    }
+
+    #[test]
+    fn a_body_must_come_at_some_rate() {
+        assert_eq!(time_for(0), GRACE);
+        assert_eq!(time_for(5 * 1024), GRACE + Duration::from_secs(5));
+        assert_eq!(time_for(16 * MIB), LIMIT);
     }
 
     #[tokio::test]
     async fn the_bodies_of_one_token_are_no_more_than_its_share() {
-        let bodies = Bodies::new(MIB, 3);
+        let bodies = Bodies::new(MIB, 4);
         let mut first = Box::pin(bodies.read(hanging(0), "greedy"));
         let mut second = Box::pin(bodies.read(hanging(0), "greedy"));
         assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
@@ -241,6 +211,6 @@ mod tests {
         let bodies = Bodies::new(MIB, 1024);
         let refused = bodies.read(whole(3), "t").await.err();
         assert_eq!(refused, Some(Problem::TooLarge { limit: MIB }));
-        assert_eq!(bodies.all.available_permits() * PERMIT, 32 * MIB);
+        assert_eq!(bodies.room.free() * PERMIT, 32 * MIB);
     }
 }

@@ -1,14 +1,15 @@
 //! What is read from callers, and what they are answered.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 
-use crewfleet_shared::kickoff::{Event, KickoffResult, Reply, Status, TaskOutput};
-use serde::{Deserialize, Deserializer, Serialize};
+use crewfleet_shared::kickoff::{Event, KickoffResult, Reply, Status};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::execution::{Execution, Stage};
-use super::problem::Problem;
+use super::problem::{Problem, REPLY_GONE};
 
 /// The body of `POST /kickoff`. A field that AMP does not know is ignored, as AMP does.
 #[derive(Deserialize)]
@@ -101,6 +102,27 @@ impl KickoffBody {
     }
 }
 
+/// The body of `POST /resume`, as far as anybody asks for it: no kickoff waits for a human, so its `task_id` and what
+/// the human says are of no use.
+#[derive(Deserialize)]
+pub(super) struct ResumeBody {
+    #[serde(alias = "executionId")]
+    pub(super) execution_id: String,
+}
+
+impl ResumeBody {
+    pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
+        let refused = |why: &str| {
+            let form = r#"{"execution_id": "…", "task_id": "…"}"#;
+            Problem::Invalid(format!("The body is not a JSON object as in {form}: {why}"))
+        };
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(refused("it does not begin with \"{\""));
+        }
+        serde_json::from_slice(body).map_err(|e| refused(&e.to_string()))
+    }
+}
+
 /// The answer to `GET /status/<kickoff_id>`.
 #[derive(Debug, Serialize)]
 pub(super) struct StatusAnswer<'a> {
@@ -110,14 +132,14 @@ pub(super) struct StatusAnswer<'a> {
     /// The same, in the words that AMP publishes: `running`, `completed` or `error`.
     status: &'static str,
     /// The crew's text; of one that did not succeed, why not.
-    result: Option<String>,
+    result: Option<InWords<'a>>,
     /// Why it did not succeed.
-    error: Option<String>,
+    error: Option<InWords<'a>>,
     /// How long it ran, in seconds.
     execution_time: Option<f64>,
     result_json: Option<&'a RawValue>,
     last_step: Option<Value>,
-    last_executed_task: Option<Value>,
+    last_executed_task: Option<LastTask<'a>>,
     progress: Option<Value>,
     last_event: Option<&'a Event>,
     /// The last ones.
@@ -130,36 +152,34 @@ pub(super) struct StatusAnswer<'a> {
 }
 
 impl<'a> StatusAnswer<'a> {
-    /// `reply` is there when the kickoff has ended.
+    /// `reply` is there when the kickoff has ended, unless it is kept no longer.
     pub(super) fn of(execution: &'a Execution, reply: Option<&'a Reply>) -> Self {
         // A newer reply may have come in between.
         let stage = reply.map_or(execution.stage, |reply| Execution::ended(reply).stage);
         let (state, status) = state(stage);
-        // Its reply has left its stream.
-        let lost = matches!(stage.settled(), Stage::Finished { .. });
+        let lost = reply.is_none() && stage.is_over();
         let result = reply.and_then(|reply| reply.result.as_ref());
-        let last_task = result.and_then(|result| Some(done(result, result.tasks.last()?)));
+        let last_task = result.and_then(LastTask::of);
         let events: Vec<_> = execution.events.iter().map(AsRef::as_ref).collect();
         Self {
             state,
             status,
-            result: reply.map(in_words),
-            error: reply.filter(|reply| reply.result.is_none()).map(in_words),
+            result: reply.map(InWords),
+            error: reply.filter(|reply| reply.result.is_none()).map(InWords),
             execution_time: reply.and_then(seconds),
             result_json: result.and_then(|result| result.json.as_deref()),
             last_step: None,
-            last_executed_task: last_task.or_else(|| last_task_of(execution.last_task.as_ref()?)),
+            last_executed_task: last_task.or_else(|| LastTask::told(execution.last_task.as_ref()?)),
             progress: None,
             // They come by several ways, and so in another order than they happened.
             last_event: events
                 .iter()
-                .max_by_key(|event| (event.attempt, event.sequence))
+                .max_by_key(|event| (event.redrive, event.attempt, event.sequence))
                 .copied(),
             events,
             events_count: execution.counts.values().sum(),
             events_by_type: &execution.counts,
-            message: lost
-                .then_some("The reply is kept no longer ([broker] results_max_age_s, results_max_bytes)"),
+            message: lost.then_some(REPLY_GONE),
         }
     }
 }
@@ -182,30 +202,68 @@ fn seconds(reply: &Reply) -> Option<f64> {
     Some(ran.as_seconds_f64())
 }
 
-/// A result is a text, also of a kickoff that has none.
-fn in_words(reply: &Reply) -> String {
-    match (&reply.result, &reply.error) {
-        (Some(result), _) => result.raw.clone(),
-        (None, Some(error)) => format!("{}: {}", reply.status, error.message),
-        (None, None) => reply.status.to_string(),
+/// A result is a text, also of a kickoff that has none. It may be large, so it is written where it is sent.
+#[derive(Debug, Clone, Copy)]
+struct InWords<'a>(&'a Reply);
+
+impl Display for InWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = &self.0.status;
+        match (&self.0.result, &self.0.error) {
+            (Some(result), _) => f.write_str(&result.raw),
+            (None, Some(error)) => write!(f, "{status}: {}", error.message),
+            (None, None) => write!(f, "{status}"),
+        }
     }
 }
 
-fn done(result: &KickoffResult, task: &TaskOutput) -> Value {
-    let (raw, json) = result.output_of(task);
-    json!({
-        "name": task.name, "description": null, "expected_output": null, "summary": null,
-        "agent": task.agent, "output": raw, "output_json": json,
-    })
+impl Serialize for InWords<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
-/// While a crew runs, its events tell which task it did last, and not what came of it.
-fn last_task_of(event: &Event) -> Option<Value> {
-    let data: Value = serde_json::from_str(event.data.get()).ok()?;
-    Some(json!({
-        "name": data.get("task"), "description": null, "expected_output": null, "summary": null,
-        "agent": data.get("agent"), "output": null, "output_json": null,
-    }))
+/// The last task that was done.
+#[derive(Debug, Serialize)]
+struct LastTask<'a> {
+    name: Value,
+    description: (),
+    expected_output: (),
+    summary: (),
+    agent: Value,
+    output: Option<&'a str>,
+    output_json: Option<&'a RawValue>,
+}
+
+impl<'a> LastTask<'a> {
+    fn of(result: &'a KickoffResult) -> Option<Self> {
+        let task = result.tasks.last()?;
+        let (raw, json) = result.output_of(task);
+        Some(Self {
+            output: Some(raw),
+            output_json: json,
+            ..Self::named(json!(task.name), json!(task.agent))
+        })
+    }
+
+    /// While a crew runs, its events tell which task it did last, and not what came of it.
+    fn told(event: &Event) -> Option<Self> {
+        let mut data: Value = serde_json::from_str(event.data.get()).ok()?;
+        let mut take = |key| data.get_mut(key).map(Value::take).unwrap_or_default();
+        Some(Self::named(take("task"), take("agent")))
+    }
+
+    fn named(name: Value, agent: Value) -> Self {
+        Self {
+            name,
+            description: (),
+            expected_output: (),
+            summary: (),
+            agent,
+            output: None,
+            output_json: None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -242,8 +300,53 @@ mod tests {
         let reply = reply("a", "failed", 0);
         execution.end(&reply);
         let answer = StatusAnswer::of(&execution, Some(&reply));
-        assert_eq!(answer.last_executed_task.unwrap()["name"], "research");
+        assert_eq!(answer.last_executed_task.unwrap().name, "research");
         assert_eq!((answer.state, answer.status), ("FAILED", "error"));
+    }
+
+    #[test]
+    fn the_last_event_is_that_of_the_last_run_in_whatever_order_they_come() {
+        let mut execution = Execution::new("echo", Stage::Queued);
+        for (redrive, attempt, sequence, kind) in [
+            (1, 1, 1, "kickoff_started"),
+            (0, 3, 1, "kickoff_started"),
+            (0, 3, 9, TASK_COMPLETED),
+        ] {
+            execution.see(Event {
+                redrive,
+                attempt,
+                sequence,
+                ..event("a", kind)
+            });
+        }
+        let answer = StatusAnswer::of(&execution, None);
+        let last = answer.last_event.unwrap();
+        assert_eq!((last.redrive, last.event_type.as_str()), (1, "kickoff_started"));
+        // Nor is a task of the run before this one's last.
+        assert!(answer.last_executed_task.is_none());
+        assert_eq!((answer.state, answer.status), ("STARTED", "running"));
+    }
+
+    #[test]
+    fn one_that_has_ended_is_told_as_such_also_when_its_reply_is_kept_no_longer() {
+        let execution = Execution::ended(&reply("a", "succeeded", 0));
+        let answer = StatusAnswer::of(&execution, None);
+        assert_eq!((answer.state, answer.status), ("SUCCESS", "completed"));
+        assert!(answer.result.is_none() && answer.message == Some(REPLY_GONE));
+    }
+
+    #[test]
+    fn a_resume_names_its_execution_in_either_way() {
+        for body in [
+            r#"{"execution_id": "a", "task_id": "b"}"#,
+            r#"{"executionId": "a", "taskId": "b"}"#,
+        ] {
+            assert_eq!(ResumeBody::read(body.as_bytes()).unwrap().execution_id, "a");
+        }
+        for body in ["", "[\"a\"]", "{}", "{\"execution_id\": 1}"] {
+            let refused = ResumeBody::read(body.as_bytes()).err();
+            assert!(matches!(refused, Some(Problem::Invalid(_))), "{body}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use crewfleet_shared::kickoff::{CrewName, KickoffId};
 
+use super::access_log;
 use super::problem::Problem;
 use super::server::Gateway;
 use super::tokens::Token;
@@ -55,6 +56,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
             Some(crew) => CrewName::parse(&crew).map_err(|e| Problem::NotFound(e.to_string()))?,
             None => at_the_root(&token, gateway)?,
         };
+        access_log::tell(parts, &token.name, crew.as_str());
         if !token.allows(&crew) {
             let crew = crew.to_string();
             return Err(Problem::Forbidden { crew });

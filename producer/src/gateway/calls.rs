@@ -1,18 +1,19 @@
 //! The way of each call but `POST /kickoff`.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_shared::kickoff::{Command, KickoffId, Reply};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::body::{self, StatusAnswer};
+use super::body::{self, ResumeBody, StatusAnswer};
 use super::caller::Caller;
 use super::execution::Execution;
 use super::problem::Problem;
@@ -55,7 +56,7 @@ pub(super) async fn inputs(State(gateway): State<Arc<Gateway>>, caller: Caller) 
 pub(super) async fn status(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Result<Response, Problem> {
     let (id, execution) = known(&gateway, &caller).await?;
     let reply = match execution.has_ended() {
-        true => Some(reply(&gateway, &caller, &id).await?),
+        true => reply(&gateway, &caller, &id, &execution).await?,
         false => None,
     };
     Ok(Json(StatusAnswer::of(&execution, reply.as_deref())).into_response())
@@ -64,16 +65,21 @@ pub(super) async fn status(State(gateway): State<Arc<Gateway>>, caller: Caller) 
 /// `POST /stop/<kickoff_id>`: asks whatever worker has it, or will have it, to stop it; also one of which nothing is
 /// known any more.
 pub(super) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Answer {
-    let (kickoff_id, note) = match known(&gateway, &caller).await {
+    let (kickoff_id, redrive, note) = match known(&gateway, &caller).await {
         Ok((_, execution)) if execution.stage.is_over() => {
             let (state, _) = body::state(execution.stage);
             return Err(Problem::State(format!(
                 "Cannot stop execution. Current state: {state}"
             )));
         }
-        Ok((id, _)) => (id.to_string(), None),
+        // A command that names the redrive forgives clocks that differ. It must not name one of yesterday.
+        Ok((id, execution)) => {
+            let is_current = gateway.streams.are_read().is_ok();
+            (id.to_string(), is_current.then_some(execution.redrive), None)
+        }
         Err(Problem::NotKnown(id)) => (
             id,
+            None,
             Some(
                 "What became of it is not known here: the workers were told, and stop it if it waits or runs",
             ),
@@ -88,7 +94,7 @@ pub(super) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) ->
     }
     let cancel = Command::Cancel {
         kickoff_id,
-        redrive: None,
+        redrive,
         // This caller may stop no other's: an id that is not known here may be anybody's.
         crew: Some(caller.crew.to_string()),
     };
@@ -97,8 +103,18 @@ pub(super) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) ->
 }
 
 /// `POST /resume`: no kickoff ever waits for a human here, since `humanInputWebhook` is refused.
-pub(super) async fn resume(_: Caller) -> Problem {
-    Problem::State("Execution is not waiting for human input".into())
+pub(super) async fn resume(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Infallible, Problem> {
+    let (body, _room) = gateway.bodies.read(request, &caller.token).await?;
+    let id = ResumeBody::read(&body)?.execution_id;
+    let id = KickoffId::parse(&id).map_err(|_| Problem::NoExecution(id))?;
+    known_by(&gateway, &caller, id).await?;
+    Err(Problem::Invalid(
+        "Execution is not waiting for human input".into(),
+    ))
 }
 
 /// A path that there is, asked in another way.
@@ -120,7 +136,14 @@ pub(super) async fn known(
     gateway: &Gateway,
     caller: &Caller,
 ) -> Result<(KickoffId, Arc<Execution>), Problem> {
-    let id = caller.kickoff_id()?;
+    known_by(gateway, caller, caller.kickoff_id()?).await
+}
+
+async fn known_by(
+    gateway: &Gateway,
+    caller: &Caller,
+    id: KickoffId,
+) -> Result<(KickoffId, Arc<Execution>), Problem> {
     let age = id.created_at().map(|at| Utc::now() - at);
     let patience = match gateway.streams.are_read() {
         Err(_) => READING,
@@ -139,10 +162,9 @@ pub(super) async fn known(
     }
 }
 
-/// Whether one of which nothing is known may wait or run all the same.
+/// Whether one of which nothing is known may wait or run all the same. An id without a time may be as old as any.
 fn may_have_been(gateway: &Gateway, id: &KickoffId) -> bool {
-    let missed = |at| gateway.streams.may_have_missed(at);
-    gateway.executions.has_forgotten_running() || id.created_at().is_some_and(missed)
+    gateway.executions.has_forgotten_running() || gateway.streams.may_have_missed(id.created_at())
 }
 
 /// One that is not in memory: unknown, unless memory was too small for all, or is not complete yet.
@@ -157,29 +179,39 @@ async fn forgotten(
     if !gateway.executions.has_forgotten_ended() {
         return Ok(None);
     }
-    let reply = look_up(gateway, caller, id).await?;
+    let reply = look_up(gateway, caller, id, id.created_at()).await?;
     Ok(reply.map(|reply| Execution::ended(&reply).into()))
 }
 
-/// The reply of one that has ended.
-pub(super) async fn reply(gateway: &Gateway, caller: &Caller, id: &KickoffId) -> Result<Arc<Reply>, Problem> {
-    if let Some(reply) = look_up(gateway, caller, id).await? {
-        return Ok(reply);
+/// The reply of one that has ended; `None` when it is kept no longer.
+pub(super) async fn reply(
+    gateway: &Gateway,
+    caller: &Caller,
+    id: &KickoffId,
+    execution: &Execution,
+) -> Result<Option<Arc<Reply>>, Problem> {
+    let at = execution.ended_at.or_else(|| id.created_at());
+    if let Some(reply) = look_up(gateway, caller, id, at).await? {
+        return Ok(Some(reply));
     }
     // It is somewhere for as long as the stream keeps it.
-    let kept = gateway.results_kept;
-    match id.created_at().is_some_and(|at| Utc::now() - at < kept) {
+    match at.is_some_and(|at| Utc::now() - at < gateway.results_kept) {
         true => Err(Problem::unavailable(
             "The reply is not found at present; try again",
         )),
-        false => Err(Problem::NoExecution(id.to_string())),
+        false => Ok(None),
     }
 }
 
-/// A reply out of memory, else out of the results stream.
-async fn look_up(gateway: &Gateway, caller: &Caller, id: &KickoffId) -> Result<Option<Arc<Reply>>, Problem> {
+/// A reply out of memory, else out of the results stream, from about `at` on.
+async fn look_up(
+    gateway: &Gateway,
+    caller: &Caller,
+    id: &KickoffId,
+    at: Option<DateTime<Utc>>,
+) -> Result<Option<Arc<Reply>>, Problem> {
     match gateway.executions.reply(id.as_str()) {
         Some(reply) => Ok(Some(reply)),
-        None => gateway.lookups.find(id, &caller.token).await,
+        None => gateway.lookups.find(id, at, &caller.token).await,
     }
 }

@@ -64,11 +64,13 @@ pub(super) struct Execution {
     pub(super) stage: Stage,
     /// The highest redrive of which anything is known.
     pub(super) redrive: u32,
+    /// When its reply was given, by the worker's clock: there the results stream has it.
+    pub(super) ended_at: Option<DateTime<Utc>>,
     /// The last events, in the order they came.
     pub(super) events: VecDeque<Arc<Event>>,
     /// How many events came, by type.
     pub(super) counts: BTreeMap<String, u64>,
-    /// The last task that was completed: what a crew prints may fill `events`.
+    /// The last task that this redrive has completed: what a crew prints may fill `events`.
     pub(super) last_task: Option<Arc<Event>>,
 }
 
@@ -78,6 +80,7 @@ impl Execution {
             crew: crew.into(),
             stage,
             redrive: 0,
+            ended_at: None,
             events: VecDeque::new(),
             counts: BTreeMap::new(),
             last_task: None,
@@ -89,6 +92,7 @@ impl Execution {
         let (redrive, status) = (reply.redrive, reply.status);
         Self {
             redrive,
+            ended_at: Some(reply.finished_at),
             ..Self::new(reply.crew.as_str(), Stage::Ended { redrive, status })
         }
     }
@@ -104,6 +108,7 @@ impl Execution {
             // It runs once more, whatever became of it before.
             self.redrive = event.redrive;
             self.stage = Stage::Queued;
+            self.last_task = None;
         }
         self.stage = match (event.event_type.as_str(), self.stage) {
             // Late news of an earlier run.
@@ -128,7 +133,7 @@ impl Execution {
         // Its caller's own, and as large as the caller likes.
         event.meta = None;
         let event = Arc::new(event);
-        if event.event_type == TASK_COMPLETED {
+        if event.event_type == TASK_COMPLETED && event.redrive == self.redrive {
             self.last_task = Some(Arc::clone(&event));
         }
         self.events.push_back(event);
@@ -143,6 +148,7 @@ impl Execution {
         if !known {
             self.redrive = reply.redrive;
             self.stage = Self::ended(reply).stage;
+            self.ended_at = Some(reply.finished_at);
         }
     }
 

@@ -62,12 +62,15 @@ pub(super) async fn get(State(gateway): State<Arc<Gateway>>, caller: Caller) -> 
 /// The reply of a kickoff that has ended.
 async fn ended(gateway: &Gateway, caller: &Caller) -> Result<Arc<Reply>, Problem> {
     let (id, execution) = calls::known(gateway, caller).await?;
-    match execution.has_ended() {
-        true => calls::reply(gateway, caller, &id).await,
-        false => Err(Problem::State(
-            "The execution has not ended yet; what it wrote is known then".into(),
-        )),
+    if !execution.stage.is_over() {
+        let message = "The execution has not ended yet; what it wrote is known then";
+        return Err(Problem::Invalid(message.into()));
     }
+    let reply = match execution.has_ended() {
+        true => calls::reply(gateway, caller, &id, &execution).await?,
+        false => None,
+    };
+    reply.ok_or_else(Problem::reply_gone)
 }
 
 /// A file's name, as RFC 6266 has it: whatever characters it has.

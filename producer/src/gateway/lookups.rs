@@ -1,5 +1,11 @@
-//! Replies that memory had no room for, looked up in the results stream: one reading at a time, for all that are asked
-//! for. Whoever does not want to wait for it finds the reply at the next call.
+//! Replies that memory had no room for, looked up in the results stream. Whoever does not want to wait for it finds the
+//! reply at the next call.
+//!
+//! A stream has no index, so it is read: first from about the moment at which a kickoff was named or ended, and where
+//! that finds nothing, as a whole. Clocks may be wrong and a broker slow, so that only the whole stream tells that a
+//! reply is not there. What that takes is bounded: of each kind there is one reading at a time, for all that are asked
+//! for; a token may ask for so many, and what was not found is not looked for again for a while. Of a stream with many
+//! replies a reading takes long, and callers are told to ask again. A store of one's own would have the index.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +21,7 @@ use tracing::warn;
 
 use super::executions::Executions;
 use super::problem::Problem;
+use super::trouble::Trouble;
 use crate::reading::Reading;
 use crate::replies::{id_of, read};
 use crate::results::since;
@@ -29,13 +36,21 @@ const ALL: usize = 256;
 const OF_TOKEN: usize = 16;
 /// So long a reply that was not found is not looked for again.
 const ABSENT: Duration = Duration::from_secs(60);
-/// The pause before a stream that could not be read is read again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is to be looked up.
 pub(super) struct Lookups {
     state: Mutex<State>,
-    news: Notify,
+    near: Notify,
+    far: Notify,
+}
+
+/// How much of the stream is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// What followed a moment.
+    Near,
+    /// All.
+    Far,
 }
 
 #[derive(Default)]
@@ -46,8 +61,8 @@ struct State {
 
 struct Asked {
     token: String,
-    /// When its id was made.
-    at: DateTime<Utc>,
+    /// The moment from which on it is looked for; `None`: all that is kept is looked through.
+    at: Option<DateTime<Utc>>,
     waiting: Vec<oneshot::Sender<Option<Arc<Reply>>>>,
 }
 
@@ -55,31 +70,49 @@ struct Asked {
 pub(super) struct Source {
     pub(super) broker: Broker,
     pub(super) stream: String,
-    /// How many may be on their way to us.
+    pub(super) near: Share,
+    pub(super) far: Share,
+    pub(super) executions: Arc<Executions>,
+}
+
+/// What a reading may take of memory.
+pub(super) struct Share {
+    /// How many replies may be on their way to us.
     pub(super) prefetch: u16,
     /// How many bytes of what was found may be held until the reading is over.
     pub(super) room: usize,
-    pub(super) executions: Arc<Executions>,
 }
 
 impl Lookups {
     /// Looks up what is asked for, until `stop`.
     pub(super) fn run(source: Source, stop: CancellationToken) -> Arc<Self> {
-        let lookups = Arc::new(Self {
-            state: Mutex::default(),
-            news: Notify::new(),
-        });
+        let lookups = Arc::new(Self::new());
         let looking = Arc::clone(&lookups);
-        tokio::spawn(stop.run_until_cancelled_owned(async move { looking.look(&source).await }));
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            // What takes long holds up nothing else.
+            tokio::join!(
+                looking.look(&source, Reach::Near),
+                looking.look(&source, Reach::Far)
+            );
+        }));
         lookups
     }
 
-    /// The reply of a kickoff: there only by an id that has its time in it, since all that is kept would have to be
-    /// read for another.
-    pub(super) async fn find(&self, id: &KickoffId, token: &str) -> Result<Option<Arc<Reply>>, Problem> {
-        let Some(at) = id.created_at() else {
-            return Ok(None);
-        };
+    fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            near: Notify::new(),
+            far: Notify::new(),
+        }
+    }
+
+    /// The reply of a kickoff, which was named, or ended, about `at`.
+    pub(super) async fn find(
+        &self,
+        id: &KickoffId,
+        at: Option<DateTime<Utc>>,
+        token: &str,
+    ) -> Result<Option<Arc<Reply>>, Problem> {
         let answer = match self.ask(id.as_str(), token, at)? {
             Some(answer) => answer,
             None => return Ok(None),
@@ -96,7 +129,7 @@ impl Lookups {
         &self,
         id: &str,
         token: &str,
-        at: DateTime<Utc>,
+        at: Option<DateTime<Utc>>,
     ) -> Result<Option<oneshot::Receiver<Option<Arc<Reply>>>>, Problem> {
         let mut state = self.state();
         state.absent.retain(|_, since| since.elapsed() < ABSENT);
@@ -120,31 +153,49 @@ impl Lookups {
         // Who asks again and again waits once.
         asked.waiting.retain(|waiting| !waiting.is_closed());
         asked.waiting.push(sender);
-        self.news.notify_one();
+        self.news(asked.reach()).notify_one();
         Ok(Some(receiver))
     }
 
-    async fn look(&self, source: &Source) {
+    async fn look(&self, source: &Source, reach: Reach) {
+        let mut trouble = Trouble::none();
         loop {
-            let Some((ids, from)) = self.next() else {
-                self.news.notified().await;
+            let Some((ids, from)) = self.next(reach) else {
+                self.news(reach).notified().await;
                 continue;
             };
             let link = source.broker.connected().await;
             match source.read(&link, &ids, from).await {
-                Ok(found) => self.tell(&ids, found, &source.executions),
+                Ok(found) => {
+                    trouble = Trouble::none();
+                    self.tell(&ids, found, &source.executions);
+                }
                 Err(error) => {
-                    warn!(stream = source.stream, %error, "replies cannot be looked up; trying again");
-                    let _ = timeout(PAUSE, link.ended()).await;
+                    let reason = error.to_string();
+                    if trouble.is_news(&reason) {
+                        warn!(
+                            stream = source.stream,
+                            reason, "replies cannot be looked up; trying again"
+                        );
+                    }
+                    let _ = timeout(trouble.pause(), link.ended()).await;
                 }
             }
         }
     }
 
+    fn news(&self, reach: Reach) -> &Notify {
+        match reach {
+            Reach::Near => &self.near,
+            Reach::Far => &self.far,
+        }
+    }
+
     /// What to look up next, and from which moment on.
-    fn next(&self) -> Option<(HashSet<String>, DateTime<Utc>)> {
+    fn next(&self, reach: Reach) -> Option<(HashSet<String>, Option<DateTime<Utc>>)> {
         let state = self.state();
-        let mut asked: Vec<_> = state.asked.iter().map(|(id, asked)| (asked.at, id)).collect();
+        let asked = state.asked.iter().filter(|(_, asked)| asked.reach() == reach);
+        let mut asked: Vec<_> = asked.map(|(id, asked)| (asked.at, id)).collect();
         // Those that are close together: the reading begins with the oldest.
         asked.sort_unstable();
         let (from, _) = *asked.first()?;
@@ -161,6 +212,14 @@ impl Lookups {
                 continue;
             }
             let mut state = self.state();
+            if reply.is_none() && !found.of_all {
+                // Perhaps it stands elsewhere.
+                if let Some(asked) = state.asked.get_mut(id) {
+                    asked.at = None;
+                    self.far.notify_one();
+                }
+                continue;
+            }
             if reply.is_none() {
                 state.absent.insert(id.clone(), Instant::now());
             }
@@ -178,6 +237,15 @@ impl Lookups {
     }
 }
 
+impl Asked {
+    fn reach(&self) -> Reach {
+        match self.at {
+            Some(_) => Reach::Near,
+            None => Reach::Far,
+        }
+    }
+}
+
 /// What a reading has found.
 #[derive(Default)]
 struct Found {
@@ -186,6 +254,8 @@ struct Found {
     bytes: usize,
     /// Those that are there, and that there was no room for: the next reading has them.
     left_out: HashSet<String>,
+    /// The whole stream was read.
+    of_all: bool,
 }
 
 impl Found {
@@ -212,19 +282,25 @@ impl Source {
     /// Reads the stream from a moment on to the end that it has now.
     async fn read(
         &self,
-        link: &Link,
+        link: &Arc<Link>,
         ids: &HashSet<String>,
-        from: DateTime<Utc>,
+        from: Option<DateTime<Utc>>,
     ) -> Result<Found, BrokerError> {
-        let mut found = Found::default();
-        let mut reading = Reading::start(link, &self.stream, since(Some(from)), self.prefetch).await?;
+        let share = if from.is_some() { &self.near } else { &self.far };
+        let mut found = Found {
+            of_all: from.is_none(),
+            ..Found::default()
+        };
+        let mut reading = Reading::start(link, &self.stream, since(from), share.prefetch).await?;
         while let Some(delivery) = reading.next().await? {
+            // Nothing stands before the first.
+            found.of_all |= delivery.stream_offset == Some(0);
             let id = id_of(&delivery);
             if !ids.contains(id) {
                 continue;
             }
             match read(&delivery.body) {
-                Ok(reply) => found.keep(id, reply, delivery.body.len(), self.room),
+                Ok(reply) => found.keep(id, reply, delivery.body.len(), share.room),
                 Err(error) => warn!(kickoff_id = id, error, "a reply that cannot be read"),
             }
         }
@@ -241,16 +317,9 @@ mod tests {
     use super::super::execution::tests::reply;
     use super::*;
 
-    fn lookups() -> Lookups {
-        Lookups {
-            state: Mutex::default(),
-            news: Notify::new(),
-        }
-    }
-
     #[tokio::test]
     async fn one_token_has_its_share_and_one_reading_answers_all() {
-        let (lookups, at) = (lookups(), Utc::now());
+        let (lookups, at) = (Lookups::new(), Some(Utc::now()));
         let mut greedy: Vec<_> = (0..OF_TOKEN)
             .map(|number| lookups.ask(&number.to_string(), "greedy", at).unwrap().unwrap())
             .collect();
@@ -261,10 +330,13 @@ mod tests {
         // The same once more is no more, and others have their own.
         let again = lookups.ask("0", "greedy", at).unwrap().unwrap();
         let other = lookups.ask("other", "modest", at).unwrap().unwrap();
-        let (ids, _) = lookups.next().unwrap();
+        let (ids, _) = lookups.next(Reach::Near).unwrap();
         assert_eq!(ids.len(), OF_TOKEN + 1);
         let executions = Executions::new(ByteSize::mib(1));
-        let mut found = Found::default();
+        let mut found = Found {
+            of_all: true,
+            ..Found::default()
+        };
         found.keep("0", reply("0", "failed", 0), 10, 100);
         found.keep("0", reply("0", "succeeded", 1), 10, 100);
         found.keep("1", reply("1", "failed", 0), 100, 100);
@@ -275,6 +347,37 @@ mod tests {
         assert!(executions.reply("0").is_some());
         // What is not there is not looked for at each call; what there was no room for is.
         assert!(lookups.ask("2", "modest", at).unwrap().is_none());
-        assert_eq!(lookups.next().unwrap().0, HashSet::from(["1".to_owned()]));
+        assert_eq!(
+            lookups.next(Reach::Near).unwrap().0,
+            HashSet::from(["1".to_owned()])
+        );
+    }
+
+    #[tokio::test]
+    async fn only_the_whole_stream_tells_that_a_reply_is_not_there() {
+        let (lookups, executions) = (Lookups::new(), Executions::new(ByteSize::mib(1)));
+        let of_all = Found {
+            of_all: true,
+            ..Found::default()
+        };
+        let mut waiting = lookups.ask("a", "t", Some(Utc::now())).unwrap().unwrap();
+        let (ids, from) = lookups.next(Reach::Near).unwrap();
+        assert!(from.is_some() && lookups.next(Reach::Far).is_none());
+        // Where its moment says it is not: that is another machine's.
+        lookups.tell(&ids, Found::default(), &executions);
+        assert!(waiting.try_recv().is_err() && lookups.next(Reach::Near).is_none());
+        lookups.far.notified().await;
+        let (ids, from) = lookups.next(Reach::Far).unwrap();
+        assert_eq!((ids.len(), from), (1, None));
+        lookups.tell(&ids, of_all, &executions);
+        assert!(waiting.await.unwrap().is_none());
+        assert!(lookups.ask("a", "t", None).unwrap().is_none());
+        // One that nobody knows the time of, too.
+        let found = lookups.ask("b", "t", None).unwrap().unwrap();
+        let (ids, _) = lookups.next(Reach::Far).unwrap();
+        let mut there = Found::default();
+        there.keep("b", reply("b", "succeeded", 0), 10, 100);
+        lookups.tell(&ids, there, &executions);
+        assert!(found.await.unwrap().is_some());
     }
 }

@@ -1,17 +1,18 @@
 //! Requests, counted. The table in `deploy/monitoring/METRICS.md` is made of these definitions.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
 use crewfleet_shared::amqp::header;
 use crewfleet_shared::metrics::{Book, histogram_opts, opts};
 use crewfleet_shared::telemetry::traces::{self, Headers};
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, exponential_buckets};
-use tracing::{debug, info, warn};
+
+use super::access_log::Call;
 
 /// The gateway's metrics.
 pub(super) struct Meters {
@@ -60,16 +61,12 @@ impl Meters {
     }
 }
 
-/// Of a path that is logged, in characters.
-const LONGEST_PATH: usize = 200;
-
 /// Counts and logs a request, and makes a span of it, by its route, which never has an id or a crew's name in it.
-pub(super) async fn count(State(meters): State<Arc<Meters>>, request: Request, next: Next) -> Response {
+pub(super) async fn count(State(meters): State<Arc<Meters>>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("other", MatchedPath::as_str).to_owned();
     let start = Instant::now();
-    let method = request.method().clone();
-    let path: String = request.uri().path().chars().take(LONGEST_PATH).collect();
+    let call = Call::of(&mut request);
     let span = traces::serve(request.method().as_str(), &route, &context(request.headers()));
     let response = span.with(next.run(request)).await;
     span.set("http.response.status_code", u64::from(response.status().as_u16()));
@@ -85,22 +82,8 @@ pub(super) async fn count(State(meters): State<Arc<Meters>>, request: Request, n
         .requests
         .with_label_values(&[route.as_str(), response.status().as_str()])
         .inc();
-    log(&method, &path, response.status(), start.elapsed());
+    call.log(response.status(), start.elapsed());
     response
-}
-
-/// Who asks again and again how far it is would fill the log.
-fn log(method: &Method, path: &str, status: StatusCode, took: Duration) {
-    let (status_code, took_ms) = (status.as_u16(), took.as_millis() as u64);
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            warn!(%method, path, status_code, took_ms, "a call without the right to it");
-        }
-        _ if status.is_success() && method == Method::GET => {
-            debug!(%method, path, status_code, took_ms, "a call");
-        }
-        _ => info!(%method, path, status_code, took_ms, "a call"),
-    }
 }
 
 /// What the caller says of the span that it is in.

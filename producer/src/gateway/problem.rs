@@ -37,8 +37,10 @@ pub(super) enum Problem {
     TooSlow,
     /// The body is longer than a request may be.
     TooLarge { limit: usize },
-    /// Not in the state that the kickoff is in.
+    /// Not in the state that the kickoff is in, as AMP tells it of a stop: its clients read this form.
     State(String),
+    /// Not what can be done, as AMP tells it elsewhere.
+    Invalid(String),
     /// The broker did not say whether it took this kickoff.
     InDoubt { kickoff_id: String },
     /// The head of the request is longer than the gateway takes.
@@ -57,6 +59,10 @@ pub(super) enum Problem {
 /// waited for it already.
 const LATER_S: u32 = 5;
 
+/// What is told of one that has ended, and whose reply is nowhere.
+pub(super) const REPLY_GONE: &str =
+    "The reply is kept no longer ([broker] results_max_age_s, results_max_bytes)";
+
 impl Problem {
     /// A body that is not what is asked for.
     pub(super) fn validation(message: impl Into<String>) -> Self {
@@ -64,6 +70,11 @@ impl Problem {
             message: message.into(),
             details: json!({}),
         }
+    }
+
+    /// It has ended, and more is not known.
+    pub(super) fn reply_gone() -> Self {
+        Self::Gone(REPLY_GONE.into())
     }
 
     /// Not now, but perhaps in a moment.
@@ -100,7 +111,7 @@ impl Problem {
             Self::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::State(_) => StatusCode::BAD_REQUEST,
+            Self::State(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::InDoubt { .. } | Self::Unavailable { .. } | Self::NotKnown(_) => {
@@ -140,6 +151,7 @@ impl Problem {
                 &format!("A request may have {limit} bytes ([broker] max_request_bytes)"),
             ),
             Self::State(detail) => json!({ "detail": detail }),
+            Self::Invalid(message) => told("Invalid Request", message),
             Self::InDoubt { kickoff_id } => json!({
                 "error": "Service Unavailable",
                 "message": "The message broker did not say whether it took this kickoff: it may run all the same, and its \

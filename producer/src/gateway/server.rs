@@ -24,7 +24,7 @@ use super::executions::Executions;
 use super::lookups::{self, Lookups};
 use super::meters::Meters;
 use super::problem::Problem;
-use super::streams::{Kept, Streams};
+use super::streams::{Kept, Prefetch, Streams};
 use super::tokens::{TokensError, TokensFile};
 use super::valid_tokens::Tokens;
 use super::{alarms, kickoff, routes};
@@ -35,6 +35,10 @@ use crate::error::ClientError;
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// More replies on their way buy nothing.
 const MOST_REPLIES: u64 = 20;
+/// Likewise of events, most of which are small.
+const MOST_EVENTS: u64 = 500;
+/// So long an event may be: what a crew says in one, 256 KiB, its `meta`, and what JSON adds.
+const LARGEST_EVENT: u64 = 320 * 1024;
 /// Of the descriptors of this process, what is not for callers: the admin endpoint, the broker, files.
 const OWN_DESCRIPTORS: usize = 128;
 
@@ -66,9 +70,10 @@ impl Gateway {
         stop: &CancellationToken,
         end: &CancellationToken,
     ) -> Self {
-        // Half is for what is known, a quarter for replies that are on their way, another for those that are looked up.
+        // Three eighths are for what is known, a quarter for replies that are on their way, an eighth for events that
+        // are, a quarter for replies that are looked up.
         let memory = config.memory_limit.as_u64();
-        let executions = Arc::new(Executions::new(ByteSize::b(memory / 2)));
+        let executions = Arc::new(Executions::new(ByteSize::b(memory / 8 * 3)));
         let at_once = |memory| replies_at_once(memory, broker);
         let kept = Kept {
             history: config.history(),
@@ -77,15 +82,24 @@ impl Gateway {
         let replies = lookups::Source {
             broker: client.broker().clone(),
             stream: client.names().results(),
-            prefetch: at_once(memory / 8),
-            room: usize::try_from(memory / 8).unwrap_or(usize::MAX),
+            near: lookups::Share {
+                prefetch: at_once(memory / 8),
+                room: usize::try_from(memory / 16).unwrap_or(usize::MAX),
+            },
+            far: lookups::Share {
+                prefetch: at_once(memory / 32),
+                room: usize::try_from(memory / 32).unwrap_or(usize::MAX),
+            },
             executions: Arc::clone(&executions),
         };
         let streams = Streams::follow(
             client.broker().clone(),
             client.names(),
             &kept,
-            at_once(memory / 4),
+            Prefetch {
+                events: events_at_once(memory / 8),
+                replies: at_once(memory / 4),
+            },
             Arc::clone(&executions),
             end,
         );
@@ -250,6 +264,11 @@ fn replies_at_once(memory: u64, broker: &BrokerConfig) -> u16 {
     u16::try_from((memory / largest).clamp(1, MOST_REPLIES)).unwrap_or(1)
 }
 
+/// The same of events.
+fn events_at_once(memory: u64) -> u16 {
+    u16::try_from((memory / LARGEST_EVENT).clamp(1, MOST_EVENTS)).unwrap_or(1)
+}
+
 async fn serve_admin(
     address: &str,
     gateway: &Arc<Gateway>,
@@ -302,5 +321,7 @@ mod tests {
         assert_eq!(at_once(64 << 20, 16 << 20), 4);
         assert_eq!(at_once(1 << 20, 16 << 20), 1);
         assert_eq!(at_once(2 << 30, 1 << 20), 20);
+        assert_eq!(events_at_once(32 << 20), 102);
+        assert_eq!((events_at_once(1), events_at_once(1 << 40)), (1, 500));
     }
 }

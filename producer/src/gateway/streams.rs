@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_shared::amqp::delivery::StreamOffset;
 use crewfleet_shared::amqp::topology::{Retention, Topology};
 use crewfleet_shared::amqp::{Broker, BrokerError, Delivery, Link, Names};
@@ -19,8 +19,6 @@ use super::executions::Executions;
 use crate::reading::Reading;
 use crate::replies::{id_of, read};
 
-/// How many events are on their way to us at most.
-const EVENTS: u16 = 500;
 /// The pause before a stream that could not be read is read again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -46,14 +44,23 @@ pub(super) struct Kept {
     pub(super) results: Retention,
 }
 
+/// How many messages of each are on their way to us at most.
+pub(super) struct Prefetch {
+    pub(super) events: u16,
+    pub(super) replies: u16,
+}
+
+/// By so much the clocks of those who name kickoffs and of those who say what became of them may differ.
+const CLOCK_MARGIN: TimeDelta = TimeDelta::minutes(15);
+
 impl Streams {
-    /// Reads both until `stop`, with at most so many `replies` on their way to us. `history` is made where it is not
+    /// Reads both until `stop`. `history` is made where it is not
     /// there yet; `results` only where somebody has deleted it, since workers make it.
     pub(super) fn follow(
         broker: Broker,
         names: &Names,
         kept: &Kept,
-        replies: u16,
+        prefetch: Prefetch,
         executions: Arc<Executions>,
         stop: &CancellationToken,
     ) -> Arc<Self> {
@@ -76,8 +83,8 @@ impl Streams {
         };
         let history = Some(Topology::history(names, kept.history));
         let results = (kept.results.max_age_s > 0).then(|| Topology::results(names, kept.results));
-        let of_events = reader(names.history(), EVENTS, history, true);
-        let of_replies = reader(names.results(), replies, results, false);
+        let of_events = reader(names.history(), prefetch.events, history, true);
+        let of_replies = reader(names.results(), prefetch.replies, results, false);
         let (both, stopped) = (Arc::clone(&streams), stop.clone());
         tokio::spawn(async move {
             let events = of_events.follow(event, &both.history, &both.history_was_read);
@@ -100,9 +107,11 @@ impl Streams {
         self.history.get().and_then(|()| self.results.get())
     }
 
-    /// Whether the events of what began at `at` may have been let go before they were read.
-    pub(super) fn may_have_missed(&self, at: DateTime<Utc>) -> bool {
-        self.history.since.get().is_some_and(|since| at < *since)
+    /// Whether the events of what began at `at` may have been let go before they were read. Where nobody knows when it
+    /// began, they may.
+    pub(super) fn may_have_missed(&self, at: Option<DateTime<Utc>>) -> bool {
+        let before = |since: &DateTime<Utc>| at.is_none_or(|at| at < *since + CLOCK_MARGIN);
+        self.history.since.get().is_some_and(before)
     }
 }
 
@@ -199,7 +208,7 @@ impl Reader {
     /// Reads until something fails.
     async fn read(
         &self,
-        link: &Link,
+        link: &Arc<Link>,
         parse: Parse,
         last: &mut Option<Last>,
         since: &OnceLock<DateTime<Utc>>,

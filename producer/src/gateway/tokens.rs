@@ -15,6 +15,8 @@ use tempfile::NamedTempFile;
 
 /// What a token begins with, so that a scanner of secrets recognises one.
 const PREFIX: &str = "crewfleet_";
+/// So many links are followed from one to the next, as Linux does.
+const MOST_LINKS: usize = 40;
 
 /// What is kept of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,14 +162,14 @@ impl TokensFile {
         change: impl FnOnce(&mut Vec<Token>) -> Result<(), TokensError>,
     ) -> Result<(), TokensError> {
         let io = |cause| self.io(cause);
-        let _lock = self.lock().map_err(io)?;
-        let mut tokens = self.read()?;
+        // Behind a link it is the file that changes, and not the link; and whoever comes by another way is kept out.
+        let target = self.target().map_err(io)?;
+        let _lock = lock(&target).map_err(io)?;
+        let mut tokens = Self(target.clone()).read()?;
         change(&mut tokens)?;
         let text = serde_json::to_string_pretty(&tokens).map_err(|e| io(e.into()))?;
         // For all to read: a gateway is not run by whoever makes tokens, and a hash of random bits tells nobody
         // anything. Whatever the umask.
-        // Behind a link it is the file that changes, and not the link.
-        let target = fs::canonicalize(&self.0).unwrap_or_else(|_| self.0.clone());
         let mut new = NamedTempFile::new_in(folder(&target)).map_err(io)?;
         let for_all = Permissions::from_mode(0o644);
         new.as_file().set_permissions(for_all).map_err(io)?;
@@ -178,19 +180,22 @@ impl TokensFile {
         Ok(())
     }
 
-    /// Held until it is dropped. A file beside the other, since that is replaced.
-    fn lock(&self) -> io::Result<File> {
-        let mut name = self.0.clone().into_os_string();
-        name.push(".lock");
-        let mut options = OpenOptions::new();
-        let lock = options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(name)?;
-        lock.lock()?;
-        Ok(lock)
+    /// The file itself, where this is a link, or a link to one; it need not exist.
+    fn target(&self) -> io::Result<PathBuf> {
+        let mut file = self.0.clone();
+        for _ in 0..MOST_LINKS {
+            match fs::read_link(&file) {
+                Ok(next) => file = folder(&file).join(next),
+                // What is there is no link, or nothing is there.
+                Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
+                    return Ok(file);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(io::Error::other(
+            "it is a link to a link, and so on without an end",
+        ))
     }
 
     fn io(&self, cause: io::Error) -> TokensError {
@@ -199,6 +204,21 @@ impl TokensFile {
             cause,
         }
     }
+}
+
+/// Held until it is dropped. A file beside the other, since that is replaced.
+fn lock(file: &Path) -> io::Result<File> {
+    let mut name = file.to_owned().into_os_string();
+    name.push(".lock");
+    let mut options = OpenOptions::new();
+    let lock = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(name)?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 fn folder(file: &Path) -> &Path {
@@ -284,6 +304,38 @@ mod tests {
             told.contains("none.json") && told.contains("token create"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_link_to_a_file_that_is_not_there_yet_stays_one() {
+        let (dir, file) = file();
+        fs::create_dir(dir.path().join("links")).unwrap();
+        let (first, second) = (dir.path().join("links/first"), dir.path().join("links/second"));
+        std::os::unix::fs::symlink("second", &first).unwrap();
+        std::os::unix::fs::symlink("../tokens.json", &second).unwrap();
+        TokensFile::new(&first).create("ci", None).unwrap();
+        assert!(first.is_symlink() && second.is_symlink());
+        assert!(file.0.is_file() && file.read().unwrap().len() == 1);
+        let circle = dir.path().join("circle");
+        std::os::unix::fs::symlink("circle", &circle).unwrap();
+        let refused = TokensFile::new(&circle).create("ci", None);
+        assert!(matches!(refused, Err(TokensError::Io { .. })) && circle.is_symlink());
+    }
+
+    #[test]
+    fn who_comes_by_a_link_and_who_comes_by_the_file_wait_for_each_other() {
+        let (dir, file) = file();
+        let link = dir.path().join("link.json");
+        std::os::unix::fs::symlink("tokens.json", &link).unwrap();
+        let by_link = TokensFile::new(&link);
+        std::thread::scope(|scope| {
+            for number in 0..16 {
+                let file = if number % 2 == 0 { &file } else { &by_link };
+                scope.spawn(move || file.create(&number.to_string(), None).unwrap());
+            }
+        });
+        assert_eq!(file.read().unwrap().len(), 16);
+        assert!(!dir.path().join("link.json.lock").exists());
     }
 
     #[test]
