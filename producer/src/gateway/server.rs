@@ -1,6 +1,7 @@
 //! Addresses, what the calls need, and the end.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ use crate::error::ClientError;
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// More replies on their way buy nothing.
 const MOST_REPLIES: u64 = 20;
-/// Likewise of events, most of which are small.
-const MOST_EVENTS: u64 = 500;
+/// Likewise of events, most of which are small; with fewer than the first, reading is slow.
+const EVENTS: RangeInclusive<u64> = 16..=500;
 /// So long an event may be: what a crew says in one, 256 KiB, its `meta`, and what JSON adds.
 const LARGEST_EVENT: u64 = 320 * 1024;
 /// Of the descriptors of this process, what is not for callers: the admin endpoint, the broker, files.
@@ -266,7 +267,7 @@ fn replies_at_once(memory: u64, broker: &BrokerConfig) -> u16 {
 
 /// The same of events.
 fn events_at_once(memory: u64) -> u16 {
-    u16::try_from((memory / LARGEST_EVENT).clamp(1, MOST_EVENTS)).unwrap_or(1)
+    u16::try_from((memory / LARGEST_EVENT).clamp(*EVENTS.start(), *EVENTS.end())).unwrap_or(1)
 }
 
 async fn serve_admin(
@@ -322,6 +323,6 @@ mod tests {
         assert_eq!(at_once(1 << 20, 16 << 20), 1);
         assert_eq!(at_once(2 << 30, 1 << 20), 20);
         assert_eq!(events_at_once(32 << 20), 102);
-        assert_eq!((events_at_once(1), events_at_once(1 << 40)), (1, 500));
+        assert_eq!((events_at_once(1), events_at_once(1 << 40)), (16, 500));
     }
 }
