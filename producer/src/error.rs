@@ -22,8 +22,8 @@ pub enum ClientError {
     },
     /// No queue takes kickoffs of this crew.
     #[error(
-        "no such crew: no queue takes {crew:?} from exchange {exchange:?} on {broker}. A worker that serves this crew \
-         must have run there once; or declare its queue with `crewfleet topology declare {crew}`"
+        "no crew is named {crew:?}: no queue is bound to exchange {exchange:?} for it on {broker}. Start a worker that serves \
+         it; only for a crew whose workers start later, declare its queue with `crewfleet topology declare {crew}`"
     )]
     NoSuchCrew {
         /// The crew that was asked for.

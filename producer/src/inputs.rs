@@ -1,6 +1,6 @@
 //! Which inputs a crew asks for, and which of them a kickoff lacks: told before it is sent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde::de::IgnoredAny;
@@ -28,6 +28,14 @@ impl KickoffClient {
     }
 }
 
+/// Those of `inputs` that the crew does not ask for, in their order; none where the inputs are no JSON object.
+pub fn unasked(asked: &[String], inputs: &RawValue) -> Vec<String> {
+    let Ok(given) = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(inputs.get()) else {
+        return Vec::new();
+    };
+    given.into_keys().filter(|name| !asked.contains(name)).collect()
+}
+
 /// Those that are required and not among `inputs`; none where that is no JSON object, which is another mistake.
 pub fn missing<'a>(required: &'a [String], inputs: &RawValue) -> Vec<&'a str> {
     // Only the names: the values may be large.
@@ -50,5 +58,14 @@ mod tests {
         assert_eq!(missing(&required, &inputs(r#"{"b": null, "d": 1}"#)), ["a", "c"]);
         assert_eq!(missing(&required, &inputs("[1]")), [""; 0]);
         assert_eq!(missing(&[], &inputs("{}")), [""; 0]);
+    }
+
+    #[test]
+    fn what_the_crew_does_not_ask_for_is_named() {
+        let asked = ["topic", "mood"].map(str::to_owned);
+        let inputs = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        assert_eq!(unasked(&asked, &inputs(r#"{"tpoic": "x", "mood": null}"#)), ["tpoic"]);
+        assert_eq!(unasked(&asked, &inputs(r#"{"topic": "x"}"#)), [""; 0]);
+        assert_eq!(unasked(&asked, &inputs("[1]")), [""; 0]);
     }
 }

@@ -2,6 +2,7 @@
 //! value, where it came from, and what to do.
 
 mod broker;
+mod keys;
 mod paths;
 pub mod time_limit;
 
@@ -12,6 +13,7 @@ use config::{Environment, File, FileFormat, Value, ValueKind};
 use serde::de::DeserializeOwned;
 
 pub use self::broker::BrokerConfig;
+use crate::spelling;
 
 /// The file that is read when no other is named and it exists.
 pub const DEFAULT_FILE: &str = "crewfleet.toml";
@@ -149,7 +151,15 @@ pub fn load<T: DeserializeOwned>(
                 .map(|(_, origin)| origin.clone())
         });
         let origin = origin.unwrap_or_else(|| "a flag".into());
-        format!("unknown key {key:?} ({origin}); remove it or mend its name, the README lists all keys")
+        let name = key.rsplit('.').next().unwrap_or_default();
+        let meant = spelling::did_you_mean(name, keys::beside::<T>(&key).iter().copied());
+        format!(
+            "unknown key {key:?} ({origin}){}Remove it or correct its spelling; deploy/CONFIGURATION.md lists all keys",
+            match meant.as_str() {
+                "" => ". ".to_owned(),
+                meant => format!("{meant} "),
+            }
+        )
     });
     Err(ConfigError::UnknownKeys(unknown.collect()))
 }
@@ -242,6 +252,15 @@ mod tests {
     struct Sample {
         #[serde(default)]
         broker: BrokerConfig,
+        #[serde(default, rename = "extra")]
+        _extra: BTreeMap<String, Extra>,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
+    struct Extra {
+        #[serde(rename = "timeout_s")]
+        _timeout_s: Option<f64>,
     }
 
     fn load_text(text: &str, overrides: &[(&str, &str)]) -> Result<Loaded<Sample>, ConfigError> {
@@ -299,6 +318,22 @@ mod tests {
     }
 
     #[test]
+    fn the_key_that_may_be_meant_is_named() {
+        for (text, expected) in [
+            (
+                "[broker]\nheartbeet_s = 7",
+                "test.toml); did you mean heartbeat_s? Remove it or correct its spelling; deploy/CONFIGURATION.md lists",
+            ),
+            ("[brokr]\nurl = \"x\"", "did you mean broker?"),
+            ("[extra.one]\ntimeout = 1", "did you mean timeout_s?"),
+            ("[broker]\nnothing_like_it = 7", "test.toml). Remove it"),
+        ] {
+            let error = load_text(text, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn a_wrong_type_is_named_with_key_value_and_file() {
         let error = load_text("[broker]\nheartbeat_s = \"soon\"", &[])
             .unwrap_err()
@@ -307,6 +342,26 @@ mod tests {
             error.contains("soon") && error.contains("heartbeat_s") && error.contains("test.toml"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_is_no_url_is_named_by_its_place_and_not_shown() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "http://u:secret@h/").unwrap();
+        let by_file = format!("[broker]\nurl_file = \"{}\"", file.path().display());
+        for (text, key) in [
+            ("[broker]\nurl = \"http://u:secret@h/\"", "broker.url = … ("),
+            (&by_file, "broker.url_file = /"),
+        ] {
+            let mut loaded = load_text(text, &[]).unwrap();
+            let problem = loaded.config.broker.resolve().unwrap_err();
+            let error = loaded.invalid(problem).to_string();
+            assert!(
+                error.contains(key) && error.contains("test.toml") && error.contains("amqp://USER:PASSWORD@"),
+                "{error}"
+            );
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 
     #[test]

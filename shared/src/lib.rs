@@ -12,6 +12,7 @@
 //! | `http` | of a service: HTTP with limits for connections (feature `admin`) |
 //! | `systemd` | of a service: what systemd is told (feature `admin`) |
 //! | [`retrying`] | what is tried again: its pauses grow, each reason is told once |
+//! | [`spelling`] | names that are misspelt: which known one may be meant |
 //! | [`shutdown`] | SIGTERM and SIGINT as one token |
 //! | `node` | a private RabbitMQ node for `crewfleet dev` and the tests (feature `node`) |
 
@@ -28,6 +29,7 @@ pub mod metrics;
 pub mod node;
 pub mod retrying;
 pub mod shutdown;
+pub mod spelling;
 #[cfg(feature = "admin")]
 pub mod systemd;
 pub mod telemetry;

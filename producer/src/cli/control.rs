@@ -11,6 +11,7 @@ use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::crews;
 use super::exit::Exit;
 use super::output::say;
 use super::settings::Settings;
@@ -103,8 +104,8 @@ async fn set_paused(settings: &Settings, arguments: OfCrew, paused: bool) -> any
     let exit = match heartbeats {
         None => {
             say(&format!(
-                "the broker has the command: the crew {crew} is {done} on all workers, and on those that start later, within 24 hours \
-                 of the last one"
+                "the broker has the command: the crew {crew} is {done} on any worker that serves it, and on those that start later, \
+                 within 24 hours of the last one"
             ));
             Exit::Succeeded
         }
@@ -180,9 +181,7 @@ fn report(crew: &CrewName, paused: bool, workers: &[Heartbeat]) -> Exit {
     if workers.is_empty() {
         say("no worker was heard");
     } else if obeying.is_empty() {
-        say(&format!(
-            "warning: no worker that was heard serves the crew {crew}; is the name right?"
-        ));
+        say(&format!("warning: {}", crews::unknown(crew.as_str(), workers)));
     }
     say(match paused {
         true => {

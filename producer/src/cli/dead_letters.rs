@@ -8,10 +8,12 @@ mod redrive;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use crewfleet_producer::dead_letters::{DeadLetterError, DeadLetters, QueueLook, Selection};
-use crewfleet_producer::{KickoffClient, KickoffId};
+use crewfleet_producer::{ClientError, KickoffClient, KickoffId};
 use crewfleet_shared::kickoff::CrewName;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
+use super::crews;
 use super::exit::Exit;
 use super::format::Format;
 use super::output::say;
@@ -134,6 +136,13 @@ async fn with(
 ) -> anyhow::Result<Exit> {
     let client = KickoffClient::connect(&settings.broker, "crewfleet dead-letters").await?;
     let ended = command(&client).await;
+    if let Err(error) = &ended
+        && let Some(DeadLetterError::Client(ClientError::NoSuchCrew { crew, .. })) = error.downcast_ref()
+    {
+        say(&crews::no_such(crew, &crews::heard(&client, crew).await));
+        client.close().await;
+        return Ok(Exit::Broker);
+    }
     client.close().await;
     match ended.map_err(|error| error.downcast::<DeadLetterError>()) {
         Ok(exit) => Ok(exit),
@@ -197,7 +206,7 @@ async fn show(
 
 fn not_there(id: &KickoffId) -> Exit {
     say(&format!(
-        "no dead letter of kickoff {id} is there; `--crew` says where else to look, `crewfleet wait {id}` what became of it"
+        "there is no dead letter for kickoff {id}; --crew names other crews to look at, and crewfleet wait {id} shows what became of it"
     ));
     Exit::Failed
 }
@@ -215,7 +224,7 @@ async fn where_to_look(
     if !configured.is_empty() {
         return Ok(configured);
     }
-    say("neither --crew nor the configuration names a crew: listening for workers");
+    debug!("neither --crew nor the configuration names a crew: listening for workers");
     Ok(letters.heard_crews().await?)
 }
 

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use crewfleet_producer::Status;
+use crewfleet_producer::{ClientError, KickoffClient, Status};
 use crewfleet_producer::batch::{self, BatchError, BatchOptions, BatchSummary};
 use crewfleet_shared::kickoff::CrewName;
 use tokio_util::sync::CancellationToken;
 
+use super::crews;
 use super::exit::Exit;
 use super::output::say;
 use super::settings::Settings;
@@ -58,11 +59,25 @@ pub(crate) async fn run(
         retry_failed: arguments.retry_failed,
     };
     let summary = batch::run(&settings.broker, &options, stop).await;
-    let summary = summary.inspect_err(|error| {
-        if matches!(error, BatchError::Client(_)) {
-            say("the batch is not finished; run the same command again to resume it");
+    let summary = match summary {
+        Err(BatchError::Client(ClientError::NoSuchCrew { crew, .. })) => {
+            let heard = match KickoffClient::connect(&settings.broker, "crewfleet kickoff-for-each").await {
+                Ok(client) => {
+                    let heard = crews::heard(&client, &crew).await;
+                    client.close().await;
+                    heard
+                }
+                Err(_) => Vec::new(),
+            };
+            say(&crews::no_such(&crew, &heard));
+            return Ok(Exit::Broker);
         }
-    })?;
+        summary => summary.inspect_err(|error| {
+            if matches!(error, BatchError::Client(_)) {
+                say("the batch is not finished; run the same command again to resume it");
+            }
+        })?,
+    };
     Ok(report(&summary, &options))
 }
 

@@ -18,6 +18,19 @@ pub(crate) fn placeholders<S: AsRef<str>>(names: &[S]) -> String {
     each.collect::<Vec<_>>().join(" ")
 }
 
+/// A note on inputs that the crew does not ask for; `None` where it asks for all of them.
+pub(crate) fn unasked(crew: &str, asked: &[String], inputs: &RawValue) -> Option<String> {
+    let unasked = crewfleet_producer::inputs::unasked(asked, inputs);
+    let noun = if unasked.len() == 1 { "input" } else { "inputs" };
+    let asked = match asked {
+        [] => "it asks for none".to_owned(),
+        [only] => format!("its only input is {only}"),
+        several => format!("its inputs are {}", several.join(", ")),
+    };
+    let note = || format!("note: the crew {crew} does not ask for the {noun} {}; {asked}", unasked.join(", "));
+    (!unasked.is_empty()).then(note)
+}
+
 /// The inputs of `--inputs FILE|-` with those of `--input` put over them. A file alone is kept byte for byte.
 pub(crate) fn gather(file: Option<&str>, single: &[String]) -> anyhow::Result<Box<RawValue>> {
     let base = file.map(read).transpose()?;
@@ -161,6 +174,21 @@ mod tests {
         let file = file.to_str();
         assert_eq!(from(file, &[]).unwrap(), "{ \"b\": 1.50,\n \"a\": 2 }");
         assert_eq!(from(file, &["a=x"]).unwrap(), r#"{"a":"x","b":1.50}"#);
+    }
+
+    #[test]
+    fn inputs_that_the_crew_does_not_ask_for_are_noted() {
+        let asked = ["topic", "mood", "year"].map(str::to_owned);
+        let inputs = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        assert_eq!(
+            unasked("poet", &asked, &inputs(r#"{"tpoic": "x", "mood": "y"}"#)).unwrap(),
+            "note: the crew poet does not ask for the input tpoic; its inputs are topic, mood, year"
+        );
+        assert_eq!(
+            unasked("poet", &[], &inputs(r#"{"b": 1, "a": 2}"#)).unwrap(),
+            "note: the crew poet does not ask for the inputs a, b; it asks for none"
+        );
+        assert_eq!(unasked("poet", &asked, &inputs(r#"{"topic": "x"}"#)), None);
     }
 
     #[test]

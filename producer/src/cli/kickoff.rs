@@ -15,7 +15,7 @@ use super::exit::Exit;
 use super::format::ReplyFormat;
 use super::output::{gave_up, print, reply, say};
 use super::settings::Settings;
-use super::{events, files, inputs, wait};
+use super::{crews, events, files, inputs, wait};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -105,14 +105,16 @@ async fn send(
     inputs: &RawValue,
 ) -> Result<Sent, ClientError> {
     let crew = arguments.crew.as_str();
-    let required = async { client.required_inputs(crew).await.unwrap_or_default() };
+    let heard = crews::heard(client, crew);
     let known = async {
         match arguments.id {
             Some(_) => kickoff.known().await,
             None => Ok(None),
         }
     };
-    let (required, known) = tokio::join!(required, known);
+    let (heard, known) = tokio::join!(heard, known);
+    let mut statuses = heard.iter().flat_map(|worker| &worker.crews);
+    let status = statuses.find(|status| status.name == crew);
     if let Some(handle) = known? {
         say(&format!(
             "kickoff {} is known already, with this very request: it is not sent again",
@@ -123,7 +125,8 @@ async fn send(
             false => Sent::Awaited(Box::new(handle)),
         });
     }
-    let missing = inputs::missing(&required, inputs);
+    let required = status.and_then(|status| status.required_inputs.as_deref());
+    let missing = inputs::missing(required.unwrap_or_default(), inputs);
     if !missing.is_empty() {
         say(&format!(
             "not sent: the crew {crew} needs {} as well: {}",
@@ -135,12 +138,25 @@ async fn send(
         ));
         return Ok(Sent::Not(Exit::Rejected));
     }
-    if arguments.detach {
-        return kickoff.detach().await.map(|_| Sent::Detached);
+    if let Some(unasked) = status.and_then(|status| inputs::unasked(crew, status.inputs.as_deref()?, inputs)) {
+        say(&unasked);
     }
-    let handle = kickoff.await?;
-    say(&format!("kickoff {} sent to the crew {crew}", handle.id()));
-    Ok(Sent::Awaited(Box::new(handle)))
+    let sent = match arguments.detach {
+        true => kickoff.detach().await.map(|_| Sent::Detached),
+        false => kickoff.await.map(|handle| Sent::Awaited(Box::new(handle))),
+    };
+    match &sent {
+        Err(ClientError::NoSuchCrew { .. }) => {
+            say(&crews::no_such(crew, &heard));
+            return Ok(Sent::Not(Exit::Broker));
+        }
+        Ok(Sent::Awaited(handle)) => say(&format!("kickoff {} sent to the crew {crew}", handle.id())),
+        _ => {}
+    }
+    if sent.is_ok() && status.is_some_and(|status| status.paused) {
+        say(&crews::paused(crew));
+    }
+    sent
 }
 
 fn with_options(mut kickoff: Kickoff, arguments: &Arguments, meta: Option<&RawValue>) -> Kickoff {

@@ -4,6 +4,7 @@
 
 mod cancel;
 mod control;
+mod crews;
 mod dead_letters;
 mod dev;
 mod doctor;

@@ -262,8 +262,8 @@ impl Run<'_> {
 /// For so few letters the workers are asked whether they have them already; that takes some second for each.
 const ASKED_FOR: u64 = 3;
 
-const NO_SUCH_CREW: &str = "no such crew: no queue takes its requests. Start a worker that serves it, or run `crewfleet \
-topology declare`";
+const NO_SUCH_CREW: &str = "no such crew: no queue takes its requests. Start a worker that serves it; if its workers start \
+later, run `crewfleet topology declare`";
 
 /// The request as it came, as the next redrive. It is new as of now: a cancel that was given before does not mean it.
 fn request(letter: &Letter, delivery: &Delivery, exchange: String) -> Message {

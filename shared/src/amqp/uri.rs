@@ -81,7 +81,7 @@ impl Login {
 ///
 /// # Errors
 /// [`ConnectError::Url`], which says what is wrong without repeating the URL.
-pub(super) fn parse(config: &BrokerConfig) -> Result<Vec<(AMQPUri, Endpoint)>, ConnectError> {
+pub(crate) fn parse(config: &BrokerConfig) -> Result<Vec<(AMQPUri, Endpoint)>, ConnectError> {
     let urls = config.url.expose_secret();
     let all: Result<Vec<_>, _> = each(urls).map(|url| parse_one(url, config)).collect();
     all.and_then(|all| match all.is_empty() {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::Problem;
-use crate::amqp::tls;
+use crate::amqp::{tls, uri};
 use crate::amqp::topology::Retention;
 
 /// The section `[broker]`: where RabbitMQ is, and what is agreed with it.
@@ -112,6 +112,9 @@ impl BrokerConfig {
         if let Some(url) = self.url_in_file()? {
             self.url = url;
         }
+        if uri::parse(self).is_err() {
+            return Err(self.no_url());
+        }
         self.check_tls()?;
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
         if !(1..=32).contains(&self.namespace.len()) || !self.namespace.chars().all(allowed) {
@@ -141,6 +144,19 @@ impl BrokerConfig {
             }
         }
         Ok(())
+    }
+
+    /// The URL is a secret, so only the place that it came from is told.
+    fn no_url(&self) -> Problem {
+        const FORM: &str = "it looks like amqp://USER:PASSWORD@HOST:5672/%2f";
+        match &self.url_file {
+            Some(file) => Problem::new(
+                "broker.url_file",
+                file.display(),
+                format!("the file holds no AMQP URL; {FORM}"),
+            ),
+            None => Problem::new("broker.url", "…", format!("this is not an AMQP URL; {FORM}")),
+        }
     }
 
     /// With the URL that `url_file` holds now: credentials are rotated while programs run. The last one where it cannot
