@@ -72,6 +72,8 @@ pub struct KickoffStatus {
     pub reply: Option<Reply>,
     /// How much waits where; asked for only where no worker has it, and no reply is kept.
     pub queues: Vec<QueueCount>,
+    /// The crews that are paused, as the workers say.
+    pub paused: Vec<String>,
     /// What nobody knows, in sentences.
     pub doubts: Vec<String>,
 }
@@ -85,6 +87,8 @@ pub struct Kickoffs {
     pub left_out: u64,
     /// How many messages wait in the queues of the crews, and for a retry.
     pub queues: Vec<QueueCount>,
+    /// The crews that are paused, as the workers say.
+    pub paused: Vec<String>,
     /// What nobody knows, in sentences.
     pub doubts: Vec<String>,
 }
@@ -125,6 +129,23 @@ impl KickoffStatus {
             }
             _ => false,
         }
+    }
+
+    /// The paused crews that it may wait for.
+    pub fn waits_for_paused(&self) -> impl Iterator<Item = &str> {
+        let waits_for = |crew: &str| match self.stage {
+            Stage::Waiting | Stage::Retrying => {
+                let mut crews = self.workers.iter().filter_map(|at| at.kickoff.crew.as_deref());
+                crews.any(|of| of == crew)
+            }
+            Stage::Unseen => {
+                let mut queues = self.queues.iter().filter(|queue| queue.may_hold_one());
+                queues.any(|queue| queue.crew.as_ref().is_some_and(|of| of.as_str() == crew))
+            }
+            _ => false,
+        };
+        let paused = self.paused.iter().map(String::as_str);
+        paused.filter(move |crew| waits_for(crew))
     }
 
     /// Whether any worker has answered, or might.
@@ -174,12 +195,15 @@ impl KickoffClient {
             None => served(&surveyed, crews),
         };
         let queues = self.count(&counted).await?;
+        let mut paused = paused(&surveyed);
+        paused.retain(|name| crew.is_none_or(|crew| crew.as_str() == name));
         let mut kickoffs = held(surveyed);
         kickoffs.sort_by_key(|at| at.kickoff.requested_at);
         Ok(Kickoffs {
             kickoffs,
             left_out,
             queues,
+            paused,
             doubts,
         })
     }
@@ -203,6 +227,7 @@ impl KickoffClient {
         let surveyed = self.ask_all(asked, is_enough, &mut doubts).await?;
         let served = served(&surveyed, crews);
         let heard = !surveyed.heard.is_empty();
+        let paused = paused(&surveyed);
         let workers = held(surveyed);
         let mut status = KickoffStatus {
             kickoff_id: id,
@@ -210,6 +235,7 @@ impl KickoffClient {
             workers,
             reply: None,
             queues: Vec::new(),
+            paused,
             doubts,
         };
         let present = status.workers.iter().map(|at| at.kickoff.state);
@@ -430,6 +456,13 @@ fn held(surveyed: Surveyed) -> Vec<KickoffAt> {
         })
     });
     each.collect()
+}
+
+/// The crews that some living worker says to be paused.
+fn paused(surveyed: &Surveyed) -> Vec<String> {
+    let crews = surveyed.heard.values().flat_map(|worker| &worker.crews);
+    let paused: BTreeSet<_> = crews.filter(|crew| crew.paused).map(|crew| crew.name.clone()).collect();
+    paused.into_iter().collect()
 }
 
 /// The crews that living workers serve, and these.

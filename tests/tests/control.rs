@@ -304,6 +304,23 @@ async fn a_paused_crew_stays_paused_over_restarts_and_new_workers_until_it_is_re
         }
     }
     assert_eq!(runs(&journal), 0, "nothing of a paused crew runs");
+    // Whoever looks for what waits is told why.
+    let paused = "crew journal is paused: crewfleet resume journal";
+    for looking in [
+        &["kickoffs"][..],
+        &["kickoffs", "journal"],
+        &["status", "late-1"],
+        &["kickoff", "journal", "--id", "late-5", "--timeout", "1"],
+    ] {
+        cli.run(looking).await.said(&[paused]);
+    }
+    let of_echo = cli.run(&["kickoffs", "echo"]).await.ended_with(0);
+    assert!(!of_echo.stderr.join("\n").contains("is paused"), "{of_echo:?}");
+    let doctor = cli.run(&["doctor"]).await.stdout.join("\n");
+    assert!(
+        doctor.contains("warning  crew journal: paused on ") && doctor.contains("fix: crewfleet resume journal"),
+        "{doctor}"
+    );
 
     cli.run(&["resume", "journal"])
         .await
@@ -312,7 +329,8 @@ async fn a_paused_crew_stays_paused_over_restarts_and_new_workers_until_it_is_re
     for id in ids {
         cli.run(&["wait", id]).await.success();
     }
-    assert_eq!(runs(&journal), ids.len());
+    cli.run(&["wait", "late-5"]).await.success();
+    assert_eq!(runs(&journal), ids.len() + 1);
 }
 
 #[tokio::test]
@@ -348,7 +366,11 @@ async fn a_pause_that_nobody_hears_says_so() {
     cli.run(&["pause", "jurnal"])
         .await
         .ended_with(0)
-        .said(&["no worker that was heard serves the crew jurnal"]);
+        .said(&["no crew is named \"jurnal\"; did you mean journal? Crews served now: journal"]);
+    cli.run(&["pause", "jurnal", "--no-wait"])
+        .await
+        .ended_with(0)
+        .said(&["the crew jurnal is paused on any worker that serves it"]);
     assert_eq!(runs(&journal), 0, "the worker started paused");
     cli.run(&["resume", "journal", "--no-wait"])
         .await

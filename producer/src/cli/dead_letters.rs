@@ -9,7 +9,9 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use crewfleet_producer::dead_letters::{DeadLetterError, DeadLetters, QueueLook, Selection};
 use crewfleet_producer::{ClientError, KickoffClient, KickoffId};
+use crewfleet_shared::amqp::topology::Reason;
 use crewfleet_shared::kickoff::CrewName;
+use crewfleet_shared::spelling;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -86,6 +88,27 @@ impl Selectors {
             reason: self.reason.clone(),
             fingerprint: self.fingerprint.clone(),
         })
+    }
+}
+
+/// What RabbitMQ itself says, where it dead-letters a message, and what stands for no reason at all.
+const OTHER_REASONS: [&str; 4] = ["expired", "maxlen", "delivery_limit", "unknown"];
+
+/// For a selection that selects nothing: whether its reason is one at all. A newer worker may have others, so those that are
+/// found are not asked.
+fn check_reason(selection: &Selection) -> anyhow::Result<()> {
+    let reasons = Reason::ALL.map(Reason::as_str).into_iter().chain(OTHER_REASONS);
+    let reasons = Vec::from_iter(reasons);
+    match &selection.reason {
+        Some(reason) if !reasons.contains(&reason.as_str()) => bail!(
+            "no dead letter has the reason \"{reason}\"{} Reasons: {}",
+            match spelling::did_you_mean(reason, reasons.iter().copied()).as_str() {
+                "" => ".",
+                meant => meant,
+            },
+            reasons.join(", ")
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -251,5 +274,26 @@ fn say_where(queues: &[QueueLook]) {
                 look.missed
             ));
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_that_there_is_not_is_refused_with_those_that_there_are() {
+        let because = |reason: Option<&str>| Selection {
+            reason: reason.map(Into::into),
+            ..Selection::default()
+        };
+        let error = check_reason(&because(Some("faild"))).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "no dead letter has the reason \"faild\"; did you mean failed? Reasons: rejected, failed, crashed, timed_out, \
+             crashed_workers, expired, maxlen, delivery_limit, unknown"
+        );
+        assert!(check_reason(&because(Some("expired"))).is_ok() && check_reason(&because(None)).is_ok());
     }
 }

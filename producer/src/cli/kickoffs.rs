@@ -7,6 +7,7 @@ use crewfleet_producer::{KickoffClient, Kickoffs};
 use crewfleet_shared::kickoff::CrewName;
 use tokio_util::sync::CancellationToken;
 
+use super::crews;
 use super::exit::Exit;
 use super::format::{Format, age, table};
 use super::output::say;
@@ -46,6 +47,9 @@ pub(crate) async fn run(
     })?;
     if !arguments.format.is_json() {
         remarks(&found);
+    }
+    for crew in &found.paused {
+        say(&crews::paused(crew));
     }
     for doubt in &found.doubts {
         say(doubt);

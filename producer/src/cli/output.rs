@@ -35,6 +35,19 @@ pub(crate) fn one_line(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(text.replace(['\n', '\r'], " "))
 }
 
+/// As in `1 file`, `2 files`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    }
+}
+
+/// A status in a sentence.
+pub(crate) fn in_words(status: Status) -> String {
+    status.as_str().replace('_', " ")
+}
+
 /// Prints the result of a kickoff to stdout, what went wrong to stderr, and gives the exit code.
 pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
     if let Some(error) = &reply.error {
@@ -43,7 +56,7 @@ pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
             true => error.message.clone(),
             false => error.to_string(),
         };
-        say(&format!("kickoff {} {}: {told}", reply.kickoff_id, reply.status));
+        say(&format!("kickoff {} {}: {told}", reply.kickoff_id, in_words(reply.status)));
         let detail: Option<Value> = error
             .detail
             .as_ref()
@@ -71,4 +84,15 @@ pub(crate) fn gave_up(id: &KickoffId, why: impl Display) -> Exit {
         "{why}; kickoff {id} goes on. Its reply: crewfleet wait {id}"
     ));
     Exit::GaveUp
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_statuses_are_words() {
+        assert_eq!((counted(1, "file"), counted(0, "byte")), ("1 file".into(), "0 bytes".into()));
+        assert_eq!(in_words(Status::TimedOut), "timed out");
+    }
 }

@@ -86,6 +86,11 @@ impl Settings {
         self.crews.values().map(of_crew).fold(0.0, f64::max)
     }
 
+    /// `[worker] keep_failed_s`, where the configuration says it.
+    pub(super) fn keeps_failed_s(&self) -> Option<f64> {
+        seconds(&self.worker, "keep_failed_s")
+    }
+
     /// `[worker] drain_grace_s`, `cancel_grace_s` and `termination_grace_s`, as the worker reads them.
     pub(crate) fn graces(&self) -> (f64, f64, Option<f64>) {
         let grace = |key: &str| seconds(&self.worker, key);

@@ -7,6 +7,7 @@ use crewfleet_producer::{KickoffClient, KickoffId, KickoffStatus, Reply};
 use crewfleet_shared::kickoff::{CrewName, HeldState};
 use tokio_util::sync::CancellationToken;
 
+use super::crews;
 use super::exit::Exit;
 use super::format::{Format, age};
 use super::output::say;
@@ -46,6 +47,9 @@ pub(crate) async fn run(
     };
     let status = status?;
     arguments.format.print(&status, || Some(text(&status)))?;
+    for crew in status.waits_for_paused() {
+        say(&crews::paused(crew));
+    }
     for doubt in &status.doubts {
         say(doubt);
     }

@@ -55,6 +55,7 @@ pub(super) async fn hear(
         findings.push(nobody());
     }
     findings.extend(unserved(&heard));
+    findings.extend(paused(&heard));
     heard
 }
 
@@ -77,6 +78,22 @@ fn unserved(heard: &[Heartbeat]) -> Vec<Finding> {
             .fix("mend what the reason names; the workers try again by themselves, and say in their logs when they serve it")
     };
     troubles.into_iter().map(finding).collect()
+}
+
+/// The crews that are paused: whoever waits for one of theirs looks here.
+fn paused(heard: &[Heartbeat]) -> Vec<Finding> {
+    let mut workers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for worker in heard {
+        for crew in worker.crews.iter().filter(|crew| crew.paused) {
+            workers.entry(&crew.name).or_default().push(&worker.worker);
+        }
+    }
+    let finding = |(crew, workers): (&str, Vec<&str>)| {
+        let found = format!("paused on {}: none of its kickoffs starts", workers.join(", "));
+        Finding::new(State::Warning, format!("crew {crew}"), found)
+            .fix(format!("crewfleet resume {crew}"))
+    };
+    workers.into_iter().map(finding).collect()
 }
 
 /// Who is heard now, without a word on them.
@@ -102,7 +119,6 @@ fn worker(heartbeat: &Heartbeat) -> Finding {
         "version {} on {}, serves {crews}",
         heartbeat.version, heartbeat.host
     );
-    let paused = heartbeat.crews.iter().any(|crew| crew.paused);
     if heartbeat.draining {
         found += "; it is draining";
     }
@@ -110,7 +126,7 @@ fn worker(heartbeat: &Heartbeat) -> Finding {
     if !same {
         found += concat!("; this is version ", env!("CARGO_PKG_VERSION"));
     }
-    match heartbeat.draining || paused || !same {
+    match heartbeat.draining || !same {
         true => Finding::new(State::Note, check, found),
         false => Finding::ok(check, found),
     }
@@ -121,22 +137,40 @@ fn worker(heartbeat: &Heartbeat) -> Finding {
 mod tests {
     use super::*;
 
+    fn worker(id: &str, paused: bool, trouble: &str) -> Heartbeat {
+        let text = format!(
+            r#"{{"worker": "{id}", "host": "h", "version": "0.1.0", "time": "2026-11-22T10:00:00Z",
+                "started_at": "2026-11-22T10:00:00Z", "draining": false, "crews": [
+                {{"name": "echo", "runner": "python", "concurrency": 8, "in_flight": 0, "paused": {paused},
+                 "timeout_s": 60.0, "inputs": null, "trouble": {trouble}}}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_paused_crew_is_a_warning_that_says_how_to_resume_it() {
+        let heard = [
+            worker("a", true, "null"),
+            worker("b", false, "null"),
+            worker("c", true, "null"),
+        ];
+        let findings = paused(&heard);
+        assert_eq!(findings.len(), 1);
+        let Finding {
+            state, check, found, fix, ..
+        } = &findings[0];
+        assert_eq!((*state, check.as_str()), (State::Warning, "crew echo"));
+        assert_eq!(found, "paused on a, c: none of its kickoffs starts");
+        assert_eq!(fix.as_deref(), Some("crewfleet resume echo"));
+    }
+
     #[test]
     fn a_reason_is_told_once_with_all_workers_that_have_it() {
-        let worker = |id: &str, trouble: &str| -> Heartbeat {
-            let text = format!(
-                r#"{{"worker": "{id}", "host": "h", "version": "0.1.0", "time": "2026-11-22T10:00:00Z",
-                    "started_at": "2026-11-22T10:00:00Z", "draining": false, "crews": [
-                    {{"name": "echo", "runner": "python", "concurrency": 8, "in_flight": 0, "paused": false,
-                     "timeout_s": 60.0, "inputs": null, "trouble": {trouble}}}]}}"#
-            );
-            serde_json::from_str(&text).unwrap()
-        };
         let heard = [
-            worker("a", r#""its server is away""#),
-            worker("b", "null"),
-            worker("c", r#""its server is away""#),
-            worker("d", r#""the queue is another""#),
+            worker("a", false, r#""its server is away""#),
+            worker("b", false, "null"),
+            worker("c", false, r#""its server is away""#),
+            worker("d", false, r#""the queue is another""#),
         ];
         let found: Vec<_> = unserved(&heard)
             .into_iter()

@@ -10,7 +10,7 @@ use super::super::exit::Exit;
 use super::super::output::{print, say};
 use super::super::settings::Settings;
 use super::ask::{agreed, can_ask};
-use super::{Selectors, not_there, say_where, where_to_look, with};
+use super::{Selectors, check_reason, not_there, say_where, where_to_look, with};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -36,6 +36,9 @@ pub(super) async fn run(
             let crews = where_to_look(&letters, settings, &arguments.selectors.crews).await?;
             let plan = letters.plan(&crews, &selection).await?;
             say_where(&plan.queues);
+            if plan.letters() == 0 {
+                check_reason(&selection)?;
+            }
             if plan.letters() > 0 && !arguments.yes {
                 say(&format!(
                     "these would be gone for good:\n{}",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
-use crewfleet_producer::KickoffClient;
+use crewfleet_producer::{KickoffClient, KickoffId};
 use crewfleet_producer::dead_letters::{DeadLetters, Plan, RedriveOptions, RedriveReport};
 use crewfleet_shared::amqp::topology::Reason;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use super::super::exit::Exit;
 use super::super::output::{print, say};
 use super::super::settings::Settings;
 use super::ask::{agreed, can_ask};
-use super::{Selectors, not_there, say_where, where_to_look, with};
+use super::{Selectors, check_reason, not_there, say_where, where_to_look, with};
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -66,6 +66,7 @@ pub(super) async fn run(
         let plan = plan?;
         say_where(&plan.queues);
         if plan.letters() == 0 {
+            check_reason(&selection)?;
             return Ok(match &selection.kickoff_id {
                 Some(id) => not_there(id),
                 None => {
@@ -104,10 +105,25 @@ pub(super) async fn run(
                 say(&format!("{done} of {total} dead letters done"));
             }
         };
+        let only = selection.kickoff_id.clone().or_else(|| only_one(&plan));
         let report = letters.redrive(plan, &options, stop, progress).await?;
-        tell(&report, &options)
+        let exit = tell(&report, &options)?;
+        if report.redriven == 1
+            && let Some(id) = only
+        {
+            say(&format!("its new reply, when it has ended: crewfleet wait {id}"));
+        }
+        Ok(exit)
     })
     .await
+}
+
+/// The kickoff, where the letters are of one alone.
+fn only_one(plan: &Plan) -> Option<KickoffId> {
+    match plan.groups.as_slice() {
+        [group] if group.count == 1 => group.example.clone(),
+        _ => None,
+    }
 }
 
 fn dry_run(plan: &Plan, options: &RedriveOptions) -> anyhow::Result<Exit> {

@@ -5,9 +5,11 @@ mod list;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use crewfleet_producer::status::Stage;
 use crewfleet_producer::{KickoffClient, KickoffId, Reply};
 use crewfleet_shared::kickoff::{FilesLeftOut, ResultFile};
 use futures_util::TryStreamExt;
@@ -16,13 +18,15 @@ use tokio_util::sync::CancellationToken;
 use self::download::Download;
 use super::exit::Exit;
 use super::format::{Format, Output};
-use super::output::{one_line, print, say};
+use super::output::{counted, in_words, one_line, print, say};
 use super::settings::Settings;
+use super::status;
 
 #[derive(Args)]
 #[command(
     after_help = "Exit codes: 0 it is done; 1 a file can't be had, or the kickoff failed; 2 usage, configuration, or a file \
-that is there already; 3 the broker is unreachable; 4 to 7 how the kickoff ended otherwise; 8 it has no reply yet."
+that is there already; 3 nobody knows of the kickoff, or the broker is unreachable; 4 to 7 how the kickoff \
+ended otherwise; 8 it has no reply yet."
 )]
 pub(crate) struct Arguments {
     /// The kickoff's id
@@ -80,7 +84,7 @@ pub(crate) async fn run(
     }
     let working = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet files").await?;
-        let done = answer(&client, &arguments).await;
+        let done = answer(&client, settings, &arguments).await;
         client.close().await;
         done
     };
@@ -93,26 +97,23 @@ pub(crate) async fn run(
     }
 }
 
-async fn answer(client: &KickoffClient, arguments: &Arguments) -> anyhow::Result<Exit> {
+async fn answer(client: &KickoffClient, settings: &Settings, arguments: &Arguments) -> anyhow::Result<Exit> {
     let id = &arguments.id;
+    let crews = settings.crews()?;
     let Some(reply) = client.find_reply(id).await? else {
-        say(&format!(
-            "kickoff {id} has no reply: it waits, or runs, or there is no such kickoff, or its reply is no longer kept. Wait \
-             for it: crewfleet wait {id}"
-        ));
+        let status = client.status(id, &crews).await?;
+        say(&status::text(&status));
+        if status.stage == Stage::Unknown {
+            return Ok(Exit::Broker);
+        }
+        say(&format!("it has no reply yet, or none that is kept. Wait for it: crewfleet wait {id}"));
         return Ok(Exit::GaveUp);
     };
     let Some(result) = &reply.result else {
-        let folder = match reply.started_at {
-            Some(_) => format!(
-                "; its folder stays with worker {} for keep_failed_s",
-                reply.worker
-            ),
-            None => String::new(),
-        };
         say(&format!(
-            "kickoff {id} {}: only those that succeed give files{folder}",
-            reply.status
+            "kickoff {id} {}: only those that succeed give files{}",
+            in_words(reply.status),
+            folder(&reply, settings.keeps_failed_s())
         ));
         return Ok(reply.status.into());
     };
@@ -138,6 +139,22 @@ async fn answer(client: &KickoffClient, arguments: &Arguments) -> anyhow::Result
     }
     tell_left_out(reply_left_out(&reply));
     Ok(Exit::Succeeded)
+}
+
+/// Where the folder of a kickoff stays that gives no files. Each worker has its own configuration, which may be another
+/// than ours.
+fn folder(reply: &Reply, keeps_failed_s: Option<f64>) -> String {
+    if reply.started_at.is_none() {
+        return String::new();
+    }
+    let kept = match keeps_failed_s {
+        Some(seconds) => match Duration::try_from_secs_f64(seconds) {
+            Ok(kept) => humantime::format_duration(kept).to_string(),
+            Err(_) => return String::new(),
+        },
+        None => "[worker] keep_failed_s, by default 1h".to_owned(),
+    };
+    format!("; its folder stays with {} for {kept}", reply.worker)
 }
 
 async fn get(
@@ -211,8 +228,10 @@ pub(super) async fn all(
     let left_out = reply_left_out(reply);
     tell_left_out(left_out);
     say(&format!(
-        "{} files, {bytes} bytes, are in {}",
-        can.len(),
+        "{}, {}, {} in {}",
+        counted(can.len() as u64, "file"),
+        counted(bytes, "byte"),
+        if can.len() == 1 { "is" } else { "are" },
         dir.display()
     ));
     Ok(if cannot.is_empty() && left_out.is_none() {
@@ -232,5 +251,31 @@ fn tell_left_out(left_out: Option<&FilesLeftOut>) {
             "{count} more files, {bytes} bytes, are neither named nor kept, the first of them {first:?}: the crew's max_files \
              is too small for them, or their names are no UTF-8"
         ));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn timed_out(started_at: &str) -> Reply {
+        let text = format!(
+            r#"{{"kickoff_id": "slow", "crew": "poet", "status": "timed_out", "result": null, "error": null, "meta": null,
+                "attempt": 1, "redrive": 0, "worker": "worker-2", "requested_at": null, "started_at": {started_at},
+                "finished_at": "2026-11-22T10:00:00Z", "duration_s": 1.0}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn the_folder_of_a_failed_kickoff_is_told_with_its_time() {
+        let ran = timed_out("\"2026-11-22T09:59:59Z\"");
+        assert_eq!(folder(&ran, Some(5400.0)), "; its folder stays with worker-2 for 1h 30m");
+        assert_eq!(
+            folder(&ran, None),
+            "; its folder stays with worker-2 for [worker] keep_failed_s, by default 1h"
+        );
+        assert_eq!(folder(&timed_out("null"), None), "");
     }
 }
