@@ -34,6 +34,7 @@ use crewfleet_shared::amqp::uri::Login;
 use crewfleet_shared::config::BrokerConfig;
 use crewfleet_shared::kickoff::CrewName;
 
+pub use self::broker::ASK_MANAGEMENT;
 pub use self::finding::{Finding, Report, State};
 use self::management::Management;
 use crate::client::KickoffClient;

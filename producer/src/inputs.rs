@@ -64,7 +64,10 @@ mod tests {
     fn what_the_crew_does_not_ask_for_is_named() {
         let asked = ["topic", "mood"].map(str::to_owned);
         let inputs = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
-        assert_eq!(unasked(&asked, &inputs(r#"{"tpoic": "x", "mood": null}"#)), ["tpoic"]);
+        assert_eq!(
+            unasked(&asked, &inputs(r#"{"tpoic": "x", "mood": null}"#)),
+            ["tpoic"]
+        );
         assert_eq!(unasked(&asked, &inputs(r#"{"topic": "x"}"#)), [""; 0]);
         assert_eq!(unasked(&asked, &inputs("[1]")), [""; 0]);
     }

@@ -461,7 +461,10 @@ fn held(surveyed: Surveyed) -> Vec<KickoffAt> {
 /// The crews that some living worker says to be paused.
 fn paused(surveyed: &Surveyed) -> Vec<String> {
     let crews = surveyed.heard.values().flat_map(|worker| &worker.crews);
-    let paused: BTreeSet<_> = crews.filter(|crew| crew.paused).map(|crew| crew.name.clone()).collect();
+    let paused: BTreeSet<_> = crews
+        .filter(|crew| crew.paused)
+        .map(|crew| crew.name.clone())
+        .collect();
     paused.into_iter().collect()
 }
 

@@ -6,9 +6,12 @@ const ALIKE: f64 = 0.6;
 /// The known name that is most like `name`; `None` where none is much like it.
 pub fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
-    let rated = known.into_iter().map(|known| (rating(&wanted, &known.to_lowercase()), known));
+    let rated = known
+        .into_iter()
+        .map(|known| (rating(&wanted, &known.to_lowercase()), known));
     let best = rated.max_by(|(a, _), (b, _)| a.total_cmp(b));
-    best.filter(|(rating, _)| *rating >= ALIKE).map(|(_, known)| known)
+    best.filter(|(rating, _)| *rating >= ALIKE)
+        .map(|(_, known)| known)
 }
 
 /// From 0 to 1. Whoever leaves out the end of a long name means it, too.
@@ -33,7 +36,11 @@ mod tests {
             ("marketin", &["poet", "marketing"][..], Some("marketing")),
             ("peot", &["poet", "marketing"], Some("poet")),
             ("crew", &["broker", "crews", "gateway", "worker"], Some("crews")),
-            ("timeout", &["concurrency", "timeout_s", "on_timeout"], Some("timeout_s")),
+            (
+                "timeout",
+                &["concurrency", "timeout_s", "on_timeout"],
+                Some("timeout_s"),
+            ),
             ("Poet", &["poet"], Some("poet")),
             ("nobody", &["echo", "marketing"], None),
             ("x", &[], None),

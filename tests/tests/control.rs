@@ -318,7 +318,8 @@ async fn a_paused_crew_stays_paused_over_restarts_and_new_workers_until_it_is_re
     assert!(!of_echo.stderr.join("\n").contains("is paused"), "{of_echo:?}");
     let doctor = cli.run(&["doctor"]).await.stdout.join("\n");
     assert!(
-        doctor.contains("warning  crew journal: paused on ") && doctor.contains("fix: crewfleet resume journal"),
+        doctor.contains("warning  crew journal: paused on ")
+            && doctor.contains("fix: crewfleet resume journal"),
         "{doctor}"
     );
 

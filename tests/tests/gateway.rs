@@ -130,7 +130,7 @@ async fn what_cannot_be_is_refused_with_a_reason() {
         assert_eq!(code, 401);
     }
     let refused = |line: &str| {
-        let logged = line.contains("a call without the right to it") && line.contains("/crews/echo/kickoff");
+        let logged = line.contains("unauthorized call") && line.contains("/crews/echo/kickoff");
         logged.then(|| line.to_owned())
     };
     let logged = gateway.process().stderr.first("the refused call", refused).await;

@@ -156,7 +156,10 @@ async fn what_makes_no_sense_is_refused_with_its_name() {
         (vec!["kickoff", "echo", "--detach", "--json"], "--json"),
         (vec!["wait", "a b"], "a b"),
         (vec!["topology", "declare", "Echo!"], "Echo!"),
-        (vec!["--broker-url", "http://host", "wait", "a"], "broker.url = … (a flag)"),
+        (
+            vec!["--broker-url", "http://host", "wait", "a"],
+            "broker.url = … (a flag)",
+        ),
         (vec!["--namespace", "A B", "wait", "a"], "namespace"),
     ] {
         cli.run(&arguments).await.ended_with(2).said(&[expected]);
@@ -185,10 +188,10 @@ async fn a_crew_that_no_queue_serves_is_an_error_at_once() {
     ];
     // Where no worker ever ran, and where one serves another crew.
     for arguments in &commands {
-        cli.run(arguments)
-            .await
-            .ended_with(3)
-            .said(&["no crew is named \"nobody\", and no worker answers", "topology declare nobody"]);
+        cli.run(arguments).await.ended_with(3).said(&[
+            "no crew is named \"nobody\", and no worker answers",
+            "topology declare nobody",
+        ]);
     }
     for command in ["wait", "events"] {
         cli.run(&[command, "some-id"])
@@ -206,7 +209,10 @@ async fn a_crew_that_no_queue_serves_is_an_error_at_once() {
     let misspelt = cli.run(&["kickoff", "ecoh"]).await.ended_with(3);
     let said = misspelt.said(&["no crew is named \"ecoh\"; did you mean echo? Crews served now: echo"]);
     assert!(!said.contains("topology declare"), "{said}");
-    let redriven = cli.run(&["dead-letters", "redrive", "--crew", "ecoh"]).await.ended_with(3);
+    let redriven = cli
+        .run(&["dead-letters", "redrive", "--crew", "ecoh"])
+        .await
+        .ended_with(3);
     redriven.said(&["did you mean echo?"]);
 }
 

@@ -101,7 +101,10 @@ async fn what_runs_what_waits_and_what_has_ended_is_told() {
     let id = on_first["kickoff_id"].as_str().unwrap();
     started(&first, id).await;
     let running = cli.run(&["status", id]).await.success();
-    assert!(running.contains("runs on worker w-1"), "{running}");
+    assert!(
+        running.contains("has been running on worker w-1 for "),
+        "{running}"
+    );
     let queued = ["long-1", "long-2", "long-3"];
     let queued = queued
         .into_iter()
@@ -135,7 +138,7 @@ async fn of_what_nobody_knows_it_is_said_that_nobody_knows() {
     let namespace = Namespace::new();
     let cli = cli(&namespace).await;
     let _worker = worker(&namespace, "w-1").await;
-    let nobody = ["nobody knows of kickoff no-such-id", "of the crews echo, sleep"];
+    let nobody = ["no trace of kickoff no-such-id", "queues checked: echo, sleep"];
     cli.run(&["status", "no-such-id", "-o", "json"])
         .await
         .ended_with(3);
@@ -143,13 +146,18 @@ async fn of_what_nobody_knows_it_is_said_that_nobody_knows() {
     assert!(status.stdout.join("\n").contains(nobody[0]), "{status:?}");
     for command in ["wait", "events"] {
         let said = cli.run(&[command, "no-such-id", "--unknown", "1"]).await;
-        said.ended_with(3).said(&nobody);
+        let said = said.ended_with(3).said(&nobody);
+        assert_eq!(
+            said.matches("no worker has it").count(),
+            1,
+            "it is told once: {said}"
+        );
     }
     let given_up = cli
         .run(&["wait", "no-such-id", "--timeout", "3"])
         .await
         .ended_with(8);
-    let said = given_up.said(&["no reply within 3 s; nobody knows of kickoff no-such-id"]);
+    let said = given_up.said(&["no reply within 3 s; there is no trace of kickoff no-such-id"]);
     assert!(!said.contains("goes on"), "{said}");
 
     let control = PlainClient::connect(&broker().await.url(), &namespace).await;
@@ -176,7 +184,7 @@ async fn without_a_worker_a_wrong_id_is_not_waited_for_unless_it_may_be_in_a_que
             .run(&[command, "no-such-id", "--unknown", "1"])
             .await
             .ended_with(3);
-        ended.said(&["nobody knows of kickoff no-such-id: no worker answers", "--crew"]);
+        ended.said(&["no trace of kickoff no-such-id: no worker answers", "--crew"]);
     }
     let cancelled = cli.run(&["cancel", "no-such-id", "--json"]).await.ended_with(0);
     cancelled.said(&[
@@ -227,7 +235,7 @@ async fn a_worker_that_does_not_answer_is_named() {
     .await;
     let said = asking.output().await.ended_with(0);
     said.said(&["worker w-old (version 0.0.9) lives and did not answer"]);
-    assert!(!said.stdout.join("\n").contains("nobody knows"), "{said:?}");
+    assert!(!said.stdout.join("\n").contains("no trace"), "{said:?}");
 }
 
 async fn says(process: &Process, words: &str) {

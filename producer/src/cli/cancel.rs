@@ -9,14 +9,14 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
-use super::output::{one_line, print, say};
+use super::output::{in_words, one_line, print, say, worker as named};
 use super::settings::Settings;
 use super::{status, wait};
 
 #[derive(Args)]
 #[command(
-    after_help = "Exit codes: 0 it is cancelled, or will be when a worker reaches it, if there is such a kickoff (what is said tells what nobody knows); 1 it had ended otherwise; 2 usage or \
-configuration; 3 nobody knows of such a kickoff (the command is kept for 24 hours all the same), or the broker is \
+    after_help = "Exit codes: 0 it is cancelled, or will be when a worker reaches it, if there is such a kickoff (the message tells what is unknown); 1 it had ended otherwise; 2 usage or \
+configuration; 3 there is no trace of such a kickoff (the command is kept for 24 hours all the same), or the broker is \
 unreachable or did not take the command; 8 interrupted."
 )]
 pub(crate) struct Arguments {
@@ -94,18 +94,20 @@ fn words(id: &KickoffId, cancellation: &Cancellation) -> String {
     match cancellation {
         Cancellation::Cancelled(reply) if reply.started_at.is_some() => {
             format!(
-                "kickoff {id} is cancelled; it was running on worker {}",
-                reply.worker
+                "kickoff {id} is cancelled; it was running on {}",
+                named(&reply.worker)
             )
         }
         Cancellation::Cancelled(_) => format!("kickoff {id} is cancelled before it started"),
         Cancellation::Finished(reply) => format!(
-            "kickoff {id} had ended already: {} at {} on worker {}. If it was redriven since, cancel it with --redriven",
-            reply.status, reply.finished_at, reply.worker
+            "kickoff {id} had ended already: {} at {} on {}. If it was redriven since, cancel it with --redriven",
+            in_words(reply.status),
+            reply.finished_at,
+            named(&reply.worker)
         ),
-        Cancellation::Cancelling { worker } => {
-            let worker = worker.as_deref().unwrap_or("(unnamed)");
-            format!("kickoff {id} is being stopped by worker {worker}. Its reply: crewfleet wait {id}")
+        Cancellation::Cancelling { worker: by } => {
+            let by = by.as_deref().map_or_else(|| "a worker".to_owned(), named);
+            format!("kickoff {id} is being stopped by {by}. Its reply: crewfleet wait {id}")
         }
         Cancellation::Accepted => format!(
             "the command to cancel kickoff {id} is accepted: it takes effect when a worker reaches the kickoff within 24 \
@@ -115,13 +117,13 @@ fn words(id: &KickoffId, cancellation: &Cancellation) -> String {
             "the command to cancel kickoff {id} is accepted, and takes effect when a worker reaches the kickoff within 24 hours. \
              Nobody knows this id yet: {}. {} Its reply: crewfleet wait {id}",
             match status.is_asked() {
-                true => "no worker that answered has it, and no reply of it is kept",
-                false => "no worker answers, and no reply of it is kept",
+                true => "no worker that answered has it, and no reply for it is kept",
+                false => "no worker answers, and no reply for it is kept",
             },
             status::perhaps(&status.queues)
         ),
         Cancellation::Unknown(status) => format!(
-            "{} The command to cancel it is sent all the same, and kept for 24 hours",
+            "{}. The command to cancel it is sent all the same, and kept for 24 hours",
             status::unknown(status)
         ),
     }

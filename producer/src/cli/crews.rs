@@ -40,7 +40,10 @@ pub(super) fn unknown(name: &str, workers: &[Heartbeat]) -> String {
     };
     match Vec::from_iter(served).as_slice() {
         [] => format!("no crew is named \"{name}\", and no worker answers"),
-        all => format!("no crew is named \"{name}\"{meant} Crews served now: {}", all.join(", ")),
+        all => format!(
+            "no crew is named \"{name}\"{meant} Crews served now: {}",
+            all.join(", ")
+        ),
     }
 }
 

@@ -304,8 +304,9 @@ impl Session {
             ));
         }
         say(&format!(
-            "the gateway, with CrewAI AMP's API: http://{} (its token is good for this run)",
-            gateway.addr
+            "the gateway, with CrewAI AMP's API: http://{} (its token is good for this run){}",
+            gateway.addr,
+            other_port(&gateway.addr)
         ));
         let this = std::env::current_exe().unwrap_or_else(|_| "crewfleet".into());
         let this = quoted(&this.to_string_lossy());
@@ -346,6 +347,14 @@ fn given_inputs(arguments: &Arguments, crew: &Crew) -> anyhow::Result<Option<Box
     inputs::gather(None, &own).map(Some)
 }
 
+/// That it is not where everybody looks for a gateway.
+fn other_port(addr: &str) -> &'static str {
+    match addr.ends_with(":8080") {
+        true => "",
+        false => "; port 8080 was not free, so it took another one",
+    }
+}
+
 /// What another terminal needs to reach the same broker. A given one is known there; its URL may hold a password.
 fn export_lines(broker: &Broker) -> String {
     let url = broker
@@ -368,4 +377,15 @@ fn quoted(word: &str) -> String {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_port_than_the_usual_one_is_told() {
+        assert_eq!(other_port("127.0.0.1:8080"), "");
+        assert!(other_port("127.0.0.1:18080").contains("port 8080 was not free"));
+    }
 }

@@ -1,12 +1,12 @@
 //! `crewfleet doctor`
 
 use clap::Args;
-use crewfleet_producer::doctor::{self, Finding, Report, State, Subject};
+use crewfleet_producer::doctor::{self, ASK_MANAGEMENT, Finding, Report, State, Subject};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
 use super::format::Format;
-use super::output::say;
+use super::output::{counted, say};
 use super::settings::Settings;
 use super::workers::none_answers;
 
@@ -60,11 +60,13 @@ const LINE_CHARS: usize = 240;
 
 /// What is wrong, the worst first, as far as there is room; then how much there is.
 fn summary(report: &Report) -> String {
-    let mut wrong: Vec<_> = report
+    let wrong = report
         .findings
         .iter()
-        .filter(|finding| finding.state >= State::Unknown)
-        .collect();
+        .filter(|finding| finding.state >= State::Unknown);
+    let (for_management, wrong): (Vec<_>, Vec<_>) = wrong.partition(|finding| asks_management(finding));
+    let for_management = of_management(&for_management);
+    let mut wrong: Vec<_> = wrong.into_iter().chain(&for_management).collect();
     wrong.sort_by_key(|finding| std::cmp::Reverse(finding.state));
     let mut lines = Vec::new();
     let mut shown = 0;
@@ -80,12 +82,42 @@ fn summary(report: &Report) -> String {
     let left = wrong.len() - shown;
     if left > 0 {
         lines.push(format!(
-            "{left} more that are not as they should be: crewfleet doctor --all"
+            "{} more: crewfleet doctor --all",
+            counted(left as u64, "finding")
         ));
     }
     lines.insert(0, format!("{} at {}", report.version, report.broker));
     lines.push(counts(report));
     lines.join("\n")
+}
+
+fn asks_management(finding: &Finding) -> bool {
+    let fix = finding.fix.as_deref().unwrap_or_default();
+    finding.state == State::Unknown && fix.starts_with(ASK_MANAGEMENT)
+}
+
+/// All that only the management API can tell, as one: one thing is to be done about it.
+fn of_management(findings: &[&Finding]) -> Option<Finding> {
+    let checks: Vec<_> = findings
+        .iter()
+        .map(|finding| finding.check.as_str())
+        .filter(|check| *check != "management API")
+        .collect();
+    let first = findings.first()?;
+    let found = match checks.as_slice() {
+        [] => first.found.clone(),
+        checks => format!("only that can tell of: {}", checks.join(", ")),
+    };
+    Some(Finding {
+        check: "management API".to_owned(),
+        state: State::Unknown,
+        found,
+        wanted: None,
+        fix: Some(format!(
+            "{ASK_MANAGEMENT}, as in http://127.0.0.1:15672 (plugin rabbitmq_management); or look with the commands that \
+             crewfleet doctor --all names"
+        )),
+    })
 }
 
 /// A fix is to be pasted, so it is never cut.
@@ -118,7 +150,10 @@ fn counts(report: &Report) -> String {
         State::Ok,
     ];
     states
-        .map(|state| format!("{} {}", count(state), state.as_str()))
+        .map(|state| match state {
+            State::Warning | State::Note => counted(count(state) as u64, state.as_str()),
+            _ => format!("{} {}", count(state), state.as_str()),
+        })
         .join(", ")
 }
 
@@ -136,4 +171,46 @@ fn lines_of(finding: &Finding) -> String {
         text += &format!("\n         fix: {fix}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unknown(check: &str, fix: &str) -> Finding {
+        Finding {
+            check: check.to_owned(),
+            state: State::Unknown,
+            found: "only RabbitMQ's management API can tell".to_owned(),
+            wanted: None,
+            fix: Some(fix.to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_only_the_management_api_can_tell_is_one_line() {
+        let ask = |how: &str| format!("{ASK_MANAGEMENT}{how}");
+        let report = Report {
+            broker: "amqp://b".to_owned(),
+            version: "RabbitMQ 4".to_owned(),
+            state: State::Unknown,
+            findings: vec![
+                unknown("management API", &ask(", as in http://")),
+                unknown("bindings", &ask(", or: rabbitmqctl list_bindings")),
+                unknown("feature flags", &ask("")),
+                unknown("drain grace", "say it"),
+            ],
+        };
+        let summary = summary(&report);
+        assert!(
+            summary.contains("unknown  management API: only that can tell of: bindings, feature flags\n"),
+            "{summary}"
+        );
+        assert_eq!(summary.matches("unknown  ").count(), 2, "{summary}");
+        assert!(
+            summary.ends_with("0 unsafe, 0 warnings, 4 unknown, 0 notes, 0 ok"),
+            "{summary}"
+        );
+        assert!(listing(&report).contains("list_bindings"));
+    }
 }

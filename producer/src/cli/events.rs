@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
 use super::format::Lines;
-use super::output::{gave_up, one_line, print, say};
+use super::output::{gave_up, in_words, one_line, print, say};
 use super::settings::Settings;
 use super::{status, wait};
 
@@ -78,11 +78,15 @@ pub(crate) async fn run(
     match stop.run_until_cancelled(watching).await {
         Some(reply) => match reply? {
             Ok(reply) => {
-                say(&format!("kickoff {} {}", reply.kickoff_id, reply.status));
+                say(&format!(
+                    "kickoff {} {}",
+                    reply.kickoff_id,
+                    in_words(reply.status)
+                ));
                 Ok(Exit::Succeeded)
             }
             Err(status) => {
-                say(&status::unknown(&status));
+                say(&status::still_unknown(&status, arguments.unknown));
                 Ok(Exit::Broker)
             }
         },

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use crewfleet_producer::{ClientError, KickoffClient, Status};
 use crewfleet_producer::batch::{self, BatchError, BatchOptions, BatchSummary};
+use crewfleet_producer::{ClientError, KickoffClient, Status};
 use crewfleet_shared::kickoff::CrewName;
 use tokio_util::sync::CancellationToken;
 

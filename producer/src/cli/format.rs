@@ -125,6 +125,18 @@ pub(crate) fn age(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
     }
 }
 
+/// As in `42 s`, `5 min`, `3 h`, `12 days`, in a sentence.
+pub(crate) fn span(from: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
+    let age = age(from, now);
+    let (number, unit) = age.split_at(age.len() - 1);
+    match unit {
+        "-" => "an unknown time".to_owned(),
+        "m" => format!("{number} min"),
+        "d" => format!("{number} days"),
+        unit => format!("{number} {unit}"),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -145,5 +157,8 @@ mod tests {
         let ages = [-5, 42, 300, 7_200, 1_000_000].map(|s| age(Some(now - TimeDelta::seconds(s)), now));
         assert_eq!(ages, ["0s", "42s", "5m", "2h", "11d"]);
         assert_eq!(age(None, now), "-");
+        let spans = [42, 300, 7_200, 1_000_000].map(|s| span(Some(now - TimeDelta::seconds(s)), now));
+        assert_eq!(spans, ["42 s", "5 min", "2 h", "11 days"]);
+        assert_eq!(span(None, now), "an unknown time");
     }
 }

@@ -27,7 +27,12 @@ pub(crate) fn unasked(crew: &str, asked: &[String], inputs: &RawValue) -> Option
         [only] => format!("its only input is {only}"),
         several => format!("its inputs are {}", several.join(", ")),
     };
-    let note = || format!("note: the crew {crew} does not ask for the {noun} {}; {asked}", unasked.join(", "));
+    let note = || {
+        format!(
+            "note: the crew {crew} does not ask for the {noun} {}; {asked}",
+            unasked.join(", ")
+        )
+    };
     (!unasked.is_empty()).then(note)
 }
 

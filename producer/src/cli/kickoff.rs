@@ -138,7 +138,8 @@ async fn send(
         ));
         return Ok(Sent::Not(Exit::Rejected));
     }
-    if let Some(unasked) = status.and_then(|status| inputs::unasked(crew, status.inputs.as_deref()?, inputs)) {
+    if let Some(unasked) = status.and_then(|status| inputs::unasked(crew, status.inputs.as_deref()?, inputs))
+    {
         say(&unasked);
     }
     let sent = match arguments.detach {

@@ -50,8 +50,8 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 succeeded, 1 failed, 2 usage or configuration, 3 broker unreachable, publish \
-refused or no such crew, 4 timed out, 5 cancelled, 6 rejected, 7 expired, 8 gave up waiting (the kickoff goes on).";
+const EXIT_CODES: &str = "Exit codes of kickoff and wait: 0 succeeded, 1 failed, 2 usage or configuration, 3 broker unreachable, publish \
+refused or no such crew, 4 timed out, 5 cancelled, 6 rejected, 7 expired, 8 gave up waiting (the kickoff goes on).\nOther commands name theirs in their own --help.";
 
 #[derive(Args)]
 #[command(next_help_heading = "Options of all commands")]
@@ -78,7 +78,7 @@ enum Command {
     KickoffForEach(for_each::Arguments),
     /// Wait for a kickoff that was sent elsewhere or earlier
     Wait(wait::Arguments),
-    /// Show how far a kickoff is: with which worker, ended, or not known
+    /// Show the state of a kickoff, and the worker that has it
     Status(status::Arguments),
     /// List the kickoffs that workers have, and how many wait
     Kickoffs(kickoffs::Arguments),
@@ -86,17 +86,17 @@ enum Command {
     Events(events::Arguments),
     /// List the files that a kickoff left, or fetch them
     Files(files::Arguments),
-    /// Stop a kickoff wherever it is: in a queue, running, or waiting for a retry
+    /// Cancel a kickoff, queued or running
     Cancel(cancel::Arguments),
-    /// Have all workers start no kickoff of a crew until it is resumed
+    /// Pause a crew: workers start no more of its kickoffs
     Pause(control::OfCrew),
-    /// Have all workers start kickoffs of a crew again
+    /// Resume a crew that is paused
     Resume(control::OfCrew),
-    /// Have a worker finish what it runs, hand on the rest, and end
+    /// Drain a worker: it finishes what it runs, hands on the rest, and ends
     Drain(control::OfWorker),
-    /// List the workers that live
+    /// List the running workers
     Workers(workers::Arguments),
-    /// List, show, redrive or purge what could not be done
+    /// List, show, redrive or purge kickoffs that failed for good
     #[command(subcommand)]
     DeadLetters(dead_letters::Action),
     /// Serve the fleet over HTTP, as CrewAI AMP serves a deployment, until SIGTERM or Ctrl-C

@@ -43,6 +43,14 @@ pub(crate) fn counted(count: u64, noun: &str) -> String {
     }
 }
 
+/// A worker in a sentence, by its id.
+pub(crate) fn worker(id: &str) -> String {
+    match id.starts_with("worker") {
+        true => id.to_owned(),
+        false => format!("worker {id}"),
+    }
+}
+
 /// A status in a sentence.
 pub(crate) fn in_words(status: Status) -> String {
     status.as_str().replace('_', " ")
@@ -56,7 +64,11 @@ pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
             true => error.message.clone(),
             false => error.to_string(),
         };
-        say(&format!("kickoff {} {}: {told}", reply.kickoff_id, in_words(reply.status)));
+        say(&format!(
+            "kickoff {} {}: {told}",
+            reply.kickoff_id,
+            in_words(reply.status)
+        ));
         let detail: Option<Value> = error
             .detail
             .as_ref()
@@ -92,7 +104,14 @@ mod tests {
 
     #[test]
     fn counts_and_statuses_are_words() {
-        assert_eq!((counted(1, "file"), counted(0, "byte")), ("1 file".into(), "0 bytes".into()));
+        assert_eq!(
+            (counted(1, "file"), counted(0, "byte")),
+            ("1 file".into(), "0 bytes".into())
+        );
+        assert_eq!(
+            (worker("worker-1"), worker("w-1")),
+            ("worker-1".into(), "worker w-1".into())
+        );
         assert_eq!(in_words(Status::TimedOut), "timed out");
     }
 }

@@ -1,5 +1,7 @@
 //! `crewfleet status ID`
 
+use std::time::Duration;
+
 use chrono::Utc;
 use clap::Args;
 use crewfleet_producer::status::{KickoffAt, QueueCount, Stage};
@@ -9,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::crews;
 use super::exit::Exit;
-use super::format::{Format, age};
-use super::output::say;
+use super::format::{Format, span};
+use super::output::{in_words, say, worker as named};
 use super::settings::Settings;
 
 #[derive(Args)]
 #[command(
     after_help = "Workers are asked what they have; RabbitMQ cannot be asked what is in a queue, only how much. Exit codes: 0 \
-something is known of it, or it may wait in a queue; 2 usage or configuration; 3 nobody knows of it, or the broker is \
+something is known of it, or it may wait in a queue; 2 usage or configuration; 3 there is no trace of it, or the broker is \
 unreachable; 8 interrupted."
 )]
 pub(crate) struct Arguments {
@@ -66,7 +68,7 @@ pub(super) fn text(status: &KickoffStatus) -> String {
         (Some(reply), _) => ended(reply),
         (None, Stage::Unknown) => unknown(status),
         (None, Stage::Unseen) => format!(
-            "kickoff {id} is with no worker that answered, and no reply of it is kept. {}",
+            "kickoff {id} is with no worker that answered, and no reply for it is kept. {}",
             perhaps(&status.queues)
         ),
         _ => {
@@ -76,33 +78,41 @@ pub(super) fn text(status: &KickoffStatus) -> String {
     }
 }
 
-/// That nobody knows of it, and who was asked.
+/// That nobody knows of it, and who was asked; it ends without a full stop.
 pub(super) fn unknown(status: &KickoffStatus) -> String {
     let crews = status.queues.iter().filter_map(|queue| queue.crew.as_ref());
     let crews: Vec<_> = crews.map(CrewName::as_str).collect();
     format!(
-        "nobody knows of kickoff {}: {}, no reply of it is kept, nothing waits for a retry{} (--crew looks at another's). Is the \
-         id right?",
+        "no trace of kickoff {}: {}, no reply is kept, and it waits in no queue ({})",
         status.kickoff_id,
         match status.is_asked() {
             true => "no worker has it",
             false => "no worker answers",
         },
         match crews.as_slice() {
-            [] => "; which crews have queues is not known without workers".to_owned(),
-            crews => format!(", nor in the queues of the crews {}", crews.join(", ")),
+            [] => "no crew's queue was checked; add some with --crew".to_owned(),
+            crews => format!("queues checked: {}; add others with --crew", crews.join(", ")),
         }
+    )
+}
+
+/// At the end of a wait that began with [`unknown`].
+pub(super) fn still_unknown(status: &KickoffStatus, patience: Duration) -> String {
+    format!(
+        "there is still no trace of kickoff {} after {} s; giving up",
+        status.kickoff_id,
+        patience.as_secs_f64()
     )
 }
 
 fn ended(reply: &Reply) -> String {
     let id = &reply.kickoff_id;
     let mut text = format!(
-        "kickoff {id} of crew {} {} at {} on worker {} (attempt {}{})",
+        "kickoff {id} of crew {} {} at {} on {} (attempt {}{})",
         reply.crew,
-        reply.status,
+        in_words(reply.status),
         reply.finished_at.format("%F %T UTC"),
-        reply.worker,
+        named(&reply.worker),
         reply.attempt,
         match reply.redrive {
             0 => String::new(),
@@ -134,6 +144,7 @@ pub(super) fn repeated(reply: &Reply) -> Option<String> {
 
 fn at_worker(id: &KickoffId, at: &KickoffAt) -> String {
     let KickoffAt { worker, kickoff } = at;
+    let worker = named(worker);
     let crew = kickoff
         .crew
         .as_ref()
@@ -143,20 +154,20 @@ fn at_worker(id: &KickoffId, at: &KickoffAt) -> String {
     let of = format!("kickoff {id}{crew}");
     match kickoff.state {
         HeldState::Running => format!(
-            "{of} runs on worker {worker} since {} (attempt {attempt}, requested {} ago)",
-            age(kickoff.started_at, now),
-            age(kickoff.requested_at, now)
+            "{of} has been running on {worker} for {} (attempt {attempt}, requested {} ago)",
+            span(kickoff.started_at, now),
+            span(kickoff.requested_at, now)
         ),
-        HeldState::Stopping => format!("{of} is being stopped by worker {worker}"),
+        HeldState::Stopping => format!("{of} is being stopped by {worker}"),
         HeldState::Waiting => format!(
-            "{of} is with worker {worker} and has not started: it waits for room, or for word whether another worker runs it \
+            "{of} is with {worker} and has not started: it waits for room, or for word whether another worker runs it \
              (requested {} ago)",
-            age(kickoff.requested_at, now)
+            span(kickoff.requested_at, now)
         ),
         HeldState::Retrying => format!(
-            "attempt {attempt} of {of} failed on worker {worker}; the next one waits for its time, or in the queue"
+            "attempt {attempt} of {of} failed on {worker}; the next one waits for its time, or in the queue"
         ),
-        HeldState::Ended => format!("{of} was answered by worker {worker}; its reply is no longer kept"),
+        HeldState::Ended => format!("{of} was answered by {worker}; its reply is no longer kept"),
     }
 }
 
@@ -185,5 +196,56 @@ pub(super) fn counted(queue: &QueueCount) -> String {
         Some(waiting) => format!("{waiting} in {}{unserved}", queue.queue),
         None if queue.is_silent => format!("{} does not answer", queue.queue),
         None => format!("{} is not there", queue.queue),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn nowhere(crews: &[&str]) -> KickoffStatus {
+        let queue = |crew: &&str| QueueCount {
+            queue: format!("kickoff.requests.{crew}"),
+            crew: Some(CrewName::parse(crew).unwrap()),
+            waiting: Some(0),
+            consumers: Some(1),
+            is_silent: false,
+        };
+        KickoffStatus {
+            kickoff_id: KickoffId::parse("TYPO").unwrap(),
+            stage: Stage::Unknown,
+            workers: Vec::new(),
+            reply: None,
+            queues: crews.iter().map(queue).collect(),
+            paused: Vec::new(),
+            doubts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_has_no_trace_is_told_with_all_that_was_looked_at() {
+        assert_eq!(
+            unknown(&nowhere(&["marketing"])),
+            "no trace of kickoff TYPO: no worker has it, no reply is kept, and it waits in no queue (queues checked: marketing; \
+             add others with --crew)"
+        );
+        assert!(unknown(&nowhere(&[])).ends_with("(no crew's queue was checked; add some with --crew)"));
+    }
+
+    #[test]
+    fn a_kickoff_that_runs_is_told_with_its_time() {
+        let at = KickoffAt {
+            worker: "worker-1".into(),
+            kickoff: serde_json::from_str(
+                r#"{"kickoff_id": "a", "crew": "echo", "state": "running", "attempt": 1, "redrive": 0, "body_hash": "00",
+                    "requested_at": null, "started_at": null}"#,
+            )
+            .unwrap(),
+        };
+        assert_eq!(
+            at_worker(&KickoffId::parse("a").unwrap(), &at),
+            "kickoff a of crew echo has been running on worker-1 for an unknown time (attempt 1, requested an unknown time ago)"
+        );
     }
 }

@@ -20,7 +20,7 @@ const ASKING: Duration = Duration::from_secs(3);
 /// They are kept, hashed, in the file gateway.tokens_file, which gateways read again whenever it changes.
 #[derive(Subcommand)]
 pub(crate) enum Action {
-    /// Make a token and print it; it is not seen again
+    /// Make a token and print it; it is shown only once
     Create(Create),
     /// List the tokens' names, crews and ages
     List {
@@ -61,7 +61,7 @@ pub(crate) async fn run(settings: &Settings, action: Action) -> anyhow::Result<E
                 None => "all crews",
             };
             say(&format!(
-                "kept in {}, good for {good_for}; the token is not seen again:",
+                "kept in {}, good for {good_for}; it is shown only once:",
                 file.place().display()
             ));
             print(token.expose_secret())?;

@@ -60,12 +60,12 @@ pub(crate) async fn run(
         Ok(answered) => match answered? {
             Ok(answered) => reply(&answered, arguments.format.is_json()),
             Err(status) => {
-                say(&status::unknown(&status));
+                say(&status::still_unknown(&status, arguments.unknown));
                 Ok(Exit::Broker)
             }
         },
         Err(why) if is_nowhere.get() => {
-            say(&format!("{why}; nobody knows of kickoff {}", arguments.id));
+            say(&format!("{why}; there is no trace of kickoff {}", arguments.id));
             Ok(Exit::GaveUp)
         }
         Err(why) => Ok(gave_up(&arguments.id, why)),
@@ -76,7 +76,7 @@ pub(crate) async fn run(
 pub(super) fn tell(status: &KickoffStatus, patience: Duration) {
     match status.stage {
         _ if status.is_nowhere() => say(&format!(
-            "{} Waiting for it {} s longer",
+            "{}. Waiting for it {} s longer",
             status::unknown(status),
             patience.as_secs_f64()
         )),

@@ -19,7 +19,10 @@ pub(super) const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
 const ENVELOPE: usize = 64 * 1024;
 
 /// What to do where only the management API would know.
-pub(super) const ASK_MANAGEMENT: &str = "set [broker] management_url";
+pub const ASK_MANAGEMENT: &str = "set [broker] management_url";
+
+/// What is found there.
+pub(super) const ONLY_MANAGEMENT: &str = "only RabbitMQ's management API can tell";
 
 pub(super) fn version(version: &ServerVersion) -> Finding {
     const CHECK: &str = "broker version";
@@ -150,7 +153,7 @@ pub(super) async fn cluster(management: Option<&Management>, findings: &mut Vec<
             ("feature flags", "rabbitmqctl list_feature_flags"),
             ("broker's clock", "compare `date` on its host with ours"),
         ] {
-            let unknown = Finding::new(State::Unknown, check, "only the management API tells");
+            let unknown = Finding::new(State::Unknown, check, ONLY_MANAGEMENT);
             findings.push(unknown.fix(format!("{ASK_MANAGEMENT}, or: {how}")));
         }
         return;

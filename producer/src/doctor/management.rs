@@ -11,6 +11,7 @@ use reqwest::{Client, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use super::broker::ASK_MANAGEMENT;
 use super::finding::{Finding, State};
 
 /// The management API of our broker, once it has answered.
@@ -37,10 +38,9 @@ impl Management {
             findings.push(
                 Finding::new(State::Unknown, CHECK, "[broker] management_url is not set")
                     .wanted("the URL of the management API, for what only that knows")
-                    .fix(
-                        "enable the plugin rabbitmq_management, and set [broker] management_url, as in \
-                         http://127.0.0.1:15672",
-                    ),
+                    .fix(format!(
+                        "{ASK_MANAGEMENT}, as in http://127.0.0.1:15672; the broker needs the plugin rabbitmq_management"
+                    )),
             );
             return Ok(None);
         };

@@ -9,7 +9,7 @@ use crewfleet_shared::amqp::version::ServerVersion;
 use crewfleet_shared::amqp::{BrokerError, Link};
 use serde_json::{Map, Value};
 
-use super::broker::ASK_MANAGEMENT;
+use super::broker::{ASK_MANAGEMENT, ONLY_MANAGEMENT};
 use super::finding::{Finding, State};
 use super::judgement::{self, Actual, Role};
 use super::management::Management;
@@ -225,7 +225,7 @@ async fn bindings(
 ) {
     const CHECK: &str = "bindings";
     let Some(management) = management else {
-        let unknown = Finding::new(State::Unknown, CHECK, "only the management API tells");
+        let unknown = Finding::new(State::Unknown, CHECK, ONLY_MANAGEMENT);
         findings.push(unknown.fix(format!("{ASK_MANAGEMENT}, or: rabbitmqctl list_bindings")));
         return;
     };
@@ -265,7 +265,7 @@ fn policies(
 ) {
     const CHECK: &str = "policies";
     if !has_management {
-        let unknown = Finding::new(State::Unknown, CHECK, "only the management API tells");
+        let unknown = Finding::new(State::Unknown, CHECK, ONLY_MANAGEMENT);
         let how = "rabbitmqctl list_policies and list_operator_policies; none may set message-ttl, expires or max-length \
                    for our queues";
         findings.push(unknown.fix(format!("{ASK_MANAGEMENT}, or: {how}")));

@@ -90,8 +90,7 @@ fn paused(heard: &[Heartbeat]) -> Vec<Finding> {
     }
     let finding = |(crew, workers): (&str, Vec<&str>)| {
         let found = format!("paused on {}: none of its kickoffs starts", workers.join(", "));
-        Finding::new(State::Warning, format!("crew {crew}"), found)
-            .fix(format!("crewfleet resume {crew}"))
+        Finding::new(State::Warning, format!("crew {crew}"), found).fix(format!("crewfleet resume {crew}"))
     };
     workers.into_iter().map(finding).collect()
 }
@@ -157,7 +156,11 @@ mod tests {
         let findings = paused(&heard);
         assert_eq!(findings.len(), 1);
         let Finding {
-            state, check, found, fix, ..
+            state,
+            check,
+            found,
+            fix,
+            ..
         } = &findings[0];
         assert_eq!((*state, check.as_str()), (State::Warning, "crew echo"));
         assert_eq!(found, "paused on a, c: none of its kickoffs starts");

@@ -54,7 +54,7 @@ impl Call {
         let (status_code, took_ms) = (status.as_u16(), took.as_millis() as u64);
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                warn!(%method, path, status_code, took_ms, peer, token, crew, "a call without the right to it");
+                warn!(%method, path, status_code, took_ms, peer, token, crew, "unauthorized call");
             }
             _ if status.is_success() && method == Method::GET => {
                 debug!(%method, path, status_code, took_ms, peer, token, crew, "a call");

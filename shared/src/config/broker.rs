@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::Problem;
-use crate::amqp::{tls, uri};
 use crate::amqp::topology::Retention;
+use crate::amqp::{tls, uri};
 
 /// The section `[broker]`: where RabbitMQ is, and what is agreed with it.
 #[derive(Debug, Clone, Deserialize)]

@@ -52,7 +52,10 @@ async fn what_died_alike_is_listed_together() {
         let listing = place.dead_letters(&["list"]).await;
         listing.said(&[&queue, &format!("{}.dead-letters.unroutable", place.namespace)]);
         let table = listing.success();
-        assert!(table.starts_with("CREW") && table.contains("rejected"), "{listed}: {table}");
+        assert!(
+            table.starts_with("CREW") && table.contains("rejected"),
+            "{listed}: {table}"
+        );
         assert_eq!(table.lines().count(), 4, "{table}");
         std::fs::write(place.cli.dir().join("crewfleet.toml"), "[crews.fail]\n").unwrap();
     }
@@ -155,7 +158,9 @@ async fn show_has_the_request_as_it_came() {
 
     for command in ["show", "redrive"] {
         let missing = place.dead_letters(&[command, "k-2", "--crew", "echo"]).await;
-        missing.ended_with(1).said(&["there is no dead letter for kickoff k-2"]);
+        missing
+            .ended_with(1)
+            .said(&["there is no dead letter for kickoff k-2"]);
     }
     let purge = place
         .dead_letters(&["purge", "k-2", "--yes", "--crew", "echo"])

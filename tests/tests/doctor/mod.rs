@@ -132,6 +132,8 @@ async fn a_healthy_fleet_is_safe_and_nothing_is_changed_by_looking() {
     );
     let wrong = patient.cli.run(&["doctor"]).await.success();
     assert!(!wrong.contains("ok       "), "{wrong}");
+    let of_management = wrong.lines().filter(|line| line.contains("management API"));
+    assert_eq!(of_management.count(), 1, "{wrong}");
 }
 
 #[tokio::test]

@@ -187,8 +187,8 @@ async fn what_a_program_wrote_is_listed_and_fetched() {
         let refused = site.cli.run(&["files", id, "get", path]).await.ended_with(1);
         refused.said(&["left no file", path, "crewfleet files f-1"]);
     }
-    let unknown = site.cli.run(&["files", "f-none"]).await.ended_with(8);
-    unknown.said(&["has no reply", "crewfleet wait f-none"]);
+    let unknown = site.cli.run(&["files", "f-none"]).await.ended_with(3);
+    unknown.said(&["no trace of kickoff f-none: no worker has it", "queues checked: "]);
 
     // Without its worker what stands in the reply is there, and nothing else.
     worker.signal(Signal::SIGTERM);
@@ -326,7 +326,7 @@ async fn files_that_a_reply_has_no_room_for_are_told_of() {
     let expected = json!({"count": 1, "bytes": 8, "first": "a/deep"});
     assert_eq!(reply["result"]["files_left_out"], expected, "{reply:#}");
     let list = site.cli.run(&["files", "f-1"]).await.ended_with(0);
-    list.said(&["1 more files, 8 bytes", "\"a/deep\"", "max_files"]);
+    list.said(&["1 more file, 8 bytes", "\"a/deep\"", "max_files"]);
     let partly = site
         .cli
         .run(&["files", "f-1", "--output", "out"])

@@ -26,8 +26,8 @@ from .workplace import enter_workplace
 _CHANNEL_FD_FROM = 100
 _CHECK_TIMEOUT_S = 120.0
 _VERBOSE = (
-    "the crew says verbose=True: what CrewAI shows of prompts and answers is not printed here, where logs and events would keep it; "
-    "verbose_output = true prints it, as at home"
+    "verbose=True has no effect here, so that prompts and answers stay out of logs and events; "
+    "set verbose_output = true in the crew's section to print them"
 )
 # What crew hosts get to kill their own children, once the worker has gone.
 _GRACE_S = 2.0

@@ -30,7 +30,7 @@ macro_rules! choice {
 }
 
 fn unknown(word: &str, words: &[&str]) -> String {
-    format!("\"{word}\" is none of {}", words.join(", "))
+    format!("must be one of {}, not \"{word}\"", words.join(", "))
 }
 
 choice! {
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(read("\"command\""), Ok(RunnerKind::Command));
         let error = read("\"pyton\"").unwrap_err();
         assert!(
-            error.starts_with("\"pyton\" is none of python, command, builtin"),
+            error.starts_with("must be one of python, command, builtin, not \"pyton\""),
             "{error}"
         );
     }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
-use crewfleet_producer::{KickoffClient, KickoffId};
 use crewfleet_producer::dead_letters::{DeadLetters, Plan, RedriveOptions, RedriveReport};
+use crewfleet_producer::{KickoffClient, KickoffId};
 use crewfleet_shared::amqp::topology::Reason;
 use tokio_util::sync::CancellationToken;
 

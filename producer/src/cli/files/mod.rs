@@ -11,14 +11,14 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use crewfleet_producer::status::Stage;
 use crewfleet_producer::{KickoffClient, KickoffId, Reply};
-use crewfleet_shared::kickoff::{FilesLeftOut, ResultFile};
+use crewfleet_shared::kickoff::{CrewName, FilesLeftOut, ResultFile};
 use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
 use self::download::Download;
 use super::exit::Exit;
 use super::format::{Format, Output};
-use super::output::{counted, in_words, one_line, print, say};
+use super::output::{counted, in_words, one_line, print, say, worker as named};
 use super::settings::Settings;
 use super::status;
 
@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     id: KickoffId,
     #[command(subcommand)]
     action: Option<Action>,
+    /// Where no reply is found, the queue of this crew is looked at, too; may be repeated
+    #[arg(long = "crew", value_name = "CREW")]
+    crews: Vec<CrewName>,
     /// Fetch all files into this folder, below their paths
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -99,14 +102,17 @@ pub(crate) async fn run(
 
 async fn answer(client: &KickoffClient, settings: &Settings, arguments: &Arguments) -> anyhow::Result<Exit> {
     let id = &arguments.id;
-    let crews = settings.crews()?;
+    let mut crews = settings.crews()?;
+    crews.extend(arguments.crews.iter().cloned());
     let Some(reply) = client.find_reply(id).await? else {
         let status = client.status(id, &crews).await?;
         say(&status::text(&status));
         if status.stage == Stage::Unknown {
             return Ok(Exit::Broker);
         }
-        say(&format!("it has no reply yet, or none that is kept. Wait for it: crewfleet wait {id}"));
+        say(&format!(
+            "it has no reply yet, or none that is kept. Wait for it: crewfleet wait {id}"
+        ));
         return Ok(Exit::GaveUp);
     };
     let Some(result) = &reply.result else {
@@ -134,7 +140,7 @@ async fn answer(client: &KickoffClient, settings: &Settings, arguments: &Argumen
     } else {
         print(&list::table(&result.files))?;
         if let Some(until) = result.files_until {
-            say(&format!("worker {} keeps them until {until}", reply.worker));
+            say(&format!("{} keeps them until {until}", named(&reply.worker)));
         }
     }
     tell_left_out(reply_left_out(&reply));
@@ -154,7 +160,7 @@ fn folder(reply: &Reply, keeps_failed_s: Option<f64>) -> String {
         },
         None => "[worker] keep_failed_s, by default 1h".to_owned(),
     };
-    format!("; its folder stays with {} for {kept}", reply.worker)
+    format!("; its folder stays with {} for {kept}", named(&reply.worker))
 }
 
 async fn get(
@@ -248,8 +254,10 @@ fn reply_left_out(reply: &Reply) -> Option<&FilesLeftOut> {
 fn tell_left_out(left_out: Option<&FilesLeftOut>) {
     if let Some(FilesLeftOut { count, bytes, first }) = left_out {
         say(&format!(
-            "{count} more files, {bytes} bytes, are neither named nor kept, the first of them {first:?}: the crew's max_files \
-             is too small for them, or their names are no UTF-8"
+            "{}, {}, neither named nor kept, the first of them {first:?}: the crew's max_files is too small for them, or their \
+             names are not UTF-8",
+            counted(*count, "more file"),
+            counted(*bytes, "byte")
         ));
     }
 }
@@ -271,7 +279,10 @@ mod tests {
     #[test]
     fn the_folder_of_a_failed_kickoff_is_told_with_its_time() {
         let ran = timed_out("\"2026-11-22T09:59:59Z\"");
-        assert_eq!(folder(&ran, Some(5400.0)), "; its folder stays with worker-2 for 1h 30m");
+        assert_eq!(
+            folder(&ran, Some(5400.0)),
+            "; its folder stays with worker-2 for 1h 30m"
+        );
         assert_eq!(
             folder(&ran, None),
             "; its folder stays with worker-2 for [worker] keep_failed_s, by default 1h"

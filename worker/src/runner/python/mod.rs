@@ -164,7 +164,7 @@ impl PythonRunner {
         let zygote = pythons.zygote(&interpreter).await.map_err(|error| match error {
             ZygoteError::Interpreter(e) => {
                 let problem = format!(
-                    "does not start: {e}; name a Python 3.10 or later, best that of a virtual environment"
+                    "does not start: {e}; name a Python 3.10 or later, preferably that of a virtual environment"
                 );
                 Problem::new(key("python"), python.display(), problem)
             }
