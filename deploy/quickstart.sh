@@ -5,6 +5,35 @@
 #   deploy/quickstart.sh --once                               ends after the result; the reply is the last line of stdout
 #   deploy/quickstart.sh --target pkg.crew:MyCrew --path src  your own crew
 set -euo pipefail
+
+# Before anything is installed or built: whoever asks for help has not decided yet.
+for argument in "$@"; do
+    case $argument in
+    --) break ;;
+    -h | --help)
+        cat <<'HELP'
+Usage: deploy/quickstart.sh [OPTIONS]
+
+Installs what is missing (RabbitMQ, a Python environment with CrewAI), builds crewfleet, and runs `crewfleet dev`,
+which gets all options. The first run takes some 20 minutes.
+
+  --once               End after the result: the reply is the last line of stdout
+  --target TARGET      Your own crew: package.module:Name, a Python file or a project's folder; without it the example crew
+  --path FOLDER        The folder that holds the target's package
+  --input KEY=VALUE    An input; may be given several times
+  --inputs FILE        All inputs: a file with a JSON object, - for stdin
+  --python PYTHON      The Python to run the crew with
+  -v, --verbose        Show every event of the kickoff, and more of what is started
+  -h, --help           Print this
+
+Variables: CREWFLEET__BROKER__URL names a broker to use instead of a private one, CREWFLEET_PYTHON a Python environment.
+Once it is built, `crewfleet dev --help` lists all options.
+HELP
+        exit 0
+        ;;
+    esac
+done
+
 here=$PWD
 cd "$(dirname "$0")/.."
 source deploy/lib.sh

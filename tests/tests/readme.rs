@@ -106,6 +106,31 @@ async fn the_worker_and_the_command_of_the_readme_run() {
     }
 }
 
+#[tokio::test]
+async fn the_help_of_the_quickstart_comes_before_all_else_and_names_options_that_dev_has() {
+    let mut quickstart = Command::new(checkout().join("deploy/quickstart.sh"));
+    // Without cargo nothing can be built.
+    quickstart.args(["--once", "--help"]).env("PATH", "/usr/bin:/bin");
+    let helped = Process::spawn("quickstart.sh --help", &quickstart, b"");
+    let helped = helped.output().await.ended_with(0);
+    assert!(helped.stderr.is_empty(), "{helped:?}");
+    let help = helped.stdout.join("\n");
+    let mut dev = Command::new(binary("crewfleet"));
+    dev.args(["dev", "--help"]);
+    let of_dev = Process::spawn("crewfleet dev --help", &dev, b"")
+        .output()
+        .await
+        .success();
+    let lines = help.lines().filter_map(|line| line.strip_prefix("  "));
+    let options: Vec<&str> = lines
+        .filter_map(|line| line.split([' ', ',']).find(|word| word.starts_with("--")))
+        .collect();
+    assert!(options.len() > 5, "{help}");
+    for option in options {
+        assert!(of_dev.contains(option), "{option} is not in: {of_dev}");
+    }
+}
+
 #[test]
 fn every_link_of_the_documentation_leads_somewhere() {
     for page in [
