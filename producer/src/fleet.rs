@@ -80,18 +80,10 @@ impl KickoffClient {
     /// # Errors
     /// As [`Self::workers`].
     pub async fn crew_status(&self, crew: &str) -> Result<Option<CrewStatus>, ClientError> {
-        let heard = self.heard_until(crew).await?;
-        let mut crews = heard.into_iter().flat_map(|worker| worker.crews);
-        Ok(crews.find(|status| status.name == crew))
-    }
-
-    /// The workers that are heard, up to the first that serves `crew`; all of them where none serves it.
-    ///
-    /// # Errors
-    /// As [`Self::workers`].
-    pub async fn heard_until(&self, crew: &str) -> Result<Vec<Heartbeat>, ClientError> {
         let serves = |worker: &Heartbeat| worker.crews.iter().any(|status| status.name == crew);
-        self.listen(serves, || {}).await
+        let heard = self.listen(serves, || {});
+        let mut crews = heard.await?.into_iter().flat_map(|worker| worker.crews);
+        Ok(crews.find(|status| status.name == crew))
     }
 
     /// Heartbeats of all workers, from now on.

@@ -21,7 +21,20 @@ async fn a_configuration_that_cannot_be_is_refused_with_key_value_origin_and_fix
     let cases = [
         (
             "[worker]\ndrain_grace = 3\n[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"".to_owned(),
-            vec!["worker.drain_grace", "refused.toml"],
+            vec![
+                "worker.drain_grace",
+                "refused.toml",
+                "did you mean drain_grace_s?",
+                "deploy/CONFIGURATION.md",
+            ],
+        ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\ntimeout = 3".into(),
+            vec!["crews.a.timeout", "refused.toml", "did you mean timeout_s?"],
+        ),
+        (
+            "[crew.a]\nrunner = \"builtin\"\ntarget = \"echo\"".into(),
+            vec!["unknown key \"crew\" (", "refused.toml", "did you mean crews?"],
         ),
         (
             "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\nconcurrency = \"many\"".into(),

@@ -355,4 +355,21 @@ async fn workers_are_listed_with_their_crews_and_the_inputs_these_take() {
         crew("marketing")["inputs"],
         json!(["BUSINESS_DETAILS", "PRODUCT_DESCRIPTION"])
     );
+    // What the crew does not ask for is noted, and sent all the same.
+    let noted = cli(&namespace)
+        .await
+        .run(&[
+            "kickoff",
+            "marketing",
+            "--detach",
+            "--input",
+            "BUSINESS_DETAILS=a bakery",
+            "--input",
+            "PRODUCT_DESCRIPTION=rye bread",
+            "--input",
+            "PRODUCT=rye bread",
+        ])
+        .await
+        .ended_with(0);
+    noted.said(&["does not ask for the input PRODUCT; its inputs are BUSINESS_DETAILS, PRODUCT_DESCRIPTION"]);
 }

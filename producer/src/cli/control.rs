@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::crews;
 use super::exit::Exit;
-use super::output::say;
+use super::output::{counted, say};
 use super::settings::Settings;
 use super::workers::none_answers;
 
@@ -251,7 +251,8 @@ async fn drain_heard(
     client.drain(worker).await?;
     let running: u32 = heard.crews.iter().map(|crew| crew.in_flight).sum();
     say(&format!(
-        "the broker has the command; worker {worker:?} ran {running} kickoffs when it was last heard"
+        "the broker has the command; worker {worker:?} ran {} when it was last heard",
+        counted(running.into(), "kickoff")
     ));
     Ok(until_draining(client, heartbeats, worker, can_be_asked).await)
 }

@@ -3,20 +3,40 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crewfleet_producer::{Heartbeat, KickoffClient};
+use crewfleet_producer::fleet::ASKED;
+use crewfleet_producer::{ClientError, Heartbeat, KickoffClient};
 use crewfleet_shared::spelling;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long workers may take to say what they serve. Nobody waits longer for a hint.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a kickoff waits for what workers say of its crew, before it is sent without.
+pub(super) const GLANCE: Duration = Duration::from_secs(1);
 
-/// The workers that say within [`PATIENCE`] what they serve, up to the first that serves `crew`.
-pub(super) async fn heard(client: &KickoffClient, crew: &str) -> Vec<Heartbeat> {
-    match timeout(PATIENCE, client.heard_until(crew)).await {
-        Ok(Ok(workers)) => workers,
-        // It is a hint: what keeps us from it stands in the way of the command, too, which tells it.
-        _ => Vec::new(),
-    }
+/// How long we look for the right name of a crew, on a broker that is slow to answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The workers that say what they serve, up to the first that serves `crew`. Where none can be asked, none is waited for.
+pub(super) async fn heard(client: &KickoffClient, crew: &str, patience: Duration) -> Vec<Heartbeat> {
+    let asking = async {
+        let mut heartbeats = client.heartbeats().await?;
+        let listening = client.ask_for_heartbeats().await;
+        let end = Instant::now() + listening;
+        let mut heard: Vec<Heartbeat> = Vec::new();
+        let serves = |worker: &Heartbeat| worker.crews.iter().any(|status| status.name == crew);
+        while listening <= ASKED
+            && !heard.last().is_some_and(serves)
+            && let Ok(Some(heartbeat)) = timeout_at(end, heartbeats.next()).await
+        {
+            heard.push(heartbeat);
+        }
+        heartbeats.close().await;
+        Ok::<_, ClientError>(heard)
+    };
+    // It is a hint: what keeps us from it stands in the way of the command, too, which tells it.
+    timeout(patience, asking)
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or_default()
 }
 
 /// That no crew of this name is there to do something, and what to do about it.

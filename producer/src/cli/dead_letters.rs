@@ -18,7 +18,7 @@ use tracing::debug;
 use super::crews;
 use super::exit::Exit;
 use super::format::Format;
-use super::output::say;
+use super::output::{counted, say};
 use super::settings::Settings;
 
 #[derive(Subcommand)]
@@ -162,7 +162,10 @@ async fn with(
     if let Err(error) = &ended
         && let Some(DeadLetterError::Client(ClientError::NoSuchCrew { crew, .. })) = error.downcast_ref()
     {
-        say(&crews::no_such(crew, &crews::heard(&client, crew).await));
+        say(&crews::no_such(
+            crew,
+            &crews::heard(&client, crew, crews::PATIENCE).await,
+        ));
         client.close().await;
         return Ok(Exit::Broker);
     }
@@ -265,8 +268,8 @@ fn say_where(queues: &[QueueLook]) {
         }
         if look.others > 0 {
             say(&format!(
-                "somebody else reads {queue} ({} consumers): what they hold at the moment is not among these",
-                look.others
+                "somebody else reads {queue} ({}): what they hold at the moment is not among these",
+                counted(look.others.into(), "consumer")
             ));
         } else if look.missed > 0 {
             say(&format!(

@@ -63,7 +63,7 @@ pub(crate) async fn run(
         Err(BatchError::Client(ClientError::NoSuchCrew { crew, .. })) => {
             let heard = match KickoffClient::connect(&settings.broker, "crewfleet kickoff-for-each").await {
                 Ok(client) => {
-                    let heard = crews::heard(&client, &crew).await;
+                    let heard = crews::heard(&client, &crew, crews::PATIENCE).await;
                     client.close().await;
                     heard
                 }

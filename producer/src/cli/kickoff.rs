@@ -105,7 +105,7 @@ async fn send(
     inputs: &RawValue,
 ) -> Result<Sent, ClientError> {
     let crew = arguments.crew.as_str();
-    let heard = crews::heard(client, crew);
+    let heard = crews::heard(client, crew, crews::GLANCE);
     let known = async {
         match arguments.id {
             Some(_) => kickoff.known().await,
@@ -148,6 +148,10 @@ async fn send(
     };
     match &sent {
         Err(ClientError::NoSuchCrew { .. }) => {
+            let heard = match heard.is_empty() {
+                true => crews::heard(client, crew, crews::PATIENCE).await,
+                false => heard,
+            };
             say(&crews::no_such(crew, &heard));
             return Ok(Sent::Not(Exit::Broker));
         }

@@ -9,6 +9,8 @@ use crewfleet_shared::kickoff::event::event_type;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::output::counted;
+
 /// How lines stand out on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
@@ -160,7 +162,11 @@ impl Story {
                 (
                     0,
                     Style::Quiet,
-                    format!("crew {crew} done{took}; {calls} model calls, {tokens} tokens"),
+                    format!(
+                        "crew {crew} done{took}; {}, {}",
+                        counted(calls, "model call"),
+                        counted(tokens, "token")
+                    ),
                 )
             }
             // Whatever else went wrong, by its own name.
@@ -242,7 +248,7 @@ mod tests {
                 "      | hello",
                 "      llm call failed: rate limit",
                 "    done, 3.0 s",
-                "crew MarketingCrew done, 3.5 s; 1 model calls, 209 tokens",
+                "crew MarketingCrew done, 3.5 s; 1 model call, 209 tokens",
             ]
         );
     }

@@ -235,7 +235,7 @@ async fn letters_that_somebody_else_holds_are_not_passed_over_in_silence() {
         .dead_letters(&["list", "--json", "--crew", "echo"])
         .await
         .ended_with(0);
-    listed.said(&["somebody else reads", "1 consumers"]);
+    listed.said(&["somebody else reads", "1 consumer"]);
     assert_eq!(
         counts(&serde_json::from_str(&listed.stdout[0]).unwrap()),
         [("failed", 1)]

@@ -7,7 +7,7 @@ use crewfleet_producer::dead_letters::DeadLetters;
 use tokio_util::sync::CancellationToken;
 
 use super::super::exit::Exit;
-use super::super::output::{print, say};
+use super::super::output::{counted, print, say};
 use super::super::settings::Settings;
 use super::ask::{agreed, can_ask};
 use super::{Selectors, check_reason, not_there, say_where, where_to_look, with};
@@ -44,7 +44,7 @@ pub(super) async fn run(
                     "these would be gone for good:\n{}",
                     super::print::listing(&plan.groups, chrono::Utc::now())
                 ));
-                if !agreed(&format!("purge {} dead letters?", plan.letters())).await {
+                if !agreed(&format!("purge {}?", counted(plan.letters(), "dead letter"))).await {
                     say("nothing was purged");
                     return Ok(None);
                 }

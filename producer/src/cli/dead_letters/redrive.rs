@@ -10,7 +10,7 @@ use crewfleet_shared::amqp::topology::Reason;
 use tokio_util::sync::CancellationToken;
 
 use super::super::exit::Exit;
-use super::super::output::{print, say};
+use super::super::output::{counted, print, say};
 use super::super::settings::Settings;
 use super::ask::{agreed, can_ask};
 use super::{Selectors, check_reason, not_there, say_where, where_to_look, with};
@@ -84,14 +84,15 @@ pub(super) async fn run(
         if count > 0 && selection.kickoff_id.is_none() && !arguments.yes {
             if !can_ask() {
                 bail!(
-                    "{count} kickoffs would be run again, with all that this costs, and there is no terminal to ask on: add --yes"
+                    "{} would be run again, with all that this costs, and there is no terminal to ask on: add --yes",
+                    counted(count, "kickoff")
                 );
             }
             say(&format!(
                 "these would be redriven:\n{}",
                 super::print::listing(&plan.groups, chrono::Utc::now())
             ));
-            let question = format!("run {count} kickoffs again?");
+            let question = format!("run {} again?", counted(count, "kickoff"));
             let answer = stop.run_until_cancelled(agreed(&question)).await;
             if answer != Some(true) {
                 say("nothing was redriven");
