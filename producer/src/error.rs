@@ -56,7 +56,7 @@ pub enum ClientError {
         cause: PublishError,
     },
     /// The broker did not take a command to the workers, or did not say that it did.
-    #[error("the command to the workers was not taken: {cause}; it may be given again without harm")]
+    #[error("the command to the workers was not taken: {cause}; it is safe to send it again")]
     Command {
         /// What the broker said.
         cause: PublishError,

@@ -337,7 +337,7 @@ impl KickoffClient {
         if !surveyed.answers.iter().any(&enough) {
             for worker in surveyed.silent() {
                 doubts.push(format!(
-                    "worker {} (version {}) lives and did not answer, as earlier versions don't: what it has is not known",
+                    "worker {} (version {}) is running and did not answer, as earlier versions don't: what it has is not known",
                     worker.worker, worker.version
                 ));
             }

@@ -33,7 +33,7 @@ pub enum ConfigError {
     /// Keys that nobody reads: a typing error, most likely.
     #[error("configuration: {}", .0.join("; "))]
     UnknownKeys(Vec<String>),
-    /// A value that cannot be.
+    /// A value that is invalid.
     #[error("configuration: {key} = {value} ({origin}): {problem}")]
     Invalid {
         /// The key, `section.name`.
@@ -47,7 +47,7 @@ pub enum ConfigError {
     },
 }
 
-/// A value that cannot be, before its origin is looked up.
+/// An invalid value, before its origin is looked up.
 #[derive(Debug, Clone)]
 pub struct Problem {
     /// The key, `section.name`.
@@ -83,7 +83,7 @@ impl<T> Loaded<T> {
         self.origins.contains_key(key)
     }
 
-    /// The error for a value that cannot be, with the place it came from.
+    /// The error for an invalid value, with the place it came from.
     pub fn invalid(&self, problem: Problem) -> ConfigError {
         let Problem { key, value, problem } = problem;
         let origin = self
@@ -351,7 +351,7 @@ mod tests {
         let by_file = format!("[broker]\nurl_file = \"{}\"", file.path().display());
         for (text, key) in [
             ("[broker]\nurl = \"http://u:secret@h/\"", "broker.url = … ("),
-            (&by_file, "broker.url_file = /"),
+            (by_file.as_str(), "broker.url_file = /"),
         ] {
             let mut loaded = load_text(text, &[]).unwrap();
             let problem = loaded.config.broker.resolve().unwrap_err();

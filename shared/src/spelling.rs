@@ -34,16 +34,20 @@ mod tests {
     fn the_name_that_is_most_alike_is_meant() {
         for (name, known, expected) in [
             ("marketin", &["poet", "marketing"][..], Some("marketing")),
-            ("peot", &["poet", "marketing"], Some("poet")),
-            ("crew", &["broker", "crews", "gateway", "worker"], Some("crews")),
+            ("peot", &["poet", "marketing"][..], Some("poet")),
+            (
+                "crew",
+                &["broker", "crews", "gateway", "worker"][..],
+                Some("crews"),
+            ),
             (
                 "timeout",
-                &["concurrency", "timeout_s", "on_timeout"],
+                &["concurrency", "timeout_s", "on_timeout"][..],
                 Some("timeout_s"),
             ),
-            ("Poet", &["poet"], Some("poet")),
-            ("nobody", &["echo", "marketing"], None),
-            ("x", &[], None),
+            ("Poet", &["poet"][..], Some("poet")),
+            ("nobody", &["echo", "marketing"][..], None),
+            ("x", &[][..], None),
         ] {
             assert_eq!(meant(name, known.iter().copied()), expected, "{name}");
         }

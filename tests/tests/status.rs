@@ -234,7 +234,7 @@ async fn a_worker_that_does_not_answer_is_named() {
     )
     .await;
     let said = asking.output().await.ended_with(0);
-    said.said(&["worker w-old (version 0.0.9) lives and did not answer"]);
+    said.said(&["worker w-old (version 0.0.9) is running and did not answer"]);
     assert!(!said.stdout.join("\n").contains("no trace"), "{said:?}");
 }
 

@@ -59,7 +59,7 @@ pub struct CrewStatus {
     /// How a Python crew's kickoffs see the project's files: `overlay` or `links`.
     #[serde(default)]
     pub files: Option<String>,
-    /// The folder that a Python crew's kickoffs stand in.
+    /// The folder that a Python crew's kickoffs run in.
     #[serde(default)]
     pub working_dir: Option<String>,
     /// What keeps this worker from serving it; `null` when nothing does.

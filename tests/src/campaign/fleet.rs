@@ -177,7 +177,7 @@ impl Fleet {
             process.signal(signal);
         } else {
             self.trouble(format!(
-                "{} ended by itself; see {}",
+                "{} ended unexpectedly; see {}",
                 life.id,
                 member.log(life.number).display()
             ));

@@ -126,7 +126,7 @@ impl Gateway {
     async fn ended(&self, process: &Process, signal: Signal) -> anyhow::Result<()> {
         ensure!(
             process.is_running(),
-            "the gateway ended by itself:\n{}",
+            "the gateway ended unexpectedly:\n{}",
             process.stderr.tail()
         );
         process.signal(signal);

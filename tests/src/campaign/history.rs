@@ -29,7 +29,7 @@ pub struct History {
     pub left: BTreeMap<String, u64>,
     /// What was done to the fleet.
     pub faults: Vec<Fault>,
-    /// What the campaign itself saw go wrong: a worker that ended by itself, an exit status.
+    /// What the campaign itself saw go wrong: a worker that ended unexpectedly, an exit status.
     pub troubles: Vec<String>,
 }
 

@@ -154,6 +154,7 @@ fn folder(reply: &Reply, keeps_failed_s: Option<f64>) -> String {
         return String::new();
     }
     let kept = match keeps_failed_s {
+        Some(0.0) => return String::new(),
         Some(seconds) => match Duration::try_from_secs_f64(seconds) {
             Ok(kept) => humantime::format_duration(kept).to_string(),
             Err(_) => return String::new(),
@@ -287,6 +288,7 @@ mod tests {
             folder(&ran, None),
             "; its folder stays with worker-2 for [worker] keep_failed_s, by default 1h"
         );
+        assert_eq!(folder(&ran, Some(0.0)), "", "none is kept");
         assert_eq!(folder(&timed_out("null"), None), "");
     }
 }

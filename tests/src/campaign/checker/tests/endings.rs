@@ -153,7 +153,7 @@ fn queues_are_empty_and_each_failure_is_kept_among_the_dead_letters() {
 #[test]
 fn what_the_fleet_did_wrong_is_a_violation() {
     let mut history = sound();
-    history.troubles.push("w1 ended by itself".to_owned());
+    history.troubles.push("w1 ended unexpectedly".to_owned());
     caught(&history, Rule::Trouble);
 }
 
