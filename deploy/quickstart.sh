@@ -54,7 +54,7 @@ start=$SECONDS
 say "building ..."
 # Unoptimised: it is built in half the time, and the crews, which are Python, run as fast.
 cargo build --locked >&2 ||
-    fail "cargo could not build crewfleet" "read the lines above; an old Rust is mended by 'rustup update stable'"
+    fail "cargo could not build crewfleet" "read the lines above; with an old Rust, run 'rustup update stable'"
 took "built" "$start"
 
 crewfleet=$(realpath "${CARGO_TARGET_DIR:-target}")/debug/crewfleet

@@ -75,7 +75,7 @@ fn unserved(heard: &[Heartbeat]) -> Vec<Finding> {
         let found = harmless(format!("not served by {}: {trouble}", workers.join(", ")).as_bytes());
         Finding::new(State::Warning, format!("crew {crew}"), found)
             .wanted("served by each worker that has it")
-            .fix("mend what the reason names; the workers try again by themselves, and say in their logs when they serve it")
+            .fix("fix what the reason names; the workers retry on their own, and their logs say when they serve it")
     };
     troubles.into_iter().map(finding).collect()
 }

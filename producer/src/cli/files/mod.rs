@@ -25,7 +25,7 @@ use super::status;
 #[derive(Args)]
 #[command(
     after_help = "Exit codes: 0 it is done; 1 a file can't be had, or the kickoff failed; 2 usage, configuration, or a file \
-that is there already; 3 nobody knows of the kickoff, or the broker is unreachable; 4 to 7 how the kickoff \
+that is there already; 3 there is no trace of the kickoff, or the broker is unreachable; 4 to 7 how the kickoff \
 ended otherwise; 8 it has no reply yet."
 )]
 pub(crate) struct Arguments {
