@@ -162,7 +162,7 @@ impl Cancel {
             Stage::Running | Stage::Stopping | Stage::Waiting => CANCEL_PATIENCE,
             _ => QUEUED_PATIENCE,
         });
-        Ok(match watch(handle, events, patience).await? {
+        Ok(match watch(handle, events, status.redrive(), patience).await? {
             Cancellation::Accepted if status.stage == Stage::Unknown => {
                 Cancellation::Unknown(Box::new(status))
             }
@@ -196,6 +196,7 @@ impl Cancellation {
 async fn watch(
     mut handle: KickoffHandle,
     mut events: EventStream,
+    redrive: u32,
     patience: Duration,
 ) -> Result<Cancellation, ClientError> {
     let mut seen = Cancellation::Accepted;
@@ -203,7 +204,7 @@ async fn watch(
         loop {
             let event = tokio::select! {
                 biased;
-                reply = handle.reply() => return reply,
+                reply = handle.reply_since(redrive) => return reply,
                 event = events.next() => event,
             };
             match event {
@@ -213,7 +214,7 @@ async fn watch(
                     };
                 }
                 Some(_) => {}
-                None => return handle.reply().await,
+                None => return handle.reply_since(redrive).await,
             }
         }
     };

@@ -73,7 +73,12 @@ impl KickoffHandle {
     /// # Errors
     /// [`ClientError::UnreadableReply`].
     pub async fn reply(&mut self) -> Result<Reply, ClientError> {
-        Ok(self.waiter.reply().await?.as_ref().clone())
+        self.reply_since(0).await
+    }
+
+    /// As [`Self::reply`], of this redrive or a later one.
+    pub(crate) async fn reply_since(&mut self, redrive: u32) -> Result<Reply, ClientError> {
+        Ok(self.waiter.reply_since(redrive).await?.as_ref().clone())
     }
 
     /// The events of the kickoff: from the first one on when it was sent
@@ -112,6 +117,11 @@ impl KickoffHandle {
 
     /// Whether the reply is here.
     pub(crate) fn is_answered(&self) -> bool {
-        self.waiter.is_answered()
+        self.is_answered_since(0)
+    }
+
+    /// Whether the reply of this redrive, or of a later one, is here.
+    pub(crate) fn is_answered_since(&self, redrive: u32) -> bool {
+        self.waiter.is_answered_since(redrive)
     }
 }

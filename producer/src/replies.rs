@@ -127,6 +127,12 @@ pub(crate) fn is_better(new: &Answer, best: &Answer) -> bool {
     }
 }
 
+/// Whether it is an answer of this redrive or of a later one. Of what cannot be read nobody knows.
+fn is_since(answer: Option<&Answer>, redrive: u32) -> bool {
+    answer
+        .is_some_and(|answer| answer.as_ref().is_ok_and(|reply| reply.redrive >= redrive) || answer.is_err())
+}
+
 /// Waits for one reply. The last waiter of a kickoff takes its entry along.
 pub(crate) struct Waiter {
     id: KickoffId,
@@ -139,9 +145,10 @@ impl Waiter {
         &self.id
     }
 
-    /// The reply, when it is here.
-    pub(crate) async fn reply(&mut self) -> Result<Arc<Reply>, ClientError> {
-        let answer = match self.receiver.wait_for(Option::is_some).await {
+    /// The reply, when that of this redrive or of a later one is here.
+    pub(crate) async fn reply_since(&mut self, redrive: u32) -> Result<Arc<Reply>, ClientError> {
+        let is_here = |answer: &Option<Answer>| is_since(answer.as_ref(), redrive);
+        let answer = match self.receiver.wait_for(is_here).await {
             Ok(answer) => answer.clone(),
             // The sender lives as long as a waiter does.
             Err(_) => None,
@@ -156,9 +163,9 @@ impl Waiter {
         }
     }
 
-    /// Whether the reply is here.
-    pub(crate) fn is_answered(&self) -> bool {
-        self.receiver.borrow().is_some()
+    /// Whether the reply of this redrive, or of a later one, is here.
+    pub(crate) fn is_answered_since(&self, redrive: u32) -> bool {
+        is_since(self.receiver.borrow().as_ref(), redrive)
     }
 }
 

@@ -148,6 +148,12 @@ impl KickoffStatus {
         paused.filter(move |crew| waits_for(crew))
     }
 
+    /// The redrive that this tells of: the latest one that a worker knows.
+    pub(crate) fn redrive(&self) -> u32 {
+        let redrives = self.workers.iter().map(|at| at.kickoff.redrive);
+        redrives.max().unwrap_or_default()
+    }
+
     /// Whether any worker has answered, or might.
     pub fn is_asked(&self) -> bool {
         !self.doubts.iter().any(|doubt| doubt == NONE_ANSWERS)
@@ -238,6 +244,9 @@ impl KickoffClient {
             paused,
             doubts,
         };
+        // What became of it before it was redriven is not what is asked about.
+        let redrive = status.redrive();
+        status.workers.retain(|at| at.kickoff.redrive == redrive);
         let present = status.workers.iter().map(|at| at.kickoff.state);
         // Of two that have it, the one that runs it.
         if let Some(state) = present.filter(|state| state.is_present()).max() {
@@ -250,7 +259,7 @@ impl KickoffClient {
                 LOOK_LIMIT.as_secs()
             ));
         }
-        if handle.is_answered() {
+        if handle.is_answered_since(redrive) {
             status.reply = Some(handle.reply().await?);
             status.stage = Stage::Ended;
         } else if let Some(at) = status.workers.first() {
@@ -371,7 +380,8 @@ impl KickoffClient {
 
 impl KickoffHandle {
     /// Waits for the reply as [`Self::reply`] does, and asks meanwhile who has the kickoff, until somebody does. When it has
-    /// been nowhere for as long as `patience` ([`KickoffStatus::is_nowhere`]), what is known is returned instead. `told` gets it whenever it has changed.
+    /// been nowhere for as long as `patience` ([`KickoffStatus::is_nowhere`]), what is known is returned instead. `told` gets
+    /// it whenever it has changed. While a worker has the kickoff redriven, the reply from before is none.
     ///
     /// # Errors
     /// As [`Self::reply`] and [`KickoffClient::status`].
@@ -405,7 +415,7 @@ impl KickoffHandle {
                 }
                 Stage::Unseen => Instant::now() + ASKED_AGAIN,
                 // From now on its reply tells the rest.
-                _ => return self.reply().await.map(Ok),
+                _ => return self.reply_since(status.redrive()).await.map(Ok),
             };
             if !status.is_nowhere() {
                 unknown_since = None;

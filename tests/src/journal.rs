@@ -98,6 +98,12 @@ impl Journal {
         fs::write(file, "").expect("the file is written");
     }
 
+    /// Has a kickoff that was released hold again, when it is started once more.
+    pub fn hold(&self, kickoff_id: &str) {
+        let file = self.path().join(format!("release-{kickoff_id}"));
+        fs::remove_file(file).expect("it was released");
+    }
+
     fn path(&self) -> &Path {
         self.0.path()
     }

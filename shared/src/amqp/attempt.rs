@@ -66,7 +66,9 @@ async fn by_name(
         },
         Failure::Other(cause) => ConnectError::Refused {
             endpoint: endpoint.clone(),
-            cause,
+            user: uri.authority.userinfo.username.clone(),
+            // RabbitMQ's sentences end, and ours goes on.
+            cause: cause.trim_end_matches('.').to_owned(),
         },
     };
     let host = (uri.authority.host.as_str(), uri.authority.port);

@@ -52,15 +52,33 @@ pub enum ConnectError {
     #[error("{}", in_turn(.0))]
     All(Vec<ConnectError>),
     /// It refused, or the network did.
-    #[error(
-        "cannot connect to RabbitMQ at {endpoint}: {cause}; is it running, and are the user and the virtual host right? ([broker] url)"
-    )]
+    #[error("cannot connect to RabbitMQ at {endpoint}: {cause}. {} ([broker] url)", advice(.cause, .user))]
     Refused {
         /// Where.
         endpoint: Endpoint,
+        /// As whom.
+        user: String,
         /// What the operating system or the broker said.
         cause: String,
     },
+}
+
+/// What to do about it, by the broker's own words.
+fn advice(cause: &str, user: &str) -> String {
+    if cause.contains("Login was refused") {
+        return format!(
+            "RabbitMQ knows no user {user:?} with this password: correct the user or the password"
+        );
+    }
+    if cause.contains("vhost") && cause.contains("not found") {
+        return "Create the virtual host, or correct the path of the URL".to_owned();
+    }
+    if cause.contains("vhost") && cause.contains("refused for user") {
+        return format!(
+            "Give user {user:?} permissions for the virtual host, or correct the path of the URL"
+        );
+    }
+    "Is RabbitMQ running there, and does it listen for AMQP on this port?".to_owned()
 }
 
 /// An operation on the broker failed after a connection was there.
@@ -213,4 +231,27 @@ impl PublishError {
 fn in_turn(errors: &[ConnectError]) -> String {
     let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
     errors.join("; and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::advice;
+
+    #[test]
+    fn what_to_do_about_a_refusal_follows_from_the_broker_s_words() {
+        let login = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN.";
+        let words = [
+            (login, "password"),
+            ("NOT_ALLOWED - vhost nope not found", "Create the virtual host"),
+            (
+                "NOT_ALLOWED - access to vhost '/' refused for user 'w'",
+                "permissions",
+            ),
+            ("Connection refused (os error 111)", "running"),
+        ];
+        for (cause, expected) in words {
+            let advice = advice(cause, "w");
+            assert!(advice.contains(expected), "{cause}: {advice}");
+        }
+    }
 }

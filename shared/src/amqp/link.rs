@@ -12,7 +12,7 @@ use std::time::Duration;
 use backon::BackoffBuilder;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use lapin::{Channel, Connection, Event};
+use lapin::{Channel, Connection, ErrorKind, Event};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -327,6 +327,12 @@ async fn connect(
     }))
 }
 
+/// Whether it ends a channel and nothing else: what the broker says of one, or what the client says of one that is being
+/// closed by us as it closes by itself.
+fn is_of_a_channel(error: &lapin::Error) -> bool {
+    error.is_amqp_soft_error() || matches!(error.kind(), ErrorKind::InvalidChannelState(..))
+}
+
 /// One listener a connection (listeners compete for events, they do not share them), fanned out to all.
 fn watch_connections(
     consuming: &Connection,
@@ -356,7 +362,7 @@ fn watch_connections(
                         gauge.set(0);
                     }
                     // A closed channel is reported here too; its own user sees it, and the link lives on.
-                    Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
+                    Some(Event::Error(error)) if is_of_a_channel(&error) => {}
                     Some(Event::Error(error)) => {
                         warn!(role, %error, "the connection to RabbitMQ is lost");
                         ended.cancel();

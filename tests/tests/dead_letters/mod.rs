@@ -15,6 +15,7 @@ use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::{binary, builtin_crew_toml};
+use crewfleet_tests::journal::Journal;
 use crewfleet_tests::process::{Output, Process, TICK, until};
 use crewfleet_tests::worker::WorkerProcess;
 use crewfleet_tests::{PATIENCE, client::Message};

@@ -244,3 +244,55 @@ async fn what_was_only_looked_at_starts_without_a_hold_and_is_seen() {
         "{request:?}"
     );
 }
+
+#[tokio::test]
+async fn while_it_runs_again_nobody_is_told_of_what_was_before() {
+    let (place, journal) = (Place::declared(&["work"]).await, Journal::new());
+    let worker = || {
+        WorkerProcess::builder(&broker().await.url(), &place.namespace)
+            .crew("work", &journal.crew(2))
+            .ready()
+    };
+    // Whoever answered it, and whoever runs it again, may not be the same.
+    let _workers = (worker().await, worker().await);
+    let mut replies = place.plain.replies(&["again"]).await;
+    let inputs = json!({"hold": true, "outcomes": [{"exit": 1}]});
+    place.plain.request("work", "again", &inputs).await;
+    journal.started("again", 1).await;
+    journal.release("again");
+    assert_eq!(replies.next().await.json()["status"], "failed");
+    place.holds(&place.namespace.dead_letters_of("work"), 1).await;
+    journal.hold("again");
+    let redriven = place.dead_letters(&["redrive", "again", "--crew", "work"]).await;
+    assert_eq!(redriven.success(), "1 redriven");
+    journal.started("again", 2).await;
+    let status = place.cli.run(&["status", "again", "-o", "json"]).await.success();
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(
+        (&status["stage"], &status["reply"]),
+        (&json!("running"), &Value::Null)
+    );
+    assert_eq!(status["workers"].as_array().unwrap().len(), 1, "{status}");
+    place
+        .cli
+        .run(&["wait", "again", "--timeout", "1"])
+        .await
+        .ended_with(8);
+    let cancelled = place.cli.run(&["cancel", "again", "--timeout", "60"]).await;
+    cancelled.ended_with(0).said(&["cancelled"]);
+    let reply = replies.next().await.json();
+    assert_eq!(
+        (&reply["status"], &reply["redrive"]),
+        (&json!("cancelled"), &json!(1))
+    );
+    let reply = place
+        .cli
+        .run(&["wait", "again", "-o", "json"])
+        .await
+        .ended_with(5);
+    assert!(
+        reply.stdout.join("").contains("\"redrive\":1"),
+        "{:?}",
+        reply.stdout
+    );
+}
