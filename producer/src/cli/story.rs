@@ -155,13 +155,14 @@ impl Story {
                 )
             }
             "crew_kickoff_completed" => {
-                let (calls, tokens) = (self.calls, self.tokens);
                 let crew = or(&data.crew, &event.crew);
-                (
-                    0,
-                    Style::Quiet,
-                    format!("crew {crew} done{took}; {calls} model calls, {tokens} tokens"),
-                )
+                // A model of the user's own may send no events, and has been called all the same.
+                let calls = match (self.calls, self.tokens) {
+                    (0, _) => String::new(),
+                    (1, tokens) => format!("; 1 model call, {tokens} tokens"),
+                    (calls, tokens) => format!("; {calls} model calls, {tokens} tokens"),
+                };
+                (0, Style::Quiet, format!("crew {crew} done{took}{calls}"))
             }
             // Whatever else went wrong, by its own name.
             other if data.error.is_some() && (other.ends_with("_failed") || other.ends_with("_error")) => {
@@ -242,9 +243,15 @@ mod tests {
                 "      | hello",
                 "      llm call failed: rate limit",
                 "    done, 3.0 s",
-                "crew MarketingCrew done, 3.5 s; 1 model calls, 209 tokens",
+                "crew MarketingCrew done, 3.5 s; 1 model call, 209 tokens",
             ]
         );
+    }
+
+    #[test]
+    fn calls_that_nobody_reported_are_not_counted() {
+        let done = event("crew_kickoff_completed", r#"{"crew": "Poet", "duration_s": 0.2}"#);
+        assert_eq!(Story::new(false).line(&done).unwrap(), "crew Poet done, 0.2 s");
     }
 
     #[test]
