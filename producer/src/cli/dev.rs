@@ -211,7 +211,10 @@ impl Session {
     fn missing(&self, required: &[String]) -> Vec<String> {
         match &self.inputs {
             None => required.to_owned(),
-            Some(inputs) => inputs::missing(required, inputs),
+            Some(inputs) => inputs::missing(required, inputs)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
         }
     }
 
@@ -226,7 +229,8 @@ impl Session {
     }
 
     /// What the crew needs, and how to give it: the one text for that.
-    fn needs(&self, inputs: &[String]) -> String {
+    fn needs(&self, inputs: &[impl AsRef<str>]) -> String {
+        let inputs: Vec<&str> = inputs.iter().map(AsRef::as_ref).collect();
         let noun = if inputs.len() == 1 { "input" } else { "inputs" };
         let text = format!(
             "the crew {} needs the {noun} {}",
@@ -239,7 +243,7 @@ impl Session {
         }
         let again = std::env::args().map(|argument| quoted(&argument));
         let again = again.collect::<Vec<_>>().join(" ");
-        format!("{text}. Run: {again}{}", placeholders(inputs))
+        format!("{text}. Run: {again}{}", placeholders(&inputs))
     }
 
     /// The names of the inputs that the crew asks for, where none were given.
@@ -260,7 +264,8 @@ impl Session {
             say("there is no OPENAI_API_KEY: the example crew uses its offline model, which says so");
         }
         let required = client.required_inputs(self.crew.name.as_str()).await;
-        let missing = inputs::missing(&required.unwrap_or_default(), inputs);
+        let required = required.unwrap_or_default();
+        let missing = inputs::missing(&required, inputs);
         if !missing.is_empty() {
             say(&self.needs(&missing));
             return Ok(Exit::Rejected);
@@ -367,8 +372,9 @@ fn export_lines(broker: &Broker) -> String {
     url.into_iter().chain(namespace).collect()
 }
 
-fn placeholders(names: &[String]) -> String {
-    names.iter().map(|name| format!(" --input {name}=...")).collect()
+fn placeholders(names: &[impl AsRef<str>]) -> String {
+    let placeholder = |name: &_| format!(" --input {}=...", AsRef::<str>::as_ref(name));
+    names.iter().map(placeholder).collect()
 }
 
 /// As a word of a shell.

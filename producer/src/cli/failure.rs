@@ -1,4 +1,4 @@
-//! What went wrong in a crew, for people: what and where, and those lines of the traceback that concern the crew's own files.
+//! What went wrong in a crew, for people: what and where, and the lines of the traceback in the crew's own files.
 
 use crewfleet_producer::{Reply, Status};
 use serde::Deserialize;
@@ -22,8 +22,8 @@ struct Detail {
     traceback: Option<String>,
 }
 
-/// Why a kickoff did not succeed, as in `ValueError: my model went away (src/poet/crew.py, line 10)`; then its traceback, where
-/// that is the crew's doing. `None` where it succeeded.
+/// Why a kickoff did not succeed, as in `ValueError: my model went away (src/poet/crew.py, line 10)`; then its
+/// traceback, where that is the crew's doing. `None` where it succeeded.
 pub(super) fn told(reply: &Reply) -> Option<(String, Option<String>)> {
     let error = reply.error.as_ref()?;
     let detail = error.detail.as_ref().map(|detail| detail.get());
@@ -60,8 +60,8 @@ fn with_place(text: &str, place: &str) -> String {
     }
 }
 
-/// The last lines of a traceback that concern the crew's own files: its frames there, and what was raised below them. Empty where
-/// there are none.
+/// The last lines of a traceback that concern the crew's own files: its frames there, and what was raised below them.
+/// Empty where there are none.
 pub(crate) fn excerpt(traceback: &str) -> Vec<&str> {
     let mut lines = Vec::new();
     for part in traceback.split(BEGIN).skip(1) {
@@ -134,7 +134,7 @@ and more of it
 
     fn reply(error: &str) -> Reply {
         serde_json::from_str(&format!(
-            r#"{{"schema": "kickoff.reply.v1", "kickoff_id": "a", "crew": "poet", "status": "failed", "attempt": 1,
+            r#"{{"schema": "kickoff.reply.v1", "kickoff_id": "a", "crew": "poet", "status": "failed", "attempt": 1, "redrive": 0,
                 "worker": "w", "result": null, "error": {error}, "started_at": null,
                 "finished_at": "2026-11-22T10:00:01Z", "meta": null}}"#
         ))

@@ -188,14 +188,14 @@ impl Workers {
     /// Waits for a worker that cannot run as it is configured, which is all of them, and returns what it said.
     pub(crate) async fn refused(&self) -> anyhow::Error {
         let refusal = |member: &Member| {
-            let mut state = member.state.clone();
+            let (mut state, log) = (member.state.clone(), member.log.clone());
             Box::pin(async move {
                 match state
                     .wait_for(|state| matches!(state, State::Refused(_)))
                     .await
                     .as_deref()
                 {
-                    Ok(State::Refused(said)) => (said.clone(), &member.log),
+                    Ok(State::Refused(said)) => (said.clone(), log),
                     _ => std::future::pending().await,
                 }
             })
