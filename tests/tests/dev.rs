@@ -205,7 +205,7 @@ async fn missing_inputs_are_told_before_the_broker_is_started() {
     assert!(!said.contains("private broker"), "{said}");
     let one = place.dev(&[&own[..], &["--input", "TOPIC=tea"]].concat());
     let told = one.output().await.ended_with(6);
-    let said = told.said(&["not sent: the crew own needs more inputs: --input PLACE="]);
+    let said = told.said(&["the crew own needs the input PLACE. Run: ", " --input PLACE=..."]);
     assert!(!said.contains("private broker"), "{said}");
     let made = entries(&place.work().join(".crewfleet/dev"));
     assert!(!made.contains("broker"), "{made:?}");
@@ -449,7 +449,7 @@ async fn a_project_s_folder_needs_no_target() {
     // What is missing is told once, as it is to be given, before anything runs.
     let dev = place.dev(&["--once", "--input", "TOPIC=tea for two"]);
     let output = dev.output().await.ended_with(6);
-    output.said(&["not sent", "--input PLACE=…"]);
+    output.said(&["needs the input PLACE. Run: ", "--input PLACE=..."]);
     let told = output.stderr.iter().filter(|line| line.contains("PLACE"));
     assert_eq!(told.count(), 1, "{output:?}");
     assert!(
@@ -460,7 +460,7 @@ async fn a_project_s_folder_needs_no_target() {
     // What the project's script does is no target: the refusal names the crew that it runs.
     let dev = place.dev(&["--once", "--target", "own.main:run"]);
     dev.output().await.ended_with(2).said(&[
-        "crews.own.target",
+        "--target \"own.main:run\"",
         "runs a crew itself (kickoff in",
         "and was not called",
         "use \"own.crew:OwnCrew\"",
@@ -475,7 +475,7 @@ async fn a_target_that_does_not_import_is_told() {
     let dev = place.dev(&["--target", "own.crew:OwnCrew", "--path", "src"]);
     let output = dev.output().await.ended_with(2);
     output.said(&[
-        "crews.own.target",
+        "--target \"own.crew:OwnCrew\"",
         "import_failed",
         "there_is_no_such_module",
         "check target and path",
@@ -492,7 +492,14 @@ async fn what_a_crew_needs_and_is_away_is_told_instead_of_waited_for() {
     );
     let dev = place.dev(&["--target", "own.crew:crew", "--path", "src"]);
     let output = dev.output().await.ended_with(2);
-    output.said(&["crews.own.target", "build_failed", "its server is away"]);
+    output.said(&[
+        "--target \"own.crew:crew\"",
+        "build_failed",
+        "ConnectionError: its server is away (src/own/crew.py, line 2)",
+    ]);
+    let text = output.stderr.join("\n");
+    assert!(text.find("its server is away") < text.find("nothing is left running"), "{text}");
+    assert!(!text.contains("check target and path"), "{text}");
     place.is_clean(&dev, &[".crewfleet", "src"]).await;
 }
 
@@ -507,7 +514,8 @@ async fn what_cannot_work_is_told_at_once() {
             2,
             "--path nowhere: no such folder",
         ),
-        (vec!["--python", "/no/such/python"], 2, "deploy/python-env.sh"),
+        (vec!["--python", "/no/such/python"], 2, "--python /no/such/python: does not start"),
+        (vec!["--python", "/tmp"], 2, "--python /tmp: is a folder"),
     ] {
         let dev = place.dev(&arguments);
         dev.output().await.ended_with(code).said(&[expected]);

@@ -74,9 +74,13 @@ pub(crate) async fn run(
 
     let mut broker = Broker::choose(&settings.broker, settings.broker_is_given, &folder)?;
     let ended = serve(&session, &mut broker, &folder, &program, stop).await;
+    let exit = ended.unwrap_or_else(|error| {
+        say(&format!("{error:#}"));
+        Exit::of(&error)
+    });
     broker.stop().await;
     say("ended; nothing is left running");
-    ended
+    Ok(exit)
 }
 
 /// Everything between the start of the broker and its end.
@@ -123,11 +127,12 @@ async fn with_broker(
     folder: &Folder,
 ) -> anyhow::Result<Exit> {
     let required = workers.usable().await?;
-    if session.once
-        && let Some(required) = required
-        && let Some(exit) = session.lacks(&required)?
-    {
-        return Ok(exit);
+    let missing = session.missing(&required.unwrap_or_default());
+    if !missing.is_empty() {
+        if session.once {
+            return session.lacks(&missing);
+        }
+        say(&session.needs(&missing));
     }
     broker.start().await?;
     if let Some(url) = broker.metrics_url().filter(|_| session.verbose || !session.once) {
@@ -139,7 +144,7 @@ async fn with_broker(
     let ended = tokio::select! {
         biased;
         error = broker.watch() => Err(error.into()),
-        ended = session.run(&client, workers, folder, &config, &export) => ended,
+        ended = session.run(&client, workers, folder, &config, &export, missing) => ended,
     };
     client.close().await;
     ended
@@ -163,6 +168,7 @@ impl Session {
         folder: &Folder,
         broker: &BrokerConfig,
         export: &str,
+        missing: Vec<String>,
     ) -> anyhow::Result<Exit> {
         let began = Instant::now();
         workers.ready().await?;
@@ -171,11 +177,15 @@ impl Session {
             began.elapsed().as_secs_f64()
         ));
 
-        let needed = self.needed_inputs(client).await?;
+        let is_told = !missing.is_empty();
+        let needed = match is_told {
+            true => missing,
+            false => self.needed_inputs(client).await?,
+        };
         if self.once {
             return match needed.is_empty() {
                 true => self.kickoff(client).await,
-                false => Err(self.needs(&needed)),
+                false => self.lacks(&needed),
             };
         }
 
@@ -186,12 +196,8 @@ impl Session {
                 Ok(_) => say("the kickoff did not succeed; everything keeps running, for another try"),
                 Err(error) => say(&format!("{error:#}; everything keeps running, for another try")),
             }
-        } else {
-            say(&format!(
-                "the crew {} needs the inputs {}",
-                self.crew.name,
-                needed.join(", ")
-            ));
+        } else if !is_told {
+            say(&self.needs(&needed));
         }
         self.tell_how_to_go_on(workers, &gateway, export, &needed);
         let reason = gateway.failed().await;
@@ -201,38 +207,43 @@ impl Session {
         std::future::pending().await
     }
 
-    /// What a single kickoff would lack of the inputs that it must have: told, before anything else is started for it.
-    fn lacks(&self, required: &[String]) -> anyhow::Result<Option<Exit>> {
+    /// Those of the inputs that a kickoff must have which are not given.
+    fn missing(&self, required: &[String]) -> Vec<String> {
         match &self.inputs {
-            None if required.is_empty() => Ok(None),
-            None => Err(self.needs(required)),
-            Some(inputs) => Ok(self.is_missing(required, inputs)),
+            None => required.to_owned(),
+            Some(inputs) => inputs::missing(required, inputs)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
         }
     }
 
-    fn needs(&self, inputs: &[String]) -> anyhow::Error {
+    /// Ends a single kickoff that lacks inputs, before it is sent.
+    fn lacks(&self, missing: &[String]) -> anyhow::Result<Exit> {
+        let needs = self.needs(missing);
+        if self.inputs.is_none() {
+            return Err(anyhow!(needs));
+        }
+        say(&needs);
+        Ok(Exit::Rejected)
+    }
+
+    /// What the crew needs, and how to give it: the one text for that.
+    fn needs(&self, inputs: &[impl AsRef<str>]) -> String {
+        let inputs: Vec<&str> = inputs.iter().map(AsRef::as_ref).collect();
+        let noun = if inputs.len() == 1 { "input" } else { "inputs" };
+        let text = format!(
+            "the crew {} needs the {noun} {}",
+            self.crew.name,
+            inputs.join(", ")
+        );
+        if !self.once {
+            // It goes on, and says what to run in another terminal.
+            return text;
+        }
         let again = std::env::args().map(|argument| quoted(&argument));
         let again = again.collect::<Vec<_>>().join(" ");
-        anyhow!(
-            "the crew {} needs the inputs {}. Run: {again}{}",
-            self.crew.name,
-            inputs.join(", "),
-            placeholders(inputs)
-        )
-    }
-
-    /// Says so, where inputs are missing.
-    fn is_missing(&self, required: &[String], inputs: &RawValue) -> Option<Exit> {
-        let missing = inputs::missing(required, inputs);
-        if missing.is_empty() {
-            return None;
-        }
-        say(&format!(
-            "not sent: the crew {} needs more inputs: {}",
-            self.crew.name,
-            inputs::placeholders(&missing)
-        ));
-        Some(Exit::Rejected)
+        format!("{text}. Run: {again}{}", placeholders(&inputs))
     }
 
     /// The names of the inputs that the crew asks for, where none were given.
@@ -253,8 +264,11 @@ impl Session {
             say("there is no OPENAI_API_KEY: the example crew uses its offline model, which says so");
         }
         let required = client.required_inputs(self.crew.name.as_str()).await;
-        if let Some(exit) = self.is_missing(&required.unwrap_or_default(), inputs) {
-            return Ok(exit);
+        let required = required.unwrap_or_default();
+        let missing = inputs::missing(&required, inputs);
+        if !missing.is_empty() {
+            say(&self.needs(&missing));
+            return Ok(Exit::Rejected);
         }
         let mut handle = client
             .kickoff(self.crew.name.as_str(), inputs)
@@ -314,10 +328,11 @@ impl Session {
         let (before, after) = match &self.inputs {
             Some(inputs) => (
                 format!("printf %s {} | ", quoted(inputs.get())),
-                " --inputs -".to_owned(),
+                format!(" --inputs -{}", placeholders(needed)),
             ),
             None => (String::new(), placeholders(needed)),
         };
+        say("after an edit of your code: Ctrl-C and start again");
         say(&format!(
             "running until Ctrl-C. In another terminal:\n{export}  {before}{this} kickoff {} --follow{after}\n  {this} workers\n  {}",
             self.crew.name,
@@ -366,8 +381,9 @@ fn export_lines(broker: &Broker) -> String {
     url.into_iter().chain(namespace).collect()
 }
 
-fn placeholders(names: &[String]) -> String {
-    names.iter().map(|name| format!(" --input {name}=...")).collect()
+fn placeholders(names: &[impl AsRef<str>]) -> String {
+    let placeholder = |name: &_| format!(" --input {}=...", AsRef::<str>::as_ref(name));
+    names.iter().map(placeholder).collect()
 }
 
 /// As a word of a shell.

@@ -10,6 +10,7 @@ mod dev;
 mod doctor;
 mod events;
 mod exit;
+pub(crate) mod failure;
 mod files;
 mod for_each;
 mod format;

@@ -4,11 +4,16 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
-use crewfleet_producer::{KickoffId, Reply, Status};
+use crewfleet_producer::{KickoffId, Reply};
+use crewfleet_shared::harmless::harmless;
+use crewfleet_shared::kickoff::KickoffResult;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::exit::Exit;
+use super::failure;
+
+/// How many files are named when a kickoff has ended.
+const MOST_FILES: usize = 5;
 
 /// Writes a line to stdout. A reader that has gone away (`| head -1`) is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
@@ -58,25 +63,16 @@ pub(crate) fn in_words(status: Status) -> String {
 
 /// Prints the result of a kickoff to stdout, what went wrong to stderr, and gives the exit code.
 pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
-    if let Some(error) = &reply.error {
-        // An error of the kind `timed_out` says what the status says.
-        let told = match error.kind == reply.status.as_str() {
-            true => error.message.clone(),
-            false => error.to_string(),
-        };
-        say(&format!(
-            "kickoff {} {}: {told}",
-            reply.kickoff_id,
-            in_words(reply.status)
-        ));
-        let detail: Option<Value> = error
-            .detail
-            .as_ref()
-            .and_then(|d| serde_json::from_str(d.get()).ok());
-        // What was rejected is none of the crew's doing: a traceback would be ours.
-        let detail = detail.filter(|_| reply.status != Status::Rejected);
-        if let Some(traceback) = detail.as_ref().and_then(|d| d.get("traceback")?.as_str()) {
-            let _ = writeln!(std::io::stderr(), "{}", traceback.trim_end());
+    let id = &reply.kickoff_id;
+    if let Some((headline, traceback)) = failure::told(reply) {
+        say(&format!("kickoff {id} {}: {headline}", in_words(reply.status)));
+        if let Some(traceback) = traceback {
+            for line in failure::excerpt(&traceback) {
+                let _ = writeln!(std::io::stderr(), "{line}");
+            }
+            if !json {
+                say(&format!("the whole traceback: crewfleet wait {id} -o json"));
+            }
         }
     }
     if let Some(repeated) = super::status::repeated(reply) {
@@ -86,8 +82,24 @@ pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
         print(&one_line(reply)?)?;
     } else if let Some(result) = &reply.result {
         print(&result.raw)?;
+        if let Some(files) = files(result) {
+            say(&format!("{files} (crewfleet files {id})"));
+        }
     }
     Ok(reply.status.into())
+}
+
+/// The files that a kickoff left, as in `2 files: poem.md, notes.txt`; `None` where there are none.
+fn files(result: &KickoffResult) -> Option<String> {
+    let left_out = result.files_left_out.as_ref().map_or(0, |files| files.count);
+    let count = result.files.len() as u64 + left_out;
+    let paths = result.files.iter().take(MOST_FILES);
+    let mut paths: Vec<_> = paths.map(|file| harmless(file.path.as_bytes())).collect();
+    if count > paths.len() as u64 {
+        paths.push("…".to_owned());
+    }
+    let noun = if count == 1 { "file" } else { "files" };
+    (count > 0).then(|| format!("{count} {noun}: {}", paths.join(", ")))
 }
 
 /// Says that a kickoff goes on without us, and how to come back to it.
@@ -99,6 +111,7 @@ pub(crate) fn gave_up(id: &KickoffId, why: impl Display) -> Exit {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -113,5 +126,27 @@ mod tests {
             ("worker-1".into(), "worker w-1".into())
         );
         assert_eq!(in_words(Status::TimedOut), "timed out");
+    }
+
+    #[test]
+    fn files_are_counted_and_named() {
+        let result = |count: usize, left_out: u64| {
+            let files = (0..count)
+                .map(|n| format!(r#"{{"path": "{n}.md", "bytes": 1, "sha256": ""}}"#))
+                .collect::<Vec<_>>();
+            let left_out = format!(r#"{{"count": {left_out}, "first": "x"}}"#);
+            let text = format!(
+                r#"{{"raw": "", "files": [{}], "files_left_out": {left_out}}}"#,
+                files.join(",")
+            );
+            files_of(&text)
+        };
+        fn files_of(text: &str) -> Option<String> {
+            files(&serde_json::from_str(text).unwrap())
+        }
+        assert_eq!(files_of(r#"{"raw": ""}"#), None);
+        assert_eq!(result(1, 0).unwrap(), "1 file: 0.md");
+        assert_eq!(result(2, 0).unwrap(), "2 files: 0.md, 1.md");
+        assert_eq!(result(6, 3).unwrap(), "9 files: 0.md, 1.md, 2.md, 3.md, 4.md, …");
     }
 }

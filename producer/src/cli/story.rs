@@ -157,17 +157,17 @@ impl Story {
                 )
             }
             "crew_kickoff_completed" => {
-                let (calls, tokens) = (self.calls, self.tokens);
                 let crew = or(&data.crew, &event.crew);
-                (
-                    0,
-                    Style::Quiet,
-                    format!(
-                        "crew {crew} done{took}; {}, {}",
+                // A model of the user's own may send no events, and has been called all the same.
+                let calls = match self.calls {
+                    0 => String::new(),
+                    calls => format!(
+                        "; {}, {}",
                         counted(calls, "model call"),
-                        counted(tokens, "token")
+                        counted(self.tokens, "token")
                     ),
-                )
+                };
+                (0, Style::Quiet, format!("crew {crew} done{took}{calls}"))
             }
             // Whatever else went wrong, by its own name.
             other if data.error.is_some() && (other.ends_with("_failed") || other.ends_with("_error")) => {
@@ -251,6 +251,12 @@ mod tests {
                 "crew MarketingCrew done, 3.5 s; 1 model call, 209 tokens",
             ]
         );
+    }
+
+    #[test]
+    fn calls_that_nobody_reported_are_not_counted() {
+        let done = event("crew_kickoff_completed", r#"{"crew": "Poet", "duration_s": 0.2}"#);
+        assert_eq!(Story::new(false).line(&done).unwrap(), "crew Poet done, 0.2 s");
     }
 
     #[test]

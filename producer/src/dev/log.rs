@@ -14,8 +14,10 @@ pub(super) enum Line {
     Ready(String),
     /// The crew cannot be built; why, in full.
     Unbuilt(String),
-    /// A warning or an error: its message, and that with its details, shortened.
-    Warning(String, String),
+    /// A kickoff, or an attempt at it, has failed.
+    Failed(String),
+    /// A warning or an error: its message and details, shortened.
+    Warning(String),
     /// One about the broker, or what the worker reads from it all the time.
     OfConnection(String, String),
     /// No log line: what the program writes when it ends in an error.
@@ -40,6 +42,22 @@ impl Line {
             ("WARN", "the crew cannot be built; it is tried again") => {
                 Self::Unbuilt(text("error").to_owned())
             }
+            ("WARN", "kickoff finished") => Self::Failed(shorten(&format!(
+                "kickoff {} {}: {}",
+                text("kickoff_id"),
+                text("status").replace('_', " "),
+                first_line(text("error"))
+            ))),
+            ("WARN", "the attempt failed; another follows") => Self::Failed(shorten(&format!(
+                "kickoff {}: an attempt failed, and the next follows in {} s: {}",
+                text("kickoff_id"),
+                fields
+                    .get("delay_s")
+                    .and_then(Value::as_f64)
+                    .unwrap_or_default()
+                    .round(),
+                first_line(text("error"))
+            ))),
             ("WARN" | "ERROR", message) => {
                 let detailed = shorten(&format!("{message}{}", details(&fields)));
                 let of_connection = [
@@ -52,12 +70,16 @@ impl Line {
                     .any(|target| text("target").starts_with(target))
                 {
                     true => Self::OfConnection(message.to_owned(), detailed),
-                    false => Self::Warning(message.to_owned(), detailed),
+                    false => Self::Warning(detailed),
                 }
             }
             _ => Self::Other,
         }
     }
+}
+
+fn first_line(text: &str) -> &str {
+    text.trim().lines().next().unwrap_or_default()
 }
 
 fn details(fields: &Map<String, Value>) -> String {
@@ -104,8 +126,21 @@ mod tests {
         let warning = r#"{"level":"WARN","target":"t","message":"no import","error":"Traceback:\n  x\nImportError: y\n","n":1}"#;
         assert_eq!(
             Line::parse(warning),
-            Line::Warning("no import".into(), "no import error=ImportError: y n=1".into())
+            Line::Warning("no import error=ImportError: y n=1".into())
         );
+        let failed = r#"{"level":"WARN","message":"kickoff finished","kickoff_id":"bad3","status":"timed_out","error_kind":"timed_out","error":"it took\nlong"}"#;
+        assert_eq!(
+            Line::parse(failed),
+            Line::Failed("kickoff bad3 timed out: it took".into())
+        );
+        let retried = r#"{"level":"WARN","message":"the attempt failed; another follows","kickoff_id":"a","delay_s":30.0,"error":"no"}"#;
+        assert_eq!(
+            Line::parse(retried),
+            Line::Failed("kickoff a: an attempt failed, and the next follows in 30 s: no".into())
+        );
+        let finished =
+            r#"{"level":"INFO","message":"kickoff finished","kickoff_id":"a","status":"succeeded"}"#;
+        assert_eq!(Line::parse(finished), Line::Other);
         let connection = r#"{"level":"WARN","target":"crewfleet_shared::amqp::link","message":"lost"}"#;
         assert_eq!(
             Line::parse(connection),

@@ -158,12 +158,18 @@ impl Worker {
                     state.send_replace(State::Ready(admin_addr));
                 }
                 // What is tried again and again would say the same each time.
-                Line::Warning(message, _) | Line::OfConnection(message, _) if message == last => {}
+                Line::Warning(said) | Line::OfConnection(said, _) if said == last => {}
                 // A worker that ends as it should has broken connections to tell of, and nothing for people; nor has
                 // one that waits for a broker which is not started yet.
                 Line::Warning(..) | Line::OfConnection(..) if stop.is_cancelled() => {}
                 Line::OfConnection(..) if !self.has_broker.load(Ordering::Relaxed) => {}
-                Line::Warning(message, detailed) | Line::OfConnection(message, detailed) => {
+                // Each is news, also one that failed as the last one did.
+                Line::Failed(told) => say(&format!("{}: {told}", self.name)),
+                Line::Warning(detailed) => {
+                    say(&format!("{}: {detailed}", self.name));
+                    last = detailed;
+                }
+                Line::OfConnection(message, detailed) => {
                     say(&format!("{}: {detailed}", self.name));
                     last = message;
                 }

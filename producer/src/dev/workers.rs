@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::folder::Folder;
 use super::worker::{State, Worker};
+use crate::cli::failure;
 use crate::cli::output::say;
 
 /// How many there are: the smallest fleet in which one takes over from another.
@@ -40,6 +41,8 @@ pub(crate) struct Workers {
     running: JoinSet<()>,
     stop: CancellationToken,
     folder: PathBuf,
+    /// The workers' configuration file, which the person has not written.
+    config: PathBuf,
     has_broker: Arc<AtomicBool>,
 }
 
@@ -89,6 +92,7 @@ impl Workers {
             running: JoinSet::new(),
             stop: CancellationToken::new(),
             folder: folder.path().to_owned(),
+            config: config.to_owned(),
             has_broker: Arc::default(),
         };
         let current_dir = std::env::current_dir().context("the working directory cannot be told")?;
@@ -184,19 +188,24 @@ impl Workers {
     /// Waits for a worker that cannot run as it is configured, which is all of them, and returns what it said.
     pub(crate) async fn refused(&self) -> anyhow::Error {
         let refusal = |member: &Member| {
-            let mut state = member.state.clone();
+            let (mut state, log) = (member.state.clone(), member.log.clone());
             Box::pin(async move {
                 match state
                     .wait_for(|state| matches!(state, State::Refused(_)))
                     .await
                     .as_deref()
                 {
-                    Ok(State::Refused(said)) => said.clone(),
+                    Ok(State::Refused(said)) => (said.clone(), log),
                     _ => std::future::pending().await,
                 }
             })
         };
-        let (said, ..) = select_all(self.members.iter().map(refusal)).await;
+        let ((said, log), ..) = select_all(self.members.iter().map(refusal)).await;
+        let (said, is_less) = failure::shortened(&by_option(&said, &self.config));
+        let said = match is_less {
+            true => format!("{said}\nthe whole traceback: {}", log.display()),
+            false => said,
+        };
         anyhow::anyhow!(with_advice(said))
     }
 
@@ -240,11 +249,52 @@ fn environment(broker: &BrokerConfig, id: &str) -> Vec<(OsString, OsString)> {
     environment
 }
 
+/// A refusal of the workers' configuration, with the option of `dev` that says the same instead of the key and its file.
+fn by_option(said: &str, config: &Path) -> String {
+    let origin = format!(" ({})", config.display());
+    let found = said.split_once("configuration: crews.").and_then(|(_, refusal)| {
+        let (key, rest) = refusal.split_once(" = ")?;
+        let field = key.rsplit('.').next()?;
+        let is_option = ["python", "target", "path"].contains(&field);
+        let (value, problem) = rest.split_once(&origin)?;
+        is_option.then(|| format!("--{field} {value}{problem}"))
+    });
+    found.unwrap_or_else(|| said.to_owned())
+}
+
 fn with_advice(said: String) -> String {
-    if said.contains("No module named 'crewai") || said.contains(".python = ") {
+    if said.contains("No module named 'crewai") || said.starts_with("--python ") {
         return said
             + "\nwhat to do: `deploy/python-env.sh` makes a Python with CrewAI, which is then found by itself; or name one that \
                has it: --python .venv/bin/python";
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_option_that_was_given() {
+        let config = Path::new("/w/.crewfleet/dev/worker.toml");
+        let refusal = |field: &str| {
+            format!(
+                "crewfleet-worker: configuration: crews.poet.{field} = \"a = (b)\" (/w/.crewfleet/dev/worker.toml): is a folder"
+            )
+        };
+        assert_eq!(
+            by_option(&refusal("python"), config),
+            "--python \"a = (b)\": is a folder"
+        );
+        assert_eq!(
+            by_option(&refusal("target"), config),
+            "--target \"a = (b)\": is a folder"
+        );
+        assert_eq!(by_option(&refusal("env"), config), refusal("env"));
+        assert_eq!(
+            by_option("worker-1: cannot start", config),
+            "worker-1: cannot start"
+        );
+    }
 }

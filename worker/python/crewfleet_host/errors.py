@@ -1,11 +1,10 @@
 """What a crew raised, as the "error" object of a frame."""
 
 import re
-import traceback
 from collections.abc import Callable
 from typing import Any
 
-from . import human_input, transient
+from . import human_input, tracebacks, transient
 from .chain import causes, origins, text_of
 from .inputs import InvalidInputs, UnusableInput, missing_in
 
@@ -64,6 +63,8 @@ def describe(error: BaseException, cancelled: bool, without_prompts: Callable[[s
             detail["retry_after_s"] = retry_after_s
         if verdict is not None and verdict.against_status:
             detail["transient"] = verdict.retryable
+    if kind in ("exception", "system_exit") and (place := tracebacks.place(error)) is not None:
+        detail["place"] = place
     if kind in ("exception", "context_length_exceeded"):
         # What the crew's own retry policy is matched with.
         detail["exception_classes"] = _class_names(error)
@@ -100,7 +101,7 @@ def _class_names(error: BaseException) -> list[str]:
 
 def _traceback(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error))
+        return tracebacks.formatted(error)
     except Exception:  # a broken __str__ again
         return f"{class_name(type(error))} (its traceback cannot be formatted)"
 

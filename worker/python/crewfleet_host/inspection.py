@@ -1,9 +1,8 @@
 """Imports a target and builds one crew of it, to learn what the worker must know before it serves that crew."""
 
-import traceback
 from typing import Any
 
-from . import crewai_quiet, storage
+from . import crewai_quiet, storage, tracebacks
 from .chain import origins
 from .guard import RanBeforeKickoff, nothing_runs
 from .inputs import input_names
@@ -11,7 +10,7 @@ from .isolation import Isolation, observe_build
 from .probe import run_in_fork
 from .settings import Settings
 from .target import Target, TargetError
-from .targets.find import load
+from .targets.find import load, what_it_imports
 
 
 # What is wrong with the code, or with what is installed: another try finds the same.
@@ -108,8 +107,8 @@ def _sampled(target: Target) -> tuple[Any, list[str] | None]:
     except RanBeforeKickoff as ran:
         raise Unusable(_error("build_failed", _ran_at_build(target, ran), None)) from None
     except (Exception, SystemExit) as error:
-        message = f'target "{target.name}" was imported, but building its crew raised {type(error).__name__}: {error}'
-        raise Unusable(_error("build_failed", message, traceback.format_exc()), may_pass(error)) from None
+        message = f'target "{target.name}" was imported, but building its crew raised {tracebacks.headline(error)}{what_it_imports(error)}'
+        raise Unusable(_error("build_failed", message, tracebacks.formatted(error)), may_pass(error)) from None
     return sample, sorted({*(own or ()), *required}) if own is not None or required else None
 
 

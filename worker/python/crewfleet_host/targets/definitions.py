@@ -2,11 +2,10 @@
 
 import contextlib
 import re
-import traceback
 from pathlib import Path
 from typing import Any
 
-from .. import crewai_quiet
+from .. import crewai_quiet, tracebacks
 from ..target import Target, TargetError
 
 # In YAML, and in JSON, which is YAML; "methods" only at the top of a block of YAML.
@@ -31,7 +30,7 @@ def _crew(name: str, place: str) -> Target:
     try:
         from crewai.project.crew_loader import load_crew
     except ImportError as error:
-        raise TargetError(f'target "{name}": JSON crews need a newer CrewAI, with crewai.project.crew_loader: {error}', traceback.format_exc()) from None
+        raise TargetError(f'target "{name}": JSON crews need a newer CrewAI, with crewai.project.crew_loader: {error}', tracebacks.formatted(error)) from None
     return Target(name, lambda: load_crew(place)[0], defaults=_defaults(place))
 
 

@@ -3,11 +3,11 @@
 import importlib
 import os
 import sys
-import traceback
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+from .. import tracebacks
 from ..settings import Settings
 from ..target import Target, TargetError
 from . import folder
@@ -24,8 +24,15 @@ def load(settings: Settings) -> Target:
     except TargetError:
         raise
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise TargetError(f'target "{settings.target}" cannot be imported: {what}', traceback.format_exc(), error) from None
+        what = f"{tracebacks.headline(error)}{what_it_imports(error)}"
+        raise TargetError(f'target "{settings.target}" cannot be imported: {what}', tracebacks.formatted(error), error) from None
+
+
+def what_it_imports(error: BaseException) -> str:
+    """What to do about a module that is not there; "" for any other error."""
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    return f"; check target and path, and that {sys.executable} has what it imports"
 
 
 def location(settings: Settings) -> str | None:

@@ -29,6 +29,8 @@ def nearest(wanted: str, candidates: Iterable[Candidate], sources: Sources) -> s
         name = wanted.rpartition(":")[2] if ":" in wanted else ""
         found = close(name, _around(wanted, sources))
     forms = [candidate.form for candidate in found] or definitions(sources.roots)
+    if not forms and sources.faults():
+        return f"; what may have been meant cannot be read: {sources.faults()}"
     return instead(forms)
 
 

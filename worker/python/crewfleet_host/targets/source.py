@@ -6,10 +6,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..tracebacks import line_of
+
 # A source file above this is data, not somebody's crew.
 _MAX_BYTES = 1 << 20
 _MAX_FILES = 300
 _MAX_FOLDERS = 300
+_MOST_FAULTS = 5
 _LEFT_OUT = frozenset(("__pycache__", "node_modules", "site-packages", "tests", "test", "venv"))
 
 CREW_CLASS, FLOW, FACTORY, CREW, AGENT = "crew class", "flow", "factory", "crew", "agent"
@@ -117,6 +120,8 @@ class Sources:
     def __init__(self, roots: list[str]) -> None:
         self.roots = roots
         self._modules: dict[str, Module | None] = {}
+        # What is wrong with each file that was looked at and could not be read.
+        self._faults: dict[str, str] = {}
 
     def module(self, name: str) -> Module | None:
         """The module of that name; None where there is none, or it cannot be parsed."""
@@ -131,8 +136,18 @@ class Sources:
     def read(self, name: str, file: str) -> Module | None:
         """The module `name` in `file`."""
         if file not in self._modules:
-            self._modules[file] = _parse(name, file)
+            try:
+                self._modules[file] = _parse(name, file)
+            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                self._modules[file] = None
+                self._faults[file] = _fault(file, error)
         return self._modules[file]
+
+    def faults(self) -> str:
+        """The files that were looked at and could not be read, as "src/poet/crew.py, line 33: SyntaxError: invalid syntax"; "" where
+        there are none."""
+        told = list(self._faults.values())
+        return "; ".join([*told[:_MOST_FAULTS], *(["…"] if len(told) > _MOST_FAULTS else [])])
 
     def resolve(self, module: Module, name: str) -> tuple[Module, str] | None:
         """The module that defines what `module` calls `name`, and its name there; None for what is not below the roots."""
@@ -182,13 +197,11 @@ def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
 
 
 def _parse(name: str, file: str) -> Module | None:
-    try:
-        if os.path.getsize(file) > _MAX_BYTES:
-            return None
-        with open(file, "rb") as opened:
-            tree = ast.parse(opened.read(), file)
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+    """None for a file that is too large to be somebody's crew. Raises what reading and parsing raise."""
+    if os.path.getsize(file) > _MAX_BYTES:
         return None
+    with open(file, "rb") as opened:
+        tree = ast.parse(opened.read(), file)
     module = Module(name, file, tree)
     package = name if os.path.basename(file) == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(tree):
@@ -201,6 +214,12 @@ def _parse(name: str, file: str) -> Module | None:
             for alias in node.names:
                 module.imports[alias.asname or alias.name] = (origin, alias.name)
     return module
+
+
+def _fault(file: str, error: Exception) -> str:
+    is_syntax = isinstance(error, SyntaxError)
+    text = error.msg if is_syntax else error.strerror if isinstance(error, OSError) else str(error)
+    return f"{line_of(file, error.lineno if is_syntax else None)}: {type(error).__name__}: {text}"
 
 
 def _files(roots: list[str], package: str | None) -> Iterator[tuple[str, str]]:

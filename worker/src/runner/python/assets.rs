@@ -74,6 +74,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/targets/source.py",
     "crewfleet_host/threads.py",
     "crewfleet_host/tls.py",
+    "crewfleet_host/tracebacks.py",
     "crewfleet_host/tracing.py",
     "crewfleet_host/transient.py",
     "crewfleet_host/usage.py",

@@ -162,6 +162,10 @@ impl PythonRunner {
             dotenv: config.dotenv,
         };
         let zygote = pythons.zygote(&interpreter).await.map_err(|error| match error {
+            ZygoteError::Interpreter(_) if python.is_dir() => {
+                let problem = "is a folder; name the interpreter in it, as in .venv/bin/python";
+                Problem::new(key("python"), python.display(), problem)
+            }
             ZygoteError::Interpreter(e) => {
                 let problem = format!(
                     "does not start: {e}; name a Python 3.10 or later, preferably that of a virtual environment"
@@ -221,7 +225,7 @@ impl PythonRunner {
         })?;
         if let Some(error) = checked.error.filter(|_| !checked.ok) {
             return Err(Unbuilt {
-                problem: Problem::new(key("target"), &shown, unusable(&error, &python)),
+                problem: Problem::new(key("target"), &shown, unusable(&error)),
                 may_pass: checked.may_pass,
             });
         }
@@ -347,17 +351,16 @@ fn tell_of_env_file(crew: &CrewName, place: &Place) {
 }
 
 /// What to tell the operator of a target that cannot be used.
-fn unusable(error: &KickoffError, python: &std::path::Path) -> String {
+fn unusable(error: &KickoffError) -> String {
     let traceback = error
         .detail
         .as_ref()
         .and_then(|detail| serde_json::from_str::<String>(detail.get()).ok());
     let traceback = traceback.map(|t| format!("\n{t}")).unwrap_or_default();
     format!(
-        "cannot be used ({kind}): {message}; check target and path, and that {python} has what it imports{traceback}",
+        "cannot be used ({kind}): {message}{traceback}",
         kind = error.kind,
         message = error.message,
-        python = python.display(),
     )
 }
 
