@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
-use crewfleet_producer::{KickoffId, Reply};
+use crewfleet_producer::{KickoffId, Reply, Status};
 use crewfleet_shared::harmless::harmless;
 use crewfleet_shared::kickoff::KickoffResult;
 use serde::Serialize;
