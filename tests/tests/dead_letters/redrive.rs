@@ -248,8 +248,9 @@ async fn what_was_only_looked_at_starts_without_a_hold_and_is_seen() {
 #[tokio::test]
 async fn while_it_runs_again_nobody_is_told_of_what_was_before() {
     let (place, journal) = (Place::declared(&["work"]).await, Journal::new());
+    let url = broker().await.url();
     let worker = || {
-        WorkerProcess::builder(&broker().await.url(), &place.namespace)
+        WorkerProcess::builder(&url, &place.namespace)
             .crew("work", &journal.crew(2))
             .ready()
     };
