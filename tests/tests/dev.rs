@@ -498,7 +498,10 @@ async fn what_a_crew_needs_and_is_away_is_told_instead_of_waited_for() {
         "ConnectionError: its server is away (src/own/crew.py, line 2)",
     ]);
     let text = output.stderr.join("\n");
-    assert!(text.find("its server is away") < text.find("nothing is left running"), "{text}");
+    assert!(
+        text.find("its server is away") < text.find("nothing is left running"),
+        "{text}"
+    );
     assert!(!text.contains("check target and path"), "{text}");
     place.is_clean(&dev, &[".crewfleet", "src"]).await;
 }
@@ -514,7 +517,11 @@ async fn what_cannot_work_is_told_at_once() {
             2,
             "--path nowhere: no such folder",
         ),
-        (vec!["--python", "/no/such/python"], 2, "--python /no/such/python: does not start"),
+        (
+            vec!["--python", "/no/such/python"],
+            2,
+            "--python /no/such/python: does not start",
+        ),
         (vec!["--python", "/tmp"], 2, "--python /tmp: is a folder"),
     ] {
         let dev = place.dev(&arguments);
