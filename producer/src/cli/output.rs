@@ -134,7 +134,7 @@ mod tests {
             let files = (0..count)
                 .map(|n| format!(r#"{{"path": "{n}.md", "bytes": 1, "sha256": ""}}"#))
                 .collect::<Vec<_>>();
-            let left_out = format!(r#"{{"count": {left_out}, "first": "x"}}"#);
+            let left_out = format!(r#"{{"count": {left_out}, "bytes": 1, "first": "x"}}"#);
             let text = format!(
                 r#"{{"raw": "", "files": [{}], "files_left_out": {left_out}}}"#,
                 files.join(",")

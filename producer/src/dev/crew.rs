@@ -27,6 +27,8 @@ const EXAMPLE_INPUTS: [(&str, &str); 2] = [
 /// How long a Ctrl-C lets a kickoff finish, in seconds; what still runs then is requeued, and runs at the next start.
 const DRAIN_GRACE_S: u32 = 5;
 const CANCEL_GRACE_S: u32 = 2;
+/// The name of the workers' configuration file.
+pub(super) const CONFIG: &str = "worker.toml";
 /// The most characters in the name of a crew.
 const MAX_NAME: usize = 64;
 
@@ -147,7 +149,7 @@ impl Crew {
             path = json!(self.path),
             env = self.environment(folder)?.join(", "),
         );
-        let file = folder.join("worker.toml");
+        let file = folder.join(CONFIG);
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         Ok(file)
     }

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::crew::CONFIG;
 use super::folder::Folder;
 use super::worker::{State, Worker};
 use crate::cli::failure;
@@ -41,8 +42,6 @@ pub(crate) struct Workers {
     running: JoinSet<()>,
     stop: CancellationToken,
     folder: PathBuf,
-    /// The workers' configuration file, which the person has not written.
-    config: PathBuf,
     has_broker: Arc<AtomicBool>,
 }
 
@@ -92,7 +91,6 @@ impl Workers {
             running: JoinSet::new(),
             stop: CancellationToken::new(),
             folder: folder.path().to_owned(),
-            config: config.to_owned(),
             has_broker: Arc::default(),
         };
         let current_dir = std::env::current_dir().context("the working directory cannot be told")?;
@@ -201,7 +199,7 @@ impl Workers {
             })
         };
         let ((said, log), ..) = select_all(self.members.iter().map(refusal)).await;
-        let (said, is_less) = failure::shortened(&by_option(&said, &self.config));
+        let (said, is_less) = failure::shortened(&by_option(&said));
         let said = match is_less {
             true => format!("{said}\nthe whole traceback: {}", log.display()),
             false => said,
@@ -250,14 +248,15 @@ fn environment(broker: &BrokerConfig, id: &str) -> Vec<(OsString, OsString)> {
 }
 
 /// A refusal of the workers' configuration, with the option of `dev` that says the same instead of the key and its file.
-fn by_option(said: &str, config: &Path) -> String {
-    let origin = format!(" ({})", config.display());
+fn by_option(said: &str) -> String {
     let found = said.split_once("configuration: crews.").and_then(|(_, refusal)| {
         let (key, rest) = refusal.split_once(" = ")?;
         let field = key.rsplit('.').next()?;
         let is_option = ["python", "target", "path"].contains(&field);
-        let (value, problem) = rest.split_once(&origin)?;
-        is_option.then(|| format!("--{field} {value}{problem}"))
+        // The file's path is relative to the working directory, where that is possible.
+        let (before, problem) = rest.split_once(&format!("/{CONFIG}): "))?;
+        let (value, _) = before.rsplit_once(" (")?;
+        is_option.then(|| format!("--{field} {value}: {problem}"))
     });
     found.unwrap_or_else(|| said.to_owned())
 }
@@ -277,24 +276,19 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_option_that_was_given() {
-        let config = Path::new("/w/.crewfleet/dev/worker.toml");
-        let refusal = |field: &str| {
+        let refusal = |field: &str, folder: &str| {
             format!(
-                "crewfleet-worker: configuration: crews.poet.{field} = \"a = (b)\" (/w/.crewfleet/dev/worker.toml): is a folder"
+                "crewfleet-worker: configuration: crews.poet.{field} = \"a = (b)\" ({folder}/worker.toml): is (a) folder"
             )
         };
-        assert_eq!(
-            by_option(&refusal("python"), config),
-            "--python \"a = (b)\": is a folder"
-        );
-        assert_eq!(
-            by_option(&refusal("target"), config),
-            "--target \"a = (b)\": is a folder"
-        );
-        assert_eq!(by_option(&refusal("env"), config), refusal("env"));
-        assert_eq!(
-            by_option("worker-1: cannot start", config),
-            "worker-1: cannot start"
-        );
+        for folder in [".crewfleet/dev", "/w/.crewfleet/dev"] {
+            for field in ["python", "target", "path"] {
+                let expected = format!("--{field} \"a = (b)\": is (a) folder");
+                assert_eq!(by_option(&refusal(field, folder)), expected);
+            }
+        }
+        let other = refusal("env", ".crewfleet/dev");
+        assert_eq!(by_option(&other), other);
+        assert_eq!(by_option("worker-1: cannot start"), "worker-1: cannot start");
     }
 }

@@ -1,4 +1,4 @@
-"""What is shown of an exception: what it is, where the crew's own code raised it, and a traceback without the host's frames."""
+"""What is shown of an exception: what it is, where the crew's own code raised it, and a traceback without our frames."""
 
 import importlib
 import os

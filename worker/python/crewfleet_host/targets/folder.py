@@ -44,12 +44,13 @@ def target_in(folder: str) -> str:
         forms = [candidate.form for candidate in sources.candidates()] or [os.path.join(folder, name) for name in definitions([folder])]
         raise TargetError(f'{file} has {said}; `type = "crew"` or `type = "flow"` there lets a folder be a target{instead(forms)}')
     found = _from_scripts(project, kind, sources)
+    said = f"{file} says that this is a {kind}, and"
     if not found and sources.faults():
-        raise TargetError(f"{file} says that this is a {kind}, and its script leads to a file that cannot be read: {sources.faults()}")
+        raise TargetError(f"{said} its script leads to a file that cannot be read: {sources.faults()}")
     found = found or [candidate for candidate in sources.candidates() if candidate.kind in _KINDS[kind]]
     if not found and sources.faults():
         below = ", ".join(sources.roots)
-        raise TargetError(f"{file} says that this is a {kind}, and no {kind} is found below {below}, where a file cannot be read: {sources.faults()}")
+        raise TargetError(f"{said} no {kind} is found below {below}, where a file cannot be read: {sources.faults()}")
     if not found:
         forms = [os.path.join(folder, name) for name in definitions([folder])]
         raise TargetError(f"{file} says that this is a {kind}, and no {kind} is found below {', '.join(sources.roots)}{instead(forms)}")

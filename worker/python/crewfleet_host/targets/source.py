@@ -144,8 +144,8 @@ class Sources:
         return self._modules[file]
 
     def faults(self) -> str:
-        """The files that were looked at and could not be read, as "src/poet/crew.py, line 33: SyntaxError: invalid syntax"; "" where
-        there are none."""
+        """The files that were looked at and could not be read, as in "src/poet/crew.py, line 33: SyntaxError: invalid syntax";
+        "" where there are none."""
         told = list(self._faults.values())
         return "; ".join([*told[:_MOST_FAULTS], *(["…"] if len(told) > _MOST_FAULTS else [])])
 
@@ -217,9 +217,13 @@ def _parse(name: str, file: str) -> Module | None:
 
 
 def _fault(file: str, error: Exception) -> str:
-    is_syntax = isinstance(error, SyntaxError)
-    text = error.msg if is_syntax else error.strerror if isinstance(error, OSError) else str(error)
-    return f"{line_of(file, error.lineno if is_syntax else None)}: {type(error).__name__}: {text}"
+    line: int | None = None
+    text: str | None = str(error)
+    if isinstance(error, SyntaxError):
+        line, text = error.lineno, error.msg
+    elif isinstance(error, OSError):
+        text = error.strerror
+    return f"{line_of(file, line)}: {type(error).__name__}: {text}"
 
 
 def _files(roots: list[str], package: str | None) -> Iterator[tuple[str, str]]:
