@@ -147,14 +147,10 @@ async fn two_workers_with_two_busy_crews_hold_no_more_than_they_run() {
         ids.iter().for_each(|id| journal.release(id))
     })
     .await;
-    for worker in [first, second] {
-        for crew in ["a", "b"] {
-            let redelivered = worker
-                .metric("crewfleet_kickoffs_redelivered_total", &[("crew", crew)])
-                .await;
-            assert_eq!(redelivered, Some(0.0), "what goes back counts as nothing");
-        }
+    for id in &ids {
+        assert_eq!(journal.starts(id), ["1"], "{id}");
     }
+    drop((first, second));
 }
 
 #[tokio::test]
