@@ -90,7 +90,7 @@ async fn the_exit_code_tells_how_a_kickoff_ended() {
         (
             4,
             vec!["sleep", "--input", long, "--time-limit", "0.2"],
-            vec!["timed_out", "0.2"],
+            vec!["timed out", "0.2"],
         ),
         (
             6,
