@@ -19,7 +19,7 @@
 //! | `problem` | what is refused, and how that is told |
 //! | `execution` | what is known of one kickoff |
 //! | `executions`, `weighted` | what is known of all, and what is let go |
-//! | `lookups`, `trouble` | replies that were let go; what is told when they cannot be read |
+//! | `lookups` | replies that were let go |
 //! | `alarms` | whether RabbitMQ takes anything |
 //! | `streams` | the two streams, read into it |
 //! | `crews` | which inputs crews ask for, by their workers' heartbeats |
@@ -46,7 +46,6 @@ mod server;
 mod shares;
 mod streams;
 pub mod tokens;
-mod trouble;
 mod valid_tokens;
 mod weighted;
 

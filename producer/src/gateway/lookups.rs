@@ -14,6 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use crewfleet_shared::amqp::{Broker, BrokerError, Link};
 use crewfleet_shared::kickoff::{KickoffId, Reply};
+use crewfleet_shared::retrying::Retrying;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,6 @@ use tracing::warn;
 
 use super::executions::Executions;
 use super::problem::Problem;
-use super::trouble::Trouble;
 use crate::reading::Reading;
 use crate::replies::{id_of, read};
 use crate::results::since;
@@ -158,7 +158,7 @@ impl Lookups {
     }
 
     async fn look(&self, source: &Source, reach: Reach) {
-        let mut trouble = Trouble::none();
+        let mut retrying = Retrying::default();
         loop {
             let Some((ids, from)) = self.next(reach) else {
                 self.news(reach).notified().await;
@@ -167,18 +167,14 @@ impl Lookups {
             let link = source.broker.connected().await;
             match source.read(&link, &ids, from).await {
                 Ok(found) => {
-                    trouble = Trouble::none();
+                    retrying.works();
                     self.tell(&ids, found, &source.executions);
                 }
                 Err(error) => {
-                    let reason = error.to_string();
-                    if trouble.is_news(&reason) {
-                        warn!(
-                            stream = source.stream,
-                            reason, "replies cannot be looked up; trying again"
-                        );
+                    if retrying.failed(&error) {
+                        warn!(stream = source.stream, %error, "replies cannot be looked up; trying again");
                     }
-                    let _ = timeout(trouble.pause(), link.ended()).await;
+                    let _ = timeout(retrying.pause(), link.ended()).await;
                 }
             }
         }
