@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 use crewfleet_producer::{Cancellation, KickoffClient, KickoffId, Reply, Status};
-use crewfleet_shared::kickoff::CrewName;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::crews::LookedAt;
 use super::exit::Exit;
 use super::output::{in_words, one_line, print, say, worker as named};
 use super::settings::Settings;
@@ -22,9 +22,8 @@ unreachable or did not take the command; 8 interrupted."
 pub(crate) struct Arguments {
     /// The kickoff's id
     id: KickoffId,
-    /// A crew whose queue is looked at, beside those of the configuration and those that workers serve; may be repeated
-    #[arg(long = "crew", value_name = "CREW")]
-    crews: Vec<CrewName>,
+    #[command(flatten)]
+    crews: LookedAt,
     /// Watch for so many seconds what comes of it (default 10 where a worker has it, else a moment)
     #[arg(short, long, value_name = "SECONDS", value_parser = wait::seconds)]
     timeout: Option<Duration>,
@@ -57,8 +56,7 @@ pub(crate) async fn run(
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let id = &arguments.id;
-    let mut crews = settings.crews()?;
-    crews.extend(arguments.crews);
+    let crews = arguments.crews.with_configured(settings)?;
     let cancelling = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet cancel").await?;
         let mut cancel = client.cancel(id).among(&crews);

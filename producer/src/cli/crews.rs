@@ -3,10 +3,31 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use clap::Args;
 use crewfleet_producer::fleet::ASKED;
 use crewfleet_producer::{ClientError, Heartbeat, KickoffClient};
+use crewfleet_shared::kickoff::CrewName;
 use crewfleet_shared::spelling;
 use tokio::time::{Instant, timeout, timeout_at};
+
+use super::settings::Settings;
+
+/// For a command that looks for a kickoff: the crews whose queues are looked at, beside those that workers serve.
+#[derive(Args)]
+pub(super) struct LookedAt {
+    /// A crew whose queue is looked at, beside those of the configuration and those that workers serve; may be repeated
+    #[arg(long = "crew", value_name = "CREW")]
+    crews: Vec<CrewName>,
+}
+
+impl LookedAt {
+    /// With those of the configuration.
+    pub(super) fn with_configured(&self, settings: &Settings) -> anyhow::Result<Vec<CrewName>> {
+        let mut crews = settings.crews()?;
+        crews.extend(self.crews.iter().cloned());
+        Ok(crews)
+    }
+}
 
 /// How long a kickoff waits for what workers say of its crew, before it is sent without.
 pub(super) const GLANCE: Duration = Duration::from_secs(1);

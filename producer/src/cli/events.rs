@@ -8,12 +8,12 @@ use std::time::Duration;
 use clap::Args;
 use crewfleet_producer::{Event, EventStream, KickoffClient, KickoffId, KickoffStatus};
 use crewfleet_shared::harmless::harmless;
-use crewfleet_shared::kickoff::CrewName;
 use crewfleet_shared::kickoff::event::event_type;
 use serde_json::Value;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::crews::LookedAt;
 use super::exit::Exit;
 use super::format::Lines;
 use super::output::{gave_up, in_words, one_line, print, say};
@@ -30,9 +30,8 @@ pub(crate) struct Arguments {
     /// Give up when nobody has known of the kickoff for so many seconds (exit 3), as `wait` does
     #[arg(long, value_name = "SECONDS", value_parser = wait::seconds, default_value = "60")]
     unknown: Duration,
-    /// A crew whose queue is looked at, beside those of the configuration and those that workers serve; may be repeated
-    #[arg(long = "crew", value_name = "CREW")]
-    crews: Vec<CrewName>,
+    #[command(flatten)]
+    crews: LookedAt,
     #[command(flatten)]
     format: Lines,
 }
@@ -42,8 +41,7 @@ pub(crate) async fn run(
     arguments: Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let mut crews = settings.crews()?;
-    crews.extend(arguments.crews);
+    let crews = arguments.crews.with_configured(settings)?;
     let watching = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet events").await?;
         let stream = client.events(&arguments.id).await?;

@@ -98,8 +98,7 @@ fn files(result: &KickoffResult) -> Option<String> {
     if count > paths.len() as u64 {
         paths.push("…".to_owned());
     }
-    let noun = if count == 1 { "file" } else { "files" };
-    (count > 0).then(|| format!("{count} {noun}: {}", paths.join(", ")))
+    (count > 0).then(|| format!("{}: {}", counted(count, "file"), paths.join(", ")))
 }
 
 /// Says that a kickoff goes on without us, and how to come back to it.

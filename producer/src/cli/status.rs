@@ -9,7 +9,7 @@ use crewfleet_producer::{KickoffClient, KickoffId, KickoffStatus, Reply};
 use crewfleet_shared::kickoff::{CrewName, HeldState};
 use tokio_util::sync::CancellationToken;
 
-use super::crews;
+use super::crews::{self, LookedAt};
 use super::exit::Exit;
 use super::format::{Format, span};
 use super::output::{in_words, say, worker as named};
@@ -24,9 +24,8 @@ unreachable; 8 interrupted."
 pub(crate) struct Arguments {
     /// The kickoff's id
     id: KickoffId,
-    /// A crew whose queue is looked at, beside those of the configuration and those that workers serve; may be repeated
-    #[arg(long = "crew", value_name = "CREW")]
-    crews: Vec<CrewName>,
+    #[command(flatten)]
+    crews: LookedAt,
     #[command(flatten)]
     format: Format,
 }
@@ -36,8 +35,7 @@ pub(crate) async fn run(
     arguments: Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let mut crews = settings.crews()?;
-    crews.extend(arguments.crews);
+    let crews = arguments.crews.with_configured(settings)?;
     let asking = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet status").await?;
         let status = client.status(&arguments.id, &crews).await;

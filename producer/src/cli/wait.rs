@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use crewfleet_producer::status::Stage;
 use crewfleet_producer::{KickoffClient, KickoffId, KickoffStatus};
-use crewfleet_shared::kickoff::CrewName;
 use tokio_util::sync::CancellationToken;
 
+use super::crews::LookedAt;
 use super::exit::Exit;
 use super::format::ReplyFormat;
 use super::output::{gave_up, reply, say};
@@ -26,9 +26,8 @@ pub(crate) struct Arguments {
     /// kept, and nothing waits in the queues that are looked at
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
     unknown: Duration,
-    /// A crew whose queue is looked at, beside those of the configuration and those that workers serve; may be repeated
-    #[arg(long = "crew", value_name = "CREW")]
-    crews: Vec<CrewName>,
+    #[command(flatten)]
+    crews: LookedAt,
     #[command(flatten)]
     format: ReplyFormat,
 }
@@ -38,8 +37,7 @@ pub(crate) async fn run(
     arguments: Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let mut crews = settings.crews()?;
-    crews.extend(arguments.crews);
+    let crews = arguments.crews.with_configured(settings)?;
     let connecting = KickoffClient::connect(&settings.broker, "crewfleet wait");
     let Some(client) = stop.run_until_cancelled(connecting).await else {
         return Ok(gave_up(&arguments.id, "interrupted"));

@@ -11,11 +11,12 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use crewfleet_producer::status::Stage;
 use crewfleet_producer::{KickoffClient, KickoffId, Reply};
-use crewfleet_shared::kickoff::{CrewName, FilesLeftOut, ResultFile};
+use crewfleet_shared::kickoff::{FilesLeftOut, ResultFile};
 use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
 use self::download::Download;
+use super::crews::LookedAt;
 use super::exit::Exit;
 use super::format::{Format, Output};
 use super::output::{counted, in_words, one_line, print, say, worker as named};
@@ -33,9 +34,8 @@ pub(crate) struct Arguments {
     id: KickoffId,
     #[command(subcommand)]
     action: Option<Action>,
-    /// Where no reply is found, the queue of this crew is looked at, too; may be repeated
-    #[arg(long = "crew", value_name = "CREW")]
-    crews: Vec<CrewName>,
+    #[command(flatten)]
+    crews: LookedAt,
     /// Fetch all files into this folder, below their paths
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -102,8 +102,7 @@ pub(crate) async fn run(
 
 async fn answer(client: &KickoffClient, settings: &Settings, arguments: &Arguments) -> anyhow::Result<Exit> {
     let id = &arguments.id;
-    let mut crews = settings.crews()?;
-    crews.extend(arguments.crews.iter().cloned());
+    let crews = arguments.crews.with_configured(settings)?;
     let Some(reply) = client.find_reply(id).await? else {
         let status = client.status(id, &crews).await?;
         say(&status::text(&status));
