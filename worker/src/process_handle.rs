@@ -1,12 +1,13 @@
 //! A process, by a descriptor that means this one for ever (pidfd_open(2)). A number may be another process's as soon as
 //! somebody has awaited the end of the first.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use procfs::ProcError;
+use procfs::process::Process;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::signal::unix::{SignalKind, signal};
@@ -79,21 +80,16 @@ impl ProcessHandle {
 
 /// When a process started; `None` when there is none of this number.
 fn start_ticks_of(pid: i32) -> io::Result<Option<u64>> {
-    let stat = match fs::read(format!("/proc/{pid}/stat")) {
-        Ok(stat) => String::from_utf8_lossy(&stat).into_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    // The 22nd field; the command's name, in parentheses, may hold anything.
-    let ticks = stat
-        .rsplit_once(')')
-        .and_then(|(_, fields)| fields.split_whitespace().nth(19)?.parse().ok());
-    Ok(ticks)
+    match Process::new(pid).and_then(|process| process.stat()) {
+        Ok(stat) => Ok(Some(stat.starttime)),
+        Err(ProcError::NotFound(_)) => Ok(None),
+        Err(error) => Err(io::Error::other(error)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Child, Command, Stdio};
 

@@ -105,23 +105,26 @@ def parents() -> dict[int, tuple[int, str]]:
         if not name.isdigit():
             continue
         try:
-            with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
-                stat = file.read(4096)
+            state, parent = _stat(int(name)).split(None, 2)[:2]
         except OSError as error:
             if error.errno in _SHORTAGES:
                 raise
             continue  # it ended meanwhile
-        # The command's name, in parentheses, may hold anything, parentheses and blanks too.
-        state, parent = stat[stat.rfind(b")") + 2 :].split(None, 2)[:2]
         found[int(name)] = (int(parent), state.decode("ascii"))
     return found
 
 
 def start_ticks(pid: int) -> int:
     """When `pid` started, as the kernel counts: with its number this names a process for ever."""
+    return int(_stat(pid).split()[19])
+
+
+def _stat(pid: int) -> bytes:
+    """The fields of /proc/<pid>/stat from the third on, the state: the second, the command's name in parentheses, may hold anything,
+    parentheses and blanks too."""
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
         stat = file.read(4096)
-    return int(stat[stat.rfind(b")") + 2 :].split()[19])
+    return stat[stat.rfind(b")") + 2 :]
 
 
 def descendants(root: int) -> dict[int, str]:
