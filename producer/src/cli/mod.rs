@@ -19,6 +19,7 @@ mod healthcheck;
 mod inputs;
 mod kickoff;
 mod kickoffs;
+mod large_blocks;
 mod manual;
 pub(crate) mod output;
 mod settings;
@@ -121,6 +122,9 @@ enum Command {
 /// Parses, runs, and turns what comes of it into an exit code.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Gateway) {
+        large_blocks::unmap_when_freed();
+    }
     // What the AMQP client says of itself comes back to us as errors, which we tell; of a returned message it
     // would write the whole body.
     let (level, service) = match cli.command {
