@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use crewfleet_shared::kickoff::event::event_type;
 use crewfleet_shared::kickoff::{Event, Reply, Status};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 /// CrewAI's name of the event that a task has ended well.
 pub(super) const TASK_COMPLETED: &str = "task_completed";
@@ -26,22 +28,22 @@ pub(super) enum Stage {
     Started,
     /// Its crew has done something.
     Running,
-    /// A worker said at this moment that it has ended. Its reply is not here: it comes, or was let go by its stream
-    /// before the events were.
-    Finished { status: Status, at: DateTime<Utc> },
+    /// A worker says that it has ended, and since `heard` that is known here. Its reply is not: it comes, or was let go
+    /// by its stream before the events were.
+    Finished { status: Status, heard: Instant },
     /// It has a reply: of the highest redrive, the first.
     Ended { redrive: u32, status: Status },
 }
 
-/// How long a reply may come after the event that says that there is one.
-const REPLY_LATE: TimeDelta = TimeDelta::minutes(1);
+/// How long a reply may come after the event that says that there is one, by our clock: the worker's may be wrong.
+const REPLY_LATE: Duration = Duration::from_secs(60);
 
 impl Stage {
     /// The same, but that it ran until its reply is surely not to come any more: who sees that it has ended, looks for
     /// the reply.
     pub(super) fn settled(self) -> Self {
         match self {
-            Self::Finished { at, .. } if Utc::now() - at < REPLY_LATE => Self::Running,
+            Self::Finished { heard, .. } if heard.elapsed() < REPLY_LATE => Self::Running,
             stage => stage,
         }
     }
@@ -118,7 +120,7 @@ impl Execution {
             (event_type::QUEUED | event_type::CANCELLING, stage) => stage,
             (event_type::FINISHED, stage) => status_of(&event).map_or(stage, |status| Stage::Finished {
                 status,
-                at: event.time,
+                heard: Instant::now(),
             }),
             (event_type::RETRYING, _) => Stage::Queued,
             (event_type::STARTED, _) => Stage::Started,
@@ -210,6 +212,19 @@ pub(super) mod tests {
             matches!(stage("kickoff_finished"), Stage::Finished { status: known, .. } if known == status)
         );
         assert_eq!(execution.counts["kickoff_started"], 2);
+    }
+
+    #[test]
+    fn a_reply_is_waited_for_whatever_the_worker_s_clock_says() {
+        let mut execution = Execution::new("echo", Stage::Queued);
+        // Its worker's clock is days behind.
+        execution.see(event("a", "kickoff_finished"));
+        assert_eq!(execution.stage.settled(), Stage::Running);
+        let Stage::Finished { status, heard } = execution.stage else {
+            panic!("{:?}", execution.stage);
+        };
+        let heard = heard - REPLY_LATE;
+        assert!(Stage::Finished { status, heard }.is_over());
     }
 
     #[test]
