@@ -57,7 +57,7 @@ impl Listening {
                             return consumer.close().await;
                         }
                     }
-                    Some(Err(error)) if error.code().is_some() => {
+                    Some(Err(error)) if error.is_refusal() => {
                         retrying.failed(&error);
                         sender.send_replace(Hearing::Refused(error));
                     }

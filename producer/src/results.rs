@@ -53,7 +53,7 @@ pub(crate) async fn look_back(
                 );
                 return None;
             }
-            Err(error) if error.code().is_some() => {
+            Err(error) if error.is_refusal() => {
                 warn!(stream = names.results(), %error, "cannot look for earlier replies");
                 return None;
             }

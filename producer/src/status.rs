@@ -334,7 +334,7 @@ impl KickoffClient {
                 doubts.push(format!("{CANNOT_ASK}: {error}"));
                 return Ok(Surveyed::default());
             }
-            Err(ClientError::Broker(error)) if error.code().is_some() => {
+            Err(ClientError::Broker(error)) if error.is_refusal() => {
                 doubts.push(format!("{CANNOT_ASK}: {error}"));
                 return Ok(Surveyed::default());
             }

@@ -42,6 +42,8 @@ pub enum At {
     Open,
     /// A channel is opened on a connection of this name.
     ChannelOpen(String),
+    /// A client asks to consume this queue.
+    Consume(String),
     /// A whole message for this exchange has arrived.
     Publish(String),
     /// A message of this queue is being delivered.
@@ -60,6 +62,9 @@ pub enum Fault {
     Cut,
     /// The connection is cut within the frame that answers, or that delivers.
     CutInFrame,
+    /// [`At::Consume`], [`At::Deliver`]: the connection is closed with 320 CONNECTION_FORCED, as an operator closes it. What
+    /// was delivered just now has arrived; what was asked for is not answered.
+    Forced,
     /// [`At::Publish`]: the message is taken, its confirm never sent; the connection lives on.
     ConfirmLost,
     /// [`At::Publish`]: the message is taken; what it is answered (a return, too) waits for [`FaultBroker::release`].

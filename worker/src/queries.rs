@@ -34,18 +34,15 @@ pub async fn run(worker: Arc<WorkerState>) {
         let link = worker.broker.connected().await;
         let mut pause = retrying.pause();
         if let Err(error) = listen(&worker, &link, &mut retrying).await {
-            match error.code() {
-                Some(code) => {
-                    if retrying.failed(&error) {
-                        warn!(%error, "this worker cannot be asked for its kickoffs, nor for their files; trying again");
-                    }
-                    pause = match code {
-                        reply_code::ACCESS_REFUSED => REFUSED_PAUSE,
-                        _ => retrying.pause(),
-                    };
-                }
-                None => debug!(%error, "questions are not heard; trying again"),
+            if !error.is_refusal() {
+                debug!(%error, "questions are not heard; trying again");
+            } else if retrying.failed(&error) {
+                warn!(%error, "this worker cannot be asked for its kickoffs, nor for their files; trying again");
             }
+            pause = match error.code() {
+                Some(reply_code::ACCESS_REFUSED) => REFUSED_PAUSE,
+                _ => retrying.pause(),
+            };
         }
         let _ = timeout(pause, link.ended()).await;
     }

@@ -7,6 +7,8 @@ use super::uri::Endpoint;
 
 /// AMQP's reply codes (AMQP 0-9-1, section 1.3) that mean something to us.
 pub mod reply_code {
+    /// The message is larger than the broker takes.
+    pub const CONTENT_TOO_LARGE: u16 = 311;
     /// The user may not do this.
     pub const ACCESS_REFUSED: u16 = 403;
     /// There is no such queue or exchange.
@@ -16,6 +18,8 @@ pub mod reply_code {
     /// It exists with other arguments, a message is larger than the broker takes, or a delivery was held for longer
     /// than the consumer timeout.
     pub const PRECONDITION_FAILED: u16 = 406;
+    /// Policy forbids it; the connection is over.
+    pub const NOT_ALLOWED: u16 = 530;
     /// The broker cannot do this; the connection is over.
     pub const NOT_IMPLEMENTED: u16 = 540;
     /// Something went wrong in the broker; the connection is over.
@@ -23,6 +27,17 @@ pub mod reply_code {
     /// An operator has closed the connection, or the node goes.
     pub const CONNECTION_FORCED: u16 = 320;
 }
+
+/// The codes that answer a request.
+const REFUSALS: [u16; 7] = [
+    reply_code::CONTENT_TOO_LARGE,
+    reply_code::ACCESS_REFUSED,
+    reply_code::NOT_FOUND,
+    reply_code::RESOURCE_LOCKED,
+    reply_code::PRECONDITION_FAILED,
+    reply_code::NOT_ALLOWED,
+    reply_code::NOT_IMPLEMENTED,
+];
 
 /// No connection could be made.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -155,6 +170,12 @@ impl BrokerError {
             Self::Failed { code, .. } => *code,
             _ => None,
         }
+    }
+
+    /// Whether the broker refused what was asked, so that asking again meets the same answer. The other codes tell why
+    /// a connection ended, which says nothing of what was asked on it.
+    pub fn is_refusal(&self) -> bool {
+        self.code().is_some_and(|code| REFUSALS.contains(&code))
     }
 
     /// Whether what it is about does not exist.

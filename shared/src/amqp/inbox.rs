@@ -133,7 +133,7 @@ impl Inbox {
             loop {
                 let link = self.broker.connected().await;
                 match self.declare_on(&link, only).await {
-                    Err(error) if error.code().is_none() => link_is_over(&link).await,
+                    Err(error) if !error.is_refusal() => link_is_over(&link).await,
                     answer => return answer,
                 }
             }
@@ -169,7 +169,7 @@ impl Inbox {
         let (mut first, mut retrying) = (true, Retrying::default());
         while let Some(link) = self.stop.run_until_cancelled(self.broker.connected()).await {
             match self.consume(&link, &receiver, first, &mut retrying).await {
-                Err(error) if error.code().is_some() && retrying.failed(&error) => {
+                Err(error) if error.is_refusal() && retrying.failed(&error) => {
                     warn!(queue = self.queue.name, %error, "cannot consume the client's own queue; trying again");
                 }
                 // The link says why it ended, and a queue that somebody deleted is made anew.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use backon::BackoffBuilder;
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::join;
 use lapin::{Channel, Connection, ErrorKind, Event};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use super::attempt::{self, Connected};
 use super::error::{BrokerError, ConnectError};
 use super::hang_up::{self, HangUp};
+use super::linked::LinkedConnection;
 use super::parting;
 use super::pools::Pools;
 use super::publisher::Publisher;
@@ -46,8 +47,8 @@ pub struct Broker {
 
 /// One life of the connections. It ends as a whole.
 pub struct Link {
-    consuming: Connection,
-    publishing: Arc<Connection>,
+    consuming: LinkedConnection,
+    publishing: Arc<LinkedConnection>,
     pub(super) pools: Pools,
     version: ServerVersion,
     pub(super) ended: CancellationToken,
@@ -155,12 +156,12 @@ impl Link {
     /// # Errors
     /// [`BrokerError`] when the connection is gone or hangs.
     pub async fn channel(&self) -> Result<Channel, BrokerError> {
-        open_channel(&self.consuming).await
+        self.consuming.open_channel().await
     }
 
     /// Opens a channel on the publishing connection, which a broker under an alarm blocks.
     pub(super) async fn publishing_channel(&self) -> Result<Channel, BrokerError> {
-        open_channel(&self.publishing).await
+        self.publishing.open_channel().await
     }
 
     /// What the broker says it is.
@@ -209,9 +210,8 @@ impl Link {
         }
         // First the listeners: what the client reports of a connection that closes is no loss.
         self.ended.cancel();
-        let closing = [self.publishing.as_ref(), &self.consuming]
-            .map(|connection| connection.close(200, "OK".into()).into_future());
-        let _ = timeout(hang_up::CLOSE_LIMIT, join_all(closing)).await;
+        let closing = join(self.publishing.close(), self.consuming.close());
+        let _ = timeout(hang_up::CLOSE_LIMIT, closing).await;
         self.hang_up.now();
     }
 }
@@ -220,10 +220,6 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.ended.cancel();
     }
-}
-
-pub(super) async fn open_channel(connection: &Connection) -> Result<Channel, BrokerError> {
-    within("open a channel", connection.create_channel()).await
 }
 
 /// Awaits an operation of the client with a limit: a hung or blocked broker answers nothing at all. The action is told
@@ -313,10 +309,10 @@ async fn connect(
     } = attempt::connect(config, name).await?;
     info!(broker = %endpoint, %version, "connected to RabbitMQ");
     let (ended, blocked) = watch_connections(&consuming, &publishing, metrics);
-    let publishing = Arc::new(publishing);
+    let publishing = Arc::new(LinkedConnection::new(publishing, &ended));
     let pools = Pools::new(&publishing);
     Ok(Arc::new(Link {
-        consuming,
+        consuming: LinkedConnection::new(consuming, &ended),
         publishing,
         pools,
         version,

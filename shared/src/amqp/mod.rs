@@ -9,6 +9,7 @@
 //! | `stream`, `mend` | the bytes that come in, mended where the client could not bear them |
 //! | `attempt` | one attempt to connect |
 //! | [`link`] | two connections and the one supervisor that brings them back |
+//! | `linked` | one of the two, and its channels |
 //! | `hang_up` | the end of sockets that their broker does not close |
 //! | [`gate`] | a link that is fit for use, not only connected |
 //! | [`topology`] | every exchange, queue and binding, as data |
@@ -41,6 +42,7 @@ pub mod headers;
 pub mod inbox;
 pub mod inspect;
 pub mod link;
+mod linked;
 pub mod look;
 mod mend;
 pub mod message;

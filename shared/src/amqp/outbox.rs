@@ -9,13 +9,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::message::BasicReturnMessage;
-use lapin::{Channel, Confirmation, Connection};
+use lapin::{Channel, Confirmation};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::coop::unconstrained;
 
 use super::error::BrokerError;
+use super::linked::LinkedConnection;
 use super::message::{Message, Publishing};
-use super::pools::confirm_channel;
 use super::returns::{Identity, Returns};
 
 /// How many messages are taken at once before confirms are looked at.
@@ -71,7 +71,7 @@ struct Sent {
 }
 
 impl Outbox {
-    pub(super) fn open(connection: &Arc<Connection>) -> Self {
+    pub(super) fn open(connection: &Arc<LinkedConnection>) -> Self {
         let (sender, jobs) = mpsc::unbounded_channel();
         tokio::spawn(run(jobs, Arc::clone(connection)));
         Self {
@@ -99,7 +99,7 @@ impl Outbox {
     }
 }
 
-async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, connection: Arc<Connection>) {
+async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, connection: Arc<LinkedConnection>) {
     let mut desk = Desk::default();
     let mut batch = Vec::new();
     let mut under_way = FuturesUnordered::new();
@@ -160,14 +160,14 @@ struct Failed {
 
 impl Desk {
     /// The lane to publish on; where there is none to be had, the jobs hear why.
-    async fn lane(&mut self, connection: &Connection, jobs: &mut Vec<Job>) -> Option<Lane> {
+    async fn lane(&mut self, connection: &LinkedConnection, jobs: &mut Vec<Job>) -> Option<Lane> {
         if self
             .lane
             .as_ref()
             .is_none_or(|lane| !lane.channel.status().connected())
         {
             self.give_up();
-            match confirm_channel(connection).await {
+            match connection.open_confirm_channel().await {
                 Ok(channel) => {
                     self.lanes += 1;
                     let number = self.lanes;

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use deadpool::managed::{self, Pool, RecycleError};
-use lapin::options::ConfirmSelectOptions;
-use lapin::{Channel, Connection};
+use lapin::Channel;
 use tokio::sync::Mutex;
 
 use super::error::BrokerError;
-use super::link::{open_channel, within};
+use super::linked::LinkedConnection;
 use super::outbox::Outbox;
 
 /// Confirm channels a process keeps for messages that cannot share one.
@@ -25,7 +24,7 @@ pub(super) struct Pools {
 }
 
 impl Pools {
-    pub(super) fn new(connection: &Arc<Connection>) -> Self {
+    pub(super) fn new(connection: &Arc<LinkedConnection>) -> Self {
         let manager = ConfirmChannels {
             connection: Arc::clone(connection),
         };
@@ -47,7 +46,7 @@ impl Pools {
 
 /// Makes confirm channels for the pool.
 pub(super) struct ConfirmChannels {
-    connection: Arc<Connection>,
+    connection: Arc<LinkedConnection>,
 }
 
 impl managed::Manager for ConfirmChannels {
@@ -55,7 +54,7 @@ impl managed::Manager for ConfirmChannels {
     type Error = BrokerError;
 
     async fn create(&self) -> Result<Channel, BrokerError> {
-        confirm_channel(&self.connection).await
+        self.connection.open_confirm_channel().await
     }
 
     async fn recycle(
@@ -71,19 +70,9 @@ impl managed::Manager for ConfirmChannels {
     }
 }
 
-pub(super) async fn confirm_channel(connection: &Connection) -> Result<Channel, BrokerError> {
-    let channel = open_channel(connection).await?;
-    within(
-        "switch a channel to confirms",
-        channel.confirm_select(ConfirmSelectOptions::default()),
-    )
-    .await?;
-    Ok(channel)
-}
-
 /// One channel without confirms for many publishers at once, replaced when it is closed or in doubt.
 pub(super) struct SharedChannel {
-    connection: Arc<Connection>,
+    connection: Arc<LinkedConnection>,
     open: Mutex<Option<Channel>>,
 }
 
@@ -93,7 +82,7 @@ impl SharedChannel {
         if let Some(channel) = open.as_ref().filter(|channel| channel.status().connected()) {
             return Ok(channel.clone());
         }
-        let channel = open_channel(&self.connection).await?;
+        let channel = self.connection.open_channel().await?;
         Ok(open.insert(channel).clone())
     }
 

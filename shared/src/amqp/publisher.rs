@@ -15,7 +15,7 @@ use futures_util::poll;
 use lapin::Channel;
 use tokio::time::timeout;
 
-use super::error::{BrokerError, PublishError, reply_code};
+use super::error::{BrokerError, PublishError};
 use super::gate::Gate;
 use super::link::{Broker, Link, OPERATION_TIMEOUT, within};
 use super::message::{Message, Publishing};
@@ -155,7 +155,7 @@ impl Publisher {
             false => match link.pools.outbox.publish(&message).await {
                 // A refusal closes the shared channel, and every message on it meets the same error: a channel of its
                 // own shows whose it was. The broker may have this one, if it was another's.
-                Verdict::FailedAmongOthers(error) if is_refusal(&error) => {
+                Verdict::FailedAmongOthers(error) if error.is_refusal() => {
                     attempts.note(Obstacle::InDoubt(error));
                     Box::pin(exclusively(link, attempts.message())).await
                 }
@@ -174,7 +174,7 @@ impl Publisher {
             Verdict::Refused => Err(Failure::Again(Obstacle::Refused)),
             Verdict::NotSent(error) => Err(Failure::Again(Obstacle::NotSent(error))),
             // Not found, refused, or against a limit: the same message would meet the same answer.
-            Verdict::Failed(error) if is_refusal(&error) => Err(Failure::Final(PublishError::Broker(error))),
+            Verdict::Failed(error) if error.is_refusal() => Err(Failure::Final(PublishError::Broker(error))),
             Verdict::Failed(error) | Verdict::FailedAmongOthers(error) => {
                 Err(Failure::Again(Obstacle::InDoubt(error)))
             }
@@ -222,17 +222,6 @@ impl Drop for Lent {
             drop(Object::take(object));
         }
     }
-}
-
-/// No permission, not found, or against a limit: the same message would meet the same answer.
-const REFUSALS: [u16; 3] = [
-    reply_code::ACCESS_REFUSED,
-    reply_code::NOT_FOUND,
-    reply_code::PRECONDITION_FAILED,
-];
-
-fn is_refusal(error: &BrokerError) -> bool {
-    error.code().is_some_and(|code| REFUSALS.contains(&code))
 }
 
 /// How an attempt failed.

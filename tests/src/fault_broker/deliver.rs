@@ -115,6 +115,7 @@ impl State {
                 match fault {
                     Some(Fault::Cut) => self.end(next.connection),
                     Some(Fault::Silence) => self.silence(next.connection),
+                    Some(Fault::Forced) => self.force_close(next.connection),
                     _ => {}
                 }
             }

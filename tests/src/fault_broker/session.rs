@@ -286,6 +286,9 @@ impl State {
 
     fn consume(&mut self, connection: u64, number: u16, consume: basic::Consume) {
         let (name, tag) = (consume.queue.to_string(), consume.consumer_tag.to_string());
+        if self.due(&At::Consume(name.clone())) == Some(Fault::Forced) {
+            return self.force_close(connection);
+        }
         let prefetch = self
             .channel(connection, number)
             .map_or(0, |channel| channel.prefetch);
@@ -294,15 +297,22 @@ impl State {
             self.close_channel(connection, number, NOT_FOUND, &text);
             return;
         };
-        let from_start =
-            consume.arguments.inner().get("x-stream-offset") == Some(&AMQPValue::LongString("first".into()));
+        let end = queue.ready.len();
+        let offset = match consume.arguments.inner().get("x-stream-offset") {
+            // All messages are of this test, and so later than any moment that it asks for.
+            Some(AMQPValue::Timestamp(_)) => 0,
+            Some(AMQPValue::LongString(place)) if place.as_bytes() == b"first" => 0,
+            // Each message is a chunk of its own.
+            Some(AMQPValue::LongString(place)) if place.as_bytes() == b"last" => end.saturating_sub(1),
+            _ => end,
+        };
         queue.consumers.push(Consumer {
             connection,
             channel: number,
             tag,
             prefetch,
             unacked: 0,
-            offset: if from_start { 0 } else { queue.ready.len() },
+            offset,
         });
         let consumer_tag = consume.consumer_tag;
         let answer = basic::AMQPMethod::ConsumeOk(basic::ConsumeOk { consumer_tag });
@@ -344,6 +354,18 @@ impl State {
                 .connections
                 .get(&connection)
                 .is_some_and(|known| known.channels.contains_key(&number))
+    }
+
+    /// Closes a connection as an operator does.
+    pub(super) fn force_close(&mut self, connection: u64) {
+        let close = connection::Close {
+            reply_code: 320,
+            reply_text: "CONNECTION_FORCED - by the script".into(),
+            class_id: 0,
+            method_id: 0,
+        };
+        self.reply(connection, connection::AMQPMethod::Close(close));
+        self.end(connection);
     }
 
     fn reply(&self, connection: u64, method: connection::AMQPMethod) {

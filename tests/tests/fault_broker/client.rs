@@ -320,16 +320,38 @@ async fn a_reply_that_the_stream_is_slow_to_hand_out_is_found() {
         matches!(record, Record::Cancelled { queue } if queue == "kickoff.results").then_some(())
     };
     within("the end of the look", broker.first("a cancel", looked)).await;
-    // Only the stream has it: whoever waits is bound by the id alone.
+    keep_reply(&broker, &id, "slow");
+    let reply = within("the reply", handle.reply()).await.expect("a reply");
+    assert_eq!(reply.result.expect("a result").raw, "slow");
+}
+
+/// Puts a reply where only the stream has it: whoever waits is bound by the id alone.
+fn keep_reply(broker: &FaultBroker, id: &KickoffId, raw: &str) {
     let reply = json!({
         "kickoff_id": id.as_str(), "crew": "echo", "status": "succeeded",
-        "result": {"raw": "slow", "json": null, "tasks": [], "usage": null}, "error": null, "attempt": 1, "redrive": 0,
+        "result": {"raw": raw, "json": null, "tasks": [], "usage": null}, "error": null, "attempt": 1, "redrive": 0,
         "worker": "w", "requested_at": null, "started_at": null, "finished_at": "2026-11-22T10:00:00Z", "meta": null,
     });
     let properties = lapin::BasicProperties::default().with_correlation_id(id.as_str().into());
     broker.publish(REPLIES, "another-key", properties, &reply.to_string());
+}
+
+#[tokio::test]
+async fn an_operator_who_closes_connections_ends_no_look_at_earlier_replies() {
+    let broker = declared().await;
+    let client = client(&broker).await;
+    let (first, id) = (KickoffId::generate(), KickoffId::generate());
+    keep_reply(&broker, &first, "another's");
+    keep_reply(&broker, &id, "kept");
+    // Twice as it begins to read, and twice as it reads.
+    let results = "kickoff.results".to_owned();
+    broker.times(2, At::Consume(results.clone()), Fault::Forced);
+    broker.times(2, At::Deliver(results), Fault::Forced);
+    let mut handle = within("the binding", client.attach(&id))
+        .await
+        .expect("it attaches");
     let reply = within("the reply", handle.reply()).await.expect("a reply");
-    assert_eq!(reply.result.expect("a result").raw, "slow");
+    assert_eq!(reply.result.expect("a result").raw, "kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
