@@ -273,8 +273,8 @@ fn say_where(queues: &[QueueLook]) {
             ));
         } else if look.missed > 0 {
             say(&format!(
-                "{} letters of {queue} went to somebody else meanwhile, and are not among these",
-                look.missed
+                "not among these, since somebody else took it meanwhile: {} of {queue}",
+                counted(look.missed.into(), "letter")
             ));
         }
     }

@@ -67,8 +67,8 @@ pub(super) async fn run(
         print(&format!("{} purged", report.purged))?;
         if report.gone > 0 {
             say(&format!(
-                "{} letters were no longer there: somebody else took them",
-                report.gone
+                "somebody else took {} meanwhile",
+                counted(report.gone, "letter")
             ));
         }
         if report.interrupted {

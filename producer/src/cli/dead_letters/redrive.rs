@@ -133,8 +133,8 @@ fn dry_run(plan: &Plan, options: &RedriveOptions) -> anyhow::Result<Exit> {
     print(&format!("{} would be redriven", forecast.redriven))?;
     if forecast.copies > 0 {
         say(&format!(
-            "{} letters would only be removed: another one stands for their kickoffs",
-            forecast.copies
+            "{} would only be removed: another one stands for the same kickoff",
+            counted(forecast.copies, "letter")
         ));
     }
     if forecast.guarded > 0 {
@@ -147,8 +147,8 @@ fn tell(report: &RedriveReport, options: &RedriveOptions) -> anyhow::Result<Exit
     print(&format!("{} redriven", report.redriven))?;
     if report.copies > 0 {
         say(&format!(
-            "{} letters were only removed: another one stood for their kickoffs",
-            report.copies
+            "only removed, since another one stands for the same kickoff: {}",
+            counted(report.copies, "letter")
         ));
     }
     if report.guarded > 0 {
@@ -165,8 +165,8 @@ fn tell(report: &RedriveReport, options: &RedriveOptions) -> anyhow::Result<Exit
     }
     if report.gone > 0 {
         say(&format!(
-            "{} letters are no longer there: somebody else took them",
-            report.gone
+            "somebody else took {} meanwhile",
+            counted(report.gone, "letter")
         ));
     }
     if report.interrupted {
@@ -178,9 +178,9 @@ fn tell(report: &RedriveReport, options: &RedriveOptions) -> anyhow::Result<Exit
 
 fn say_guarded(guarded: u64, options: &RedriveOptions) {
     say(&format!(
-        "{guarded} letters are kept: they were redriven {} times or more, and died each time (--max-redrives; --force \
-         redrives them all the same)",
-        options.max_redrives
+        "kept, since redriven {} times or more, and dead each time: {} (--max-redrives; --force redrives what is kept, too)",
+        options.max_redrives,
+        counted(guarded, "letter")
     ));
 }
 
