@@ -81,40 +81,53 @@ impl Drop for Serving {
     }
 }
 
-/// Listens on `address` (`HOST:PORT`; port 0 takes a free one), which `key` of the configuration says, and serves until
-/// `stop`, or until what is returned is dropped.
+/// An address that is ours: who calls waits until it is served.
+#[derive(Debug)]
+pub struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Listens on `address` (`HOST:PORT`; port 0 takes a free one), which `key` of the configuration says.
 ///
 /// # Errors
 /// [`BindError`] when the address is taken or is not one of this machine.
-pub async fn serve(
-    address: &str,
-    key: &'static str,
-    metrics: Metrics,
-    readiness: Readiness,
-    stop: &CancellationToken,
-) -> Result<Serving, BindError> {
+pub async fn listen(address: &str, key: &'static str) -> Result<Listening, BindError> {
     let error = |cause| BindError {
         address: address.to_owned(),
         key,
         cause,
     };
     let listener = TcpListener::bind(address).await.map_err(error)?;
-    let bound = listener.local_addr().map_err(error)?;
-    let router = Router::new()
+    let address = listener.local_addr().map_err(error)?;
+    Ok(Listening { listener, address })
+}
+
+impl Listening {
+    /// The address it really has.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop`, or until what is returned is dropped.
+    pub fn serve(self, metrics: Metrics, readiness: Readiness, stop: &CancellationToken) -> Serving {
+        let Self { listener, address } = self;
+        let stop = stop.child_token();
+        let stopped = stop.clone();
+        let router = router(metrics, readiness);
+        let task = tokio::spawn(async move { http::serve(listener, router, LIMITS, &stopped).await });
+        Serving { address, stop, task }
+    }
+}
+
+fn router(metrics: Metrics, readiness: Readiness) -> Router {
+    Router::new()
         .route("/metrics", get(scrape))
         // Liveness is the process itself: an answer is proof. It must not depend on the broker, or every
         // worker of a fleet would be restarted when the broker is.
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .with_state(Admin { metrics, readiness });
-    let stop = stop.child_token();
-    let stopped = stop.clone();
-    let task = tokio::spawn(async move { http::serve(listener, router, LIMITS, &stopped).await });
-    Ok(Serving {
-        address: bound,
-        stop,
-        task,
-    })
+        .with_state(Admin { metrics, readiness })
 }
 
 async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {

@@ -1,10 +1,12 @@
 //! A configuration that cannot be is refused at start.
 
 use std::fs;
+use std::net::TcpListener;
 use std::process::Command;
 
 use crewfleet_tests::broker::broker;
 use crewfleet_tests::crews;
+use crewfleet_tests::process::Process;
 
 #[tokio::test]
 async fn a_configuration_that_cannot_be_is_refused_with_key_value_origin_and_fix() {
@@ -125,6 +127,27 @@ async fn a_configuration_that_cannot_be_is_refused_with_key_value_origin_and_fix
             assert!(refusal.contains(part), "{part:?} is not named in: {refusal}");
         }
     }
+    // An address that is taken is told before crews are built, which may take long.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    fs::write(
+        &file,
+        "[crews.a]\nrunner = \"python\"\npython = \"/no/python\"\ntarget = \"a:b\"",
+    )
+    .unwrap();
+    let mut worker = Command::new(crews::binary("crewfleet-worker"));
+    worker
+        .arg("--config")
+        .arg(&file)
+        .env("CREWFLEET__BROKER__URL", &url)
+        .env("CREWFLEET__WORKER__ADMIN_ADDR", &taken);
+    let worker = worker.env("CREWFLEET__WORKER__DATA_DIR", dir.path());
+    let output = Process::spawn("the worker", worker, b"")
+        .output()
+        .await
+        .ended_with(2);
+    let said = output.said(&["cannot listen on", &taken, "[worker] admin_addr"]);
+    assert!(!said.contains("/no/python"), "{said}");
     // The variable, not the file, is named when the value came from there.
     let mut worker = Command::new(crews::binary("crewfleet-worker"));
     worker

@@ -173,6 +173,8 @@ impl Worker {
         let host =
             hostname::get().map_or_else(|_| "unknown".into(), |name| name.to_string_lossy().into_owned());
         let id = file.worker.id.clone().unwrap_or_else(|| default_id(&host));
+        // Before the crews are built, which may take a minute: an address that is taken is told at once.
+        let admin = admin::listen(&file.worker.admin_addr, "[worker] admin_addr").await?;
         let mut book = Book::new()?;
         let metrics = Metrics::register(&mut book)?;
         broker.metrics().register(&mut book)?;
@@ -239,7 +241,9 @@ impl Worker {
                 }
                 up.worker = Some(Arc::clone(&worker));
                 let registry = book.registry().clone();
-                self.serve(worker, &mut up, registry, &mut background, shutdown.as_mut())
+                let admin_addr = admin.address();
+                up.admin = Some(serve_admin(admin, &worker, registry));
+                self.serve(worker, admin_addr, &mut background, shutdown.as_mut())
                     .await
             }
             Ok(None) => Ok(()),
@@ -264,15 +268,10 @@ impl Worker {
     async fn serve(
         &self,
         worker: Arc<WorkerState>,
-        up: &mut Up,
-        registry: Registry,
+        admin_addr: SocketAddr,
         background: &mut Background,
         shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), WorkerError> {
-        let admin = serve_admin(&worker, registry).await?;
-        let admin_addr = admin.address();
-        up.admin = Some(admin);
-        info!(%admin_addr, "admin endpoint listens");
         let told = Arc::clone(&worker);
         background.start(Part::Systemd, move || {
             let told = Arc::clone(&told);
@@ -386,19 +385,16 @@ impl Background {
     }
 }
 
-async fn serve_admin(
-    worker: &Arc<WorkerState>,
-    registry: Registry,
-) -> Result<admin::Serving, admin::BindError> {
+fn serve_admin(admin: admin::Listening, worker: &Arc<WorkerState>, registry: Registry) -> admin::Serving {
     let (shown, asked) = (Arc::clone(worker), Arc::clone(worker));
     let metrics: admin::Metrics = Arc::new(move || {
         shown.show_gauges();
         render(&registry)
     });
     let readiness: admin::Readiness = Arc::new(move || asked.ready());
-    let address = &worker.config.admin_addr;
-    let stop = CancellationToken::new();
-    admin::serve(address, "[worker] admin_addr", metrics, readiness, &stop).await
+    let serving = admin.serve(metrics, readiness, &CancellationToken::new());
+    info!(admin_addr = %serving.address(), "admin endpoint listens");
+    serving
 }
 
 /// The host's name, where it can be part of a routing key, and a part that no other worker has.

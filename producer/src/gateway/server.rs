@@ -288,14 +288,8 @@ async fn serve_admin(
         meters.ready.set(shown.ready().is_ok().into());
         render(book.registry())
     };
-    admin::serve(
-        address,
-        "[gateway] admin_addr",
-        Arc::new(scrape),
-        Arc::new(ready),
-        stop,
-    )
-    .await
+    let listening = admin::listen(address, "[gateway] admin_addr").await?;
+    Ok(listening.serve(Arc::new(scrape), Arc::new(ready), stop))
 }
 
 #[cfg(test)]
