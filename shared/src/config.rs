@@ -83,6 +83,11 @@ impl<T> Loaded<T> {
         self.origins.contains_key(key)
     }
 
+    /// The file, variable or flag that a key's value came from; `None` where it is the default.
+    pub fn origin(&self, key: &str) -> Option<&str> {
+        self.origins.get(key).map(String::as_str)
+    }
+
     /// The error for an invalid value, with the place it came from.
     pub fn invalid(&self, problem: Problem) -> ConfigError {
         let Problem { key, value, problem } = problem;

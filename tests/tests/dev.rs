@@ -127,6 +127,8 @@ from crewai import Agent, BaseLLM, Crew, Task
 class Parrot(BaseLLM):
     def call(self, messages, *args, **kwargs):
         text = messages if isinstance(messages, str) else " ".join(str(m["content"]) for m in messages)
+        if "bad weather" in text:
+            raise ValueError("no more")
         return "Thought: done\nFinal Answer: heard " + text[text.index("say "):].split("\n")[0]
 
 
@@ -393,6 +395,18 @@ async fn an_own_crew_runs_on_a_given_broker() {
     );
     let made = entries(&place.work().join(".crewfleet/dev"));
     assert!(!made.contains("broker"), "no node of its own: {made:?}");
+
+    // What went wrong is told once, though the worker's log says it, too.
+    let bad = ["--once", "--input", "TOPIC=bad weather", "--input", "PLACE=Porto"];
+    let dev = place.dev(&[&target[..], &bad].concat());
+    let output = dev.output().await.ended_with(1);
+    let told = |what: &str| output.stderr.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(told("failed: ValueError: no more"), 1, "{output:?}");
+    assert_eq!(
+        (told(" failed ("), told("    raise ValueError")),
+        (0, 1),
+        "{output:?}"
+    );
 
     // Without inputs it says which there are, and what to run.
     let dev = place.dev(&[&target[..], &["--once"]].concat());

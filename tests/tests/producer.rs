@@ -76,6 +76,16 @@ async fn kickoff_prints_the_raw_result_or_the_whole_reply() {
 }
 
 #[tokio::test]
+async fn a_url_of_what_has_ended_is_named_with_the_place_that_it_came_from() {
+    let nowhere = "amqp://127.0.0.1:1/%2f";
+    let cli = Cli::new(nowhere, &Namespace::new());
+    let exported = ["127.0.0.1:1", "CREWFLEET__BROKER__URL", "unset it"];
+    cli.run(&["workers"]).await.ended_with(3).said(&exported);
+    let given = cli.run(&["workers", "--broker-url", nowhere]).await.ended_with(3);
+    assert!(!given.said(&["127.0.0.1:1"]).contains("unset it"));
+}
+
+#[tokio::test]
 async fn the_exit_code_tells_how_a_kickoff_ended() {
     let namespace = Namespace::new();
     let _worker = worker(&namespace, &["echo", "sleep", "fail"]).await.ready().await;

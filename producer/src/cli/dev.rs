@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use clap::Args;
-use crewfleet_producer::{BrokerConfig, Event, KickoffClient};
+use crewfleet_producer::{BrokerConfig, Event, KickoffClient, Status};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
 use super::output::{gave_up, reply, say};
-use super::settings::Settings;
+use super::settings::{BROKER_URL_VARIABLE, Settings};
 use super::story::Story;
 use super::{events, inputs};
 use crate::dev::broker::Broker;
@@ -75,6 +75,7 @@ pub(crate) async fn run(
     let mut broker = Broker::choose(&settings.broker, settings.broker_is_given, &folder)?;
     let ended = serve(&session, &mut broker, &folder, &program, stop).await;
     let exit = ended.unwrap_or_else(|error| {
+        let error = settings.explain(error);
         say(&format!("{error:#}"));
         Exit::of(&error)
     });
@@ -184,14 +185,14 @@ impl Session {
         };
         if self.once {
             return match needed.is_empty() {
-                true => self.kickoff(client).await,
+                true => self.kickoff(client, workers).await,
                 false => self.lacks(&needed),
             };
         }
 
         let mut gateway = Gateway::start(folder, broker, &self.crew.name)?;
         if needed.is_empty() {
-            match self.kickoff(client).await {
+            match self.kickoff(client, workers).await {
                 Ok(Exit::Succeeded) => {}
                 Ok(_) => say("the kickoff did not succeed; everything keeps running, for another try"),
                 Err(error) => say(&format!("{error:#}; everything keeps running, for another try")),
@@ -257,7 +258,7 @@ impl Session {
         Ok(needed.unwrap_or_default())
     }
 
-    async fn kickoff(&self, client: &KickoffClient) -> anyhow::Result<Exit> {
+    async fn kickoff(&self, client: &KickoffClient, workers: &Workers) -> anyhow::Result<Exit> {
         let nothing = inputs::gather(None, &[])?;
         let inputs = self.inputs.as_deref().unwrap_or(&nothing);
         if self.crew.is_example() && std::env::var_os("OPENAI_API_KEY").is_none() {
@@ -275,6 +276,7 @@ impl Session {
             .with_events()
             .await?;
         let id = handle.id().clone();
+        workers.are_asked_for(id.as_str());
         say(&format!(
             "kickoff {id} sent to the crew {} with the inputs {inputs}",
             self.crew.name
@@ -297,11 +299,13 @@ impl Session {
             ));
         };
         let answered = answered?;
-        say(&format!(
-            "kickoff {id} {} ({:.1} s after the start)",
-            answered.status,
-            self.began.elapsed().as_secs_f64()
-        ));
+        // Why another one did not succeed is told below.
+        if answered.status == Status::Succeeded {
+            say(&format!(
+                "kickoff {id} succeeded ({:.1} s after the start)",
+                self.began.elapsed().as_secs_f64()
+            ));
+        }
         reply(&answered, self.once)
     }
 
@@ -374,7 +378,7 @@ fn other_port(addr: &str) -> &'static str {
 fn export_lines(broker: &Broker) -> String {
     let url = broker
         .private_url()
-        .map(|url| format!("  export CREWFLEET__BROKER__URL={}\n", quoted(&url)));
+        .map(|url| format!("  export {BROKER_URL_VARIABLE}={}\n", quoted(&url)));
     let namespace = &broker.config().namespace;
     let usual = *namespace == BrokerConfig::default().namespace;
     let namespace = (!usual).then(|| format!("  export CREWFLEET__BROKER__NAMESPACE={namespace}\n"));

@@ -80,7 +80,10 @@ pub(crate) fn excerpt(traceback: &str) -> Vec<&str> {
                 own.push(line);
             }
         }
-        lines.append(&mut own);
+        // What is raised again and again has the same frames in each part.
+        if !lines.ends_with(&own) {
+            lines.append(&mut own);
+        }
     }
     lines.split_off(lines.len().saturating_sub(LINES))
 }
@@ -184,6 +187,8 @@ and more of it
             (format!("cannot be used\n{}", shown.join("\n")), true)
         );
         assert_eq!(shortened("no such folder"), ("no such folder".to_owned(), false));
+        let again = format!("{TRACEBACK}{}", &TRACEBACK[TRACEBACK.rfind(BEGIN).unwrap()..]);
+        assert_eq!(excerpt(&again), shown);
         let deep = "  File \"/p/a.py\", line 1, in f\n    f()\n".repeat(100);
         assert_eq!(
             excerpt(&format!("{BEGIN}\n{deep}RecursionError: x\n")).len(),

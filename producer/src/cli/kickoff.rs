@@ -44,7 +44,8 @@ pub(crate) struct Arguments {
     format: ReplyFormat,
     /// The kickoff's id, instead of a new one: 1 to 128 characters of A-Z, a-z, 0-9, _ and -. Where a kickoff with this id
     /// and this very request is known already, it is waited for, and not sent again; where it is known with another request,
-    /// that is an error. To run it again: a new id, or `crewfleet dead-letters redrive ID` for one that failed
+    /// that is an error. One that still waits in its crew's queue is not known: it is queued twice, and may run twice. To run
+    /// a known one again: a new id, or `crewfleet dead-letters redrive ID` for one that failed
     #[arg(long, value_name = "ID")]
     id: Option<KickoffId>,
     /// JSON that comes back in the reply and in every event

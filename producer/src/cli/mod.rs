@@ -158,26 +158,31 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     }
     let settings = Settings::load(&cli.global)?;
     let stop = stop_token()?;
-    match cli.command {
-        Command::Dev(arguments) => dev::run(&settings, arguments, &stop).await,
-        Command::Kickoff(arguments) => kickoff::run(&settings, arguments, &stop).await,
-        Command::KickoffForEach(arguments) => for_each::run(&settings, arguments, &stop).await,
-        Command::Wait(arguments) => wait::run(&settings, arguments, &stop).await,
-        Command::Status(arguments) => status::run(&settings, arguments, &stop).await,
-        Command::Kickoffs(arguments) => kickoffs::run(&settings, arguments, &stop).await,
-        Command::Events(arguments) => events::run(&settings, arguments, &stop).await,
-        Command::Files(arguments) => files::run(&settings, arguments, &stop).await,
-        Command::Cancel(arguments) => cancel::run(&settings, arguments, &stop).await,
-        Command::Pause(arguments) => control::pause(&settings, arguments, &stop).await,
-        Command::Resume(arguments) => control::resume(&settings, arguments, &stop).await,
-        Command::Drain(arguments) => control::drain(&settings, arguments, &stop).await,
-        Command::Workers(arguments) => workers::run(&settings, arguments, &stop).await,
-        Command::DeadLetters(action) => dead_letters::run(&settings, action, &stop).await,
-        Command::Doctor(arguments) => doctor::run(&settings, arguments, &stop).await,
-        Command::Topology(action) => topology::run(&settings, action).await,
-        Command::Gateway => gateway::run(&settings, &stop).await,
-        Command::Token(action) => token::run(&settings, action).await,
-        Command::Healthcheck(arguments) => healthcheck::run(&settings, &arguments).await,
+    let ended = command(cli.command, &settings, &stop).await;
+    ended.map_err(|error| settings.explain(error))
+}
+
+async fn command(command: Command, settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Exit> {
+    match command {
+        Command::Dev(arguments) => dev::run(settings, arguments, stop).await,
+        Command::Kickoff(arguments) => kickoff::run(settings, arguments, stop).await,
+        Command::KickoffForEach(arguments) => for_each::run(settings, arguments, stop).await,
+        Command::Wait(arguments) => wait::run(settings, arguments, stop).await,
+        Command::Status(arguments) => status::run(settings, arguments, stop).await,
+        Command::Kickoffs(arguments) => kickoffs::run(settings, arguments, stop).await,
+        Command::Events(arguments) => events::run(settings, arguments, stop).await,
+        Command::Files(arguments) => files::run(settings, arguments, stop).await,
+        Command::Cancel(arguments) => cancel::run(settings, arguments, stop).await,
+        Command::Pause(arguments) => control::pause(settings, arguments, stop).await,
+        Command::Resume(arguments) => control::resume(settings, arguments, stop).await,
+        Command::Drain(arguments) => control::drain(settings, arguments, stop).await,
+        Command::Workers(arguments) => workers::run(settings, arguments, stop).await,
+        Command::DeadLetters(action) => dead_letters::run(settings, action, stop).await,
+        Command::Doctor(arguments) => doctor::run(settings, arguments, stop).await,
+        Command::Topology(action) => topology::run(settings, action).await,
+        Command::Gateway => gateway::run(settings, stop).await,
+        Command::Token(action) => token::run(settings, action).await,
+        Command::Healthcheck(arguments) => healthcheck::run(settings, &arguments).await,
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Succeeded),
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
+use crewfleet_producer::batch::BatchError;
 use crewfleet_producer::gateway::GatewayConfig;
+use crewfleet_producer::{ClientError, FileError};
+use crewfleet_shared::amqp::ConnectError;
 use crewfleet_shared::config::{self, BrokerConfig, ConfigError, time_limit};
 use crewfleet_shared::kickoff::CrewName;
 use serde::Deserialize;
@@ -19,6 +22,9 @@ pub(crate) struct Settings {
     /// Whether somebody named a broker, even if it is the default one.
     #[serde(skip)]
     pub(crate) broker_is_given: bool,
+    /// Where the broker's URL came from, unless that is the default or a flag.
+    #[serde(skip)]
+    broker_url_origin: Option<String>,
     crews: BTreeMap<String, Value>,
     worker: Value,
     pub(crate) gateway: GatewayConfig,
@@ -39,6 +45,9 @@ impl Settings {
         let mut loaded = config::load::<Self>(global.config.as_deref(), &given.collect::<Vec<_>>())?;
         loaded.config.broker_is_given =
             loaded.is_given("broker.url") || loaded.config.broker.url_file.is_some();
+        if global.broker_url.is_none() {
+            loaded.config.broker_url_origin = loaded.origin("broker.url").map(str::to_owned);
+        }
         let resolved = loaded.config.broker.resolve();
         match resolved.and_then(|()| loaded.config.gateway.check()) {
             Ok(default_crew) => {
@@ -54,6 +63,20 @@ impl Settings {
         let parse =
             |name: &String| CrewName::parse(name).with_context(|| format!("configuration: [crews.{name}]"));
         self.crews.keys().map(parse).collect()
+    }
+
+    /// An error, with the place that the broker's URL came from, where there is no connection.
+    pub(crate) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        match &self.broker_url_origin {
+            Some(origin) if is_about_connecting(&error) => {
+                let advice = match origin.contains(BROKER_URL_VARIABLE) {
+                    true => "; unset it if it is that of a `crewfleet dev` which has ended",
+                    false => "",
+                };
+                error.context(format!("the broker's URL is from {origin}{advice}"))
+            }
+            _ => error,
+        }
     }
 
     /// The crews of the configuration with their time limits, in seconds.
@@ -100,6 +123,20 @@ impl Settings {
             grace("termination_grace_s"),
         )
     }
+}
+
+/// What `dev` has people export in other terminals.
+pub(crate) const BROKER_URL_VARIABLE: &str = "CREWFLEET__BROKER__URL";
+
+fn is_about_connecting(error: &anyhow::Error) -> bool {
+    let of_client = match (
+        error.downcast_ref::<FileError>(),
+        error.downcast_ref::<BatchError>(),
+    ) {
+        (Some(FileError::Client(error)), _) | (_, Some(BatchError::Client(error))) => Some(error),
+        _ => error.downcast_ref::<ClientError>(),
+    };
+    matches!(of_client, Some(ClientError::Connect(_))) || error.is::<ConnectError>()
 }
 
 /// A number of a section that is the worker's; one that comes from the environment is text.

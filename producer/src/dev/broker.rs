@@ -157,10 +157,13 @@ impl Broker {
     /// (rabbitmq-server#6179).
     pub(crate) async fn stop(mut self) {
         let Some(private) = &mut self.private else { return };
-        if private.starting.is_some()
-            && let Err(error) = private.start().await
-        {
-            say(&error.to_string());
+        if private.starting.is_some() {
+            say(
+                "the private broker is still starting, and is stopped when it has started, so that its streams stay whole ...",
+            );
+            if let Err(error) = private.start().await {
+                say(&error.to_string());
+            }
         }
         let Some(node) = &mut private.node else { return };
         if node.answers().await {

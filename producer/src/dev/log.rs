@@ -14,7 +14,9 @@ pub(super) enum Line {
     Ready(String),
     /// The crew cannot be built; why, in full.
     Unbuilt(String),
-    /// A kickoff, or an attempt at it, has failed.
+    /// A kickoff has ended, and did not succeed.
+    Finished { kickoff_id: String, told: String },
+    /// An attempt at one has failed, and another follows.
     Failed(String),
     /// A warning or an error: its message and details, shortened.
     Warning(String),
@@ -42,12 +44,15 @@ impl Line {
             ("WARN", "the crew cannot be built; it is tried again") => {
                 Self::Unbuilt(text("error").to_owned())
             }
-            ("WARN", "kickoff finished") => Self::Failed(shorten(&format!(
-                "kickoff {} {}: {}",
-                text("kickoff_id"),
-                text("status").replace('_', " "),
-                first_line(text("error"))
-            ))),
+            ("WARN", "kickoff finished") => Self::Finished {
+                kickoff_id: text("kickoff_id").to_owned(),
+                told: shorten(&format!(
+                    "kickoff {} {}: {}",
+                    text("kickoff_id"),
+                    text("status").replace('_', " "),
+                    first_line(text("error"))
+                )),
+            },
             ("WARN", "the attempt failed; another follows") => Self::Failed(shorten(&format!(
                 "kickoff {}: an attempt failed, and the next follows in {} s: {}",
                 text("kickoff_id"),
@@ -131,7 +136,10 @@ mod tests {
         let failed = r#"{"level":"WARN","message":"kickoff finished","kickoff_id":"bad3","status":"timed_out","error_kind":"timed_out","error":"it took\nlong"}"#;
         assert_eq!(
             Line::parse(failed),
-            Line::Failed("kickoff bad3 timed out: it took".into())
+            Line::Finished {
+                kickoff_id: "bad3".into(),
+                told: "kickoff bad3 timed out: it took".into()
+            }
         );
         let retried = r#"{"level":"WARN","message":"the attempt failed; another follows","kickoff_id":"a","delay_s":30.0,"error":"no"}"#;
         assert_eq!(

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{ChildStderr, ExitStatus};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crewfleet_shared::node::supervisor::{Program, STATUS_IN_USE, Supervisor};
@@ -54,8 +54,16 @@ pub(super) struct Worker {
     pub(super) current_dir: PathBuf,
     pub(super) log: File,
     pub(super) log_path: PathBuf,
-    /// Whether the broker is there.
-    pub(super) has_broker: Arc<AtomicBool>,
+    pub(super) known: Arc<Known>,
+}
+
+/// What is known of a session as it goes on: it decides what of the workers' logs is news.
+#[derive(Default)]
+pub(super) struct Known {
+    /// The broker is there.
+    pub(super) has_broker: AtomicBool,
+    /// The kickoff that the session itself has sent.
+    pub(super) own_kickoff: OnceLock<String>,
 }
 
 impl Worker {
@@ -162,9 +170,10 @@ impl Worker {
                 // A worker that ends as it should has broken connections to tell of, and nothing for people; nor has
                 // one that waits for a broker which is not started yet.
                 Line::Warning(..) | Line::OfConnection(..) if stop.is_cancelled() => {}
-                Line::OfConnection(..) if !self.has_broker.load(Ordering::Relaxed) => {}
+                Line::OfConnection(..) if !self.known.has_broker.load(Ordering::Relaxed) => {}
+                Line::Finished { kickoff_id, .. } if self.known.own_kickoff.get() == Some(&kickoff_id) => {}
                 // Each is news, also one that failed as the last one did.
-                Line::Failed(told) => say(&format!("{}: {told}", self.name)),
+                Line::Failed(told) | Line::Finished { told, .. } => say(&format!("{}: {told}", self.name)),
                 Line::Warning(detailed) => {
                     say(&format!("{}: {detailed}", self.name));
                     last = detailed;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::crew::CONFIG;
 use super::folder::Folder;
-use super::worker::{State, Worker};
+use super::worker::{Known, State, Worker};
 use crate::cli::failure;
 use crate::cli::output::say;
 
@@ -42,7 +42,7 @@ pub(crate) struct Workers {
     running: JoinSet<()>,
     stop: CancellationToken,
     folder: PathBuf,
-    has_broker: Arc<AtomicBool>,
+    known: Arc<Known>,
 }
 
 struct Member {
@@ -91,7 +91,7 @@ impl Workers {
             running: JoinSet::new(),
             stop: CancellationToken::new(),
             folder: folder.path().to_owned(),
-            has_broker: Arc::default(),
+            known: Arc::default(),
         };
         let current_dir = std::env::current_dir().context("the working directory cannot be told")?;
         for number in 1..=COUNT {
@@ -113,7 +113,7 @@ impl Workers {
                 current_dir: current_dir.clone(),
                 log,
                 log_path: log_path.clone(),
-                has_broker: Arc::clone(&workers.has_broker),
+                known: Arc::clone(&workers.known),
             };
             workers.running.spawn(worker.run(sender, workers.stop.clone()));
             workers.members.push(Member {
@@ -151,7 +151,13 @@ impl Workers {
 
     /// Says that the broker is there: what they say of it from now on is news.
     pub(crate) fn have_broker(&self) {
-        self.has_broker.store(true, Ordering::Relaxed);
+        self.known.has_broker.store(true, Ordering::Relaxed);
+    }
+
+    /// Says which kickoff is our own: how it ends is told by its reply.
+    pub(crate) fn are_asked_for(&self, kickoff_id: &str) {
+        // There is one.
+        let _ = self.known.own_kickoff.set(kickoff_id.to_owned());
     }
 
     fn not_ready(&self) -> NotReady {

@@ -187,7 +187,10 @@ async fn of_several_letters_of_a_kickoff_the_latest_is_run_and_once() {
         .await
         .ended_with(0);
     assert_eq!(redriven.stdout, ["1 redriven"]);
-    redriven.said(&["2 letters were only removed", "crewfleet wait k-1"]);
+    redriven.said(&[
+        "only removed, since another one stands for the same kickoff: 2 letters",
+        "crewfleet wait k-1",
+    ]);
     let no_reason = ["redrive", "--reason", "faild", "--crew", "echo", "--yes"];
     let refused = place.dead_letters(&no_reason).await.ended_with(2);
     refused.said(&["did you mean failed?", "crashed_workers"]);
