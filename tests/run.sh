@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs every check and test of the project, after installing what they need. Needs Rust, and root or sudo where something
 # has to be installed. Ends with a summary; the exit status is 0 only when everything passed.
-#   tests/run.sh              everything
+#   tests/run.sh              what each change must pass
+#   tests/run.sh --full       and what takes longer: the images, a campaign of 3,000 kickoffs, the benchmark
 #   tests/run.sh e2e python   only these (see below for their names)
 #   tests/run.sh --rabbitmq 4 [CHECK...]   against RabbitMQ 4.0 from Debian 13; by default the checks that run a broker
 set -euo pipefail
@@ -14,16 +15,21 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
 # profile, so that one build serves every check.
-all=(format scripts supply build old deploy lint unit doc python e2e campaign home bench quickstart)
+all=(format scripts structure supply build old deploy lint unit doc python e2e campaign home quickstart)
+# What `--full` runs as well.
+full=(deploy_full campaign_full bench)
 # Run by name only.
 others=(versions)
 # These wait more than they work: each runs beside the check after it, which must build nothing.
 beside=(campaign)
 with_broker=(build old e2e campaign)
 format() { cargo fmt --all --check; }
-scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/src/node/supervise.sh; }
+scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/node/src/supervise.sh; }
+# No files of a crate that import each other.
+structure() { tests/circles.py shared/*/src/lib.rs; }
 supply() { tests/supply-chain.sh; }
 deploy() { tests/deploy.sh; }
+deploy_full() { tests/deploy.sh --full; }
 build() { cargo build --locked --workspace --all-targets; }
 # A worker of an earlier version, which e2e and campaign run beside those of this one. What they leave out without it, they say.
 old() {
@@ -60,7 +66,9 @@ e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --tes
 bench() { CREWFLEET_BENCH_PROFILE=dev tests/bench.sh for-each --pairs 1 --json target/bench-check.json; }
 
 # A short campaign: each kind of fault once. The seed makes it the same one each time.
-campaign() { cargo run --quiet --locked -p crewfleet-tests --bin campaign -- --kickoffs 600 --seed 7 --faults all --patience-s 120; }
+campaign() { run_campaign 600; }
+campaign_full() { run_campaign 3000; }
+run_campaign() { cargo run --quiet --locked -p crewfleet-tests --bin campaign -- --kickoffs "$1" --seed 7 --faults all --patience-s 120; }
 
 # The two commands that the README begins with, as a newcomer runs them.
 quickstart() {
@@ -134,9 +142,10 @@ main() {
         CREWFLEET_RABBITMQ_BIN_DIR=$(tests/rabbitmq-4.sh)
         export CREWFLEET_RABBITMQ_BIN_DIR
     fi
+    if [ "${1:-}" = --full ]; then set -- "${all[@]}" "${full[@]}"; fi
     [ $# -gt 0 ] || set -- "${all[@]}"
     for check in "$@"; do
-        [[ " ${all[*]} ${others[*]} " == *" $check "* ]] || fail "there is no check named $check" "use some of: ${all[*]} ${others[*]}"
+        [[ " ${all[*]} ${full[*]} ${others[*]} " == *" $check "* ]] || fail "there is no check named $check" "use some of: ${all[*]} ${full[*]} ${others[*]}"
     done
     prepare
     for check in "$@"; do

@@ -19,7 +19,7 @@ mod run;
 
 use std::path::{Path, PathBuf};
 
-use crewfleet_shared::kickoff::{CrewName, Status};
+use crewfleet_protocol::{CrewName, Status};
 
 use crate::error::ClientError;
 

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crewfleet_shared::amqp::{
-    Broker, BrokerError, Inbox, Message, Names, PublishError, Publisher, reply_code, topology,
+use crewfleet_amqp::traces::{self, Span};
+use crewfleet_amqp::uri::Endpoint;
+use crewfleet_amqp::{
+    Broker, BrokerConfig, BrokerError, Inbox, Message, PublishError, Publisher, reply_code,
 };
-use crewfleet_shared::config::BrokerConfig;
-use crewfleet_shared::kickoff::{CrewName, Event, KickoffId, Reply};
-use crewfleet_shared::telemetry::traces::{self, Span};
+use crewfleet_protocol::{CrewName, Event, KickoffId, Names, Reply, topology};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -216,6 +216,11 @@ impl KickoffClient {
     pub(crate) async fn leave(self) {
         self.inner.stop.cancel();
         self.inner.broker.close().await;
+    }
+
+    /// Where the broker is, without its password.
+    pub fn endpoint(&self) -> &Endpoint {
+        self.broker().endpoint()
     }
 
     pub(crate) fn broker(&self) -> &Broker {

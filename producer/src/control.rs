@@ -5,9 +5,9 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::{PublishError, reply_code};
-use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{Command, Control, CrewName, Event, KickoffId, Reply, Status};
+use crewfleet_amqp::{Message, PublishError, reply_code};
+use crewfleet_protocol::event::event_type;
+use crewfleet_protocol::{Command, Control, CrewName, Event, KickoffId, Reply, Status};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -109,7 +109,7 @@ impl KickoffClient {
     }
 
     pub(crate) async fn command(&self, command: Command) -> Result<(), ClientError> {
-        let message = Control::new(command).message(self.names());
+        let message = Message::from(Control::new(command).message(self.names()));
         let (publisher, limit) = self.publisher();
         match publisher.publish(message, limit).await {
             Ok(()) => Ok(()),

@@ -44,8 +44,8 @@ pub mod selection;
 
 use std::collections::BTreeSet;
 
-use crewfleet_shared::amqp::{BrokerError, PublishError};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_amqp::{BrokerError, PublishError};
+use crewfleet_protocol::CrewName;
 
 use crate::client::KickoffClient;
 use crate::error::ClientError;

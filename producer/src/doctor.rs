@@ -29,10 +29,10 @@ mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crewfleet_shared::amqp::topology::{Binding, Topology};
-use crewfleet_shared::amqp::uri::Login;
-use crewfleet_shared::config::BrokerConfig;
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_amqp::uri::Login;
+use crewfleet_amqp::{BrokerConfig, ConnectError};
+use crewfleet_protocol::CrewName;
+use crewfleet_protocol::topology::{Binding, Topology};
 
 pub use self::broker::ASK_MANAGEMENT;
 pub use self::finding::{Finding, Report, State};
@@ -95,7 +95,7 @@ pub async fn examine_telling(subject: &Subject, none_answers: impl FnOnce()) -> 
         queue: client.own_queue("queries"),
         key: String::new(),
     };
-    let login = Login::of(&subject.broker)?;
+    let login = Login::of(&subject.broker).map_err(ConnectError::from)?;
     let user = permissions::User {
         name: login.user.as_ref().map(|(name, _)| name.as_str()),
         vhost: &login.vhost,

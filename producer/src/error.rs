@@ -1,7 +1,7 @@
 //! What can go wrong for a client.
 
-use crewfleet_shared::amqp::{BrokerError, ConnectError, PublishError};
-use crewfleet_shared::kickoff::KickoffId;
+use crewfleet_amqp::{BrokerError, ConnectError, PublishError};
+use crewfleet_protocol::KickoffId;
 
 /// Why a kickoff could not be sent, or its reply not be had. A crew that fails is no error here: it is a reply.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -11,7 +11,7 @@ pub enum ClientError {
     InvalidInput(String),
     /// Another kickoff has this id already; nothing was sent.
     #[error(
-        "another kickoff has the id {kickoff_id}: {known_by} knows it with another request. Nothing was sent. Use another id; to \
+        "another kickoff has the id {kickoff_id}: {known_by} has it with a different request. Nothing was sent. Use another id; to \
          run a failed one again as it is: `crewfleet dead-letters redrive {kickoff_id}`"
     )]
     OtherKickoff {

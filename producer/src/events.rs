@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crewfleet_shared::amqp::Delivery;
-use crewfleet_shared::amqp::inbox::{Bound, Receive};
-use crewfleet_shared::kickoff::{Event, event::event_type};
+use crewfleet_amqp::Delivery;
+use crewfleet_amqp::inbox::{Bound, Receive};
+use crewfleet_protocol::Event;
+use crewfleet_protocol::event::event_type;
 use tokio::sync::mpsc;
 use tracing::debug;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::inbox::Receive;
-use crewfleet_shared::amqp::{BrokerError, Delivery, PublishError};
-use crewfleet_shared::kickoff::{CrewStatus, Heartbeat, Query, Question, fleet};
+use crewfleet_amqp::inbox::Receive;
+use crewfleet_amqp::{BrokerError, Delivery, Message, PublishError};
+use crewfleet_protocol::{CrewStatus, Heartbeat, Query, Question, fleet};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -115,7 +115,10 @@ impl KickoffClient {
     pub async fn ask_for_heartbeats(&self) -> Duration {
         let query = Query::new(None, Question::Beat);
         let (publisher, _) = self.publisher();
-        let asked = publisher.publish(query.message(self.names(), self.reply_key()), ASKED);
+        let asked = publisher.publish(
+            Message::from(query.message(self.names(), self.reply_key())),
+            ASKED,
+        );
         match asked.await {
             Ok(()) => ASKED,
             Err(error) => {
@@ -131,7 +134,10 @@ impl KickoffClient {
         let query = Query::new(Some(worker), Question::Beat);
         let (publisher, _) = self.publisher();
         match publisher
-            .publish(query.message(self.names(), self.reply_key()), ASKED)
+            .publish(
+                Message::from(query.message(self.names(), self.reply_key())),
+                ASKED,
+            )
             .await
         {
             Ok(()) => Some(true),

@@ -1,7 +1,7 @@
 //! One kickoff after it was sent.
 
-use crewfleet_shared::amqp::inbox::Bound;
-use crewfleet_shared::kickoff::{Command, KickoffId, Reply};
+use crewfleet_amqp::inbox::Bound;
+use crewfleet_protocol::{Command, KickoffId, Reply};
 
 use crate::client::KickoffClient;
 use crate::error::ClientError;

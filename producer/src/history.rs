@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crewfleet_shared::amqp::{Broker, BrokerError, Link, Names, reply_code};
-use crewfleet_shared::kickoff::{Event, KickoffId};
+use crewfleet_amqp::{Broker, BrokerError, Link, reply_code};
+use crewfleet_protocol::{Event, KickoffId, Names};
 
 use crate::reading::Reading;
 use crate::replies::id_of;

@@ -65,8 +65,8 @@ pub mod status;
 
 pub use client::KickoffClient;
 pub use control::{Cancel, Cancellation};
-pub use crewfleet_shared::config::BrokerConfig;
-pub use crewfleet_shared::kickoff::{Event, Heartbeat, KickoffId, KickoffResult, Reply, Status};
+pub use crewfleet_amqp::BrokerConfig;
+pub use crewfleet_protocol::{Event, Heartbeat, KickoffId, KickoffResult, Reply, Status};
 pub use error::ClientError;
 pub use events::EventStream;
 pub use files::FileError;

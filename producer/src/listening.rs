@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crewfleet_shared::amqp::ephemeral::Ephemeral;
-use crewfleet_shared::amqp::inbox::Receive;
-use crewfleet_shared::amqp::{Broker, BrokerError};
-use crewfleet_shared::retrying::Retrying;
+use crewfleet_amqp::ephemeral::Ephemeral;
+use crewfleet_amqp::inbox::Receive;
+use crewfleet_amqp::retrying::Retrying;
+use crewfleet_amqp::{Broker, BrokerError};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};

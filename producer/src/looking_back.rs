@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::{Broker, Names};
+use crewfleet_amqp::Broker;
+use crewfleet_protocol::Names;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crewfleet_shared::amqp::inbox::Receive;
-use crewfleet_shared::amqp::{Broker, Delivery, PublishError};
-use crewfleet_shared::kickoff::{Answer, Heartbeat, Query, Question};
+use crewfleet_amqp::inbox::Receive;
+use crewfleet_amqp::{Broker, Delivery, Message, PublishError};
+use crewfleet_protocol::{Answer, Heartbeat, Query, Question};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -139,7 +139,7 @@ impl KickoffClient {
                 break;
             }
             let round = end.min(Instant::now() + ROUND);
-            let message = query.message(self.names(), self.reply_key());
+            let message = Message::from(query.message(self.names(), self.reply_key()));
             let (publisher, _) = self.publisher();
             let limit = round.saturating_duration_since(Instant::now());
             let asked_by_name = query.worker.is_some();
@@ -193,7 +193,10 @@ impl KickoffClient {
         let start = Instant::now();
         let mut surveyed = Surveyed::default();
         let (publisher, _) = self.publisher();
-        let asked = publisher.publish(query.message(self.names(), self.reply_key()), ASKED);
+        let asked = publisher.publish(
+            Message::from(query.message(self.names(), self.reply_key())),
+            ASKED,
+        );
         let (asked, _) = tokio::join!(asked, self.ask_for_heartbeats());
         match asked {
             // No worker that could answer is there.

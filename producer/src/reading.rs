@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::delivery::StreamOffset;
-use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Consumer, Delivery, Link};
+use crewfleet_amqp::delivery::StreamOffset;
+use crewfleet_amqp::{BrokerError, ConsumeOptions, Consumer, Delivery, Link};
 use tokio::time::{Instant, sleep_until};
 
 /// A stream that has delivered nothing at all for so long has nothing from the given moment on.

@@ -7,10 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::inbox::Receive;
-use crewfleet_shared::amqp::{Broker, Delivery, Names};
-use crewfleet_shared::kickoff::{KickoffId, Reply};
-use crewfleet_shared::telemetry::traces;
+use crewfleet_amqp::inbox::Receive;
+use crewfleet_amqp::{Broker, Delivery, traces};
+use crewfleet_protocol::{KickoffId, Names, Reply};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -188,7 +187,7 @@ mod tests {
     use std::sync::Barrier;
     use std::thread;
 
-    use crewfleet_shared::config::BrokerConfig;
+    use crewfleet_amqp::BrokerConfig;
 
     use super::*;
 

@@ -5,9 +5,9 @@ use std::mem::{replace, take};
 use std::pin::Pin;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::{Message, Names, Properties};
-use crewfleet_shared::kickoff::{CrewName, KickoffId, KickoffRequest, decode, message_type};
-use crewfleet_shared::telemetry::traces::Headers;
+use crewfleet_amqp::traces::Headers;
+use crewfleet_amqp::{Message, Properties};
+use crewfleet_protocol::{CrewName, KickoffId, KickoffRequest, Names, decode, message_type};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};

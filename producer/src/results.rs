@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crewfleet_shared::amqp::delivery::StreamOffset;
-use crewfleet_shared::amqp::{Broker, BrokerError, Delivery, Link, Names};
+use crewfleet_amqp::delivery::StreamOffset;
+use crewfleet_amqp::{Broker, BrokerError, Delivery, Link};
+use crewfleet_protocol::Names;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::topology::RETRY_TIERS;
-use crewfleet_shared::kickoff::{
+use crewfleet_protocol::topology::RETRY_TIERS;
+use crewfleet_protocol::{
     Answer, Answered, CrewName, HeldKickoff, HeldState, KickoffId, KickoffsAsked, Question, Reply,
 };
 use futures_util::future::join_all;

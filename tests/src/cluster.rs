@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crewfleet_shared::node::{Node, NodeOptions, supervisor::SUPERVISED_VARIABLE};
+use crewfleet_node::supervisor::SUPERVISED_VARIABLE;
+use crewfleet_node::{Node, NodeOptions};
 use futures_util::future::{join_all, try_join_all};
 use nix::sys::signal::{Signal, kill};
 

@@ -2,11 +2,8 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use crewfleet_shared::{
-    amqp::tls,
-    config::BrokerConfig,
-    node::{Node, NodeOptions},
-};
+use crewfleet_amqp::{BrokerConfig, tls};
+use crewfleet_node::{Node, NodeOptions};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties, tcp::RustlsConnector, uri::AMQPUri};
 
 use crate::{

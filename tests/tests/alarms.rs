@@ -1,6 +1,6 @@
 //! A real RabbitMQ that blocks its publishers.
 
-use crewfleet_shared::node::{Node, NodeOptions};
+use crewfleet_node::{Node, NodeOptions};
 use crewfleet_tests::broker::Namespace;
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::builtin_crew_toml;

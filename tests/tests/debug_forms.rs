@@ -105,7 +105,15 @@ fn a_debug_form_is_found_however_it_is_written() {
 
 fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let folders = ["producer/src", "shared/src", "worker/src"].map(|folder| root.join(folder));
+    let folders = [
+        "producer/src",
+        "shared/amqp/src",
+        "shared/node/src",
+        "shared/protocol/src",
+        "shared/service/src",
+        "worker/src",
+    ]
+    .map(|folder| root.join(folder));
     let files = folders
         .iter()
         .flat_map(WalkDir::new)

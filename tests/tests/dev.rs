@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crewfleet_shared::node::supervisor::SUPERVISED_VARIABLE;
+use crewfleet_node::supervisor::SUPERVISED_VARIABLE;
 use crewfleet_tests::PATIENCE;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::crews;
@@ -296,12 +296,30 @@ async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
     assert_eq!(reply["status"], "succeeded");
     its_gateway_answers(&dev).await;
 
+    // What waits at its end is told.
+    let elsewhere = |command: &str| {
+        let crewfleet = crews::binary("crewfleet");
+        let command = format!(
+            "export CREWFLEET__BROKER__URL={export}; {} {command}",
+            crewfleet.display()
+        );
+        let mut terminal = Command::new("sh");
+        terminal.args(["-c", &command]).current_dir(place.work());
+        Process::spawn("another terminal", &terminal, b"")
+    };
+    elsewhere("pause marketing").output().await.ended_with(0);
+    let inputs = "-i BUSINESS_DETAILS=a -i PRODUCT_DESCRIPTION=b";
+    elsewhere(&format!("kickoff marketing -d {inputs}"))
+        .output()
+        .await
+        .ended_with(0);
     dev.signal(Signal::SIGINT);
-    assert_eq!(dev.exit().await.code(), Some(0));
+    let output = dev.output().await.ended_with(0);
+    output.said(&["1 kickoff left in the private broker: the next `crewfleet dev` here runs"]);
     place.is_clean(&dev, &[".crewfleet"]).await;
 }
 
-/// It says where the gateway is, and a call that works.
+/// It says where the gateway is, and calls that work.
 async fn its_gateway_answers(dev: &Process) {
     let addr = dev
         .stderr
@@ -323,6 +341,13 @@ async fn its_gateway_answers(dev: &Process) {
     assert_eq!(url, format!("http://{addr}/inputs"));
     // Just after its start it has to read what there is first.
     let (client, deadline) = (http::client(), tokio::time::Instant::now() + PATIENCE);
+    let kickoff = dev
+        .stderr
+        .first("a kickoff", |line| {
+            let line = line.trim();
+            (line.starts_with("curl ") && line.ends_with("/kickoff")).then(|| line.to_owned())
+        })
+        .await;
     loop {
         let answer = client
             .get(url)
@@ -333,6 +358,10 @@ async fn its_gateway_answers(dev: &Process) {
         let (status, body) = (answer.status().as_u16(), answer.text().await.expect("a body"));
         if status == 200 {
             assert!(body.contains("inputs"), "{body}");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &kickoff]);
+            let taken = Process::spawn("curl", &shell, b"").output().await.success();
+            assert!(taken.contains("kickoff_id"), "{taken}");
             break;
         }
         assert!(

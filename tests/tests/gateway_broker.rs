@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crewfleet_shared::node::{Node, NodeOptions};
+use crewfleet_node::{Node, NodeOptions};
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;

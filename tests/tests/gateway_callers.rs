@@ -336,7 +336,7 @@ async fn attackers_take_neither_its_memory_nor_others_time() {
     let gateway = GatewayProcess::ready(&cli).await;
     let calm = bystander(&gateway, &modest, 100).await;
 
-    let held = crewfleet_shared::http::descriptors()
+    let held = crewfleet_service::http::descriptors()
         .saturating_sub(512)
         .min(2_000);
     let mut connections = Vec::new();

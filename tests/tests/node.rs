@@ -2,7 +2,8 @@
 
 use std::{fs::File, path::Path, process::Command};
 
-use crewfleet_shared::node::{Node, NodeError, NodeOptions, supervisor::SUPERVISED_VARIABLE};
+use crewfleet_node::supervisor::SUPERVISED_VARIABLE;
+use crewfleet_node::{Node, NodeError, NodeOptions};
 use crewfleet_tests::{
     broker::broker,
     process::{self, Process},

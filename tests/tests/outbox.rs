@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crewfleet_shared::amqp::topology::Topology;
-use crewfleet_shared::amqp::{Broker, Message, Names, Properties, PublishError, reply_code};
-use crewfleet_shared::config::BrokerConfig;
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_amqp::{Broker, BrokerConfig, Message, Properties, PublishError, reply_code};
+use crewfleet_protocol::topology::Topology;
+use crewfleet_protocol::{CrewName, Names};
 use crewfleet_tests::PATIENCE;
 use crewfleet_tests::broker::{Namespace, broker};
 use futures_util::{StreamExt, stream};

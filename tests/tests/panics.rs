@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use crewfleet_shared::{amqp::Broker, config::BrokerConfig, kickoff::KickoffResult};
+use crewfleet_amqp::{Broker, BrokerConfig};
+use crewfleet_protocol::KickoffResult;
 use crewfleet_tests::{
     PATIENCE,
     broker::{Namespace, broker, free_port},

@@ -381,5 +381,5 @@ async fn workers_are_listed_with_their_crews_and_the_inputs_these_take() {
         ])
         .await
         .ended_with(0);
-    noted.said(&["does not ask for the input PRODUCT; its inputs are BUSINESS_DETAILS, PRODUCT_DESCRIPTION"]);
+    noted.said(&["may not use the input PRODUCT; its inputs are BUSINESS_DETAILS, PRODUCT_DESCRIPTION"]);
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crewfleet_shared::node::{Node, NodeOptions};
+use crewfleet_node::{Node, NodeOptions};
 use crewfleet_tests::broker::Namespace;
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::crews::{builtin_crew_toml, checkout};

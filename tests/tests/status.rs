@@ -95,7 +95,7 @@ async fn what_runs_what_waits_and_what_has_ended_is_told() {
         "{text}"
     );
     let none = cli.run(&["kickoffs", "echo"]).await.ended_with(0);
-    none.said(&["no worker that answered has a kickoff"]);
+    none.said(&["no kickoffs on any worker that answered"]);
 
     let on_first = kickoffs.iter().find(|at| at["worker"] == "w-1").unwrap();
     let id = on_first["kickoff_id"].as_str().unwrap();
@@ -255,7 +255,7 @@ async fn a_known_id_is_waited_for_and_refused_for_another_request() {
     let second = cli.spawn(&mine);
     says(
         &second,
-        "kickoff mine is known already, with this very request: it is not sent again",
+        "kickoff mine is known already with the same request: it is not sent again",
     )
     .await;
     let refused = cli.run(&other).await.ended_with(2);

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use crewfleet_shared::node::{Node, NodeOptions};
+use crewfleet_node::{Node, NodeOptions};
 use crewfleet_tests::{
     PATIENCE,
     broker::{Namespace, broker},

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crewfleet_shared::node::Node;
+use crewfleet_node::Node;
 use crewfleet_tests::broker::{Namespace, broker, free_port, tls_options};
 use crewfleet_tests::certificates::{Authority, Identity};
 use crewfleet_tests::cli::Cli;

@@ -5,8 +5,8 @@
 //! crewfleet kickoff greet --input name=Ada
 //! ```
 
-use crewfleet_shared::kickoff::{KickoffError, KickoffResult};
-use crewfleet_shared::{shutdown, telemetry};
+use crewfleet_protocol::{KickoffError, KickoffResult};
+use crewfleet_service::{shutdown, telemetry};
 use crewfleet_worker::{Inputs, KickoffContext, Worker};
 use serde::Deserialize;
 use serde_json::json;

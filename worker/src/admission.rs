@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::header;
-use crewfleet_shared::amqp::topology::RETRY_TIERS;
-use crewfleet_shared::config::time_limit::START_MARGIN;
-use crewfleet_shared::kickoff::{Command, Control, KickoffError, Request};
+use crewfleet_protocol::topology::RETRY_TIERS;
+use crewfleet_protocol::{Command, Control, KickoffError, Request, header};
+use crewfleet_service::config::time_limit::START_MARGIN;
 use futures_util::FutureExt;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
@@ -138,7 +137,10 @@ async fn announced(worker: &WorkerState, request: &Request, run: &Run) {
 
 fn cancelled(worker: &WorkerState, request: &Request) -> Result<(), Outcome> {
     if worker.commands.is_cancelled(request) {
-        let message = "the kickoff was cancelled before it started";
+        let message = match request.attempt {
+            0 | 1 => "the kickoff was cancelled before it started",
+            _ => "the kickoff was cancelled before its next attempt started",
+        };
         return Err(Outcome::Cancelled(KickoffError::new("cancelled", message)));
     }
     Ok(())
@@ -176,7 +178,7 @@ fn due(attempt: &Attempt<'_>) -> Result<(), Outcome> {
 fn poisonous(crew: &Crew, lost: u32) -> Result<(), Outcome> {
     if lost < crew.crash_limit {
         if lost > 0 {
-            warn!(workers_lost = lost, "it was on a worker that died");
+            warn!(workers_lost = lost, "requeued: its worker died");
         }
         return Ok(());
     }

@@ -89,8 +89,8 @@ fn size(ended: &Ended) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use crewfleet_shared::amqp::Properties;
-    use crewfleet_shared::kickoff::{CrewName, decode};
+    use crewfleet_amqp::Properties;
+    use crewfleet_protocol::{CrewName, decode};
 
     use super::*;
 

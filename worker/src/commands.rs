@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crewfleet_shared::amqp::topology::CONTROL_RETENTION_S;
-use crewfleet_shared::kickoff::Request;
+use crewfleet_protocol::Request;
+use crewfleet_protocol::topology::CONTROL_RETENTION_S;
 use lru::LruCache;
 
 /// What was cancelled; and which deliveries that came back were crashes.
@@ -175,8 +175,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use crewfleet_shared::amqp::Properties;
-    use crewfleet_shared::kickoff::{CrewName, decode};
+    use crewfleet_amqp::Properties;
+    use crewfleet_protocol::{CrewName, decode};
 
     use super::*;
 

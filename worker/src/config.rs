@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use crewfleet_shared::amqp::version::ServerVersion;
-use crewfleet_shared::config::{self, BrokerConfig, ConfigError, Loaded, Problem, time_limit};
+use crewfleet_amqp::version::ServerVersion;
+use crewfleet_amqp::{BrokerConfig, Problem};
+use crewfleet_service::config::{self, ConfigError, Loaded, time_limit};
 use serde::Deserialize;
 
 pub use self::choices::{InputsCheck, Isolation, OnRedelivery, RunnerKind, Storage, WorkingDirWay};

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::pull::Puller;
-use crewfleet_shared::amqp::{BrokerError, Delivery, Link};
+use crewfleet_amqp::pull::Puller;
+use crewfleet_amqp::{BrokerError, Delivery, Link};
 use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};

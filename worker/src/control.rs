@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::delivery::StreamOffset;
-use crewfleet_shared::amqp::{BrokerError, ConsumeOptions, Consumer, Delivery, Link, PublishError};
-use crewfleet_shared::kickoff::{About, Command, Control, KickoffId};
-use crewfleet_shared::retrying::Retrying;
+use crewfleet_amqp::delivery::StreamOffset;
+use crewfleet_amqp::retrying::Retrying;
+use crewfleet_amqp::{BrokerError, ConsumeOptions, Consumer, Delivery, Link, PublishError};
+use crewfleet_protocol::{About, Command, Control, KickoffId};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 

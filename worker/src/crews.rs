@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
-use crewfleet_shared::config::{Loaded, Problem};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_amqp::Problem;
+use crewfleet_protocol::CrewName;
+use crewfleet_service::config::Loaded;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;

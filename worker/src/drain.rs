@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crewfleet_shared::config::time_limit::REQUEUE_MARGIN;
+use crewfleet_service::config::time_limit::REQUEUE_MARGIN;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;

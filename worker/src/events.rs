@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::Utc;
-use crewfleet_shared::amqp::{Message, Names, Properties, Publisher};
-use crewfleet_shared::kickoff::{Body, CrewName, Event, KickoffId, Request, message_type};
+use crewfleet_amqp::{Message, Properties, Publisher};
+use crewfleet_protocol::{Body, CrewName, Event, KickoffId, Names, Request, message_type};
 use prometheus::IntCounter;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -156,8 +156,7 @@ impl EventSink {
 mod tests {
     use std::collections::BTreeMap;
 
-    use crewfleet_shared::amqp::Broker;
-    use crewfleet_shared::config::BrokerConfig;
+    use crewfleet_amqp::{Broker, BrokerConfig};
 
     use super::*;
 

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{KickoffError, KickoffResult, Request};
-use crewfleet_shared::telemetry::traces::Span;
+use crewfleet_amqp::traces::Span;
+use crewfleet_protocol::event::event_type;
+use crewfleet_protocol::{KickoffError, KickoffResult, Request};
 use prometheus::IntGauge;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use chrono::Utc;
-use crewfleet_shared::amqp::{Message, Properties};
-use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
-use crewfleet_shared::kickoff::{Body, CrewStatus, Heartbeat, message_type};
+use crewfleet_amqp::{Message, Properties};
+use crewfleet_protocol::fleet::HEARTBEAT_INTERVAL;
+use crewfleet_protocol::{Body, CrewStatus, Heartbeat, message_type};
 use tracing::debug;
 
 use crate::state::{Crew, WorkerState};

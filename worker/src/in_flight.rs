@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::Receipt;
-use crewfleet_shared::kickoff::{About, CrewName, KickoffId, Request};
+use crewfleet_amqp::Receipt;
+use crewfleet_protocol::{About, CrewName, KickoffId, Request};
 use tokio::sync::{SetOnce, watch};
 
 use crate::answered::{Answered, Ended};

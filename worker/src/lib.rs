@@ -24,7 +24,7 @@
 //! A worker with a crew in Rust:
 //!
 //! ```no_run
-//! use crewfleet_shared::kickoff::KickoffResult;
+//! use crewfleet_protocol::KickoffResult;
 //! use crewfleet_worker::{Inputs, KickoffContext, Worker};
 //!
 //! # async fn example() -> Result<(), crewfleet_worker::WorkerError> {

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use crewfleet_shared::shutdown;
-use crewfleet_shared::telemetry::{self, traces};
+use crewfleet_service::{shutdown, telemetry, traces};
 use crewfleet_worker::{Worker, config};
 
 /// Serves AI crews over RabbitMQ.
@@ -79,7 +78,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn healthcheck(address: &str) -> ExitCode {
-    match crewfleet_shared::admin::check(address, "/healthz", Duration::from_secs(5)).await {
+    match crewfleet_service::admin::check(address, "/healthz", Duration::from_secs(5)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("crewfleet-worker: {error}");

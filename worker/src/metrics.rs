@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crewfleet_shared::amqp::topology::Reason;
-use crewfleet_shared::kickoff::{CrewName, Status};
-use crewfleet_shared::metrics::{Book, histogram_opts, opts};
+use crewfleet_protocol::topology::Reason;
+use crewfleet_protocol::{CrewName, Status};
+use crewfleet_service::metrics::{Book, histogram_opts, opts};
 use prometheus::{
     CounterVec, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     exponential_buckets,
@@ -327,7 +327,7 @@ impl Drop for Held {
 mod tests {
     use std::path::Path;
 
-    use crewfleet_shared::metrics::BrokerMetrics;
+    use crewfleet_amqp::metrics::BrokerMetrics;
 
     use super::*;
 
@@ -336,7 +336,7 @@ mod tests {
     fn the_table_is_that_of_the_definitions() {
         let mut book = Book::new().unwrap();
         Metrics::register(&mut book).unwrap();
-        BrokerMetrics::new().register(&mut book).unwrap();
+        book.add_broker(&BrokerMetrics::new()).unwrap();
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring/METRICS.md");
         assert!(book.is_table_of(&file, "# Metrics").unwrap(), "it differs");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crewfleet_shared::kickoff::{KickoffError, KickoffResult, Status};
+use crewfleet_protocol::{KickoffError, KickoffResult, Status};
 
 use crate::runner::StopReason;
 

@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crewfleet_shared::amqp::inbox::Receive;
-use crewfleet_shared::amqp::{BrokerError, Delivery, Inbox, topology};
-use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
-use crewfleet_shared::kickoff::{About, Command, Control, KickoffId, Request};
-use crewfleet_shared::retrying::Retrying;
+use crewfleet_amqp::inbox::Receive;
+use crewfleet_amqp::retrying::Retrying;
+use crewfleet_amqp::{BrokerError, Delivery, Inbox};
+use crewfleet_protocol::fleet::HEARTBEAT_INTERVAL;
+use crewfleet_protocol::{About, Command, Control, KickoffId, Request, topology};
 use serde::Deserialize;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -295,7 +295,7 @@ struct Listening {
     heard: Arc<Heard>,
     /// The worker that is listened to.
     id: String,
-    _bound: [crewfleet_shared::amqp::inbox::Bound; 2],
+    _bound: [crewfleet_amqp::inbox::Bound; 2],
 }
 
 impl Listening {

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::telemetry;
+use crewfleet_service::telemetry;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -153,7 +153,7 @@ fn tell(metrics: &Metrics, part: Part, panic: Box<dyn Any + Send>) -> Panicked {
 
 #[cfg(test)]
 mod tests {
-    use crewfleet_shared::metrics::Book;
+    use crewfleet_service::metrics::Book;
 
     use super::*;
 

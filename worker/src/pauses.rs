@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crewfleet_shared::kickoff::{Command, Control};
+use crewfleet_protocol::{Command, Control};
 use tracing::{info, warn};
 
 use crate::state::WorkerState;

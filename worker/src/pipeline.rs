@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use crewfleet_shared::amqp::{Delivery, Received, header};
-use crewfleet_shared::kickoff::{About, Command, KickoffId, Rejection, Request, decode};
-use crewfleet_shared::telemetry::traces::{self, Span};
+use crewfleet_amqp::traces::{self, Span};
+use crewfleet_amqp::{Delivery, Received};
+use crewfleet_protocol::decode::{RequestProperties, decode};
+use crewfleet_protocol::{About, Command, KickoffId, Rejection, Request, header};
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::admission::{NOT_ALONE_DELAY, Refused, admit};

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crewfleet_shared::config::ENVIRONMENT_PREFIX;
+use crewfleet_service::config::ENVIRONMENT_PREFIX;
 use tokio::process::Command;
 
 use crate::process_handle::ProcessHandle;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use crewfleet_shared::amqp::{BrokerError, Delivery, Link, reply_code};
-use crewfleet_shared::kickoff::control::TALK_KEY;
-use crewfleet_shared::kickoff::query::LIFETIME;
-use crewfleet_shared::kickoff::{Answer, Answered, Control, Query, Question};
-use crewfleet_shared::retrying::Retrying;
+use crewfleet_amqp::retrying::Retrying;
+use crewfleet_amqp::{BrokerError, Delivery, Link, Message, reply_code};
+use crewfleet_protocol::control::TALK_KEY;
+use crewfleet_protocol::topology::QUERY_LIFETIME;
+use crewfleet_protocol::{Answer, Answered, Control, Query, Question};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -127,8 +127,8 @@ async fn answer(worker: &WorkerState, query: Query, reply_to: Option<&str>) {
         worker: worker.id.clone(),
         answer,
     };
-    let message = answer.message(&worker.names, key);
-    if let Err(error) = worker.publisher.publish(message, LIFETIME).await {
+    let message = Message::from(answer.message(&worker.names, key));
+    if let Err(error) = worker.publisher.publish(message, QUERY_LIFETIME).await {
         debug!(id = answer.id, %error, "an answer is lost; who asked asks again");
     }
 }

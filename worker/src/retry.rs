@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crewfleet_shared::amqp::topology::{RETRY_TIERS, Reason};
-use crewfleet_shared::kickoff::{KickoffError, Request};
+use crewfleet_protocol::topology::{RETRY_TIERS, Reason};
+use crewfleet_protocol::{KickoffError, Request};
 use serde::Deserialize;
 
 use crate::config::{OnTimeout, RetryConfig};
@@ -153,8 +153,8 @@ pub fn tier(remaining: Duration) -> Tier {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use crate::outcome::RequeueReason;
-    use crewfleet_shared::amqp::Properties;
-    use crewfleet_shared::kickoff::{CrewName, decode};
+    use crewfleet_amqp::Properties;
+    use crewfleet_protocol::{CrewName, decode};
     use serde_json::json;
 
     use super::*;
@@ -162,7 +162,7 @@ mod tests {
     fn request(attempt: u32, body: &str) -> Request {
         let properties = Properties::default()
             .with_correlation_id("a")
-            .with_header_u32(crewfleet_shared::amqp::header::ATTEMPT, attempt);
+            .with_header_u32(crewfleet_protocol::header::ATTEMPT, attempt);
         decode(body.as_bytes(), &properties, &CrewName::parse("c").unwrap(), 1000).unwrap()
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crewfleet_shared::kickoff::{About, KickoffId, Request};
+use crewfleet_protocol::{About, KickoffId, Request};
 use sha2::{Digest, Sha256};
 
 use crate::digest;

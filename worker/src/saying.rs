@@ -7,9 +7,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crewfleet_shared::amqp::{Names, PublishError, Publisher};
-use crewfleet_shared::kickoff::{Command, Control};
-use crewfleet_shared::retrying::Retrying;
+use crewfleet_amqp::retrying::Retrying;
+use crewfleet_amqp::{Message, PublishError, Publisher};
+use crewfleet_protocol::{Command, Control, Names};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
@@ -135,7 +135,7 @@ impl Saying {
 impl Voice {
     async fn keep(&self, control: &Control) -> Result<(), PublishError> {
         self.publisher
-            .publish(control.message(&self.names), PUBLISH_LIMIT)
+            .publish(Message::from(control.message(&self.names)), PUBLISH_LIMIT)
             .await
     }
 
@@ -146,7 +146,7 @@ impl Voice {
         }
         let said = self
             .publisher
-            .publish(control.talk(&self.names), TALK_LIMIT)
+            .publish(Message::from(control.talk(&self.names)), TALK_LIMIT)
             .await;
         match &said {
             Err(error @ PublishError::Broker(_)) => {

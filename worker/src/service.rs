@@ -8,12 +8,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use chrono::Utc;
-use crewfleet_shared::admin;
-use crewfleet_shared::amqp::{Broker, ConnectError, Gate, Names};
-use crewfleet_shared::config::{ConfigError, Loaded};
-use crewfleet_shared::kickoff::{CrewName, InvalidName};
-use crewfleet_shared::metrics::{Book, render};
-use crewfleet_shared::systemd;
+use crewfleet_amqp::{Broker, ConnectError, Gate};
+use crewfleet_protocol::{CrewName, InvalidName, Names};
+use crewfleet_service::config::{ConfigError, Loaded};
+use crewfleet_service::metrics::{Book, render};
+use crewfleet_service::{admin, systemd};
 use futures_util::future::{join_all, select_all};
 use prometheus::Registry;
 use tokio::sync::{Mutex, Notify};
@@ -25,7 +24,6 @@ use uuid::Uuid;
 
 use crate::commands::Commands;
 use crate::config::{DEFAULT_CRASH_LIMIT, FileConfig, OnRedelivery, RetryConfig};
-use crate::crews;
 use crate::drain::drain;
 use crate::events::EventPublisher;
 use crate::in_flight::InFlight;
@@ -33,7 +31,7 @@ use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
 use crate::ownership::Neighbours;
 use crate::panics::{self, Part};
-use crate::pauses::Pauses;
+use crate::pauses::{self, Pauses};
 use crate::room::Admission;
 use crate::runner::builtin::Handler;
 use crate::runner::late;
@@ -41,7 +39,7 @@ use crate::runner::python::Pythons;
 use crate::saying::Saying;
 use crate::state::WorkerState;
 use crate::workdir::WorkDirs;
-use crate::{consumer, control, heartbeat, pauses, queries};
+use crate::{consumer, control, crews, heartbeat, queries};
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +175,7 @@ impl Worker {
         let admin = admin::listen(&file.worker.admin_addr, "[worker] admin_addr").await?;
         let mut book = Book::new()?;
         let metrics = Metrics::register(&mut book)?;
-        broker.metrics().register(&mut book)?;
+        book.add_broker(broker.metrics())?;
         let work_dirs = WorkDirs::open(&file.worker, &id).map_err(WorkerError::DataDir)?;
         let memory = MemoryGuard::new(file.worker.memory_limit.map(|limit| limit.as_u64()));
         info!(worker = id, version = env!("CARGO_PKG_VERSION"), broker = %broker.endpoint(), "worker starts");

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::topology::Reason;
-use crewfleet_shared::amqp::{Message, Properties, PublishError, reply_code};
-use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId, Request, Status};
-use crewfleet_shared::retrying::Retrying;
-use crewfleet_shared::telemetry::traces::{self, Span};
+use crewfleet_amqp::retrying::Retrying;
+use crewfleet_amqp::traces::{self, Span};
+use crewfleet_amqp::{Message, Properties, PublishError, reply_code};
+use crewfleet_protocol::event::event_type;
+use crewfleet_protocol::topology::Reason;
+use crewfleet_protocol::{CrewName, KickoffError, KickoffId, Request, Status};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;

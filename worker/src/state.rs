@@ -5,11 +5,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::topology::{CONSUMER_TIMEOUT_MS, Topology};
-use crewfleet_shared::amqp::{Broker, BrokerError, Gate, Link, Names, Publisher};
-use crewfleet_shared::config::BrokerConfig;
-use crewfleet_shared::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_amqp::{Broker, BrokerConfig, BrokerError, Gate, Link, Publisher};
+use crewfleet_protocol::topology::{CONSUMER_TIMEOUT_MS, Topology};
+use crewfleet_protocol::{CrewName, Names};
+use crewfleet_service::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;

@@ -7,8 +7,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crewfleet_shared::kickoff::Request;
-use crewfleet_shared::telemetry::traces::{Attribute, Kind, Span};
+use crewfleet_amqp::traces::{Attribute, Kind, Span};
+use crewfleet_protocol::Request;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crewfleet_shared::kickoff::KickoffId;
+use crewfleet_protocol::KickoffId;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::debug;

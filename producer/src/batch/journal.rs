@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::kickoff::{CrewName, KickoffId, Reply, Status};
+use crewfleet_protocol::{CrewName, KickoffId, Reply, Status};
 use serde::{Deserialize, Serialize};
 
 use super::BatchError;

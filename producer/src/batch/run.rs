@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::config::BrokerConfig;
-use crewfleet_shared::kickoff::{CrewName, Reply};
+use crewfleet_amqp::BrokerConfig;
+use crewfleet_protocol::{CrewName, Reply};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::timeout;
@@ -18,10 +18,8 @@ use super::{BatchError, BatchOptions, BatchSummary, Counts};
 use crate::client::KickoffClient;
 use crate::error::ClientError;
 use crate::handle::KickoffHandle;
-use crate::inputs;
 use crate::progress::Progress;
-use crate::request;
-use crate::results;
+use crate::{inputs, request, results};
 
 /// A batch may run unattended for hours: so long it repeats a publish while the broker is away or a queue full.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(600);

@@ -96,6 +96,9 @@ fn words(id: &KickoffId, cancellation: &Cancellation) -> String {
                 named(&reply.worker)
             )
         }
+        Cancellation::Cancelled(reply) if reply.attempt > 1 => {
+            format!("kickoff {id} is cancelled before its next attempt started")
+        }
         Cancellation::Cancelled(_) => format!("kickoff {id} is cancelled before it started"),
         Cancellation::Finished(reply) => format!(
             "kickoff {id} had ended already: {} at {} on {}. If it was redriven since, cancel it with --redriven",

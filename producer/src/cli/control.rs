@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use crewfleet_producer::fleet::{Heartbeats, LISTENING};
 use crewfleet_producer::{Heartbeat, KickoffClient};
-use crewfleet_shared::kickoff::CrewName;
-use crewfleet_shared::kickoff::fleet::HEARTBEAT_INTERVAL;
+use crewfleet_protocol::CrewName;
+use crewfleet_protocol::fleet::HEARTBEAT_INTERVAL;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -225,7 +225,7 @@ async fn drain_heard(
     let mut heard = until_heard(heartbeats, worker, start + asked, &mut others).await;
     if heard.is_none() && asked < LISTENING {
         say(&format!(
-            "no worker {worker:?} answers; listening for {} s whether one of an earlier version is there",
+            "no worker {worker:?} answers; waiting {} s in case there is one of an earlier version",
             LISTENING.as_secs()
         ));
         heard = until_heard(heartbeats, worker, start + LISTENING, &mut others).await;

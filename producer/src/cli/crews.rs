@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use crewfleet_producer::fleet::ASKED;
 use crewfleet_producer::{ClientError, Heartbeat, KickoffClient};
-use crewfleet_shared::kickoff::CrewName;
-use crewfleet_shared::spelling;
+use crewfleet_protocol::CrewName;
+use crewfleet_service::spelling;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::settings::Settings;

@@ -9,9 +9,9 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use crewfleet_producer::dead_letters::{DeadLetterError, DeadLetters, QueueLook, Selection};
 use crewfleet_producer::{ClientError, KickoffClient, KickoffId};
-use crewfleet_shared::amqp::topology::Reason;
-use crewfleet_shared::kickoff::CrewName;
-use crewfleet_shared::spelling;
+use crewfleet_protocol::CrewName;
+use crewfleet_protocol::topology::Reason;
+use crewfleet_service::spelling;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 

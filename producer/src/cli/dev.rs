@@ -1,5 +1,6 @@
 //! `crewfleet dev`: everything on one machine, in the foreground.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
-use super::output::{gave_up, reply, say};
+use super::output::{counted, gave_up, reply, say};
 use super::settings::{BROKER_URL_VARIABLE, Settings};
 use super::story::Story;
 use super::{events, inputs};
@@ -79,7 +80,15 @@ pub(crate) async fn run(
         say(&format!("{error:#}"));
         Exit::of(&error)
     });
+    let left = broker.left(&session.crew.name).await;
     broker.stop().await;
+    if left > 0 {
+        say(&format!(
+            "{} left in the private broker: the next `crewfleet dev` here runs what is left. To discard it, remove {}",
+            counted(left, "kickoff"),
+            folder.join("broker").display()
+        ));
+    }
     say("ended; nothing is left running");
     Ok(exit)
 }
@@ -96,13 +105,22 @@ async fn serve(
         // First of all: a broker that was given and is not there is told at once.
         let connecting = KickoffClient::connect(broker.config(), "crewfleet dev");
         match stop.run_until_cancelled(connecting).await {
-            Some(client) => client?.close().await,
+            Some(client) => {
+                let client = client?;
+                say(&format!(
+                    "using the broker {}, which the configuration names, instead of a private one: kickoffs of others for the \
+                     crew {} may come here",
+                    client.endpoint(),
+                    session.crew.name
+                ));
+                client.close().await;
+            }
             None => return Ok(session.interrupted()),
         }
     }
     let config = session.crew.configure(folder, broker.config())?;
     say(&format!(
-        "starting the workers with {} for {} ...",
+        "checking the crew and starting the workers with {} for {} ...",
         session.crew.python.display(),
         session.crew.target()
     ));
@@ -338,10 +356,22 @@ impl Session {
         };
         say("after an edit of your code: Ctrl-C and start again");
         say(&format!(
-            "running until Ctrl-C. In another terminal:\n{export}  {before}{this} kickoff {} --follow{after}\n  {this} workers\n  {}",
+            "running until Ctrl-C. In another terminal:\n{export}  {before}{this} kickoff {} --follow{after}\n  {this} workers\n  {}\n  {}",
             self.crew.name,
-            gateway.example()
+            gateway.example(),
+            gateway.kickoff_example(&self.example_inputs(needed))
         ));
+    }
+
+    /// Those that were given, else each that is needed.
+    fn example_inputs(&self, needed: &[String]) -> String {
+        match &self.inputs {
+            Some(inputs) if needed.is_empty() => inputs.get().to_owned(),
+            _ => {
+                let inputs: BTreeMap<_, _> = needed.iter().map(|name| (name, "...")).collect();
+                serde_json::json!(inputs).to_string()
+            }
+        }
     }
 
     fn interrupted(&self) -> Exit {

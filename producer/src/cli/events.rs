@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use crewfleet_producer::{Event, EventStream, KickoffClient, KickoffId, KickoffStatus};
-use crewfleet_shared::harmless::harmless;
-use crewfleet_shared::kickoff::event::event_type;
+use crewfleet_protocol::event::event_type;
+use crewfleet_service::harmless::harmless;
 use serde_json::Value;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
+use crewfleet_amqp::{BrokerError, ConnectError};
+use crewfleet_node::NodeError;
 use crewfleet_producer::batch::BatchError;
 use crewfleet_producer::{ClientError, FileError, Status};
-use crewfleet_shared::amqp::{BrokerError, ConnectError};
-use crewfleet_shared::config::ConfigError;
-use crewfleet_shared::node::NodeError;
+use crewfleet_service::config::ConfigError;
 
 use crate::dev::workers::NotReady;
 
@@ -58,7 +58,7 @@ impl From<&ClientError> for Exit {
         match error {
             ClientError::InvalidInput(_)
             | ClientError::OtherKickoff { .. }
-            | ClientError::Connect(ConnectError::Url) => Self::Usage,
+            | ClientError::Connect(ConnectError::Url(_)) => Self::Usage,
             ClientError::UnreadableReply { .. } => Self::Failed,
             _ => Self::Broker,
         }
@@ -82,7 +82,7 @@ impl Exit {
             None => {}
         }
         match error.downcast_ref::<ConnectError>() {
-            Some(ConnectError::Url) => return Self::Usage,
+            Some(ConnectError::Url(_)) => return Self::Usage,
             Some(_) => return Self::Broker,
             None => {}
         }

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use crewfleet_producer::batch::{self, BatchError, BatchOptions, BatchSummary};
 use crewfleet_producer::{ClientError, KickoffClient, Status};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_protocol::CrewName;
 use tokio_util::sync::CancellationToken;
 
 use super::crews;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use crewfleet_shared::admin;
-use crewfleet_shared::amqp::Broker;
+use crewfleet_amqp::Broker;
+use crewfleet_service::admin;
 
 use super::exit::Exit;
 use super::output::say;

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use crewfleet_shared::kickoff::{FileSource, InputFile};
+use crewfleet_protocol::{FileSource, InputFile};
 use serde_json::value::{RawValue, to_raw_value};
 
 pub(crate) use crewfleet_producer::inputs::missing;
@@ -29,7 +29,7 @@ pub(crate) fn unasked(crew: &str, asked: &[String], inputs: &RawValue) -> Option
     };
     let note = || {
         format!(
-            "note: the crew {crew} does not ask for the {noun} {}; {asked}",
+            "note: the crew {crew} may not use the {noun} {}; {asked}",
             unasked.join(", ")
         )
     };
@@ -66,8 +66,12 @@ fn read(file: &str) -> anyhow::Result<Box<RawValue>> {
         text = std::fs::read_to_string(file)
             .with_context(|| format!("--inputs {file}: the file cannot be read"))?;
     }
-    serde_json::from_str(text.trim_start_matches('\u{feff}'))
-        .with_context(|| format!("--inputs {file}: not JSON"))
+    let inputs: Box<RawValue> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .with_context(|| format!("--inputs {file}: not JSON"))?;
+    if !inputs.get().starts_with('{') {
+        bail!("--inputs {file}: must hold one JSON object, as in {{\"TOPIC\": \"lamps\"}}");
+    }
+    Ok(inputs)
 }
 
 /// `KEY=VALUE` is text, `KEY=@FILE` the text of a file, or the file itself, `KEY:=JSON` any JSON.
@@ -187,11 +191,11 @@ mod tests {
         let inputs = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
         assert_eq!(
             unasked("poet", &asked, &inputs(r#"{"tpoic": "x", "mood": "y"}"#)).unwrap(),
-            "note: the crew poet does not ask for the input tpoic; its inputs are topic, mood, year"
+            "note: the crew poet may not use the input tpoic; its inputs are topic, mood, year"
         );
         assert_eq!(
             unasked("poet", &[], &inputs(r#"{"b": 1, "a": 2}"#)).unwrap(),
-            "note: the crew poet does not ask for the inputs a, b; it asks for none"
+            "note: the crew poet may not use the inputs a, b; it asks for none"
         );
         assert_eq!(unasked("poet", &asked, &inputs(r#"{"topic": "x"}"#)), None);
     }

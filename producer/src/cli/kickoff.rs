@@ -7,7 +7,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use crewfleet_producer::{ClientError, Kickoff, KickoffClient, KickoffHandle, KickoffId, Reply};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_protocol::CrewName;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
@@ -118,7 +118,7 @@ async fn send(
     let status = statuses.find(|status| status.name == crew);
     if let Some(handle) = known? {
         say(&format!(
-            "kickoff {} is known already, with this very request: it is not sent again",
+            "kickoff {} is known already with the same request: it is not sent again",
             handle.id()
         ));
         return Ok(match arguments.detach {
@@ -234,7 +234,9 @@ async fn fetch(
         Some(Ok(exit)) => Ok(exit),
         // The kickoff has succeeded: it is not what was asked that makes no sense.
         Some(Err(error)) => {
-            say(&format!("{error:#}; {later}"));
+            say(&format!(
+                "the kickoff succeeded, but not all of its files were fetched: {error:#}; {later} --force"
+            ));
             Ok(Exit::Failed)
         }
         None => {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use crewfleet_producer::status::{KickoffAt, QueueCount};
 use crewfleet_producer::{KickoffClient, Kickoffs};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_protocol::CrewName;
 use tokio_util::sync::CancellationToken;
 
 use super::crews;
@@ -59,7 +59,7 @@ pub(crate) async fn run(
 
 fn remarks(found: &Kickoffs) {
     if found.kickoffs.is_empty() {
-        say("no worker that answered has a kickoff");
+        say("no kickoffs on any worker that answered");
     }
     if found.left_out > 0 {
         say(&format!("{} more are with workers, and left out", found.left_out));

@@ -34,8 +34,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use crewfleet_shared::shutdown;
-use crewfleet_shared::telemetry::{self, traces};
+use crewfleet_service::{shutdown, telemetry, traces};
 use tokio_util::sync::CancellationToken;
 
 use self::exit::Exit;
@@ -56,7 +55,7 @@ const EXIT_CODES: &str = "Exit codes of kickoff and wait: 0 succeeded, 1 failed,
 refused or no such crew, 4 timed out, 5 cancelled, 6 rejected, 7 expired, 8 gave up waiting (the kickoff goes on).\nOther commands name theirs in their own --help.";
 
 #[derive(Args)]
-#[command(next_help_heading = "Options of all commands")]
+#[command(next_help_heading = "Global options")]
 struct Global {
     /// Configuration file; without it crewfleet.toml in the working directory, where there is one
     #[arg(short, long, global = true, value_name = "FILE")]
@@ -238,7 +237,7 @@ mod tests {
     #[test]
     fn what_all_commands_take_stands_apart_in_their_help() {
         let help = command("kickoff").render_help().to_string();
-        let (own, of_all) = help.split_once("Options of all commands:").unwrap_or_default();
+        let (own, of_all) = help.split_once("Global options:").unwrap_or_default();
         assert!(own.contains("--input") && !own.contains("--broker-url"), "{help}");
         assert!(
             of_all.contains("--broker-url") && of_all.contains("--namespace"),

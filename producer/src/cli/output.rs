@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
 use crewfleet_producer::{KickoffId, Reply, Status};
-use crewfleet_shared::harmless::harmless;
-use crewfleet_shared::kickoff::KickoffResult;
+use crewfleet_protocol::KickoffResult;
+use crewfleet_service::harmless::harmless;
 use serde::Serialize;
 
 use super::exit::Exit;

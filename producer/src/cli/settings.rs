@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
+use crewfleet_amqp::{BrokerConfig, ConnectError};
 use crewfleet_producer::batch::BatchError;
 use crewfleet_producer::gateway::GatewayConfig;
 use crewfleet_producer::{ClientError, FileError};
-use crewfleet_shared::amqp::ConnectError;
-use crewfleet_shared::config::{self, BrokerConfig, ConfigError, time_limit};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_protocol::CrewName;
+use crewfleet_service::config::{self, ConfigError, time_limit};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use chrono::Utc;
 use clap::Args;
 use crewfleet_producer::status::{KickoffAt, QueueCount, Stage};
 use crewfleet_producer::{KickoffClient, KickoffId, KickoffStatus, Reply};
-use crewfleet_shared::kickoff::{CrewName, HeldState};
+use crewfleet_protocol::{CrewName, HeldState};
 use tokio_util::sync::CancellationToken;
 
 use super::crews::{self, LookedAt};
@@ -162,9 +162,9 @@ fn at_worker(id: &KickoffId, at: &KickoffAt) -> String {
              (requested {} ago)",
             span(kickoff.requested_at, now)
         ),
-        HeldState::Retrying => format!(
-            "attempt {attempt} of {of} failed on {worker}; the next one waits for its time, or in the queue"
-        ),
+        HeldState::Retrying => {
+            format!("attempt {attempt} of {of} failed on {worker}; the next attempt is scheduled or queued")
+        }
         HeldState::Ended => format!("{of} was answered by {worker}; its reply is no longer kept"),
     }
 }
@@ -178,7 +178,7 @@ pub(super) fn perhaps(queues: &[QueueCount]) -> String {
             "Nothing waits in the queues that we know of; --crew names the queue of another crew.".to_owned()
         }
         waiting => format!(
-            "It may be among what waits ({}), or there is no such kickoff: what is in a queue cannot be looked at.",
+            "It may be among what waits ({}), or there is no such kickoff: queued messages cannot be inspected.",
             waiting.join(", ")
         ),
     }

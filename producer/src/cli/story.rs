@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 
 use crewfleet_producer::Event;
-use crewfleet_shared::harmless::harmless;
-use crewfleet_shared::kickoff::event::event_type;
+use crewfleet_protocol::event::event_type;
+use crewfleet_service::harmless::harmless;
 use serde::Deserialize;
 use serde_json::Value;
 

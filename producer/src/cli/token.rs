@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use crewfleet_producer::gateway::tokens::{Token, TokensFile};
 use crewfleet_producer::{ClientError, KickoffClient};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_protocol::CrewName;
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
 

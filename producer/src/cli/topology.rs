@@ -1,9 +1,9 @@
 //! `crewfleet topology declare|show`
 
 use clap::{Args, Subcommand};
-use crewfleet_shared::amqp::topology::{Argument, Topology};
-use crewfleet_shared::amqp::{Broker, Names};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_amqp::Broker;
+use crewfleet_protocol::topology::{Argument, Topology};
+use crewfleet_protocol::{CrewName, Names};
 
 use super::exit::Exit;
 use super::format::Format;

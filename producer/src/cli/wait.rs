@@ -74,7 +74,7 @@ pub(crate) async fn run(
 pub(super) fn tell(status: &KickoffStatus, patience: Duration) {
     match status.stage {
         _ if status.is_nowhere() => say(&format!(
-            "{}. Waiting for it {} s longer",
+            "{}. Waiting another {} s",
             status::unknown(status),
             patience.as_secs_f64()
         )),

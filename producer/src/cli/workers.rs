@@ -3,7 +3,7 @@
 use clap::Args;
 use crewfleet_producer::fleet::LISTENING;
 use crewfleet_producer::{Heartbeat, KickoffClient};
-use crewfleet_shared::harmless::harmless;
+use crewfleet_service::harmless::harmless;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
@@ -46,7 +46,7 @@ pub(crate) async fn run(
 /// Said at once, before we listen for as long as a worker takes that cannot be asked.
 pub(super) fn none_answers() -> String {
     format!(
-        "no worker answers; listening for {} s whether one of an earlier version is there (Ctrl-C ends that)",
+        "no worker answers; waiting {} s in case there is one of an earlier version (Ctrl-C ends that)",
         LISTENING.as_secs()
     )
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::kickoff::KickoffId;
+use crewfleet_protocol::KickoffId;
 use serde::Serialize;
 
 use super::letter::Letter;

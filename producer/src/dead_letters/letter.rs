@@ -3,8 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::{Delivery, header};
-use crewfleet_shared::kickoff::KickoffId;
+use crewfleet_amqp::Delivery;
+use crewfleet_protocol::{KickoffId, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -21,7 +21,7 @@ pub struct Letter {
     pub crew: String,
     /// The queue it is in.
     pub queue: String,
-    /// One of [`Reason`](crewfleet_shared::amqp::topology::Reason), RabbitMQ's own (`delivery_limit`, `expired` …)
+    /// One of [`Reason`](crewfleet_protocol::topology::Reason), RabbitMQ's own (`delivery_limit`, `expired` …)
     /// where that dead-lettered it, else [`UNKNOWN_REASON`].
     pub reason: String,
     /// Kind and message of the error.

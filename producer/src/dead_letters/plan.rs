@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
-use crewfleet_shared::amqp::look::Look;
-use crewfleet_shared::amqp::{BrokerError, Delivery, reply_code};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_amqp::look::Look;
+use crewfleet_amqp::{BrokerError, Delivery, reply_code};
+use crewfleet_protocol::CrewName;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 

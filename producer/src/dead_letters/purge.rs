@@ -1,6 +1,6 @@
 //! Throwing dead letters away.
 
-use crewfleet_shared::amqp::Delivery;
+use crewfleet_amqp::Delivery;
 use tokio_util::sync::CancellationToken;
 
 use super::letter::Letter;

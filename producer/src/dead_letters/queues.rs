@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::look::{Look, Looking};
-use crewfleet_shared::amqp::{BrokerError, Delivery, Link};
-use crewfleet_shared::kickoff::{CrewName, KickoffId};
+use crewfleet_amqp::look::{Look, Looking};
+use crewfleet_amqp::{BrokerError, Delivery, Link};
+use crewfleet_protocol::{CrewName, KickoffId};
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 

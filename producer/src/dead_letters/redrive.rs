@@ -10,8 +10,8 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use crewfleet_shared::amqp::{Delivery, Message, PublishError, header};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_amqp::{Delivery, Message, PublishError};
+use crewfleet_protocol::{CrewName, header};
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;

@@ -1,6 +1,6 @@
 //! Which dead letters are meant.
 
-use crewfleet_shared::kickoff::{CrewName, KickoffId};
+use crewfleet_protocol::{CrewName, KickoffId};
 
 use super::letter::Letter;
 

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::Utc;
-use crewfleet_shared::amqp::{self, Link, Names};
-use crewfleet_shared::config::BrokerConfig;
-use crewfleet_shared::node::{Node, NodeError, NodeOptions};
+use crewfleet_amqp as amqp;
+use crewfleet_amqp::{BrokerConfig, Link};
+use crewfleet_node::{Node, NodeError, NodeOptions};
+use crewfleet_protocol::{CrewName, Names};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -19,6 +20,8 @@ const METRICS_PATH: &str = "/metrics/detailed?family=queue_coarse_metrics&family
 
 /// Streams that come up at all do so within a second or two of their node.
 const STREAMS_LIMIT: Duration = Duration::from_secs(15);
+/// A node that is about to be stopped may be in no state to answer.
+const COUNT_LIMIT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(200);
 
 /// A private node, or the broker that the configuration names.
@@ -153,13 +156,35 @@ impl Broker {
         }
     }
 
+    /// How many kickoffs of a crew wait in the private node, as far as that can be told.
+    pub(crate) async fn left(&self, crew: &CrewName) -> u64 {
+        let running = self
+            .private
+            .as_ref()
+            .is_some_and(|private| private.node.is_some());
+        let Some(broker) = running
+            .then(|| amqp::Broker::start(&self.config, "crewfleet dev").ok())
+            .flatten()
+        else {
+            return 0;
+        };
+        let queue = Names::new(&self.config.namespace).request_queue(crew);
+        let counted = timeout(COUNT_LIMIT, async {
+            broker.connected().await.queue_state(&queue).await
+        })
+        .await;
+        broker.close().await;
+        let state = counted.ok().and_then(Result::ok).flatten();
+        state.map_or(0, |state| state.messages.into())
+    }
+
     /// Stops the private node, once its streams are up: one that is stopped while it starts stays down for ever
     /// (rabbitmq-server#6179).
     pub(crate) async fn stop(mut self) {
         let Some(private) = &mut self.private else { return };
         if private.starting.is_some() {
             say(
-                "the private broker is still starting, and is stopped when it has started, so that its streams stay whole ...",
+                "the private broker is still starting; it is stopped once it is up, to keep its data intact ...",
             );
             if let Err(error) = private.start().await {
                 say(&error.to_string());

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use crewfleet_shared::config::BrokerConfig;
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_amqp::BrokerConfig;
+use crewfleet_protocol::CrewName;
 use serde_json::{Value, json};
 
 use super::folder::{self, EXAMPLE, Folder};

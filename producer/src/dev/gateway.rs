@@ -8,7 +8,7 @@ use crewfleet_producer::BrokerConfig;
 use crewfleet_producer::gateway::config::GatewayConfig;
 use crewfleet_producer::gateway::tokens::TokensFile;
 use crewfleet_producer::gateway::{self, GatewayError};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_protocol::CrewName;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
@@ -69,7 +69,17 @@ impl Gateway {
         }
     }
 
-    /// How to call it from a shell.
+    /// How to kick the crew off over it, from a shell; `inputs` is a JSON object.
+    pub(crate) fn kickoff_example(&self, inputs: &str) -> String {
+        let body = format!("{{\"inputs\": {inputs}}}").replace('\'', r"'\''");
+        format!(
+            "curl -H 'Authorization: Bearer {}' -H 'Content-Type: application/json' -d '{body}' http://{}/kickoff",
+            self.token.expose_secret(),
+            self.addr
+        )
+    }
+
+    /// How to ask it from a shell what the crew needs.
     pub(crate) fn example(&self) -> String {
         format!(
             "curl -H 'Authorization: Bearer {}' http://{}/inputs",

@@ -66,7 +66,7 @@ impl Line {
             ("WARN" | "ERROR", message) => {
                 let detailed = shorten(&format!("{message}{}", details(&fields)));
                 let of_connection = [
-                    "crewfleet_shared::amqp",
+                    "crewfleet_amqp",
                     "crewfleet_worker::control",
                     "crewfleet_worker::queries",
                 ];
@@ -149,7 +149,7 @@ mod tests {
         let finished =
             r#"{"level":"INFO","message":"kickoff finished","kickoff_id":"a","status":"succeeded"}"#;
         assert_eq!(Line::parse(finished), Line::Other);
-        let connection = r#"{"level":"WARN","target":"crewfleet_shared::amqp::link","message":"lost"}"#;
+        let connection = r#"{"level":"WARN","target":"crewfleet_amqp::link","message":"lost"}"#;
         assert_eq!(
             Line::parse(connection),
             Line::OfConnection("lost".into(), "lost".into())

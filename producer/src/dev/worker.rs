@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crewfleet_shared::node::supervisor::{Program, STATUS_IN_USE, Supervisor};
+use crewfleet_node::supervisor::{Program, STATUS_IN_USE, Supervisor};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::watch;
 use tokio::time::timeout;

@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use crewfleet_shared::config::{BrokerConfig, ENVIRONMENT_PREFIX};
-use crewfleet_shared::node::supervisor::SUPERVISED_VARIABLE;
+use crewfleet_amqp::BrokerConfig;
+use crewfleet_node::supervisor::SUPERVISED_VARIABLE;
+use crewfleet_service::config::ENVIRONMENT_PREFIX;
 use futures_util::future::select_all;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;

@@ -1,9 +1,10 @@
 //! The broker itself: version, message size, nodes and alarms, feature flags, clock.
 
 use chrono::TimeDelta;
-use crewfleet_shared::amqp::inspect::Allowed;
-use crewfleet_shared::amqp::version::ServerVersion;
-use crewfleet_shared::amqp::{BrokerError, Link, Names, streams};
+use crewfleet_amqp::inspect::Allowed;
+use crewfleet_amqp::version::ServerVersion;
+use crewfleet_amqp::{BrokerError, Link, streams};
+use crewfleet_protocol::Names;
 use serde_json::Value;
 
 use super::Subject;

@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::Names;
-use crewfleet_shared::amqp::version::ServerVersion;
-use crewfleet_shared::config::time_limit::{self, QUEUE_TIMEOUT};
-use crewfleet_shared::kickoff::{CrewName, Heartbeat};
+use crewfleet_amqp::version::ServerVersion;
+use crewfleet_protocol::{CrewName, Heartbeat, Names};
+use crewfleet_service::config::time_limit::{self, QUEUE_TIMEOUT};
 use serde_json::Value;
 
 use super::Subject;

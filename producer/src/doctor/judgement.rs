@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crewfleet_shared::amqp::declare::DECISIVE;
-use crewfleet_shared::amqp::topology::{Argument, Queue};
-use crewfleet_shared::amqp::version::ServerVersion;
+use crewfleet_amqp::declare::DECISIVE;
+use crewfleet_amqp::version::ServerVersion;
+use crewfleet_protocol::topology::{Argument, Queue};
 use serde_json::Value;
 
 use super::finding::State;

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crewfleet_shared::amqp::uri::Login;
-use crewfleet_shared::amqp::{ConnectError, tls};
-use crewfleet_shared::config::BrokerConfig;
+use crewfleet_amqp::uri::Login;
+use crewfleet_amqp::{BrokerConfig, ConnectError, tls};
 use reqwest::header::DATE;
 use reqwest::{Client, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};

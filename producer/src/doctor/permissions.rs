@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crewfleet_shared::amqp::inspect::Allowed;
-use crewfleet_shared::amqp::topology::{Binding, Topology};
-use crewfleet_shared::amqp::{BrokerError, Link, Names};
+use crewfleet_amqp::inspect::Allowed;
+use crewfleet_amqp::{BrokerError, Link};
+use crewfleet_protocol::Names;
+use crewfleet_protocol::topology::{Binding, Topology};
 
 use super::broker::no_answer;
 use super::finding::{Finding, State};

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crewfleet_shared::amqp::declare::{DECISIVE, QueueState};
-use crewfleet_shared::amqp::inspect::Held;
-use crewfleet_shared::amqp::topology::{Argument, Binding, Queue, Topology};
-use crewfleet_shared::amqp::version::ServerVersion;
-use crewfleet_shared::amqp::{BrokerError, Link};
+use crewfleet_amqp::declare::DECISIVE;
+use crewfleet_amqp::inspect::Held;
+use crewfleet_amqp::operation::QueueState;
+use crewfleet_amqp::version::ServerVersion;
+use crewfleet_amqp::{BrokerError, Link};
+use crewfleet_protocol::topology::{Argument, Binding, Queue, Topology};
 use serde_json::{Map, Value};
 
 use super::broker::{ASK_MANAGEMENT, ONLY_MANAGEMENT};
@@ -372,7 +373,7 @@ async fn members(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use crewfleet_shared::amqp::reply_code;
+    use crewfleet_amqp::reply_code;
 
     use super::*;
 

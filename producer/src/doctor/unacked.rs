@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use crewfleet_shared::amqp::Names;
-use crewfleet_shared::amqp::version::ServerVersion;
-use crewfleet_shared::kickoff::{CrewName, Heartbeat};
+use crewfleet_amqp::version::ServerVersion;
+use crewfleet_protocol::{CrewName, Heartbeat, Names};
 use serde_json::Value;
 
 use super::finding::{Finding, State};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use chrono::Utc;
-use crewfleet_shared::harmless::harmless;
-use crewfleet_shared::kickoff::Heartbeat;
+use crewfleet_protocol::Heartbeat;
+use crewfleet_service::harmless::harmless;
 use tokio::time::{Instant, timeout_at};
 
 use super::broker;

@@ -21,8 +21,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::kickoff::query::MAX_PART;
-use crewfleet_shared::kickoff::{Answered, FilePart, Question, Reply, ResultFile, answer};
+use crewfleet_protocol::query::MAX_PART;
+use crewfleet_protocol::{Answered, FilePart, Question, Reply, ResultFile, answer};
 use futures_util::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
 

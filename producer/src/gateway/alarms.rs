@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crewfleet_shared::amqp::{Message, Properties};
+use crewfleet_amqp::{Message, Properties};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
-use crewfleet_shared::kickoff::{Event, KickoffResult, Reply, Status};
+use crewfleet_protocol::{Event, KickoffResult, Reply, Status};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};

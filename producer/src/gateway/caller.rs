@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::header;
 use axum::http::request::Parts;
-use crewfleet_shared::kickoff::{CrewName, KickoffId};
+use crewfleet_protocol::{CrewName, KickoffId};
 
 use super::access_log;
 use super::problem::Problem;

@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
-use crewfleet_shared::kickoff::{Command, KickoffId, Reply};
+use crewfleet_protocol::{Command, KickoffId, Reply};
 use serde_json::{Value, json};
 use tracing::info;
 

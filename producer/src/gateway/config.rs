@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use crewfleet_shared::amqp::topology::Retention;
-use crewfleet_shared::config::Problem;
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_amqp::Problem;
+use crewfleet_protocol::CrewName;
+use crewfleet_protocol::topology::Retention;
 use serde::Deserialize;
 
 /// The section `[gateway]`.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crewfleet_shared::kickoff::{CrewName, CrewStatus, Heartbeat};
+use crewfleet_protocol::{CrewName, CrewStatus, Heartbeat};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::kickoff::event::event_type;
-use crewfleet_shared::kickoff::{Event, Reply, Status};
+use crewfleet_protocol::event::event_type;
+use crewfleet_protocol::{Event, Reply, Status};
 use serde::Deserialize;
 use tokio::time::Instant;
 

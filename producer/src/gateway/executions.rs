@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use crewfleet_shared::kickoff::{Event, Reply};
+use crewfleet_protocol::{Event, Reply};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -231,7 +231,7 @@ impl Executions {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use crewfleet_shared::kickoff::Status;
+    use crewfleet_protocol::Status;
 
     use super::super::execution::tests::{event, reply};
     use super::*;

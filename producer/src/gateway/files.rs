@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use crewfleet_shared::kickoff::{Reply, ResultFile};
+use crewfleet_protocol::{Reply, ResultFile};
 use serde_json::{Value, json};
 use tracing::warn;
 

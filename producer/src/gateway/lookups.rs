@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::{Broker, BrokerError, Link};
-use crewfleet_shared::kickoff::{KickoffId, Reply};
-use crewfleet_shared::retrying::Retrying;
+use crewfleet_amqp::retrying::Retrying;
+use crewfleet_amqp::{Broker, BrokerError, Link};
+use crewfleet_protocol::{KickoffId, Reply};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;

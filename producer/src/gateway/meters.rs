@@ -7,9 +7,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
-use crewfleet_shared::amqp::header;
-use crewfleet_shared::metrics::{Book, histogram_opts, opts};
-use crewfleet_shared::telemetry::traces::{self, Headers};
+use crewfleet_amqp::traces::{self, Headers};
+use crewfleet_protocol::header;
+use crewfleet_service::metrics::{Book, histogram_opts, opts};
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, exponential_buckets};
 
 use super::access_log::Call;
@@ -100,7 +100,7 @@ pub(super) fn context(headers: &HeaderMap) -> Headers {
 mod tests {
     use std::path::Path;
 
-    use crewfleet_shared::metrics::BrokerMetrics;
+    use crewfleet_amqp::metrics::BrokerMetrics;
 
     use super::*;
 
@@ -109,7 +109,7 @@ mod tests {
     fn the_table_is_that_of_the_definitions() {
         let mut book = Book::new().unwrap();
         Meters::register(&mut book).unwrap();
-        BrokerMetrics::new().register(&mut book).unwrap();
+        book.add_broker(&BrokerMetrics::new()).unwrap();
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring/METRICS.md");
         assert!(book.is_table_of(&file, "## The gateway").unwrap(), "it differs");
     }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use crewfleet_shared::amqp::PublishError;
+use crewfleet_amqp::PublishError;
 use serde_json::{Value, json};
 use tracing::warn;
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use chrono::TimeDelta;
-use crewfleet_shared::admin::{self, BindError};
-use crewfleet_shared::config::BrokerConfig;
-use crewfleet_shared::http::{self, Limits};
-use crewfleet_shared::kickoff::{CrewName, KickoffId};
-use crewfleet_shared::metrics::{Book, render};
-use crewfleet_shared::systemd;
+use crewfleet_amqp::BrokerConfig;
+use crewfleet_protocol::{CrewName, KickoffId};
+use crewfleet_service::admin::{self, BindError};
+use crewfleet_service::http::{self, Limits};
+use crewfleet_service::metrics::{Book, render};
+use crewfleet_service::systemd;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -212,7 +212,7 @@ pub async fn serve(
     let gateway = Arc::new(gateway);
     let mut book = Book::new()?;
     let meters = Meters::register(&mut book)?;
-    gateway.client.broker().metrics().register(&mut book)?;
+    book.add_broker(gateway.client.broker().metrics())?;
     let admin = serve_admin(&config.admin_addr, &gateway, &meters, book, &end).await?;
     let admin_addr = admin.address();
     let told = Arc::clone(&gateway);

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crewfleet_shared::amqp::delivery::StreamOffset;
-use crewfleet_shared::amqp::topology::{Retention, Topology};
-use crewfleet_shared::amqp::{Broker, BrokerError, Delivery, Link, Names};
-use crewfleet_shared::kickoff::{Event, Reply};
+use crewfleet_amqp::delivery::StreamOffset;
+use crewfleet_amqp::{Broker, BrokerError, Delivery, Link};
+use crewfleet_protocol::topology::{Retention, Topology};
+use crewfleet_protocol::{Event, Names, Reply};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};

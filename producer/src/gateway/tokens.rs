@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, SubsecRound, Utc};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_protocol::CrewName;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -71,7 +71,7 @@ pub enum TokensError {
     #[error("there is a token named {0:?} already; choose another name, or revoke it first")]
     Exists(String),
     /// No token of that name is there.
-    #[error("there is no token named {0:?}; `crewfleet token list` tells those that are")]
+    #[error("there is no token named {0:?}; `crewfleet token list` lists those that exist")]
     Unknown(String),
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use crewfleet_shared::node::{Node, NodeOptions};
+use crewfleet_node::{Node, NodeOptions};
 use crewfleet_tests::{
     broker::Namespace,
     cli::Cli,

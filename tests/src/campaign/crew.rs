@@ -11,10 +11,8 @@ use std::{
 };
 
 use anyhow::Context;
-use crewfleet_shared::{
-    kickoff::{KickoffError, KickoffResult},
-    shutdown, telemetry,
-};
+use crewfleet_protocol::{KickoffError, KickoffResult};
+use crewfleet_service::{shutdown, telemetry};
 use crewfleet_worker::config::{Backoff, RetryConfig};
 use crewfleet_worker::{CrewOptions, Handler, Inputs, KickoffContext, Worker, WorkerBuilder, config};
 use serde::Deserialize;

@@ -3,13 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use crewfleet_shared::{
-    amqp::{
-        Broker, ConsumeOptions, Consumer, Delivery, Message, Names, Properties, delivery::StreamOffset,
-        header,
-    },
-    kickoff::{KickoffId, Reply, message_type},
-};
+use crewfleet_amqp::delivery::StreamOffset;
+use crewfleet_amqp::{Broker, ConsumeOptions, Consumer, Delivery, Message, Properties};
+use crewfleet_protocol::{KickoffId, Names, Reply, header, message_type};
 use tokio::time::timeout;
 
 use super::{

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use crewfleet_shared::{amqp::Names, kickoff::CrewName};
+use crewfleet_protocol::{CrewName, Names};
 use futures_util::future::try_join_all;
 use nix::sys::signal::{self, Signal};
 use tokio::{

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::ensure;
 use crewfleet_producer::gateway::{self, GatewayConfig, GatewayError, tokens::TokensFile};
-use crewfleet_shared::{shutdown, telemetry};
+use crewfleet_service::{shutdown, telemetry};
 use nix::sys::signal::Signal;
 use secrecy::ExposeSecret;
 use tokio::{

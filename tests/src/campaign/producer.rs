@@ -9,7 +9,7 @@ use std::{
 };
 
 use crewfleet_producer::{ClientError, KickoffClient, KickoffHandle, KickoffId, Reply};
-use crewfleet_shared::telemetry;
+use crewfleet_service::telemetry;
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinSet};
 

@@ -2,12 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crewfleet_shared::{
-    amqp::{Broker, Names},
-    config::BrokerConfig,
-    kickoff::CrewName,
-    node::{Node, NodeOptions},
-};
+use crewfleet_amqp::{Broker, BrokerConfig};
+use crewfleet_node::{Node, NodeOptions};
+use crewfleet_protocol::{CrewName, Names};
 use serde_json::json;
 use tokio::{
     sync::{Mutex, MutexGuard},

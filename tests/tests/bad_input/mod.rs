@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use crewfleet_shared::node::{Node, NodeOptions};
+use crewfleet_node::{Node, NodeOptions};
 use crewfleet_tests::broker::Namespace;
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::worker::WorkerProcess;

@@ -1,7 +1,7 @@
 //! Requests gone wrong in every way that a program, a person or a network can think of.
 
-use crewfleet_shared::amqp::Properties;
-use crewfleet_shared::kickoff::{CrewName, decode};
+use crewfleet_amqp::Properties;
+use crewfleet_protocol::{CrewName, decode};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable, ShortString};
 use proptest::collection::vec;

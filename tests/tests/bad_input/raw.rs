@@ -3,7 +3,7 @@
 use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, ProtocolVersion, WriteContext, gen_frame};
 use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
 use amq_protocol::types::{AMQPValue, FieldTable};
-use crewfleet_shared::node::{Node, NodeOptions};
+use crewfleet_node::{Node, NodeOptions};
 use crewfleet_tests::PATIENCE;
 use crewfleet_tests::broker::Namespace;
 use crewfleet_tests::client::PlainClient;

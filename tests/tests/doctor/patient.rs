@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crewfleet_shared::node::Node;
+use crewfleet_node::Node;
 use crewfleet_tests::broker::{Namespace, with_http};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::process::Output;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crewfleet_amqp::{Broker, ConnectError, Message, Properties, PublishError};
 use crewfleet_producer::{ClientError, KickoffClient, KickoffId};
-use crewfleet_shared::amqp::{Broker, ConnectError, Message, Properties, PublishError, header};
+use crewfleet_protocol::header;
 use crewfleet_tests::fault_broker::{At, Fault, FaultBroker, Published, Record, Tune};
 use crewfleet_tests::process::until;
 use futures_util::future::join_all;

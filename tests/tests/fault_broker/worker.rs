@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crewfleet_shared::amqp::header;
+use crewfleet_protocol::header;
 use crewfleet_tests::fault_broker::{At, Fault, FaultBroker, Record};
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use lapin::BasicProperties;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crewfleet_shared::config::Problem;
+use crewfleet_amqp::Problem;
 
 use super::CrewConfig;
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use crewfleet_shared::amqp::topology::REQUEST_DELIVERY_LIMIT;
-use crewfleet_shared::config::{Problem, time_limit};
-use crewfleet_shared::kickoff::CrewName;
+use crewfleet_amqp::Problem;
+use crewfleet_protocol::CrewName;
+use crewfleet_protocol::topology::REQUEST_DELIVERY_LIMIT;
+use crewfleet_service::config::time_limit;
 use serde::Deserialize;
 
 use super::{

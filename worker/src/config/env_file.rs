@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 
-use crewfleet_shared::config::{ENVIRONMENT_PREFIX, Problem};
+use crewfleet_amqp::Problem;
+use crewfleet_service::config::ENVIRONMENT_PREFIX;
 
 use super::CrewConfig;
 

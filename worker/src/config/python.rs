@@ -1,6 +1,6 @@
 //! What a Python crew's section must say.
 
-use crewfleet_shared::config::Problem;
+use crewfleet_amqp::Problem;
 
 use super::CrewConfig;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crewfleet_shared::config::Problem;
+use crewfleet_amqp::Problem;
 use serde::Deserialize;
 use wildmatch::WildMatch;
 

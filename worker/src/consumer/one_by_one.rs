@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::BrokerError;
-use crewfleet_shared::amqp::pull::Puller;
+use crewfleet_amqp::BrokerError;
+use crewfleet_amqp::pull::Puller;
 use tokio::sync::OnceCell;
 
 use super::{Intake, Over};

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
-use crewfleet_shared::amqp::{BrokerError, ConsumeOptions};
+use crewfleet_amqp::{BrokerError, ConsumeOptions};
 
 use super::{Intake, Over};
 use crate::places::Count;

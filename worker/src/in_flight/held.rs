@@ -1,8 +1,8 @@
 //! What this worker has, for whoever asks.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crewfleet_shared::kickoff::held::MAX_HELD;
-use crewfleet_shared::kickoff::{HeldKickoff, HeldState, KickoffId, KickoffsAsked};
+use crewfleet_protocol::held::MAX_HELD;
+use crewfleet_protocol::{HeldKickoff, HeldState, KickoffId, KickoffsAsked};
 
 use super::{InFlight, Running, lock};
 use crate::answered::Ended;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crewfleet_shared::kickoff::{FilesLeftOut, ResultFile};
+use crewfleet_protocol::{FilesLeftOut, ResultFile};
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::kickoff::ResultFile;
+use crewfleet_protocol::ResultFile;
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "manifest.json";

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::kickoff::query::MAX_PART;
-use crewfleet_shared::kickoff::{FilePart, FilesLeftOut, KickoffId, KickoffResult, ResultFile};
+use crewfleet_protocol::query::MAX_PART;
+use crewfleet_protocol::{FilePart, FilesLeftOut, KickoffId, KickoffResult, ResultFile};
 use tracing::{debug, warn};
 use uuid::Uuid;
 

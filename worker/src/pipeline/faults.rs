@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crewfleet_shared::amqp::{Received, header};
-use crewfleet_shared::kickoff::{KickoffError, Request, decode};
-use crewfleet_shared::telemetry::traces::Span;
+use crewfleet_amqp::Received;
+use crewfleet_amqp::traces::Span;
+use crewfleet_protocol::{KickoffError, Request, decode, header};
 use serde_json::json;
 
 use super::held::Held;

@@ -1,6 +1,6 @@
 //! What the task of a delivery answers for, kept where a panic on its way does not reach it.
 
-use crewfleet_shared::amqp::Receipt;
+use crewfleet_amqp::Receipt;
 use tracing::warn;
 
 use crate::in_flight::Run;

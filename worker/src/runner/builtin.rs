@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::kickoff::{KickoffError, KickoffResult};
+use crewfleet_protocol::{KickoffError, KickoffResult};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::config::Loaded;
+use crewfleet_service::config::Loaded;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::watch;

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crewfleet_shared::config::Problem;
-use crewfleet_shared::kickoff::{CrewName, KickoffId};
+use crewfleet_amqp::Problem;
+use crewfleet_protocol::{CrewName, KickoffId};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::SetOnce;

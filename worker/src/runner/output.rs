@@ -1,8 +1,8 @@
 //! What a crew prints: to the log, line by line, with its kickoff's id, and as `log` events. Both are read at
 //! terminals, so escapes are left out, and a progress bar, which writes over itself, is its last state.
 
-use crewfleet_shared::harmless::harmless;
-use crewfleet_shared::kickoff::event::event_type;
+use crewfleet_protocol::event::event_type;
+use crewfleet_service::harmless::harmless;
 use serde_json::json;
 use tracing::info;
 

@@ -4,10 +4,10 @@ use std::mem::take;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use crewfleet_shared::amqp::topology::Reason;
-use crewfleet_shared::amqp::{Message, Properties, header};
-use crewfleet_shared::kickoff::{Body, KickoffError, KickoffId, Reply, Status, message_type};
-use crewfleet_shared::telemetry::traces::Headers;
+use crewfleet_amqp::traces::Headers;
+use crewfleet_amqp::{Message, Properties};
+use crewfleet_protocol::topology::Reason;
+use crewfleet_protocol::{Body, KickoffError, KickoffId, Reply, Status, header, message_type};
 
 use super::Attempt;
 use crate::digest;

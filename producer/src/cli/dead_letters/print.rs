@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use crewfleet_producer::dead_letters::{Group, WholeLetter};
-use crewfleet_shared::amqp::header;
+use crewfleet_protocol::header;
 use serde_json::Value;
 
 use crate::cli::format::{age, table};

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use crewfleet_producer::dead_letters::{DeadLetters, Plan, RedriveOptions, RedriveReport};
 use crewfleet_producer::{KickoffClient, KickoffId};
-use crewfleet_shared::amqp::topology::Reason;
+use crewfleet_protocol::topology::Reason;
 use tokio_util::sync::CancellationToken;
 
 use super::super::exit::Exit;
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     /// Keep what was redriven so often already: it fails again and again
     #[arg(long, value_name = "N", default_value_t = RedriveOptions::default().max_redrives)]
     max_redrives: u32,
-    /// Redrive that, too
+    /// Redrive those as well
     #[arg(long)]
     force: bool,
     /// Do not ask

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use crewfleet_producer::{KickoffClient, Reply};
-use crewfleet_shared::kickoff::result_file::stays_below;
+use crewfleet_protocol::result_file::stays_below;
 use futures_util::TryStreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tempfile::NamedTempFile;

@@ -1,6 +1,6 @@
 //! The table of files.
 
-use crewfleet_shared::kickoff::ResultFile;
+use crewfleet_protocol::ResultFile;
 
 /// Whether the content of a file stands in the reply, or may be asked for.
 pub(super) fn can_be_had(file: &ResultFile) -> bool {

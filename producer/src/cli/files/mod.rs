@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use crewfleet_producer::status::Stage;
 use crewfleet_producer::{KickoffClient, KickoffId, Reply};
-use crewfleet_shared::kickoff::{FilesLeftOut, ResultFile};
+use crewfleet_protocol::{FilesLeftOut, ResultFile};
 use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use crewfleet_shared::kickoff::{KickoffError, KickoffResult};
+use crewfleet_protocol::{KickoffError, KickoffResult};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
-use crewfleet_shared::kickoff::{KickoffError, KickoffResult};
+use crewfleet_protocol::{KickoffError, KickoffResult};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::harmless::harmless;
-use crewfleet_shared::kickoff::KickoffError;
+use crewfleet_protocol::KickoffError;
+use crewfleet_service::harmless::harmless;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use serde_json::value::RawValue;

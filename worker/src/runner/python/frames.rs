@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crewfleet_shared::kickoff::{KickoffError, KickoffResult};
+use crewfleet_protocol::{KickoffError, KickoffResult};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -272,8 +272,8 @@ pub(super) struct Tokens {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use crewfleet_shared::amqp::Properties;
-    use crewfleet_shared::kickoff::{CrewName, decode};
+    use crewfleet_amqp::Properties;
+    use crewfleet_protocol::{CrewName, decode};
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::kickoff::KickoffError;
+use crewfleet_protocol::KickoffError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::info;

@@ -28,8 +28,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_shared::config::Problem;
-use crewfleet_shared::kickoff::{CrewName, KickoffError, KickoffId};
+use crewfleet_amqp::Problem;
+use crewfleet_protocol::{CrewName, KickoffError, KickoffId};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex, Semaphore};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crewfleet_shared::kickoff::KickoffError;
+use crewfleet_protocol::KickoffError;
 use deadpool::managed::{self, Object, Pool, PoolError, RecycleError};
 use tracing::debug;
 

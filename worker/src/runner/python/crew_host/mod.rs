@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crewfleet_shared::kickoff::{CrewName, KickoffError};
+use crewfleet_protocol::{CrewName, KickoffError};
 use deadpool::managed::{Object, Pool};
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};

@@ -1,0 +1,501 @@
+//! From the bytes of a message to a [`Request`], or to a [`Rejection`] that says what is wrong with it.
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+
+use super::id::{CrewName, KickoffId};
+use super::reply::KickoffError;
+use super::request::{KickoffRequest, Request};
+use super::{header, message_type};
+
+/// How deep a request may be nested: what every common JSON reader accepts by default.
+pub const MAX_DEPTH: usize = 128;
+
+/// How many bytes `meta` may have: it is repeated in the reply and in every event.
+pub const MAX_META_BYTES: usize = 16 * 1024;
+
+/// A message that is not a kickoff request, with all that could still be read of it.
+#[derive(Debug, Clone)]
+pub struct Rejection {
+    /// What is wrong, as it goes into the reply and the dead letter.
+    pub error: KickoffError,
+    /// On which id the requester can be told; `None` when the message names no valid one.
+    pub kickoff_id: Option<KickoffId>,
+    /// The extra routing key, when it is usable.
+    pub reply_to: Option<String>,
+    /// The request's `meta`, as far as the body could be read.
+    pub meta: Option<Box<RawValue>>,
+    /// From the headers, 1 when absent.
+    pub attempt: u32,
+    /// From the headers, 0 when absent.
+    pub redrive: u32,
+    /// From the `timestamp` property.
+    pub requested_at: Option<DateTime<Utc>>,
+}
+
+/// What is read of a message's properties.
+pub trait RequestProperties {
+    /// `correlation_id`.
+    fn correlation_id(&self) -> Option<&str>;
+    /// `message_id`.
+    fn message_id(&self) -> Option<&str>;
+    /// `reply_to`.
+    fn reply_to(&self) -> Option<&str>;
+    /// `content_type`.
+    fn content_type(&self) -> Option<&str>;
+    /// `content_encoding`.
+    fn content_encoding(&self) -> Option<&str>;
+    /// `type`.
+    fn kind(&self) -> Option<&str>;
+    /// `timestamp`.
+    fn timestamp(&self) -> Option<DateTime<Utc>>;
+    /// A header that is a whole number.
+    fn header_u32(&self, name: &str) -> Option<u32>;
+
+    /// The queue of a requester that waits there for its answer (RPC), by RabbitMQ's names for such queues. No key of ours.
+    fn reply_queue(&self) -> Option<&str> {
+        self.reply_to().filter(|name| name.starts_with("amq."))
+    }
+}
+
+/// Reads a request that arrived on the queue of `crew`.
+///
+/// The id is the body's `kickoff_id`, else the property `correlation_id`, else `message_id`; where body and
+/// properties disagree the request is refused and answered on the properties' id.
+///
+/// # Errors
+/// [`Rejection`] for everything that is not a request of version 1; nothing is ever repaired silently.
+pub fn decode(
+    body: &[u8],
+    properties: &impl RequestProperties,
+    crew: &CrewName,
+    max_bytes: usize,
+) -> Result<Request, Box<Rejection>> {
+    let mut seen = Rejection {
+        error: KickoffError::new("invalid_request", ""),
+        kickoff_id: property_id(properties).and_then(|id| KickoffId::parse(id).ok()),
+        reply_to: usable_reply_to(properties).ok().flatten(),
+        meta: None,
+        attempt: properties
+            .header_u32(header::ATTEMPT)
+            .filter(|a| *a > 0)
+            .unwrap_or(1),
+        redrive: properties.header_u32(header::REDRIVE).unwrap_or(0),
+        requested_at: properties.timestamp(),
+    };
+    match read(body, properties, crew, max_bytes, &mut seen) {
+        Ok(request) => Ok(request),
+        Err(error) => Err(Box::new(Rejection { error, ..seen })),
+    }
+}
+
+fn read(
+    body: &[u8],
+    properties: &impl RequestProperties,
+    crew: &CrewName,
+    max_bytes: usize,
+    seen: &mut Rejection,
+) -> Result<Request, KickoffError> {
+    let refuse = |kind: &str, message: String| Err(KickoffError::new(kind, message));
+    if body.len() > max_bytes {
+        let message = format!(
+            "the request has {} bytes; at most {max_bytes} are taken ([broker] max_request_bytes)",
+            body.len()
+        );
+        return refuse("body_too_large", message);
+    }
+    check_properties(properties)?;
+    if body.is_empty() {
+        return refuse(
+            "empty_body",
+            "the request has no body; send {\"inputs\": {…}}".into(),
+        );
+    }
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(e) => {
+            let message = format!(
+                "the request is not UTF-8: the byte at {} is wrong",
+                e.valid_up_to()
+            );
+            return refuse("invalid_utf8", message);
+        }
+    };
+    let depth = nesting_depth(text);
+    if depth > MAX_DEPTH {
+        let message = format!("the request is nested {depth} deep; at most {MAX_DEPTH} levels are taken");
+        return refuse("too_deep", message);
+    }
+    if !text.trim_start().starts_with('{') {
+        return match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => refuse(
+                "invalid_request",
+                "the request is not a JSON object; send {\"inputs\": {…}}".into(),
+            ),
+            Err(e) => refuse("invalid_json", format!("the request is not JSON: {e}")),
+        };
+    }
+    let request: KickoffRequest = serde_json::from_str(text).map_err(|e| {
+        told_by_body(text, properties, seen);
+        let kind = if e.is_data() {
+            "invalid_request"
+        } else {
+            "invalid_json"
+        };
+        KickoffError::new(
+            kind,
+            format!("the request cannot be read: {e}; a request is {{\"inputs\": {{…}}}}"),
+        )
+    })?;
+    seen.meta = request.meta.clone().filter(is_repeatable);
+    let kickoff_id = agreed_id(&request, properties, seen)?;
+    check_fields(&request, crew)?;
+    let requested_at = seen.requested_at.or_else(|| kickoff_id.created_at());
+    seen.requested_at = requested_at;
+    Ok(Request {
+        reply_to: usable_reply_to(properties)?,
+        kickoff_id,
+        crew: crew.clone(),
+        inputs: request.inputs,
+        meta: request.meta,
+        timeout_s: request.timeout_s,
+        deadline: request.deadline,
+        attempt: seen.attempt,
+        redrive: seen.redrive,
+        requested_at,
+    })
+}
+
+/// What a body that is no request still says of whom to tell.
+fn told_by_body(text: &str, properties: &impl RequestProperties, seen: &mut Rejection) {
+    #[derive(serde::Deserialize)]
+    struct Told {
+        kickoff_id: Option<String>,
+        meta: Option<Box<RawValue>>,
+    }
+    let Ok(told) = serde_json::from_str::<Told>(text) else {
+        return;
+    };
+    seen.meta = told.meta.filter(is_repeatable);
+    if property_id(properties).is_none() {
+        seen.kickoff_id = told.kickoff_id.and_then(|id| KickoffId::parse(&id).ok());
+    }
+}
+
+fn check_properties(properties: &impl RequestProperties) -> Result<(), KickoffError> {
+    if let Some(content_type) = properties.content_type() {
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.is_empty() && !media_type.eq_ignore_ascii_case("application/json") {
+            let message =
+                format!("content_type {content_type:?} is not taken; send application/json, or none");
+            return Err(KickoffError::new("unsupported_content_type", message));
+        }
+    }
+    // kombu says "utf-8" here, which is what JSON is anyway; a compression would have to be undone.
+    if let Some(encoding) = properties.content_encoding()
+        && !["", "utf-8", "utf8", "identity"].contains(&encoding.to_ascii_lowercase().as_str())
+    {
+        let message = format!("content_encoding {encoding:?} is not taken; send the JSON as it is");
+        return Err(KickoffError::new("unsupported_content_encoding", message));
+    }
+    if let Some(kind) = properties.kind()
+        && kind.starts_with("kickoff.")
+        && kind != message_type::REQUEST
+    {
+        let message = format!(
+            "type {kind:?} is not a request; this worker takes {:?}",
+            message_type::REQUEST
+        );
+        return Err(KickoffError::new("unsupported_type", message));
+    }
+    usable_reply_to(properties).map(drop)
+}
+
+fn usable_reply_to(properties: &impl RequestProperties) -> Result<Option<String>, KickoffError> {
+    if let Some(queue) = properties.reply_queue() {
+        let message = format!(
+            "reply_to {queue:?} is refused: it is an extra routing key on the reply exchange, not a queue name, and amq.* is \
+             RabbitMQ's own; bind your queue to the reply exchange by the kickoff's id, and leave reply_to out"
+        );
+        return Err(KickoffError::new("invalid_reply_to", message));
+    }
+    let key = properties.reply_to().filter(|key| !key.is_empty());
+    Ok(key.map(ToOwned::to_owned))
+}
+
+#[allow(clippy::borrowed_box, reason = "as Option::filter hands it out")]
+fn is_repeatable(meta: &Box<RawValue>) -> bool {
+    meta.get().len() <= MAX_META_BYTES
+}
+
+fn check_fields(request: &KickoffRequest, crew: &CrewName) -> Result<(), KickoffError> {
+    if !request.inputs.get().starts_with('{') {
+        let message = "inputs is not a JSON object; send {\"inputs\": {\"NAME\": value, …}}";
+        return Err(KickoffError::new("invalid_request", message));
+    }
+    if let Some(meta) = request.meta.as_ref().filter(|meta| !is_repeatable(meta)) {
+        let message = format!(
+            "meta has {} bytes; at most {MAX_META_BYTES} are taken, since the reply and every event repeat it. Put what the \
+             crew needs into inputs",
+            meta.get().len()
+        );
+        return Err(KickoffError::new("meta_too_large", message));
+    }
+    if let Some(named) = request.crew.as_deref().filter(|named| *named != crew.as_str()) {
+        let named: String = named.chars().take(80).collect();
+        let message = format!(
+            "the body names the crew {named:?}, the routing key {:?}; make them the same, or leave one out",
+            crew.as_str()
+        );
+        return Err(KickoffError::new("contradicting_crew", message));
+    }
+    if let Some(timeout) = request.timeout_s.filter(|t| !(t.is_finite() && *t > 0.0)) {
+        let message = format!("timeout_s is {timeout}; it must be greater than 0 seconds");
+        return Err(KickoffError::new("invalid_request", message));
+    }
+    Ok(())
+}
+
+/// The id that body and properties agree on.
+fn agreed_id(
+    request: &KickoffRequest,
+    properties: &impl RequestProperties,
+    seen: &mut Rejection,
+) -> Result<KickoffId, KickoffError> {
+    let (from_body, from_properties) = (request.kickoff_id.as_deref(), property_id(properties));
+    if let (Some(body), Some(property)) = (from_body, from_properties)
+        && body != property
+    {
+        let body: String = body.chars().take(KickoffId::MAX).collect();
+        let message = format!(
+            "the body's kickoff_id {body:?} differs from the properties' {property:?} \
+             (correlation_id, else message_id); make them the same, or leave one out"
+        );
+        return Err(KickoffError::new("contradicting_ids", message));
+    }
+    let Some(id) = from_body.or(from_properties) else {
+        let message = "the request has no id; set the property correlation_id, or kickoff_id in the body";
+        return Err(KickoffError::new("missing_id", message));
+    };
+    let id = KickoffId::parse(id).map_err(|e| KickoffError::new("invalid_id", e.to_string()))?;
+    seen.kickoff_id = Some(id.clone());
+    Ok(id)
+}
+
+fn property_id(properties: &impl RequestProperties) -> Option<&str> {
+    properties
+        .correlation_id()
+        .filter(|id| !id.is_empty())
+        .or_else(|| properties.message_id().filter(|id| !id.is_empty()))
+}
+
+/// How deep arrays and objects are nested. `RawValue` itself is read without recursion and without a limit,
+/// but those who read the inputs later recurse.
+fn nesting_depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Properties([Option<String>; 4]);
+
+    impl Properties {
+        fn with(mut self, place: usize, value: &str) -> Self {
+            self.0[place] = Some(value.to_owned());
+            self
+        }
+
+        fn with_correlation_id(self, id: &str) -> Self {
+            self.with(0, id)
+        }
+
+        fn with_message_id(self, id: &str) -> Self {
+            self.with(1, id)
+        }
+
+        fn with_reply_to(self, key: &str) -> Self {
+            self.with(2, key)
+        }
+
+        fn with_content_type(self, content_type: &str) -> Self {
+            self.with(3, content_type)
+        }
+    }
+
+    impl RequestProperties for Properties {
+        fn correlation_id(&self) -> Option<&str> {
+            self.0[0].as_deref()
+        }
+
+        fn message_id(&self) -> Option<&str> {
+            self.0[1].as_deref()
+        }
+
+        fn reply_to(&self) -> Option<&str> {
+            self.0[2].as_deref()
+        }
+
+        fn content_type(&self) -> Option<&str> {
+            self.0[3].as_deref()
+        }
+
+        fn content_encoding(&self) -> Option<&str> {
+            None
+        }
+
+        fn kind(&self) -> Option<&str> {
+            None
+        }
+
+        fn timestamp(&self) -> Option<DateTime<Utc>> {
+            None
+        }
+
+        fn header_u32(&self, _: &str) -> Option<u32> {
+            None
+        }
+    }
+
+    fn decode_as(body: &[u8], properties: &Properties) -> Result<Request, Box<Rejection>> {
+        decode(body, properties, &CrewName::parse("echo").unwrap(), 1000)
+    }
+
+    fn kind(body: &[u8], properties: &Properties) -> String {
+        decode_as(body, properties).map_or_else(|r| r.error.kind, |_| "accepted".into())
+    }
+
+    #[test]
+    fn the_plainest_request_is_taken_and_its_inputs_are_kept_byte_for_byte() {
+        let properties = Properties::default().with_correlation_id("a-1");
+        let request = decode_as(
+            br#" {"inputs": {"b":1.50,"a" : "\u00e4"}, "other": 1}"#,
+            &properties,
+        )
+        .unwrap();
+        assert_eq!(request.kickoff_id.as_str(), "a-1");
+        assert_eq!(request.inputs.get(), r#"{"b":1.50,"a" : "\u00e4"}"#);
+        assert_eq!((request.attempt, request.redrive), (1, 0));
+    }
+
+    #[test]
+    fn every_kind_of_bad_request_has_its_name() {
+        let id = Properties::default().with_correlation_id("a-1");
+        let good = br#"{"inputs": {}}"#;
+        let deep = format!("{{\"inputs\": {}{}}}", "[".repeat(200), "]".repeat(200));
+        for (expected, body) in [
+            ("accepted", &good[..]),
+            ("empty_body", b""),
+            ("invalid_json", b"hello"),
+            ("invalid_json", br#"{"inputs": {}"#),
+            ("invalid_request", br#"["inputs"]"#),
+            ("invalid_request", br#"[null, null, {}]"#),
+            ("invalid_request", br#"{}"#),
+            ("invalid_request", br#"{"inputs": null}"#),
+            ("invalid_request", br#"{"inputs": [1]}"#),
+            ("invalid_request", br#"{"inputs": {}, "timeout_s": -1}"#),
+            ("invalid_request", br#"{"inputs": {}, "deadline": "tomorrow"}"#),
+            ("invalid_utf8", b"{\"inputs\": {\"a\": \"\xff\"}}"),
+            ("too_deep", deep.as_bytes()),
+            ("body_too_large", &[b' '; 1001]),
+            ("contradicting_ids", br#"{"kickoff_id": "b", "inputs": {}}"#),
+            ("contradicting_crew", br#"{"crew": "other", "inputs": {}}"#),
+        ] {
+            assert_eq!(kind(body, &id), expected, "{}", String::from_utf8_lossy(body));
+        }
+        let none = Properties::default();
+        assert_eq!(kind(good, &none), "missing_id");
+        assert_eq!(kind(good, &none.clone().with_message_id("a b")), "invalid_id");
+        assert_eq!(
+            kind(good, &id.clone().with_content_type("text/plain")),
+            "unsupported_content_type"
+        );
+        assert_eq!(
+            kind(
+                good,
+                &id.clone().with_content_type("application/json; charset=utf-8")
+            ),
+            "accepted"
+        );
+        assert_eq!(
+            kind(good, &id.clone().with_reply_to("amq.rabbitmq.reply-to.x")),
+            "invalid_reply_to"
+        );
+    }
+
+    #[test]
+    fn a_rejection_is_answered_on_the_properties_id() {
+        let properties = Properties::default().with_correlation_id("mine");
+        let rejection = decode_as(
+            br#"{"kickoff_id": "other", "inputs": {}, "meta": 7}"#,
+            &properties,
+        )
+        .unwrap_err();
+        assert_eq!(rejection.kickoff_id.unwrap().as_str(), "mine");
+        assert_eq!(rejection.meta.unwrap().get(), "7");
+    }
+
+    #[test]
+    fn an_id_that_stands_only_in_the_body_is_answered_too() {
+        for body in [
+            r#"{"kickoff_id": "k1", "timeout_s": -1, "inputs": {}}"#,
+            r#"{"kickoff_id": "k1", "meta": 7}"#,
+        ] {
+            let rejection = decode_as(body.as_bytes(), &Properties::default()).unwrap_err();
+            assert_eq!(rejection.error.kind, "invalid_request");
+            assert_eq!(rejection.kickoff_id.unwrap().as_str(), "k1", "{body}");
+        }
+    }
+
+    #[test]
+    fn brackets_in_strings_are_not_nesting() {
+        assert_eq!(nesting_depth(r#"{"a": "[[\"[[", "b": [1, {}]}"#), 3);
+    }
+
+    #[test]
+    fn a_meta_that_is_too_large_to_be_repeated_is_refused_and_not_repeated() {
+        let body = |bytes: usize| {
+            format!(
+                r#"{{"kickoff_id": "k1", "inputs": {{}}, "meta": "{}"}}"#,
+                "x".repeat(bytes - 2)
+            )
+        };
+        let crew = CrewName::parse("c").unwrap();
+        let decoded = |bytes| decode(body(bytes).as_bytes(), &Properties::default(), &crew, 1_000_000);
+        assert!(decoded(MAX_META_BYTES).is_ok());
+        let rejection = decoded(MAX_META_BYTES + 1).unwrap_err();
+        assert_eq!(rejection.error.kind, "meta_too_large");
+        assert!(
+            rejection
+                .error
+                .message
+                .starts_with("meta has 16385 bytes; at most 16384"),
+            "{:?}",
+            rejection.error
+        );
+        assert!(rejection.meta.is_none() && rejection.kickoff_id.is_some());
+    }
+}

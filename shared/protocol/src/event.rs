@@ -1,0 +1,60 @@
+//! What happens during a kickoff, as it happens. Fire-and-forget: an event may be lost, a reply may not.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::body::{Body, sealed};
+
+/// One event, published to `kickoff.events` under the key `<kickoff_id>.<type>`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// The kickoff.
+    pub kickoff_id: String,
+    /// Its crew.
+    pub crew: String,
+    /// The attempt it belongs to, from 1.
+    pub attempt: u32,
+    /// The redrive it belongs to; one without it is none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub redrive: u32,
+    /// Counts the events of one attempt on one worker from 1, without gaps at their source; 0 is a gateway's.
+    pub sequence: u64,
+    /// When it happened.
+    pub time: DateTime<Utc>,
+    /// One of [`event_type`], or CrewAI's own name (`task_started`, `llm_call_completed`, …).
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// Slim facts by type; never whole prompts.
+    #[schemars(with = "serde_json::Value")]
+    pub data: Box<RawValue>,
+    /// The request's `meta`, as sent.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub meta: Option<Box<RawValue>>,
+}
+
+impl sealed::Sealed for Event {}
+impl Body for Event {}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_none(redrive: &u32) -> bool {
+    *redrive == 0
+}
+
+/// The event types that crewfleet itself sends.
+pub mod event_type {
+    /// A gateway took it and published it: `{token}`, the name of the caller's token. Of attempt 1, with the sequence
+    /// 0.
+    pub const QUEUED: &str = "kickoff_queued";
+    /// An attempt starts: `{worker}`.
+    pub const STARTED: &str = "kickoff_started";
+    /// An attempt failed, and another follows: `{delay_s, reason, attempt}`, the attempt being the next one.
+    pub const RETRYING: &str = "kickoff_retrying";
+    /// Somebody asked to stop it; the crew is being told, and killed after the grace: `{worker, grace_s}`.
+    pub const CANCELLING: &str = "kickoff_cancelling";
+    /// It ended: `{status}`.
+    pub const FINISHED: &str = "kickoff_finished";
+    /// The crew printed a line: `{stream, line}`.
+    pub const LOG: &str = "log";
+}

@@ -1,0 +1,117 @@
+//! Questions to the workers, published to `kickoff.queries`: under a worker's id for that worker, under no key for all.
+//!
+//! The message's `reply_to` is the key under which the answer goes to `kickoff.answers`; its `message_id` is the
+//! question's id, which the answer repeats as `correlation_id`. A worker ignores a question that it doesn't know.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::body::{Body, sealed};
+use super::held::KickoffsAsked;
+use super::message_type;
+use super::names::Names;
+use super::outgoing::Outgoing;
+
+/// A part of a file has at most so many bytes: written as JSON it stays below a megabyte.
+pub const MAX_PART: u64 = 512 * 1024;
+
+/// One question: `{id, time, worker, query, …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Query {
+    /// The question's own id (UUIDv7).
+    pub id: String,
+    /// When it was asked.
+    pub time: DateTime<Utc>,
+    /// The worker that is asked: it answers, whatever it has to say. `null`: whoever knows answers.
+    pub worker: Option<String>,
+    /// What is asked.
+    #[serde(flatten)]
+    pub question: Question,
+}
+
+impl sealed::Sealed for Query {}
+impl Body for Query {}
+
+/// What a query asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "query", rename_all = "snake_case")]
+pub enum Question {
+    /// A part of a file that a kickoff left.
+    File(FilePart),
+    /// A heartbeat, now: whoever listens for them need not wait for the next. It is no answer under `reply_to`.
+    Beat,
+    /// The kickoffs that a worker has. Every worker answers, whatever it has.
+    Kickoffs(KickoffsAsked),
+}
+
+/// A part of a file that a kickoff left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FilePart {
+    /// The kickoff.
+    pub kickoff_id: String,
+    /// Its redrive; `null`: the highest one that has the file.
+    pub redrive: Option<u32>,
+    /// The file's path, as the reply has it.
+    pub path: String,
+    /// The file's SHA-256, as the reply has it: only who has seen the reply gets the file.
+    pub sha256: String,
+    /// Where the part begins, in bytes.
+    pub offset: u64,
+    /// How many bytes it has at most; no answer has more than 512 KiB.
+    pub length: u64,
+}
+
+impl Query {
+    /// A question, asked now.
+    pub fn new(worker: Option<&str>, question: Question) -> Self {
+        Self {
+            id: Uuid::now_v7().to_string(),
+            time: Utc::now(),
+            worker: worker.map(ToOwned::to_owned),
+            question,
+        }
+    }
+
+    /// The message that brings it to the worker, or to all; the answer comes under `reply_to`. It is mandatory: whoever
+    /// asks learns at once when nobody listens.
+    pub fn message(&self, names: &Names, reply_to: &str) -> Outgoing {
+        Outgoing {
+            exchange: names.queries(),
+            routing_key: self.worker.clone().unwrap_or_default(),
+            message_type: message_type::QUERY,
+            message_id: self.id.clone(),
+            correlation_id: Some(self.id.clone()),
+            reply_to: Some(reply_to.to_owned()),
+            body: self.body(),
+            mandatory: true,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_of_a_later_version_is_no_question_of_this_one() {
+        let known = r#"{"id": "1", "time": "2026-11-22T10:00:00Z", "worker": null, "query": "file", "kickoff_id": "a",
+            "redrive": null, "path": "b", "sha256": "c", "offset": 0, "length": 1, "later": true}"#;
+        let query: Query = serde_json::from_str(known).unwrap();
+        assert!(matches!(query.question, Question::File(part) if part.path == "b"));
+        let query: Query = serde_json::from_str(
+            r#"{"id": "a", "time": "2026-11-22T10:00:00Z", "worker": null, "query": "beat"}"#,
+        )
+        .unwrap();
+        assert_eq!(query.question, Question::Beat);
+        let query: Query = serde_json::from_str(
+            r#"{"id": "a", "time": "2026-11-22T10:00:00Z", "worker": null, "query": "kickoffs", "crew": "echo"}"#,
+        )
+        .unwrap();
+        assert!(matches!(query.question, Question::Kickoffs(asked) if asked.crew.as_deref() == Some("echo")));
+        let unknown = known.replace("\"file\"", "\"status\"");
+        assert!(serde_json::from_str::<Query>(&unknown).is_err());
+    }
+}

@@ -1,0 +1,25 @@
+//! What crewfleet's services have in common.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`config`] | the layered configuration |
+//! | [`telemetry`] | structured logs |
+//! | [`traces`] | the way of traces to a collector (feature `otel`) |
+//! | [`metrics`] | the Prometheus registry |
+//! | `admin` | `/metrics`, `/healthz` and `/readyz` over HTTP |
+//! | `http` | HTTP with limits for connections |
+//! | `systemd` | what systemd is told |
+//! | [`shutdown`] | SIGTERM and SIGINT as one token |
+//! | [`harmless`] | text of others, for a terminal |
+//! | [`spelling`] | names that are misspelt: which known one may be meant |
+
+pub mod admin;
+pub mod config;
+pub mod harmless;
+pub mod http;
+pub mod metrics;
+pub mod shutdown;
+pub mod spelling;
+pub mod systemd;
+pub mod telemetry;
+pub mod traces;
