@@ -189,7 +189,7 @@ async fn a_kickoff_that_waits_for_a_retry_is_cancelled_when_it_returns() {
     let cancelled = cli.run(&["cancel", "later", "--timeout", "60"]).await;
     cancelled
         .ended_with(0)
-        .said(&["kickoff later is cancelled before it started"]);
+        .said(&["kickoff later is cancelled before its next attempt started"]);
     assert_eq!(waiting.exit().await.code(), Some(5));
     let starts = waiting.stderr.so_far();
     let starts = starts.iter().filter(|line| line.contains("kickoff_started"));
@@ -348,7 +348,7 @@ async fn a_pause_that_nobody_hears_says_so() {
     // At once, before it listens for those that cannot be asked; then what to do.
     let alone = cli.run(&["workers"]).await.ended_with(0);
     let said = alone.said(&[
-        "no worker answers; listening",
+        "no worker answers; waiting",
         "no worker was heard",
         "crewfleet doctor",
     ]);

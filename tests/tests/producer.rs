@@ -158,7 +158,7 @@ async fn what_makes_no_sense_is_refused_with_its_name() {
         ),
         (
             vec!["kickoff", "echo", "--inputs", "list.json"],
-            "not a JSON object",
+            "must hold one JSON object",
         ),
         (vec!["kickoff", "echo", "--id", "a.b"], "a.b"),
         (vec!["kickoff", "echo", "--timeout", "0"], "above 0"),
