@@ -20,6 +20,7 @@ COMMENTS = re.compile(r'//[^\n]*|/\*.*?\*/|b?r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"', 
 TESTS = re.compile(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?mod\s+" + WORD + r"\s*\{")
 MODULES = re.compile(r"^\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?mod\s+(" + WORD + r")\s*;", re.MULTILINE)
 USES = re.compile(r"(pub(?:\([^)]*\))?\s+)?\buse\s+([^;]+);")
+VISIBILITY = re.compile(r"\bpub\(in [^)]*\)")
 PATHS = re.compile(r"\b(?:crate|self|super)(?:\s*::\s*" + WORD + ")+")
 
 Module = tuple[str, ...]
@@ -126,7 +127,7 @@ def imports(files: dict[Module, File]) -> dict[Module, set[Module]]:
                     used[module].append(whole)
                     if public and name != "*":
                         file.exports[name] = whole
-        for found in PATHS.findall(USES.sub(" ", file.text)):
+        for found in PATHS.findall(VISIBILITY.sub(" ", USES.sub(" ", file.text))):
             path = tuple(part.strip() for part in found.split("::"))
             if (whole := absolute(path, module, files)) is not None:
                 used[module].append(whole)

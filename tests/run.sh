@@ -26,7 +26,7 @@ with_broker=(build old e2e campaign)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/node/src/supervise.sh; }
 # No files of a crate that import each other.
-structure() { tests/circles.py shared/*/src/lib.rs; }
+structure() { tests/circles.py shared/*/src/lib.rs worker/src/lib.rs; }
 supply() { tests/supply-chain.sh; }
 deploy() { tests/deploy.sh; }
 deploy_full() { tests/deploy.sh --full; }

@@ -14,13 +14,14 @@ use tracing::warn;
 
 use crate::commands::Lost;
 use crate::config::OnRedelivery;
+use crate::crew::Crew;
 use crate::in_flight::{Run, Standing};
 use crate::outcome::{Outcome, RequeueReason};
 use crate::ownership::{self, Whose};
 use crate::room::{Insists, Room};
 use crate::runner::{Stop, StopReason};
 use crate::settle::Attempt;
-use crate::state::{Crew, WorkerState};
+use crate::state::WorkerState;
 use crate::workdir::WorkDir;
 
 /// How long what was taken waits for room before it goes back to the queue: others may have room. What comes meanwhile

@@ -1,5 +1,6 @@
 //! The worker's configuration: `[worker]`, `[crews.<name>]`, and `[broker]` from the shared crate.
 
+mod checks;
 mod choices;
 mod command;
 mod crew;
@@ -17,6 +18,7 @@ use crewfleet_amqp::{BrokerConfig, Problem};
 use crewfleet_service::config::{self, ConfigError, Loaded, time_limit};
 use serde::Deserialize;
 
+use self::checks::{check_concurrency, check_seconds};
 pub use self::choices::{InputsCheck, Isolation, OnRedelivery, RunnerKind, Storage, WorkingDirWay};
 pub use self::crew::CrewConfig;
 pub(crate) use self::crew::DEFAULT_CRASH_LIMIT;
@@ -179,24 +181,6 @@ impl FileConfig {
         check_seconds(&key("timeout_s"), timeout_s, 0.001)?;
         time_limit::check(name, timeout_s, time_limit::QUEUE_TIMEOUT, "x-consumer-timeout")
     }
-}
-
-fn check_concurrency(key: &str, concurrency: u16) -> Result<(), Problem> {
-    if concurrency > 0 {
-        return Ok(());
-    }
-    Err(Problem::new(key, 0, "must be from 1 to 65535"))
-}
-
-fn check_seconds(key: &str, value: f64, at_least: f64) -> Result<(), Problem> {
-    if value.is_finite() && (at_least..=1e9).contains(&value) {
-        return Ok(());
-    }
-    Err(Problem::new(
-        key,
-        value,
-        format!("must be a number of seconds from {at_least} on"),
-    ))
 }
 
 impl WorkerConfig {

@@ -14,10 +14,11 @@ use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::crew::Crew;
 use crate::pipeline;
 use crate::places::Counted;
 use crate::room::Room;
-use crate::state::{Crew, WorkerState};
+use crate::state::WorkerState;
 
 /// The pause before a consumer that failed is started again on the same link. It doubles each time, up to the longest.
 const PAUSE: Duration = Duration::from_secs(1);

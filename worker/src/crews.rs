@@ -13,7 +13,10 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::config::{CrewConfig, FileConfig, RunnerKind, WorkerConfig};
+use crate::crew::Crew;
+use crate::error::WorkerError;
 use crate::memory::MemoryGuard;
+use crate::options::{CrewOptions, Handlers};
 use crate::pause::Pause;
 use crate::places::{Count, Places};
 use crate::runner::builtin::BuiltinRunner;
@@ -21,8 +24,6 @@ use crate::runner::command::CommandRunner;
 use crate::runner::late::LateRunner;
 use crate::runner::python::{PythonRunner, Pythons};
 use crate::runner::{Runner, Unbuilt};
-use crate::service::{CrewOptions, Handlers, WorkerError};
-use crate::state::Crew;
 
 /// Each is a process that imports a crew.
 const CHECKS_AT_ONCE: usize = 8;

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use crate::metrics::Metrics;
-use crate::panics::{Part, caught};
-use crate::state::Crew;
+use crate::panics::caught;
+use crate::part::Part;
 
 /// How many events may wait for the broker; further ones are dropped.
 const BUFFER: usize = 4096;
@@ -51,19 +51,19 @@ impl EventPublisher {
         Self { queue, lost }
     }
 
-    /// The sink of one attempt. Of a crew without events it leads nowhere.
-    pub fn sink(&self, request: &Request, crew: &Crew) -> EventSink {
+    /// The sink of one attempt. Of a crew without events (`sends` is false) it leads nowhere.
+    pub fn sink(&self, request: &Request, sends: bool) -> EventSink {
         let inner = || Inner {
             queue: self.queue.clone(),
             lost: self.lost.clone(),
             kickoff_id: request.kickoff_id.clone(),
-            crew: crew.name.clone(),
+            crew: request.crew.clone(),
             attempt: request.attempt,
             redrive: request.redrive,
             meta: request.meta.clone().map(Into::into),
             sequence: AtomicU64::new(0),
         };
-        EventSink(crew.events.then(inner).map(Arc::new))
+        EventSink(sends.then(inner).map(Arc::new))
     }
 }
 

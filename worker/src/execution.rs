@@ -16,13 +16,14 @@ use tracing::info;
 
 use crate::admission::Admitted;
 use crate::config::OnRedelivery;
+use crate::crew::Crew;
 use crate::events::EventSink;
 use crate::in_flight::Run;
 use crate::kept_files::Left;
 use crate::outcome::Outcome;
 use crate::retention::blocking;
 use crate::runner::{KickoffContext, Stop, StopReason};
-use crate::state::{Crew, WorkerState};
+use crate::state::WorkerState;
 use crate::traces::CrewTrace;
 
 /// Whoever watches the kickoff hears that it is being stopped, and where.
@@ -97,7 +98,7 @@ pub async fn execute(
         files_dir: Arc::default(),
         stop: Stop::new(time_limit, Arc::clone(run.stop())),
         events: events.clone(),
-        trace: CrewTrace::start(trace, crew, request),
+        trace: CrewTrace::start(trace, crew.runner_name, request),
     };
     let (stop, trace, files_dir) = (
         context.stop.clone(),

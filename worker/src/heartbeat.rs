@@ -9,7 +9,8 @@ use crewfleet_protocol::fleet::HEARTBEAT_INTERVAL;
 use crewfleet_protocol::{Body, CrewStatus, Heartbeat, message_type};
 use tracing::debug;
 
-use crate::state::{Crew, WorkerState};
+use crate::crew::Crew;
+use crate::state::WorkerState;
 
 /// Beats until the worker ends: at once, then every [`HEARTBEAT_INTERVAL`], and when there is news (a pause, a drain).
 pub async fn run(worker: Arc<WorkerState>) {

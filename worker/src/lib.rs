@@ -15,11 +15,12 @@
 //! | whether another attempt follows | [`retry`] |
 //! | what follows from it | [`settle`] |
 //!
-//! Around it: [`service`] (the [`Worker`]: start, readiness), `crews` (made at the start), [`drain`], [`config`],
-//! [`state`] (what the parts share), [`control`], [`commands`], [`pauses`] and [`saying`] (what the fleet is told, and tells
-//! itself), [`pause`], [`memory`] (how much may run), [`workdir`] and `own_folder` (the kickoffs' folders),
+//! Around it: [`service`] (the [`Worker`]: start, readiness), `options` and `error` (how it is put together, and why it
+//! does not start), `crew` (one of its crews), `crews` (made at the start), [`drain`], [`config`], [`state`] (what the parts
+//! share), [`control`], [`commands`], [`pauses`], `renewal`, [`saying`] and `peers` (what the fleet is told, tells itself, and
+//! hears of others), [`pause`], [`memory`] (how much may run), [`workdir`] and `own_folder` (the kickoffs' folders),
 //! [`kept_files`] and [`queries`] (what kickoffs wrote, and who asks for it), [`retention`], [`events`], [`heartbeat`],
-//! [`metrics`], [`traces`]; [`panics`] (faults of our own, and what goes on after them).
+//! [`metrics`], [`traces`]; [`panics`] and `part` (faults of our own, and what goes on after them).
 //!
 //! A worker with a crew in Rust:
 //!
@@ -45,9 +46,11 @@ pub mod commands;
 pub mod config;
 pub mod consumer;
 pub mod control;
+mod crew;
 mod crews;
 pub mod digest;
 pub mod drain;
+mod error;
 pub mod events;
 pub mod execution;
 pub mod heartbeat;
@@ -55,17 +58,21 @@ pub mod in_flight;
 pub mod kept_files;
 pub mod memory;
 pub mod metrics;
+mod options;
 pub mod outcome;
 mod own_folder;
 pub mod ownership;
 pub mod panics;
+mod part;
 pub mod pause;
 pub mod pauses;
+mod peers;
 pub mod pipeline;
 pub mod places;
 pub mod process_handle;
 pub mod processes;
 pub mod queries;
+mod renewal;
 pub mod retention;
 pub mod retry;
 pub mod room;
@@ -78,7 +85,9 @@ pub mod state;
 pub mod traces;
 pub mod workdir;
 
+pub use error::WorkerError;
+pub use options::CrewOptions;
 pub use outcome::Outcome;
 pub use runner::KickoffContext;
 pub use runner::builtin::{Handler, Inputs};
-pub use service::{CrewOptions, Worker, WorkerBuilder, WorkerError};
+pub use service::{Worker, WorkerBuilder};

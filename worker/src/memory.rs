@@ -17,14 +17,11 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use self::grant::available;
-use self::sample::{Sample, processes_of, proportional, shares};
+use self::sample::{FULL, Sample, processes_of, proportional, shares};
 use crate::process_handle::ProcessHandle;
 
 /// How often memory is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// No kickoff starts, and idle hosts end, above this share of the limit.
-const FULL: f64 = 0.85;
-
 /// Watches the memory of all crew processes of a worker.
 pub struct MemoryGuard {
     limit: u64,

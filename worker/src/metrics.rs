@@ -14,7 +14,7 @@ use prometheus::{
 };
 
 use crate::outcome::RequeueReason;
-use crate::panics::Part;
+use crate::part::Part;
 
 /// The worker's metrics.
 pub struct Metrics {

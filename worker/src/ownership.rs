@@ -6,28 +6,19 @@
 //! reply (or `settled`), for `released` (the owner's run ended with nothing to tell), or for the owner's heartbeat
 //! to stop. Nobody answers: it is the asker's.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crewfleet_amqp::inbox::Receive;
 use crewfleet_amqp::retrying::Retrying;
-use crewfleet_amqp::{BrokerError, Delivery, Inbox};
-use crewfleet_protocol::fleet::HEARTBEAT_INTERVAL;
-use crewfleet_protocol::{About, Command, Control, KickoffId, Request, topology};
-use serde::Deserialize;
-use tokio::sync::{OnceCell, watch};
+use crewfleet_protocol::{About, Command, Control, Request};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::in_flight::{InFlight, Run, Told};
+use crate::in_flight::{Run, Told};
+use crate::peers::{Listening, SILENCE};
 use crate::room::Room;
 use crate::state::WorkerState;
-
-/// An owner that is silent for three heartbeats is gone.
-const SILENCE: Duration = HEARTBEAT_INTERVAL.saturating_mul(3);
 
 /// How often a waiting worker asks again.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -132,7 +123,7 @@ async fn asking(
         }
         let silent = tokio::select! {
             () = news_of_another(&mut told, &owner_now.id) => false,
-            () = owner_now.silent(worker) => true,
+            () = silent(worker, owner_now) => true,
             () = tokio::time::sleep(ASK_AGAIN) => false,
         };
         if silent {
@@ -163,10 +154,7 @@ async fn listen(
     owner: String,
     retrying: &mut Retrying,
 ) -> Option<Listening> {
-    let listening = worker
-        .neighbours
-        .listen(worker, &request.kickoff_id, &owner)
-        .await;
+    let listening = worker.peers.listen(&request.kickoff_id, &owner).await;
     match listening {
         Ok(listening) => {
             retrying.works();
@@ -228,129 +216,24 @@ async fn inquire(
     }
 }
 
-/// What this worker hears of others while it waits for them, over one queue of its own.
-pub struct Neighbours {
-    inbox: OnceCell<Arc<Inbox>>,
-    heard: Arc<Heard>,
-    stop: CancellationToken,
-}
-
-struct Heard {
-    in_flight: InFlight,
-    beats: Mutex<HashMap<String, Instant>>,
-}
-
-impl Neighbours {
-    /// Nobody is listened to yet.
-    pub fn new(in_flight: InFlight) -> Self {
-        Self {
-            inbox: OnceCell::new(),
-            heard: Arc::new(Heard {
-                in_flight,
-                beats: Mutex::default(),
-            }),
-            stop: CancellationToken::new(),
-        }
-    }
-
-    async fn listen(
-        &self,
-        worker: &WorkerState,
-        kickoff_id: &KickoffId,
-        owner: &str,
-    ) -> Result<Listening, BrokerError> {
-        let open = || {
-            let queue = worker
-                .names
-                .client_queue(&worker.broker_config.client_id(&worker.id));
-            let queue = topology::client_queue(queue);
-            Inbox::open(
-                worker.broker.clone(),
-                queue,
-                Vec::new(),
-                Arc::clone(&self.heard),
-                &self.stop,
-            )
-        };
-        let inbox = self.inbox.get_or_try_init(open).await?;
-        let beats = inbox.bind(worker.names.fleet(), owner.to_owned()).await?;
-        let reply = inbox.bind(worker.names.replies(), kickoff_id.to_string()).await?;
-        Ok(Listening {
-            heard: Arc::clone(&self.heard),
-            id: owner.to_owned(),
-            _bound: [beats, reply],
-        })
-    }
-
-    /// Deletes the queue, if there is one.
-    pub async fn close(&self) {
-        self.stop.cancel();
-        if let Some(inbox) = self.inbox.get() {
-            inbox.delete().await;
-        }
-    }
-}
-
-struct Listening {
-    heard: Arc<Heard>,
-    /// The worker that is listened to.
-    id: String,
-    _bound: [crewfleet_amqp::inbox::Bound; 2],
-}
-
-impl Listening {
-    /// Completes when the worker has not been heard for [`SILENCE`], in which we could have heard it.
-    async fn silent(&self, worker: &WorkerState) {
+/// Completes when a worker has not been heard for [`SILENCE`], in which we could have heard it.
+async fn silent(worker: &WorkerState, listening: &Listening) {
+    loop {
+        let link = worker.caught_up.wait().await;
+        // An alarm that blocks us blocks its heartbeats, too.
+        worker.unblocked().await;
+        let audible = Instant::now();
         loop {
-            let link = worker.caught_up.wait().await;
-            // An alarm that blocks us blocks its heartbeats, too.
-            worker.unblocked().await;
-            let audible = Instant::now();
-            loop {
-                let last = self.heard.last_beat(&self.id).max(Some(audible));
-                let until = last.unwrap_or(audible) + SILENCE;
-                tokio::select! {
-                    () = link.ended() => break,
-                    () = link.becomes_blocked(true) => break,
-                    () = sleep_until(until) => {}
-                }
-                if self.heard.last_beat(&self.id).max(Some(audible)) == last {
-                    return;
-                }
+            let last = listening.last_beat().max(Some(audible));
+            let until = last.unwrap_or(audible) + SILENCE;
+            tokio::select! {
+                () = link.ended() => break,
+                () = link.becomes_blocked(true) => break,
+                () = sleep_until(until) => {}
             }
-        }
-    }
-}
-
-impl Heard {
-    fn last_beat(&self, worker: &str) -> Option<Instant> {
-        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        beats.get(worker).copied()
-    }
-}
-
-impl Receive for Heard {
-    fn receive(&self, delivery: &Delivery) {
-        #[derive(Deserialize)]
-        struct Answered {
-            kickoff_id: String,
-            redrive: u32,
-        }
-        // A reply ends the waiting for it, whoever gave it.
-        if let Ok(reply) = serde_json::from_slice::<Answered>(&delivery.body) {
-            let about = About {
-                kickoff_id: reply.kickoff_id,
-                redrive: reply.redrive,
-                attempt: None,
-                body_hash: None,
-                question: None,
-                worker: String::new(),
-            };
-            self.in_flight.told(&about, &Told::Settled);
-        } else {
-            let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-            beats.retain(|_, at| at.elapsed() < SILENCE);
-            beats.insert(delivery.routing_key.clone(), Instant::now());
+            if listening.last_beat().max(Some(audible)) == last {
+                return;
+            }
         }
     }
 }

@@ -2,19 +2,11 @@
 //! remembers the pauses of all crews, its own or not, and one of them says a pause again before the stream forgets it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crewfleet_protocol::{Command, Control};
-use tracing::{info, warn};
-
-use crate::state::WorkerState;
-
 /// A pause that nobody has said for so long is said again: half of the time for which the stream keeps it.
 const RENEWED_AFTER: TimeDelta = TimeDelta::hours(12);
-/// How often that is looked at, and so much again at random: whoever comes first says it for the whole fleet.
-const INTERVAL: Duration = Duration::from_secs(30);
 /// More crews than anybody has: what comes beyond is somebody's mistake.
 const MAX: usize = 10_000;
 
@@ -56,7 +48,7 @@ impl Pauses {
     }
 
     /// The crews whose pauses are to be said again, with the commands that began them.
-    fn due(&self, now: DateTime<Utc>) -> Vec<(String, String)> {
+    pub(crate) fn due(&self, now: DateTime<Utc>) -> Vec<(String, String)> {
         let crews = self.lock();
         let due = crews.iter().filter_map(|(crew, said)| match said {
             Said::Pause { id, at } if now - *at >= RENEWED_AFTER => Some((crew.clone(), id.clone())),
@@ -74,28 +66,6 @@ impl Pauses {
 fn keep(crews: &mut HashMap<String, Said>, crew: &str, said: Said) {
     if crews.len() < MAX || crews.contains_key(crew) {
         crews.insert(crew.to_owned(), said);
-    }
-}
-
-/// Says pauses again, until the worker ends.
-pub async fn renew(worker: Arc<WorkerState>) {
-    loop {
-        // What others have said meanwhile is read.
-        worker.caught_up.wait().await;
-        for (crew, id) in worker.pauses.due(Utc::now()) {
-            let renewal = Control::new(Command::Pause {
-                crew: crew.clone(),
-                renews: Some(id),
-            });
-            match worker.saying.keep(&renewal).await {
-                Ok(()) => info!(
-                    crew,
-                    "its pause holds on: said again before the control stream forgets it"
-                ),
-                Err(error) => warn!(crew, %error, "its pause cannot be said again; trying again"),
-            }
-        }
-        tokio::time::sleep(INTERVAL + INTERVAL.mul_f64(fastrand::f64())).await;
     }
 }
 

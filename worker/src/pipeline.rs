@@ -13,16 +13,18 @@ use tracing::{Instrument, info, info_span, warn};
 use crate::admission::{NOT_ALONE_DELAY, Refused, admit};
 use crate::answered::Ended;
 use crate::config::OnRedelivery;
+use crate::crew::Crew;
 use crate::events::EventSink;
 use crate::execution::execute;
 use crate::in_flight::{Entry, Run, Standing};
 use crate::outcome::{Outcome, RequeueReason};
-use crate::panics::{self, Part};
+use crate::panics;
+use crate::part::Part;
 use crate::retry::{self, Retry};
 use crate::room::Room;
 use crate::run_key::RunKey;
 use crate::settle::{self, Attempt};
-use crate::state::{Crew, WorkerState};
+use crate::state::WorkerState;
 use crate::workdir::WorkDir;
 
 mod faults;
@@ -195,7 +197,7 @@ async fn kickoff(
             }
         }
     };
-    let sink = worker.events.sink(request, crew);
+    let sink = worker.events.sink(request, crew.events);
     let mut attempt = Attempt {
         kickoff_id: Some(&request.kickoff_id),
         crew: &crew.name,

@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::control;
-use crate::panics::{Part, caught};
+use crate::panics::caught;
+use crate::part::Part;
 use crate::retention::blocking;
 use crate::state::WorkerState;
 

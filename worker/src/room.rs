@@ -10,9 +10,9 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 use tokio::time::timeout;
 use tracing::warn;
 
+use crate::crew::Crew;
 use crate::memory::MemoryGuard;
 use crate::places::{Count, Counted, Place, Places};
-use crate::state::Crew;
 
 /// How long a suspect waits for the others of its worker to end.
 const COMPANY_PATIENCE: Duration = Duration::from_secs(60);

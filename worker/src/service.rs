@@ -1,16 +1,14 @@
 //! The worker as a whole: how it is put together, starts, says that it is ready, and drains.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use chrono::Utc;
-use crewfleet_amqp::{Broker, ConnectError, Gate};
-use crewfleet_protocol::{CrewName, InvalidName, Names};
-use crewfleet_service::config::{ConfigError, Loaded};
+use crewfleet_amqp::{Broker, Gate};
+use crewfleet_protocol::{CrewName, Names};
+use crewfleet_service::config::Loaded;
 use crewfleet_service::metrics::{Book, render};
 use crewfleet_service::{admin, systemd};
 use futures_util::future::{join_all, select_all};
@@ -23,15 +21,18 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::commands::Commands;
-use crate::config::{DEFAULT_CRASH_LIMIT, FileConfig, OnRedelivery, RetryConfig};
+use crate::config::FileConfig;
 use crate::drain::drain;
+use crate::error::WorkerError;
 use crate::events::EventPublisher;
 use crate::in_flight::InFlight;
 use crate::memory::MemoryGuard;
 use crate::metrics::Metrics;
-use crate::ownership::Neighbours;
-use crate::panics::{self, Part};
-use crate::pauses::{self, Pauses};
+use crate::options::{CrewOptions, Handlers};
+use crate::panics;
+use crate::part::Part;
+use crate::pauses::Pauses;
+use crate::peers::Peers;
 use crate::room::Admission;
 use crate::runner::builtin::Handler;
 use crate::runner::late;
@@ -39,63 +40,7 @@ use crate::runner::python::Pythons;
 use crate::saying::Saying;
 use crate::state::WorkerState;
 use crate::workdir::WorkDirs;
-use crate::{consumer, control, crews, heartbeat, queries};
-
-/// Why a worker does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
-    /// The configuration is refused.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The broker's URL is none.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The admin address cannot be used.
-    #[error(transparent)]
-    Admin(#[from] admin::BindError),
-    /// A crew's name cannot be a routing key.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-    /// The folder for the kickoffs cannot be used.
-    #[error("the folder for kickoffs cannot be used: {0}; set [worker] data_dir")]
-    DataDir(std::io::Error),
-    /// A metric cannot be registered.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-}
-
-/// How a crew in Rust is served.
-#[derive(Debug, Clone)]
-pub struct CrewOptions {
-    /// How many kickoffs at once.
-    pub concurrency: u16,
-    /// The hard limit of one.
-    pub timeout: Duration,
-    /// What to do with a redelivered one.
-    pub on_redelivery: OnRedelivery,
-    /// How many workers one may take along.
-    pub crash_limit: u32,
-    /// When to try again what failed.
-    pub retry: RetryConfig,
-    /// Whether they tell what happens to them on the way (`kickoff.events`).
-    pub events: bool,
-}
-
-impl Default for CrewOptions {
-    fn default() -> Self {
-        Self {
-            concurrency: 16,
-            timeout: Duration::from_secs(600),
-            on_redelivery: OnRedelivery::Run,
-            crash_limit: DEFAULT_CRASH_LIMIT,
-            retry: RetryConfig::default(),
-            events: true,
-        }
-    }
-}
-
-/// Crews in Rust, by name.
-pub(crate) type Handlers = BTreeMap<String, (CrewOptions, Arc<dyn Handler>)>;
+use crate::{consumer, control, crews, heartbeat, queries, renewal};
 
 /// Puts a [`Worker`] together.
 #[derive(Default)]
@@ -200,6 +145,8 @@ impl Worker {
                 }
                 let (names, publisher) = (Names::new(&file.broker.namespace), broker.publisher());
                 let (in_flight, caught_up) = (InFlight::default(), Arc::<Gate>::default());
+                let queue = names.client_queue(&file.broker.client_id(&id));
+                let peers = Peers::new(broker.clone(), names.clone(), queue, in_flight.clone());
                 let worker = Arc::new(WorkerState {
                     id,
                     host,
@@ -212,7 +159,7 @@ impl Worker {
                     publisher,
                     names,
                     crews,
-                    neighbours: Neighbours::new(in_flight.clone()),
+                    peers,
                     in_flight,
                     commands: Commands::default(),
                     caught_up,
@@ -251,7 +198,7 @@ impl Worker {
         pythons.shutdown().await;
         background.end().await;
         if let Some(worker) = up.worker {
-            worker.neighbours.close().await;
+            worker.peers.close().await;
         }
         work_dirs.close().await;
         broker.close().await;
@@ -315,7 +262,7 @@ impl Worker {
         drop(link);
         background.of(worker, Part::Heartbeat, heartbeat::run);
         background.of(worker, Part::Control, control::run);
-        background.of(worker, Part::Pauses, pauses::renew);
+        background.of(worker, Part::Pauses, renewal::run);
         background.of(worker, Part::Queries, queries::run);
         for crew in &worker.crews {
             let (metrics, draining) = (Arc::clone(&worker.metrics), worker.draining.clone());

@@ -1,129 +1,32 @@
 //! What the parts of one worker share.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::{Broker, BrokerConfig, BrokerError, Gate, Link, Publisher};
+use crewfleet_protocol::Names;
 use crewfleet_protocol::topology::{CONSUMER_TIMEOUT_MS, Topology};
-use crewfleet_protocol::{CrewName, Names};
 use crewfleet_service::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::commands::Commands;
-use crate::config::{OnRedelivery, RetryConfig, WorkerConfig};
+use crate::config::WorkerConfig;
+use crate::crew::Crew;
 use crate::events::EventPublisher;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
-use crate::ownership::Neighbours;
-use crate::pause::Pause;
 use crate::pauses::Pauses;
-use crate::places::{Count, Places};
+use crate::peers::Peers;
 use crate::room::Admission;
-use crate::runner::Runner;
 use crate::saying::Saying;
 use crate::workdir::WorkDirs;
 
-/// In characters.
-const LONGEST_TROUBLE: usize = 500;
-
 /// However generous the broker's consumer timeout is said to be.
 const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-/// One crew of this worker.
-pub struct Crew {
-    /// Its name.
-    pub name: CrewName,
-    /// The runner's name, for people.
-    pub runner_name: &'static str,
-    /// How it is run.
-    pub runner: Arc<dyn Runner>,
-    /// How many at once.
-    pub concurrency: u16,
-    /// The hard limit of a kickoff.
-    pub timeout: Duration,
-    /// What to do with a redelivered kickoff.
-    pub on_redelivery: OnRedelivery,
-    /// How many workers a kickoff may take along.
-    pub crash_limit: u32,
-    /// When to try again what failed.
-    pub retry: RetryConfig,
-    /// Whether its kickoffs send events.
-    pub events: bool,
-    /// Whether somebody paused it.
-    pub pause: Pause,
-    /// For what runs, and what is about to.
-    pub places: Arc<Places>,
-    /// Those that were taken, and found no room so far.
-    pub waiting: Count,
-    /// How many run now.
-    pub in_flight: AtomicU32,
-    /// Whether deliveries can arrive now, or as soon as there is room.
-    pub consuming: watch::Sender<bool>,
-    /// Whether that waits for room.
-    pub waits_for_room: AtomicBool,
-    /// What keeps it from being served.
-    pub trouble: watch::Sender<Option<String>>,
-}
-
-impl Crew {
-    /// Whether deliveries can arrive now, or as soon as there is room.
-    pub fn is_consuming(&self) -> bool {
-        *self.consuming.borrow()
-    }
-
-    /// Takes note of it; returns whether it was not so before.
-    pub fn set_consuming(&self, now: bool) -> bool {
-        self.consuming
-            .send_if_modified(|consuming| std::mem::replace(consuming, now) != now)
-    }
-
-    /// Completes when something else is to be said of whether it is served, from the call on.
-    pub fn changes(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (mut consuming, mut trouble, mut paused) = (
-            self.consuming.subscribe(),
-            self.trouble.subscribe(),
-            self.pause.changes(),
-        );
-        async move {
-            // The senders live as long as the worker.
-            let _ = tokio::select! {
-                changed = consuming.changed() => changed,
-                changed = trouble.changed() => changed,
-                changed = paused.changed() => changed,
-            };
-        }
-    }
-
-    /// What keeps it from being served, in words.
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.borrow().clone()
-    }
-
-    /// Takes note of it, of its first line; returns whether it is another one than before. It is told to whoever asks,
-    /// so what follows (a traceback) is for the log alone.
-    pub fn set_trouble(&self, now: Option<String>) -> bool {
-        let now = now.map(|text| in_a_line(&text));
-        self.trouble.send_if_modified(|trouble| {
-            let new = *trouble != now;
-            *trouble = now;
-            new
-        })
-    }
-}
-
-fn in_a_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default().trim_end();
-    let cut = line.chars().count() > LONGEST_TROUBLE || text.trim_end().contains('\n');
-    let line: String = line.chars().take(LONGEST_TROUBLE).collect();
-    match cut {
-        true => format!("{line} (the worker's log has the rest)"),
-        false => line,
-    }
-}
 
 /// What the parts of one worker share.
 pub struct WorkerState {
@@ -158,7 +61,7 @@ pub struct WorkerState {
     /// Open for a link on which every command is known that was given before it came about.
     pub caught_up: Arc<Gate>,
     /// What other workers tell of kickoffs that are theirs.
-    pub neighbours: Neighbours,
+    pub peers: Peers,
     /// Who may start.
     pub admission: Admission,
     /// Where kickoffs have their folders.

@@ -13,7 +13,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::outcome::Outcome;
-use crate::state::Crew;
 
 /// What spans need beside CrewAI's events; see `worker/python/crewfleet_host/events.py`.
 #[derive(Debug, Default, Deserialize)]
@@ -79,20 +78,20 @@ struct Open {
 const AGENTS_FLOW: &str = "AgentExecutor";
 
 impl CrewTrace {
-    /// Starts the crew's span, below that of the attempt.
-    pub(crate) fn start(attempt: &Span, crew: &Crew, request: &Request) -> Self {
+    /// Starts the crew's span, below that of the attempt; `runner` is the name of what runs it.
+    pub(crate) fn start(attempt: &Span, runner: &'static str, request: &Request) -> Self {
         if !attempt.exists() {
             return Self(None);
         }
         let attributes = [
             ("gen_ai.operation.name", "invoke_workflow".into()),
-            ("gen_ai.agent.name", crew.name.as_str().into()),
-            ("crewfleet.runner", crew.runner_name.into()),
+            ("gen_ai.agent.name", request.crew.as_str().into()),
+            ("crewfleet.runner", runner.into()),
             ("crewfleet.kickoff.id", request.kickoff_id.as_str().into()),
             ("crewfleet.kickoff.attempt", u64::from(request.attempt).into()),
             ("crewfleet.kickoff.redrive", u64::from(request.redrive).into()),
         ];
-        let name = format!("invoke_workflow {}", crew.name);
+        let name = format!("invoke_workflow {}", request.crew);
         Self(Some(Arc::new(Running {
             crew: attempt.child(Kind::Internal, &name, None, &attributes),
             open: Mutex::default(),

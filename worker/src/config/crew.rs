@@ -10,10 +10,8 @@ use crewfleet_protocol::topology::REQUEST_DELIVERY_LIMIT;
 use crewfleet_service::config::time_limit;
 use serde::Deserialize;
 
-use super::{
-    InputsCheck, Isolation, OnRedelivery, RetryConfig, RunnerKind, Storage, WorkingDirWay, check_concurrency,
-    check_seconds,
-};
+use super::checks::{check_concurrency, check_seconds};
+use super::{InputsCheck, Isolation, OnRedelivery, RetryConfig, RunnerKind, Storage, WorkingDirWay};
 
 /// A section `[crews.<name>]`.
 #[derive(Debug, Clone, Deserialize)]

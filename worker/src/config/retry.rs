@@ -6,7 +6,7 @@ use crewfleet_amqp::Problem;
 use serde::Deserialize;
 use wildmatch::WildMatch;
 
-use super::check_seconds;
+use super::checks::check_seconds;
 pub use super::choices::{Backoff, OnTimeout};
 
 /// A section `[crews.<name>.retry]`.

@@ -8,7 +8,7 @@ use crewfleet_amqp::pull::Puller;
 use tokio::sync::OnceCell;
 
 use super::{Intake, Over};
-use crate::state::Crew;
+use crate::crew::Crew;
 
 /// The pause before a queue that was empty is asked again, while the worker has no room. It doubles each time, up to
 /// the longest.

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::FULL;
 use crate::processes::pids;
+
+/// No kickoff starts, and idle hosts end, above this share of the limit.
+pub(super) const FULL: f64 = 0.85;
 
 /// How long an exact measurement holds.
 const SAMPLE_AGE: Duration = Duration::from_secs(2);

@@ -10,10 +10,11 @@ use serde_json::json;
 use super::held::Held;
 use super::{Attempted, NOT_ALONE_DELAY};
 use crate::config::OnRedelivery;
+use crate::crew::Crew;
 use crate::outcome::{Outcome, RequeueReason};
 use crate::run_key::RunKey;
 use crate::settle::{self, Attempt};
-use crate::state::{Crew, WorkerState};
+use crate::state::WorkerState;
 
 /// Puts a kickoff back as the same attempt, after a pause. It ends in the dead letters when that has happened as often as
 /// it may take along workers; at once, when it may not run twice.
@@ -36,7 +37,7 @@ pub(super) async fn settle(
                 return;
             };
             let key = RunKey::new(&request, &message.body);
-            let sink = worker.events.sink(&request, crew);
+            let sink = worker.events.sink(&request, crew.events);
             let attempt = Attempt {
                 kickoff_id: Some(&request.kickoff_id),
                 reply_to: request.reply_to.as_deref(),

@@ -13,8 +13,9 @@ use tracing::{info, warn};
 use super::python::{PythonRunner, Pythons};
 use super::{Hosting, KickoffContext, Runner};
 use crate::config::FileConfig;
+use crate::crew::Crew;
 use crate::outcome::Outcome;
-use crate::state::{Crew, WorkerState};
+use crate::state::WorkerState;
 
 /// The pause before a crew is built again. It doubles each time, up to the longest.
 const PAUSE: Duration = Duration::from_secs(5);

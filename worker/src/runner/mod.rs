@@ -6,6 +6,7 @@ pub mod command;
 pub mod late;
 mod output;
 pub mod python;
+mod stop;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -15,13 +16,13 @@ use crewfleet_amqp::Problem;
 use crewfleet_protocol::{CrewName, KickoffId};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use tokio::sync::SetOnce;
-use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::events::EventSink;
 use crate::outcome::Outcome;
 use crate::traces::CrewTrace;
+
+pub use self::stop::{Stop, StopReason};
 
 /// A way to run a crew.
 pub trait Runner: Send + Sync {
@@ -119,67 +120,4 @@ pub struct KickoffContext {
     pub events: EventSink,
     /// The crew's part of the kickoff's trace.
     pub trace: CrewTrace,
-}
-
-/// Why a run must stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopReason {
-    /// The hard limit has passed.
-    TimedOut,
-    /// Somebody cancelled the kickoff.
-    Cancelled,
-    /// The worker ends and cannot wait any longer.
-    Drained,
-    /// The crew's process did not come up while its whole limit still fitted into the broker's consumer timeout.
-    NotStarted,
-    /// The kickoff's folder has grown to so many bytes, beyond the disk limit.
-    DiskLimit(u64),
-}
-
-impl StopReason {
-    /// Whether the crew is killed without being told first: it has had its time, or does harm.
-    pub fn is_hard(self) -> bool {
-        matches!(self, Self::TimedOut | Self::DiskLimit(_))
-    }
-}
-
-/// Tells a runner when to stop.
-///
-/// The limit's clock stands still until [`Stop::start_clock`]: starting a crew host is not the crew's time.
-#[derive(Clone)]
-pub struct Stop {
-    limit: Duration,
-    deadline: Arc<SetOnce<Instant>>,
-    asked: Arc<SetOnce<StopReason>>,
-}
-
-impl Stop {
-    /// Stops `limit` after the clock was started, or when `asked` says so.
-    pub fn new(limit: Duration, asked: Arc<SetOnce<StopReason>>) -> Self {
-        Self {
-            limit,
-            deadline: Arc::default(),
-            asked,
-        }
-    }
-
-    /// The crew starts now. The first time counts.
-    pub fn start_clock(&self) {
-        let _ = self.deadline.set(Instant::now() + self.limit);
-    }
-
-    /// Whether the crew has started.
-    pub fn clock_started(&self) -> bool {
-        self.deadline.get().is_some()
-    }
-
-    /// Completes when the run must stop, with the reason; stays completed.
-    pub async fn requested(&self) -> StopReason {
-        let timed_out = async { sleep_until(*self.deadline.wait().await).await };
-        tokio::select! {
-            biased;
-            reason = self.asked.wait() => *reason,
-            () = timed_out => StopReason::TimedOut,
-        }
-    }
 }

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::channel::{self, Frame, Receiver, Sender};
 use super::frames::{Aftermath, Bare, ChildError, ChildEvent, ChildResult, Failed, Kickoff, Settings};
-use super::host::Host;
+use super::host::{HOST_LOST_KIND, Host};
 use super::nursery::End;
 use super::pipes::Output;
 use crate::memory::{MemoryGuard, Tracked};
@@ -393,9 +393,6 @@ pub(super) fn lines(context: &KickoffContext) -> (Lines, Lines) {
 
 /// The reason of a requeue when the host is gone.
 const HOST_LOST: &str = "the crew host is gone";
-/// The error kind of a kickoff that has no process to run in.
-pub(super) const HOST_LOST_KIND: &str = "host_lost";
-
 impl Drop for Child {
     fn drop(&mut self) {
         self.kill();

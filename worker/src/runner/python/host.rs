@@ -9,12 +9,14 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::channel::{self, Frame};
-use super::child::HOST_LOST_KIND;
 use super::frames::{Failed, Isolated, Settings};
 use super::nursery::{End, Nursery};
 use super::zygote::{CHECK_TIMEOUT, Zygote};
 use crate::memory::{MemoryGuard, Tracked};
 use crate::process_handle::ProcessHandle;
+
+/// The error kind of a kickoff that has no process to run in.
+pub(super) const HOST_LOST_KIND: &str = "host_lost";
 
 /// A running crew host. Dropped, it closes its channel, and the process ends with all its children.
 pub(super) struct Host {

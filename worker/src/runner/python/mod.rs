@@ -2,6 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | [`pythons`] | all of it: the zygotes, and what the crews' hosts share |
 //! | [`zygote`] | one process an interpreter: imports CrewAI, checks targets, forks hosts |
 //! | [`host`] | one process a crew: imports it, forks children |
 //! | [`child`] | one process a kickoff at a time: runs it, is killed when it must stop |
@@ -20,10 +21,11 @@ mod frames;
 mod host;
 mod nursery;
 mod pipes;
+mod pythons;
 mod wind_down;
 mod zygote;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,106 +34,24 @@ use crewfleet_amqp::Problem;
 use crewfleet_protocol::{CrewName, KickoffError, KickoffId};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 
-use self::child::{Ended, HOST_LOST_KIND};
+use self::child::Ended;
 use self::crew_host::CrewHost;
 use self::frames::{Place, SPAWN, Settings};
-use self::zygote::{Interpreter, Zygote, ZygoteError};
+use self::host::HOST_LOST_KIND;
+pub use self::pythons::Pythons;
+use self::zygote::{Interpreter, ZygoteError};
 use super::{Hosting, KickoffContext, Runner, Unbuilt};
-use crate::config::{CrewConfig, FileConfig, Isolation, Storage, WorkingDirWay};
-use crate::memory::MemoryGuard;
-use crate::metrics::Metrics;
+use crate::config::{CrewConfig, Isolation, Storage, WorkingDirWay};
 use crate::outcome::{Outcome, RequeueReason};
-use crate::workdir::WorkDirs;
 
 /// How many idle children may turn out to be dead before the host is taken to be lost.
 const TRIES: usize = 3;
 
 /// The interpreter when the configuration names none.
 const DEFAULT_PYTHON: &str = "python3";
-
-/// All Python of one worker: the zygotes, and what the crews' hosts share.
-#[derive(Clone)]
-pub struct Pythons(Arc<Shared>);
-
-struct Shared {
-    /// Each under a lock of its own: one that hangs while it starts holds up none of the others.
-    zygotes: Mutex<HashMap<Interpreter, ZygotePlace>>,
-    work_dirs: WorkDirs,
-    memory: Arc<MemoryGuard>,
-    metrics: Arc<Metrics>,
-    /// Fresh interpreters that are made in advance compete for the processors with kickoffs: not more at once than
-    /// there are.
-    interpreters: Semaphore,
-    host_idle: Duration,
-    cancel_grace: Duration,
-}
-
-/// Where the zygote of an interpreter is kept while it lives.
-type ZygotePlace = Arc<Mutex<Option<Arc<Zygote>>>>;
-
-impl Pythons {
-    /// Starts nothing yet: the first crew does.
-    pub fn start(
-        config: &FileConfig,
-        work_dirs: &WorkDirs,
-        memory: &Arc<MemoryGuard>,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
-        Self(Arc::new(Shared {
-            zygotes: Mutex::default(),
-            work_dirs: work_dirs.clone(),
-            memory: Arc::clone(memory),
-            metrics: Arc::clone(metrics),
-            interpreters: Semaphore::new(
-                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            ),
-            host_idle: Duration::from_secs_f64(config.worker.host_idle_s),
-            cancel_grace: Duration::from_secs_f64(config.worker.cancel_grace_s),
-        }))
-    }
-
-    /// The zygote of an interpreter, started when there is none.
-    async fn zygote(&self, interpreter: &Interpreter) -> Result<Arc<Zygote>, ZygoteError> {
-        let place = Arc::clone(
-            self.0
-                .zygotes
-                .lock()
-                .await
-                .entry(interpreter.clone())
-                .or_default(),
-        );
-        let mut place = place.lock().await;
-        if let Some(zygote) = place.as_ref().filter(|zygote| !zygote.nursery.is_over()) {
-            return Ok(Arc::clone(zygote));
-        }
-        let main = assets::unpack(self.0.work_dirs.root()).map_err(|e| ZygoteError::Broken(e.to_string()))?;
-        let zygote = Zygote::start(interpreter, &main, &self.0.memory).await?;
-        *place = Some(Arc::clone(&zygote));
-        Ok(zygote)
-    }
-
-    /// Ends everything.
-    pub async fn shutdown(&self) {
-        let places: Vec<_> = self
-            .0
-            .zygotes
-            .lock()
-            .await
-            .drain()
-            .map(|(_, place)| place)
-            .collect();
-        for place in places {
-            // One that still starts ends with whoever asked for it.
-            let Ok(mut place) = place.try_lock() else { continue };
-            if let Some(zygote) = place.take() {
-                zygote.end(host::Host::END_TIMEOUT).await;
-            }
-        }
-    }
-}
 
 /// Runs one Python crew.
 pub struct PythonRunner {

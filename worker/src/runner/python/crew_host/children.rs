@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crewfleet_protocol::KickoffError;
-use deadpool::managed::{self, Object, Pool, PoolError, RecycleError};
+use deadpool::managed::{Object, Pool, PoolError};
+use futures_util::future::BoxFuture;
 use tracing::debug;
 
+use super::CrewHost;
 use super::metering::count_end;
-use super::{Child, CrewHost, HOST_LOST_KIND};
+use super::pool::{Children, Supply};
+use crate::runner::python::child::Child;
+use crate::runner::python::host::HOST_LOST_KIND;
 
 /// How many children wait, forked already, beyond those that run: a kickoff then need not wait for a fork. Fresh
 /// interpreters take seconds to import the crew, so as many wait as kickoffs may still come, and this one more.
 const WARM: usize = 1;
-
-/// Makes children for the pool.
-pub(in crate::runner::python) struct Children(std::sync::Weak<CrewHost>);
 
 impl CrewHost {
     /// A child that is ready for a kickoff.
@@ -107,7 +108,8 @@ impl CrewHost {
 
     pub(super) fn pool(self: &Arc<Self>) -> &Pool<Children> {
         self.pool.get_or_init(|| {
-            let manager = Children(Arc::downgrade(self));
+            let this: Arc<dyn Supply> = Arc::<Self>::clone(self);
+            let manager = Children::from(&this);
             let built = Pool::builder(manager)
                 .max_size(2 * self.concurrency + WARM)
                 .build();
@@ -126,35 +128,24 @@ impl CrewHost {
     }
 }
 
-impl managed::Manager for Children {
-    type Type = Child;
-    type Error = KickoffError;
-
-    async fn create(&self) -> Result<Child, KickoffError> {
-        let gone = || KickoffError::new(HOST_LOST_KIND, "the worker ends").retryable();
-        let crew = self.0.upgrade().ok_or_else(gone)?;
-        loop {
-            let waiting = crew.lock_warm().pop();
-            match waiting {
-                Some(child) if child.is_ready(crew.kickoffs_per_child) => {
-                    crew.warm_up();
-                    return Ok(child);
+impl Supply for CrewHost {
+    fn next(self: Arc<Self>) -> BoxFuture<'static, Result<Child, KickoffError>> {
+        Box::pin(async move {
+            loop {
+                let waiting = self.lock_warm().pop();
+                match waiting {
+                    Some(child) if child.is_ready(self.kickoffs_per_child) => {
+                        self.warm_up();
+                        return Ok(child);
+                    }
+                    Some(_) => continue,
+                    None => return self.new_child().await,
                 }
-                Some(_) => continue,
-                None => return crew.new_child().await,
             }
-        }
+        })
     }
 
-    async fn recycle(&self, child: &mut Child, _: &managed::Metrics) -> managed::RecycleResult<KickoffError> {
-        let ready = self
-            .0
-            .upgrade()
-            .is_some_and(|crew| child.is_ready(crew.kickoffs_per_child));
-        if ready {
-            Ok(())
-        } else {
-            Err(RecycleError::message("the child is used up or dead"))
-        }
+    fn is_ready(&self, child: &Child) -> bool {
+        child.is_ready(self.kickoffs_per_child)
     }
 }

@@ -8,22 +8,6 @@ use super::CrewHost;
 use crate::runner::python::frames::Aftermath;
 use crate::runner::python::nursery::End;
 
-/// Is counted by a gauge as long as it lives.
-pub(super) struct Counted(prometheus::IntGauge);
-
-impl Counted {
-    pub(super) fn of(gauge: prometheus::IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 impl CrewHost {
     /// Counts the model tokens of a kickoff.
     pub(in crate::runner::python) fn count_tokens(&self, aftermath: &Aftermath) {

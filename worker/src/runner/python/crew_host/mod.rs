@@ -1,7 +1,9 @@
 //! A crew's host and its children: the host on demand, a few children warm, all of it given up when idle.
 
 mod children;
+mod counted;
 mod metering;
+mod pool;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,14 +17,14 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info, warn};
 
-use self::children::Children;
-use self::metering::Counted;
-use super::Pythons;
+use self::counted::Counted;
+use self::pool::Children;
 use super::channel::Frame;
-use super::child::{Child, HOST_LOST_KIND};
+use super::child::Child;
 use super::frames::{Exited, Isolated, Place, SPAWN, Settings};
-use super::host::Host;
+use super::host::{HOST_LOST_KIND, Host};
 use super::nursery::End;
+use super::pythons::Pythons;
 use super::zygote::{Interpreter, ZygoteError};
 use crate::runner::{Hosting, KickoffContext};
 use crate::workdir::Scratch;

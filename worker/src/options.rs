@@ -1,0 +1,41 @@
+//! Crews in Rust: how they are served.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{DEFAULT_CRASH_LIMIT, OnRedelivery, RetryConfig};
+use crate::runner::builtin::Handler;
+
+/// How a crew in Rust is served.
+#[derive(Debug, Clone)]
+pub struct CrewOptions {
+    /// How many kickoffs at once.
+    pub concurrency: u16,
+    /// The hard limit of one.
+    pub timeout: Duration,
+    /// What to do with a redelivered one.
+    pub on_redelivery: OnRedelivery,
+    /// How many workers one may take along.
+    pub crash_limit: u32,
+    /// When to try again what failed.
+    pub retry: RetryConfig,
+    /// Whether they tell what happens to them on the way (`kickoff.events`).
+    pub events: bool,
+}
+
+impl Default for CrewOptions {
+    fn default() -> Self {
+        Self {
+            concurrency: 16,
+            timeout: Duration::from_secs(600),
+            on_redelivery: OnRedelivery::Run,
+            crash_limit: DEFAULT_CRASH_LIMIT,
+            retry: RetryConfig::default(),
+            events: true,
+        }
+    }
+}
+
+/// Crews in Rust, by name.
+pub(crate) type Handlers = BTreeMap<String, (CrewOptions, Arc<dyn Handler>)>;
