@@ -148,5 +148,5 @@ async fn a_control_stream_that_is_made_anew_is_obeyed() {
     paused(&worker, 1.0).await;
     command(&client, &namespace, 0, json!({"command": "resume", "crew": "c"})).await;
     paused(&worker, 0.0).await;
-    assert_eq!(worker.get("/readyz").await.0, 200);
+    worker.becomes_ready().await;
 }

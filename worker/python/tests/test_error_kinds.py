@@ -25,7 +25,7 @@ _NAMED_PYTHON = (re.compile(r'_error\("(\w+)"'), re.compile(r'^ +kind(?:, [^=\n]
 
 def rust() -> Iterator[tuple[Path, str]]:
     """The files of worker and shared, without their tests."""
-    for folder in (WORKER / "src", WORKER.parent / "shared" / "src"):
+    for folder in (WORKER / "src", *(WORKER.parent / "shared").glob("*/src")):
         for file in folder.rglob("*.rs"):
             if "tests" not in file.parts and file.name != "tests.rs":
                 yield file, file.read_text(encoding="utf-8").partition("#[cfg(test)]\nmod tests {")[0].partition("#[cfg(test)]\n#[allow")[0]
