@@ -218,6 +218,11 @@ impl KickoffClient {
         self.inner.broker.close().await;
     }
 
+    /// Whether there is a connection to the broker at present; where there is none, another one comes about.
+    pub fn is_connected(&self) -> bool {
+        self.broker().link().is_some()
+    }
+
     /// Where the broker is, without its password.
     pub fn endpoint(&self) -> &Endpoint {
         self.broker().endpoint()

@@ -205,9 +205,12 @@ async fn missing_inputs_are_told_before_the_broker_is_started() {
     let told = none.output().await.ended_with(2);
     let said = told.said(&["needs the inputs PLACE, TOPIC", "--input PLACE=..."]);
     assert!(!said.contains("private broker"), "{said}");
-    let one = place.dev(&[&own[..], &["--input", "TOPIC=tea"]].concat());
+    let one = place.dev(&[&own[..], &["--input", "TOPIC=tea", "--input", "place=Porto"]].concat());
     let told = one.output().await.ended_with(6);
-    let said = told.said(&["the crew own needs the input PLACE. Run: ", " --input PLACE=..."]);
+    let said = told.said(&[
+        "the crew own needs the input PLACE; place was given: did you mean PLACE? Run: ",
+        " --input PLACE=...",
+    ]);
     assert!(!said.contains("private broker"), "{said}");
     let made = entries(&place.work().join(".crewfleet/dev"));
     assert!(!made.contains("broker"), "{made:?}");
@@ -246,6 +249,16 @@ async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
         (log.matches("\"message\":\"ready\"").count() == 2).then_some(())
     })
     .await;
+
+    // So is one whose supervisor is killed.
+    let folder = place.work().join(".crewfleet/dev/worker-2");
+    let supervisor = supervisor_of(&folder.display().to_string());
+    kill(supervisor, Signal::SIGKILL).unwrap();
+    dev.stderr
+        .first("the other death", |line| {
+            line.contains("worker-2 has ended").then_some(())
+        })
+        .await;
 
     // Prometheus could scrape the broker's queues.
     let url = dev
@@ -317,6 +330,19 @@ async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
     let output = dev.output().await.ended_with(0);
     output.said(&["1 kickoff left in the private broker: the next `crewfleet dev` here runs"]);
     place.is_clean(&dev, &[".crewfleet"]).await;
+}
+
+/// The shell that supervises what runs in a folder: the first of those that it has forked itself into.
+fn supervisor_of(folder: &str) -> Pid {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let supervises = |pid: &i32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut arguments = arguments.split(|byte| *byte == 0);
+        arguments.any(|argument| argument == b"crewfleet-supervisor")
+            && arguments.next() == Some(folder.as_bytes())
+    };
+    Pid::from_raw(pids.filter(supervises).min().expect("a supervisor"))
 }
 
 /// It says where the gateway is, and calls that work.

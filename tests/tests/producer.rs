@@ -8,6 +8,7 @@ use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::marketing_crew_toml;
 use crewfleet_tests::process::Process;
+use crewfleet_tests::proxy::Proxy;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use lapin::BasicProperties;
 use serde_json::{Value, json};
@@ -73,6 +74,22 @@ async fn kickoff_prints_the_raw_result_or_the_whole_reply() {
     let followed = cli.run(&["kickoff", "echo", "--input", "A=1", "--follow"]).await;
     followed.said(&["kickoff_started", "kickoff_finished status=\"succeeded\""]);
     assert_eq!(followed.success(), r#"{"A":"1"}"#, "events go to stderr");
+}
+
+#[tokio::test]
+async fn who_waits_is_told_that_the_broker_is_away() {
+    let namespace = Namespace::new();
+    let node = broker().await;
+    let proxy = Proxy::start(node.port());
+    let worker = WorkerProcess::builder(&node.url(), &namespace).builtin(&["sleep"]);
+    let _worker = worker.ready().await;
+    let cli = Cli::new(&proxy.url(), &namespace);
+    let waiting = cli.spawn(&["kickoff", "sleep", "-i", "seconds:=5"]);
+    says(&waiting, "sent to the crew").await;
+    proxy.refuse();
+    says(&waiting, "not connected to amqp://").await;
+    proxy.pass();
+    waiting.output().await.ended_with(0);
 }
 
 #[tokio::test]

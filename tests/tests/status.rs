@@ -96,6 +96,8 @@ async fn what_runs_what_waits_and_what_has_ended_is_told() {
     );
     let none = cli.run(&["kickoffs", "echo"]).await.ended_with(0);
     none.said(&["no kickoffs on any worker that answered"]);
+    let misspelt = cli.run(&["kickoffs", "slepp"]).await.ended_with(0);
+    misspelt.said(&["no crew is named \"slepp\"; did you mean sleep?"]);
 
     let on_first = kickoffs.iter().find(|at| at["worker"] == "w-1").unwrap();
     let id = on_first["kickoff_id"].as_str().unwrap();

@@ -64,7 +64,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let config = config::load(arguments.config.as_deref(), &[], false)?;
+    // Who only asks for its health needs no crew.
+    let needs_none = arguments.command.is_some();
+    let config = config::load(arguments.config.as_deref(), &[], needs_none)?;
     if let Some(Command::Healthcheck) = arguments.command {
         return Ok(healthcheck(&config.config.worker.admin_addr).await);
     }

@@ -143,6 +143,11 @@ async fn send(
     {
         say(&unasked);
     }
+    if let Some(limit) = longer_than(arguments.time_limit, status.map(|status| status.timeout_s)) {
+        say(&format!(
+            "note: the crew {crew} has a time limit of its own, which is shorter: {limit} s"
+        ));
+    }
     let sent = match arguments.detach {
         true => kickoff.detach().await.map(|_| Sent::Detached),
         false => kickoff.await.map(|handle| Sent::Awaited(Box::new(handle))),
@@ -163,6 +168,11 @@ async fn send(
         say(&crews::paused(crew));
     }
     sent
+}
+
+/// The crew's own limit, in seconds, where less is asked for by it than by `--time-limit`.
+fn longer_than(asked: Option<Duration>, own_s: Option<f64>) -> Option<f64> {
+    own_s.filter(|own| asked.is_some_and(|asked| asked.as_secs_f64() > *own))
 }
 
 fn with_options(mut kickoff: Kickoff, arguments: &Arguments, meta: Option<&RawValue>) -> Kickoff {
@@ -202,7 +212,11 @@ async fn await_reply(
             None => Ok(handle.reply().await?),
         }
     };
-    match wait::patiently(answered, arguments.timeout, stop).await {
+    let waited = tokio::select! {
+        waited = wait::patiently(answered, arguments.timeout, stop) => waited,
+        never = wait::tell_when_away(client, &id) => match never {},
+    };
+    match waited {
         Ok(answered) => {
             let answered = answered?;
             let exit = reply(&answered, arguments.format.is_json())?;

@@ -35,13 +35,20 @@ pub(crate) async fn run(
     let asking = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet kickoffs").await?;
         let kickoffs = client.kickoffs(arguments.crew.as_ref(), &crews).await;
+        let unknown = match (&arguments.crew, &kickoffs) {
+            (Some(crew), Ok(found)) if has_no_queue(found, crew) => {
+                let heard = crews::heard(&client, crew.as_str(), crews::GLANCE).await;
+                Some(crews::no_such(crew.as_str(), &heard))
+            }
+            _ => None,
+        };
         client.close().await;
-        kickoffs
+        kickoffs.map(|found| (found, unknown))
     };
     let Some(found) = stop.run_until_cancelled(asking).await else {
         return Ok(Exit::GaveUp);
     };
-    let found = found?;
+    let (found, unknown) = found?;
     arguments.format.print(&found, || {
         (!found.kickoffs.is_empty()).then(|| listing(&found.kickoffs, Utc::now()))
     })?;
@@ -54,7 +61,18 @@ pub(crate) async fn run(
     for doubt in &found.doubts {
         say(doubt);
     }
+    if let Some(unknown) = unknown {
+        say(&unknown);
+    }
     Ok(Exit::Succeeded)
+}
+
+fn has_no_queue(found: &Kickoffs, crew: &CrewName) -> bool {
+    let mut queues = found
+        .queues
+        .iter()
+        .filter(|queue| queue.crew.as_ref() == Some(crew));
+    queues.any(|queue| queue.waiting.is_none() && !queue.is_silent)
 }
 
 fn remarks(found: &Kickoffs) {

@@ -75,6 +75,9 @@ impl Settings {
                 };
                 error.context(format!("the broker's URL is from {origin}{advice}"))
             }
+            None if !self.broker_is_given && is_about_connecting(&error) => error.context(
+                "no broker's URL is given (`crewfleet dev` prints that of its private broker, to be exported)",
+            ),
             _ => error,
         }
     }

@@ -1,6 +1,7 @@
 //! `crewfleet wait ID`
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use clap::Args;
@@ -52,7 +53,10 @@ pub(crate) async fn run(
         let mut handle = client.attach(&arguments.id).await?;
         handle.reply_unless_unknown(&crews, arguments.unknown, told).await
     };
-    let waited = patiently(waiting, arguments.timeout, stop).await;
+    let waited = tokio::select! {
+        waited = patiently(waiting, arguments.timeout, stop) => waited,
+        never = tell_when_away(&client, &arguments.id) => match never {},
+    };
     client.close().await;
     match waited {
         Ok(answered) => match answered? {
@@ -80,6 +84,28 @@ pub(super) fn tell(status: &KickoffStatus, patience: Duration) {
         )),
         Stage::Unseen => say(&format!("{} Waiting for its reply", status::text(status))),
         _ => {}
+    }
+}
+
+/// When it is said that the broker is away …
+const AWAY: Duration = Duration::from_secs(10);
+/// … and how often from then on, for as long as it is.
+const STILL_AWAY: Duration = Duration::from_secs(60);
+
+/// Says that the broker is away, for as long as it is.
+pub(super) async fn tell_when_away(client: &KickoffClient, id: &KickoffId) -> Infallible {
+    let mut pause = AWAY;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = AWAY;
+        if !client.is_connected() {
+            pause = STILL_AWAY;
+            say(&format!(
+                "kickoff {id}: not connected to {} at present; its reply is waited for until Ctrl-C, and is kept if you wait \
+                 for it later (crewfleet wait {id})",
+                client.endpoint()
+            ));
+        }
     }
 }
 

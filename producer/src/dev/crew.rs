@@ -27,6 +27,8 @@ const EXAMPLE_INPUTS: [(&str, &str); 2] = [
 /// How long a Ctrl-C lets a kickoff finish, in seconds; what still runs then is requeued, and runs at the next start.
 const DRAIN_GRACE_S: u32 = 5;
 const CANCEL_GRACE_S: u32 = 2;
+/// Names the interpreter where no option does.
+const PYTHON_VARIABLE: &str = "CREWFLEET_PYTHON";
 /// The name of the workers' configuration file.
 pub(super) const CONFIG: &str = "worker.toml";
 /// The most characters in the name of a crew.
@@ -36,9 +38,34 @@ const MAX_NAME: usize = 64;
 pub(crate) struct Crew {
     pub(crate) name: CrewName,
     pub(crate) python: PathBuf,
+    pub(crate) named_by: NamedBy,
     target: String,
     path: PathBuf,
     example: bool,
+}
+
+/// Where the user has named interpreter and target: errors name the same.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamedBy {
+    pub(crate) python: &'static str,
+    pub(crate) target: &'static str,
+}
+
+impl NamedBy {
+    fn of(target: Option<&str>, python: Option<&Path>) -> Self {
+        let by_variable = std::env::var_os(PYTHON_VARIABLE).is_some_and(|value| !value.is_empty());
+        Self {
+            python: match (python, by_variable) {
+                (Some(_), _) => "--python",
+                (None, true) => PYTHON_VARIABLE,
+                (None, false) => "the Python",
+            },
+            target: match target {
+                Some(_) => "--target",
+                None => "the project",
+            },
+        }
+    }
 }
 
 impl Crew {
@@ -53,6 +80,7 @@ impl Crew {
         python: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let working = std::env::current_dir().context("the working directory cannot be told")?;
+        let named_by = NamedBy::of(target, python);
         let (name, target) = match target {
             Some(target) => (name_of(target, &working)?, target.to_owned()),
             None => match Project::in_folder(&working)? {
@@ -66,6 +94,7 @@ impl Crew {
         Ok(Self {
             name,
             python: choose_python(python, project::python(&working))?,
+            named_by,
             target,
             path: choose_path(path)?,
             example: false,
@@ -83,6 +112,7 @@ impl Crew {
         Ok(Self {
             name: CrewName::parse("marketing")?,
             python: choose_python(python, None)?,
+            named_by: NamedBy::of(None, python),
             target: "marketing.crew:MarketingCrew".to_owned(),
             path: checkout.join(EXAMPLE),
             example: true,
@@ -234,7 +264,7 @@ fn choose_path(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 
 /// `--python`, `CREWFLEET_PYTHON`, the project's own, that of `deploy/python-env.sh`, or `python3`, in this order.
 fn choose_python(given: Option<&Path>, own: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    let variable = std::env::var_os("CREWFLEET_PYTHON").filter(|value| !value.is_empty());
+    let variable = std::env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty());
     let named = given.map(Path::to_owned).or(variable.map(PathBuf::from));
     if let Some(python) = named {
         // A bare name is looked up in PATH.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{ChildStderr, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,6 +28,8 @@ const STEADY: Duration = Duration::from_secs(60);
 /// Well above the drain and cancel graces in the configuration of the workers.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// How long the lines of a worker that has ended may take.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// How many lines of a refusal, a traceback as a rule, are kept.
 const KEPT_LINES: usize = 200;
 
@@ -134,9 +137,16 @@ impl Worker {
             temporary: false,
         })?;
         let stderr = supervisor.take_stderr();
-        // The supervisor has killed whatever could hold the pipe when it ends, so both end.
-        let (said, status) = tokio::join!(self.read(stderr, state, stop), until_end(&mut supervisor, stop));
-        Ok((status, said?))
+        let mut read = pin!(self.read(stderr, state, stop));
+        let mut end = pin!(until_end(&mut supervisor, stop));
+        tokio::select! {
+            said = &mut read => Ok((end.await, said?)),
+            // The supervisor has killed whatever could hold the pipe when it ends, unless it was killed itself.
+            status = &mut end => match timeout(LAST_LINES, read).await {
+                Ok(said) => Ok((status, said?)),
+                Err(_) => Ok((status, Vec::new())),
+            },
+        }
     }
 
     async fn read(

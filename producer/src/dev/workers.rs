@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::crew::CONFIG;
+use super::crew::{CONFIG, NamedBy};
 use super::folder::Folder;
 use super::worker::{Known, State, Worker};
 use crate::cli::failure;
@@ -191,7 +191,7 @@ impl Workers {
     }
 
     /// Waits for a worker that cannot run as it is configured, which is all of them, and returns what it said.
-    pub(crate) async fn refused(&self) -> anyhow::Error {
+    pub(crate) async fn refused(&self, named_by: NamedBy) -> anyhow::Error {
         let refusal = |member: &Member| {
             let (mut state, log) = (member.state.clone(), member.log.clone());
             Box::pin(async move {
@@ -206,12 +206,12 @@ impl Workers {
             })
         };
         let ((said, log), ..) = select_all(self.members.iter().map(refusal)).await;
-        let (said, is_less) = failure::shortened(&by_option(&said));
+        let (said, is_less) = failure::shortened(&by_option(&said, named_by));
         let said = match is_less {
             true => format!("{said}\nthe whole traceback: {}", log.display()),
             false => said,
         };
-        anyhow::anyhow!(with_advice(said))
+        anyhow::anyhow!(with_advice(said, named_by))
     }
 
     /// Those that take kickoffs now.
@@ -255,21 +255,26 @@ fn environment(broker: &BrokerConfig, id: &str) -> Vec<(OsString, OsString)> {
 }
 
 /// A refusal of the workers' configuration, with the option of `dev` that says the same instead of the key and its file.
-fn by_option(said: &str) -> String {
+fn by_option(said: &str, named_by: NamedBy) -> String {
     let found = said.split_once("configuration: crews.").and_then(|(_, refusal)| {
         let (key, rest) = refusal.split_once(" = ")?;
         let field = key.rsplit('.').next()?;
-        let is_option = ["python", "target", "path"].contains(&field);
+        let named_by = match field {
+            "python" => named_by.python,
+            "target" => named_by.target,
+            "path" => "--path",
+            _ => return None,
+        };
         // The file's path is relative to the working directory, where that is possible.
         let (before, problem) = rest.split_once(&format!("/{CONFIG}): "))?;
         let (value, _) = before.rsplit_once(" (")?;
-        is_option.then(|| format!("--{field} {value}: {problem}"))
+        Some(format!("{named_by} {value}: {problem}"))
     });
     found.unwrap_or_else(|| said.to_owned())
 }
 
-fn with_advice(said: String) -> String {
-    if said.contains("No module named 'crewai") || said.starts_with("--python ") {
+fn with_advice(said: String, named_by: NamedBy) -> String {
+    if said.contains("No module named 'crewai") || said.starts_with(&format!("{} ", named_by.python)) {
         return said
             + "\nwhat to do: `deploy/python-env.sh` makes a Python with CrewAI, which is then found by itself; or name one that \
                has it: --python .venv/bin/python";
@@ -288,14 +293,23 @@ mod tests {
                 "crewfleet-worker: configuration: crews.poet.{field} = \"a = (b)\" ({folder}/worker.toml): is (a) folder"
             )
         };
+        let named_by = NamedBy {
+            python: "CREWFLEET_PYTHON",
+            target: "--target",
+        };
         for folder in [".crewfleet/dev", "/w/.crewfleet/dev"] {
-            for field in ["python", "target", "path"] {
-                let expected = format!("--{field} \"a = (b)\": is (a) folder");
-                assert_eq!(by_option(&refusal(field, folder)), expected);
+            for (field, name) in [
+                ("python", "CREWFLEET_PYTHON"),
+                ("target", "--target"),
+                ("path", "--path"),
+            ] {
+                let expected = format!("{name} \"a = (b)\": is (a) folder");
+                assert_eq!(by_option(&refusal(field, folder), named_by), expected);
             }
         }
         let other = refusal("env", ".crewfleet/dev");
-        assert_eq!(by_option(&other), other);
-        assert_eq!(by_option("worker-1: cannot start"), "worker-1: cannot start");
+        assert_eq!(by_option(&other, named_by), other);
+        let plain = "worker-1: cannot start";
+        assert_eq!(by_option(plain, named_by), plain);
     }
 }

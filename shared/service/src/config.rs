@@ -117,7 +117,9 @@ pub fn load<T: DeserializeOwned>(
     collect_origins(&tree, String::new(), &mut origins);
     let mut unknown = Vec::new();
     let config = serde_ignored::deserialize(tree, |path| unknown.push(path.to_string().replace(".?.", ".")))
-        .map_err(unreadable)?;
+        .map_err(|e: config::ConfigError| {
+            ConfigError::Unreadable(by_key(&without_source(&e.to_string()), &origins))
+        })?;
     let loaded = Loaded { config, origins };
     refuse_lowercased_env(&loaded.origins)?;
     if unknown.is_empty() {
@@ -145,6 +147,23 @@ pub fn load<T: DeserializeOwned>(
         )
     });
     Err(ConfigError::UnknownKeys(unknown.collect()))
+}
+
+/// What the library says of a value that does not fit, as all other refusals are told: the key, its origin, the problem.
+fn by_key(error: &str, origins: &BTreeMap<String, String>) -> String {
+    let parts = error.split_once(" for key `").and_then(|(problem, rest)| {
+        let (key, place) = rest.split_once('`')?;
+        let place = place.trim().strip_prefix("in ");
+        let origin = origins.get(key).map(String::as_str).or(place)?;
+        Some((key, origin, problem))
+    });
+    let Some((key, origin, problem)) = parts else {
+        return error.to_owned();
+    };
+    let problem = problem
+        .replace("expected a sequence", "expected a list, as in [\"…\"]")
+        .replace("expected a floating point", "expected a number");
+    format!("{key} ({origin}): {problem}")
 }
 
 /// A parser quotes the line it stumbles over, which may hold the broker's password.
@@ -245,6 +264,8 @@ mod tests {
     struct Extra {
         #[serde(rename = "timeout_s")]
         _timeout_s: Option<f64>,
+        #[serde(rename = "path")]
+        _path: Option<Vec<String>>,
     }
 
     fn load_text(text: &str, overrides: &[(&str, &str)]) -> Result<Loaded<Sample>, ConfigError> {
@@ -326,6 +347,16 @@ mod tests {
             error.contains("soon") && error.contains("heartbeat_s") && error.contains("test.toml"),
             "{error}"
         );
+        for (text, expected) in [
+            ("[extra.one]\ntimeout_s = \"x\"", "extra.one.timeout_s ("),
+            ("[extra.one]\npath = \"x\"", "expected a list, as in [\"…\"]"),
+        ] {
+            let error = load_text(text, &[]).unwrap_err().to_string();
+            assert!(
+                error.contains(expected) && error.contains("test.toml): "),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -332,5 +332,5 @@ async fn files_that_a_reply_has_no_room_for_are_told_of() {
         .run(&["files", "f-1", "--output", "out"])
         .await
         .ended_with(1);
-    partly.said(&["\"a/deep\"", "2 files, 2 bytes"]);
+    partly.said(&["\"a/deep\"", "2 files (2 bytes) fetched to"]);
 }

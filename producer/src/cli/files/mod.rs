@@ -233,13 +233,15 @@ pub(super) async fn all(
     }
     let left_out = reply_left_out(reply);
     tell_left_out(left_out);
-    say(&format!(
-        "{}, {}, {} in {}",
-        counted(can.len() as u64, "file"),
-        counted(bytes, "byte"),
-        if can.len() == 1 { "is" } else { "are" },
-        dir.display()
-    ));
+    say(&match can.len() {
+        0 => "the kickoff left no files".to_owned(),
+        files => format!(
+            "{} ({}) fetched to {}",
+            counted(files as u64, "file"),
+            counted(bytes, "byte"),
+            dir.display()
+        ),
+    });
     Ok(if cannot.is_empty() && left_out.is_none() {
         Exit::Succeeded
     } else {
