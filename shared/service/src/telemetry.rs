@@ -1,4 +1,4 @@
-//! Structured logs on stderr: for people on a terminal, JSON lines otherwise. And [`traces`].
+//! Structured logs on stderr: for people on a terminal, JSON lines otherwise.
 //!
 //! Every line of a kickoff is written inside a span with the fields `kickoff_id` and `crew`; in JSON they stand
 //! at the top level, so that one `jq 'select(.kickoff_id == "…")'` shows a kickoff's whole story.
