@@ -167,6 +167,17 @@ impl Caller {
         answer
     }
 
+    /// Polls until the gateway knows of a kickoff, of which it hears by a stream only.
+    pub async fn knows(&self, id: &str) {
+        let polling = async {
+            while self.get(format!("/status/{id}")).await.0 == 404 {
+                tokio::time::sleep(TICK).await;
+            }
+        };
+        let known = tokio::time::timeout(PATIENCE, polling).await;
+        assert!(known.is_ok(), "the gateway does not hear of {id}");
+    }
+
     /// Polls until the kickoff has this state, and returns what is answered then.
     pub async fn becomes(&self, id: &str, state: &str) -> Value {
         self.when(id, state, |status| status["state"] == state).await

@@ -150,6 +150,7 @@ async fn streams_that_are_deleted_are_read_anew_whatever_came_from_the_future() 
             BasicProperties::default(),
         )
         .await;
+    caller.knows("future").await;
     caller.becomes("future", "STARTED").await;
     for stream in ["history", "results"] {
         client.delete(&namespace.exchange(stream)).await;
