@@ -73,7 +73,7 @@ pub async fn admit(
 ) -> Result<Admitted, Refused> {
     // A kickoff that waits here holds its delivery, and the broker's consumer timeout runs: wait only as long
     // as the crew's whole limit still fits behind it.
-    let latest = Instant::now() + worker.max_wait(crew.timeout);
+    let latest = Instant::now() + worker.max_wait(crew.options.timeout);
     if redelivered {
         // Boxed, as everything that is rare: else every kickoff would be larger by it.
         match Box::pin(ownership::ask(worker, request, run, latest, &mut held)).await {
@@ -86,7 +86,7 @@ pub async fn admit(
     cancelled(worker, request)?;
     expired(request)?;
     due(attempt)?;
-    if redelivered && crew.on_redelivery == OnRedelivery::Fail {
+    if redelivered && crew.options.on_redelivery == OnRedelivery::Fail {
         let message = "it was delivered before and may have run; this crew runs at most once (on_redelivery = \"fail\")";
         return Err(Outcome::Failed(KickoffError::new("redelivered", message)).into());
     }
@@ -95,7 +95,7 @@ pub async fn admit(
     let rounds = attempt.properties.header_u32(header::NOT_ALONE).unwrap_or(0);
     let alone = match lost.workers {
         0 => None,
-        workers if workers + 1 < crew.crash_limit => None,
+        workers if workers + 1 < crew.options.crash_limit => None,
         _ if rounds < ROUNDS => Some(Insists::Not),
         _ => Some(Insists::Yes),
     };
@@ -177,7 +177,7 @@ fn due(attempt: &Attempt<'_>) -> Result<(), Outcome> {
 }
 
 fn poisonous(crew: &Crew, lost: u32) -> Result<(), Outcome> {
-    if lost < crew.crash_limit {
+    if lost < crew.options.crash_limit {
         if lost > 0 {
             warn!(workers_lost = lost, "requeued: its worker died");
         }
@@ -185,7 +185,7 @@ fn poisonous(crew: &Crew, lost: u32) -> Result<(), Outcome> {
     }
     let message = format!(
         "{lost} workers died or were lost while they had it, and the crew's crash_limit is {}; it is not started again",
-        crew.crash_limit
+        crew.options.crash_limit
     );
     Err(Outcome::CrashedWorkers(
         KickoffError::new("crashed_workers", message).with_detail(&json!({"workers_lost": lost})),
@@ -229,11 +229,11 @@ async fn room(
         };
         tokio::select! {
             biased;
-            () = worker.draining.cancelled() => Err(Outcome::stopped(StopReason::Drained, crew.timeout)),
+            () = worker.draining.cancelled() => Err(Outcome::stopped(StopReason::Drained, crew.options.timeout)),
             () = crew.pause.becomes(true) => Err(Outcome::requeued(RequeueReason::Paused)),
             reason = stop.requested() => Err(match reason {
                 StopReason::TimedOut => Outcome::requeued(RequeueReason::NoRoom),
-                reason => Outcome::stopped(reason, crew.timeout),
+                reason => Outcome::stopped(reason, crew.options.timeout),
             }),
             room = found => return room.ok_or_else(|| match alone {
                 Some(_) => Refused::NotAlone,

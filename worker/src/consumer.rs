@@ -170,7 +170,7 @@ impl Intake {
             worker.news.notify_one();
         }
         if crew.set_consuming(true) {
-            info!(crew = %crew.name, runner = crew.runner_name, concurrency = crew.concurrency, "consuming");
+            info!(crew = %crew.name, runner = crew.runner_name, concurrency = crew.options.concurrency, "consuming");
         }
     }
 

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::time::Duration;
 
 use crewfleet_protocol::CrewName;
 use tokio::sync::watch;
 
-use crate::config::{OnRedelivery, RetryConfig};
+use crate::options::CrewOptions;
 use crate::pause::Pause;
 use crate::places::{Count, Places};
 use crate::runner::Runner;
@@ -23,18 +22,8 @@ pub struct Crew {
     pub runner_name: &'static str,
     /// How it is run.
     pub runner: Arc<dyn Runner>,
-    /// How many at once.
-    pub concurrency: u16,
-    /// The hard limit of a kickoff.
-    pub timeout: Duration,
-    /// What to do with a redelivered kickoff.
-    pub on_redelivery: OnRedelivery,
-    /// How many workers a kickoff may take along.
-    pub crash_limit: u32,
-    /// When to try again what failed.
-    pub retry: RetryConfig,
-    /// Whether its kickoffs send events.
-    pub events: bool,
+    /// How it is served.
+    pub options: CrewOptions,
     /// Whether somebody paused it.
     pub pause: Pause,
     /// For what runs, and what is about to.

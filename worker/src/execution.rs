@@ -78,10 +78,10 @@ pub async fn execute(
     admitted: &Admitted,
     events: EventSink,
 ) -> Outcome {
-    let asked = request.timeout_s.map_or(crew.timeout, |s| {
-        Duration::try_from_secs_f64(s).unwrap_or(crew.timeout)
+    let asked = request.timeout_s.map_or(crew.options.timeout, |s| {
+        Duration::try_from_secs_f64(s).unwrap_or(crew.options.timeout)
     });
-    let time_limit = crew.timeout.min(asked);
+    let time_limit = crew.options.timeout.min(asked);
     let labels = &[crew.name.as_str()];
     run.set_started();
     info!(time_limit_s = time_limit.as_secs_f64(), "kickoff started");
@@ -128,7 +128,7 @@ pub async fn execute(
     trace.end(&outcome);
     match outcome {
         Outcome::Requeued { reason, .. }
-            if stop.clock_started() && crew.on_redelivery == OnRedelivery::Fail =>
+            if stop.clock_started() && crew.options.on_redelivery == OnRedelivery::Fail =>
         {
             let message = format!(
                 "it was interrupted ({}), and this crew runs at most once (on_redelivery = \"fail\")",

@@ -59,10 +59,10 @@ fn status(worker: &WorkerState, crew: &Crew) -> CrewStatus {
     CrewStatus {
         name: crew.name.to_string(),
         runner: crew.runner_name.into(),
-        concurrency: crew.concurrency.into(),
+        concurrency: crew.options.concurrency.into(),
         in_flight: crew.in_flight.load(Ordering::Relaxed),
         paused: crew.pause.is_paused(),
-        timeout_s: crew.timeout.as_secs_f64(),
+        timeout_s: crew.options.timeout.as_secs_f64(),
         inputs: crew.runner.inputs(),
         required_inputs: crew.runner.required_inputs(),
         isolation: hosting.isolation,

@@ -1,4 +1,4 @@
-//! Crews in Rust: how they are served.
+//! How crews are served, and those in Rust.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::{DEFAULT_CRASH_LIMIT, OnRedelivery, RetryConfig};
 use crate::runner::builtin::Handler;
 
-/// How a crew in Rust is served.
+/// How a crew is served.
 #[derive(Debug, Clone)]
 pub struct CrewOptions {
     /// How many kickoffs at once.

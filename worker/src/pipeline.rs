@@ -148,7 +148,7 @@ async fn reject(
         trace,
     };
     let reply = settle::tell(worker, &attempt, None, Outcome::Rejected(rejection.error)).await;
-    if let Some(queue) = message.properties.reply_queue()
+    if let Some(queue) = RequestProperties::from(&message.properties).reply_queue()
         && let Some(reply) = reply
     {
         settle::tell_queue(worker, queue, &reply).await;
@@ -197,7 +197,7 @@ async fn kickoff(
             }
         }
     };
-    let sink = worker.events.sink(request, crew.events);
+    let sink = worker.events.sink(request, crew.options.events);
     let mut attempt = Attempt {
         kickoff_id: Some(&request.kickoff_id),
         crew: &crew.name,
@@ -214,7 +214,7 @@ async fn kickoff(
         faults: 0,
         // A copy of what came back may be a second one: whoever gets it asks, too. A crew that runs at most once would
         // be failed by the mark alone.
-        undecided: by_broker && crew.on_redelivery == OnRedelivery::Run,
+        undecided: by_broker && crew.options.on_redelivery == OnRedelivery::Run,
         properties: &message.properties,
         body: &message.body,
         key: Some(&key),
@@ -330,7 +330,7 @@ impl Attempted<'_> {
     /// Publishes what follows from the outcome, and acks. A run that has lost its deliveries may only tell what cannot
     /// contradict the worker that has the request now.
     async fn settle(&self, run: &mut Run, mut outcome: Outcome) {
-        let next = retry::judge(&self.crew.retry, self.request, &mut outcome);
+        let next = retry::judge(&self.crew.options.retry, self.request, &mut outcome);
         let standing = match outcome {
             Outcome::Succeeded(_) => Standing::Held,
             _ => standing(self.worker, run).await,

@@ -74,7 +74,7 @@ impl Admission {
     }
 
     fn most(&self, crew: &Crew, of_worker: impl FnOnce(&Places) -> usize) -> usize {
-        let of_crew = usize::from(crew.concurrency);
+        let of_crew = usize::from(crew.options.concurrency);
         self.places
             .as_deref()
             .map_or(of_crew, |places| of_crew.min(of_worker(places)))

@@ -141,7 +141,7 @@ impl Worker {
         let served = match built {
             Ok(Some((crews, late))) => {
                 for crew in &crews {
-                    metrics.show(&crew.name, crew.concurrency, crew.timeout);
+                    metrics.show(&crew.name, crew.options.concurrency, crew.options.timeout);
                 }
                 let (names, publisher) = (Names::new(&file.broker.namespace), broker.publisher());
                 let (in_flight, caught_up) = (InFlight::default(), Arc::<Gate>::default());

@@ -69,11 +69,6 @@ impl Properties {
         text(self.0.content_type())
     }
 
-    /// `content_encoding`.
-    pub fn content_encoding(&self) -> Option<&str> {
-        text(self.0.content_encoding())
-    }
-
     /// `type`.
     pub fn kind(&self) -> Option<&str> {
         text(self.0.kind())
@@ -256,37 +251,19 @@ fn size(value: &AMQPValue) -> usize {
     }
 }
 
-impl RequestProperties for Properties {
-    fn correlation_id(&self) -> Option<&str> {
-        self.correlation_id()
-    }
-
-    fn message_id(&self) -> Option<&str> {
-        self.message_id()
-    }
-
-    fn reply_to(&self) -> Option<&str> {
-        self.reply_to()
-    }
-
-    fn content_type(&self) -> Option<&str> {
-        self.content_type()
-    }
-
-    fn content_encoding(&self) -> Option<&str> {
-        self.content_encoding()
-    }
-
-    fn kind(&self) -> Option<&str> {
-        self.kind()
-    }
-
-    fn timestamp(&self) -> Option<DateTime<Utc>> {
-        self.timestamp()
-    }
-
-    fn header_u32(&self, name: &str) -> Option<u32> {
-        self.header_u32(name)
+impl<'a> From<&'a Properties> for RequestProperties<'a> {
+    fn from(properties: &'a Properties) -> Self {
+        Self {
+            correlation_id: properties.correlation_id(),
+            message_id: properties.message_id(),
+            reply_to: properties.reply_to(),
+            content_type: properties.content_type(),
+            content_encoding: text(properties.0.content_encoding()),
+            message_type: properties.kind(),
+            timestamp: properties.timestamp(),
+            attempt: properties.header_u32(header::ATTEMPT),
+            redrive: properties.header_u32(header::REDRIVE),
+        }
     }
 }
 

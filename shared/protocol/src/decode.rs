@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
 use super::id::{CrewName, KickoffId};
+use super::message_type;
 use super::reply::KickoffError;
 use super::request::{KickoffRequest, Request};
-use super::{header, message_type};
 
 /// How deep a request may be nested: what every common JSON reader accepts by default.
 pub const MAX_DEPTH: usize = 128;
@@ -34,27 +34,32 @@ pub struct Rejection {
 }
 
 /// What is read of a message's properties.
-pub trait RequestProperties {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestProperties<'a> {
     /// `correlation_id`.
-    fn correlation_id(&self) -> Option<&str>;
+    pub correlation_id: Option<&'a str>,
     /// `message_id`.
-    fn message_id(&self) -> Option<&str>;
+    pub message_id: Option<&'a str>,
     /// `reply_to`.
-    fn reply_to(&self) -> Option<&str>;
+    pub reply_to: Option<&'a str>,
     /// `content_type`.
-    fn content_type(&self) -> Option<&str>;
+    pub content_type: Option<&'a str>,
     /// `content_encoding`.
-    fn content_encoding(&self) -> Option<&str>;
+    pub content_encoding: Option<&'a str>,
     /// `type`.
-    fn kind(&self) -> Option<&str>;
+    pub message_type: Option<&'a str>,
     /// `timestamp`.
-    fn timestamp(&self) -> Option<DateTime<Utc>>;
-    /// A header that is a whole number.
-    fn header_u32(&self, name: &str) -> Option<u32>;
+    pub timestamp: Option<DateTime<Utc>>,
+    /// The header [`header::ATTEMPT`](crate::header::ATTEMPT).
+    pub attempt: Option<u32>,
+    /// The header [`header::REDRIVE`](crate::header::REDRIVE).
+    pub redrive: Option<u32>,
+}
 
+impl<'a> RequestProperties<'a> {
     /// The queue of a requester that waits there for its answer (RPC), by RabbitMQ's names for such queues. No key of ours.
-    fn reply_queue(&self) -> Option<&str> {
-        self.reply_to().filter(|name| name.starts_with("amq."))
+    pub fn reply_queue(&self) -> Option<&'a str> {
+        self.reply_to.filter(|name| name.starts_with("amq."))
     }
 }
 
@@ -65,23 +70,21 @@ pub trait RequestProperties {
 ///
 /// # Errors
 /// [`Rejection`] for everything that is not a request of version 1; nothing is ever repaired silently.
-pub fn decode(
+pub fn decode<'a>(
     body: &[u8],
-    properties: &impl RequestProperties,
+    properties: impl Into<RequestProperties<'a>>,
     crew: &CrewName,
     max_bytes: usize,
 ) -> Result<Request, Box<Rejection>> {
+    let properties = &properties.into();
     let mut seen = Rejection {
         error: KickoffError::new("invalid_request", ""),
         kickoff_id: property_id(properties).and_then(|id| KickoffId::parse(id).ok()),
         reply_to: usable_reply_to(properties).ok().flatten(),
         meta: None,
-        attempt: properties
-            .header_u32(header::ATTEMPT)
-            .filter(|a| *a > 0)
-            .unwrap_or(1),
-        redrive: properties.header_u32(header::REDRIVE).unwrap_or(0),
-        requested_at: properties.timestamp(),
+        attempt: properties.attempt.filter(|a| *a > 0).unwrap_or(1),
+        redrive: properties.redrive.unwrap_or(0),
+        requested_at: properties.timestamp,
     };
     match read(body, properties, crew, max_bytes, &mut seen) {
         Ok(request) => Ok(request),
@@ -91,7 +94,7 @@ pub fn decode(
 
 fn read(
     body: &[u8],
-    properties: &impl RequestProperties,
+    properties: &RequestProperties<'_>,
     crew: &CrewName,
     max_bytes: usize,
     seen: &mut Rejection,
@@ -167,7 +170,7 @@ fn read(
 }
 
 /// What a body that is no request still says of whom to tell.
-fn told_by_body(text: &str, properties: &impl RequestProperties, seen: &mut Rejection) {
+fn told_by_body(text: &str, properties: &RequestProperties<'_>, seen: &mut Rejection) {
     #[derive(serde::Deserialize)]
     struct Told {
         kickoff_id: Option<String>,
@@ -182,8 +185,8 @@ fn told_by_body(text: &str, properties: &impl RequestProperties, seen: &mut Reje
     }
 }
 
-fn check_properties(properties: &impl RequestProperties) -> Result<(), KickoffError> {
-    if let Some(content_type) = properties.content_type() {
+fn check_properties(properties: &RequestProperties<'_>) -> Result<(), KickoffError> {
+    if let Some(content_type) = properties.content_type {
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
         if !media_type.is_empty() && !media_type.eq_ignore_ascii_case("application/json") {
             let message =
@@ -192,13 +195,13 @@ fn check_properties(properties: &impl RequestProperties) -> Result<(), KickoffEr
         }
     }
     // kombu says "utf-8" here, which is what JSON is anyway; a compression would have to be undone.
-    if let Some(encoding) = properties.content_encoding()
+    if let Some(encoding) = properties.content_encoding
         && !["", "utf-8", "utf8", "identity"].contains(&encoding.to_ascii_lowercase().as_str())
     {
         let message = format!("content_encoding {encoding:?} is not taken; send the JSON as it is");
         return Err(KickoffError::new("unsupported_content_encoding", message));
     }
-    if let Some(kind) = properties.kind()
+    if let Some(kind) = properties.message_type
         && kind.starts_with("kickoff.")
         && kind != message_type::REQUEST
     {
@@ -211,7 +214,7 @@ fn check_properties(properties: &impl RequestProperties) -> Result<(), KickoffEr
     usable_reply_to(properties).map(drop)
 }
 
-fn usable_reply_to(properties: &impl RequestProperties) -> Result<Option<String>, KickoffError> {
+fn usable_reply_to(properties: &RequestProperties<'_>) -> Result<Option<String>, KickoffError> {
     if let Some(queue) = properties.reply_queue() {
         let message = format!(
             "reply_to {queue:?} is refused: it is an extra routing key on the reply exchange, not a queue name, and amq.* is \
@@ -219,7 +222,7 @@ fn usable_reply_to(properties: &impl RequestProperties) -> Result<Option<String>
         );
         return Err(KickoffError::new("invalid_reply_to", message));
     }
-    let key = properties.reply_to().filter(|key| !key.is_empty());
+    let key = properties.reply_to.filter(|key| !key.is_empty());
     Ok(key.map(ToOwned::to_owned))
 }
 
@@ -259,7 +262,7 @@ fn check_fields(request: &KickoffRequest, crew: &CrewName) -> Result<(), Kickoff
 /// The id that body and properties agree on.
 fn agreed_id(
     request: &KickoffRequest,
-    properties: &impl RequestProperties,
+    properties: &RequestProperties<'_>,
     seen: &mut Rejection,
 ) -> Result<KickoffId, KickoffError> {
     let (from_body, from_properties) = (request.kickoff_id.as_deref(), property_id(properties));
@@ -282,11 +285,11 @@ fn agreed_id(
     Ok(id)
 }
 
-fn property_id(properties: &impl RequestProperties) -> Option<&str> {
+fn property_id<'a>(properties: &RequestProperties<'a>) -> Option<&'a str> {
     properties
-        .correlation_id()
+        .correlation_id
         .filter(|id| !id.is_empty())
-        .or_else(|| properties.message_id().filter(|id| !id.is_empty()))
+        .or_else(|| properties.message_id.filter(|id| !id.is_empty()))
 }
 
 /// How deep arrays and objects are nested. `RawValue` itself is read without recursion and without a limit,
@@ -320,80 +323,27 @@ fn nesting_depth(text: &str) -> usize {
 mod tests {
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Properties([Option<String>; 4]);
-
-    impl Properties {
-        fn with(mut self, place: usize, value: &str) -> Self {
-            self.0[place] = Some(value.to_owned());
-            self
-        }
-
-        fn with_correlation_id(self, id: &str) -> Self {
-            self.with(0, id)
-        }
-
-        fn with_message_id(self, id: &str) -> Self {
-            self.with(1, id)
-        }
-
-        fn with_reply_to(self, key: &str) -> Self {
-            self.with(2, key)
-        }
-
-        fn with_content_type(self, content_type: &str) -> Self {
-            self.with(3, content_type)
+    fn of_id(id: &str) -> RequestProperties<'_> {
+        RequestProperties {
+            correlation_id: Some(id),
+            ..RequestProperties::default()
         }
     }
 
-    impl RequestProperties for Properties {
-        fn correlation_id(&self) -> Option<&str> {
-            self.0[0].as_deref()
-        }
-
-        fn message_id(&self) -> Option<&str> {
-            self.0[1].as_deref()
-        }
-
-        fn reply_to(&self) -> Option<&str> {
-            self.0[2].as_deref()
-        }
-
-        fn content_type(&self) -> Option<&str> {
-            self.0[3].as_deref()
-        }
-
-        fn content_encoding(&self) -> Option<&str> {
-            None
-        }
-
-        fn kind(&self) -> Option<&str> {
-            None
-        }
-
-        fn timestamp(&self) -> Option<DateTime<Utc>> {
-            None
-        }
-
-        fn header_u32(&self, _: &str) -> Option<u32> {
-            None
-        }
-    }
-
-    fn decode_as(body: &[u8], properties: &Properties) -> Result<Request, Box<Rejection>> {
+    fn decode_as(body: &[u8], properties: RequestProperties<'_>) -> Result<Request, Box<Rejection>> {
         decode(body, properties, &CrewName::parse("echo").unwrap(), 1000)
     }
 
-    fn kind(body: &[u8], properties: &Properties) -> String {
+    fn kind(body: &[u8], properties: RequestProperties<'_>) -> String {
         decode_as(body, properties).map_or_else(|r| r.error.kind, |_| "accepted".into())
     }
 
     #[test]
     fn the_plainest_request_is_taken_and_its_inputs_are_kept_byte_for_byte() {
-        let properties = Properties::default().with_correlation_id("a-1");
+        let properties = of_id("a-1");
         let request = decode_as(
             br#" {"inputs": {"b":1.50,"a" : "\u00e4"}, "other": 1}"#,
-            &properties,
+            properties,
         )
         .unwrap();
         assert_eq!(request.kickoff_id.as_str(), "a-1");
@@ -403,7 +353,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_bad_request_has_its_name() {
-        let id = Properties::default().with_correlation_id("a-1");
+        let id = of_id("a-1");
         let good = br#"{"inputs": {}}"#;
         let deep = format!("{{\"inputs\": {}{}}}", "[".repeat(200), "]".repeat(200));
         for (expected, body) in [
@@ -424,36 +374,57 @@ mod tests {
             ("contradicting_ids", br#"{"kickoff_id": "b", "inputs": {}}"#),
             ("contradicting_crew", br#"{"crew": "other", "inputs": {}}"#),
         ] {
-            assert_eq!(kind(body, &id), expected, "{}", String::from_utf8_lossy(body));
+            assert_eq!(kind(body, id), expected, "{}", String::from_utf8_lossy(body));
         }
-        let none = Properties::default();
-        assert_eq!(kind(good, &none), "missing_id");
-        assert_eq!(kind(good, &none.clone().with_message_id("a b")), "invalid_id");
+        let none = RequestProperties::default();
+        assert_eq!(kind(good, none), "missing_id");
         assert_eq!(
-            kind(good, &id.clone().with_content_type("text/plain")),
+            kind(
+                good,
+                RequestProperties {
+                    message_id: Some("a b"),
+                    ..none
+                }
+            ),
+            "invalid_id"
+        );
+        assert_eq!(
+            kind(
+                good,
+                RequestProperties {
+                    content_type: Some("text/plain"),
+                    ..id
+                }
+            ),
             "unsupported_content_type"
         );
         assert_eq!(
             kind(
                 good,
-                &id.clone().with_content_type("application/json; charset=utf-8")
+                RequestProperties {
+                    content_type: Some("application/json; charset=utf-8"),
+                    ..id
+                }
             ),
             "accepted"
         );
         assert_eq!(
-            kind(good, &id.clone().with_reply_to("amq.rabbitmq.reply-to.x")),
+            kind(
+                good,
+                RequestProperties {
+                    reply_to: Some("amq.rabbitmq.reply-to.x"),
+                    ..id
+                }
+            ),
             "invalid_reply_to"
         );
     }
 
     #[test]
     fn a_rejection_is_answered_on_the_properties_id() {
-        let properties = Properties::default().with_correlation_id("mine");
-        let rejection = decode_as(
-            br#"{"kickoff_id": "other", "inputs": {}, "meta": 7}"#,
-            &properties,
-        )
-        .unwrap_err();
+        let properties = of_id("mine");
+        let rejection =
+            decode_as(br#"{"kickoff_id": "other", "inputs": {}, "meta": 7}"#, properties).unwrap_err();
         assert_eq!(rejection.kickoff_id.unwrap().as_str(), "mine");
         assert_eq!(rejection.meta.unwrap().get(), "7");
     }
@@ -464,7 +435,7 @@ mod tests {
             r#"{"kickoff_id": "k1", "timeout_s": -1, "inputs": {}}"#,
             r#"{"kickoff_id": "k1", "meta": 7}"#,
         ] {
-            let rejection = decode_as(body.as_bytes(), &Properties::default()).unwrap_err();
+            let rejection = decode_as(body.as_bytes(), RequestProperties::default()).unwrap_err();
             assert_eq!(rejection.error.kind, "invalid_request");
             assert_eq!(rejection.kickoff_id.unwrap().as_str(), "k1", "{body}");
         }
@@ -484,7 +455,14 @@ mod tests {
             )
         };
         let crew = CrewName::parse("c").unwrap();
-        let decoded = |bytes| decode(body(bytes).as_bytes(), &Properties::default(), &crew, 1_000_000);
+        let decoded = |bytes| {
+            decode(
+                body(bytes).as_bytes(),
+                RequestProperties::default(),
+                &crew,
+                1_000_000,
+            )
+        };
         assert!(decoded(MAX_META_BYTES).is_ok());
         let rejection = decoded(MAX_META_BYTES + 1).unwrap_err();
         assert_eq!(rejection.error.kind, "meta_too_large");

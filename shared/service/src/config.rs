@@ -58,7 +58,7 @@ pub struct Loaded<T> {
 impl<T> Loaded<T> {
     /// Whether some layer said something of this key (`section.name`), even if that is the default.
     pub fn is_given(&self, key: &str) -> bool {
-        self.origins.contains_key(key)
+        self.origin(key).is_some()
     }
 
     /// The file, variable or flag that a key's value came from; `None` where it is the default.
@@ -69,11 +69,7 @@ impl<T> Loaded<T> {
     /// The error for an invalid value, with the place it came from.
     pub fn invalid(&self, problem: Problem) -> ConfigError {
         let Problem { key, value, problem } = problem;
-        let origin = self
-            .origins
-            .get(&key)
-            .cloned()
-            .unwrap_or_else(|| "the default".into());
+        let origin = self.origin(&key).unwrap_or("the default").to_owned();
         ConfigError::Invalid {
             key,
             value,

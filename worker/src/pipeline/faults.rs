@@ -37,7 +37,7 @@ pub(super) async fn settle(
                 return;
             };
             let key = RunKey::new(&request, &message.body);
-            let sink = worker.events.sink(&request, crew.events);
+            let sink = worker.events.sink(&request, crew.options.events);
             let attempt = Attempt {
                 kickoff_id: Some(&request.kickoff_id),
                 reply_to: request.reply_to.as_deref(),
@@ -76,18 +76,18 @@ pub(super) async fn settle(
 
 /// What follows from so many faults.
 fn outcome(crew: &Crew, faults: u32, started: bool) -> Outcome {
-    if started && crew.on_redelivery == OnRedelivery::Fail {
+    if started && crew.options.on_redelivery == OnRedelivery::Fail {
         let message = "the worker itself failed (a panic) while it ran, and this crew runs at most once \
                        (on_redelivery = \"fail\")";
         return Outcome::Failed(KickoffError::new("interrupted", message));
     }
-    if faults < crew.crash_limit {
+    if faults < crew.options.crash_limit {
         return Outcome::requeued_for(RequeueReason::WorkerFault, NOT_ALONE_DELAY);
     }
     let message = format!(
         "workers failed {faults} times by a fault of their own (a panic) while they had it, and the crew's crash_limit is \
          {}; it is not started again. The log of the worker says where",
-        crew.crash_limit
+        crew.options.crash_limit
     );
     let error = KickoffError::new("crashed_workers", message).with_detail(&json!({"worker_faults": faults}));
     Outcome::CrashedWorkers(error)
@@ -119,7 +119,7 @@ fn unread<'a>(crew: &'a Crew, message: &'a Received, trace: &'a Span, faults: u3
         workers_lost: 0,
         not_alone: 0,
         faults,
-        undecided: message.redelivered && crew.on_redelivery == OnRedelivery::Run,
+        undecided: message.redelivered && crew.options.on_redelivery == OnRedelivery::Run,
         properties,
         body: &message.body,
         key: None,
