@@ -65,21 +65,30 @@ impl From<&ClientError> for Exit {
     }
 }
 
+/// The client's error that ended a command, in whatever it came.
+pub(crate) fn client_error(error: &anyhow::Error) -> Option<&ClientError> {
+    let of_files = || match error.downcast_ref()? {
+        FileError::Client(error) => Some(error),
+        _ => None,
+    };
+    let of_batch = || match error.downcast_ref()? {
+        BatchError::Client(error) => Some(error),
+        _ => None,
+    };
+    error.downcast_ref().or_else(of_files).or_else(of_batch)
+}
+
 impl Exit {
     /// The code for an error that ended a command; what is none of ours is about arguments and files.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
-        if let Some(error) = error.downcast_ref::<ClientError>() {
+        if let Some(error) = client_error(error) {
             return Self::from(error);
         }
-        match error.downcast_ref::<FileError>() {
-            Some(FileError::Client(error)) => return Self::from(error),
-            Some(_) => return Self::Failed,
-            None => {}
+        if error.is::<FileError>() {
+            return Self::Failed;
         }
-        match error.downcast_ref::<BatchError>() {
-            Some(BatchError::Client(error)) => return Self::from(error),
-            Some(_) => return Self::Usage,
-            None => {}
+        if error.is::<BatchError>() {
+            return Self::Usage;
         }
         match error.downcast_ref::<ConnectError>() {
             Some(ConnectError::Url(_)) => return Self::Usage,

@@ -43,11 +43,9 @@ pub(crate) fn gather(file: Option<&str>, single: &[String]) -> anyhow::Result<Bo
         Some(base) if single.is_empty() => return Ok(base),
         base => base,
     };
-    let mut inputs: BTreeMap<String, Box<RawValue>> = match (&base, file) {
-        (Some(base), Some(file)) => serde_json::from_str(base.get()).with_context(|| {
-            format!("--inputs {file}: --input can only be put over a JSON object, as in {{\"NAME\": value}}")
-        })?,
-        _ => BTreeMap::new(),
+    let mut inputs: BTreeMap<String, Box<RawValue>> = match &base {
+        Some(base) => serde_json::from_str(base.get()).context("--inputs: not a JSON object")?,
+        None => BTreeMap::new(),
     };
     for argument in single {
         let (key, value) = parse(argument)?;

@@ -212,11 +212,7 @@ async fn await_reply(
             None => Ok(handle.reply().await?),
         }
     };
-    let waited = tokio::select! {
-        waited = wait::patiently(answered, arguments.timeout, stop) => waited,
-        never = wait::tell_when_away(client, &id) => match never {},
-    };
-    match waited {
+    match wait::patiently(client, &id, answered, arguments.timeout, stop).await {
         Ok(answered) => {
             let answered = answered?;
             let exit = reply(&answered, arguments.format.is_json())?;

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use crewfleet_amqp::{BrokerConfig, ConnectError};
-use crewfleet_producer::batch::BatchError;
+use crewfleet_producer::ClientError;
 use crewfleet_producer::gateway::GatewayConfig;
-use crewfleet_producer::{ClientError, FileError};
 use crewfleet_protocol::CrewName;
 use crewfleet_service::config::{self, ConfigError, time_limit};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Global;
+use super::exit::client_error;
 
 /// One file serves the worker, too: its sections are known here, and left to it.
 #[derive(Debug, Default, Deserialize)]
@@ -132,14 +132,7 @@ impl Settings {
 pub(crate) const BROKER_URL_VARIABLE: &str = "CREWFLEET__BROKER__URL";
 
 fn is_about_connecting(error: &anyhow::Error) -> bool {
-    let of_client = match (
-        error.downcast_ref::<FileError>(),
-        error.downcast_ref::<BatchError>(),
-    ) {
-        (Some(FileError::Client(error)), _) | (_, Some(BatchError::Client(error))) => Some(error),
-        _ => error.downcast_ref::<ClientError>(),
-    };
-    matches!(of_client, Some(ClientError::Connect(_))) || error.is::<ConnectError>()
+    matches!(client_error(error), Some(ClientError::Connect(_))) || error.is::<ConnectError>()
 }
 
 /// A number of a section that is the worker's; one that comes from the environment is text.

@@ -53,10 +53,7 @@ pub(crate) async fn run(
         let mut handle = client.attach(&arguments.id).await?;
         handle.reply_unless_unknown(&crews, arguments.unknown, told).await
     };
-    let waited = tokio::select! {
-        waited = patiently(waiting, arguments.timeout, stop) => waited,
-        never = tell_when_away(&client, &arguments.id) => match never {},
-    };
+    let waited = patiently(&client, &arguments.id, waiting, arguments.timeout, stop).await;
     client.close().await;
     match waited {
         Ok(answered) => match answered? {
@@ -93,7 +90,7 @@ const AWAY: Duration = Duration::from_secs(10);
 const STILL_AWAY: Duration = Duration::from_secs(60);
 
 /// Says that the broker is away, for as long as it is.
-pub(super) async fn tell_when_away(client: &KickoffClient, id: &KickoffId) -> Infallible {
+async fn tell_when_away(client: &KickoffClient, id: &KickoffId) -> Infallible {
     let mut pause = AWAY;
     loop {
         tokio::time::sleep(pause).await;
@@ -109,8 +106,10 @@ pub(super) async fn tell_when_away(client: &KickoffClient, id: &KickoffId) -> In
     }
 }
 
-/// Waits until `timeout` or a signal; then says why it gave up.
+/// Waits for the kickoff's reply until `timeout` or a signal; then says why it gave up.
 pub(super) async fn patiently<T>(
+    client: &KickoffClient,
+    id: &KickoffId,
     waiting: impl Future<Output = T>,
     timeout: Option<Duration>,
     stop: &CancellationToken,
@@ -125,6 +124,7 @@ pub(super) async fn patiently<T>(
         biased;
         done = waiting => Ok(done),
         () = stop.cancelled() => Err("interrupted".into()),
+        never = tell_when_away(client, id) => match never {},
         () = limit => Err(format!("no reply within {} s", timeout.unwrap_or_default().as_secs_f64())),
     }
 }

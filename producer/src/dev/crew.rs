@@ -51,23 +51,6 @@ pub(crate) struct NamedBy {
     pub(crate) target: &'static str,
 }
 
-impl NamedBy {
-    fn of(target: Option<&str>, python: Option<&Path>) -> Self {
-        let by_variable = std::env::var_os(PYTHON_VARIABLE).is_some_and(|value| !value.is_empty());
-        Self {
-            python: match (python, by_variable) {
-                (Some(_), _) => "--python",
-                (None, true) => PYTHON_VARIABLE,
-                (None, false) => "the Python",
-            },
-            target: match target {
-                Some(_) => "--target",
-                None => "the project",
-            },
-        }
-    }
-}
-
 impl Crew {
     /// The crew of `--target` and `--path`, else of the project in the working directory, else the example. What a
     /// target may look like is the workers' business.
@@ -80,7 +63,10 @@ impl Crew {
         python: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let working = std::env::current_dir().context("the working directory cannot be told")?;
-        let named_by = NamedBy::of(target, python);
+        let target_named_by = match target {
+            Some(_) => "--target",
+            None => "the project",
+        };
         let (name, target) = match target {
             Some(target) => (name_of(target, &working)?, target.to_owned()),
             None => match Project::in_folder(&working)? {
@@ -91,10 +77,14 @@ impl Crew {
                 None => return Self::example(python),
             },
         };
+        let (python, named_by) = choose_python(python, project::python(&working))?;
         Ok(Self {
             name,
-            python: choose_python(python, project::python(&working))?,
-            named_by,
+            python,
+            named_by: NamedBy {
+                python: named_by,
+                target: target_named_by,
+            },
             target,
             path: choose_path(path)?,
             example: false,
@@ -109,10 +99,14 @@ impl Crew {
                  run it in a checkout of crewfleet for the example"
             );
         };
+        let (python, named_by) = choose_python(python, None)?;
         Ok(Self {
             name: CrewName::parse("marketing")?,
-            python: choose_python(python, None)?,
-            named_by: NamedBy::of(None, python),
+            python,
+            named_by: NamedBy {
+                python: named_by,
+                target: "the project",
+            },
             target: "marketing.crew:MarketingCrew".to_owned(),
             path: checkout.join(EXAMPLE),
             example: true,
@@ -263,23 +257,31 @@ fn choose_path(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 /// `--python`, `CREWFLEET_PYTHON`, the project's own, that of `deploy/python-env.sh`, or `python3`, in this order.
-fn choose_python(given: Option<&Path>, own: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+/// With what names it.
+fn choose_python(given: Option<&Path>, own: Option<PathBuf>) -> anyhow::Result<(PathBuf, &'static str)> {
     let variable = std::env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty());
-    let named = given.map(Path::to_owned).or(variable.map(PathBuf::from));
-    if let Some(python) = named {
+    let named = match (given, variable) {
+        (Some(python), _) => Some((python.to_owned(), "--python")),
+        (None, Some(python)) => Some((PathBuf::from(python), PYTHON_VARIABLE)),
+        (None, None) => None,
+    };
+    if let Some((python, named_by)) = named {
         // A bare name is looked up in PATH.
         let is_path = python.components().count() > 1;
-        return if is_path { absolute(&python) } else { Ok(python) };
+        let python = if is_path { absolute(&python)? } else { python };
+        return Ok((python, named_by));
     }
-    if let Some(own) = own {
-        return Ok(own);
-    }
-    let checkout = folder::checkout().map(|checkout| checkout.join(".crewfleet"));
-    let made = [Some(folder::home()?), checkout].into_iter().flatten();
-    let mut made = made.map(|home| home.join("python/bin/python"));
-    Ok(made
-        .find(|python| python.exists())
-        .unwrap_or_else(|| "python3".into()))
+    let python = match own {
+        Some(own) => own,
+        None => {
+            let checkout = folder::checkout().map(|checkout| checkout.join(".crewfleet"));
+            let made = [Some(folder::home()?), checkout].into_iter().flatten();
+            let mut made = made.map(|home| home.join("python/bin/python"));
+            made.find(|python| python.exists())
+                .unwrap_or_else(|| "python3".into())
+        }
+    };
+    Ok((python, "the Python"))
 }
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {

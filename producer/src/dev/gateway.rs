@@ -69,20 +69,22 @@ impl Gateway {
         }
     }
 
-    /// How to kick the crew off over it, from a shell; `inputs` is a JSON object.
-    pub(crate) fn kickoff_example(&self, inputs: &str) -> String {
-        let body = format!("{{\"inputs\": {inputs}}}").replace('\'', r"'\''");
-        format!(
-            "curl -H 'Authorization: Bearer {}' -H 'Content-Type: application/json' -d '{body}' http://{}/kickoff",
-            self.token.expose_secret(),
-            self.addr
+    /// How to kick the crew off over it, from a shell; `body` is a word of the shell.
+    pub(crate) fn kickoff_example(&self, body: &str) -> String {
+        self.curl(
+            &format!(" -H 'Content-Type: application/json' -d {body}"),
+            "kickoff",
         )
     }
 
     /// How to ask it from a shell what the crew needs.
     pub(crate) fn example(&self) -> String {
+        self.curl("", "inputs")
+    }
+
+    fn curl(&self, arguments: &str, path: &str) -> String {
         format!(
-            "curl -H 'Authorization: Bearer {}' http://{}/inputs",
+            "curl -H 'Authorization: Bearer {}'{arguments} http://{}/{path}",
             self.token.expose_secret(),
             self.addr
         )

@@ -222,19 +222,20 @@ impl Session {
             "running until Ctrl-C. In another terminal:\n{export}  {before}{this} kickoff {} --follow{after}\n  {this} workers\n  {}\n  {}",
             self.crew.name,
             gateway.example(),
-            gateway.kickoff_example(&self.example_inputs(needed))
+            gateway.kickoff_example(&quoted(&self.example_body(needed)))
         ));
     }
 
-    /// Those that were given, else each that is needed.
-    fn example_inputs(&self, needed: &[String]) -> String {
-        match &self.inputs {
+    /// A body of the gateway's, with the inputs that were given, else with each that is needed.
+    fn example_body(&self, needed: &[String]) -> String {
+        let inputs = match &self.inputs {
             Some(inputs) if needed.is_empty() => inputs.get().to_owned(),
             _ => {
                 let inputs: BTreeMap<_, _> = needed.iter().map(|name| (name, "...")).collect();
                 serde_json::json!(inputs).to_string()
             }
-        }
+        };
+        format!("{{\"inputs\": {inputs}}}")
     }
 
     pub(super) fn interrupted(&self) -> Exit {
