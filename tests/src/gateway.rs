@@ -31,14 +31,7 @@ impl GatewayProcess {
 
     /// Waits until it is ready.
     pub async fn is_ready(&self) {
-        let ready = async {
-            while http::get(&format!("{}/readyz", self.admin_url)).await.0 != 200 {
-                tokio::time::sleep(TICK).await;
-            }
-        };
-        if timeout(PATIENCE, ready).await.is_err() {
-            panic!("the gateway is not ready:\n{}", self.process.stderr.tail());
-        }
+        http::becomes_ok(&format!("{}/readyz", self.admin_url)).await;
     }
 
     /// Waits until it is not ready for this reason.

@@ -1,10 +1,31 @@
 //! What an HTTP server answers.
 
+use tokio::time::{sleep, timeout};
+
+use crate::{PATIENCE, process::TICK};
+
 /// A client. Built together with the `crewfleet` command, it has TLS, and wants to know whose cryptography; that may be
 /// set already.
 pub fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()
+}
+
+/// Waits until a URL answers 200. Panics with the last answer when it does not.
+pub async fn becomes_ok(url: &str) {
+    let mut last = (0, String::new());
+    let asking = async {
+        loop {
+            last = get(url).await;
+            if last.0 == 200 {
+                return;
+            }
+            sleep(TICK).await;
+        }
+    };
+    if timeout(PATIENCE, asking).await.is_err() {
+        panic!("{url} answers {last:?}");
+    }
 }
 
 /// The status and the body at a URL. Panics when there is no answer.

@@ -214,15 +214,7 @@ impl WorkerProcess {
 
     /// Waits until `/readyz` says that it is, as soon after a resume its consumers are back.
     pub async fn becomes_ready(&self) {
-        let mut said = String::new();
-        let ready = async {
-            while let (503, why) = self.get("/readyz").await {
-                said = why;
-                tokio::time::sleep(TICK).await;
-            }
-        };
-        let waited = tokio::time::timeout(PATIENCE, ready).await;
-        assert!(waited.is_ok(), "it does not become ready: {said}");
+        http::becomes_ok(&format!("http://{}/readyz", self.admin_addr().await)).await;
     }
 
     /// Its metrics, as Prometheus would read them.
