@@ -26,7 +26,7 @@ with_broker=(build old e2e campaign)
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/node/src/supervise.sh; }
 # No files of a crate that import each other.
-structure() { tests/circles.py shared/*/src/lib.rs worker/src/lib.rs; }
+structure() { tests/circles.py shared/*/src/lib.rs producer/client/src/lib.rs producer/gateway/src/lib.rs producer/cli/src/main.rs worker/src/lib.rs; }
 supply() { tests/supply-chain.sh; }
 deploy() { tests/deploy.sh; }
 deploy_full() { tests/deploy.sh --full; }
@@ -39,8 +39,7 @@ old() {
     fi
 }
 lint() {
-    cargo clippy --locked --workspace --all-targets -- -D warnings &&
-        cargo clippy --locked -p crewfleet-producer --no-default-features --lib -- -D warnings
+    cargo clippy --locked --workspace --all-targets -- -D warnings
 }
 unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples; }
 # A map of a module may link to what is private in it: it is for readers of the source.

@@ -1,10 +1,15 @@
 //! Nodes with the configuration that `deploy/rabbitmq/` ships: users by certificate, over TLS.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use crewfleet_amqp::{BrokerConfig, tls};
 use crewfleet_node::{Node, NodeOptions};
-use lapin::{AsyncTcpStream, Connection, ConnectionProperties, tcp::RustlsConnector, uri::AMQPUri};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Connection, ConnectionProperties};
+use rustls::pki_types::ServerName;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
 
 use crate::{
     broker::{Namespace, free_port, whole},
@@ -201,25 +206,25 @@ impl Client<'_> {
         })
     }
 
-    /// A connection of a plain AMQP client.
+    /// A connection of a plain AMQP client, by way of a tunnel that does the TLS for it.
     pub async fn connect(&self) -> Connection {
-        let connector = RustlsConnector::from(tls::client_config(&self.config()).expect("certificates"));
-        let uri: AMQPUri = format!("{}?auth_mechanism=external", self.url)
+        let mut uri: AMQPUri = format!("{}?auth_mechanism=external", self.url)
             .parse()
             .expect("a URL");
-        let runtime = lapin::runtime::default_runtime().expect("a runtime");
-        let connect = Connection::connector(
-            uri,
-            runtime,
-            async move |uri, runtime| {
-                let host = uri.authority.host.clone();
-                let address = runtime.to_socket_addrs((host.clone(), uri.authority.port));
-                let stream = AsyncTcpStream::connect(&runtime, address).await?;
-                Ok(stream.into_rustls(&connector, &host).await?)
-            },
-            ConnectionProperties::default(),
-        );
-        connect
+        let config = tls::client_config(&self.config()).expect("certificates");
+        let server = (uri.authority.host.clone(), uri.authority.port);
+        let tunnel = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        uri.scheme = AMQPScheme::AMQP;
+        uri.authority.host = "127.0.0.1".to_owned();
+        uri.authority.port = tunnel.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            let (mut plain, _) = tunnel.accept().await?;
+            let stream = TcpStream::connect(&server).await?;
+            let name = ServerName::try_from(server.0).expect("a host name");
+            let mut secure = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+            copy_bidirectional(&mut plain, &mut secure).await
+        });
+        Connection::connect_uri(uri, ConnectionProperties::default())
             .await
             .unwrap_or_else(|error| panic!("{} is not let in: {error}", self.user))
     }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::future::Future;
 
+use crewfleet::{BrokerConfig, KickoffClient, KickoffHandle, KickoffId, Status};
 use crewfleet_node::{Node, NodeOptions};
-use crewfleet_producer::{BrokerConfig, KickoffClient, KickoffHandle, KickoffId, Status};
 use crewfleet_tests::PATIENCE;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;

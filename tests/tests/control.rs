@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crewfleet_producer::{BrokerConfig, Cancellation, KickoffClient, KickoffId, Status};
+use crewfleet::{BrokerConfig, Cancellation, KickoffClient, KickoffId, Status};
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;

@@ -106,7 +106,9 @@ fn a_debug_form_is_found_however_it_is_written() {
 fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folders = [
-        "producer/src",
+        "producer/cli/src",
+        "producer/client/src",
+        "producer/gateway/src",
         "shared/amqp/src",
         "shared/node/src",
         "shared/protocol/src",

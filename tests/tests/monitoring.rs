@@ -60,7 +60,7 @@ fn each_alert_has_a_runbook_and_both_cases() {
         assert!(shipped(&format!("runbooks/{alert}.md")).starts_with(&format!("# {alert}\n")));
     }
     let folder = checkout().join("deploy/monitoring/runbooks");
-    let of_doctor = shipped("../../producer/src/doctor/topology.rs");
+    let of_doctor = shipped("../../producer/cli/src/doctor/topology.rs");
     let runbooks = fs::read_dir(folder).expect("the runbooks");
     let names = runbooks.map(|entry| entry.expect("a file").file_name().into_string().expect("a name"));
     // What has no alert is told by `crewfleet doctor`.

@@ -1,9 +1,10 @@
 //! One attempt to connect: each address in turn; TLS, what broker it is, and the link's two connections.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::tcp::RustlsConnector;
+use futures_rustls::TlsConnector;
 use lapin::types::LongString;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
@@ -106,7 +107,7 @@ async fn by_address(
     // What `url_file` holds by now has to fit to the rest, too.
     config.check_tls()?;
     let tls = match uri::is_tls(uri) {
-        true => Some(RustlsConnector::from(tls::client_config(config)?)),
+        true => Some(TlsConnector::from(Arc::new(tls::client_config(config)?))),
         false => None,
     };
     let version = version_of(uri, address, tls.as_ref(), config).await?;
@@ -147,13 +148,10 @@ impl From<Problem> for Failure {
 async fn version_of(
     uri: &AMQPUri,
     address: SocketAddr,
-    tls: Option<&RustlsConnector>,
+    tls: Option<&TlsConnector>,
     config: &BrokerConfig,
 ) -> Result<ServerVersion, Failure> {
-    let runtime = lapin::runtime::default_runtime().map_err(Failure::of)?;
-    let stream = stream::open(uri, address, tls, &runtime)
-        .await
-        .map_err(Failure::of)?;
+    let stream = stream::open(uri, address, tls).await.map_err(Failure::of)?;
     version::probe(stream).await.map_err(|error| {
         // TLS 1.3 ends for us before the broker has looked at our certificate.
         let after_tls = tls.and_then(|_| tls::hung_up(&error, config.client_cert_file.is_some()));

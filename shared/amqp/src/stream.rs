@@ -11,13 +11,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use async_rs::traits::{Reactor, RuntimeKit};
+use async_rs::traits::Reactor;
 use async_rs::util::RuntimeParts;
 use async_rs::{Runtime, Tokio};
+use futures_rustls::TlsConnector;
+use futures_rustls::client::TlsStream;
+use futures_util::future::Either;
 use futures_util::{AsyncRead, AsyncWrite, Stream};
-use lapin::tcp::RustlsConnector;
 use lapin::uri::AMQPUri;
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+use rustls::pki_types::ServerName;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::mend::{HEAD, Head, mend};
@@ -25,21 +28,28 @@ use super::mend::{HEAD, Head, mend};
 /// How much of a frame that came in parts is read at once.
 const PART: usize = 64 * 1024;
 
+/// The bytes to and from a broker, by TLS or without. The client would bring a TLS of its own, and with it key stores of every
+/// kind; only rustls is needed.
+pub(super) type BrokerStream = Either<TcpStream, TlsStream<TcpStream>>;
+
+type TcpStream = <Tokio as Reactor>::TcpStream;
+
 /// Connects to one of the broker's addresses, by TLS where there is a connector for it.
 ///
 /// # Errors
 /// Those of the network, and of TLS (see [`tls::refusal`](super::tls::refusal)).
-pub(super) async fn open<RK: RuntimeKit + Send + Sync>(
+pub(super) async fn open(
     uri: &AMQPUri,
     address: SocketAddr,
-    tls: Option<&RustlsConnector>,
-    runtime: &Runtime<RK>,
-) -> io::Result<AsyncTcpStream<<RK as Reactor>::TcpStream>> {
-    let stream = AsyncTcpStream::connect(runtime, address).await?;
-    match tls {
-        Some(connector) => stream.into_rustls(connector, &uri.authority.host).await,
-        None => Ok(stream),
-    }
+    tls: Option<&TlsConnector>,
+) -> io::Result<BrokerStream> {
+    let stream = Tokio::current().tcp_connect_addr(address).await?;
+    let Some(connector) = tls else {
+        return Ok(Either::Left(stream));
+    };
+    let server = ServerName::try_from(uri.authority.host.clone())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(Either::Right(connector.connect(server, stream).await?))
 }
 
 /// Connects the client by a stream that mends, and that ends with `hung_up`.
@@ -49,7 +59,7 @@ pub(super) async fn open<RK: RuntimeKit + Send + Sync>(
 pub(super) async fn connect(
     uri: AMQPUri,
     address: SocketAddr,
-    tls: Option<RustlsConnector>,
+    tls: Option<TlsConnector>,
     properties: ConnectionProperties,
     hung_up: CancellationToken,
 ) -> lapin::Result<Connection> {
@@ -58,10 +68,9 @@ pub(super) async fn connect(
         tokio: tokio.clone(),
         hung_up: hung_up.clone(),
     };
-    let kit = RuntimeParts::new(tokio.clone(), mending);
-    let plain = Runtime::new(tokio);
+    let kit = RuntimeParts::new(tokio, mending);
     let stream = async move |uri: AMQPUri, _: Runtime<_>| {
-        let connecting = hung_up.run_until_cancelled(open(&uri, address, tls.as_ref(), &plain));
+        let connecting = hung_up.run_until_cancelled(open(&uri, address, tls.as_ref()));
         let stream = connecting
             .await
             .unwrap_or_else(|| Err(io::ErrorKind::ConnectionAborted.into()))?;
@@ -78,7 +87,7 @@ struct Mending {
 }
 
 impl Reactor for Mending {
-    type TcpStream = Mended<AsyncTcpStream<<Tokio as Reactor>::TcpStream>>;
+    type TcpStream = Mended<BrokerStream>;
     type Sleep = <Tokio as Reactor>::Sleep;
 
     fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
@@ -101,7 +110,7 @@ impl Reactor for Mending {
         addr: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let (stream, hung_up) = (self.tokio.tcp_connect_addr(addr), self.hung_up.clone());
-        async move { Ok(Mended::new(AsyncTcpStream::Plain(stream.await?), hung_up)) }
+        async move { Ok(Mended::new(Either::Left(stream.await?), hung_up)) }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use crewfleet_producer::gateway::{self, GatewayConfig, GatewayError, tokens::TokensFile};
+use crewfleet_gateway::{self as gateway, GatewayConfig, GatewayError, tokens::TokensFile};
 use crewfleet_service::{shutdown, telemetry};
 use nix::sys::signal::Signal;
 use secrecy::ExposeSecret;

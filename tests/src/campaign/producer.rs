@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crewfleet_producer::{ClientError, KickoffClient, KickoffHandle, KickoffId, Reply};
+use crewfleet::{ClientError, KickoffClient, KickoffHandle, KickoffId, Reply};
 use crewfleet_service::telemetry;
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinSet};

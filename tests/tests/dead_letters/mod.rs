@@ -8,9 +8,9 @@ mod redrive;
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use crewfleet::dead_letters::{DeadLetters, RedriveOptions, Selection};
+use crewfleet::{BrokerConfig, KickoffClient};
 use crewfleet_node::{Node, NodeOptions};
-use crewfleet_producer::dead_letters::{DeadLetters, RedriveOptions, Selection};
-use crewfleet_producer::{BrokerConfig, KickoffClient};
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;

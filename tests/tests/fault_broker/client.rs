@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crewfleet::{ClientError, KickoffClient, KickoffId};
 use crewfleet_amqp::{Broker, ConnectError, Message, Properties, PublishError};
-use crewfleet_producer::{ClientError, KickoffClient, KickoffId};
 use crewfleet_protocol::header;
 use crewfleet_tests::fault_broker::{At, Fault, FaultBroker, Published, Record, Tune};
 use crewfleet_tests::process::until;

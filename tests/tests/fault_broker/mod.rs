@@ -6,7 +6,7 @@ mod worker;
 
 use std::future::Future;
 
-use crewfleet_producer::{BrokerConfig, KickoffClient};
+use crewfleet::{BrokerConfig, KickoffClient};
 use crewfleet_tests::PATIENCE;
 use crewfleet_tests::broker::Namespace;
 use crewfleet_tests::cli::Cli;

@@ -1,0 +1,188 @@
+//! `crewfleet dev`: everything on one machine, in the foreground.
+
+mod session;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use crewfleet::{BrokerConfig, KickoffClient};
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use self::session::{Session, quoted};
+use crate::dev::broker::Broker;
+use crate::dev::crew::Crew;
+use crate::dev::folder::Folder;
+use crate::dev::workers::{self, Workers};
+use crate::exit::Exit;
+use crate::inputs;
+use crate::output::{counted, say};
+use crate::settings::{BROKER_URL_VARIABLE, Settings};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Your own crew: package.module:Name, a Python file, crew.jsonc, flow.yaml or a project's folder [default: the
+    /// project in the working directory, if its pyproject.toml has [tool.crewai]; else the example crew]
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+    /// The folder that holds the target's package [default: src if there is one, else the working directory]
+    #[arg(long, value_name = "FOLDER", requires = "target")]
+    path: Option<PathBuf>,
+    /// The Python to run it with [default: CREWFLEET_PYTHON, else the project's .venv, else .crewfleet/python, else
+    /// python3]
+    #[arg(long, value_name = "PYTHON")]
+    python: Option<PathBuf>,
+    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given
+    /// several times
+    #[arg(short, long = "input", value_name = "KEY=VALUE")]
+    input: Vec<String>,
+    /// All inputs: a file with a JSON object, - for stdin
+    #[arg(long, value_name = "FILE")]
+    inputs: Option<String>,
+    /// End after the result: the reply is the last line of stdout, the exit code is that of `kickoff`
+    #[arg(long)]
+    once: bool,
+    /// Show every event of the kickoff as it comes, and more of what is started
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+pub(crate) async fn run(
+    settings: &Settings,
+    arguments: Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let crew = Crew::choose(
+        arguments.target.as_deref(),
+        arguments.path.as_deref(),
+        arguments.python.as_deref(),
+    )?;
+    let session = Session {
+        inputs: given_inputs(&arguments, &crew)?,
+        crew,
+        once: arguments.once,
+        verbose: arguments.verbose,
+        began: Instant::now(),
+    };
+    let program = workers::program()?;
+    let folder = Folder::open()?;
+
+    let mut broker = Broker::choose(&settings.broker, settings.broker_is_given, &folder)?;
+    let ended = serve(&session, &mut broker, &folder, &program, stop).await;
+    let exit = ended.unwrap_or_else(|error| {
+        let error = settings.explain(error);
+        say(&format!("{error:#}"));
+        Exit::of(&error)
+    });
+    let left = broker.left(&session.crew.name).await;
+    broker.stop().await;
+    if left > 0 {
+        say(&format!(
+            "{} left in the private broker: the next `crewfleet dev` here runs what is left. To discard it, remove {}",
+            counted(left, "kickoff"),
+            folder.join("broker").display()
+        ));
+    }
+    say("ended; nothing is left running");
+    Ok(exit)
+}
+
+/// Everything between the start of the broker and its end.
+async fn serve(
+    session: &Session,
+    broker: &mut Broker,
+    folder: &Folder,
+    program: &Path,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    if !broker.is_private() {
+        // First of all: a broker that was given and is not there is told at once.
+        let connecting = KickoffClient::connect(broker.config(), "crewfleet dev");
+        match stop.run_until_cancelled(connecting).await {
+            Some(client) => {
+                let client = client?;
+                say(&format!(
+                    "using the broker {}, which the configuration names, instead of a private one: kickoffs of others for the \
+                     crew {} may come here",
+                    client.endpoint(),
+                    session.crew.name
+                ));
+                client.close().await;
+            }
+            None => return Ok(session.interrupted()),
+        }
+    }
+    let config = session.crew.configure(folder, broker.config())?;
+    say(&format!(
+        "checking the crew and starting the workers with {} for {} ...",
+        session.crew.python.display(),
+        session.crew.target()
+    ));
+    let workers = Workers::start(folder, program, &config, broker.config(), broker.is_private())?;
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            say("ending ...");
+            Ok(session.interrupted())
+        }
+        refused = workers.refused(session.crew.named_by) => Err(refused),
+        ended = with_broker(session, broker, &workers, folder) => ended,
+    };
+    workers.stop().await;
+    ended
+}
+
+/// What needs the broker: it is started once the crew can be built.
+async fn with_broker(
+    session: &Session,
+    broker: &mut Broker,
+    workers: &Workers,
+    folder: &Folder,
+) -> anyhow::Result<Exit> {
+    let required = workers.usable().await?;
+    let missing = session.missing(&required.unwrap_or_default());
+    if !missing.is_empty() {
+        if session.once {
+            return session.lacks(&missing);
+        }
+        say(&session.needs(&missing));
+    }
+    broker.start().await?;
+    if let Some(url) = broker.metrics_url().filter(|_| session.verbose || !session.once) {
+        say(&format!("the broker's metrics: {url}"));
+    }
+    workers.have_broker();
+    let client = KickoffClient::connect(broker.config(), "crewfleet dev").await?;
+    let (export, config) = (export_lines(broker), broker.config().clone());
+    let ended = tokio::select! {
+        biased;
+        error = broker.watch() => Err(error.into()),
+        ended = session.run(&client, workers, folder, &config, &export, missing) => ended,
+    };
+    client.close().await;
+    ended
+}
+
+/// `None` when the crew's own names decide.
+fn given_inputs(arguments: &Arguments, crew: &Crew) -> anyhow::Result<Option<Box<RawValue>>> {
+    if arguments.inputs.is_some() || !arguments.input.is_empty() {
+        return inputs::gather(arguments.inputs.as_deref(), &arguments.input).map(Some);
+    }
+    let own = crew.own_inputs();
+    if own.is_empty() {
+        return Ok(None);
+    }
+    inputs::gather(None, &own).map(Some)
+}
+
+/// What another terminal needs to reach the same broker. A given one is known there; its URL may hold a password.
+fn export_lines(broker: &Broker) -> String {
+    let url = broker
+        .private_url()
+        .map(|url| format!("  export {BROKER_URL_VARIABLE}={}\n", quoted(&url)));
+    let namespace = &broker.config().namespace;
+    let usual = *namespace == BrokerConfig::default().namespace;
+    let namespace = (!usual).then(|| format!("  export CREWFLEET__BROKER__NAMESPACE={namespace}\n"));
+    url.into_iter().chain(namespace).collect()
+}

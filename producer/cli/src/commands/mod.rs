@@ -1,0 +1,21 @@
+//! A file a command.
+
+pub(crate) mod cancel;
+pub(crate) mod control;
+pub(crate) mod crews;
+pub(crate) mod dead_letters;
+pub(crate) mod dev;
+pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod files;
+pub(crate) mod for_each;
+pub(crate) mod gateway;
+pub(crate) mod healthcheck;
+pub(crate) mod kickoff;
+pub(crate) mod kickoffs;
+pub(crate) mod manual;
+pub(crate) mod status;
+pub(crate) mod token;
+pub(crate) mod topology;
+pub(crate) mod wait;
+pub(crate) mod workers;

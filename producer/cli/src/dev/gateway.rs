@@ -1,0 +1,99 @@
+//! The gateway of `crewfleet dev`: in this process, with a token for this run.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+
+use anyhow::Context;
+use crewfleet::BrokerConfig;
+use crewfleet_gateway::GatewayError;
+use crewfleet_gateway::config::GatewayConfig;
+use crewfleet_gateway::tokens::TokensFile;
+use crewfleet_protocol::CrewName;
+use secrecy::{ExposeSecret, SecretString};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::folder::Folder;
+
+/// Where people look for it, while nobody else is there.
+const USUAL: u16 = 8080;
+
+/// It serves until this is dropped.
+pub(crate) struct Gateway {
+    /// `HOST:PORT` of its API.
+    pub(crate) addr: String,
+    token: SecretString,
+    serving: AbortOnDropHandle<Result<(), GatewayError>>,
+    _stop: DropGuard,
+}
+
+impl Gateway {
+    /// Starts it; what keeps it from serving, [`Self::failed`] says.
+    ///
+    /// # Errors
+    /// When its token cannot be kept, or there is no free port.
+    pub(crate) fn start(folder: &Folder, broker: &BrokerConfig, crew: &CrewName) -> anyhow::Result<Self> {
+        let tokens_file = folder.join("gateway-tokens.json");
+        // Those of earlier runs are good no more.
+        match fs::remove_file(&tokens_file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", tokens_file.display()));
+            }
+            _ => {}
+        }
+        let token = TokensFile::new(&tokens_file).create("dev", None)?;
+        let config = GatewayConfig {
+            addr: free(USUAL).or_else(|_| free(0)).context("no port is free")?,
+            admin_addr: "127.0.0.1:0".into(),
+            tokens_file,
+            lame_duck_s: 0,
+            ..GatewayConfig::default()
+        };
+        let (addr, stop) = (config.addr.clone(), CancellationToken::new());
+        let (broker, crew, told) = (broker.clone(), crew.clone(), stop.clone());
+        let serving =
+            tokio::spawn(async move { crewfleet_gateway::serve(&broker, &config, Some(crew), &told).await });
+        Ok(Self {
+            addr,
+            token,
+            serving: AbortOnDropHandle::new(serving),
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// Completes when it does not serve: then with the reason.
+    pub(crate) async fn failed(&mut self) -> String {
+        match (&mut self.serving).await {
+            Ok(Ok(())) => "it has ended".into(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// How to kick the crew off over it, from a shell; `body` is a word of the shell.
+    pub(crate) fn kickoff_example(&self, body: &str) -> String {
+        self.curl(
+            &format!(" -H 'Content-Type: application/json' -d {body}"),
+            "kickoff",
+        )
+    }
+
+    /// How to ask it from a shell what the crew needs.
+    pub(crate) fn example(&self) -> String {
+        self.curl("", "inputs")
+    }
+
+    fn curl(&self, arguments: &str, path: &str) -> String {
+        format!(
+            "curl -H 'Authorization: Bearer {}'{arguments} http://{}/{path}",
+            self.token.expose_secret(),
+            self.addr
+        )
+    }
+}
+
+/// An address of this machine alone whose port is free now; port 0 chooses one.
+fn free(port: u16) -> std::io::Result<String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    Ok(listener.local_addr()?.to_string())
+}

@@ -1,0 +1,25 @@
+//! What is checked.
+
+use std::collections::BTreeMap;
+
+use crewfleet::BrokerConfig;
+use crewfleet_protocol::CrewName;
+
+/// What the configuration says, as far as it is to be checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    /// The section `[broker]`.
+    pub(crate) broker: BrokerConfig,
+    /// The crews and their time limits in seconds.
+    pub(crate) crews: BTreeMap<CrewName, f64>,
+    /// `[worker] declare`.
+    pub(crate) declare: bool,
+    /// `[worker] drain_grace_s`.
+    pub(crate) drain_grace_s: f64,
+    /// `[worker] cancel_grace_s`.
+    pub(crate) cancel_grace_s: f64,
+    /// How long the crews' processes may take to end: `exit_grace_s` of the crew with the longest.
+    pub(crate) exit_grace_s: f64,
+    /// `[worker] termination_grace_s`: what the deployment grants, where that is known.
+    pub(crate) termination_grace_s: Option<f64>,
+}

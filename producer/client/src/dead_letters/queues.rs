@@ -1,0 +1,205 @@
+//! Reading the queues of dead letters, without taking anything away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crewfleet_amqp::look::{Look, Looking};
+use crewfleet_amqp::{BrokerError, Delivery, Link};
+use crewfleet_protocol::{CrewName, KickoffId};
+use serde::Serialize;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::access::DeadLetters;
+use super::error::DeadLetterError;
+use super::groups::{Group, Groups};
+use super::letter::{Letter, WholeLetter};
+use super::selection::Selection;
+use crate::error::ClientError;
+
+/// How many messages are on their way to a look that reads on at once. Fewer cost time (20,000 letters take 2.5 s with
+/// 2,000, 3.5 s with 200), more cost memory: a body may have megabytes.
+const READING: u16 = 1000;
+
+/// How long we wait for another command that looks at the same queue.
+const BUSY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long we wait for a broker that is just away.
+const BROKER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a look at one queue met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QueueLook {
+    /// The queue.
+    pub queue: String,
+    /// Its crew; `None` for the queue of what no crew's queue takes.
+    pub crew: Option<CrewName>,
+    /// How many letters were seen; `None`: there is no such queue.
+    pub letters: Option<u64>,
+    /// How many consumers of somebody else's there were (a shovel, a script): what they hold was not seen.
+    pub others: u32,
+    /// How many letters went to such consumers in between.
+    pub missed: u32,
+}
+
+/// Dead letters in groups.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// By crew, reason and fingerprint.
+    pub groups: Vec<Group>,
+    /// Where we looked.
+    pub queues: Vec<QueueLook>,
+}
+
+impl DeadLetters {
+    /// The letters of these crews, and of no crew's queue, in groups.
+    ///
+    /// # Errors
+    /// [`DeadLetterError`]; [`ClientError::NotDeclared`] when none of the queues exists, [`ClientError::NoSuchCrew`]
+    /// when the selection names a crew that has neither a queue nor a letter.
+    pub async fn list(&self, crews: &[CrewName], selection: &Selection) -> Result<Listing, DeadLetterError> {
+        let mut groups = Groups::default();
+        let each = |letter: Letter, _: Delivery| {
+            if selection.selects(&letter) {
+                groups.add(&letter);
+            }
+        };
+        let queues = self.read_all(crews, each).await?;
+        let groups = groups.into_sorted();
+        self.check_named(selection, &queues, &groups)?;
+        Ok(Listing { groups, queues })
+    }
+
+    /// The letters of a kickoff: several, where it was redriven while an earlier letter was kept.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn show(
+        &self,
+        crews: &[CrewName],
+        id: &KickoffId,
+    ) -> Result<(Vec<WholeLetter>, Vec<QueueLook>), DeadLetterError> {
+        let mut found = Vec::new();
+        let each = |letter: Letter, delivery: Delivery| {
+            if letter.kickoff_id.as_ref() == Some(id) {
+                found.push(WholeLetter::read(letter, delivery));
+            }
+        };
+        let queues = self.read_all(crews, each).await?;
+        Ok((found, queues))
+    }
+
+    /// A crew that is named, and has neither a queue nor a letter elsewhere, is a mistake in its name.
+    pub(super) fn check_named(
+        &self,
+        selection: &Selection,
+        queues: &[QueueLook],
+        groups: &[Group],
+    ) -> Result<(), DeadLetterError> {
+        let has_queue = |crew: &CrewName| {
+            let queue = self.client.names().dead_letter_queue(crew);
+            queues
+                .iter()
+                .any(|look| look.queue == queue && look.letters.is_some())
+        };
+        let has_letter = |crew: &CrewName| groups.iter().any(|group| group.crew == crew.as_str());
+        let mut named = selection.crews.iter();
+        match named.find(|crew| !has_queue(crew) && !has_letter(crew)) {
+            Some(crew) => Err(DeadLetterError::Client(ClientError::NoSuchCrew {
+                crew: crew.to_string(),
+                exchange: self.client.names().dead_letters(),
+                broker: self.client.broker().endpoint().to_string(),
+            })),
+            None => Ok(()),
+        }
+    }
+
+    /// Shows every letter to `each`, queue by queue.
+    pub(super) async fn read_all(
+        &self,
+        crews: &[CrewName],
+        mut each: impl FnMut(Letter, Delivery),
+    ) -> Result<Vec<QueueLook>, DeadLetterError> {
+        let names = self.client.names();
+        let of_crews = crews
+            .iter()
+            .map(|crew| (names.dead_letter_queue(crew), Some(crew)));
+        let mut wanted: Vec<_> = of_crews.collect();
+        // A crew may have the very name of the other queue.
+        if wanted.iter().all(|(queue, _)| *queue != names.unroutable()) {
+            wanted.push((names.unroutable(), None));
+        }
+        wanted.sort();
+        wanted.dedup();
+        let mut looks = Vec::new();
+        for (queue, crew) in wanted {
+            let look = self.read(&queue, &mut each).await?;
+            looks.push(QueueLook {
+                crew: crew.cloned(),
+                ..look
+            });
+        }
+        if looks.iter().all(|look| look.letters.is_none()) {
+            return Err(DeadLetterError::Client(ClientError::NotDeclared {
+                exchange: names.dead_letters(),
+                broker: self.client.broker().endpoint().to_string(),
+            }));
+        }
+        Ok(looks)
+    }
+
+    async fn read(
+        &self,
+        queue: &str,
+        each: &mut impl FnMut(Letter, Delivery),
+    ) -> Result<QueueLook, DeadLetterError> {
+        let Some(mut look) = self.look(queue, READING).await? else {
+            return Ok(QueueLook {
+                queue: queue.to_owned(),
+                crew: None,
+                letters: None,
+                others: 0,
+                missed: 0,
+            });
+        };
+        let mut letters = 0;
+        while let Some(delivery) = look.next().await? {
+            letters += 1;
+            each(Letter::read(&delivery, queue), delivery);
+        }
+        let seen = QueueLook {
+            queue: queue.to_owned(),
+            crew: None,
+            letters: Some(letters),
+            others: look.others(),
+            missed: look.missed(),
+        };
+        look.close().await?;
+        Ok(seen)
+    }
+
+    /// Begins a look, after waiting a little for one that somebody else has begun; `None`: no such queue.
+    pub(super) async fn look(&self, queue: &str, window: u16) -> Result<Option<Box<Look>>, DeadLetterError> {
+        // A client's own queue, for whoever grants permissions by prefix.
+        let lock = self.client.names().client_queue(&format!("looking-at.{queue}"));
+        let end = Instant::now() + BUSY_PATIENCE;
+        loop {
+            match self.connected().await?.look(queue, &lock, window).await? {
+                Looking::At(look) => return Ok(Some(look)),
+                Looking::NoQueue => return Ok(None),
+                Looking::Busy if Instant::now() < end => sleep(Duration::from_millis(200)).await,
+                Looking::Busy => {
+                    return Err(DeadLetterError::Busy {
+                        queue: queue.to_owned(),
+                    });
+                }
+            }
+        }
+    }
+
+    async fn connected(&self) -> Result<Arc<Link>, BrokerError> {
+        let connected = timeout(BROKER_PATIENCE, self.client.broker().connected());
+        connected.await.map_err(|_| BrokerError::Disconnected {
+            action: "look at dead letters".into(),
+        })
+    }
+}

@@ -1,0 +1,315 @@
+//! One kickoff before it is sent, and the message it becomes.
+
+use std::future::IntoFuture;
+use std::mem::{replace, take};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use crewfleet_amqp::traces::Headers;
+use crewfleet_amqp::{Message, Properties};
+use crewfleet_protocol::{CrewName, KickoffId, KickoffRequest, Names, decode, message_type};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::connection::Connection;
+use crate::error::ClientError;
+use crate::handle::KickoffHandle;
+
+/// A kickoff that is being put together. Awaiting it sends it, and gives its [`KickoffHandle`]:
+///
+/// ```no_run
+/// # async fn example(client: &crewfleet::KickoffClient) -> Result<(), crewfleet::ClientError> {
+/// let inputs = serde_json::json!({"BUSINESS_DETAILS": "a bakery"});
+/// let mut handle = client.kickoff("marketing", &inputs).timeout_s(300.0).await?;
+/// let reply = handle.reply().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a kickoff is sent when it is awaited"]
+pub struct Kickoff {
+    pub(crate) connection: Arc<Connection>,
+    crew: String,
+    parts: Result<Parts, ClientError>,
+    pub(crate) events: bool,
+    /// The trace that it belongs to, where no span of ours does.
+    context: Headers,
+}
+
+#[derive(Clone)]
+struct Parts {
+    kickoff_id: KickoffId,
+    inputs: Box<RawValue>,
+    meta: Option<Box<RawValue>>,
+    timeout_s: Option<f64>,
+    deadline: Option<DateTime<Utc>>,
+    priority: Option<u8>,
+}
+
+impl Kickoff {
+    pub(crate) fn new(connection: Arc<Connection>, crew: &str, inputs: &(impl Serialize + ?Sized)) -> Self {
+        let parts = to_raw_value(inputs)
+            .map(|inputs| Parts {
+                kickoff_id: KickoffId::generate(),
+                inputs,
+                meta: None,
+                timeout_s: None,
+                deadline: None,
+                priority: None,
+            })
+            .map_err(|e| ClientError::InvalidInput(format!("the inputs cannot be written as JSON: {e}")));
+        Self {
+            connection,
+            crew: crew.to_owned(),
+            parts,
+            events: false,
+            context: Headers::default(),
+        }
+    }
+
+    /// Under this id instead of a new UUIDv7. The same request under an id that ran already is not run again as long as the
+    /// worker that gets it remembers it; [`Self::known`] looks before it is sent.
+    pub fn id(self, kickoff_id: KickoffId) -> Self {
+        self.with(|parts| parts.kickoff_id = kickoff_id)
+    }
+
+    /// With `meta`, which is opaque to crewfleet and comes back in the reply and in every event. At most 16 KiB.
+    pub fn meta(mut self, meta: &(impl Serialize + ?Sized)) -> Self {
+        match to_raw_value(meta) {
+            Ok(meta) => self.with(|parts| parts.meta = Some(meta)),
+            Err(e) => {
+                let problem = format!("meta cannot be written as JSON: {e}");
+                self.parts = Err(ClientError::InvalidInput(problem));
+                self
+            }
+        }
+    }
+
+    /// With this time limit, in seconds; it may lower the crew's own, not raise it.
+    pub fn timeout_s(self, seconds: f64) -> Self {
+        self.with(|parts| parts.timeout_s = Some(seconds))
+    }
+
+    /// Not to be started after this moment; its reply is then `expired`.
+    pub fn deadline(self, deadline: DateTime<Utc>) -> Self {
+        self.with(|parts| parts.deadline = Some(deadline))
+    }
+
+    /// With an AMQP priority. RabbitMQ heeds it on quorum queues from 4.0 on: above 4 is high.
+    pub fn priority(self, priority: u8) -> Self {
+        self.with(|parts| parts.priority = Some(priority))
+    }
+
+    /// With its events from the first one on: [`KickoffHandle::events`] is bound before the kickoff is sent.
+    pub fn with_events(mut self) -> Self {
+        self.events = true;
+        self
+    }
+
+    /// In the trace that these headers name, such as those of a request that the program itself answers; also where it has no
+    /// spans of its own. Headers that are none of W3C's trace context are left out.
+    pub fn context(mut self, context: Headers) -> Self {
+        self.context = context.checked();
+        self
+    }
+
+    /// Sends it without asking for the reply to come here. Its reply can still be had with the id, from
+    /// anywhere: [`KickoffClient::attach`](crate::KickoffClient::attach).
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub async fn detach(self) -> Result<KickoffId, ClientError> {
+        let mut kickoff = self;
+        let (crew, message, kickoff_id) = kickoff.message(None)?;
+        kickoff.connection.publish(&crew, &kickoff_id, message).await?;
+        Ok(kickoff_id)
+    }
+
+    /// The message that it would become, without a reply's address; it can still be sent.
+    pub(crate) fn preview(&self) -> Result<(CrewName, Message, KickoffId), ClientError> {
+        self.message_of(self.parts.clone()?, None)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Parts)) -> Self {
+        if let Ok(parts) = &mut self.parts {
+            change(parts);
+        }
+        self
+    }
+
+    /// It is sent once; its inputs may be large.
+    fn message(&mut self, reply_to: Option<&str>) -> Result<(CrewName, Message, KickoffId), ClientError> {
+        let sent = ClientError::InvalidInput("this kickoff was sent already".into());
+        let parts = replace(&mut self.parts, Err(sent))?;
+        self.message_of(parts, reply_to)
+    }
+
+    fn message_of(
+        &self,
+        parts: Parts,
+        reply_to: Option<&str>,
+    ) -> Result<(CrewName, Message, KickoffId), ClientError> {
+        let crew = CrewName::parse(&self.crew).map_err(|e| ClientError::InvalidInput(e.to_string()))?;
+        let kickoff_id = parts.kickoff_id.clone();
+        let mut message = parts.into_message(
+            &crew,
+            reply_to,
+            &self.connection.names,
+            self.connection.max_request_bytes,
+        )?;
+        message.properties = self.context.clone().write(take(&mut message.properties));
+        Ok((crew, message, kickoff_id))
+    }
+
+    /// Wait, then publish: the reply may be faster than the confirm.
+    async fn send(mut self) -> Result<KickoffHandle, ClientError> {
+        let key = self.connection.reply_key.clone();
+        let (crew, message, kickoff_id) = self.message(Some(&key))?;
+        let mut handle = KickoffHandle::new(Arc::clone(&self.connection), &kickoff_id);
+        self.connection.open_replies(&crew).await?;
+        if self.events {
+            handle.follow().await?;
+        }
+        self.connection.publish(&crew, &kickoff_id, message).await?;
+        Ok(handle)
+    }
+}
+
+impl IntoFuture for Kickoff {
+    type Output = Result<KickoffHandle, ClientError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+impl Parts {
+    fn into_message(
+        self,
+        crew: &CrewName,
+        reply_to: Option<&str>,
+        names: &Names,
+        max_bytes: usize,
+    ) -> Result<Message, ClientError> {
+        let id = self.kickoff_id.as_str();
+        let mut properties = Properties::json(message_type::REQUEST)
+            .with_message_id(id)
+            .with_correlation_id(id);
+        if let Some(key) = reply_to {
+            properties = properties.with_reply_to(key);
+        }
+        if let Some(priority) = self.priority {
+            properties = properties.with_priority(priority);
+        }
+        // JSON has no such number: it would silently become "no limit".
+        if let Some(timeout) = self.timeout_s.filter(|timeout| !timeout.is_finite()) {
+            let problem = format!("timeout_s is {timeout}; it must be greater than 0 seconds");
+            return Err(ClientError::InvalidInput(problem));
+        }
+        let request = KickoffRequest {
+            kickoff_id: Some(id.to_owned()),
+            crew: Some(crew.to_string()),
+            inputs: self.inputs,
+            meta: self.meta,
+            timeout_s: self.timeout_s,
+            deadline: self.deadline,
+        };
+        let body = serde_json::to_vec(&request)
+            .map_err(|e| ClientError::InvalidInput(format!("the kickoff cannot be written as JSON: {e}")))?;
+        // What a worker would reject is refused here, by the worker's own rules and in its words.
+        decode(&body, &properties, crew, max_bytes).map_err(|rejection| {
+            ClientError::InvalidInput(format!("{}: {}", rejection.error.kind, rejection.error.message))
+        })?;
+        Ok(Message {
+            exchange: names.requests(),
+            routing_key: crew.to_string(),
+            properties,
+            body,
+            mandatory: true,
+        })
+    }
+}
+
+/// Checks a kickoff that is to be sent later, by the rules of the workers: also before there is a connection. `max_bytes` is
+/// `[broker] max_request_bytes`.
+///
+/// # Errors
+/// [`ClientError::InvalidInput`].
+pub fn check(
+    crew: &CrewName,
+    kickoff_id: KickoffId,
+    inputs: Box<RawValue>,
+    max_bytes: usize,
+) -> Result<(), ClientError> {
+    let parts = Parts {
+        kickoff_id,
+        inputs,
+        meta: None,
+        timeout_s: None,
+        deadline: None,
+        priority: None,
+    };
+    // The names of exchanges are no part of what is checked.
+    parts
+        .into_message(crew, None, &Names::new("kickoff"), max_bytes)
+        .map(drop)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn parts(inputs: &str) -> Parts {
+        Parts {
+            kickoff_id: KickoffId::parse("a-1").unwrap(),
+            inputs: RawValue::from_string(inputs.to_owned()).unwrap(),
+            meta: None,
+            timeout_s: None,
+            deadline: None,
+            priority: None,
+        }
+    }
+
+    fn message(parts: Parts) -> Result<Message, ClientError> {
+        let crew = CrewName::parse("echo").unwrap();
+        parts.into_message(&crew, Some("client.me"), &Names::new("kickoff"), 1000)
+    }
+
+    #[test]
+    fn the_inputs_are_sent_byte_for_byte_and_the_id_stands_everywhere() {
+        let sent = message(parts(r#"{"b":1.50,"a" : "\u00e4"}"#)).unwrap();
+        assert_eq!(
+            String::from_utf8(sent.body).unwrap(),
+            r#"{"kickoff_id":"a-1","crew":"echo","inputs":{"b":1.50,"a" : "\u00e4"}}"#
+        );
+        assert_eq!(sent.properties.message_id(), Some("a-1"));
+        assert_eq!(sent.properties.correlation_id(), Some("a-1"));
+        assert_eq!(sent.properties.reply_to(), Some("client.me"));
+        assert_eq!(
+            (sent.exchange.as_str(), sent.routing_key.as_str()),
+            ("kickoff.requests", "echo")
+        );
+        assert!(sent.mandatory);
+    }
+
+    #[test]
+    fn what_a_worker_would_reject_is_refused_before_it_is_sent() {
+        let refused = |parts: Parts| message(parts).unwrap_err().to_string();
+        assert!(refused(parts("[1]")).contains("inputs is not a JSON object"));
+        assert!(
+            refused(parts(&format!("{{\"a\": \"{}\"}}", "x".repeat(1000))))
+                .contains("[broker] max_request_bytes")
+        );
+        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let mut limited = parts("{}");
+            limited.timeout_s = Some(seconds);
+            assert!(
+                refused(limited).contains("must be greater than 0 seconds"),
+                "{seconds}"
+            );
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The section `[gateway]`.
+
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use crewfleet_amqp::Problem;
+use crewfleet_protocol::CrewName;
+use crewfleet_protocol::topology::Retention;
+use serde::Deserialize;
+
+/// The section `[gateway]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct GatewayConfig {
+    /// `HOST:PORT` of the API; port 0 takes a free one.
+    pub addr: String,
+    /// `HOST:PORT` of `/metrics`, `/healthz` and `/readyz`; port 0 takes a free one.
+    pub admin_addr: String,
+    /// Where the tokens are kept, hashed.
+    pub tokens_file: PathBuf,
+    /// The crew whose API is also served without `/crews/<crew>` before it.
+    pub default_crew: Option<String>,
+    /// How many connections callers may have at once.
+    pub max_connections: usize,
+    /// How long a connection may take for the head of a request, and be idle before it, in seconds.
+    pub idle_timeout_s: u64,
+    /// How long after SIGTERM calls are still taken, in seconds, while `/readyz` says 503.
+    pub lame_duck_s: u64,
+    /// How many bytes of executions stay in memory; of older ones the reply is looked up in the results stream.
+    pub memory_limit: ByteSize,
+    /// How long events stay in the stream `kickoff.history`, in seconds.
+    pub history_max_age_s: u64,
+    /// How many bytes of events it keeps at most.
+    pub history_max_bytes: u64,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            addr: "127.0.0.1:8080".into(),
+            admin_addr: "127.0.0.1:9465".into(),
+            tokens_file: "crewfleet-tokens.json".into(),
+            default_crew: None,
+            max_connections: 1024,
+            idle_timeout_s: 75,
+            lame_duck_s: 5,
+            memory_limit: ByteSize::mib(256),
+            history_max_age_s: 24 * 60 * 60,
+            history_max_bytes: 1024 * 1024 * 1024,
+        }
+    }
+}
+
+impl GatewayConfig {
+    /// Checks the values, and gives the default crew's name.
+    ///
+    /// # Errors
+    /// The first [`Problem`].
+    pub fn check(&self) -> Result<Option<CrewName>, Problem> {
+        if self.memory_limit < ByteSize::mib(1) {
+            let problem = "it must be 1MiB or more";
+            return Err(Problem::new("gateway.memory_limit", self.memory_limit, problem));
+        }
+        if self.max_connections == 0 {
+            let problem = "nobody could call; it must be 1 or more";
+            return Err(Problem::new("gateway.max_connections", 0, problem));
+        }
+        if self.idle_timeout_s == 0 {
+            let problem = "no request could come in time; it must be 1 second or more";
+            return Err(Problem::new("gateway.idle_timeout_s", 0, problem));
+        }
+        if self.history_max_age_s == 0 {
+            let problem = "the gateway knows kickoffs by this stream; it must be 1 second or more";
+            return Err(Problem::new("gateway.history_max_age_s", 0, problem));
+        }
+        if self.history_max_bytes < 1_000_000 {
+            let problem = "it must be 1000000 bytes or more";
+            return Err(Problem::new(
+                "gateway.history_max_bytes",
+                self.history_max_bytes,
+                problem,
+            ));
+        }
+        let parse = |name: &String| {
+            CrewName::parse(name).map_err(|e| Problem::new("gateway.default_crew", name, e.to_string()))
+        };
+        self.default_crew.as_ref().map(parse).transpose()
+    }
+
+    /// How long events are kept.
+    pub(crate) fn history(&self) -> Retention {
+        Retention {
+            max_age_s: self.history_max_age_s,
+            max_bytes: self.history_max_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_cannot_be_are_refused_by_their_keys() {
+        let refused = |change: fn(&mut GatewayConfig)| {
+            let mut config = GatewayConfig::default();
+            change(&mut config);
+            config.check().unwrap_err().key
+        };
+        assert_eq!(
+            refused(|c| c.memory_limit = ByteSize::b(1)),
+            "gateway.memory_limit"
+        );
+        assert_eq!(refused(|c| c.max_connections = 0), "gateway.max_connections");
+        assert_eq!(refused(|c| c.idle_timeout_s = 0), "gateway.idle_timeout_s");
+        assert_eq!(refused(|c| c.history_max_age_s = 0), "gateway.history_max_age_s");
+        assert_eq!(refused(|c| c.history_max_bytes = 1), "gateway.history_max_bytes");
+        assert_eq!(
+            refused(|c| c.default_crew = Some("A.b".into())),
+            "gateway.default_crew"
+        );
+        assert!(GatewayConfig::default().check().unwrap().is_none());
+    }
+}

@@ -1,0 +1,399 @@
+//! What is read from callers, and what they are answered.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+
+use crewfleet_protocol::{Event, KickoffResult, Reply, Status};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+use crate::http::api_error::{Problem, REPLY_GONE};
+use crate::store::execution::{Execution, Stage};
+
+/// The body of `POST /kickoff`. A field that AMP does not know is ignored, as AMP does.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KickoffBody {
+    /// Passed on byte for byte. `null`, or no such field, are none.
+    #[serde(default = "none", deserialize_with = "or_none")]
+    inputs: Box<RawValue>,
+    pub(crate) meta: Option<Box<RawValue>>,
+    task_webhook_url: Option<Value>,
+    step_webhook_url: Option<Value>,
+    crew_webhook_url: Option<Value>,
+    webhooks: Option<Value>,
+    human_input_webhook: Option<Value>,
+    restore_from_state_id: Option<Value>,
+}
+
+fn none() -> Box<RawValue> {
+    // Maps with string keys can be written.
+    to_raw_value(&json!({})).unwrap_or_default()
+}
+
+fn or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<RawValue>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(none))
+}
+
+/// A field that is there and says nothing, as forms and clients send it, asks for nothing.
+fn asks_for_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    }
+}
+
+impl KickoffBody {
+    /// Reads it. What asks for something that this gateway does not do is refused: a caller who waits for a webhook
+    /// must not wait for ever.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
+        let refused = |why: &str| {
+            let message = format!("The body is not a JSON object as in {{\"inputs\": {{}}}}: {why}");
+            Problem::validation(message)
+        };
+        // A list would be taken for the fields in their order.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(refused("it does not begin with \"{\""));
+        }
+        let body: Self = serde_json::from_slice(body).map_err(|e| refused(&e.to_string()))?;
+        let fields = [
+            ("taskWebhookUrl", &body.task_webhook_url),
+            ("stepWebhookUrl", &body.step_webhook_url),
+            ("crewWebhookUrl", &body.crew_webhook_url),
+            ("webhooks", &body.webhooks),
+            ("humanInputWebhook", &body.human_input_webhook),
+            ("restoreFromStateId", &body.restore_from_state_id),
+        ];
+        let asked: Vec<_> = fields
+            .iter()
+            .filter(|(_, value)| value.as_ref().is_some_and(asks_for_something))
+            .map(|(name, _)| name)
+            .collect();
+        match asked.is_empty() {
+            true => Ok(body),
+            false => Err(Problem::Validation {
+                message: "This gateway calls no webhooks and restores no states; leave these fields out, and poll the status"
+                    .into(),
+                details: json!({ "not_supported": asked }),
+            }),
+        }
+    }
+
+    /// The inputs, when all that the crew must be given are among them.
+    pub(crate) fn inputs(&self, required: &[String]) -> Result<&RawValue, Problem> {
+        let missing = |missing: &[&str]| Problem::Validation {
+            message: "Missing required inputs".into(),
+            details: json!({ "missing_inputs": missing }),
+        };
+        let inputs = &self.inputs;
+        if !inputs.get().trim_start().starts_with('{') {
+            let problem = "inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}";
+            return Err(Problem::validation(problem));
+        }
+        let lacking = crewfleet::inputs::missing(required, inputs);
+        match lacking.is_empty() {
+            true => Ok(inputs),
+            false => Err(missing(&lacking)),
+        }
+    }
+}
+
+/// The body of `POST /resume`, as far as anybody asks for it: no kickoff waits for a human, so its `task_id` and what
+/// the human says are of no use.
+#[derive(Deserialize)]
+pub(crate) struct ResumeBody {
+    #[serde(alias = "executionId")]
+    pub(crate) execution_id: String,
+}
+
+impl ResumeBody {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
+        let refused = |why: &str| {
+            let form = r#"{"execution_id": "…", "task_id": "…"}"#;
+            Problem::Invalid(format!("The body is not a JSON object as in {form}: {why}"))
+        };
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(refused("it does not begin with \"{\""));
+        }
+        serde_json::from_slice(body).map_err(|e| refused(&e.to_string()))
+    }
+}
+
+/// The answer to `GET /status/<kickoff_id>`.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatusAnswer<'a> {
+    /// `PENDING`, `STARTED`, `RUNNING`, `SUCCESS` or `FAILED`, and nothing else: clients throw at another one, or wait
+    /// for their own time to pass.
+    state: &'static str,
+    /// The same, in the words that AMP publishes: `running`, `completed` or `error`.
+    status: &'static str,
+    /// The crew's text; of one that did not succeed, why not.
+    result: Option<InWords<'a>>,
+    /// Why it did not succeed.
+    error: Option<InWords<'a>>,
+    /// How long it ran, in seconds.
+    execution_time: Option<f64>,
+    result_json: Option<&'a RawValue>,
+    last_step: Option<Value>,
+    last_executed_task: Option<LastTask<'a>>,
+    progress: Option<Value>,
+    last_event: Option<&'a Event>,
+    /// The last ones.
+    events: Vec<&'a Event>,
+    events_count: u64,
+    events_by_type: &'a BTreeMap<String, u64>,
+    /// Why there is no result, where there should be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
+}
+
+impl<'a> StatusAnswer<'a> {
+    /// `reply` is there when the kickoff has ended, unless it is kept no longer.
+    pub(crate) fn of(execution: &'a Execution, reply: Option<&'a Reply>) -> Self {
+        // A newer reply may have come in between.
+        let stage = reply.map_or(execution.stage, |reply| Execution::ended(reply).stage);
+        let (state, status) = state(stage);
+        let lost = reply.is_none() && stage.is_over();
+        let result = reply.and_then(|reply| reply.result.as_ref());
+        let last_task = result.and_then(LastTask::of);
+        let events: Vec<_> = execution.events.iter().map(AsRef::as_ref).collect();
+        Self {
+            state,
+            status,
+            result: reply.map(InWords),
+            error: reply.filter(|reply| reply.result.is_none()).map(InWords),
+            execution_time: reply.and_then(seconds),
+            result_json: result.and_then(|result| result.json.as_deref()),
+            last_step: None,
+            last_executed_task: last_task.or_else(|| LastTask::told(execution.last_task.as_ref()?)),
+            progress: None,
+            // They come by several ways, and so in another order than they happened.
+            last_event: events
+                .iter()
+                .max_by_key(|event| (event.redrive, event.attempt, event.sequence))
+                .copied(),
+            events,
+            events_count: execution.counts.values().sum(),
+            events_by_type: &execution.counts,
+            message: lost.then_some(REPLY_GONE),
+        }
+    }
+}
+
+/// A stage in AMP's words: the state, which clients read, and the status.
+pub(crate) fn state(stage: Stage) -> (&'static str, &'static str) {
+    match stage.settled() {
+        Stage::Queued => ("PENDING", "running"),
+        Stage::Started => ("STARTED", "running"),
+        Stage::Running => ("RUNNING", "running"),
+        Stage::Ended { status, .. } | Stage::Finished { status, .. } => match status {
+            Status::Succeeded => ("SUCCESS", "completed"),
+            _ => ("FAILED", "error"),
+        },
+    }
+}
+
+fn seconds(reply: &Reply) -> Option<f64> {
+    let ran = reply.finished_at - reply.started_at?;
+    Some(ran.as_seconds_f64())
+}
+
+/// A result is a text, also of a kickoff that has none. It may be large, so it is written where it is sent.
+#[derive(Debug, Clone, Copy)]
+struct InWords<'a>(&'a Reply);
+
+impl Display for InWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = &self.0.status;
+        match (&self.0.result, &self.0.error) {
+            (Some(result), _) => f.write_str(&result.raw),
+            (None, Some(error)) => write!(f, "{status}: {}", error.message),
+            (None, None) => write!(f, "{status}"),
+        }
+    }
+}
+
+impl Serialize for InWords<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The last task that was done.
+#[derive(Debug, Serialize)]
+struct LastTask<'a> {
+    name: Value,
+    description: (),
+    expected_output: (),
+    summary: (),
+    agent: Value,
+    output: Option<&'a str>,
+    output_json: Option<&'a RawValue>,
+}
+
+impl<'a> LastTask<'a> {
+    fn of(result: &'a KickoffResult) -> Option<Self> {
+        let task = result.tasks.last()?;
+        let (raw, json) = result.output_of(task);
+        Some(Self {
+            output: Some(raw),
+            output_json: json,
+            ..Self::named(json!(task.name), json!(task.agent))
+        })
+    }
+
+    /// While a crew runs, its events tell which task it did last, and not what came of it.
+    fn told(event: &Event) -> Option<Self> {
+        let mut data: Value = serde_json::from_str(event.data.get()).ok()?;
+        let mut take = |key| data.get_mut(key).map(Value::take).unwrap_or_default();
+        Some(Self::named(take("task"), take("agent")))
+    }
+
+    fn named(name: Value, agent: Value) -> Self {
+        Self {
+            name,
+            description: (),
+            expected_output: (),
+            summary: (),
+            agent,
+            output: None,
+            output_json: None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::store::execution::TASK_COMPLETED;
+    use crate::store::execution::tests::{event, reply};
+
+    fn refused(body: &str, required: &[&str]) -> Problem {
+        let required: Vec<_> = required.iter().map(ToString::to_string).collect();
+        let read = KickoffBody::read(body.as_bytes());
+        read.and_then(|body| body.inputs(&required).map(drop))
+            .unwrap_err()
+    }
+
+    #[test]
+    fn inputs_go_through_as_they_were_written() {
+        let body =
+            KickoffBody::read(br#"{"inputs": {"b": 1.50, "a" : "\u00e4"}, "more": 1, "webhooks": null}"#);
+        let required = ["a".to_owned()];
+        let inputs = body.as_ref().unwrap().inputs(&required).unwrap().get();
+        assert_eq!(inputs, r#"{"b": 1.50, "a" : "\u00e4"}"#);
+    }
+
+    #[test]
+    fn the_last_task_stays_when_a_kickoff_ends_without_a_result() {
+        let mut execution = Execution::new("echo", Stage::Queued);
+        let done = Event {
+            data: to_raw_value(&json!({"task": "research", "agent": "Researcher"})).unwrap(),
+            ..event("a", TASK_COMPLETED)
+        };
+        execution.see(done);
+        let reply = reply("a", "failed", 0);
+        execution.end(&reply);
+        let answer = StatusAnswer::of(&execution, Some(&reply));
+        assert_eq!(answer.last_executed_task.unwrap().name, "research");
+        assert_eq!((answer.state, answer.status), ("FAILED", "error"));
+    }
+
+    #[test]
+    fn the_last_event_is_that_of_the_last_run_in_whatever_order_they_come() {
+        let mut execution = Execution::new("echo", Stage::Queued);
+        for (redrive, attempt, sequence, kind) in [
+            (1, 1, 1, "kickoff_started"),
+            (0, 3, 1, "kickoff_started"),
+            (0, 3, 9, TASK_COMPLETED),
+        ] {
+            execution.see(Event {
+                redrive,
+                attempt,
+                sequence,
+                ..event("a", kind)
+            });
+        }
+        let answer = StatusAnswer::of(&execution, None);
+        let last = answer.last_event.unwrap();
+        assert_eq!((last.redrive, last.event_type.as_str()), (1, "kickoff_started"));
+        // Nor is a task of the run before this one's last.
+        assert!(answer.last_executed_task.is_none());
+        assert_eq!((answer.state, answer.status), ("STARTED", "running"));
+    }
+
+    #[test]
+    fn one_that_has_ended_is_told_as_such_also_when_its_reply_is_kept_no_longer() {
+        let execution = Execution::ended(&reply("a", "succeeded", 0));
+        let answer = StatusAnswer::of(&execution, None);
+        assert_eq!((answer.state, answer.status), ("SUCCESS", "completed"));
+        assert!(answer.result.is_none() && answer.message == Some(REPLY_GONE));
+    }
+
+    #[test]
+    fn a_resume_names_its_execution_in_either_way() {
+        for body in [
+            r#"{"execution_id": "a", "task_id": "b"}"#,
+            r#"{"executionId": "a", "taskId": "b"}"#,
+        ] {
+            assert_eq!(ResumeBody::read(body.as_bytes()).unwrap().execution_id, "a");
+        }
+        for body in ["", "[\"a\"]", "{}", "{\"execution_id\": 1}"] {
+            let refused = ResumeBody::read(body.as_bytes()).err();
+            assert!(matches!(refused, Some(Problem::Invalid(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for body in ["{}", r#"{"inputs": {"budget": 1}}"#] {
+            let Problem::Validation { message, details } = refused(body, &["topic"]) else {
+                panic!("{body}");
+            };
+            assert_eq!(message, "Missing required inputs");
+            assert_eq!(details, json!({"missing_inputs": ["topic"]}));
+        }
+    }
+
+    #[test]
+    fn what_is_no_kickoff_is_refused() {
+        for body in [
+            "",
+            "[]",
+            "[{}]",
+            " [{\"a\": 1}, null]",
+            "{\"inputs\": []}",
+            "{\"inputs\": \"a\"}",
+            "{\"inputs\": {}",
+        ] {
+            assert!(matches!(refused(body, &[]), Problem::Validation { .. }), "{body}");
+        }
+        let Problem::Validation { details, .. } =
+            refused(r#"{"inputs": {}, "crewWebhookUrl": "http://127.0.0.1/"}"#, &[])
+        else {
+            panic!("accepted");
+        };
+        assert_eq!(details, json!({"not_supported": ["crewWebhookUrl"]}));
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_no_reason_to_refuse() {
+        let empty = r#"{"inputs": null, "crewWebhookUrl": "", "webhooks": {}, "taskWebhookUrl": null, "restoreFromStateId": ""}"#;
+        for body in ["{}", empty] {
+            let body = KickoffBody::read(body.as_bytes()).unwrap();
+            assert_eq!(body.inputs(&[]).unwrap().get(), "{}");
+        }
+        for field in ["restoreFromStateId", "humanInputWebhook"] {
+            let body = json!({"inputs": {}, field: {"url": "x"}}).to_string();
+            let Problem::Validation { details, .. } = refused(&body, &[]) else {
+                panic!("accepted");
+            };
+            assert_eq!(details, json!({ "not_supported": [field] }));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Requests, counted. The table in `deploy/monitoring/METRICS.md` is made of these definitions.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response;
+use crewfleet_amqp::traces::{self, Headers};
+use crewfleet_protocol::header;
+use crewfleet_service::metrics::{Book, histogram_opts, opts};
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, exponential_buckets};
+
+use crate::http::access_log::Call;
+
+/// The gateway's metrics.
+pub(crate) struct Meters {
+    /// Requests, by route and status.
+    requests: IntCounterVec,
+    /// From the request's head to the answer's.
+    duration: HistogramVec,
+    /// Kickoffs that are in memory.
+    pub(crate) executions: IntGauge,
+    /// What they count for.
+    pub(crate) executions_bytes: IntGauge,
+    /// Whether `/readyz` says so.
+    pub(crate) ready: IntGauge,
+}
+
+impl Meters {
+    /// Makes them, and puts them into `book`.
+    ///
+    /// # Errors
+    /// When a name is taken already.
+    pub(crate) fn register(book: &mut Book) -> prometheus::Result<Arc<Self>> {
+        // 1 ms to 33 s.
+        let seconds = exponential_buckets(0.001, 2.0, 16)?;
+        let gauge = |name, help| IntGauge::with_opts(opts(name, help));
+        let meters = Self {
+            requests: book.add(IntCounterVec::new(
+                opts("gateway_requests_total", "requests answered, by route and status"),
+                &["route", "status"],
+            )?)?,
+            duration: book.add(HistogramVec::new(
+                histogram_opts(
+                    "gateway_request_duration_seconds",
+                    "from the request to its answer",
+                    seconds,
+                ),
+                &["route"],
+            )?)?,
+            executions: book.add(gauge("gateway_executions", "kickoffs that are in memory")?)?,
+            executions_bytes: book.add(gauge(
+                "gateway_executions_bytes",
+                "what they and their replies count for",
+            )?)?,
+            ready: book.add(gauge("gateway_ready", "1 while `/readyz` answers 200")?)?,
+        };
+        Ok(Arc::new(meters))
+    }
+}
+
+/// Counts and logs a request, and makes a span of it, by its route, which never has an id or a crew's name in it.
+pub(crate) async fn count(State(meters): State<Arc<Meters>>, mut request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or("other", MatchedPath::as_str).to_owned();
+    let start = Instant::now();
+    let call = Call::of(&mut request);
+    let span = traces::serve(request.method().as_str(), &route, &context(request.headers()));
+    let response = span.with(next.run(request)).await;
+    span.set("http.response.status_code", u64::from(response.status().as_u16()));
+    if response.status().is_server_error() {
+        span.fail(response.status().as_str());
+    }
+    span.end(None);
+    meters
+        .duration
+        .with_label_values(&[&route])
+        .observe(start.elapsed().as_secs_f64());
+    meters
+        .requests
+        .with_label_values(&[route.as_str(), response.status().as_str()])
+        .inc();
+    call.log(response.status(), start.elapsed());
+    response
+}
+
+/// What the caller says of the span that it is in.
+pub(crate) fn context(headers: &HeaderMap) -> Headers {
+    let header = |name| Some(headers.get(name)?.to_str().ok()?.to_owned());
+    Headers {
+        traceparent: header(header::TRACEPARENT),
+        tracestate: header(header::TRACESTATE),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use crewfleet_amqp::metrics::BrokerMetrics;
+
+    use super::*;
+
+    /// After a wanted change: `UPDATE_METRICS=1 cargo test -p crewfleet-gateway --lib metrics`.
+    #[test]
+    fn the_table_is_that_of_the_definitions() {
+        let mut book = Book::new().unwrap();
+        Meters::register(&mut book).unwrap();
+        book.add_broker(&BrokerMetrics::new()).unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring/METRICS.md");
+        assert!(book.is_table_of(&file, "## The gateway").unwrap(), "it differs");
+    }
+}

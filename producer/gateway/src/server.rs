@@ -1,0 +1,129 @@
+//! Start, addresses, and the end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crewfleet::{ClientError, ClientOptions, KickoffClient};
+use crewfleet_amqp::BrokerConfig;
+use crewfleet_protocol::CrewName;
+use crewfleet_service::admin::{self, BindError};
+use crewfleet_service::http as service_http;
+use crewfleet_service::metrics::{Book, render};
+use crewfleet_service::systemd;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::info;
+
+use crate::alarms;
+use crate::config::GatewayConfig;
+use crate::gateway::Gateway;
+use crate::http::metrics::Meters;
+use crate::http::{kickoff, routes};
+use crate::tokens::valid::ValidTokens;
+use crate::tokens::{TokensError, TokensFile};
+
+/// Why a gateway does not start, or ends by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// No connection to the broker.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The tokens cannot be read.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// The address of the API cannot be used.
+    #[error("cannot listen on {address}: {cause}; choose another [gateway] addr (port 0 takes a free one)")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The address of the admin endpoint cannot be used.
+    #[error(transparent)]
+    Admin(#[from] BindError),
+    /// A metric was defined twice.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Serves the API until `stop`, and for `lame_duck_s` more, in which it says that it is not ready; then lets calls that
+/// run end, for 10 s at most. `config` has been checked, and names the default crew.
+///
+/// # Errors
+/// [`GatewayError`].
+pub async fn serve(
+    broker: &BrokerConfig,
+    config: &GatewayConfig,
+    default_crew: Option<CrewName>,
+    stop: &CancellationToken,
+) -> Result<(), GatewayError> {
+    // What calls need lives until the last one has ended.
+    let end = CancellationToken::new();
+    let _end = end.clone().drop_guard();
+    let tokens = ValidTokens::watch(TokensFile::new(&config.tokens_file), end.clone())?;
+    let listen = |cause| GatewayError::Listen {
+        address: config.addr.clone(),
+        cause,
+    };
+    let listener = TcpListener::bind(&config.addr).await.map_err(listen)?;
+    let options = ClientOptions::default().publish_timeout(kickoff::PUBLISHING);
+    let client = KickoffClient::connect_with(broker, "crewfleet-gateway", options).await?;
+    let gateway = Gateway::new(client, broker, config, default_crew, tokens, stop, &end);
+    let limits = gateway.limits;
+    let gateway = Arc::new(gateway);
+    let mut book = Book::new()?;
+    let meters = Meters::register(&mut book)?;
+    book.add_broker(gateway.client.broker().metrics())?;
+    let admin = serve_admin(&config.admin_addr, &gateway, &meters, book, &end).await?;
+    let admin_addr = admin.address();
+    let told = Arc::clone(&gateway);
+    let _telling = AbortOnDropHandle::new(tokio::spawn(systemd::tell(move || told.in_words())));
+    let looking_out = Arc::clone(&gateway);
+    let _looking_out = AbortOnDropHandle::new(tokio::spawn(async move {
+        alarms::look_out(&looking_out.client, &looking_out.streams).await;
+    }));
+    let addr = listener.local_addr().map_err(listen)?;
+    info!(%addr, %admin_addr, max_connections = limits.connections, "the gateway listens");
+    systemd::ready();
+    let router = routes::router(&gateway, meters);
+    let no_more = CancellationToken::new();
+    let (last, lame_duck) = (no_more.clone(), Duration::from_secs(config.lame_duck_s));
+    let ending = async move {
+        stop.cancelled().await;
+        systemd::stopping();
+        info!(
+            lame_duck_s = lame_duck.as_secs(),
+            "calls are taken for so long, and then no more"
+        );
+        tokio::time::sleep(lame_duck).await;
+        last.cancel();
+    };
+    tokio::join!(service_http::serve(listener, router, limits, &no_more), ending);
+    gateway.client.clone().close().await;
+    Ok(())
+}
+
+async fn serve_admin(
+    address: &str,
+    gateway: &Arc<Gateway>,
+    meters: &Arc<Meters>,
+    book: Book,
+    stop: &CancellationToken,
+) -> Result<admin::Serving, BindError> {
+    let (asked, shown, meters) = (Arc::clone(gateway), Arc::clone(gateway), Arc::clone(meters));
+    let ready = move || asked.ready();
+    let scrape = move || {
+        let (count, bytes) = shown.executions.size();
+        meters.executions.set(i64::try_from(count).unwrap_or(i64::MAX));
+        meters
+            .executions_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        meters.ready.set(shown.ready().is_ok().into());
+        render(book.registry())
+    };
+    let listening = admin::listen(address, "[gateway] admin_addr").await?;
+    Ok(listening.serve(Arc::new(scrape), Arc::new(ready), stop))
+}
