@@ -110,7 +110,7 @@ mod tests {
         let mut book = Book::new().unwrap();
         Meters::register(&mut book).unwrap();
         book.add_broker(&BrokerMetrics::new()).unwrap();
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring/METRICS.md");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/monitoring/METRICS.md");
         assert!(book.is_table_of(&file, "## The gateway").unwrap(), "it differs");
     }
 }
