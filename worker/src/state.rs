@@ -13,75 +13,75 @@ use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::commands::Commands;
 use crate::config::WorkerConfig;
-use crate::crew::Crew;
-use crate::events::EventPublisher;
-use crate::in_flight::InFlight;
+use crate::coordination::broadcast::Saying;
+use crate::coordination::commands::Commands;
+use crate::coordination::pauses::Pauses;
+use crate::coordination::peers::Peers;
+use crate::crews::crew::Crew;
+use crate::execution::events::EventPublisher;
+use crate::folders::workdir::WorkDirs;
+use crate::intake::registry::InFlight;
+use crate::intake::room::Admission;
 use crate::metrics::Metrics;
-use crate::pauses::Pauses;
-use crate::peers::Peers;
-use crate::room::Admission;
-use crate::saying::Saying;
-use crate::workdir::WorkDirs;
 
 /// However generous the broker's consumer timeout is said to be.
 const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What the parts of one worker share.
-pub struct WorkerState {
+pub(crate) struct WorkerState {
     /// The worker's id in the fleet.
-    pub id: String,
+    pub(crate) id: String,
     /// The machine's name.
-    pub host: String,
+    pub(crate) host: String,
     /// When it started.
-    pub started_at: DateTime<Utc>,
+    pub(crate) started_at: DateTime<Utc>,
     /// `[broker]`.
-    pub broker_config: BrokerConfig,
+    pub(crate) broker_config: BrokerConfig,
     /// `[worker]`.
-    pub config: WorkerConfig,
+    pub(crate) config: WorkerConfig,
     /// The link to RabbitMQ.
-    pub broker: Broker,
+    pub(crate) broker: Broker,
     /// Publishes over it what the fleet says to itself.
-    pub publisher: Publisher,
+    pub(crate) publisher: Publisher,
     /// What it says to the other workers.
-    pub saying: Saying,
+    pub(crate) saying: Saying,
     /// Publishes what settles kickoffs, over links that are caught up.
-    pub settling: Publisher,
+    pub(crate) settling: Publisher,
     /// The names on it.
-    pub names: Names,
+    pub(crate) names: Names,
     /// What it serves.
-    pub crews: Vec<Arc<Crew>>,
+    pub(crate) crews: Vec<Arc<Crew>>,
     /// What runs.
-    pub in_flight: InFlight,
+    pub(crate) in_flight: InFlight,
     /// What the control stream says.
-    pub commands: Commands,
+    pub(crate) commands: Commands,
     /// Which crews of the fleet are paused.
-    pub pauses: Pauses,
+    pub(crate) pauses: Pauses,
     /// Open for a link on which every command is known that was given before it came about.
-    pub caught_up: Arc<Gate>,
+    pub(crate) caught_up: Arc<Gate>,
     /// What other workers tell of kickoffs that are theirs.
-    pub peers: Peers,
+    pub(crate) peers: Peers,
     /// Who may start.
-    pub admission: Admission,
+    pub(crate) admission: Admission,
     /// Where kickoffs have their folders.
-    pub work_dirs: WorkDirs,
+    pub(crate) work_dirs: WorkDirs,
     /// Where events go.
-    pub events: EventPublisher,
+    pub(crate) events: EventPublisher,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Cancelled when the worker takes no new kickoffs.
-    pub draining: CancellationToken,
+    pub(crate) draining: CancellationToken,
     /// What its heartbeat says has changed.
-    pub news: Notify,
+    pub(crate) news: Notify,
     /// Cancelled when a command says to drain and end.
-    pub told_to_drain: CancellationToken,
+    pub(crate) told_to_drain: CancellationToken,
     /// The link on which everything is declared.
-    pub declared: Mutex<Option<Arc<Link>>>,
+    pub(crate) declared: Mutex<Option<Arc<Link>>>,
     /// Whether the broker has streams, as far as is known.
-    pub streams: AtomicBool,
+    pub(crate) streams: AtomicBool,
     /// What keeps all of its crews from being served.
-    pub trouble: std::sync::Mutex<Option<String>>,
+    pub(crate) trouble: std::sync::Mutex<Option<String>>,
 }
 
 impl WorkerState {
@@ -89,7 +89,7 @@ impl WorkerState {
     ///
     /// # Errors
     /// [`BrokerError`], above all a queue that exists with arguments that matter.
-    pub async fn declare(&self, link: &Arc<Link>) -> Result<(), BrokerError> {
+    pub(crate) async fn declare(&self, link: &Arc<Link>) -> Result<(), BrokerError> {
         let mut declared = self.declared.lock().await;
         if declared.as_ref().is_some_and(|done| Arc::ptr_eq(done, link)) {
             return Ok(());
@@ -106,7 +106,7 @@ impl WorkerState {
     }
 
     /// Whether the broker has streams, as far as is known: `[broker] streams`, until it has refused one.
-    pub fn has_streams(&self) -> bool {
+    pub(crate) fn has_streams(&self) -> bool {
         self.streams.load(Ordering::Relaxed)
     }
 
@@ -114,7 +114,7 @@ impl WorkerState {
     ///
     /// # Errors
     /// As [`Self::declare`].
-    pub async fn declare_crew(&self, link: &Arc<Link>, crew: &Crew) -> Result<(), BrokerError> {
+    pub(crate) async fn declare_crew(&self, link: &Arc<Link>, crew: &Crew) -> Result<(), BrokerError> {
         self.declare(link).await?;
         self.hold(link, &Topology::of_crew(&self.names, &crew.name)).await
     }
@@ -127,7 +127,7 @@ impl WorkerState {
     }
 
     /// Forgets that the topology is declared, after an object of it was found missing.
-    pub async fn forget_declared(&self) {
+    pub(crate) async fn forget_declared(&self) {
         *self.declared.lock().await = None;
     }
 
@@ -135,7 +135,7 @@ impl WorkerState {
     ///
     /// # Errors
     /// The reason, for `/readyz`.
-    pub fn ready(&self) -> Result<(), String> {
+    pub(crate) fn ready(&self) -> Result<(), String> {
         if self.draining.is_cancelled() {
             return Err("draining".into());
         }
@@ -163,18 +163,18 @@ impl WorkerState {
     }
 
     /// What keeps all of its crews from being served, in words.
-    pub fn set_trouble(&self, now: Option<String>) {
+    pub(crate) fn set_trouble(&self, now: Option<String>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     /// Whether it has come as far as it can: each crew is served or paused, or has a trouble of its own, which is told.
-    pub fn has_started(&self) -> bool {
+    pub(crate) fn has_started(&self) -> bool {
         let settled = |crew: &Arc<Crew>| Self::is_served(crew) || crew.trouble().is_some();
         self.broker.link().is_some() && self.crews.iter().all(settled)
     }
 
     /// Whether it serves, or would serve, any crew.
-    pub fn serves_any(&self) -> bool {
+    pub(crate) fn serves_any(&self) -> bool {
         self.crews.iter().any(Self::is_served)
     }
 
@@ -183,7 +183,7 @@ impl WorkerState {
     }
 
     /// Sets the gauges that are asked for and not counted; for whoever scrapes.
-    pub fn show_gauges(&self) {
+    pub(crate) fn show_gauges(&self) {
         let oldest = self.in_flight.oldest().unwrap_or_default();
         self.metrics.oldest.set(oldest.as_secs_f64());
         self.metrics.ready.set(self.ready().is_ok().into());
@@ -201,7 +201,7 @@ impl WorkerState {
     }
 
     /// Waits while the broker blocks us: a crew whose reply cannot be published is better not started.
-    pub async fn unblocked(&self) {
+    pub(crate) async fn unblocked(&self) {
         if let Some(link) = self.broker.link() {
             tokio::select! {
                 () = link.becomes_blocked(false) => {}
@@ -211,7 +211,7 @@ impl WorkerState {
     }
 
     /// What it does, for people.
-    pub fn in_words(&self) -> String {
+    pub(crate) fn in_words(&self) -> String {
         let in_flight = self.in_flight.len();
         match self.ready() {
             Ok(()) => format!("ready; {in_flight} kickoffs in flight"),
@@ -221,7 +221,7 @@ impl WorkerState {
 
     /// How long a kickoff of a crew with this limit may wait before it starts, so that wait and run together
     /// stay below the broker's consumer timeout.
-    pub fn max_wait(&self, limit: Duration) -> Duration {
+    pub(crate) fn max_wait(&self, limit: Duration) -> Duration {
         let queue_argument = self
             .broker
             .link()

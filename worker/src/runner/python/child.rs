@@ -18,11 +18,12 @@ use super::frames::{Aftermath, Bare, ChildError, ChildEvent, ChildResult, Failed
 use super::host::{HOST_LOST_KIND, Host};
 use super::nursery::End;
 use super::pipes::Output;
-use crate::memory::{MemoryGuard, Tracked};
-use crate::outcome::{Outcome, RequeueReason};
-use crate::process_handle::ProcessHandle;
+use crate::execution::outcome::{Outcome, RequeueReason};
+use crate::execution::stop::StopReason;
+use crate::resources::memory::{MemoryGuard, Tracked};
+use crate::resources::process_handle::ProcessHandle;
+use crate::runner::KickoffContext;
 use crate::runner::output::Lines;
-use crate::runner::{KickoffContext, StopReason};
 
 /// How long a child may take until it says hello: milliseconds for a fork, an import for a fresh interpreter.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(240);

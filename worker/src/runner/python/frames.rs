@@ -7,7 +7,7 @@ use crewfleet_protocol::{KickoffError, KickoffResult};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::traces::Mark;
+use crate::execution::spans::Mark;
 
 /// What a crew's processes must know of it.
 #[derive(Debug, Clone, Serialize)]

@@ -12,8 +12,8 @@ use super::channel::{self, Frame};
 use super::frames::{Failed, Isolated, Settings};
 use super::nursery::{End, Nursery};
 use super::zygote::{CHECK_TIMEOUT, Zygote};
-use crate::memory::{MemoryGuard, Tracked};
-use crate::process_handle::ProcessHandle;
+use crate::resources::memory::{MemoryGuard, Tracked};
+use crate::resources::process_handle::ProcessHandle;
 
 /// The error kind of a kickoff that has no process to run in.
 pub(super) const HOST_LOST_KIND: &str = "host_lost";

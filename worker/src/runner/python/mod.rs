@@ -41,11 +41,11 @@ use self::child::Ended;
 use self::crew_host::CrewHost;
 use self::frames::{Place, SPAWN, Settings};
 use self::host::HOST_LOST_KIND;
-pub use self::pythons::Pythons;
+pub(crate) use self::pythons::Pythons;
 use self::zygote::{Interpreter, ZygoteError};
 use super::{Hosting, KickoffContext, Runner, Unbuilt};
 use crate::config::{CrewConfig, Isolation, Storage, WorkingDirWay};
-use crate::outcome::{Outcome, RequeueReason};
+use crate::execution::outcome::{Outcome, RequeueReason};
 
 /// How many idle children may turn out to be dead before the host is taken to be lost.
 const TRIES: usize = 3;
@@ -54,7 +54,7 @@ const TRIES: usize = 3;
 const DEFAULT_PYTHON: &str = "python3";
 
 /// Runs one Python crew.
-pub struct PythonRunner {
+pub(crate) struct PythonRunner {
     host: Arc<CrewHost>,
     inputs: Option<Vec<String>>,
     required_inputs: Option<Vec<String>>,
@@ -69,7 +69,11 @@ impl PythonRunner {
     ///
     /// # Errors
     /// [`Unbuilt`], with the problem of the crew's configuration: interpreter or target.
-    pub async fn check(pythons: &Pythons, crew: &CrewName, config: &CrewConfig) -> Result<Self, Unbuilt> {
+    pub(crate) async fn check(
+        pythons: &Pythons,
+        crew: &CrewName,
+        config: &CrewConfig,
+    ) -> Result<Self, Unbuilt> {
         let shared = &pythons.0;
         let key = |field: &str| format!("crews.{crew}.{field}");
         let python = config

@@ -13,7 +13,7 @@ use tracing::{Instrument, Span, warn};
 
 use super::channel::{Frame, Receiver, Sender};
 use super::frames::{Exited, Settings, Start, StartFailed, Started};
-use crate::process_handle::ProcessHandle;
+use crate::resources::process_handle::ProcessHandle;
 
 /// How long a nursery may take to fork.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,13 +10,13 @@ use super::assets;
 use super::host::Host;
 use super::zygote::{Interpreter, Zygote, ZygoteError};
 use crate::config::FileConfig;
-use crate::memory::MemoryGuard;
+use crate::folders::workdir::WorkDirs;
 use crate::metrics::Metrics;
-use crate::workdir::WorkDirs;
+use crate::resources::memory::MemoryGuard;
 
 /// All Python of one worker: the zygotes, and what the crews' hosts share.
 #[derive(Clone)]
-pub struct Pythons(pub(super) Arc<Shared>);
+pub(crate) struct Pythons(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     /// Each under a lock of its own: one that hangs while it starts holds up none of the others.
@@ -36,7 +36,7 @@ type ZygotePlace = Arc<Mutex<Option<Arc<Zygote>>>>;
 
 impl Pythons {
     /// Starts nothing yet: the first crew does.
-    pub fn start(
+    pub(crate) fn start(
         config: &FileConfig,
         work_dirs: &WorkDirs,
         memory: &Arc<MemoryGuard>,
@@ -76,7 +76,7 @@ impl Pythons {
     }
 
     /// Ends everything.
-    pub async fn shutdown(&self) {
+    pub(crate) async fn shutdown(&self) {
         let places: Vec<_> = self
             .0
             .zygotes

@@ -17,8 +17,8 @@ use tracing::{info, warn};
 use super::channel::{self, Frame};
 use super::frames::{Check, Checked, Failed, Settings, ZygoteReady};
 use super::nursery::Nursery;
-use crate::memory::{MemoryGuard, Tracked};
-use crate::processes;
+use crate::resources::memory::{MemoryGuard, Tracked};
+use crate::resources::processes;
 use crate::runner::output::Lines;
 
 /// How long CrewAI's import may take: 3 to 4 s on two cores, many times that on a busy machine.

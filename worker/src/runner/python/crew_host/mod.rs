@@ -26,8 +26,8 @@ use super::host::{HOST_LOST_KIND, Host};
 use super::nursery::End;
 use super::pythons::Pythons;
 use super::zygote::{Interpreter, ZygoteError};
+use crate::folders::workdir::Scratch;
 use crate::runner::{Hosting, KickoffContext};
-use crate::workdir::Scratch;
 
 /// A crew's host, as long as it is wanted, and the pool of its children.
 pub(super) struct CrewHost {
