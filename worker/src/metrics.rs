@@ -236,17 +236,32 @@ impl Metrics {
     }
 
     /// A consumer of the crew runs, until this is dropped.
-    pub(crate) fn consuming(&self, crew: &CrewName) -> Shown {
-        Shown::of(&self.consumers, crew)
+    pub(crate) fn consuming(&self, crew: &CrewName) -> ConsumingGuard {
+        ConsumingGuard::of(&self.consumers, crew)
     }
 
     /// A delivery of the crew's queue is held, until what is returned is dropped.
-    pub(crate) fn hold(&self, crew: &CrewName, bytes: usize) -> Held {
+    pub(crate) fn hold(&self, crew: &CrewName, bytes: usize) -> HeldGuard {
         let labels = &[crew.as_str()];
         self.received_bytes.with_label_values(labels).inc_by(bytes as u64);
         let gauge = self.held.with_label_values(labels);
         gauge.inc();
-        Held(gauge)
+        HeldGuard(gauge)
+    }
+
+    /// A delivery came from the crew's queue.
+    pub(crate) fn count_delivery(&self, crew: &CrewName, redelivered: bool) {
+        let labels = &[crew.as_str()];
+        self.received.with_label_values(labels).inc();
+        if redelivered {
+            self.redelivered.with_label_values(labels).inc();
+        }
+    }
+
+    /// A kickoff of the crew starts for the first time, after so long in its queue.
+    pub(crate) fn observe_queue_wait(&self, crew: &CrewName, wait: Duration) {
+        let of_crew = self.queue_wait.with_label_values(&[crew.as_str()]);
+        of_crew.observe(wait.as_secs_f64());
     }
 
     /// How many deliveries of the crew's queue are held.
@@ -298,9 +313,9 @@ impl Metrics {
 }
 
 /// A gauge that is 1 until this is dropped.
-pub(crate) struct Shown(IntGauge);
+pub(crate) struct ConsumingGuard(IntGauge);
 
-impl Shown {
+impl ConsumingGuard {
     fn of(gauges: &IntGaugeVec, crew: &CrewName) -> Self {
         let gauge = gauges.with_label_values(&[crew.as_str()]);
         gauge.set(1);
@@ -308,16 +323,16 @@ impl Shown {
     }
 }
 
-impl Drop for Shown {
+impl Drop for ConsumingGuard {
     fn drop(&mut self) {
         self.0.set(0);
     }
 }
 
 /// One of the deliveries that are held, until this is dropped.
-pub(crate) struct Held(IntGauge);
+pub(crate) struct HeldGuard(IntGauge);
 
-impl Drop for Held {
+impl Drop for HeldGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -1,8 +1,8 @@
-//! What a worker says to the others, in the order in which it says it: a `released` must not overtake its `mine`.
+//! Messages to the other workers, in the order in which they are given: a `released` must not overtake its `mine`.
 //!
-//! What the fleet must know later, too (how often a kickoff was started, which delivery that came back was no death), is
-//! kept in the control stream. The rest is talk: it goes to the workers that live now, by their own queues on
-//! `kickoff.talk`, so that a worker that starts has no day of it to read.
+//! What the fleet must know later, too (how often a kickoff was started, which delivery did not come back by a crash),
+//! is recorded in the control stream. The rest goes to the workers that live now, by their own queues on
+//! `kickoff.talk`. So a worker that starts does not have a day of it to read.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,92 +14,98 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
+use crate::lifecycle::tasks::Tasks;
+
 /// How many messages may wait for the broker.
 const BUFFER: usize = 10_000;
 /// How long one is tried.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(20);
-/// How long talk is tried: who misses it asks again in the control stream.
+/// How long a message to the workers that live is tried: who misses it asks again in the control stream.
 const TALK_LIMIT: Duration = Duration::from_secs(2);
-/// For how long a worker keeps to the control stream after the broker has refused to take its talk.
+/// For how long a worker uses the control stream alone after the broker has refused its messages to the others.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// The way to the other workers.
-pub(crate) struct Saying {
+pub(crate) struct Broadcast {
     items: mpsc::Sender<Item>,
-    voice: Voice,
+    transport: Transport,
 }
 
 enum Item {
     /// For the workers that live, and kept in the control stream.
-    Say(Command),
+    Announce(Command),
     /// For the workers that live.
-    Talk(Command),
+    Notify(Command),
     Flush(oneshot::Sender<()>),
 }
 
 /// What messages to the other workers are published with.
 #[derive(Clone)]
-struct Voice {
+struct Transport {
     names: Names,
     publisher: Publisher,
     refused: Arc<Mutex<Refused>>,
 }
 
-/// That the broker takes no talk of us.
+/// That the broker takes no messages of us for the other workers.
 #[derive(Default)]
 struct Refused {
     at: Option<Instant>,
     retrying: Retrying,
 }
 
-impl Saying {
-    /// Says what it is given until it is dropped.
-    pub(crate) fn start(names: Names, publisher: Publisher) -> Self {
+impl Broadcast {
+    /// Publishes what it is given until it is dropped.
+    pub(crate) fn start(names: Names, publisher: Publisher, tasks: &Tasks) -> Self {
         let (sender, mut items) = mpsc::channel(BUFFER);
-        let voice = Voice {
+        let transport = Transport {
             names,
             publisher,
             refused: Arc::default(),
         };
-        let speaker = voice.clone();
-        tokio::spawn(async move {
+        let publishing = transport.clone();
+        tasks.start(async move {
             let mut retrying = Retrying::default();
             while let Some(item) = items.recv().await {
                 match item {
-                    Item::Say(command) => {
+                    Item::Announce(command) => {
                         let control = Control::new(command);
-                        let (kept, _) = tokio::join!(speaker.keep(&control), speaker.talk(&control));
+                        let (kept, _) =
+                            tokio::join!(publishing.record(&control), publishing.notify(&control));
                         match kept {
                             Err(error) if retrying.failed(&error) => {
                                 warn!(%error, "a message to the other workers is lost");
                             }
                             Err(_) => {}
                             Ok(()) if retrying.works() => {
-                                info!("messages to the other workers are kept again")
+                                info!("messages to the other workers are recorded again")
                             }
                             Ok(()) => {}
                         }
                     }
-                    Item::Talk(command) => {
-                        speaker.talk(&Control::new(command)).await;
+                    Item::Notify(command) => {
+                        publishing.notify(&Control::new(command)).await;
                     }
                     // Who flushes may have given up.
                     Item::Flush(done) => drop(done.send(())),
                 }
             }
         });
-        Self { items: sender, voice }
+        Self {
+            items: sender,
+            transport,
+        }
     }
 
-    /// Says it to the workers that live, and keeps it in the control stream, without waiting. What is lost makes another
-    /// worker wait longer, or run a kickoff again.
-    pub(crate) fn say(&self, command: Command) {
-        self.send(Item::Say(command));
+    /// Sends it to the workers that live, and records it in the control stream, without waiting. What is lost makes
+    /// another worker wait longer, or run a kickoff again.
+    pub(crate) fn announce(&self, command: Command) {
+        self.send(Item::Announce(command));
     }
 
-    /// Says it to the workers that live, without waiting.
-    pub(crate) fn talk(&self, command: Command) {
-        self.send(Item::Talk(command));
+    /// Sends it to the workers that live, without waiting.
+    pub(crate) fn notify(&self, command: Command) {
+        self.send(Item::Notify(command));
     }
 
     fn send(&self, item: Item) {
@@ -109,19 +115,19 @@ impl Saying {
     }
 
     /// Asks the workers that live, at once; `false` when nobody can have heard it.
-    pub(crate) async fn ask(&self, command: Command) -> bool {
-        self.voice.talk(&Control::new(command)).await
+    pub(crate) async fn ask_peers(&self, command: Command) -> bool {
+        self.transport.notify(&Control::new(command)).await
     }
 
     /// Publishes to the control stream.
     ///
     /// # Errors
     /// [`PublishError`] when the stream does not have it within 20 s.
-    pub(crate) async fn keep(&self, control: &Control) -> Result<(), PublishError> {
-        self.voice.keep(control).await
+    pub(crate) async fn record(&self, control: &Control) -> Result<(), PublishError> {
+        self.transport.record(control).await
     }
 
-    /// Waits until all of it is said; `false` when that takes longer than `limit`.
+    /// Waits until all of it is published; `false` when that takes longer than `limit`.
     pub(crate) async fn flush(&self, limit: Duration) -> bool {
         let (done, flushed) = oneshot::channel();
         let flush = async {
@@ -132,15 +138,15 @@ impl Saying {
     }
 }
 
-impl Voice {
-    async fn keep(&self, control: &Control) -> Result<(), PublishError> {
+impl Transport {
+    async fn record(&self, control: &Control) -> Result<(), PublishError> {
         self.publisher
             .publish(Message::from(control.message(&self.names)), PUBLISH_LIMIT)
             .await
     }
 
     /// `false` when nobody can have heard it.
-    async fn talk(&self, control: &Control) -> bool {
+    async fn notify(&self, control: &Control) -> bool {
         if self.is_refused() {
             return false;
         }
@@ -155,12 +161,12 @@ impl Voice {
                 if refused.retrying.failed(error) {
                     warn!(
                         %error,
-                        "this worker may not write to {}, so all of its talk is kept in the control stream",
+                        "this worker may not write to {}, so it uses the control stream alone",
                         self.names.talk()
                     );
                 }
             }
-            Err(error) => debug!(%error, "talk to the other workers is lost"),
+            Err(error) => debug!(%error, "a message to the other workers is lost"),
             Ok(()) => {
                 if self.refused().retrying.works() {
                     info!("this worker may write to {} again", self.names.talk());

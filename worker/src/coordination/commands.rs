@@ -10,16 +10,16 @@ use crewfleet_protocol::Request;
 use crewfleet_protocol::topology::CONTROL_RETENTION_S;
 use lru::LruCache;
 
-/// What was cancelled; and which deliveries that came back were crashes.
+/// What was cancelled; and which deliveries came back by a crash.
 pub(crate) struct Commands {
     cancelled: Mutex<Remembered<String, Vec<Cancelled>>>,
-    forgiven: Mutex<Remembered<(String, u32), u32>>,
+    excused: Mutex<Remembered<(String, u32), u32>>,
     started: Mutex<Remembered<(String, u32), u32>>,
-    heard: Mutex<LruCache<String, ()>>,
+    seen: Mutex<LruCache<String, ()>>,
 }
 
-/// How many messages are known again: who publishes one may be in doubt and say it twice, some seconds later.
-const HEARD: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
+/// How many messages are recognised: a publisher in doubt publishes one twice, some seconds apart.
+const SEEN: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
 
 /// A command to cancel a kickoff, or one redrive of it.
 struct Cancelled {
@@ -41,9 +41,9 @@ impl Default for Commands {
     fn default() -> Self {
         Self {
             cancelled: Mutex::default(),
-            forgiven: Mutex::default(),
+            excused: Mutex::default(),
             started: Mutex::default(),
-            heard: Mutex::new(LruCache::new(HEARD)),
+            seen: Mutex::new(LruCache::new(SEEN)),
         }
     }
 }
@@ -94,15 +94,15 @@ impl Commands {
         })
     }
 
-    /// Whether a message has not been heard before: who publishes it may be in doubt, and say it twice.
+    /// Whether a message has not been seen before: a publisher in doubt publishes it twice.
     pub(crate) fn is_new(&self, id: &str) -> bool {
-        lock(&self.heard).put(id.to_owned(), ()).is_none()
+        lock(&self.seen).put(id.to_owned(), ()).is_none()
     }
 
     /// A worker said that it runs a kickoff, or that it never started it: the delivery that made another ask, or that
     /// it met there, came from a lost connection, and not from a dead worker.
-    pub(crate) fn forgive(&self, kickoff_id: String, redrive: u32, at: DateTime<Utc>) {
-        lock(&self.forgiven).count((kickoff_id, redrive), at);
+    pub(crate) fn excuse(&self, kickoff_id: String, redrive: u32, at: DateTime<Utc>) {
+        lock(&self.excused).count((kickoff_id, redrive), at);
     }
 
     /// A worker said that it starts a kickoff which was delivered before.
@@ -112,23 +112,23 @@ impl Commands {
 
     /// How many workers died with a kickoff, of which so many deliveries came back: those that no living worker
     /// explains, but no more than it was started, once without a word and then each time with one.
-    pub(crate) fn lost(&self, request: &Request, returned: u32) -> Lost {
+    pub(crate) fn crashes(&self, request: &Request, returned: u32) -> Crashes {
         let key = (request.kickoff_id.to_string(), request.redrive);
         let of = |counts: &Mutex<Remembered<(String, u32), u32>>| lock(counts).get(&key);
-        let (forgiven, started) = (of(&self.forgiven), of(&self.started));
-        let workers = returned.saturating_sub(forgiven).min(started.saturating_add(1));
-        Lost {
-            workers,
-            returned: workers.saturating_add(forgiven),
+        let (excused, started) = (of(&self.excused), of(&self.started));
+        let workers = returned.saturating_sub(excused).min(started.saturating_add(1));
+        Crashes {
+            count: workers,
+            returned: workers.saturating_add(excused),
         }
     }
 }
 
 /// What became of the deliveries of a kickoff that came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lost {
+pub(crate) struct Crashes {
     /// How many workers died with it.
-    pub(crate) workers: u32,
+    pub(crate) count: u32,
     /// How many returned deliveries its next copy says it had. What was nobody's death, though nobody explains it (a
     /// broker that stops may count a delivery twice), is left out: it must not count when the kickoff is started again.
     pub(crate) returned: u32,
@@ -197,17 +197,17 @@ mod tests {
         )
         .unwrap();
         let (commands, now) = (Commands::default(), Utc::now());
-        let lost = |returned| commands.lost(&request, returned).workers;
+        let crashes = |returned| commands.crashes(&request, returned).count;
         // Nobody said that it was started again, so at most the first start ended in a death.
-        assert_eq!([lost(0), lost(1), lost(9)], [0, 1, 1]);
+        assert_eq!([crashes(0), crashes(1), crashes(9)], [0, 1, 1]);
         commands.started("a".into(), 0, now);
-        assert_eq!([lost(1), lost(2), lost(9)], [1, 2, 2]);
+        assert_eq!([crashes(1), crashes(2), crashes(9)], [1, 2, 2]);
         // One of the deliveries came back from a worker that lives.
-        commands.forgive("a".into(), 0, now);
-        assert_eq!([lost(1), lost(2), lost(9)], [0, 1, 2]);
+        commands.excuse("a".into(), 0, now);
+        assert_eq!([crashes(1), crashes(2), crashes(9)], [0, 1, 2]);
         commands.started("b".into(), 0, now);
         commands.started("a".into(), 1, now);
-        assert_eq!(lost(9), 2);
+        assert_eq!(crashes(9), 2);
     }
 
     #[test]
@@ -243,19 +243,19 @@ mod tests {
         let request = decode(br#"{"inputs": {}}"#, &properties, &crew, 100).unwrap();
         let (commands, now) = (Commands::default(), Utc::now());
         // Two deliveries came back, and it was started once.
-        let first = commands.lost(&request, 2);
-        assert_eq!((first.workers, first.returned), (1, 1));
+        let first = commands.crashes(&request, 2);
+        assert_eq!((first.count, first.returned), (1, 1));
         commands.started("a".into(), 0, now);
-        let second = commands.lost(&request, first.returned);
-        assert_eq!(second.workers, 1);
+        let second = commands.crashes(&request, first.returned);
+        assert_eq!(second.count, 1);
         commands.started("a".into(), 0, now);
         // One more came back, and a living worker says that it was none of its doing.
-        let third = commands.lost(&request, second.returned + 1);
-        assert_eq!(third.workers, 2);
-        commands.forgive("a".into(), 0, now);
-        let third = commands.lost(&request, second.returned + 1);
-        assert_eq!((third.workers, third.returned), (1, 2));
-        let fourth = commands.lost(&request, third.returned);
-        assert_eq!(fourth.workers, 1);
+        let third = commands.crashes(&request, second.returned + 1);
+        assert_eq!(third.count, 2);
+        commands.excuse("a".into(), 0, now);
+        let third = commands.crashes(&request, second.returned + 1);
+        assert_eq!((third.count, third.returned), (1, 2));
+        let fourth = commands.crashes(&request, third.returned);
+        assert_eq!(fourth.count, 1);
     }
 }

@@ -13,10 +13,10 @@ use crewfleet_protocol::{About, Command, Control, KickoffId};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::coordination::broadcast::Saying;
+use crate::coordination::broadcast::Broadcast;
 use crate::coordination::commands::is_outdated;
 use crate::execution::stop::StopReason;
-use crate::intake::registry::{Known, Told};
+use crate::intake::registry::{ClaimAnswer, PeerStatement};
 use crate::state::WorkerState;
 
 /// How many commands the broker may send ahead.
@@ -30,7 +30,7 @@ const NOT_ON: &str = "the control stream does not go on where it was; reading it
 
 /// What was read last. Reading goes on behind it, in the stream's own order, so that nothing is read twice, and nothing is
 /// missed.
-struct Read {
+struct Position {
     place: u64,
     message_id: Option<String>,
 }
@@ -38,14 +38,14 @@ struct Read {
 /// How the first message of a tail follows what was read last.
 enum Follows {
     /// It is that message.
-    Again,
+    Same,
     /// It is one behind it.
-    On,
+    Next,
     /// The stream was deleted and made again: all that is in it is new.
-    Anew,
+    Recreated,
 }
 
-impl Read {
+impl Position {
     fn of(delivery: &Delivery) -> Self {
         Self {
             place: delivery.stream_offset.unwrap_or_default(),
@@ -55,9 +55,9 @@ impl Read {
 
     fn follows(&self, next: &Self) -> Follows {
         match next.place.cmp(&self.place) {
-            Ordering::Equal if next.message_id == self.message_id => Follows::Again,
-            Ordering::Greater => Follows::On,
-            _ => Follows::Anew,
+            Ordering::Equal if next.message_id == self.message_id => Follows::Same,
+            Ordering::Greater => Follows::Next,
+            _ => Follows::Recreated,
         }
     }
 }
@@ -88,11 +88,13 @@ pub(crate) async fn run(worker: Arc<WorkerState>) {
                 ),
                 false => debug!(error = reason, "the control stream is still not being read"),
             }
-            worker.set_trouble(Some(format!("the control stream is not being read: {reason}")));
+            worker
+                .lifecycle
+                .set_trouble(Some(format!("the control stream is not being read: {reason}")));
             // It may be gone: then it is made again.
-            worker.forget_declared().await;
+            worker.broker.forget_declared().await;
         }
-        worker.caught_up.close();
+        worker.fleet.control_synced.close();
         let _ = tokio::time::timeout(retrying.pause(), link.ended()).await;
     }
 }
@@ -100,21 +102,21 @@ pub(crate) async fn run(worker: Arc<WorkerState>) {
 async fn tail(
     worker: &Arc<WorkerState>,
     link: &Arc<Link>,
-    last: &mut Option<Read>,
+    last: &mut Option<Position>,
     retrying: &mut Retrying,
 ) -> Result<(), TailError> {
     // Without the crews' queues: what is wrong with one of them is told where that crew is consumed.
-    worker.declare(link).await?;
+    worker.broker.declare(link).await?;
     let from = last.as_ref().map(|last| last.place);
     let mut first = from.is_some();
-    let mut consumer = match worker.has_streams() {
+    let mut consumer = match worker.broker.has_streams() {
         true => consume(worker, link, from).await?,
         false => consume_own(worker, link).await?,
     };
     let marker = Control::new(Command::Marker {
         worker: worker.id.clone(),
     });
-    let marked = worker.saying.keep(&marker);
+    let marked = worker.fleet.broadcast.record(&marker);
     let limit = from.map_or(MARKER_LIMIT, |_| FOLLOWING_LIMIT);
     let overdue = tokio::time::sleep(limit);
     tokio::pin!(marked, overdue);
@@ -145,35 +147,35 @@ async fn tail(
         if !read {
             overdue.as_mut().reset(Instant::now() + MARKER_LIMIT);
         }
-        let now = Read::of(&delivery);
+        let now = Position::of(&delivery);
         if std::mem::take(&mut first)
             && let Some(known) = last.as_ref()
         {
             match known.follows(&now) {
-                Follows::Again => continue,
-                Follows::On => {}
-                Follows::Anew => {
+                Follows::Same => continue,
+                Follows::Next => {}
+                Follows::Recreated => {
                     info!("{NOT_ON}");
                     *last = None;
                     return Ok(());
                 }
             }
         }
-        *last = worker.has_streams().then_some(now);
+        *last = worker.broker.has_streams().then_some(now);
         match serde_json::from_slice::<Control>(&delivery.body) {
             Ok(control) if control.id == marker.id => {
                 if from.is_none() {
-                    tell_pauses(worker);
+                    log_pauses(worker);
                 }
                 read = true;
                 if retrying.works() {
                     info!("the control stream is being read again");
                 }
-                worker.set_trouble(None);
-                worker.caught_up.open(link);
+                worker.lifecycle.set_trouble(None);
+                worker.fleet.control_synced.open(link);
             }
             Ok(control) => {
-                obey(worker, control, from.is_some() || read);
+                apply(worker, control, from.is_some() || read);
             }
             // Another version's command, or nobody's: not ours to judge.
             Err(error) => debug!(%error, "a control message that this worker does not know"),
@@ -187,16 +189,16 @@ async fn consume(worker: &WorkerState, link: &Link, from: Option<u64>) -> Result
         prefetch: PREFETCH,
         stream_offset: Some(from.map_or(StreamOffset::First, StreamOffset::Place)),
     };
-    let consumer = link.consume(&worker.names.control(), &options).await?;
+    let consumer = link.consume(&worker.broker.names.control(), &options).await?;
     streams_are_up(worker, link).await?;
     Ok(consumer)
 }
 
 /// On a broker without streams commands come by a queue of this connection's own: those that are given from now on.
 async fn consume_own(worker: &WorkerState, link: &Arc<Link>) -> Result<Consumer, BrokerError> {
-    let client = worker.broker_config.client_id(&worker.id);
-    let queue = worker.names.client_queue(&format!("{client}.control"));
-    let bindings = [(worker.names.control(), String::new())];
+    let client = worker.broker.config.client_id(&worker.id);
+    let queue = worker.broker.names.client_queue(&format!("{client}.control"));
+    let bindings = [(worker.broker.names.control(), String::new())];
     let own = link.consume_ephemeral(&queue, &bindings, PREFETCH).await?;
     Ok(own.into_consumer())
 }
@@ -204,7 +206,7 @@ async fn consume_own(worker: &WorkerState, link: &Arc<Link>) -> Result<Consumer,
 /// A stream that a node has not brought up yet after its restart takes messages, confirms and loses them (RabbitMQ
 /// 3.10, seen within 40 ms of the first connection). One that can be consumed is up.
 async fn streams_are_up(worker: &WorkerState, link: &Link) -> Result<(), BrokerError> {
-    if worker.broker_config.results().max_age_s == 0 {
+    if worker.broker.config.results().max_age_s == 0 {
         return Ok(());
     }
     let options = ConsumeOptions {
@@ -212,12 +214,12 @@ async fn streams_are_up(worker: &WorkerState, link: &Link) -> Result<(), BrokerE
         prefetch: 1,
         stream_offset: Some(StreamOffset::Next),
     };
-    let consumer = link.consume(&worker.names.results(), &options).await?;
+    let consumer = link.consume(&worker.broker.names.results(), &options).await?;
     consumer.cancel().await
 }
 
 /// `live`: it was given just now, and not before this worker was there.
-fn obey(worker: &Arc<WorkerState>, control: Control, live: bool) {
+fn apply(worker: &Arc<WorkerState>, control: Control, live: bool) {
     if is_outdated(control.time) {
         return;
     }
@@ -228,39 +230,39 @@ fn obey(worker: &Arc<WorkerState>, control: Control, live: bool) {
             crew,
         } => cancel(worker, kickoff_id, redrive, crew, control.time, live),
         Command::Pause { crew, renews } => {
-            let pauses = &worker.pauses;
+            let pauses = &worker.fleet.pauses;
             if pauses.pause(&crew, &control.id, renews.as_deref(), control.time) {
                 set_paused(worker, &crew, true, live);
             }
         }
         Command::Resume { crew } => {
-            worker.pauses.resume(&crew);
+            worker.fleet.pauses.resume(&crew);
             set_paused(worker, &crew, false, live);
         }
         Command::Drain { worker: id } => {
             // A worker of the same name that was told to drain before is another one.
             if id == worker.id && control.time >= worker.started_at {
                 info!("told to drain");
-                worker.told_to_drain.cancel();
+                worker.lifecycle.drain_requested.cancel();
             }
         }
         Command::Whose(about) => {
-            if about.worker != worker.id && worker.commands.is_new(&control.id) {
-                answer(worker, about, Saying::say);
+            if about.worker != worker.id && worker.fleet.commands.is_new(&control.id) {
+                answer(worker, about, Broadcast::announce);
             }
         }
         Command::Mine(about) => {
-            hear(worker, &about, &Told::Mine(about.worker.clone()));
-            forgive(worker, about, &control.id, control.time);
+            peer_stated(worker, &about, &PeerStatement::Claimed(about.worker.clone()));
+            excuse(worker, about, &control.id, control.time);
         }
-        Command::Settled(about) => hear(worker, &about, &Told::Settled),
+        Command::Settled(about) => peer_stated(worker, &about, &PeerStatement::Settled),
         Command::Released(about) => {
-            hear(worker, &about, &Told::Released);
-            forgive(worker, about, &control.id, control.time);
+            peer_stated(worker, &about, &PeerStatement::Released);
+            excuse(worker, about, &control.id, control.time);
         }
         Command::Started(about) => {
-            if worker.commands.is_new(&control.id) {
-                let commands = &worker.commands;
+            if worker.fleet.commands.is_new(&control.id) {
+                let commands = &worker.fleet.commands;
                 commands.started(about.kickoff_id, about.redrive, control.time);
             }
         }
@@ -268,18 +270,18 @@ fn obey(worker: &Arc<WorkerState>, control: Control, live: bool) {
     }
 }
 
-/// One delivery came back without a death: counted once, however often it is said.
-fn forgive(worker: &WorkerState, about: About, id: &str, at: DateTime<Utc>) {
-    let said = about.question.as_deref().unwrap_or(id);
-    if worker.commands.is_new(said) {
-        worker.commands.forgive(about.kickoff_id, about.redrive, at);
+/// One delivery came back without a crash: counted once, however often it is stated.
+fn excuse(worker: &WorkerState, about: About, id: &str, at: DateTime<Utc>) {
+    let statement = about.question.as_deref().unwrap_or(id);
+    if worker.fleet.commands.is_new(statement) {
+        worker.fleet.commands.excuse(about.kickoff_id, about.redrive, at);
     }
 }
 
 /// What this worker says itself is no news to it.
-fn hear(worker: &WorkerState, about: &About, told: &Told) {
+fn peer_stated(worker: &WorkerState, about: &About, statement: &PeerStatement) {
     if about.worker != worker.id {
-        worker.in_flight.told(about, told);
+        worker.runs.peer_stated(about, statement);
     }
 }
 
@@ -292,13 +294,13 @@ fn cancel(
     live: bool,
 ) {
     // First remembered, then looked for: a kickoff that enters in between meets one or the other.
-    let commands = &worker.commands;
+    let commands = &worker.fleet.commands;
     commands.cancel(kickoff_id.clone(), redrive, crew.clone(), at);
     // What runs when the command comes is meant, whatever the clocks say.
     let before = (!live).then_some(at);
     if let Ok(id) = KickoffId::parse(&kickoff_id)
         && worker
-            .in_flight
+            .runs
             .stop(&id, redrive, crew.as_deref(), before, StopReason::Cancelled)
     {
         info!(kickoff_id, "cancelling");
@@ -313,19 +315,19 @@ fn set_paused(worker: &WorkerState, crew: &str, paused: bool, live: bool) {
         if live {
             info!(crew = %crew.name, paused, "told to pause or resume");
         }
-        worker.news.notify_one();
+        worker.lifecycle.heartbeat_due.notify_one();
     }
 }
 
 /// What is left of the pauses that were commanded before this worker was there.
-fn tell_pauses(worker: &WorkerState) {
+fn log_pauses(worker: &WorkerState) {
     for crew in worker.crews.iter().filter(|crew| crew.pause.is_paused()) {
         info!(crew = %crew.name, "paused by an earlier command");
     }
 }
 
-/// What the workers that live now say to each other, and no stream keeps.
-pub(crate) fn hear_talk(worker: &WorkerState, control: Control) {
+/// Applies a message that another worker sent to the workers that live now, and no stream keeps.
+pub(crate) fn apply_talk(worker: &WorkerState, control: Control) {
     match control.command {
         Command::Whose(about) => {
             if about.worker == worker.id {
@@ -337,45 +339,53 @@ pub(crate) fn hear_talk(worker: &WorkerState, control: Control) {
                 .question
                 .as_deref()
                 .map(|question| format!("{question} asked"));
-            let first = asked.is_none_or(|asked| worker.commands.is_new(&asked));
-            answer(worker, about, if first { Saying::say } else { Saying::talk });
+            let first = asked.is_none_or(|asked| worker.fleet.commands.is_new(&asked));
+            answer(
+                worker,
+                about,
+                if first {
+                    Broadcast::announce
+                } else {
+                    Broadcast::notify
+                },
+            );
         }
         Command::Mine(about) => {
-            hear(worker, &about, &Told::Mine(about.worker.clone()));
-            forgive(worker, about, &control.id, control.time);
+            peer_stated(worker, &about, &PeerStatement::Claimed(about.worker.clone()));
+            excuse(worker, about, &control.id, control.time);
         }
-        Command::Settled(about) => hear(worker, &about, &Told::Settled),
+        Command::Settled(about) => peer_stated(worker, &about, &PeerStatement::Settled),
         Command::Released(about) => {
-            hear(worker, &about, &Told::Released);
-            forgive(worker, about, &control.id, control.time);
+            peer_stated(worker, &about, &PeerStatement::Released);
+            excuse(worker, about, &control.id, control.time);
         }
         // Commands are read from the stream alone, in its order.
         _ => {}
     }
 }
 
-/// Answers a worker that asks whose a kickoff is, if it is ours.
-fn answer(worker: &WorkerState, about: About, say: fn(&Saying, Command)) {
-    let Some(known) = worker.in_flight.asked(&about, &worker.id) else {
+/// Answers a worker that queries who owns a kickoff, where this worker knows.
+fn answer(worker: &WorkerState, about: About, send: fn(&Broadcast, Command)) {
+    let Some(known) = worker.runs.answer_claim(&about, &worker.id) else {
         return;
     };
-    let told = match known {
-        Known::Mine => "mine",
-        Known::Settled => "settled",
+    let answer = match known {
+        ClaimAnswer::Claimed => "mine",
+        ClaimAnswer::Settled => "settled",
     };
     info!(
         kickoff_id = about.kickoff_id,
         asker = about.worker,
-        told,
-        "another worker asks for it"
+        answer,
+        "another worker queried a kickoff"
     );
     let about = About {
         worker: worker.id.clone(),
         ..about
     };
     let answer = match known {
-        Known::Mine => Command::Mine(about),
-        Known::Settled => Command::Settled(about),
+        ClaimAnswer::Claimed => Command::Mine(about),
+        ClaimAnswer::Settled => Command::Settled(about),
     };
-    say(&worker.saying, answer);
+    send(&worker.fleet.broadcast, answer);
 }

@@ -19,17 +19,22 @@ pub(crate) async fn run(worker: Arc<WorkerState>) {
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            () = worker.news.notified() => {}
+            () = worker.lifecycle.heartbeat_due.notified() => {}
         }
         let Some(link) = worker.broker.link() else {
             continue;
         };
-        let beat = async { worker.declare(&link).await.map_err(|e| e.to_string()) };
+        let beat = async { worker.broker.declare(&link).await.map_err(|e| e.to_string()) };
         if let Err(error) = beat.await {
             debug!(error, "no heartbeat");
             continue;
         }
-        if let Err(error) = worker.publisher.publish_unconfirmed(&[message(&worker)]).await {
+        if let Err(error) = worker
+            .broker
+            .publisher
+            .publish_unconfirmed(&[message(&worker)])
+            .await
+        {
             debug!(%error, "a heartbeat is lost");
         }
     }
@@ -42,11 +47,11 @@ fn message(worker: &WorkerState) -> Message {
         version: env!("CARGO_PKG_VERSION").into(),
         time: Utc::now(),
         started_at: worker.started_at,
-        draining: worker.draining.is_cancelled(),
+        draining: worker.lifecycle.draining.is_cancelled(),
         crews: worker.crews.iter().map(|crew| status(worker, crew)).collect(),
     };
     Message {
-        exchange: worker.names.fleet(),
+        exchange: worker.broker.names.fleet(),
         routing_key: worker.id.clone(),
         properties: Properties::json(message_type::FLEET),
         body: heartbeat.body(),
@@ -70,9 +75,9 @@ fn status(worker: &WorkerState, crew: &Crew) -> CrewStatus {
         files: hosting.files,
         working_dir: hosting.working_dir,
         trouble: crew.trouble(),
-        held: Some(worker.metrics.held(&crew.name)),
+        held: Some(worker.telemetry.metrics.held(&crew.name)),
         oldest_s: worker
-            .in_flight
+            .runs
             .oldest_of(&crew.name)
             .map(|oldest| oldest.as_secs_f64()),
         waits_for_room: crew.waits_for_room.load(Ordering::Relaxed),

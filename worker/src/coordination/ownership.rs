@@ -1,4 +1,4 @@
-//! Whose is a redelivered kickoff? The worker that had it may have lost its connection only, and still run its crew.
+//! Which worker owns a redelivered kickoff? The worker that had it may have lost its connection only, and still run its crew.
 //!
 //! The asker publishes `whose` to the workers that live now, and where nobody answers at once, to the control stream: a
 //! worker that has lost its connection reads it there. It waits a little; a worker that runs the kickoff answers `mine`,
@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::coordination::peers::{Listening, SILENCE};
-use crate::intake::registry::{Run, Told};
+use crate::intake::registry::{PeerStatement, RunHandle};
 use crate::intake::room::Room;
 use crate::state::WorkerState;
 
@@ -30,9 +30,9 @@ const UNANSWERED: u32 = 3;
 /// milliseconds; so the control stream, which keeps all for a day, gets the other questions only.
 const TALK: Duration = Duration::from_millis(500);
 
-/// Whose a kickoff is.
+/// What a claim of a kickoff comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum Claim {
     /// Ours to run.
     Ours,
     /// Another worker has settled it: our delivery can be acked.
@@ -41,7 +41,7 @@ pub(crate) enum Whose {
     Undecided,
 }
 
-impl Whose {
+impl Claim {
     fn as_str(self) -> &'static str {
         match self {
             Self::Ours => "ours",
@@ -51,49 +51,52 @@ impl Whose {
     }
 }
 
-/// Asks the other workers, and waits for the one that runs it, until `latest`.
-/// The room that is held for it is others' as soon as somebody has it.
-pub(crate) async fn ask(
+/// Claims a redelivered kickoff: queries the other workers, and waits for the one that runs it, until `latest`. Others may
+/// use the room that is held for it as soon as some worker has it.
+pub(crate) async fn claim(
     worker: &WorkerState,
     request: &Request,
-    run: &Run,
+    run: &RunHandle,
     latest: Instant,
     room: &mut Option<Box<Room>>,
-) -> Whose {
+) -> Claim {
     let hold = Duration::from_secs_f64(worker.config.redelivery_hold_s);
     if hold.is_zero() {
-        return Whose::Ours;
+        return Claim::Ours;
     }
-    let asking = timeout_at(latest, asking(worker, request, run, run.ask_others(), hold, room));
-    let whose = tokio::select! {
-        whose = asking => whose.unwrap_or(Whose::Undecided),
-        () = worker.draining.cancelled() => Whose::Undecided,
-    };
-    run.asked_others();
-    info!(
-        whose = whose.as_str(),
-        "asked the other workers for a redelivered kickoff"
+    let asking = timeout_at(
+        latest,
+        asking(worker, request, run, run.begin_claim_query(), hold, room),
     );
-    whose
+    let claim = tokio::select! {
+        claim = asking => claim.unwrap_or(Claim::Undecided),
+        () = worker.lifecycle.draining.cancelled() => Claim::Undecided,
+    };
+    run.end_claim_query();
+    info!(
+        claim = claim.as_str(),
+        "queried the other workers about a redelivered kickoff"
+    );
+    claim
 }
 
 /// Asks, and while somebody has it, waits and asks again: an owner may end without a word, or change.
 async fn asking(
     worker: &WorkerState,
     request: &Request,
-    run: &Run,
-    mut told: watch::Receiver<Option<Told>>,
+    run: &RunHandle,
+    mut statements: watch::Receiver<Option<PeerStatement>>,
     hold: Duration,
     room: &mut Option<Box<Room>>,
-) -> Whose {
+) -> Claim {
     let question = Uuid::now_v7().to_string();
     let mut owner: Option<Listening> = None;
     let (mut unanswered, mut retrying) = (0, Retrying::default());
     loop {
-        match inquire(worker, request, run, &question, &mut told, hold).await {
-            Some(Told::Settled) => return Whose::Settled,
-            Some(Told::Released) => (owner, unanswered) = (None, 0),
-            Some(Told::Mine(id)) => {
+        match inquire(worker, request, run, &question, &mut statements, hold).await {
+            Some(PeerStatement::Settled) => return Claim::Settled,
+            Some(PeerStatement::Released) => (owner, unanswered) = (None, 0),
+            Some(PeerStatement::Claimed(id)) => {
                 *room = None;
                 unanswered = 0;
                 if owner.as_ref().is_none_or(|owner| owner.id != id) {
@@ -111,7 +114,7 @@ async fn asking(
         let Some(owner_now) = &owner else {
             match unanswered {
                 0 => continue,
-                _ => return Whose::Ours,
+                _ => return Claim::Ours,
             }
         };
         if unanswered >= UNANSWERED {
@@ -119,10 +122,10 @@ async fn asking(
                 owner = owner_now.id,
                 "the owner no longer answers; running the kickoff here"
             );
-            return Whose::Ours;
+            return Claim::Ours;
         }
         let silent = tokio::select! {
-            () = news_of_another(&mut told, &owner_now.id) => false,
+            () = news_of_another(&mut statements, &owner_now.id) => false,
             () = silent(worker, owner_now) => true,
             () = tokio::time::sleep(ASK_AGAIN) => false,
         };
@@ -137,12 +140,12 @@ async fn asking(
     }
 }
 
-/// Completes when something is told that is not the owner's `mine` again: that answers others who ask.
-async fn news_of_another(told: &mut watch::Receiver<Option<Told>>, owner: &str) {
-    let is_news = |told: &Option<Told>| !matches!(told, Some(Told::Mine(id)) if id == owner);
+/// Completes when a peer states something else than the owner's `mine` again, which answers others who ask.
+async fn news_of_another(statements: &mut watch::Receiver<Option<PeerStatement>>, owner: &str) {
+    let is_news = |statement: &Option<PeerStatement>| !matches!(statement, Some(PeerStatement::Claimed(id)) if id == owner);
     // The sender lives as long as the run.
-    while told.changed().await.is_ok() {
-        if is_news(&told.borrow()) {
+    while statements.changed().await.is_ok() {
+        if is_news(&statements.borrow()) {
             return;
         }
     }
@@ -154,7 +157,7 @@ async fn listen(
     owner: String,
     retrying: &mut Retrying,
 ) -> Option<Listening> {
-    let listening = worker.peers.listen(&request.kickoff_id, &owner).await;
+    let listening = worker.fleet.peers.listen(&request.kickoff_id, &owner).await;
     match listening {
         Ok(listening) => {
             retrying.works();
@@ -173,29 +176,29 @@ async fn listen(
 async fn inquire(
     worker: &WorkerState,
     request: &Request,
-    run: &Run,
+    run: &RunHandle,
     question: &str,
-    told: &mut watch::Receiver<Option<Told>>,
+    statements: &mut watch::Receiver<Option<PeerStatement>>,
     hold: Duration,
-) -> Option<Told> {
+) -> Option<PeerStatement> {
     let about = About {
         question: Some(question.to_owned()),
         ..run.key().about(Some(request.attempt), &worker.id)
     };
     let mut retrying = Retrying::default();
     loop {
-        let known = told.borrow_and_update().clone();
-        if known == Some(Told::Settled) {
+        let known = statements.borrow_and_update().clone();
+        if known == Some(PeerStatement::Settled) {
             return known;
         }
-        let link = worker.caught_up.wait().await;
+        let link = worker.fleet.control_synced.wait().await;
         let question = || Command::Whose(about.clone());
-        if worker.saying.ask(question()).await
-            && let Ok(Ok(())) = timeout(TALK.min(hold), told.changed()).await
+        if worker.fleet.broadcast.ask_peers(question()).await
+            && let Ok(Ok(())) = timeout(TALK.min(hold), statements.changed()).await
         {
-            return told.borrow_and_update().clone();
+            return statements.borrow_and_update().clone();
         }
-        let asked = worker.saying.keep(&Control::new(question())).await;
+        let asked = worker.fleet.broadcast.record(&Control::new(question())).await;
         if let Err(error) = asked {
             if retrying.failed(&error) {
                 warn!(%error, "cannot ask the other workers; trying again");
@@ -206,8 +209,8 @@ async fn inquire(
         if retrying.works() {
             info!("the other workers are asked");
         }
-        if let Ok(Ok(())) = timeout(hold, told.changed()).await {
-            return told.borrow_and_update().clone();
+        if let Ok(Ok(())) = timeout(hold, statements.changed()).await {
+            return statements.borrow_and_update().clone();
         }
         // What broke our link may have broken theirs: they answer when they are back, and so we ask then.
         if !link.is_over() {
@@ -219,9 +222,9 @@ async fn inquire(
 /// Completes when a worker has not been heard for [`SILENCE`], in which we could have heard it.
 async fn silent(worker: &WorkerState, listening: &Listening) {
     loop {
-        let link = worker.caught_up.wait().await;
+        let link = worker.fleet.control_synced.wait().await;
         // An alarm that blocks us blocks its heartbeats, too.
-        worker.unblocked().await;
+        worker.broker.unblocked().await;
         let audible = Instant::now();
         loop {
             let last = listening.last_beat().max(Some(audible));

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 pub(crate) struct Pause(watch::Sender<bool>);
 
 impl Pause {
-    /// Obeys a command; `false` when nothing changes by it.
+    /// Applies a command; `false` when nothing changes by it.
     pub(crate) fn set(&self, paused: bool) -> bool {
         self.0
             .send_if_modified(|state| std::mem::replace(state, paused) != paused)

@@ -1,24 +1,25 @@
-//! Pauses hold until somebody resumes the crew, and the control stream keeps a command for a day only. So every worker
-//! remembers the pauses of all crews, its own or not, and one of them says a pause again before the stream forgets it.
+//! A pause holds until somebody resumes the crew, and the control stream keeps a command for a day only. So every worker
+//! remembers the pauses of all crews, its own or not, and one of them renews a pause before the stream forgets it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
-/// A pause that nobody has said for so long is said again: half of the time for which the stream keeps it.
+
+/// A pause that is so old is renewed: half of the time for which the stream keeps it.
 const RENEWED_AFTER: TimeDelta = TimeDelta::hours(12);
 /// More crews than anybody has: what comes beyond is somebody's mistake.
 const MAX: usize = 10_000;
 
-/// What was said last of each crew.
+/// The last command of each crew.
 #[derive(Default)]
-pub(crate) struct Pauses(Mutex<HashMap<String, Said>>);
+pub(crate) struct Pauses(Mutex<HashMap<String, LastCommand>>);
 
-enum Said {
+enum LastCommand {
     Pause {
         /// The command that began it.
         id: String,
-        /// When it was said last.
+        /// When it was given or renewed last.
         at: DateTime<Utc>,
     },
     Resume,
@@ -32,40 +33,40 @@ impl Pauses {
         let mut crews = self.lock();
         let counts = match (crews.get(crew), renews) {
             (None, _) | (_, None) => true,
-            (Some(Said::Pause { id, .. }), Some(renewed)) => id == renewed,
-            (Some(Said::Resume), Some(_)) => false,
+            (Some(LastCommand::Pause { id, .. }), Some(renewed)) => id == renewed,
+            (Some(LastCommand::Resume), Some(_)) => false,
         };
         if counts {
             let id = renews.unwrap_or(id).to_owned();
-            keep(&mut crews, crew, Said::Pause { id, at });
+            keep(&mut crews, crew, LastCommand::Pause { id, at });
         }
         counts
     }
 
     /// A `resume` was read.
     pub(crate) fn resume(&self, crew: &str) {
-        keep(&mut self.lock(), crew, Said::Resume);
+        keep(&mut self.lock(), crew, LastCommand::Resume);
     }
 
-    /// The crews whose pauses are to be said again, with the commands that began them.
+    /// The crews whose pauses are to be renewed, with the commands that began them.
     pub(crate) fn due(&self, now: DateTime<Utc>) -> Vec<(String, String)> {
         let crews = self.lock();
-        let due = crews.iter().filter_map(|(crew, said)| match said {
-            Said::Pause { id, at } if now - *at >= RENEWED_AFTER => Some((crew.clone(), id.clone())),
+        let due = crews.iter().filter_map(|(crew, last)| match last {
+            LastCommand::Pause { id, at } if now - *at >= RENEWED_AFTER => Some((crew.clone(), id.clone())),
             _ => None,
         });
         due.collect()
     }
 
     /// The lock guards plain data that every holder leaves whole.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Said>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, LastCommand>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn keep(crews: &mut HashMap<String, Said>, crew: &str, said: Said) {
+fn keep(crews: &mut HashMap<String, LastCommand>, crew: &str, command: LastCommand) {
     if crews.len() < MAX || crews.contains_key(crew) {
-        crews.insert(crew.to_owned(), said);
+        crews.insert(crew.to_owned(), command);
     }
 }
 

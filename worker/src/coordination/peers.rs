@@ -1,4 +1,4 @@
-//! What this worker hears of others while it waits for them.
+//! Heartbeats and replies of other workers, while this worker waits for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,37 +13,37 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::intake::registry::{InFlight, Told};
+use crate::intake::registry::{PeerStatement, RunRegistry};
 
 /// An owner that is silent for three heartbeats is gone.
 pub(crate) const SILENCE: Duration = HEARTBEAT_INTERVAL.saturating_mul(3);
 
-/// What this worker hears of others while it waits for them, over one queue of its own.
+/// Listens to other workers while this worker waits for them, over one queue of its own.
 pub(crate) struct Peers {
     broker: Broker,
     names: Names,
     /// The name of its queue.
     queue: String,
     inbox: OnceCell<Arc<Inbox>>,
-    heard: Arc<Heard>,
+    listener: Arc<PeerListener>,
     stop: CancellationToken,
 }
 
-struct Heard {
-    in_flight: InFlight,
+struct PeerListener {
+    runs: RunRegistry,
     beats: Mutex<HashMap<String, Instant>>,
 }
 
 impl Peers {
     /// Nobody is listened to yet; `queue` is the name of the queue that will be.
-    pub(crate) fn new(broker: Broker, names: Names, queue: String, in_flight: InFlight) -> Self {
+    pub(crate) fn new(broker: Broker, names: Names, queue: String, runs: RunRegistry) -> Self {
         Self {
             broker,
             names,
             queue,
             inbox: OnceCell::new(),
-            heard: Arc::new(Heard {
-                in_flight,
+            listener: Arc::new(PeerListener {
+                runs,
                 beats: Mutex::default(),
             }),
             stop: CancellationToken::new(),
@@ -53,15 +53,15 @@ impl Peers {
     /// Listens to a worker, and for the reply of a kickoff.
     pub(crate) async fn listen(&self, kickoff_id: &KickoffId, owner: &str) -> Result<Listening, BrokerError> {
         let open = || {
-            let (broker, heard) = (self.broker.clone(), Arc::clone(&self.heard));
+            let (broker, listener) = (self.broker.clone(), Arc::clone(&self.listener));
             let queue = topology::client_queue(self.queue.clone());
-            Inbox::open(broker, queue, Vec::new(), heard, &self.stop)
+            Inbox::open(broker, queue, Vec::new(), listener, &self.stop)
         };
         let inbox = self.inbox.get_or_try_init(open).await?;
         let beats = inbox.bind(self.names.fleet(), owner.to_owned()).await?;
         let reply = inbox.bind(self.names.replies(), kickoff_id.to_string()).await?;
         Ok(Listening {
-            heard: Arc::clone(&self.heard),
+            listener: Arc::clone(&self.listener),
             id: owner.to_owned(),
             _bound: [beats, reply],
         })
@@ -78,7 +78,7 @@ impl Peers {
 
 /// A worker that is listened to.
 pub(crate) struct Listening {
-    heard: Arc<Heard>,
+    listener: Arc<PeerListener>,
     /// The worker that is listened to.
     pub(crate) id: String,
     _bound: [crewfleet_amqp::inbox::Bound; 2],
@@ -87,18 +87,18 @@ pub(crate) struct Listening {
 impl Listening {
     /// When it was heard last.
     pub(crate) fn last_beat(&self) -> Option<Instant> {
-        self.heard.last_beat(&self.id)
+        self.listener.last_beat(&self.id)
     }
 }
 
-impl Heard {
+impl PeerListener {
     fn last_beat(&self, worker: &str) -> Option<Instant> {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         beats.get(worker).copied()
     }
 }
 
-impl Receive for Heard {
+impl Receive for PeerListener {
     fn receive(&self, delivery: &Delivery) {
         #[derive(Deserialize)]
         struct Answered {
@@ -115,7 +115,7 @@ impl Receive for Heard {
                 question: None,
                 worker: String::new(),
             };
-            self.in_flight.told(&about, &Told::Settled);
+            self.runs.peer_stated(&about, &PeerStatement::Settled);
         } else {
             let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
             beats.retain(|_, at| at.elapsed() < SILENCE);

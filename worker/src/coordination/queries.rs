@@ -55,10 +55,10 @@ async fn listen(
     retrying: &mut Retrying,
 ) -> Result<(), BrokerError> {
     // Without the crews' queues: what is wrong with one of them is told where that crew is consumed.
-    worker.declare(link).await?;
-    let client = worker.broker_config.client_id(&worker.id);
-    let queue = worker.names.client_queue(&format!("{client}.queries"));
-    let names = &worker.names;
+    worker.broker.declare(link).await?;
+    let client = worker.broker.config.client_id(&worker.id);
+    let queue = worker.broker.names.client_queue(&format!("{client}.queries"));
+    let names = &worker.broker.names;
     let bindings = [
         (names.queries(), worker.id.clone()),
         (names.queries(), String::new()),
@@ -82,7 +82,7 @@ async fn listen(
                     let worker = Arc::clone(worker);
                     answering.spawn(async move {
                         // A panic is told; who asked asks again.
-                        let _ = caught(&worker.metrics, Part::Queries, attend(&worker, &delivery)).await;
+                        let _ = caught(&worker.telemetry.metrics, Part::Queries, attend(&worker, &delivery)).await;
                         delivery.ack().await;
                     });
                 }
@@ -95,7 +95,7 @@ async fn listen(
 
 fn hear(worker: &WorkerState, talk: &[u8]) {
     match serde_json::from_slice::<Control>(talk) {
-        Ok(control) => control::hear_talk(worker, control),
+        Ok(control) => control::apply_talk(worker, control),
         // Another version's.
         Err(error) => debug!(%error, "talk of another worker that this one does not know"),
     }
@@ -107,7 +107,7 @@ async fn attend(worker: &WorkerState, delivery: &Delivery) {
         Ok(Query {
             question: Question::Beat,
             ..
-        }) => worker.news.notify_one(),
+        }) => worker.lifecycle.heartbeat_due.notify_one(),
         Ok(query) => answer(worker, query, delivery.properties.reply_to()).await,
         // Another version's question, or nobody's: not ours to judge.
         Err(error) => debug!(%error, "a question that this worker does not know"),
@@ -128,8 +128,8 @@ async fn answer(worker: &WorkerState, query: Query, reply_to: Option<&str>) {
         worker: worker.id.clone(),
         answer,
     };
-    let message = Message::from(answer.message(&worker.names, key));
-    if let Err(error) = worker.publisher.publish(message, QUERY_LIFETIME).await {
+    let message = Message::from(answer.message(&worker.broker.names, key));
+    if let Err(error) = worker.broker.publisher.publish(message, QUERY_LIFETIME).await {
         debug!(id = answer.id, %error, "an answer is lost; who asked asks again");
     }
 }
@@ -139,14 +139,14 @@ async fn answer_to(worker: &WorkerState, question: Question, is_named: bool) -> 
     let asked = match question {
         Question::File(asked) => asked,
         Question::Kickoffs(asked) => {
-            let (kickoffs, left_out) = worker.in_flight.held(&asked);
+            let (kickoffs, left_out) = worker.runs.held(&asked);
             return Some(Answered::Kickoffs { kickoffs, left_out });
         }
         Question::Beat => return None,
     };
     let missing = |reason: String| is_named.then_some(Answered::Missing { reason });
     let offset = asked.offset;
-    let files = worker.work_dirs.files().clone();
+    let files = worker.limits.work_dirs.files().clone();
     let path = asked.path.clone();
     match blocking(move || files.read(&asked)).await {
         Ok(Some(part)) => Some(Answered::part(offset, part.bytes_total, &part.data)),

@@ -64,7 +64,7 @@ pub(crate) async fn build(
         let mut unbuilt = None;
         let runner = match made {
             Ok(runner) => runner,
-            // What it needs may come later, and meanwhile its neighbours are served.
+            // What it needs may come later, and meanwhile the other crews are served.
             Err(trouble)
                 if of_crew.runner == RunnerKind::Python && trouble.problem.key.starts_with("crews.") =>
             {

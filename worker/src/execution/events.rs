@@ -14,6 +14,7 @@ use tracing::debug;
 
 use crate::lifecycle::panics::caught;
 use crate::lifecycle::part::Part;
+use crate::lifecycle::tasks::Tasks;
 use crate::metrics::Metrics;
 
 /// How many events may wait for the broker; further ones are dropped.
@@ -36,11 +37,11 @@ struct Queued {
 
 impl EventPublisher {
     /// Starts to publish; ends when the last clone is dropped.
-    pub(crate) fn start(names: &Names, publisher: Publisher, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn start(names: &Names, publisher: Publisher, metrics: Arc<Metrics>, tasks: &Tasks) -> Self {
         let (queue, mut events) = mpsc::channel::<Queued>(BUFFER);
         let exchange = names.events();
         let lost = metrics.events_lost.clone();
-        tokio::spawn(async move {
+        tasks.start(async move {
             loop {
                 let publishing = publish_all(&exchange, &publisher, &metrics.events_lost, &mut events);
                 if caught(&metrics, Part::Events, publishing).await.is_ok() {

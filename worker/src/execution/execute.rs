@@ -23,12 +23,12 @@ use crate::execution::stop::{Stop, StopReason};
 use crate::folders::kept_files::Left;
 use crate::folders::retention::blocking;
 use crate::intake::admission::Admitted;
-use crate::intake::registry::Run;
+use crate::intake::registry::RunHandle;
 use crate::runner::KickoffContext;
 use crate::state::WorkerState;
 
 /// Whoever watches the kickoff hears that it is being stopped, and where.
-async fn told_of_cancelling(worker: &WorkerState, run: &Run, events: &EventSink) {
+async fn told_of_cancelling(worker: &WorkerState, run: &RunHandle, events: &EventSink) {
     if *run.stop().wait().await == StopReason::Cancelled {
         let grace_s = worker.config.cancel_grace_s;
         events.emit(
@@ -48,21 +48,25 @@ async fn not_started(stop: &Stop, by: Instant) {
 }
 
 /// A kickoff of the crew runs, until this is dropped: also by a panic.
-struct Running<'a> {
+struct RunningGuard<'a> {
     gauge: IntGauge,
     crew: &'a Crew,
 }
 
-impl<'a> Running<'a> {
+impl<'a> RunningGuard<'a> {
     fn begin(worker: &WorkerState, crew: &'a Crew) -> Self {
-        let gauge = worker.metrics.in_flight.with_label_values(&[crew.name.as_str()]);
+        let gauge = worker
+            .telemetry
+            .metrics
+            .in_flight
+            .with_label_values(&[crew.name.as_str()]);
         gauge.inc();
         crew.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { gauge, crew }
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for RunningGuard<'_> {
     fn drop(&mut self) {
         self.crew.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.gauge.dec();
@@ -75,7 +79,7 @@ pub(crate) async fn execute(
     crew: &Crew,
     request: &Request,
     trace: &Span,
-    run: &Run,
+    run: &RunHandle,
     admitted: &Admitted,
     events: EventSink,
 ) -> Outcome {
@@ -106,13 +110,13 @@ pub(crate) async fn execute(
         context.trace.clone(),
         Arc::clone(&context.files_dir),
     );
-    let running = Running::begin(worker, crew);
+    let running = RunningGuard::begin(worker, crew);
     let started = Instant::now();
     let watched = async {
         tokio::select! {
             never = told_of_cancelling(worker, run, &events) => never,
-            bytes = admitted.work_dir.outgrown() => run.ask(StopReason::DiskLimit(bytes)),
-            () = not_started(&stop, admitted.start_by) => run.ask(StopReason::NotStarted),
+            bytes = admitted.work_dir.outgrown() => run.request_stop(StopReason::DiskLimit(bytes)),
+            () = not_started(&stop, admitted.start_by) => run.request_stop(StopReason::NotStarted),
         }
         pending().await
     };
@@ -121,6 +125,7 @@ pub(crate) async fn execute(
         never = watched => never,
     };
     worker
+        .telemetry
         .metrics
         .duration
         .with_label_values(labels)
@@ -152,7 +157,7 @@ async fn keep_files(
     files_dir: Arc<OnceLock<PathBuf>>,
     mut result: Box<KickoffResult>,
 ) -> Outcome {
-    let files = worker.work_dirs.files().clone();
+    let files = worker.limits.work_dirs.files().clone();
     let (kickoff_id, redrive) = (request.kickoff_id.clone(), request.redrive);
     let work_dir = admitted.work_dir.path().to_owned();
     let in_use = !admitted.work_dir.in_use().is_empty();
@@ -167,7 +172,7 @@ async fn keep_files(
     });
     match kept.await {
         Ok(result) => {
-            worker.work_dirs.tidy().await;
+            worker.limits.work_dirs.tidy().await;
             Outcome::Succeeded(result)
         }
         Err(error) => Outcome::Failed(KickoffError::new(

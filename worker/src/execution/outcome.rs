@@ -137,6 +137,14 @@ impl Outcome {
         }
     }
 
+    /// Whether somebody may want to look at its working directory.
+    pub(crate) fn keeps_work_dir(&self) -> bool {
+        !matches!(
+            self,
+            Self::Succeeded(_) | Self::Cancelled(_) | Self::Requeued { .. }
+        )
+    }
+
     /// The error, where there is one.
     pub(crate) fn error(&self) -> Option<&KickoffError> {
         match self {

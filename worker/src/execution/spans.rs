@@ -56,9 +56,9 @@ struct Usage {
 
 /// The span of a crew that runs, and those that are open below it. Nothing where no spans are made.
 #[derive(Clone, Default)]
-pub(crate) struct CrewTrace(Option<Arc<Running>>);
+pub(crate) struct CrewTrace(Option<Arc<OpenTrace>>);
 
-struct Running {
+struct OpenTrace {
     crew: Span,
     open: Mutex<Vec<Open>>,
 }
@@ -92,7 +92,7 @@ impl CrewTrace {
             ("crewfleet.kickoff.redrive", u64::from(request.redrive).into()),
         ];
         let name = format!("invoke_workflow {}", request.crew);
-        Self(Some(Arc::new(Running {
+        Self(Some(Arc::new(OpenTrace {
             crew: attempt.child(Kind::Internal, &name, None, &attributes),
             open: Mutex::default(),
         })))
@@ -141,7 +141,7 @@ impl CrewTrace {
 /// The conventions' word for an error that has no name.
 const OTHER: &str = "_OTHER";
 
-impl Running {
+impl OpenTrace {
     fn open(&self) -> MutexGuard<'_, Vec<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

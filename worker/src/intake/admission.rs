@@ -13,31 +13,32 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::config::OnRedelivery;
-use crate::coordination::commands::Lost;
-use crate::coordination::ownership::{self, Whose};
+use crate::coordination::commands::{Commands, Crashes};
+use crate::coordination::ownership::{self, Claim};
 use crate::crews::crew::Crew;
 use crate::execution::outcome::{Outcome, RequeueReason};
 use crate::execution::stop::{Stop, StopReason};
-use crate::folders::workdir::WorkDir;
-use crate::intake::registry::{Run, Standing};
-use crate::intake::room::{Insists, Room};
+use crate::folders::workdir::{WorkDir, WorkDirs};
+use crate::intake::registry::{Ownership, RunHandle};
+use crate::intake::room::{Exclusive, Room};
 use crate::settlement::attempt::Attempt;
 use crate::state::WorkerState;
 
 /// How long what was taken waits for room before it goes back to the queue: others may have room. What comes meanwhile
 /// is little, since the intake closes where there is none.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// So often it leaves if they don't, and they go on as if it were not there. Then nobody starts any more until it has run.
+/// How often a kickoff that must run exclusively goes back to the queue while others run. Then nothing else starts until
+/// it has run.
 const ROUNDS: u32 = 10;
-/// A suspect that found others comes back after this: the smallest tier.
-pub(crate) const NOT_ALONE_DELAY: Duration = Duration::from_millis(RETRY_TIERS[0].1.unsigned_abs());
+/// A kickoff that must run exclusively, and found others, comes back after this: the smallest tier.
+pub(crate) const NOT_EXCLUSIVE_DELAY: Duration = Duration::from_millis(RETRY_TIERS[0].1.unsigned_abs());
 
 /// What a kickoff holds while it runs.
 pub(crate) struct Admitted {
     /// Its own folder.
     pub(crate) work_dir: WorkDir,
     /// What became of the deliveries that came back: its copies carry that on.
-    pub(crate) lost: Lost,
+    pub(crate) crashes: Crashes,
     /// Its crew has to be running by then, or its whole limit does not fit into the broker's consumer timeout any more.
     pub(crate) start_by: Instant,
     _room: Room,
@@ -51,13 +52,41 @@ pub(crate) enum Refused {
     Settled,
     /// Another worker may run it; whoever gets it next must ask again.
     Undecided,
-    /// It must run alone, and its neighbours did not end.
-    NotAlone,
+    /// It must run exclusively, and the other kickoffs did not end in time.
+    NotExclusive,
 }
 
 impl From<Outcome> for Refused {
     fn from(outcome: Outcome) -> Self {
         Self::With(outcome)
+    }
+}
+
+impl Refused {
+    /// The outcome of the attempt, which carries on what was found; `None` where another worker has settled it.
+    pub(crate) fn outcome(
+        self,
+        commands: &Commands,
+        request: &Request,
+        attempt: &mut Attempt<'_>,
+    ) -> Option<Outcome> {
+        match self {
+            Self::With(outcome) => {
+                if attempt.returned > 0 {
+                    attempt.crash_count = commands.crashes(request, attempt.returned).count;
+                }
+                Some(outcome)
+            }
+            Self::NotExclusive => {
+                attempt.not_exclusive = rounds(attempt).saturating_add(1);
+                Some(Outcome::requeued_for(RequeueReason::NoRoom, NOT_EXCLUSIVE_DELAY))
+            }
+            Self::Undecided => {
+                attempt.undecided = true;
+                Some(Outcome::requeued(RequeueReason::Undecided))
+            }
+            Self::Settled => None,
+        }
     }
 }
 
@@ -67,87 +96,84 @@ pub(crate) async fn admit(
     crew: &Crew,
     request: &Request,
     attempt: &Attempt<'_>,
-    run: &Run,
+    run: &RunHandle,
     redelivered: bool,
     mut held: Option<Box<Room>>,
 ) -> Result<Admitted, Refused> {
+    let commands = &worker.fleet.commands;
     // A kickoff that waits here holds its delivery, and the broker's consumer timeout runs: wait only as long
     // as the crew's whole limit still fits behind it.
-    let latest = Instant::now() + worker.max_wait(crew.options.timeout);
+    let latest = Instant::now() + worker.broker.max_wait(crew.options.timeout);
     if redelivered {
         // Boxed, as everything that is rare: else every kickoff would be larger by it.
-        match Box::pin(ownership::ask(worker, request, run, latest, &mut held)).await {
-            Whose::Ours => {}
-            Whose::Settled => return Err(Refused::Settled),
-            Whose::Undecided => return Err(Refused::Undecided),
-        }
+        Box::pin(claimed(worker, request, run, latest, &mut held)).await?;
     }
     // Only now: what its owner runs may have been started in time.
-    cancelled(worker, request)?;
-    expired(request)?;
+    not_cancelled(commands, request)?;
+    not_expired(request)?;
     due(attempt)?;
-    if redelivered && crew.options.on_redelivery == OnRedelivery::Fail {
-        let message = "it was delivered before and may have run; this crew runs at most once (on_redelivery = \"fail\")";
-        return Err(Outcome::Failed(KickoffError::new("redelivered", message)).into());
-    }
-    let lost = worker.commands.lost(request, attempt.returned);
-    poisonous(crew, lost.workers)?;
-    let rounds = attempt.properties.header_u32(header::NOT_ALONE).unwrap_or(0);
-    let alone = match lost.workers {
-        0 => None,
-        workers if workers + 1 < crew.options.crash_limit => None,
-        _ if rounds < ROUNDS => Some(Insists::Not),
-        _ => Some(Insists::Yes),
-    };
-    let room = room(worker, crew, run, alone, latest, held).await?;
-    expired(request)?;
-    if run.standing() != Standing::Held {
-        return Err(Outcome::requeued(RequeueReason::DeliveryLost).into());
-    }
+    may_run_again(crew, redelivered)?;
+    let crashes = commands.crashes(request, attempt.returned);
+    below_crash_limit(crew, crashes.count)?;
+    let room = room(
+        worker,
+        crew,
+        run,
+        exclusive(crew, attempt, crashes.count),
+        latest,
+        held,
+    )
+    .await?;
+    not_expired(request)?;
+    still_held(run)?;
     if redelivered {
-        Box::pin(announced(worker, request, run)).await;
+        Box::pin(announce_start(worker, request, run)).await;
     }
-    let work_dir = if crew.runner.needs_work_dir() {
-        let made = worker
-            .work_dirs
-            .create(&request.kickoff_id, request.attempt)
-            .await;
-        made.map_err(|e| {
-            let message = format!("the kickoff's folder cannot be made: {e}");
-            Outcome::Failed(KickoffError::new("work_dir", message).retryable())
-        })?
-    } else {
-        WorkDir::none()
-    };
+    let work_dir = work_dir(&worker.limits.work_dirs, crew, request).await?;
     Ok(Admitted {
         work_dir,
-        lost,
+        crashes,
         start_by: latest.max(Instant::now() + START_MARGIN),
         _room: room,
     })
 }
 
+/// Whether no other worker has it.
+async fn claimed(
+    worker: &WorkerState,
+    request: &Request,
+    run: &RunHandle,
+    latest: Instant,
+    held: &mut Option<Box<Room>>,
+) -> Result<(), Refused> {
+    match ownership::claim(worker, request, run, latest, held).await {
+        Claim::Ours => Ok(()),
+        Claim::Settled => Err(Refused::Settled),
+        Claim::Undecided => Err(Refused::Undecided),
+    }
+}
+
 /// Should this worker die, whoever gets the kickoff next must know that its crew was started.
-async fn announced(worker: &WorkerState, request: &Request, run: &Run) {
+async fn announce_start(worker: &WorkerState, request: &Request, run: &RunHandle) {
     let about = run.key().about(Some(request.attempt), &worker.id);
     let started = Control::new(Command::Started(about));
-    if let Err(error) = worker.saying.keep(&started).await {
+    if let Err(error) = worker.fleet.broadcast.record(&started).await {
         warn!(%error, "the fleet does not know that it is started again");
     }
 }
 
-fn cancelled(worker: &WorkerState, request: &Request) -> Result<(), Outcome> {
-    if worker.commands.is_cancelled(request) {
-        let message = match request.attempt {
-            0 | 1 => "the kickoff was cancelled before it started",
-            _ => "the kickoff was cancelled before its next attempt started",
-        };
-        return Err(Outcome::Cancelled(KickoffError::new("cancelled", message)));
+fn not_cancelled(commands: &Commands, request: &Request) -> Result<(), Outcome> {
+    if !commands.is_cancelled(request) {
+        return Ok(());
     }
-    Ok(())
+    let message = match request.attempt {
+        0 | 1 => "the kickoff was cancelled before it started",
+        _ => "the kickoff was cancelled before its next attempt started",
+    };
+    Err(Outcome::Cancelled(KickoffError::new("cancelled", message)))
 }
 
-fn expired(request: &Request) -> Result<(), Outcome> {
+fn not_expired(request: &Request) -> Result<(), Outcome> {
     match request.deadline {
         Some(deadline) if Utc::now() >= deadline => {
             let message = format!("its deadline {deadline} passed before it could start");
@@ -176,71 +202,129 @@ fn due(attempt: &Attempt<'_>) -> Result<(), Outcome> {
     }
 }
 
-fn poisonous(crew: &Crew, lost: u32) -> Result<(), Outcome> {
-    if lost < crew.options.crash_limit {
-        if lost > 0 {
-            warn!(workers_lost = lost, "requeued: its worker died");
+fn may_run_again(crew: &Crew, redelivered: bool) -> Result<(), Outcome> {
+    if !redelivered || crew.options.on_redelivery != OnRedelivery::Fail {
+        return Ok(());
+    }
+    let message =
+        "it was delivered before and may have run; this crew runs at most once (on_redelivery = \"fail\")";
+    Err(Outcome::Failed(KickoffError::new("redelivered", message)))
+}
+
+fn below_crash_limit(crew: &Crew, crash_count: u32) -> Result<(), Outcome> {
+    if crash_count < crew.options.crash_limit {
+        if crash_count > 0 {
+            warn!(
+                crash_count,
+                "a worker died while it ran this kickoff; running it again"
+            );
         }
         return Ok(());
     }
     let message = format!(
-        "{lost} workers died or were lost while they had it, and the crew's crash_limit is {}; it is not started again",
+        "{crash_count} workers died or were lost while they had it, and the crew's crash_limit is {}; it is not started again",
         crew.options.crash_limit
     );
     Err(Outcome::CrashedWorkers(
-        KickoffError::new("crashed_workers", message).with_detail(&json!({"workers_lost": lost})),
+        KickoffError::new("crashed_workers", message).with_detail(&json!({"workers_lost": crash_count})),
     ))
 }
 
+/// How a kickoff that crashed workers gets a worker of its own: before the last start that the crash limit allows.
+fn exclusive(crew: &Crew, attempt: &Attempt<'_>, crash_count: u32) -> Option<Exclusive> {
+    match crash_count {
+        0 => None,
+        count if count + 1 < crew.options.crash_limit => None,
+        _ if rounds(attempt) < ROUNDS => Some(Exclusive::Yielding),
+        _ => Some(Exclusive::Blocking),
+    }
+}
+
+/// How often it had to run exclusively, and found others.
+fn rounds(attempt: &Attempt<'_>) -> u32 {
+    attempt.properties.header_u32(header::NOT_ALONE).unwrap_or(0)
+}
+
+fn still_held(run: &RunHandle) -> Result<(), Outcome> {
+    match run.ownership() {
+        Ownership::Held => Ok(()),
+        _ => Err(Outcome::requeued(RequeueReason::DeliveryLost)),
+    }
+}
+
+async fn work_dir(work_dirs: &WorkDirs, crew: &Crew, request: &Request) -> Result<WorkDir, Outcome> {
+    if !crew.runner.needs_work_dir() {
+        return Ok(WorkDir::none());
+    }
+    let made = work_dirs.create(&request.kickoff_id, request.attempt).await;
+    made.map_err(|error| {
+        let message = format!("the kickoff's folder cannot be made: {error}");
+        Outcome::Failed(KickoffError::new("work_dir", message).retryable())
+    })
+}
+
+/// Takes the room that is free at once, most often; else waits for it, boxed, as all that is rare.
 async fn room(
     worker: &WorkerState,
     crew: &Crew,
-    run: &Run,
-    alone: Option<Insists>,
+    run: &RunHandle,
+    exclusive: Option<Exclusive>,
     latest: Instant,
     held: Option<Box<Room>>,
 ) -> Result<Room, Refused> {
-    let stopped = worker.draining.is_cancelled() || crew.pause.is_paused() || run.stop().initialized();
-    let mut room = match held {
+    let admission = &worker.limits.admission;
+    let stopped =
+        worker.lifecycle.draining.is_cancelled() || crew.pause.is_paused() || run.stop().initialized();
+    let room = match held {
         Some(held) => Some(*held),
         None if stopped => None,
-        None => worker.admission.room(crew).now_or_never(),
+        None => admission.room(crew).now_or_never(),
     };
-    // There is room at once, most often; waiting for it is boxed, as all that is rare.
-    let at_once = !stopped && alone.is_none() && worker.unblocked().now_or_never().is_some();
-    if at_once && let Some(room) = room.take() {
-        return Ok(room);
+    let at_once = !stopped && exclusive.is_none() && worker.broker.unblocked().now_or_never().is_some();
+    match room {
+        Some(room) if at_once => Ok(room),
+        room => Box::pin(wait_for_room(worker, crew, run, exclusive, latest, room)).await,
     }
-    Box::pin(async {
-        let _waiting = crew.waiting.count();
-        let patience = latest.saturating_duration_since(Instant::now());
-        let stop = Stop::new(patience, Arc::clone(run.stop()));
-        stop.start_clock();
-        let found = async {
-            let room = match room {
-                Some(room) => room,
-                None => timeout(PATIENCE, worker.admission.room(crew)).await.ok()?,
-            };
-            worker.unblocked().await;
-            match alone {
-                Some(insists) => room.alone(&worker.admission, crew, insists).await,
-                None => Some(room),
-            }
+}
+
+async fn wait_for_room(
+    worker: &WorkerState,
+    crew: &Crew,
+    run: &RunHandle,
+    exclusive: Option<Exclusive>,
+    latest: Instant,
+    room: Option<Room>,
+) -> Result<Room, Refused> {
+    let _waiting = crew.waiting.count();
+    let admission = &worker.limits.admission;
+    let stop = Stop::new(
+        latest.saturating_duration_since(Instant::now()),
+        Arc::clone(run.stop()),
+    );
+    stop.start_clock();
+    let found = async {
+        let room = match room {
+            Some(room) => room,
+            None => timeout(PATIENCE, admission.room(crew)).await.ok()?,
         };
-        tokio::select! {
-            biased;
-            () = worker.draining.cancelled() => Err(Outcome::stopped(StopReason::Drained, crew.options.timeout)),
-            () = crew.pause.becomes(true) => Err(Outcome::requeued(RequeueReason::Paused)),
-            reason = stop.requested() => Err(match reason {
-                StopReason::TimedOut => Outcome::requeued(RequeueReason::NoRoom),
-                reason => Outcome::stopped(reason, crew.options.timeout),
-            }),
-            room = found => return room.ok_or_else(|| match alone {
-                Some(_) => Refused::NotAlone,
-                None => Outcome::requeued(RequeueReason::NoRoom).into(),
-            }),
+        worker.broker.unblocked().await;
+        match exclusive {
+            Some(exclusive) => room.exclusive(admission, crew, exclusive).await,
+            None => Some(room),
         }
-        .map_err(Refused::With)
-    })
-    .await
+    };
+    let limit = crew.options.timeout;
+    tokio::select! {
+        biased;
+        () = worker.lifecycle.draining.cancelled() => Err(Outcome::stopped(StopReason::Drained, limit).into()),
+        () = crew.pause.becomes(true) => Err(Outcome::requeued(RequeueReason::Paused).into()),
+        reason = stop.requested() => Err(match reason {
+            StopReason::TimedOut => Outcome::requeued(RequeueReason::NoRoom),
+            reason => Outcome::stopped(reason, limit),
+        }.into()),
+        room = found => room.ok_or_else(|| match exclusive {
+            Some(_) => Refused::NotExclusive,
+            None => Outcome::requeued(RequeueReason::NoRoom).into(),
+        }),
+    }
 }

@@ -14,37 +14,37 @@ const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
 /// How a kickoff went out of this process.
 #[derive(Debug, Clone)]
-pub(crate) enum Ended {
+pub(crate) enum Completion {
     /// It was answered, with this body.
-    Answered(Arc<[u8]>),
+    Replied(Arc<[u8]>),
     /// The attempt that follows this one is in a retry tier, confirmed.
-    HandedOn {
+    Retried {
         /// The attempt that ended here.
         attempt: u32,
     },
 }
 
-impl Ended {
+impl Completion {
     /// Whether a delivery of this attempt (of an unknown one: `None`) has nothing left to do.
     pub(crate) fn settles(&self, attempt: Option<u32>) -> bool {
         match self {
-            Self::Answered(_) => true,
-            Self::HandedOn { attempt: ended } => attempt.is_some_and(|attempt| attempt <= *ended),
+            Self::Replied(_) => true,
+            Self::Retried { attempt: ended } => attempt.is_some_and(|attempt| attempt <= *ended),
         }
     }
 }
 
 /// A bounded memory; the oldest goes first.
 #[derive(Default)]
-pub(crate) struct Answered {
-    ended: BTreeMap<Arc<RunKey>, Ended>,
+pub(crate) struct CompletedRuns {
+    ended: BTreeMap<Arc<RunKey>, Completion>,
     order: VecDeque<Arc<RunKey>>,
     bytes: usize,
 }
 
-impl Answered {
+impl CompletedRuns {
     /// What is known of a kickoff.
-    pub(crate) fn get(&self, key: &RunKey) -> Option<&Ended> {
+    pub(crate) fn get(&self, key: &RunKey) -> Option<&Completion> {
         self.ended.get(key)
     }
 
@@ -52,7 +52,7 @@ impl Answered {
     pub(crate) fn any(
         &self,
         keys: RangeInclusive<RunKey>,
-        mut matches: impl FnMut(&RunKey, &Ended) -> bool,
+        mut matches: impl FnMut(&RunKey, &Completion) -> bool,
     ) -> bool {
         self.ended
             .range::<RunKey, _>(keys)
@@ -60,7 +60,7 @@ impl Answered {
     }
 
     /// Remembers how a kickoff ended. What is too large is not worth what it would push out.
-    pub(crate) fn remember(&mut self, key: RunKey, ended: Ended) {
+    pub(crate) fn remember(&mut self, key: RunKey, ended: Completion) {
         if size(&ended) > MEMORY_BYTES / 4 {
             return;
         }
@@ -80,10 +80,10 @@ impl Answered {
     }
 }
 
-fn size(ended: &Ended) -> usize {
+fn size(ended: &Completion) -> usize {
     match ended {
-        Ended::Answered(reply) => reply.len(),
-        Ended::HandedOn { .. } => 0,
+        Completion::Replied(reply) => reply.len(),
+        Completion::Retried { .. } => 0,
     }
 }
 
@@ -102,8 +102,8 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_first_by_count_and_by_bytes() {
-        let answered = |bytes: usize| Ended::Answered(vec![0; bytes].into());
-        let mut memory = Answered::default();
+        let answered = |bytes: usize| Completion::Replied(vec![0; bytes].into());
+        let mut memory = CompletedRuns::default();
         for id in 0..MEMORY_COUNT + 1 {
             memory.remember(key(id), answered(1));
         }
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(memory.bytes, MEMORY_BYTES);
         memory.remember(key(9), answered(MEMORY_BYTES / 4 + 1));
         assert!(memory.get(&key(9)).is_none() && memory.get(&key(0)).is_some());
-        memory.remember(key(9), Ended::HandedOn { attempt: 1 });
+        memory.remember(key(9), Completion::Retried { attempt: 1 });
         assert!(memory.get(&key(9)).is_some());
     }
 }

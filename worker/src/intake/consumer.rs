@@ -11,13 +11,13 @@ use std::time::Duration;
 use crewfleet_amqp::pull::Puller;
 use crewfleet_amqp::{BrokerError, Delivery, Link};
 use tokio::sync::OnceCell;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::crews::crew::Crew;
 use crate::intake::pipeline;
 use crate::intake::places::Counted;
 use crate::intake::room::Room;
+use crate::lifecycle::tasks::Tasks;
 use crate::state::WorkerState;
 
 /// The pause before a consumer that failed is started again on the same link. It doubles each time, up to the longest.
@@ -29,7 +29,7 @@ mod subscribed;
 
 /// Why no more is taken in one way, without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Over {
+enum IntakeEnd {
     /// RabbitMQ ended the consumer: its queue is gone, most likely.
     Ended,
     /// The intake was closed: a pause, a blocked connection, the worker drains.
@@ -43,59 +43,37 @@ struct Intake {
     worker: Arc<WorkerState>,
     crew: Arc<Crew>,
     link: Arc<Link>,
-    kickoffs: TaskTracker,
+    kickoffs: Tasks,
 }
 
 /// Consumes until the worker drains; then takes no further deliveries and returns. What was started goes on in
 /// `kickoffs`.
-pub(crate) async fn run(worker: Arc<WorkerState>, crew: Arc<Crew>, kickoffs: TaskTracker) {
-    if worker
-        .draining
-        .run_until_cancelled(crew.runner.usable())
-        .await
-        .is_none()
-    {
+pub(crate) async fn run(worker: Arc<WorkerState>, crew: Arc<Crew>, kickoffs: Tasks) {
+    let draining = worker.lifecycle.draining.clone();
+    if draining.run_until_cancelled(crew.runner.usable()).await.is_none() {
         return;
     }
     let mut pause = PAUSE;
-    while !worker.draining.is_cancelled() {
-        let link = tokio::select! {
-            link = intake_opens(&worker, &crew) => link,
-            () = worker.draining.cancelled() => return,
-        };
+    while let Some(link) = draining.run_until_cancelled(intake_opens(&worker, &crew)).await {
         let intake = Intake {
             worker: Arc::clone(&worker),
             crew: Arc::clone(&crew),
-            link: Arc::clone(&link),
+            link,
             kickoffs: kickoffs.clone(),
         };
-        let over = intake.take().await;
+        let ended = intake.take().await;
         if crew.is_consuming() {
             pause = PAUSE;
         }
         crew.set_consuming(false);
-        match over {
-            Ok(Over::Closed) => {
-                info!(crew = %crew.name, "not consuming");
-                continue;
-            }
-            _ if worker.draining.is_cancelled() => return,
-            Ok(_) => warn!(crew = %crew.name, "RabbitMQ ended the consumer; starting it again"),
-            // A link that was lost is told where it was lost, and the next one is the end of it.
-            Err(_) if link.is_over() => continue,
-            Err(error) => {
-                let told = crew.set_trouble(Some(error.to_string()));
-                if told {
-                    warn!(crew = %crew.name, %error, "the crew is not served; trying again");
-                    worker.news.notify_one();
-                }
-            }
+        if draining.is_cancelled() || intake.may_open_at_once(ended) {
+            continue;
         }
-        worker.forget_declared().await;
+        worker.broker.forget_declared().await;
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (2 * pause).min(LONGEST_PAUSE),
-            () = link.ended() => {}
-            () = worker.draining.cancelled() => {}
+            () = intake.link.ended() => {}
+            () = draining.cancelled() => {}
         }
     }
 }
@@ -116,7 +94,7 @@ impl Drop for EndsLink<'_> {
 async fn intake_opens(worker: &WorkerState, crew: &Crew) -> Arc<Link> {
     loop {
         crew.pause.becomes(false).await;
-        let link = worker.caught_up.wait().await;
+        let link = worker.fleet.control_synced.wait().await;
         if link.is_blocked() {
             tokio::select! {
                 () = link.becomes_blocked(false) => {}
@@ -129,13 +107,36 @@ async fn intake_opens(worker: &WorkerState, crew: &Crew) -> Arc<Link> {
 }
 
 impl Intake {
+    /// Whether the intake may open again without a pause. Tells what is in the way, where it is the crew's own.
+    fn may_open_at_once(&self, ended: Result<IntakeEnd, BrokerError>) -> bool {
+        let Self {
+            worker, crew, link, ..
+        } = self;
+        match ended {
+            Ok(IntakeEnd::Closed) => {
+                info!(crew = %crew.name, "not consuming");
+                return true;
+            }
+            Ok(_) => warn!(crew = %crew.name, "RabbitMQ ended the consumer; starting it again"),
+            // A link that was lost is told where it was lost, and the next one is the end of it.
+            Err(_) if link.is_over() => return true,
+            Err(error) => {
+                if crew.set_trouble(Some(error.to_string())) {
+                    warn!(crew = %crew.name, %error, "the crew is not served; trying again");
+                    worker.lifecycle.heartbeat_due.notify_one();
+                }
+            }
+        }
+        false
+    }
+
     /// Takes deliveries on this link until the intake closes.
-    async fn take(&self) -> Result<Over, BrokerError> {
+    async fn take(&self) -> Result<IntakeEnd, BrokerError> {
         let _ends_link = EndsLink(self);
         let Self {
             worker, crew, link, ..
         } = self;
-        worker.declare_crew(link, crew).await?;
+        worker.broker.declare_crew(link, crew).await?;
         let puller = OnceCell::new();
         let over = self.in_turns(&puller).await;
         if let Some(puller) = puller.get() {
@@ -144,13 +145,13 @@ impl Intake {
         over
     }
 
-    async fn in_turns(&self, puller: &OnceCell<Puller>) -> Result<Over, BrokerError> {
+    async fn in_turns(&self, puller: &OnceCell<Puller>) -> Result<IntakeEnd, BrokerError> {
         loop {
             let over = match self.wanted() {
                 0 => self.one_by_one(puller).await?,
                 free => self.subscribed(free).await?,
             };
-            if over != Over::Changed {
+            if over != IntakeEnd::Changed {
                 return Ok(over);
             }
         }
@@ -160,14 +161,14 @@ impl Intake {
     /// which take no room of their own.
     fn wanted(&self) -> usize {
         let Self { worker, crew, .. } = self;
-        worker.admission.free(crew) + worker.in_flight.lost(&crew.name)
+        worker.limits.admission.free(crew) + worker.runs.awaiting_redelivery(&crew.name)
     }
 
     /// Deliveries can arrive now: what was in the way before is over.
     fn set_consuming(&self) {
         let Self { worker, crew, .. } = self;
         if crew.set_trouble(None) {
-            worker.news.notify_one();
+            worker.lifecycle.heartbeat_due.notify_one();
         }
         if crew.set_consuming(true) {
             info!(crew = %crew.name, runner = crew.runner_name, concurrency = crew.options.concurrency, "consuming");
@@ -175,12 +176,12 @@ impl Intake {
     }
 
     /// Hands a delivery to the pipeline, with the room that is held for it. `counted` goes with its receipt.
-    fn hand_on(&self, delivery: Delivery, room: Option<Box<Room>>, counted: Option<Counted>) {
+    fn dispatch(&self, delivery: Delivery, room: Option<Box<Room>>, counted: Option<Counted>) {
         let (worker, crew) = (Arc::clone(&self.worker), Arc::clone(&self.crew));
-        let held = worker.metrics.hold(&crew.name, delivery.body.len());
+        let held = worker.telemetry.metrics.hold(&crew.name, delivery.body.len());
         let delivery = delivery.carrying((held, counted));
         self.kickoffs
-            .spawn(pipeline::process(worker, crew, delivery, room));
+            .start(pipeline::process(worker, crew, delivery, room));
     }
 
     /// Completes when nothing more may be taken.
@@ -188,7 +189,7 @@ impl Intake {
         tokio::select! {
             () = self.crew.pause.becomes(true) => {}
             () = self.link.becomes_blocked(true) => {}
-            () = self.worker.draining.cancelled() => {}
+            () = self.worker.lifecycle.draining.cancelled() => {}
         }
     }
 }

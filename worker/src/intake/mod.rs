@@ -8,12 +8,15 @@
 //! | [`room`], [`places`] | what it holds of the worker's limits while it runs |
 //! | [`registry`], [`run_key`] | the kickoffs that run in this process |
 //! | [`completed`] | those that have ended here lately |
+//! | [`unacked`], [`faults`] | what a task has to settle, also after a panic of ours |
 
 pub(crate) mod admission;
 pub(crate) mod completed;
 pub(crate) mod consumer;
+mod faults;
 pub(crate) mod pipeline;
 pub(crate) mod places;
 pub(crate) mod registry;
 pub(crate) mod room;
 pub(crate) mod run_key;
+pub(crate) mod unacked;

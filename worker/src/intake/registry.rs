@@ -4,7 +4,7 @@
 //! The key is (kickoff id, redrive, hash of the body): a copy that a producer in doubt or a broker that lost us
 //! has doubled is the same kickoff; another body under the same id is not.
 
-mod held;
+mod listing;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,29 +16,29 @@ use crewfleet_protocol::{About, CrewName, KickoffId, Request};
 use tokio::sync::{SetOnce, watch};
 
 use crate::execution::stop::StopReason;
-use crate::intake::completed::{Answered, Ended};
+use crate::intake::completed::{CompletedRuns, Completion};
 use crate::intake::run_key::RunKey;
 
 /// What a delivery meets.
 pub(crate) enum Entry {
-    /// Nothing of it is known: run it. Ends when the [`Run`] is finished.
-    Fresh(Run),
+    /// Nothing of it is known: run it. Ends when the [`RunHandle`] is finished.
+    Fresh(RunHandle),
     /// It runs already; the run holds this delivery too and will ack it.
     Adopted,
     /// It has been answered; publish the reply with this body again, and ack.
-    Answered(Receipt, Arc<[u8]>),
+    Completed(Receipt, Arc<[u8]>),
     /// Its next attempt is on its way; ack.
-    HandedOn(Receipt),
+    Retried(Receipt),
     /// It is a later attempt than the one that runs: not that run's to hold. Enter again when the receiver says that
     /// the run is gone.
-    Later(Receipt, watch::Receiver<()>),
+    LaterAttempt(Receipt, watch::Receiver<()>),
 }
 
 /// What another worker says of a kickoff.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum PeerStatement {
     /// This worker runs it.
-    Mine(String),
+    Claimed(String),
     /// It has been answered or handed on.
     Settled,
     /// Its run ended without anything to tell.
@@ -47,16 +47,16 @@ pub(crate) enum Told {
 
 /// What this worker knows of a kickoff that another asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum ClaimAnswer {
     /// It runs here, or will.
-    Mine,
+    Claimed,
     /// It ended here.
     Settled,
 }
 
-/// Whether a run's end can be told.
+/// Who owns a run by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Ownership {
     /// One of its deliveries can be acked.
     Held,
     /// All its deliveries are lost, so RabbitMQ delivers the request again.
@@ -67,17 +67,17 @@ pub(crate) enum Standing {
 
 /// The kickoffs of this process.
 #[derive(Clone, Default)]
-pub(crate) struct InFlight {
+pub(crate) struct RunRegistry {
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
-    running: BTreeMap<RunKey, Running>,
-    answered: Answered,
+    running: BTreeMap<RunKey, ActiveRun>,
+    completed: CompletedRuns,
 }
 
-struct Running {
+struct ActiveRun {
     crew: CrewName,
     attempt: u32,
     held: Vec<Receipt>,
@@ -86,19 +86,19 @@ struct Running {
     /// Goes with the run; for later attempts that wait for that.
     gone: Option<watch::Sender<()>>,
     /// What others say of it, since we first asked.
-    told: Option<watch::Sender<Option<Told>>>,
+    statements: Option<watch::Sender<Option<PeerStatement>>>,
     /// When its crew started; `None` while it waits.
     started: Option<Instant>,
     /// We are asking the others; until that is answered it may be theirs.
-    asking: bool,
+    querying: bool,
     /// Another worker has asked for it, and waits for its end.
-    asked: bool,
+    queried: bool,
     /// It has ended without a delivery that could be acked: if another worker asks, it is theirs.
     ended: bool,
 }
 
 /// A kickoff that is being run, with the deliveries it answers for.
-pub(crate) struct Run {
+pub(crate) struct RunHandle {
     state: Arc<Mutex<State>>,
     key: RunKey,
     stop: Arc<SetOnce<StopReason>>,
@@ -108,48 +108,48 @@ pub(crate) struct Run {
 /// How a run has ended.
 struct End {
     /// The deliveries that are still to be acked.
-    left: Vec<Receipt>,
+    unacked: Vec<Receipt>,
     /// Whoever waits for its end, or the next attempt, knows of it.
-    told: bool,
+    settled: bool,
 }
 
-impl InFlight {
+impl RunRegistry {
     /// Decides what to do with a delivery.
     pub(crate) fn enter(&self, request: &Request, key: &RunKey, delivery: Receipt) -> Entry {
         let mut state = lock(&self.state);
         if let Some(running) = state.running.get_mut(key) {
             if request.attempt > running.attempt {
                 let gone = running.gone.get_or_insert_default();
-                return Entry::Later(delivery, gone.subscribe());
+                return Entry::LaterAttempt(delivery, gone.subscribe());
             }
             // A tag of a channel that is gone is worthless; any other is held until the kickoff is settled.
             running.held.retain(Receipt::is_live);
             running.held.push(delivery);
             return Entry::Adopted;
         }
-        match state.answered.get(key) {
-            Some(Ended::Answered(reply)) => return Entry::Answered(delivery, Arc::clone(reply)),
+        match state.completed.get(key) {
+            Some(Completion::Replied(reply)) => return Entry::Completed(delivery, Arc::clone(reply)),
             Some(ended) if ended.settles(Some(request.attempt)) => {
-                return Entry::HandedOn(delivery);
+                return Entry::Retried(delivery);
             }
             _ => {}
         }
         let stop = Arc::new(SetOnce::new());
-        let running = Running {
+        let running = ActiveRun {
             crew: request.crew.clone(),
             attempt: request.attempt,
             held: vec![delivery],
             requested_at: request.requested_at,
             stop: Arc::clone(&stop),
             gone: None,
-            told: None,
+            statements: None,
             started: None,
-            asking: false,
-            asked: false,
+            querying: false,
+            queried: false,
             ended: false,
         };
         state.running.insert(key.clone(), running);
-        Entry::Fresh(Run {
+        Entry::Fresh(RunHandle {
             state: Arc::clone(&self.state),
             key: key.clone(),
             stop,
@@ -157,48 +157,48 @@ impl InFlight {
         })
     }
 
-    /// Another worker asks whose a kickoff is. Where both ask at once, the one whose id is lower has it.
-    pub(crate) fn asked(&self, about: &About, me: &str) -> Option<Known> {
+    /// Another worker queries who owns a kickoff. Where both query at once, the one with the lower id owns it.
+    pub(crate) fn answer_claim(&self, about: &About, me: &str) -> Option<ClaimAnswer> {
         let keys = RunKey::of(about)?;
         let mut state = lock(&self.state);
         for (key, running) in state.running.range_mut(keys.clone()) {
-            if !key.is_meant(about) || (running.asking && me > about.worker.as_str()) {
+            if !key.is_meant(about) || (running.querying && me > about.worker.as_str()) {
                 continue;
             }
             let asked = about.attempt.unwrap_or(running.attempt);
             if asked < running.attempt {
                 // What runs here follows from it, and answers for it.
-                return Some(Known::Settled);
+                return Some(ClaimAnswer::Settled);
             }
             if asked == running.attempt {
-                running.asked = true;
-                return (!running.ended).then_some(Known::Mine);
+                running.queried = true;
+                return (!running.ended).then_some(ClaimAnswer::Claimed);
             }
         }
-        let settled = |key: &RunKey, ended: &Ended| key.is_meant(about) && ended.settles(about.attempt);
-        state.answered.any(keys, settled).then_some(Known::Settled)
+        let settled = |key: &RunKey, ended: &Completion| key.is_meant(about) && ended.settles(about.attempt);
+        state.completed.any(keys, settled).then_some(ClaimAnswer::Settled)
     }
 
     /// Another worker says what it knows of a kickoff.
-    pub(crate) fn told(&self, about: &About, told: &Told) {
+    pub(crate) fn peer_stated(&self, about: &About, statement: &PeerStatement) {
         let Some(keys) = RunKey::of(about) else {
             return;
         };
         for (key, running) in lock(&self.state).running.range(keys) {
-            let attempt = match (about.attempt, told) {
+            let attempt = match (about.attempt, statement) {
                 (None, _) => true,
-                (Some(attempt), Told::Settled) => attempt >= running.attempt,
+                (Some(attempt), PeerStatement::Settled) => attempt >= running.attempt,
                 (Some(attempt), _) => attempt == running.attempt,
             };
-            let Some(known) = running.told.as_ref().filter(|_| running.asking) else {
+            let Some(known) = running.statements.as_ref().filter(|_| running.querying) else {
                 continue;
             };
             if attempt && key.is_meant(about) {
                 known.send_if_modified(|known| {
                     // Nothing that is read later takes back that it is settled.
-                    let news = *known != Some(Told::Settled);
+                    let news = *known != Some(PeerStatement::Settled);
                     if news {
-                        *known = Some(told.clone());
+                        *known = Some(statement.clone());
                     }
                     news
                 });
@@ -245,11 +245,11 @@ impl InFlight {
     }
 
     /// How many of a crew have lost their deliveries, which come again, and to nobody else so far: who has one asks for it.
-    pub(crate) fn lost(&self, crew: &CrewName) -> usize {
+    pub(crate) fn awaiting_redelivery(&self, crew: &CrewName) -> usize {
         let state = lock(&self.state);
         let of_crew = state.running.values().filter(|running| running.crew == *crew);
         of_crew
-            .filter(|running| !running.asked && !running.held.iter().any(Receipt::is_live))
+            .filter(|running| !running.queried && !running.held.iter().any(Receipt::is_live))
             .count()
     }
 
@@ -263,7 +263,7 @@ impl InFlight {
         self.oldest_where(|running| running.crew == *crew)
     }
 
-    fn oldest_where(&self, meant: impl Fn(&Running) -> bool) -> Option<Duration> {
+    fn oldest_where(&self, meant: impl Fn(&ActiveRun) -> bool) -> Option<Duration> {
         lock(&self.state)
             .running
             .values()
@@ -273,7 +273,7 @@ impl InFlight {
     }
 }
 
-impl Run {
+impl RunHandle {
     /// What makes it this kickoff and no other.
     pub(crate) fn key(&self) -> &RunKey {
         &self.key
@@ -284,19 +284,19 @@ impl Run {
         &self.stop
     }
 
-    /// From now on we ask the other workers whose it is: what they say.
-    pub(crate) fn ask_others(&self) -> watch::Receiver<Option<Told>> {
-        let (sender, mut told) = watch::channel(None);
+    /// From now on the other workers are queried who owns it. Receives what they state.
+    pub(crate) fn begin_claim_query(&self) -> watch::Receiver<Option<PeerStatement>> {
+        let (sender, mut statements) = watch::channel(None);
         self.with(|running| {
-            running.asking = true;
-            told = running.told.get_or_insert(sender).subscribe();
+            running.querying = true;
+            statements = running.statements.get_or_insert(sender).subscribe();
         });
-        told
+        statements
     }
 
     /// They are no longer asked.
-    pub(crate) fn asked_others(&self) {
-        self.with(|running| running.asking = false);
+    pub(crate) fn end_claim_query(&self) {
+        self.with(|running| running.querying = false);
     }
 
     /// Its crew starts now.
@@ -305,7 +305,7 @@ impl Run {
     }
 
     /// Asks this run to stop, unless somebody has asked already.
-    pub(crate) fn ask(&self, reason: StopReason) {
+    pub(crate) fn request_stop(&self, reason: StopReason) {
         let _ = self.stop.set(reason);
     }
 
@@ -321,36 +321,36 @@ impl Run {
         self.with(|running| running.ended = true);
     }
 
-    /// Whether its end can be told.
-    pub(crate) fn standing(&self) -> Standing {
-        let mut standing = Standing::Lost;
+    /// Who owns it by now.
+    pub(crate) fn ownership(&self) -> Ownership {
+        let mut ownership = Ownership::Lost;
         self.with(|running| {
-            standing = match running.held.iter().any(Receipt::is_live) {
-                true => Standing::Held,
-                false if running.asked => Standing::Taken,
-                false => Standing::Lost,
+            ownership = match running.held.iter().any(Receipt::is_live) {
+                true => Ownership::Held,
+                false if running.queried => Ownership::Taken,
+                false => Ownership::Lost,
             }
         });
-        standing
+        ownership
     }
 
     /// Ends the run, once: remembers how, if that is worth it, and leaves the deliveries to be acked. Returns whether
     /// another worker waits to hear of its end.
-    pub(crate) fn finish(&mut self, ended: Option<Ended>) -> bool {
+    pub(crate) fn finish(&mut self, ended: Option<Completion>) -> bool {
         if self.end.is_some() {
             return false;
         }
-        let told = ended.is_some();
+        let settled = ended.is_some();
         let mut state = lock(&self.state);
         if let Some(ended) = ended {
-            state.answered.remember(self.key.clone(), ended);
+            state.completed.remember(self.key.clone(), ended);
         }
-        let (left, asked) = match state.running.remove(&self.key) {
-            Some(running) => (running.held, running.asked),
+        let (unacked, queried) = match state.running.remove(&self.key) {
+            Some(running) => (running.held, running.queried),
             None => (Vec::new(), false),
         };
-        self.end = Some(End { left, told });
-        asked
+        self.end = Some(End { unacked, settled });
+        queried
     }
 
     /// Whether it has been ended.
@@ -358,33 +358,33 @@ impl Run {
         self.end.is_some()
     }
 
-    /// Whether it has been ended by something that is told.
-    pub(crate) fn is_told(&self) -> bool {
-        self.end.as_ref().is_some_and(|end| end.told)
+    /// Whether it has ended, and what follows from it is published.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.settled)
     }
 
     /// Whether any of its deliveries can be acked.
     pub(crate) fn is_live(&self) -> bool {
         match &self.end {
-            Some(end) => end.left.iter().any(Receipt::is_live),
-            None => self.standing() == Standing::Held,
+            Some(end) => end.unacked.iter().any(Receipt::is_live),
+            None => self.ownership() == Ownership::Held,
         }
     }
 
     /// One of the deliveries that are to be acked after its end.
-    pub(crate) fn take_left(&mut self) -> Option<Receipt> {
-        self.end.as_mut()?.left.pop()
+    pub(crate) fn take_unacked(&mut self) -> Option<Receipt> {
+        self.end.as_mut()?.unacked.pop()
     }
 
-    fn with(&self, change: impl FnOnce(&mut Running)) {
+    fn with(&self, change: impl FnOnce(&mut ActiveRun)) {
         if let Some(running) = lock(&self.state).running.get_mut(&self.key) {
             change(running);
         }
     }
 }
 
-impl Drop for Run {
-    /// A run that ends without [`Run::finish`] (its task was dropped) must not look as if it went on.
+impl Drop for RunHandle {
+    /// A run that ends without [`RunHandle::finish`] (its task was dropped) must not look as if it went on.
     fn drop(&mut self) {
         if self.end.is_none() {
             lock(&self.state).running.remove(&self.key);

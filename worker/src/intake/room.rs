@@ -1,5 +1,5 @@
-//! The room that a worker has for kickoffs, and what one of them holds of it: its limits over all crews, and who runs beside
-//! whom.
+//! The room that a worker has for kickoffs, and what one of them holds of it: its limits over all crews, and whether it
+//! runs beside others or exclusively.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use crate::crews::crew::Crew;
 use crate::intake::places::{Count, Counted, Place, Places};
 use crate::resources::memory::MemoryGuard;
 
-/// How long a suspect waits for the others of its worker to end.
-const COMPANY_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a kickoff that yields waits for the others of its worker to end.
+const EXCLUSIVE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The worker's own limits, over all crews.
 pub(crate) struct Admission {
     places: Option<Arc<Places>>,
     memory: Arc<MemoryGuard>,
-    company: Arc<RwLock<()>>,
+    occupancy: Arc<RwLock<()>>,
     /// How many run beside others.
     sharing: Count,
-    /// How many wait to run alone, or do.
-    alone: Count,
+    /// How many wait to run exclusively, or do.
+    exclusive: Count,
 }
 
 impl Admission {
@@ -34,9 +34,9 @@ impl Admission {
         Self {
             places: max_in_flight.map(|n| Places::new(n as usize)),
             memory,
-            company: Arc::default(),
+            occupancy: Arc::default(),
             sharing: Count::default(),
-            alone: Count::default(),
+            exclusive: Count::default(),
         }
     }
 
@@ -44,8 +44,11 @@ impl Admission {
     pub(crate) async fn room(&self, crew: &Crew) -> Room {
         let places = self.places(crew).await;
         self.memory.room().await;
-        let company = Company::Shared(Arc::clone(&self.company).read_owned().await, self.sharing.count());
-        Room { places, company }
+        let occupancy = Occupancy::Shared(
+            Arc::clone(&self.occupancy).read_owned().await,
+            self.sharing.count(),
+        );
+        Room { places, occupancy }
     }
 
     async fn places(&self, crew: &Crew) -> (Place, Option<Place>) {
@@ -59,7 +62,7 @@ impl Admission {
     /// How many more kickoffs of the crew may start at once; 0 when the worker is full.
     pub(crate) fn free(&self, crew: &Crew) -> usize {
         let free = self.most(crew, Places::free).min(crew.places.free());
-        if self.memory.is_full() || self.alone.get() > 0 {
+        if self.memory.is_full() || self.exclusive.get() > 0 {
             0
         } else if self.starts_one_at_a_time() {
             free.min(1)
@@ -90,38 +93,38 @@ impl Admission {
         Changes {
             places: self.places.as_deref().map(Places::changes),
             memory: self.memory.changes(),
-            alone: self.alone.changes(),
+            exclusive: self.exclusive.changes(),
         }
     }
 
     /// Waits for a moment in which there are no others on this worker. Meanwhile they come and go.
-    async fn room_when_empty(&self, crew: &Crew) -> Room {
+    async fn room_when_idle(&self, crew: &Crew) -> Room {
         loop {
-            let (mut sharing, mut alone) = (self.sharing.changes(), self.alone.changes());
-            // Its places first: who waits for company may have the last ones, and would keep them.
+            let (mut sharing, mut exclusive) = (self.sharing.changes(), self.exclusive.changes());
+            // Its places first: a kickoff that waits to share the worker may have the last ones, and would keep them.
             if let Some(places) = self.places(crew).now_or_never()
-                && let Some(company) = self.alone_now()
+                && let Some(occupancy) = self.try_exclusive()
             {
                 self.memory.room().await;
-                return Room { places, company };
+                return Room { places, occupancy };
             }
             // The senders live as long as `self`.
             let _ = tokio::select! {
                 changed = sharing.changed() => changed,
-                changed = alone.changed() => changed,
+                changed = exclusive.changed() => changed,
             };
         }
     }
 
-    fn alone_now(&self) -> Option<Company> {
-        let company = Arc::clone(&self.company).try_write_owned().ok()?;
-        Some(Company::Alone(company, self.alone.count()))
+    fn try_exclusive(&self) -> Option<Occupancy> {
+        let occupancy = Arc::clone(&self.occupancy).try_write_owned().ok()?;
+        Some(Occupancy::Exclusive(occupancy, self.exclusive.count()))
     }
 
-    /// Waits until there are no others on this worker. Meanwhile nobody starts.
-    async fn alone(&self) -> Company {
-        let alone = self.alone.count();
-        Company::Alone(Arc::clone(&self.company).write_owned().await, alone)
+    /// Waits until there are no others on this worker. Meanwhile none starts.
+    async fn exclusive(&self) -> Occupancy {
+        let exclusive = self.exclusive.count();
+        Occupancy::Exclusive(Arc::clone(&self.occupancy).write_owned().await, exclusive)
     }
 }
 
@@ -129,7 +132,7 @@ impl Admission {
 pub(crate) struct Changes {
     places: Option<watch::Receiver<usize>>,
     memory: (watch::Receiver<bool>, watch::Receiver<bool>),
-    alone: watch::Receiver<usize>,
+    exclusive: watch::Receiver<usize>,
 }
 
 impl Changes {
@@ -146,53 +149,61 @@ impl Changes {
             changed = places => changed,
             changed = self.memory.0.changed() => changed,
             changed = self.memory.1.changed() => changed,
-            changed = self.alone.changed() => changed,
+            changed = self.exclusive.changed() => changed,
         };
     }
 }
 
-/// With whom a kickoff shares its worker.
+/// Whether a kickoff shares its worker with others.
 #[allow(dead_code, reason = "held, not read")]
-enum Company {
-    /// The count goes last: who waits for it may then be alone.
+enum Occupancy {
+    /// The count goes last: a kickoff that waits for it may then be the only one.
     Shared(OwnedRwLockReadGuard<()>, Counted),
-    Alone(OwnedRwLockWriteGuard<()>, Counted),
+    Exclusive(OwnedRwLockWriteGuard<()>, Counted),
 }
 
 /// What a kickoff holds of its worker: a place among the crew's kickoffs (the prefetch alone does not hold after a
-/// reconnection, when what ran before goes on), one among the worker's, and its company.
+/// reconnection, when what ran before goes on), one among the worker's, and its occupancy.
 #[allow(dead_code, reason = "held, not read")]
 pub(crate) struct Room {
     places: (Place, Option<Place>),
-    company: Company,
+    occupancy: Occupancy,
 }
 
-/// Whether a suspect keeps others from starting while it waits to be alone. One that may still take a worker along
-/// before it is given up does neither wait nor insist: two nodes that fail make nobody's neighbours wait.
+/// How a kickoff that crashed workers waits to run exclusively. One that may still crash a worker before it is given up
+/// does not: two nodes that fail make no other kickoff wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Insists {
-    /// It leaves when they do not end soon, and others start meanwhile.
-    Not,
-    /// Nobody starts any more.
-    Yes,
+pub(crate) enum Exclusive {
+    /// It goes back to the queue when the others do not end soon. Others start meanwhile.
+    Yielding,
+    /// No other kickoff starts until it has run.
+    Blocking,
 }
 
 impl Room {
-    /// Room without others on the worker; `None` where they do not end soon.
-    pub(crate) async fn alone(self, admission: &Admission, crew: &Crew, insists: Insists) -> Option<Self> {
-        if insists == Insists::Yes {
-            let Self { places, company } = self;
+    /// Exclusive room; `None` where the others do not end soon.
+    pub(crate) async fn exclusive(
+        self,
+        admission: &Admission,
+        crew: &Crew,
+        exclusive: Exclusive,
+    ) -> Option<Self> {
+        if exclusive == Exclusive::Blocking {
+            let Self { places, occupancy } = self;
             // For its own share it would wait for ever.
-            drop(company);
-            let company = admission.alone().await;
-            return Some(Self { places, company });
+            drop(occupancy);
+            let occupancy = admission.exclusive().await;
+            return Some(Self { places, occupancy });
         }
         // It is others' meanwhile.
         drop(self);
-        let room = timeout(COMPANY_PATIENCE, admission.room_when_empty(crew)).await;
+        let room = timeout(EXCLUSIVE_PATIENCE, admission.room_when_idle(crew)).await;
         room.inspect_err(|_| {
-            let patience_s = COMPANY_PATIENCE.as_secs();
-            warn!(patience_s, "it must run alone, and its neighbours did not end");
+            let patience_s = EXCLUSIVE_PATIENCE.as_secs();
+            warn!(
+                patience_s,
+                "it must run exclusively, and the other kickoffs did not end in time"
+            );
         })
         .ok()
     }
@@ -203,38 +214,35 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_suspect_runs_alone_and_nobody_starts_before_it_has_ended() {
+    async fn an_exclusive_kickoff_runs_alone_and_none_starts_before_it_has_ended() {
         let admission = Admission::new(None, MemoryGuard::new(None));
-        let shared = || Arc::clone(&admission.company).read_owned();
-        let neighbour = shared().await;
-        let mut suspect = Box::pin(admission.alone());
-        assert!(
-            suspect.as_mut().now_or_never().is_none(),
-            "a neighbour still runs"
-        );
-        assert_eq!(admission.alone.get(), 1, "nothing more is taken meanwhile");
+        let shared = || Arc::clone(&admission.occupancy).read_owned();
+        let other = shared().await;
+        let mut suspect = Box::pin(admission.exclusive());
+        assert!(suspect.as_mut().now_or_never().is_none(), "another still runs");
+        assert_eq!(admission.exclusive.get(), 1, "nothing more is taken meanwhile");
         let mut next = Box::pin(shared());
         assert!(next.as_mut().now_or_never().is_none(), "the suspect comes first");
-        drop(neighbour);
+        drop(other);
         let suspect = suspect.await;
         assert!(next.as_mut().now_or_never().is_none(), "the suspect runs");
         drop(suspect);
         next.await;
-        assert_eq!(admission.alone.get(), 0);
+        assert_eq!(admission.exclusive.get(), 0);
     }
 
     #[tokio::test]
-    async fn who_does_not_insist_keeps_nobody_off() {
+    async fn one_that_yields_keeps_no_other_from_starting() {
         let admission = Admission::new(None, MemoryGuard::new(None));
-        let lock = Arc::clone(&admission.company).read_owned().await;
+        let lock = Arc::clone(&admission.occupancy).read_owned().await;
         let mut changes = admission.sharing.changes();
-        let neighbour = Company::Shared(lock, admission.sharing.count());
+        let other = Occupancy::Shared(lock, admission.sharing.count());
         changes.mark_unchanged();
-        assert!(admission.alone_now().is_none() && admission.alone.get() == 0);
-        drop(neighbour);
+        assert!(admission.try_exclusive().is_none() && admission.exclusive.get() == 0);
+        drop(other);
         assert!(changes.has_changed().unwrap(), "whoever waits looks again");
-        let alone = admission.alone_now();
-        let next = Arc::clone(&admission.company).read_owned();
-        assert!(alone.is_some() && Box::pin(next).now_or_never().is_none());
+        let exclusive = admission.try_exclusive();
+        let next = Arc::clone(&admission.occupancy).read_owned();
+        assert!(exclusive.is_some() && Box::pin(next).now_or_never().is_none());
     }
 }

@@ -3,38 +3,36 @@
 use std::time::Duration;
 
 use crewfleet_service::config::time_limit::REQUEUE_MARGIN;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use super::tasks::Tasks;
 use crate::execution::stop::StopReason;
 use crate::state::WorkerState;
 
 /// How long the last messages to the other workers may take.
-const SAYING_LIMIT: Duration = Duration::from_secs(5);
+const BROADCAST_LIMIT: Duration = Duration::from_secs(5);
 
 /// Stops consuming, lets what runs finish within the grace, and has the rest requeued.
-pub(crate) async fn drain(worker: &WorkerState, consumers: JoinSet<()>, kickoffs: TaskTracker) {
+pub(crate) async fn drain(worker: &WorkerState, consumers: &Tasks, kickoffs: &Tasks) {
     finish(worker, consumers, kickoffs).await;
-    // Others may wait for what the last kickoffs had to say.
-    if !worker.saying.flush(SAYING_LIMIT).await {
+    // Other workers may wait for what the last kickoffs had to announce.
+    if !worker.fleet.broadcast.flush(BROADCAST_LIMIT).await {
         warn!("some messages to the other workers are lost");
     }
 }
 
-async fn finish(worker: &WorkerState, mut consumers: JoinSet<()>, kickoffs: TaskTracker) {
+async fn finish(worker: &WorkerState, consumers: &Tasks, kickoffs: &Tasks) {
     let grace = Duration::from_secs_f64(worker.config.drain_grace_s);
-    worker.draining.cancel();
-    worker.news.notify_one();
+    worker.lifecycle.draining.cancel();
+    worker.lifecycle.heartbeat_due.notify_one();
     info!(
-        in_flight = worker.in_flight.len(),
+        in_flight = worker.runs.len(),
         grace_s = grace.as_secs_f64(),
         "draining"
     );
     let finish = async {
-        while consumers.join_next().await.is_some() {}
-        kickoffs.close();
+        consumers.wait().await;
         kickoffs.wait().await;
     };
     tokio::pin!(finish);
@@ -42,15 +40,15 @@ async fn finish(worker: &WorkerState, mut consumers: JoinSet<()>, kickoffs: Task
         return;
     }
     warn!(
-        in_flight = worker.in_flight.len(),
+        in_flight = worker.runs.len(),
         "the drain grace is over: requeuing what still runs"
     );
-    worker.in_flight.stop_all(StopReason::Drained);
+    worker.runs.stop_all(StopReason::Drained);
     let last = Duration::from_secs_f64(worker.config.cancel_grace_s) + REQUEUE_MARGIN;
     if timeout(last, finish).await.is_err() {
         // What is not acked is redelivered by the broker when our connection closes.
         error!(
-            in_flight = worker.in_flight.len(),
+            in_flight = worker.runs.len(),
             "some kickoffs could not be requeued; RabbitMQ redelivers them"
         );
     }

@@ -1,4 +1,4 @@
-//! Faults of our own: a part of the worker that panics. It is counted and told, without what it worked on, and starts
+//! Faults of our own: a part of the worker that panics. It is counted and logged, without what it worked on, and starts
 //! again; whoever has something to give back does so.
 
 use std::any::Any;
@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The work panicked, which is counted and told by now.
+/// The work panicked, which is counted and logged by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Panicked;
 
@@ -34,20 +34,20 @@ pub(crate) async fn caught<T>(
     work: impl Future<Output = T>,
 ) -> Result<T, Panicked> {
     let done = AssertUnwindSafe(work).catch_unwind().await;
-    done.map_err(|panic| tell(metrics, part, panic))
+    done.map_err(|panic| report(metrics, part, panic))
 }
 
 /// Does the work of a part of the worker until it returns, from its beginning after each panic, unless the worker ends.
-pub(crate) async fn again<F: Future<Output = ()>>(
+pub(crate) async fn restarting<F: Future<Output = ()>>(
     metrics: Arc<Metrics>,
     part: Part,
     ends: CancellationToken,
     work: impl FnMut() -> F,
 ) {
-    again_after(PAUSE, metrics, part, ends, work).await;
+    restarting_after(PAUSE, metrics, part, ends, work).await;
 }
 
-async fn again_after<F: Future<Output = ()>>(
+async fn restarting_after<F: Future<Output = ()>>(
     first_pause: Duration,
     metrics: Arc<Metrics>,
     part: Part,
@@ -74,7 +74,7 @@ async fn again_after<F: Future<Output = ()>>(
     }
 }
 
-fn tell(metrics: &Metrics, part: Part, panic: Box<dyn Any + Send>) -> Panicked {
+fn report(metrics: &Metrics, part: Part, panic: Box<dyn Any + Send>) -> Panicked {
     let part = part.as_str();
     metrics.panics.with_label_values(&[part]).inc();
     // A text that was made for the occasion may have something of the inputs in it.
@@ -127,7 +127,7 @@ mod tests {
             }
         };
         let ends = CancellationToken::new();
-        again_after(Duration::ZERO, Arc::clone(&metrics), Part::Heartbeat, ends, work).await;
+        restarting_after(Duration::ZERO, Arc::clone(&metrics), Part::Heartbeat, ends, work).await;
         assert_eq!(times, 4);
         let of = |part: Part| metrics.panics.with_label_values(&[part.as_str()]).get();
         assert_eq!((of(Part::Heartbeat), of(Part::Consumer)), (3, 0));
@@ -142,7 +142,7 @@ mod tests {
             times += 1;
             async { panic!("as ordered") }
         };
-        again(metrics(), Part::Memory, ends, work).await;
+        restarting(metrics(), Part::Memory, ends, work).await;
         assert_eq!(times, 1);
     }
 }

@@ -9,11 +9,11 @@ pub(crate) enum Part {
     Consumer,
     /// Reading commands.
     Control,
-    /// Saying pauses again.
+    /// Renewing pauses.
     Pauses,
     /// Answering questions.
     Queries,
-    /// Saying that it lives.
+    /// Publishing heartbeats.
     Heartbeat,
     /// Publishing events.
     Events,
@@ -21,9 +21,9 @@ pub(crate) enum Part {
     Memory,
     /// Tidying up folders.
     Folders,
-    /// Telling systemd.
+    /// Notifying systemd.
     Systemd,
-    /// Saying that it is ready.
+    /// Announcing that it is ready.
     Readiness,
     /// Building a crew again.
     CrewBuild,

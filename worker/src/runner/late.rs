@@ -105,6 +105,6 @@ pub(crate) async fn try_again(
         }
     };
     // Before the interpreters end, or one would be started for nobody.
-    worker.draining.run_until_cancelled(trying).await;
-    worker.news.notify_one();
+    worker.lifecycle.draining.run_until_cancelled(trying).await;
+    worker.lifecycle.heartbeat_due.notify_one();
 }

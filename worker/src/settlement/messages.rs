@@ -35,7 +35,7 @@ pub(super) fn reply(
         error: outcome.error().cloned(),
         attempt: attempt.attempt,
         redrive: attempt.redrive,
-        executions: Some(attempt.executions.saturating_add(attempt.workers_lost)),
+        executions: Some(attempt.executions.saturating_add(attempt.crash_count)),
         body_hash: attempt.key.map(RunKey::body_hash),
         worker: worker.id.clone(),
         requested_at: attempt.requested_at,
@@ -69,7 +69,7 @@ pub(super) fn reply_with(
         properties = properties.with_cc(key);
     }
     Message {
-        exchange: worker.names.replies(),
+        exchange: worker.broker.names.replies(),
         routing_key: kickoff_id,
         properties,
         body,
@@ -84,13 +84,13 @@ pub(super) fn dead_letter(
     error: &KickoffError,
 ) -> Message {
     let text = error.to_string();
-    let properties = again(attempt, attempt.attempt)
+    let properties = republished(attempt, attempt.attempt)
         .with_header(header::REASON, reason.as_str())
         .with_header(header::ERROR, &text)
         .with_header(header::FINGERPRINT, &fingerprint(&text))
         .with_header_u32(header::REDRIVE, attempt.redrive)
         .with_header(header::DEAD_AT, &Utc::now().to_rfc3339());
-    request(attempt, worker.names.dead_letters(), properties)
+    request(attempt, worker.broker.names.dead_letters(), properties)
 }
 
 /// The same attempt again: at once, or by a tier once `delay` is over.
@@ -100,16 +100,16 @@ pub(super) fn requeued(
     reason: RequeueReason,
     delay: Option<Duration>,
 ) -> Message {
-    let properties = again(attempt, attempt.attempt);
+    let properties = republished(attempt, attempt.attempt);
     let (exchange, properties) = match delay {
-        None => (worker.names.requests(), properties),
+        None => (worker.broker.names.requests(), properties),
         Some(delay) => {
             let tier = retry::tier(delay);
             let properties = match reason {
                 RequeueReason::NotDue => left(properties, delay, tier),
                 _ => properties,
             };
-            (worker.names.retry(tier.name), properties)
+            (worker.broker.names.retry(tier.name), properties)
         }
     };
     marked(attempt, request(attempt, exchange, properties))
@@ -136,16 +136,16 @@ pub(super) fn retried(
     next: &Retry,
     due: DateTime<Utc>,
 ) -> Message {
-    let properties = again(attempt, next.attempt).with_header(header::NOT_BEFORE, &due.to_rfc3339());
+    let properties = republished(attempt, next.attempt).with_header(header::NOT_BEFORE, &due.to_rfc3339());
     let tier = retry::tier(next.delay);
     let properties = left(properties, next.delay, tier);
     marked(
         attempt,
-        request(attempt, worker.names.retry(tier.name), properties),
+        request(attempt, worker.broker.names.retry(tier.name), properties),
     )
 }
 
-fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
+fn republished(attempt: &Attempt<'_>, number: u32) -> Properties {
     let properties = attempt
         .properties
         .for_republish()
@@ -159,7 +159,7 @@ fn again(attempt: &Attempt<'_>, number: u32) -> Properties {
         0 => properties,
         times => properties.with_header_u32(header::EXECUTIONS, times),
     };
-    let properties = match attempt.not_alone {
+    let properties = match attempt.not_exclusive {
         0 => properties,
         times => properties.with_header_u32(header::NOT_ALONE, times),
     };

@@ -27,7 +27,7 @@ use crate::state::WorkerState;
 /// How long one round of publishing tries before it is logged and begun again. A reply is never given up.
 const ROUND: Duration = Duration::from_secs(60);
 /// How long a queue of a requester's is tried.
-const TELL_LIMIT: Duration = Duration::from_secs(5);
+const QUEUE_REPLY_LIMIT: Duration = Duration::from_secs(5);
 /// The longest pause before a message that was refused is published again: somebody waits for it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -50,7 +50,7 @@ fn ending(outcome: &Outcome) -> Option<(Status, Option<Reason>)> {
 /// then, and only then.
 ///
 /// Returns the reply, where somebody could be told.
-pub(crate) async fn tell(
+pub(crate) async fn reply(
     worker: &WorkerState,
     attempt: &Attempt<'_>,
     events: Option<&EventSink>,
@@ -65,25 +65,35 @@ pub(crate) async fn tell(
     };
     let (status, kept) = ending(&outcome)?;
     attempt.trace.set("crewfleet.kickoff.status", status.as_str());
-    attempt.failed(outcome.error());
+    attempt.fail_span(outcome.error());
     if reply.is_some() {
         let labels = [attempt.crew.as_str(), status.as_str()];
-        worker.metrics.completed.with_label_values(&labels).inc();
+        worker
+            .telemetry
+            .metrics
+            .completed
+            .with_label_values(&labels)
+            .inc();
     }
     if let Some(error) = outcome.error()
         && reply.is_some()
         && lacks_inputs(error)
     {
-        let lacking = &worker.metrics.missing_inputs;
+        let lacking = &worker.telemetry.metrics.missing_inputs;
         lacking.with_label_values(&[attempt.crew.as_str()]).inc();
     }
     if let (Some(reason), Some(error)) = (kept, outcome.error())
         // Its caller was told what to send, and nobody else can add it.
         && (worker.config.keep_missing_inputs || reply.is_none() || !lacks_inputs(error))
     {
-        publish_surely(worker, messages::dead_letter(worker, attempt, reason, error)).await;
+        publish_until_confirmed(worker, messages::dead_letter(worker, attempt, reason, error)).await;
         let labels = [attempt.crew.as_str(), reason.as_str()];
-        worker.metrics.dead_lettered.with_label_values(&labels).inc();
+        worker
+            .telemetry
+            .metrics
+            .dead_lettered
+            .with_label_values(&labels)
+            .inc();
     }
     if let Some(events) = events {
         events.emit(event_type::FINISHED, &json!({"status": status}));
@@ -130,7 +140,7 @@ fn log_end(worker: &WorkerState, attempt: &Attempt<'_>, status: Status, error: O
 }
 
 /// Publishes the request as its next attempt. The caller acks then.
-pub(crate) async fn retry(
+pub(crate) async fn schedule_retry(
     worker: &WorkerState,
     attempt: &Attempt<'_>,
     events: &EventSink,
@@ -138,10 +148,10 @@ pub(crate) async fn retry(
     next: &Retry,
 ) {
     let due = retry::due(next.delay);
-    attempt.failed(error);
-    publish_surely(worker, messages::retried(worker, attempt, next, due)).await;
+    attempt.fail_span(error);
+    publish_until_confirmed(worker, messages::retried(worker, attempt, next, due)).await;
     let labels = [attempt.crew.as_str(), next.reason.as_str()];
-    worker.metrics.retries.with_label_values(&labels).inc();
+    worker.telemetry.metrics.retries.with_label_values(&labels).inc();
     let delay_s = next.delay.as_secs_f64();
     let reason = error.map_or("", |error| error.kind.as_str());
     let data = json!({"delay_s": delay_s, "reason": reason, "attempt": next.attempt});
@@ -162,9 +172,9 @@ pub(crate) async fn requeue(
     delay: Option<Duration>,
 ) {
     attempt.trace.set("crewfleet.kickoff.requeued", reason.as_str());
-    publish_surely(worker, messages::requeued(worker, attempt, reason, delay)).await;
+    publish_until_confirmed(worker, messages::requeued(worker, attempt, reason, delay)).await;
     let labels = [attempt.crew.as_str(), reason.as_str()];
-    worker.metrics.requeued.with_label_values(&labels).inc();
+    worker.telemetry.metrics.requeued.with_label_values(&labels).inc();
     let delay_s = delay.map(|delay| delay.as_secs_f64());
     info!(reason = reason.as_str(), delay_s, "kickoff requeued");
 }
@@ -183,10 +193,10 @@ async fn publish_reply(
     let (mut message, mut span) = traced_reply(worker, attempt, kickoff_id, &mut outcome);
     let (mut shortened, mut retrying) = (false, Retrying::default());
     loop {
-        let failure = if message.body.len() > worker.broker_config.max_reply_bytes && !shortened {
+        let failure = if message.body.len() > worker.broker.config.max_reply_bytes && !shortened {
             None
         } else {
-            match worker.settling.publish(Arc::clone(&message), ROUND).await {
+            match worker.broker.settling.publish(Arc::clone(&message), ROUND).await {
                 Ok(()) => {
                     if retrying.works() {
                         info!("published after all");
@@ -202,7 +212,7 @@ async fn publish_reply(
             Some(PublishError::Broker(e))
                 if e.code() == Some(reply_code::PRECONDITION_FAILED) && !shortened => {}
             Some(failure) => {
-                Box::pin(again(worker, &failure, &mut retrying)).await;
+                Box::pin(prepare_republish(worker, &failure, &mut retrying)).await;
                 continue;
             }
             None => {}
@@ -236,7 +246,7 @@ async fn too_large(
     outcome: &Outcome,
     body: &[u8],
 ) -> KickoffError {
-    let dir = worker.work_dirs.results();
+    let dir = worker.limits.work_dirs.results();
     let file = dir.join(format!(
         "{kickoff_id}-{}-{}.json",
         attempt.redrive, attempt.attempt
@@ -253,8 +263,11 @@ async fn too_large(
         ),
         Err(e) => format!("it could not be kept in {} either: {e}", file.display()),
     };
-    worker.work_dirs.kept_result(file.clone(), body.len() as u64);
-    let (bytes, limit) = (body.len(), worker.broker_config.max_reply_bytes);
+    worker
+        .limits
+        .work_dirs
+        .kept_result(file.clone(), body.len() as u64);
+    let (bytes, limit) = (body.len(), worker.broker.config.max_reply_bytes);
     let message = format!(
         "the reply has {bytes} bytes; at most {limit} are sent ([broker] max_reply_bytes, and the broker's own \
          max_message_size); {place}"
@@ -269,7 +282,7 @@ async fn too_large(
 }
 
 /// Publishes a reply that this process has given before: where this copy of the request wants it.
-pub(crate) async fn reply_again(
+pub(crate) async fn republish_reply(
     worker: &WorkerState,
     request: &Request,
     properties: &Properties,
@@ -277,12 +290,12 @@ pub(crate) async fn reply_again(
 ) {
     let reply_to = request.reply_to.as_deref();
     let message = messages::reply_with(worker, &request.kickoff_id, properties, reply_to, body.to_vec());
-    publish_surely(worker, message).await;
+    publish_until_confirmed(worker, message).await;
 }
 
 /// Tells a requester who waits at a queue of its own, as RPC clients do, what it would wait for in vain: it need not know of our
 /// exchange. Once, since the reply itself is told.
-pub(crate) async fn tell_queue(worker: &WorkerState, queue: &str, reply: &Message) {
+pub(crate) async fn reply_to_queue(worker: &WorkerState, queue: &str, reply: &Message) {
     let message = Message {
         exchange: String::new(),
         routing_key: queue.to_owned(),
@@ -290,38 +303,38 @@ pub(crate) async fn tell_queue(worker: &WorkerState, queue: &str, reply: &Messag
         body: reply.body.clone(),
         mandatory: false,
     };
-    if let Err(error) = worker.publisher.publish(message, TELL_LIMIT).await {
+    if let Err(error) = worker.broker.publisher.publish(message, QUEUE_REPLY_LIMIT).await {
         warn!(queue, %error, "the requester is not told at its queue; the reply is on the reply exchange");
     }
 }
 
 /// Publishes until the broker has it. While it tries, the delivery stays unacked, so nothing is lost if the
 /// worker ends before.
-pub(crate) async fn publish_surely(worker: &WorkerState, message: Message) {
+pub(crate) async fn publish_until_confirmed(worker: &WorkerState, message: Message) {
     let (mut message, mut retrying) = (Arc::new(message), Retrying::default());
-    while let Err(failure) = worker.settling.publish(Arc::clone(&message), ROUND).await {
+    while let Err(failure) = worker.broker.settling.publish(Arc::clone(&message), ROUND).await {
         if let PublishError::InDoubt { sent: true, .. } = failure {
             message = Arc::new(message.possible_duplicate());
         }
-        Box::pin(again(worker, &failure, &mut retrying)).await;
+        Box::pin(prepare_republish(worker, &failure, &mut retrying)).await;
     }
     if retrying.works() {
         info!("published after all");
     }
 }
 
-async fn again(worker: &WorkerState, failure: &PublishError, retrying: &mut Retrying) {
+async fn prepare_republish(worker: &WorkerState, failure: &PublishError, retrying: &mut Retrying) {
     if retrying.failed(failure) {
         error!(error = %failure, "not published; trying again");
     }
     // An exchange or queue may be gone: everything is declared again.
     if let PublishError::Unroutable { .. } | PublishError::Broker(_) = failure {
         tokio::time::sleep(retrying.pause().min(LONGEST_PAUSE)).await;
-        worker.forget_declared().await;
+        worker.broker.forget_declared().await;
         let Some(link) = worker.broker.link() else { return };
         // The trouble of another is none of this message.
         for crew in worker.crews.iter().filter(|crew| crew.trouble().is_none()) {
-            if let Err(error) = worker.declare_crew(&link, crew).await {
+            if let Err(error) = worker.broker.declare_crew(&link, crew).await {
                 error!(crew = %crew.name, %error, "the topology cannot be declared");
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crewfleet_amqp::{BrokerError, ConsumeOptions};
 
-use super::{Intake, Over};
+use super::{Intake, IntakeEnd};
 use crate::intake::places::Count;
 
 /// How often a consumer that should end is looked at while it may still be sent something.
@@ -14,7 +14,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Intake {
     /// Consumes until the intake closes, or until there is much more room than `prefetch`, or none for what may come.
-    pub(super) async fn subscribed(&self, prefetch: usize) -> Result<Over, BrokerError> {
+    pub(super) async fn subscribed(&self, prefetch: usize) -> Result<IntakeEnd, BrokerError> {
         let Self {
             worker, crew, link, ..
         } = self;
@@ -25,16 +25,16 @@ impl Intake {
             stream_offset: None,
         };
         let mut consumer = link
-            .consume(&worker.names.request_queue(&crew.name), &options)
+            .consume(&worker.broker.names.request_queue(&crew.name), &options)
             .await?;
-        let _shown = worker.metrics.consuming(&crew.name);
+        let _shown = worker.telemetry.metrics.consuming(&crew.name);
         self.set_consuming();
         let held = Count::default();
         let mut over = None;
         let mut no_longer = pin!(async {
             tokio::select! {
-                () = self.closes() => Over::Closed,
-                () = self.fits_no_longer(prefetch, &held) => Over::Changed,
+                () = self.closes() => IntakeEnd::Closed,
+                () = self.fits_no_longer(prefetch, &held) => IntakeEnd::Changed,
             }
         });
         loop {
@@ -49,15 +49,15 @@ impl Intake {
                 }
             };
             match next {
-                Some(delivery) => self.hand_on(delivery?, None, Some(held.count())),
-                None => return Ok(over.unwrap_or(Over::Ended)),
+                Some(delivery) => self.dispatch(delivery?, None, Some(held.count())),
+                None => return Ok(over.unwrap_or(IntakeEnd::Ended)),
             }
         }
     }
 
     /// Completes when RabbitMQ may send more than can start, or could send twice as much.
     async fn fits_no_longer(&self, prefetch: usize, held: &Count) {
-        let (admission, crew) = (&self.worker.admission, &self.crew);
+        let (admission, crew) = (&self.worker.limits.admission, &self.crew);
         let limit = admission.limit(crew);
         loop {
             // Made before the look, so that nothing is missed in between.
@@ -99,7 +99,7 @@ impl Intake {
         let Self {
             worker, crew, link, ..
         } = self;
-        let queue = worker.names.request_queue(&crew.name);
+        let queue = worker.broker.names.request_queue(&crew.name);
         to_come == 0 || matches!(link.queue_state(&queue).await, Ok(Some(state)) if state.messages == 0)
     }
 }

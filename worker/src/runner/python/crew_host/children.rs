@@ -76,7 +76,7 @@ impl CrewHost {
                 host.warm_up();
             }
         };
-        tokio::spawn(making);
+        self.pythons.0.starting.start(making);
     }
 
     /// Whether another child should be made in advance. Fresh interpreters share nothing, so they are made only while
@@ -122,7 +122,10 @@ impl CrewHost {
         let host = self.host().await?;
         let memory = &self.pythons.0.memory;
         let child = Child::start(host, self.crew.as_str(), &self.settings, memory).await?;
-        tokio::spawn(count_end(Arc::clone(self), child.handle.pid(), child.end()));
+        self.pythons
+            .0
+            .watching
+            .start(count_end(Arc::clone(self), child.handle.pid(), child.end()));
         debug!(crew = %self.crew, pid = child.handle.pid(), "child is ready");
         Ok(child)
     }

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from . import context_defaults, environment, event_bus, first_use, signatures, tls, tracing
+from . import context_defaults, environment, event_bus, prewarm, signatures, tls, tracing
 from .locks import FileLocks, KickoffLocks
 from .optional import module
 from .settings import Settings
@@ -49,7 +49,7 @@ def settle(settings: Settings) -> None:
         set_lock_backend(FileLocks(shared) if shared else KickoffLocks(settings.storage_dir))
     tls.share_contexts()
     signatures.remember_signatures()
-    first_use.do_what_is_done_once()
+    prewarm.prewarm()
 
 
 def _shared_storage(settings: Settings) -> str | None:

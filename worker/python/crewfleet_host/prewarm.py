@@ -14,7 +14,7 @@ from typing import Any
 _BUILT = ("crewai.", "openai.types.chat.chat_completion")
 
 
-def do_what_is_done_once() -> None:
+def prewarm() -> None:
     """Does it, where this crewai and this pydantic have it. What fails is left to the kickoff that needs it."""
     for step in (platform.processor, _build_models, _define_flows, _give_the_state_an_id):  # processor starts `uname`, for headers
         with contextlib.suppress(Exception):

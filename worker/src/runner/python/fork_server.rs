@@ -1,5 +1,5 @@
-//! Zygotes: one Python process for each distinct interpreter and environment. It imports CrewAI once, checks
-//! targets, and forks the crew hosts. Thirty crews so share one import.
+//! Fork servers (Chromium calls them zygotes): one Python process for each distinct interpreter and environment. It
+//! imports CrewAI once, checks targets, and forks the crew hosts. Thirty crews so share one import.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -15,8 +15,9 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::channel::{self, Frame};
-use super::frames::{Check, Checked, Failed, Settings, ZygoteReady};
-use super::nursery::Nursery;
+use super::frames::{Check, Checked, Failed, ForkServerReady, Settings};
+use super::spawner::Spawner;
+use crate::lifecycle::tasks::Tasks;
 use crate::resources::memory::{MemoryGuard, Tracked};
 use crate::resources::processes;
 use crate::runner::output::Lines;
@@ -26,7 +27,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a target's own import may take.
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What distinguishes zygotes: the environment acts when an interpreter starts, so it cannot be changed later.
+/// What distinguishes fork servers: the environment acts when an interpreter starts, so it cannot be changed later.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Interpreter {
     /// The program.
@@ -37,20 +38,22 @@ pub(super) struct Interpreter {
     pub(super) dotenv: bool,
 }
 
-/// A running zygote.
-pub(super) struct Zygote {
+/// A running fork server.
+pub(super) struct ForkServer {
     /// Starts hosts.
-    pub(super) nursery: Nursery,
+    pub(super) spawner: Spawner,
     /// Its process id.
     pub(super) pid: i32,
     checks: Mutex<HashMap<u64, oneshot::Sender<Checked>>>,
     process: Mutex<Child>,
+    /// What watches its processes.
+    pub(super) watching: Tasks,
     _tracked: Tracked,
 }
 
-/// Why there is no zygote.
+/// Why there is no fork server.
 #[derive(Debug)]
-pub(super) enum ZygoteError {
+pub(super) enum ForkServerError {
     /// The interpreter does not start.
     Interpreter(io::Error),
     /// It, or its CrewAI, is of no version that can be used; the message says which can.
@@ -59,18 +62,19 @@ pub(super) enum ZygoteError {
     Broken(String),
 }
 
-impl Zygote {
+impl ForkServer {
     /// Starts one and waits until it has imported CrewAI.
     pub(super) async fn start(
         interpreter: &Interpreter,
         main: &Path,
         memory: &Arc<MemoryGuard>,
-    ) -> Result<Arc<Self>, ZygoteError> {
-        let (sender, receiver, theirs) = channel::pair().map_err(ZygoteError::Interpreter)?;
+        watching: &Tasks,
+    ) -> Result<Arc<Self>, ForkServerError> {
+        let (sender, receiver, theirs) = channel::pair().map_err(ForkServerError::Interpreter)?;
         let mut command = Command::new(&interpreter.python);
         command
             .arg(main)
-            .arg("zygote")
+            .arg("fork-server")
             // CrewAI makes its storage folder when it is imported, in the home folder unless told otherwise. Each crew
             // has its own later.
             .arg(main.with_file_name("storage"))
@@ -79,35 +83,37 @@ impl Zygote {
             .stderr(Stdio::piped());
         environment(&mut command, interpreter);
         command.kill_on_drop(true);
-        let mut process = command.spawn().map_err(ZygoteError::Interpreter)?;
+        let mut process = command.spawn().map_err(ForkServerError::Interpreter)?;
         // The command holds their end of the socket; while it lives we would never see them go.
         drop(command);
-        log_output(&mut process);
+        log_output(&mut process, watching);
         let pid = process.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
         let (others, mut frames) = mpsc::unbounded_channel();
-        let nursery = Nursery::attach(sender, receiver, others);
-        let ready: ZygoteReady = match timeout(READY_TIMEOUT, frames.recv()).await {
-            Ok(Some(frame)) if frame.kind == "ready" => {
-                frame.parse().map_err(|e| ZygoteError::Broken(e.to_string()))?
-            }
+        let spawner = Spawner::attach(sender, receiver, others, watching);
+        let ready: ForkServerReady = match timeout(READY_TIMEOUT, frames.recv()).await {
+            Ok(Some(frame)) if frame.kind == "ready" => frame
+                .parse()
+                .map_err(|e| ForkServerError::Broken(e.to_string()))?,
             Ok(Some(frame)) if frame.kind == "failed" => {
-                let failed: Failed = frame.parse().map_err(|e| ZygoteError::Broken(e.to_string()))?;
-                return Err(ZygoteError::Unsupported(failed.error.message));
+                let failed: Failed = frame
+                    .parse()
+                    .map_err(|e| ForkServerError::Broken(e.to_string()))?;
+                return Err(ForkServerError::Unsupported(failed.error.message));
             }
             Ok(Some(frame)) => {
-                return Err(ZygoteError::Broken(format!(
+                return Err(ForkServerError::Broken(format!(
                     "it began with a frame {:?}",
                     frame.kind
                 )));
             }
             Ok(None) => {
-                return Err(ZygoteError::Broken(format!(
+                return Err(ForkServerError::Broken(format!(
                     "it ended at its start: {}",
                     status(&mut process).await
                 )));
             }
             Err(_) => {
-                return Err(ZygoteError::Broken(format!(
+                return Err(ForkServerError::Broken(format!(
                     "it was not ready within {READY_TIMEOUT:?}"
                 )));
             }
@@ -124,20 +130,21 @@ impl Zygote {
         for note in &ready.notes {
             warn!(python = %interpreter.python.display(), "{note}");
         }
-        let zygote = Arc::new(Self {
-            nursery,
+        let fork_server = Arc::new(Self {
+            spawner,
             pid,
             checks: Mutex::default(),
             process: Mutex::new(process),
+            watching: watching.clone(),
             _tracked: memory.track_host(pid),
         });
-        tokio::spawn(deliver(Arc::downgrade(&zygote), frames));
-        Ok(zygote)
+        watching.start(deliver(Arc::downgrade(&fork_server), frames));
+        Ok(fork_server)
     }
 
     /// Asks whether a target imports and builds.
     pub(super) async fn check(&self, crew: &str, settings: &Settings) -> Result<Checked, String> {
-        let id = self.nursery.id();
+        let id = self.spawner.id();
         let (sender, answer) = oneshot::channel();
         self.checks.lock().await.insert(id, sender);
         let check = Check {
@@ -147,7 +154,7 @@ impl Zygote {
             settings,
             timeout_s: CHECK_TIMEOUT.as_secs_f64(),
         };
-        self.nursery.send(&check).await.map_err(|e| e.to_string())?;
+        self.spawner.send(&check).await.map_err(|e| e.to_string())?;
         match timeout(CHECK_TIMEOUT + Duration::from_secs(10), answer).await {
             Ok(Ok(checked)) => Ok(checked),
             Ok(Err(_)) => Err("the Python process ended".into()),
@@ -157,15 +164,28 @@ impl Zygote {
 
     /// Ends it and waits for it; its hosts end with it.
     pub(super) async fn end(self: Arc<Self>, limit: Duration) {
-        let Ok(zygote) = Arc::try_unwrap(self) else { return };
-        drop(zygote.nursery);
-        let mut process = zygote.process.into_inner();
+        let mut process = match Arc::try_unwrap(self) {
+            Ok(fork_server) => {
+                // It sees the end of its channel.
+                drop(fork_server.spawner);
+                fork_server.process.into_inner()
+            }
+            Err(shared) => {
+                // Somebody still reads a frame of it: its channel stays open.
+                kill(&mut *shared.process.lock().await).await;
+                return;
+            }
+        };
         if timeout(limit, process.wait()).await.is_err() {
             warn!("Python does not end; killing it");
-            if let Err(error) = process.kill().await {
-                warn!(%error, "cannot kill it");
-            }
+            kill(&mut process).await;
         }
+    }
+}
+
+async fn kill(process: &mut Child) {
+    if let Err(error) = process.kill().await {
+        warn!(%error, "cannot kill Python");
     }
 }
 
@@ -187,12 +207,14 @@ const UNBUFFERED: &str = "PYTHONUNBUFFERED";
 /// Python-dotenv's own switch, which CrewAI's and the crew's calls of it follow, too.
 const DOTENV_DISABLED: &str = "PYTHON_DOTENV_DISABLED";
 
-async fn deliver(zygote: std::sync::Weak<Zygote>, mut frames: mpsc::UnboundedReceiver<Frame>) {
+async fn deliver(fork_server: std::sync::Weak<ForkServer>, mut frames: mpsc::UnboundedReceiver<Frame>) {
     while let Some(frame) = frames.recv().await {
-        let Some(zygote) = zygote.upgrade() else { return };
+        let Some(fork_server) = fork_server.upgrade() else {
+            return;
+        };
         match frame.parse::<Checked>() {
             Ok(checked) => {
-                if let Some(waiter) = zygote.checks.lock().await.remove(&checked.id) {
+                if let Some(waiter) = fork_server.checks.lock().await.remove(&checked.id) {
                     // Whoever asked may have given up.
                     let _ = waiter.send(checked);
                 }
@@ -200,13 +222,13 @@ async fn deliver(zygote: std::sync::Weak<Zygote>, mut frames: mpsc::UnboundedRec
             Err(error) => warn!(frame = frame.kind, %error, "Python sent a frame that cannot be read"),
         }
     }
-    if let Some(zygote) = zygote.upgrade() {
-        zygote.checks.lock().await.clear();
+    if let Some(fork_server) = fork_server.upgrade() {
+        fork_server.checks.lock().await.clear();
     }
 }
 
 /// What an import prints belongs to no kickoff.
-fn log_output(process: &mut Child) {
+fn log_output(process: &mut Child, watching: &Tasks) {
     async fn pump(mut stream: impl AsyncReadExt + Unpin, name: &'static str) {
         let mut buffer = vec![0; 8192];
         let mut lines = Lines::endless(name);
@@ -216,10 +238,10 @@ fn log_output(process: &mut Child) {
         lines.finish();
     }
     if let Some(stdout) = process.stdout.take() {
-        tokio::spawn(pump(stdout, "stdout"));
+        watching.start(pump(stdout, "stdout"));
     }
     if let Some(stderr) = process.stderr.take() {
-        tokio::spawn(pump(stderr, "stderr"));
+        watching.start(pump(stderr, "stderr"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Our side of a nursery: a zygote or a host, which starts processes for us and reports how each ended.
+//! Our side of a spawner: a fork server or a host, which starts processes for us and reports how each ended.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,30 +13,31 @@ use tracing::{Instrument, Span, warn};
 
 use super::channel::{Frame, Receiver, Sender};
 use super::frames::{Exited, Settings, Start, StartFailed, Started};
+use crate::lifecycle::tasks::Tasks;
 use crate::resources::process_handle::ProcessHandle;
 
-/// How long a nursery may take to fork.
+/// How long a spawner may take to fork.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How a process ended, as far as anybody can tell.
 #[derive(Debug, Clone)]
 pub(super) enum End {
-    /// Its nursery reaped it.
+    /// Its spawner reaped it.
     Exited(Exited),
-    /// Its nursery is gone, and with it the process.
+    /// Its spawner is gone, and with it the process.
     Lost,
 }
 
-/// A process that a nursery has started.
-pub(super) struct Process {
-    /// The process, which leads a session and group of its own. What it leaves behind, its nursery kills.
+/// A process that a spawner has started.
+pub(super) struct ManagedProcess {
+    /// The process, which leads a session and group of its own. What it leaves behind, its spawner kills.
     pub(super) handle: ProcessHandle,
     /// Holds its end once it has ended.
     pub(super) end: watch::Receiver<Option<End>>,
 }
 
-/// A connected nursery.
-pub(super) struct Nursery {
+/// A connected spawner.
+pub(super) struct Spawner {
     sender: Sender,
     waiting: Arc<Mutex<Waiting>>,
     next_id: AtomicU64,
@@ -49,11 +50,16 @@ struct Waiting {
     ends: HashMap<u64, watch::Sender<Option<End>>>,
 }
 
-impl Nursery {
-    /// Reads the channel from now on. Frames of other kinds go to `others`, which closes when the nursery is gone.
-    pub(super) fn attach(sender: Sender, receiver: Receiver, others: mpsc::UnboundedSender<Frame>) -> Self {
+impl Spawner {
+    /// Reads the channel from now on. Frames of other kinds go to `others`, which closes when the spawner is gone.
+    pub(super) fn attach(
+        sender: Sender,
+        receiver: Receiver,
+        others: mpsc::UnboundedSender<Frame>,
+        watching: &Tasks,
+    ) -> Self {
         let waiting = Arc::new(Mutex::new(Waiting::default()));
-        tokio::spawn(read(receiver, Arc::clone(&waiting), others).instrument(Span::none()));
+        watching.start(read(receiver, Arc::clone(&waiting), others).instrument(Span::none()));
         Self {
             sender,
             waiting,
@@ -61,7 +67,7 @@ impl Nursery {
         }
     }
 
-    /// An id that no other frame of this nursery has.
+    /// An id that no other frame of this spawner has.
     pub(super) fn id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
@@ -83,7 +89,7 @@ impl Nursery {
         crew: &str,
         settings: &Settings,
         fds: Vec<OwnedFd>,
-    ) -> Result<Process, String> {
+    ) -> Result<ManagedProcess, String> {
         let id = self.id();
         let (started, wait) = oneshot::channel();
         let (sender, end) = watch::channel(None);
@@ -111,7 +117,7 @@ impl Nursery {
             return Err(format!("cannot start a {role}: {error}"));
         }
         match timeout(START_TIMEOUT, wait).await {
-            Ok(Ok(Ok(handle))) => Ok(Process { handle, end }),
+            Ok(Ok(Ok(handle))) => Ok(ManagedProcess { handle, end }),
             Ok(Ok(Err(message))) => Err(message),
             Ok(Err(_)) => Err(format!("the process that starts every {role} ended")),
             Err(_) => Err(format!("a {role} was not started within {START_TIMEOUT:?}")),
@@ -123,7 +129,7 @@ async fn read(mut receiver: Receiver, waiting: Arc<Mutex<Waiting>>, others: mpsc
     while let Some(frame) = receiver.next().await {
         let handled = frame.and_then(|frame| handle(frame, &waiting, &others));
         if let Err(error) = handled {
-            warn!(%error, "a crew host speaks nonsense; it is given up");
+            warn!(%error, "a crew host violated the protocol; giving it up");
             break;
         }
     }

@@ -1,4 +1,4 @@
-"""What the zygote and the crew hosts share: fork with passed fds, watch by pidfd, reap, kill orphans, report."""
+"""What the fork server and the crew hosts share: fork with passed fds, watch by pidfd, reap, kill orphans, report."""
 
 import os
 import resource
@@ -15,8 +15,8 @@ from .frames import Channel, FrameError
 
 
 @dataclass
-class Charge:
-    """A process in the nursery's care; `watch` is its pidfd, `start_ticks` when it started, `deadline` (on the monotonic clock) the time it is killed.
+class ManagedProcess:
+    """A process that the spawner watches; `watch` is its pidfd, `start_ticks` when it started, `deadline` (on the monotonic clock) the time it is killed.
 
     `gone` is called with its wait status and the "exited" frame once it has ended.
     """
@@ -28,26 +28,26 @@ class Charge:
     deadline: float | None = None
 
 
-class Nursery:
+class Spawner:
     """Forks processes, and tells the worker on `channel` how each ended. One thread only.
 
-    This process is made a subreaper: what a charge leaves behind becomes a child of this one, and is killed.
+    This process is made a subreaper: what a managed process leaves behind becomes a child of this one, and is killed.
     """
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self._charges: dict[int, Charge] = {}
+        self._managed: dict[int, ManagedProcess] = {}
         process.become_subreaper()
         self._baseline = set(process.children(os.getpid())) if process.has_children() else set()
 
     def adopt_baseline(self) -> None:
         """Spares the children this process has now: what the crew's import started belongs to the crew."""
         mine = process.children(os.getpid()) if process.has_children() else {}
-        self._baseline = set(mine) - set(self._charges)
+        self._baseline = set(mine) - set(self._managed)
 
     def descriptors(self) -> set[int]:
-        """The fds that are this nursery's own: its channel, what came over it, and the watches of its charges."""
-        return {self.channel.fileno(), *self.channel.waiting_fds(), *(charge.watch for charge in self._charges.values())}
+        """The fds that are this spawner's own: its channel, what came over it, and the watches of its processes."""
+        return {self.channel.fileno(), *self.channel.waiting_fds(), *(managed.watch for managed in self._managed.values())}
 
     def start(
         self, frame: dict, fd_count: int, run: Callable[[list[int], int], NoReturn], before: Callable[[list[int]], None] | None = None
@@ -62,7 +62,7 @@ class Nursery:
             fds = self.channel.take_fds(fd_count)
             if before is not None:
                 before(fds)
-            charge = self.fork(lambda parent: run(fds, parent), lambda _, exited: self.channel.send({**exited, **answer}))
+            managed = self.fork(lambda parent: run(fds, parent), lambda _, exited: self.channel.send({**exited, **answer}))
         except (OSError, FrameError) as error:  # of this one start: the next may find descriptors, or memory, again
             refusal = {"type": "start_failed", **answer, "message": f"cannot start a {frame.get('role')}: {error}"}
         else:
@@ -70,10 +70,10 @@ class Nursery:
         finally:
             for fd in fds:
                 os.close(fd)
-        self.channel.send(refusal or {"type": "started", **answer, "pid": charge.pid, "start_ticks": charge.start_ticks})
+        self.channel.send(refusal or {"type": "started", **answer, "pid": managed.pid, "start_ticks": managed.start_ticks})
 
-    def fork(self, run: Callable[[int], NoReturn], gone: Callable[[int, dict], None]) -> Charge:
-        """Forks a charge that calls `run(this process's pid)`. Raises OSError, and leaves none, when the system allows no more processes or
+    def fork(self, run: Callable[[int], NoReturn], gone: Callable[[int, dict], None]) -> ManagedProcess:
+        """Forks a process that calls `run(this process's pid)`. Raises OSError, and leaves none, when the system allows no more processes or
         descriptors."""
         parent = os.getpid()
         process.flush_stdio()
@@ -83,22 +83,22 @@ class Nursery:
         watch = None
         try:
             watch = os.pidfd_open(pid)
-            charge = Charge(pid, watch, process.start_ticks(pid), gone)
+            managed = ManagedProcess(pid, watch, process.start_ticks(pid), gone)
         except OSError:  # nobody would see its end, or could tell it from another
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             if watch is not None:
                 os.close(watch)
             raise
-        self._charges[pid] = charge
-        return charge
+        self._managed[pid] = managed
+        return managed
 
     def _leave(self, run: Callable[[int], NoReturn], parent: int) -> NoReturn:
         """In the fork: keeps nothing of the parent's, so that the worker sees the parent's end as an end."""
         try:
             self.channel.close()
-            for charge in self._charges.values():
-                os.close(charge.watch)
+            for managed in self._managed.values():
+                os.close(managed.watch)
             run(parent)
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -131,9 +131,9 @@ class Nursery:
         return True
 
     def _poll(self, fds: tuple[int, ...], timeout_s: float | None) -> list[int]:
-        """Waits for a readable fd of `fds` (returned) or the end of charges (reaped)."""
+        """Waits for a readable fd of `fds` (returned) or the end of processes (reaped)."""
         poll = select.poll()
-        by_watch = {charge.watch: charge for charge in self._charges.values()}
+        by_watch = {managed.watch: managed for managed in self._managed.values()}
         for fd in (*fds, *by_watch):
             poll.register(fd, select.POLLIN)
         readable = []
@@ -145,20 +145,20 @@ class Nursery:
         return readable
 
     def _next_deadline_s(self) -> float | None:
-        deadlines = [charge.deadline for charge in self._charges.values() if charge.deadline is not None]
+        deadlines = [managed.deadline for managed in self._managed.values() if managed.deadline is not None]
         return min(deadlines) - time.monotonic() if deadlines else None
 
     def _kill_overdue(self) -> None:
-        for charge in self._charges.values():
-            if charge.deadline is not None and charge.deadline <= time.monotonic():
-                charge.deadline = None
-                self.kill(charge)
+        for managed in self._managed.values():
+            if managed.deadline is not None and managed.deadline <= time.monotonic():
+                managed.deadline = None
+                self.kill(managed)
 
-    def _reap(self, charge: Charge) -> None:
-        _, status, usage = os.wait4(charge.pid, 0)
-        del self._charges[charge.pid]
-        os.close(charge.watch)
-        charge.gone(status, exited(charge.pid, status, usage, self._kill_orphans()))
+    def _reap(self, managed: ManagedProcess) -> None:
+        _, status, usage = os.wait4(managed.pid, 0)
+        del self._managed[managed.pid]
+        os.close(managed.watch)
+        managed.gone(status, exited(managed.pid, status, usage, self._kill_orphans()))
 
     def _kill_orphans(self) -> int:
         """Kills the children of this process that nobody here started; returns how many were alive."""
@@ -168,25 +168,25 @@ class Nursery:
 
     def _orphans(self) -> dict[int, str]:
         mine = process.children(os.getpid())
-        return {pid: state for pid, state in mine.items() if pid not in self._charges and pid not in self._baseline}
+        return {pid: state for pid, state in mine.items() if pid not in self._managed and pid not in self._baseline}
 
-    def kill(self, charge: Charge) -> None:
-        """SIGKILL for a charge and its process group; its end is reported as any other."""
+    def kill(self, managed: ManagedProcess) -> None:
+        """SIGKILL for a process and its process group; its end is reported as any other."""
         for kill in (os.killpg, os.kill):
             try:
-                kill(charge.pid, signal.SIGKILL)
+                kill(managed.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):  # not yet in its own group, or gone
                 continue
 
     def end_all(self, grace_s: float) -> None:
-        """Waits `grace_s` seconds for the charges to end by themselves, then kills them and everything below this process."""
-        for charge in self._charges.values():
-            charge.gone = lambda _status, _exited: None  # nobody is left to be told
+        """Waits `grace_s` seconds for the processes to end by themselves, then kills them and everything below this process."""
+        for managed in self._managed.values():
+            managed.gone = lambda _status, _exited: None  # nobody is left to be told
         until = time.monotonic() + grace_s
-        while self._charges and (left_s := until - time.monotonic()) > 0:
+        while self._managed and (left_s := until - time.monotonic()) > 0:
             self._poll((), left_s)
-        for charge in self._charges.values():
-            self.kill(charge)
+        for managed in self._managed.values():
+            self.kill(managed)
         process.kill_descendants()
 
 

@@ -1,4 +1,4 @@
-"""The zygote: imports crewai once, forks a crew host for each crew, and probes that check a target."""
+"""The fork server (Chromium calls it a zygote): imports crewai once, forks a crew host for each crew, and probes that check a target."""
 
 import contextlib
 import fcntl
@@ -10,11 +10,11 @@ import time
 import traceback
 from typing import NoReturn
 
-from . import crewai_quiet, environment, features
+from . import crewai_setup, environment, features
 from .frames import Channel
 from .host import run_host
 from .inspection import Unusable, inspect_target
-from .nursery import Nursery
+from .spawner import Spawner
 from .probe import Report, ended, run_and_exit
 from .process import own_session
 from .settings import Settings, forget_workers_own_environment
@@ -33,7 +33,7 @@ _VERBOSE = (
 _GRACE_S = 2.0
 
 
-def run_zygote(storage_dir: str) -> int:
+def run_fork_server(storage_dir: str) -> int:
     """Serves the worker on fd 0 until that ends; returns the exit code. `storage_dir` (absolute) is CrewAI's until a crew has one."""
     channel = Channel(_take_stdin())
     forget_workers_own_environment()
@@ -41,30 +41,30 @@ def run_zygote(storage_dir: str) -> int:
     own_session()
     stop_signals = StopSignals()
     stop_signals.hold()
-    nursery = Nursery(channel)
+    spawner = Spawner(channel)
     if (too_old := features.unsupported()) is not None:
         return _refuse(channel, too_old)
     import_error = _import_crewai()
     if (too_old := features.unsupported()) is not None:  # a source tree, whose version only its import tells
         return _refuse(channel, too_old)
     stop_signals.hold()
-    nursery.adopt_baseline()
+    spawner.adopt_baseline()
     try:
         channel.send(
             {
                 "type": "ready",
                 "pid": os.getpid(),
-                "crewai": crewai_quiet.version(),
+                "crewai": crewai_setup.version(),
                 "python": platform.python_version(),
                 "import_error": import_error,
                 "notes": features.notes(),
             }
         )
-        nursery.serve(_Zygote(nursery, stop_signals).handle)
+        spawner.serve(_ForkServer(spawner, stop_signals).handle)
     except ConnectionError:  # the worker went during the import
         pass
     finally:
-        nursery.end_all(_GRACE_S)
+        spawner.end_all(_GRACE_S)
     return 0
 
 
@@ -74,14 +74,14 @@ def _refuse(channel: Channel, error: dict) -> int:
     return 1
 
 
-class _Zygote:
-    def __init__(self, nursery: Nursery, stop_signals: StopSignals) -> None:
-        self._nursery = nursery
+class _ForkServer:
+    def __init__(self, spawner: Spawner, stop_signals: StopSignals) -> None:
+        self._spawner = spawner
         self._stop_signals = stop_signals
 
     def handle(self, frame: dict) -> None:
         if frame["type"] == "start":
-            self._nursery.start(frame, 1, lambda fds, parent: self._host(frame, fds[0], parent))
+            self._spawner.start(frame, 1, lambda fds, parent: self._host(frame, fds[0], parent))
         elif frame["type"] == "check":
             self._check(frame)
 
@@ -97,21 +97,21 @@ class _Zygote:
             return
 
         def gone(status: int, _exited: dict) -> None:
-            self._nursery.channel.send(_checked(frame, report.take(), status))
+            self._spawner.channel.send(_checked(frame, report.take(), status))
 
         def probe(parent: int) -> NoReturn:
             run_and_exit(lambda: _inspect(absolute(Settings.from_frame(frame["settings"]))), report, parent)
 
         try:
-            charge = self._nursery.fork(probe, gone)
+            managed = self._spawner.fork(probe, gone)
         except OSError as error:
             report.take()
             self._cannot_look(frame, error)
             return
-        charge.deadline = time.monotonic() + float(frame.get("timeout_s") or _CHECK_TIMEOUT_S)
+        managed.deadline = time.monotonic() + float(frame.get("timeout_s") or _CHECK_TIMEOUT_S)
 
     def _cannot_look(self, frame: dict, error: OSError) -> None:
-        self._nursery.channel.send({**_answer(frame), **_import_failed(f"cannot fork to import it: {error}")})
+        self._spawner.channel.send({**_answer(frame), **_import_failed(f"cannot fork to import it: {error}")})
 
 
 def _inspect(settings: Settings) -> dict:
@@ -124,7 +124,7 @@ def _inspect(settings: Settings) -> dict:
             found["notes"] = [*found["notes"], *workplace.notes()]
     except Unusable as unusable:
         return unusable.report()
-    if found["ok"] and found["inputs"] is not None and crewai_quiet.is_verbose() and not settings.verbose_output:
+    if found["ok"] and found["inputs"] is not None and crewai_setup.is_verbose() and not settings.verbose_output:
         found["notes"] = [*found.get("notes", ()), _VERBOSE]
     return found
 
@@ -159,7 +159,7 @@ def _import_crewai() -> str | None:
     """Imports and quiets crewai, if it is there; returns the traceback when that failed."""
     gc.disable()  # an import makes no garbage to speak of, and collections cost a quarter of its time
     try:
-        crewai_quiet.import_crewai()
+        crewai_setup.import_crewai()
     except (Exception, SystemExit):  # a target may live without it: the worker decides
         return traceback.format_exc()
     finally:

@@ -4,11 +4,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_protocol::held::MAX_HELD;
 use crewfleet_protocol::{HeldKickoff, HeldState, KickoffId, KickoffsAsked};
 
-use super::{InFlight, Running, lock};
-use crate::intake::completed::Ended;
+use super::{ActiveRun, RunRegistry, lock};
+use crate::intake::completed::Completion;
 use crate::intake::run_key::RunKey;
 
-impl InFlight {
+impl RunRegistry {
     /// The kickoffs that are asked for, those first that were requested first, and how many there is no room for. One that
     /// has ended is told of only where it is asked for by its id.
     pub(crate) fn held(&self, asked: &KickoffsAsked) -> (Vec<HeldKickoff>, u64) {
@@ -37,7 +37,7 @@ impl InFlight {
         let state = lock(&self.state);
         let running = state.running.range(keys.clone()).map(present);
         let mut found: Vec<_> = running.collect();
-        state.answered.any(keys, |key, ended| {
+        state.completed.any(keys, |key, ended| {
             found.push(past(key, ended));
             false
         });
@@ -45,7 +45,7 @@ impl InFlight {
     }
 }
 
-fn present((key, running): (&RunKey, &Running)) -> HeldKickoff {
+fn present((key, running): (&RunKey, &ActiveRun)) -> HeldKickoff {
     let state = match running.started {
         None => HeldState::Waiting,
         Some(_) if running.stop.initialized() => HeldState::Stopping,
@@ -67,10 +67,10 @@ fn ago(elapsed: std::time::Duration) -> DateTime<Utc> {
     Utc::now() - TimeDelta::from_std(elapsed).unwrap_or_default()
 }
 
-fn past(key: &RunKey, ended: &Ended) -> HeldKickoff {
+fn past(key: &RunKey, ended: &Completion) -> HeldKickoff {
     let (state, attempt) = match ended {
-        Ended::Answered(_) => (HeldState::Ended, None),
-        Ended::HandedOn { attempt } => (HeldState::Retrying, Some(*attempt)),
+        Completion::Replied(_) => (HeldState::Ended, None),
+        Completion::Retried { attempt } => (HeldState::Retrying, Some(*attempt)),
     };
     HeldKickoff {
         kickoff_id: key.kickoff_id.to_string(),

@@ -1,16 +1,16 @@
 //! Counting what lives.
 
 /// Is counted by a gauge as long as it lives.
-pub(super) struct Counted(prometheus::IntGauge);
+pub(super) struct GaugeGuard(prometheus::IntGauge);
 
-impl Counted {
+impl GaugeGuard {
     pub(super) fn of(gauge: prometheus::IntGauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
 }
 
-impl Drop for Counted {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
