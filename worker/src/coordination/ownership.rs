@@ -80,7 +80,7 @@ pub(crate) async fn claim(
     claim
 }
 
-/// Asks, and while somebody has it, waits and asks again: an owner may end without a word, or change.
+/// Asks, and while some worker owns it, waits and asks again: an owner may end without a word, or change.
 async fn asking(
     worker: &WorkerState,
     request: &Request,
@@ -90,53 +90,108 @@ async fn asking(
     room: &mut Option<Box<Room>>,
 ) -> Claim {
     let question = Uuid::now_v7().to_string();
-    let mut owner: Option<Listening> = None;
-    let (mut unanswered, mut retrying) = (0, Retrying::default());
+    let (mut query, mut retrying) = (Query::default(), Retrying::default());
+    let mut listening: Option<Listening> = None;
     loop {
-        match inquire(worker, request, run, &question, &mut statements, hold).await {
-            Some(PeerStatement::Settled) => return Claim::Settled,
-            Some(PeerStatement::Released) => (owner, unanswered) = (None, 0),
-            Some(PeerStatement::Claimed(id)) => {
-                *room = None;
-                unanswered = 0;
-                if owner.as_ref().is_none_or(|owner| owner.id != id) {
-                    info!(owner = id, "another worker still runs it; waiting for its reply");
-                    owner = listen(worker, request, id, &mut retrying).await;
-                    if owner.is_none() {
-                        tokio::time::sleep(retrying.pause()).await;
-                    }
-                    // It may have ended between its answer and our listening.
-                    continue;
+        let answer = inquire(worker, request, run, &question, &mut statements, hold).await;
+        if let Some(PeerStatement::Claimed(_)) = &answer {
+            *room = None;
+        }
+        match query.answered(answer) {
+            Step::Decided(claim) => break claim,
+            Step::Ask => listening = None,
+            Step::Listen(owner) => {
+                info!(owner, "another worker still runs it; waiting for its reply");
+                listening = listen(worker, request, owner, &mut retrying).await;
+                if listening.is_none() {
+                    query.owner_gone();
+                    tokio::time::sleep(retrying.pause()).await;
+                }
+                // It may have ended between its answer and our listening.
+            }
+            Step::Wait => {
+                if let Some(owner) = &listening
+                    && falls_silent(worker, owner, &mut statements).await
+                {
+                    warn!(
+                        owner = owner.id,
+                        silent_s = SILENCE.as_secs(),
+                        "the owner's heartbeat has stopped"
+                    );
+                    query.owner_gone();
+                    listening = None;
                 }
             }
-            None => unanswered += 1,
         }
-        let Some(owner_now) = &owner else {
-            match unanswered {
-                0 => continue,
-                _ => return Claim::Ours,
+    }
+}
+
+/// What the peers' answers to a claim query come to.
+#[derive(Debug, Default)]
+struct Query {
+    owner: Option<String>,
+    unanswered: u32,
+}
+
+/// What to do after an answer.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Decided(Claim),
+    /// Ask again, at once.
+    Ask,
+    /// Listen to an owner that was not known, and ask again.
+    Listen(String),
+    /// Wait for the owner.
+    Wait,
+}
+
+impl Query {
+    /// Takes an answer; `None` when no peer has answered.
+    fn answered(&mut self, answer: Option<PeerStatement>) -> Step {
+        match answer {
+            Some(PeerStatement::Settled) => Step::Decided(Claim::Settled),
+            Some(PeerStatement::Released) => {
+                *self = Self::default();
+                Step::Ask
             }
-        };
-        if unanswered >= UNANSWERED {
-            warn!(
-                owner = owner_now.id,
-                "the owner no longer answers; running the kickoff here"
-            );
-            return Claim::Ours;
+            Some(PeerStatement::Claimed(id)) => {
+                self.unanswered = 0;
+                if self.owner.as_ref() == Some(&id) {
+                    return Step::Wait;
+                }
+                self.owner = Some(id.clone());
+                Step::Listen(id)
+            }
+            None => {
+                self.unanswered += 1;
+                match &self.owner {
+                    None => Step::Decided(Claim::Ours),
+                    Some(owner) if self.unanswered >= UNANSWERED => {
+                        warn!(owner, "the owner no longer answers; running the kickoff here");
+                        Step::Decided(Claim::Ours)
+                    }
+                    Some(_) => Step::Wait,
+                }
+            }
         }
-        let silent = tokio::select! {
-            () = news_of_another(&mut statements, &owner_now.id) => false,
-            () = silent(worker, owner_now) => true,
-            () = tokio::time::sleep(ASK_AGAIN) => false,
-        };
-        if silent {
-            warn!(
-                owner = owner_now.id,
-                silent_s = SILENCE.as_secs(),
-                "the owner's heartbeat has stopped"
-            );
-            owner = None;
-        }
+    }
+
+    /// The owner cannot be heard.
+    fn owner_gone(&mut self) {
+        self.owner = None;
+    }
+}
+
+/// Waits for news of the owner, or for the time to ask again; `true` when its heartbeat has stopped.
+async fn falls_silent(
+    worker: &WorkerState,
+    owner: &Listening,
+    statements: &mut watch::Receiver<Option<PeerStatement>>,
+) -> bool {
+    tokio::select! {
+        () = news_of_another(statements, &owner.id) => false,
+        () = silent(worker, owner) => true,
+        () = tokio::time::sleep(ASK_AGAIN) => false,
     }
 }
 
@@ -236,6 +291,73 @@ async fn silent(worker: &WorkerState, listening: &Listening) {
             }
             if listening.last_beat().max(Some(audible)) == last {
                 return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn claimed(id: &str) -> Option<PeerStatement> {
+        Some(PeerStatement::Claimed(id.into()))
+    }
+
+    #[test]
+    fn nobody_answers_so_it_is_ours() {
+        assert_eq!(Query::default().answered(None), Step::Decided(Claim::Ours));
+    }
+
+    #[test]
+    fn an_owner_is_listened_to_once_and_waited_for() {
+        let mut query = Query::default();
+        assert_eq!(query.answered(claimed("a")), Step::Listen("a".into()));
+        assert_eq!(query.answered(claimed("a")), Step::Wait);
+        // Another worker has adopted it.
+        assert_eq!(query.answered(claimed("b")), Step::Listen("b".into()));
+        assert_eq!(query.answered(Some(PeerStatement::Released)), Step::Ask);
+        assert_eq!(query.answered(None), Step::Decided(Claim::Ours));
+    }
+
+    #[test]
+    fn an_owner_that_leaves_questions_unanswered_or_falls_silent_owns_it_no_more() {
+        let mut query = Query::default();
+        query.answered(claimed("a"));
+        for _ in 1..UNANSWERED {
+            assert_eq!(query.answered(None), Step::Wait);
+        }
+        assert_eq!(
+            query.answered(claimed("a")),
+            Step::Wait,
+            "it has answered after all"
+        );
+        for _ in 1..UNANSWERED {
+            assert_eq!(query.answered(None), Step::Wait);
+        }
+        assert_eq!(query.answered(None), Step::Decided(Claim::Ours));
+        let mut query = Query::default();
+        query.answered(claimed("a"));
+        query.owner_gone();
+        assert_eq!(query.answered(None), Step::Decided(Claim::Ours));
+    }
+
+    proptest! {
+        /// It is never ours while an owner has answered one of the last questions.
+        #[test]
+        fn an_owner_that_answers_keeps_it(answers in prop::collection::vec(prop::option::of("[ab]"), 1..40)) {
+            let mut query = Query::default();
+            let mut unanswered = UNANSWERED;
+            for answer in answers {
+                unanswered = answer.as_ref().map_or(unanswered + 1, |_| 0);
+                let step = query.answered(answer.map(PeerStatement::Claimed));
+                if step == Step::Decided(Claim::Ours) {
+                    prop_assert!(unanswered >= UNANSWERED);
+                    break;
+                }
+                prop_assert!(unanswered < UNANSWERED);
             }
         }
     }

@@ -102,6 +102,7 @@ impl Drop for Counted {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -121,5 +122,40 @@ mod tests {
         let third = waits.await;
         drop((last, second, third));
         assert_eq!((places.free(), *changes.borrow_and_update()), (2, 2));
+    }
+
+    proptest! {
+        /// However places are taken, wanted, given up and given back: no more are taken than there are, and the number of
+        /// free ones is told.
+        #[test]
+        fn no_more_places_are_taken_than_there_are(
+            count in 1..4_usize,
+            steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..60),
+        ) {
+            let places = Places::new(count);
+            let changes = places.changes();
+            let (mut taken, mut waiting) = (Vec::new(), Vec::new());
+            for (asks, index) in steps {
+                if asks {
+                    let of = Arc::clone(&places);
+                    waiting.push(Box::pin(async move { of.take().await }));
+                } else if !taken.is_empty() {
+                    drop(taken.swap_remove(index.index(taken.len())));
+                } else if !waiting.is_empty() {
+                    drop(waiting.remove(index.index(waiting.len())));
+                }
+                waiting.retain_mut(|place| match place.as_mut().now_or_never() {
+                    Some(place) => {
+                        taken.push(place);
+                        false
+                    }
+                    None => true,
+                });
+                prop_assert!(taken.len() <= count);
+                prop_assert!(waiting.is_empty() || taken.len() == count, "nobody waits for a free place");
+                prop_assert_eq!(places.free(), count - taken.len());
+                prop_assert_eq!(*changes.borrow(), places.free());
+            }
+        }
     }
 }

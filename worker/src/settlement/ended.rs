@@ -36,21 +36,18 @@ impl EndedAttempt<'_> {
             Outcome::Succeeded(_) => Ownership::Held,
             _ => ownership(self.worker, run).await,
         };
-        match (outcome, ownership, next) {
-            (Outcome::Requeued { reason, delay }, _, _) => {
-                Box::pin(self.requeue(run, reason, delay)).await;
-            }
-            (_, Ownership::Taken, _) => {
+        match follows(&outcome, ownership, next) {
+            Follows::Requeue(reason, delay) => Box::pin(self.requeue(run, reason, delay)).await,
+            Follows::Nothing => {
                 warn!("another worker owns the kickoff now; dropping this run's outcome");
                 self.release(run);
             }
-            (_, Ownership::Lost, Some(_)) => {
-                // RabbitMQ delivers the same attempt again.
+            Follows::Redelivery => {
                 warn!("the delivery is lost; RabbitMQ redelivers this attempt");
                 self.release(run);
             }
-            (outcome, _, Some(next)) => Box::pin(self.schedule_retry(run, &outcome, &next)).await,
-            (outcome, _, None) => self.reply(run, outcome).await,
+            Follows::Retry(next) => Box::pin(self.schedule_retry(run, &outcome, &next)).await,
+            Follows::Reply => self.reply(run, outcome).await,
         }
     }
 
@@ -103,6 +100,32 @@ impl EndedAttempt<'_> {
     }
 }
 
+/// What follows from the end of an attempt.
+#[derive(Debug, PartialEq, Eq)]
+enum Follows {
+    /// Its requester gets a reply.
+    Reply,
+    /// Another attempt.
+    Retry(Retry),
+    /// The same attempt, later.
+    Requeue(RequeueReason, Option<Duration>),
+    /// The same attempt, which RabbitMQ delivers again: none of its deliveries can be acked.
+    Redelivery,
+    /// Nothing here: another worker owns the kickoff.
+    Nothing,
+}
+
+/// What follows from an outcome, where `next` is the attempt that its crew's policy allows.
+fn follows(outcome: &Outcome, ownership: Ownership, next: Option<Retry>) -> Follows {
+    match (outcome, ownership, next) {
+        (Outcome::Requeued { reason, delay }, _, _) => Follows::Requeue(*reason, *delay),
+        (_, Ownership::Taken, _) => Follows::Nothing,
+        (_, Ownership::Lost, Some(_)) => Follows::Redelivery,
+        (_, _, Some(next)) => Follows::Retry(next),
+        (_, _, None) => Follows::Reply,
+    }
+}
+
 /// The owner has replied to its requester; a worker that waits for us is told so.
 pub(crate) async fn settled_elsewhere(
     worker: &WorkerState,
@@ -140,6 +163,46 @@ async fn ownership(worker: &WorkerState, run: &RunHandle) -> Ownership {
             run.set_ended();
             worker.fleet.control_synced.wait().await;
             run.ownership()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crewfleet_protocol::KickoffError;
+    use crewfleet_protocol::topology::Reason;
+
+    use super::*;
+
+    #[test]
+    fn what_follows_from_an_outcome_depends_on_who_owns_the_run() {
+        let failed = || Outcome::Failed(KickoffError::new("k", "m"));
+        let retry = || Retry {
+            attempt: 2,
+            delay: Duration::from_secs(1),
+            reason: Reason::Failed,
+        };
+        let requeued = Outcome::requeued(RequeueReason::Drained);
+        for ownership in [Ownership::Held, Ownership::Lost, Ownership::Taken] {
+            let follows = follows(&requeued, ownership, None);
+            assert_eq!(
+                follows,
+                Follows::Requeue(RequeueReason::Drained, None),
+                "{ownership:?}"
+            );
+        }
+        for (ownership, with_retry, without) in [
+            (Ownership::Held, Follows::Retry(retry()), Follows::Reply),
+            // A last outcome is told: it comes again, and is answered the same way.
+            (Ownership::Lost, Follows::Redelivery, Follows::Reply),
+            (Ownership::Taken, Follows::Nothing, Follows::Nothing),
+        ] {
+            assert_eq!(
+                follows(&failed(), ownership, Some(retry())),
+                with_retry,
+                "{ownership:?}"
+            );
+            assert_eq!(follows(&failed(), ownership, None), without, "{ownership:?}");
         }
     }
 }

@@ -4,11 +4,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_protocol::held::MAX_HELD;
 use crewfleet_protocol::{HeldKickoff, HeldState, KickoffId, KickoffsAsked};
 
-use super::{ActiveRun, RunRegistry, lock};
+use super::RunRegistry;
+use super::state::{ActiveRun, Unsettled, lock};
 use crate::intake::completed::Completion;
 use crate::intake::run_key::RunKey;
 
-impl RunRegistry {
+impl<R: Unsettled> RunRegistry<R> {
     /// The kickoffs that are asked for, those first that were requested first, and how many there is no room for. One that
     /// has ended is told of only where it is asked for by its id.
     pub(crate) fn held(&self, asked: &KickoffsAsked) -> (Vec<HeldKickoff>, u64) {
@@ -45,7 +46,7 @@ impl RunRegistry {
     }
 }
 
-fn present((key, running): (&RunKey, &ActiveRun)) -> HeldKickoff {
+fn present<R>((key, running): (&RunKey, &ActiveRun<R>)) -> HeldKickoff {
     let state = match running.started {
         None => HeldState::Waiting,
         Some(_) if running.stop.initialized() => HeldState::Stopping,
