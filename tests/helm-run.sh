@@ -116,7 +116,7 @@ podman stop --time "$grace" "$worker" >>"$log" 2>&1
 expect "its exit code" 0 "$(podman inspect --format '{{.State.ExitCode}}' "$worker")"
 reply=$(cat <&"$events")
 [[ $reply == *'"status":"succeeded"'*'"attempt":1,'* ]] ||
-    fail "the kickoff was not let finish: $reply" "read worker/src/drain.rs"
+    fail "the kickoff was not let finish: $reply" "read worker/src/lifecycle/drain.rs"
 [[ $(podman logs "$worker" 2>&1) == *'"message":"worker ends"'* ]] ||
-    fail "the worker did not end by itself" "read worker/src/drain.rs"
+    fail "the worker did not end by itself" "read worker/src/lifecycle/drain.rs"
 say "the rendered Deployment works"

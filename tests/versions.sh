@@ -65,7 +65,7 @@ old_pythons() {
         fi
         # Standard input is a file, which takes the frame as the socket would.
         frame=$(mktemp)
-        "$python" worker/python/main.py zygote /nowhere 0<>"$frame" || true
+        "$python" worker/python/main.py fork-server /nowhere 0<>"$frame" || true
         if grep -q '"unsupported_version".*is too old: kickoffs need Python' "$frame"; then
             table+=("$(printf '%-9s %-7s refused, as it should be' - "$version")")
         else

@@ -333,6 +333,13 @@ pub fn with_environment(name: &str, value: &str) -> BTreeSet<Pid> {
     all_processes().filter(carries).collect()
 }
 
+/// The processes, zombies apart, whose command line contains a text.
+pub fn with_command_line(text: &str) -> BTreeSet<Pid> {
+    all_processes()
+        .filter(|pid| command_line(*pid).contains(text))
+        .collect()
+}
+
 fn all_processes() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").expect("/proc can be read").flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw))

@@ -19,6 +19,7 @@ mod dead_letters;
 mod debug_forms;
 mod dev;
 mod doctor;
+mod embedded;
 mod fault_broker;
 mod files;
 mod for_each;

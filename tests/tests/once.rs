@@ -149,7 +149,7 @@ async fn a_run_that_another_worker_has_taken_tells_nothing_but_success() {
     let reply = replies.of("o-4").await.json();
     pair.proxy(0).pass();
     pair.worker(0)
-        .logged_message("another worker has it now; this run's outcome is dropped")
+        .logged_message("another worker owns the kickoff now; dropping this run's outcome")
         .await;
     assert_eq!(
         (&reply["status"], &reply["error"]["message"]),
@@ -170,7 +170,7 @@ async fn a_waiting_worker_runs_the_kickoff_of_an_owner_that_dies() {
     let again = async {
         let mut count = 0;
         loop {
-            let adopted = |line: &String| line.contains("delivered again while it runs here");
+            let adopted = |line: &String| line.contains("redelivered while it runs here");
             let found = pair.worker(0).log().iter().filter(|line| adopted(line)).count();
             if found > count {
                 count = found;

@@ -87,7 +87,10 @@ async fn a_control_stream_that_is_another_queue_is_told_once_and_tried_again() {
     client.declare_classic(&control).await;
     let worker = WorkerProcess::builder(&url, &namespace)
         .builtin(&["echo"])
-        .env("RUST_LOG", "info,lapin=off,crewfleet_worker::control=debug")
+        .env(
+            "RUST_LOG",
+            "info,lapin=off,crewfleet_worker::coordination::control=debug",
+        )
         .spawn();
     let mut again = 0;
     worker

@@ -1,26 +1,29 @@
 //! The worker of crewfleet: consumes kickoff requests, awaits the crews, publishes their replies.
 //!
-//! The way of one kickoff, a file a step:
+//! The way of one kickoff:
 //!
-//! | step | file |
+//! | step | where |
 //! |---|---|
-//! | deliveries of a crew's queue | [`consumer`] |
-//! | decode → admit → run → classify → settle → ack | [`pipeline`] |
-//! | may it start, and when; the room that it holds | [`admission`], [`room`], [`places`] |
-//! | what runs already, what has ended already | [`in_flight`], [`answered`] |
-//! | whose is a redelivered one | [`ownership`] |
-//! | the crew's run, and what watches it | [`execution`] |
-//! | the ways to run a crew | [`runner`] |
-//! | how an attempt ended | [`outcome`] |
-//! | whether another attempt follows | [`retry`] |
-//! | what follows from it | [`settle`] |
+//! | take deliveries of a crew's queue | [`intake::consumer`] |
+//! | decode → admit → execute → settle → ack | [`intake::pipeline`] |
+//! | may it start, and when | [`intake::admission`] |
+//! | does it run here already, or has it ended here | [`intake::registry`], [`intake::completed`] |
+//! | which worker owns a redelivered one | [`coordination::ownership`] |
+//! | run the crew, and watch it | [`execution::execute`], [`runner`] |
+//! | how an attempt ended, and whether another follows | [`execution::outcome`], [`settlement::retry`] |
+//! | reply, retry or requeue | [`settlement::settle`] |
 //!
-//! Around it: [`service`] (the [`Worker`]: start, readiness), `options` and `error` (how it is put together, and why it
-//! does not start), `crew` (one of its crews), `crews` (made at the start), [`drain`], [`config`], [`state`] (what the parts
-//! share), [`control`], [`commands`], [`pauses`], `renewal`, [`saying`] and `peers` (what the fleet is told, tells itself, and
-//! hears of others), [`pause`], [`memory`] (how much may run), [`workdir`] and `own_folder` (the kickoffs' folders),
-//! [`kept_files`] and [`queries`] (what kickoffs wrote, and who asks for it), [`retention`], [`events`], [`heartbeat`],
-//! [`metrics`], [`traces`]; [`panics`] and `part` (faults of our own, and what goes on after them).
+//! Around it:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`Worker`] (`worker.rs`) | how a worker is put together, started and stopped |
+//! | [`lifecycle`] | the parts that run beside the kickoffs: start, panic, drain |
+//! | [`coordination`] | control stream, ownership, heartbeat, queries |
+//! | [`crews`] | the crews that it serves |
+//! | [`resources`], [`folders`] | memory and processes; directories and files |
+//! | [`config`] | the configuration |
+//! | [`state`], [`metrics`] | what the parts share |
 //!
 //! A worker with a crew in Rust:
 //!
@@ -40,54 +43,26 @@
 //! # }
 //! ```
 
-pub mod admission;
-pub mod answered;
-pub mod commands;
 pub mod config;
-pub mod consumer;
-pub mod control;
-mod crew;
+mod coordination;
 mod crews;
-pub mod digest;
-pub mod drain;
+mod digest;
 mod error;
-pub mod events;
-pub mod execution;
-pub mod heartbeat;
-pub mod in_flight;
-pub mod kept_files;
-pub mod memory;
-pub mod metrics;
-mod options;
-pub mod outcome;
-mod own_folder;
-pub mod ownership;
-pub mod panics;
-mod part;
-pub mod pause;
-pub mod pauses;
-mod peers;
-pub mod pipeline;
-pub mod places;
-pub mod process_handle;
-pub mod processes;
-pub mod queries;
-mod renewal;
-pub mod retention;
-pub mod retry;
-pub mod room;
-pub mod run_key;
-pub mod runner;
-pub mod saying;
-pub mod service;
-pub mod settle;
-pub mod state;
-pub mod traces;
-pub mod workdir;
+mod execution;
+mod folders;
+mod intake;
+mod lifecycle;
+mod metrics;
+mod resources;
+mod runner;
+mod settlement;
+mod state;
+mod worker;
 
+pub use crews::options::CrewOptions;
 pub use error::WorkerError;
-pub use options::CrewOptions;
-pub use outcome::Outcome;
+pub use execution::events::EventSink;
+pub use execution::stop::{Stop, StopReason};
 pub use runner::KickoffContext;
 pub use runner::builtin::{Handler, Inputs};
-pub use service::{Worker, WorkerBuilder};
+pub use worker::{Worker, WorkerBuilder};

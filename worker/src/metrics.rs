@@ -13,66 +13,66 @@ use prometheus::{
     exponential_buckets,
 };
 
-use crate::outcome::RequeueReason;
-use crate::part::Part;
+use crate::execution::outcome::RequeueReason;
+use crate::lifecycle::part::Part;
 
 /// The worker's metrics.
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Deliveries taken from a request queue.
-    pub received: IntCounterVec,
+    pub(crate) received: IntCounterVec,
     /// Terminal replies, by status.
-    pub completed: IntCounterVec,
+    pub(crate) completed: IntCounterVec,
     /// Further attempts, by what happened to the one before.
-    pub retries: IntCounterVec,
+    pub(crate) retries: IntCounterVec,
     /// Copies in the dead letters, by reason.
-    pub dead_lettered: IntCounterVec,
+    pub(crate) dead_lettered: IntCounterVec,
     /// Requests that lack an input.
-    pub missing_inputs: IntCounterVec,
+    pub(crate) missing_inputs: IntCounterVec,
     /// Deliveries that had been delivered before.
-    pub redelivered: IntCounterVec,
+    pub(crate) redelivered: IntCounterVec,
     /// From the start of an attempt to its outcome.
-    pub duration: HistogramVec,
+    pub(crate) duration: HistogramVec,
     /// From the request's publication to the start of its first attempt.
-    pub queue_wait: HistogramVec,
+    pub(crate) queue_wait: HistogramVec,
     /// Kickoffs that run now.
-    pub in_flight: IntGaugeVec,
+    pub(crate) in_flight: IntGaugeVec,
     /// How many may run at once.
-    pub slots: IntGaugeVec,
+    pub(crate) slots: IntGaugeVec,
     /// Model tokens, by model and type.
-    pub tokens: IntCounterVec,
+    pub(crate) tokens: IntCounterVec,
     /// The largest resident memory of an ended crew process.
-    pub child_peak_rss: HistogramVec,
+    pub(crate) child_peak_rss: HistogramVec,
     /// CPU time of ended crew processes.
-    pub child_cpu: CounterVec,
+    pub(crate) child_cpu: CounterVec,
     /// Crew hosts, by state.
-    pub hosts: IntGaugeVec,
+    pub(crate) hosts: IntGaugeVec,
     consumers: IntGaugeVec,
     held: IntGaugeVec,
     received_bytes: IntCounterVec,
     /// Whether a crew waits for room.
-    pub waits_for_room: IntGaugeVec,
+    pub(crate) waits_for_room: IntGaugeVec,
     /// For how long the kickoff that started first has run.
-    pub oldest: Gauge,
+    pub(crate) oldest: Gauge,
     /// Attempts put back unfinished.
-    pub requeued: IntCounterVec,
+    pub(crate) requeued: IntCounterVec,
     /// Events that did not go out.
-    pub events_lost: IntCounter,
+    pub(crate) events_lost: IntCounter,
     /// Panics of the worker's own code, by part.
-    pub panics: IntCounterVec,
+    pub(crate) panics: IntCounterVec,
     /// Kickoffs settled after their connection was gone.
-    pub acks_lost: IntCounter,
+    pub(crate) acks_lost: IntCounter,
     /// The time limit of a crew's attempts.
-    pub time_limit: GaugeVec,
+    pub(crate) time_limit: GaugeVec,
     /// Whether a crew is paused.
-    pub paused: IntGaugeVec,
+    pub(crate) paused: IntGaugeVec,
     /// Whether `/readyz` says so.
-    pub ready: IntGauge,
+    pub(crate) ready: IntGauge,
     /// How many bytes of kickoffs' files are kept.
-    pub kept_files: IntGauge,
+    pub(crate) kept_files: IntGauge,
     /// Starts of crew hosts, by outcome.
-    pub host_starts: IntCounterVec,
+    pub(crate) host_starts: IntCounterVec,
     /// Crew processes that did not end in time after their answer.
-    pub exits_cut: IntCounterVec,
+    pub(crate) exits_cut: IntCounterVec,
     /// The models that have series of their own.
     models: Mutex<HashSet<String>>,
 }
@@ -85,7 +85,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When a name is taken already.
-    pub fn register(book: &mut Book) -> prometheus::Result<Arc<Self>> {
+    pub(crate) fn register(book: &mut Book) -> prometheus::Result<Arc<Self>> {
         // 5 ms to 3 h: from an echo to a long research crew.
         let seconds = || exponential_buckets(0.005, 2.5, 17);
         let bytes = exponential_buckets(16_777_216.0, 2.0, 12)?;
@@ -225,7 +225,7 @@ impl Metrics {
     }
 
     /// Counts model tokens. What models are called comes from crews, so that only so many names are kept.
-    pub fn count_tokens(&self, crew: &str, model: &str, token_type: &str, count: u64) {
+    pub(crate) fn count_tokens(&self, crew: &str, model: &str, token_type: &str, count: u64) {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let known = models.contains(model) || (models.len() < MODELS && models.insert(model.to_owned()));
         drop(models);
@@ -236,27 +236,42 @@ impl Metrics {
     }
 
     /// A consumer of the crew runs, until this is dropped.
-    pub fn consuming(&self, crew: &CrewName) -> Shown {
-        Shown::of(&self.consumers, crew)
+    pub(crate) fn consuming(&self, crew: &CrewName) -> ConsumingGuard {
+        ConsumingGuard::of(&self.consumers, crew)
     }
 
     /// A delivery of the crew's queue is held, until what is returned is dropped.
-    pub fn hold(&self, crew: &CrewName, bytes: usize) -> Held {
+    pub(crate) fn hold(&self, crew: &CrewName, bytes: usize) -> HeldGuard {
         let labels = &[crew.as_str()];
         self.received_bytes.with_label_values(labels).inc_by(bytes as u64);
         let gauge = self.held.with_label_values(labels);
         gauge.inc();
-        Held(gauge)
+        HeldGuard(gauge)
+    }
+
+    /// A delivery came from the crew's queue.
+    pub(crate) fn count_delivery(&self, crew: &CrewName, redelivered: bool) {
+        let labels = &[crew.as_str()];
+        self.received.with_label_values(labels).inc();
+        if redelivered {
+            self.redelivered.with_label_values(labels).inc();
+        }
+    }
+
+    /// A kickoff of the crew starts for the first time, after so long in its queue.
+    pub(crate) fn observe_queue_wait(&self, crew: &CrewName, wait: Duration) {
+        let of_crew = self.queue_wait.with_label_values(&[crew.as_str()]);
+        of_crew.observe(wait.as_secs_f64());
     }
 
     /// How many deliveries of the crew's queue are held.
-    pub fn held(&self, crew: &CrewName) -> u32 {
+    pub(crate) fn held(&self, crew: &CrewName) -> u32 {
         let held = self.held.with_label_values(&[crew.as_str()]).get();
         u32::try_from(held).unwrap_or(0)
     }
 
     /// Makes a crew's series visible before anything happened, so that rates and alerts have a zero to start from.
-    pub fn show(&self, crew: &CrewName, slots: u16, time_limit: Duration) {
+    pub(crate) fn show(&self, crew: &CrewName, slots: u16, time_limit: Duration) {
         let crew = crew.as_str();
         for counter in [
             &self.received,
@@ -298,9 +313,9 @@ impl Metrics {
 }
 
 /// A gauge that is 1 until this is dropped.
-pub struct Shown(IntGauge);
+pub(crate) struct ConsumingGuard(IntGauge);
 
-impl Shown {
+impl ConsumingGuard {
     fn of(gauges: &IntGaugeVec, crew: &CrewName) -> Self {
         let gauge = gauges.with_label_values(&[crew.as_str()]);
         gauge.set(1);
@@ -308,16 +323,16 @@ impl Shown {
     }
 }
 
-impl Drop for Shown {
+impl Drop for ConsumingGuard {
     fn drop(&mut self) {
         self.0.set(0);
     }
 }
 
 /// One of the deliveries that are held, until this is dropped.
-pub struct Held(IntGauge);
+pub(crate) struct HeldGuard(IntGauge);
 
-impl Drop for Held {
+impl Drop for HeldGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -2,9 +2,9 @@
 
 Standard library only, since it runs inside the interpreter of the user's crew.
 
-    zygote.py    imports crewai, forks one crew host a crew (and probes that only check a target)
+    fork_server.py    imports crewai, forks one crew host a crew (and probes that only check a target)
     host.py      imports the target, forks the children
-    nursery.py   what zygote and host share: fork with passed fds, watch, reap, kill orphans
+    spawner.py   what fork server and host share: fork with passed fds, watch, reap, kill orphans
     probe.py     runs a function in a throw-away fork
     spawned.py   a child in a fresh interpreter, where a fork is not safe
     child.py     serves kickoffs, one at a time
@@ -43,9 +43,9 @@ Standard library only, since it runs inside the interpreter of the user's crew.
 
   CrewAI made fit for many processes:
     features.py  what this CrewAI lacks, and which versions are refused
-    crewai_quiet.py, locks.py    no panels, no questions, file locks by kickoff; tracing.py  CrewAI's own traces
+    crewai_setup.py, locks.py    no panels, no questions, file locks by kickoff; tracing.py  CrewAI's own traces
     context_defaults.py          what CrewAI keeps by context, for all threads; optional.py  modules of CrewAI's that may be missing
-    tls.py, signatures.py, first_use.py   what is done once, for all forks
+    tls.py, signatures.py, prewarm.py   what is done once, for all forks
     frame_stack.py               what keeps a fork from mapping memory again and again
 
   Beneath all:

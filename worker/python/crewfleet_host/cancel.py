@@ -9,7 +9,7 @@ from . import human_input
 from .chain import origins
 from .optional import module
 
-_SEAMS = ("PRE_STEP", "PRE_MODEL_CALL", "PRE_TOOL_CALL")
+_HOOK_POINTS = ("PRE_STEP", "PRE_MODEL_CALL", "PRE_TOOL_CALL")
 
 
 class Cancelled(Exception):
@@ -23,7 +23,7 @@ class Cancel:
         self._asked = threading.Event()
 
     def ask(self) -> None:
-        """The kickoff is to stop at its next seam."""
+        """The kickoff is to stop at its next hook point."""
         self._asked.set()
 
     def forget(self) -> None:
@@ -36,8 +36,8 @@ class Cancel:
             raise Cancelled("cancelled before the crew was started")
 
     @contextmanager
-    def at_seams(self) -> Iterator[None]:
-        """Within it, the crews of this process stop at their next seam, those in threads of their own too. So they do after a
+    def at_hook_points(self) -> Iterator[None]:
+        """Within it, the crews of this process stop at their next hook point, those in threads of their own too. So they do after a
         question to a person that CrewAI took for a failure. A CrewAI without hooks, or no CrewAI, runs on."""
         dispatch = module("crewai.hooks.dispatch")
         points = getattr(dispatch, "InterceptionPoint", None)
@@ -53,14 +53,14 @@ class Cancel:
             except human_input.HumanInputNeeded as needed:
                 raise dispatch.HookAborted(str(needed), source="crewfleet") from needed
 
-        seams = [getattr(points, name) for name in _SEAMS if hasattr(points, name)]
-        for seam in seams:
-            dispatch.register(seam, stop_if_asked)
+        hook_points = [getattr(points, name) for name in _HOOK_POINTS if hasattr(points, name)]
+        for hook_point in hook_points:
+            dispatch.register(hook_point, stop_if_asked)
         try:
             yield
         finally:
-            for seam in seams:
-                dispatch.unregister(seam, stop_if_asked)
+            for hook_point in hook_points:
+                dispatch.unregister(hook_point, stop_if_asked)
 
     def caused(self, error: BaseException) -> bool:
         """Whether `error` is the stop that was asked for, and not a failure of the crew's own."""

@@ -35,7 +35,7 @@ class EnvFile:
 
 
 def set_defaults(storage_dir: str) -> None:
-    """In the zygote, before crewai is imported, which makes `storage_dir` (absolute) where the user names no storage."""
+    """In the fork server, before crewai is imported, which makes `storage_dir` (absolute) where the user names no storage."""
     _obey_switch()
     _read_what_crewai_reads()
     for name, value in {**DEFAULTS, STORAGE: storage_dir}.items():

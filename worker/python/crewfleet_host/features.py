@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import context_defaults, crewai_quiet
+from . import context_defaults, crewai_setup
 from .event_bus import bus
 from .optional import module
 
@@ -121,7 +121,7 @@ def missing() -> list[Feature]:
 
 def notes() -> list[str]:
     """A sentence for each missing feature, and for versions that are newer than the tests know."""
-    version = crewai_quiet.version()
+    version = crewai_setup.version()
     found = [f"crewai {version} has no {feature.name}: {feature.lost} (CrewAI {feature.since} and later has it)" for feature in missing()]
     if version is not None and _numbers(version) > NEWEST_CREWAI:
         found.append(f"crewai {version} is newer than {_text(NEWEST_CREWAI)}, the newest that this worker is tested with")
@@ -135,7 +135,7 @@ def unsupported() -> dict[str, Any] | None:
     try:
         version = importlib.metadata.version("crewai")
     except importlib.metadata.PackageNotFoundError:  # a source tree in sys.path, or no crewai
-        version = crewai_quiet.version()
+        version = crewai_setup.version()
     if version is None or _numbers(version) >= LOWEST_CREWAI:
         return None
     message = (

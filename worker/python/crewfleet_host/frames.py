@@ -1,4 +1,4 @@
-"""The wire between worker, zygote, hosts and children: a length (4 bytes, big-endian), then one JSON object with "type"."""
+"""The wire between worker, fork server, hosts and children: a length (4 bytes, big-endian), then one JSON object with "type"."""
 
 import json
 import math

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from . import crewai_quiet, providers
+from . import crewai_setup, providers
 from .after_import import AfterImport
 
 # Class by class what would start work, in every version of CrewAI that has it.
@@ -183,7 +183,7 @@ def _ran(what: str, model: bool, frame: FrameType | None) -> RanBeforeKickoff:
 
 
 def _class(module: str, name: str) -> type | None:
-    found = getattr(crewai_quiet.module(module), name, None)
+    found = getattr(crewai_setup.module(module), name, None)
     return found if isinstance(found, type) else None
 
 

@@ -13,7 +13,7 @@ from .errors import place_unavailable
 from .frames import Channel
 from .inspection import Unusable, build_once, import_target, rehearse
 from .isolation import Isolation, import_ahead
-from .nursery import Nursery
+from .spawner import Spawner
 from .settings import Settings
 from .signals import StopSignals
 from .target import Target
@@ -24,11 +24,11 @@ MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
 
 
 def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignals) -> NoReturn:
-    """In a fork of the zygote: serves the worker on `channel_fd` until that, or the zygote, ends."""
+    """In a fork of the fork server: serves the worker on `channel_fd` until that, or the fork server, ends."""
     process.die_with_parent(parent)  # until somebody watches
     process.own_session()
     channel = Channel(channel_fd)
-    nursery = Nursery(channel)
+    spawner = Spawner(channel)
     settings = absolute(Settings.from_frame(frame["settings"]))
     code = 1
     try:
@@ -37,11 +37,11 @@ def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignal
         workplace.seal()
         ready.update(workplace.about())
         stop_signals.hold()
-        nursery.adopt_baseline()
-        zygote = _watch(parent)
+        spawner.adopt_baseline()
+        fork_server = _watch(parent)
         channel.send(ready)
-        host = _Host(nursery, settings, target, workplace, isolation, stop_signals)
-        nursery.serve(host.handle, until=(zygote,))
+        host = _Host(spawner, settings, target, workplace, isolation, stop_signals)
+        spawner.serve(host.handle, until=(fork_server,))
         code = 0
     except Unusable as unusable:
         _tell(channel, {"type": "failed", "error": unusable.error})
@@ -50,16 +50,16 @@ def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignal
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        nursery.end_all(0)
+        spawner.end_all(0)
         process.flush_stdio()
         os._exit(code)
 
 
 class _Host:
     def __init__(
-        self, nursery: Nursery, settings: Settings, target: Target | None, workplace: Workplace, isolation: Isolation, stop_signals: StopSignals
+        self, spawner: Spawner, settings: Settings, target: Target | None, workplace: Workplace, isolation: Isolation, stop_signals: StopSignals
     ) -> None:
-        self._nursery = nursery
+        self._spawner = spawner
         self._settings = settings
         self._target = target
         self._workplace = workplace
@@ -69,11 +69,11 @@ class _Host:
     def handle(self, frame: dict) -> None:
         if frame["type"] != "start":
             return
-        self._nursery.start(frame, 3, self._begin, self._look_again)
+        self._spawner.start(frame, 3, self._begin, self._look_again)
 
     def _look_again(self, fds: list[int]) -> None:
-        if self._isolation.kind == "fork" and self._isolation.became_unsafe(self._nursery.descriptors() | set(fds)):
-            self._nursery.channel.send({"type": "isolation", **self._isolation.fields()})
+        if self._isolation.kind == "fork" and self._isolation.became_unsafe(self._spawner.descriptors() | set(fds)):
+            self._spawner.channel.send({"type": "isolation", **self._isolation.fields()})
 
     def _begin(self, fds: list[int], parent: int) -> NoReturn:
         (self._exec if self._isolation.kind == "spawn" else self._serve)(fds, parent)
@@ -133,9 +133,9 @@ def _build(target: Target, isolation: Isolation) -> list[str] | None:
     return seen["inputs"]
 
 
-def _watch(zygote: int) -> int:
-    """A pidfd of the zygote: from now on this process sees its end and cleans up, instead of being killed by the kernel."""
-    watch = os.pidfd_open(zygote)
+def _watch(fork_server: int) -> int:
+    """A pidfd of the fork server: from now on this process sees its end and cleans up, instead of being killed by the kernel."""
+    watch = os.pidfd_open(fork_server)
     process.survive_parent()
     return watch
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from . import crewai_quiet, storage, tracebacks
+from . import crewai_setup, storage, tracebacks
 from .chain import origins
 from .guard import RanBeforeKickoff, nothing_runs
 from .inputs import input_names
@@ -53,7 +53,7 @@ def inspect_target(settings: Settings) -> dict:
     except Unusable as unusable:
         return unusable.report()
     isolation.look_at_build()
-    found = {"ok": True, "inputs": inputs, "required_inputs": required, "crewai": crewai_quiet.version(), **isolation.fields()}
+    found = {"ok": True, "inputs": inputs, "required_inputs": required, "crewai": crewai_setup.version(), **isolation.fields()}
     return {**found, "notes": [*found["notes"], *target.notes]}
 
 
@@ -64,7 +64,7 @@ def import_target(settings: Settings) -> Target:
     try:
         with nothing_runs():
             target = load(settings)
-        crewai_quiet.settle(settings)
+        crewai_setup.settle(settings)
     except TargetError as error:
         raise Unusable(_error("import_failed", str(error), error.traceback), may_pass(error.raised)) from None
     except RanBeforeKickoff as ran:

@@ -60,7 +60,7 @@ def _build_and_run(
     followed = CrewInputs(crew, inputs, lenient=settings.inputs == "lenient")
     human_input.refuse_tasks(crew)
     usage.watch(crew)
-    with forwarded(frame["kickoff_id"], channel, usage, "traceparent" in frame, names), cancel.at_seams():
+    with forwarded(frame["kickoff_id"], channel, usage, "traceparent" in frame, names), cancel.at_hook_points():
         try:
             output = _kick_off(crew, inputs)
         except BaseException as error:

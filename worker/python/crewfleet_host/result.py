@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from . import crewai_quiet
+from . import crewai_setup
 from .jsonable import is_output, jsonable, structured
 from .names import own_name
 
@@ -19,7 +19,7 @@ def describe(crew: Any, output: Any, inputs: dict[str, Any], usage: dict[str, in
     if hasattr(output, "raw") and hasattr(output, "tasks_output"):
         tasks = [_task(number, task) for number, task in enumerate(output.tasks_output or (), 1)]
         return _once({"raw": _text(output.raw), "json": structured(output), "tasks": tasks, "usage": usage})
-    if output is None and crewai_quiet.is_flow(crew):
+    if output is None and crewai_setup.is_flow(crew):
         output = _state(crew, inputs) or None
     if output is None or isinstance(output, str):
         return {"raw": output or "", "json": None, "tasks": [], "usage": usage}

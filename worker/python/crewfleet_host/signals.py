@@ -12,7 +12,7 @@ def _leave_to_worker(_number: int, _frame: FrameType | None) -> None:
 
 
 class StopSignals:
-    """Keeps SIGTERM and SIGINT from ending zygote and hosts, which end with their channel instead."""
+    """Keeps SIGTERM and SIGINT from ending fork server and hosts, which end with their channel instead."""
 
     def __init__(self) -> None:
         self._replaced = dict(_PYTHONS)

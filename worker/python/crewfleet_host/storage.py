@@ -10,7 +10,7 @@ import sys
 import warnings
 from typing import Any
 
-from . import crewai_quiet
+from . import crewai_setup
 
 # What CrewAI 1.15.30 imports when a memory is first used: 1.4 s of CPU, most of it LanceDB and pandas' relatives.
 MEMORY_MODULES = (
@@ -23,10 +23,10 @@ _RAG_CONFIGS = (("crewai.rag.chromadb.config", ""), ("crewai.rag.qdrant.config",
 
 def defer() -> None:
     """Before the target is imported: makes CrewAI ask here for memories' and flows' storage. A factory of the crew's own replaces it."""
-    memory = crewai_quiet.module("crewai.memory.storage.factory")
+    memory = crewai_setup.module("crewai.memory.storage.factory")
     if hasattr(memory, "set_memory_storage_factory"):
         memory.set_memory_storage_factory(_MemoryStorage)
-    flows = crewai_quiet.module("crewai.flow.persistence.factory")
+    flows = crewai_setup.module("crewai.flow.persistence.factory")
     if hasattr(flows, "set_flow_persistence_factory"):
         flows.set_flow_persistence_factory(_flow_persistence)
     # The host forks before LanceDB does anything, and its locks are free then.
@@ -48,7 +48,7 @@ def memories_made() -> int:
 
 def uses_memory(crew: Any) -> bool:
     """Whether a kickoff of `crew` will open a memory: of the crew, of an agent, or of a Flow whose methods name it."""
-    if crewai_quiet.is_flow(crew):
+    if crewai_setup.is_flow(crew):
         return any(_names_memory(method) for cls in type(crew).__mro__ if cls.__module__.partition(".")[0] != "crewai" for method in vars(cls).values())
     holders = (crew, *(getattr(crew, "agents", None) or ()))
     return any(getattr(holder, name, None) not in (None, False) for holder in holders for name in ("memory", "_memory"))
@@ -61,7 +61,7 @@ def _names_memory(method: Any) -> bool:
 
 
 def _default_place() -> str:
-    paths = crewai_quiet.module("crewai_core.paths") or crewai_quiet.module("crewai.utilities.paths")
+    paths = crewai_setup.module("crewai_core.paths") or crewai_setup.module("crewai.utilities.paths")
     return str(paths.db_storage_path())
 
 

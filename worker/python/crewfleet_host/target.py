@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from . import crewai_quiet
+from . import crewai_setup
 from .inputs import MissingInputs
 from .targets import crewai_types
 from .targets.agents import AgentKickoff
@@ -78,7 +78,7 @@ class Target:
             return self._as_crew(made)
         finally:
             # @CrewBase remembers methods by id(self), and ids come again: a later crew would get this one's agents.
-            crewai_quiet.clear_build_cache()
+            crewai_setup.clear_build_cache()
 
     def build(self, inputs: dict[str, Any]) -> Any:
         """A new object with `kickoff`, as nobody else has it, for a kickoff with these inputs.
@@ -98,7 +98,7 @@ class Target:
             self._hand_out(made)
             return self._as_crew(made)
         finally:
-            crewai_quiet.clear_build_cache()
+            crewai_setup.clear_build_cache()
 
     def _made(self, inputs: dict[str, Any]) -> Any:
         by_position, named = self.parameters.arguments(inputs)

@@ -88,7 +88,7 @@ class Peer:
 
 
 class FakeWorker:
-    """Starts a zygote with `environ` beside its own; `with_crewai=False` starts it in an interpreter that cannot import crewai.
+    """Starts a fork server with `environ` beside its own; `with_crewai=False` starts it in an interpreter that cannot import crewai.
     `launcher` is a command that becomes the command after it."""
 
     def __init__(self, with_crewai: bool = True, environ: dict[str, str] | None = None, launcher: Sequence[str] = ()) -> None:
@@ -104,7 +104,7 @@ class FakeWorker:
             **(environ or {}),
         }
         flags = [] if with_crewai else ["-S"]
-        command = [*launcher, sys.executable, *flags, MAIN, "zygote", os.path.join(self.dir.name, "import-storage")]
+        command = [*launcher, sys.executable, *flags, MAIN, "fork-server", os.path.join(self.dir.name, "import-storage")]
         self.process = subprocess.Popen(command, stdin=self.peer.other, stdout=self.output, stderr=self.output, env=environment)
         self.peer.other.close()
         self.ready = self.peer.expect("ready")
@@ -157,7 +157,7 @@ class FakeWorker:
         return self._ids
 
     def host_output(self) -> str:
-        """What zygote, hosts and probes wrote."""
+        """What fork server, hosts and probes wrote."""
         self.output.seek(0)
         return self.output.read().decode(errors="replace")
 

@@ -10,7 +10,7 @@ MARKETING = os.path.join(os.path.dirname(__file__), *[".."] * 3, "deploy", "exam
 
 
 class CrewAITest(unittest.TestCase):
-    """One zygote; a host for each target."""
+    """One fork server; a host for each target."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -32,7 +32,7 @@ class CrewAITest(unittest.TestCase):
         self.assertEqual(child.first["type"], "hello")
         return child
 
-    def test_zygote_and_host_tell_what_they_have(self) -> None:
+    def test_fork_server_and_host_tell_what_they_have(self) -> None:
         self.assertRegex(self.worker.ready["crewai"], r"^\d+\.\d+")
         self.assertIsNone(self.worker.ready["import_error"])
         first = self.host("offline:make").first
@@ -214,8 +214,8 @@ class CrewAITest(unittest.TestCase):
         child.finish()
 
     def test_a_child_does_not_do_again_what_is_done_once(self) -> None:
-        self.worker.require_import("first_use:make")
-        answer = self.child("first_use:make").run({})
+        self.worker.require_import("prewarm:make")
+        answer = self.child("prewarm:make").run({})
         self.assertEqual(answer["type"], "result", answer)
         self.assertEqual(answer["result"]["raw"], "[]", answer)
 

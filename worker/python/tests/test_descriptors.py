@@ -9,7 +9,7 @@ from shortage import Short
 
 
 class DescriptorsTest(unittest.TestCase):
-    """A zygote and a host without crewai."""
+    """A fork server and a host without crewai."""
 
     @classmethod
     def setUpClass(cls) -> None:

@@ -73,7 +73,7 @@ class EnvFileOfTheProject(unittest.TestCase):
 
 
 class Surroundings(unittest.TestCase):
-    """One zygote for each environment, which is what the worker does."""
+    """One fork server for each environment, which is what the worker does."""
 
     def told(self, names: list, environ: dict | None = None, **settings: object) -> dict:
         worker = FakeWorker(with_crewai=False, environ=environ)
@@ -119,7 +119,7 @@ class Surroundings(unittest.TestCase):
             packages.mkdir(parents=True)
             (packages / "crewai").symlink_to(os.path.dirname(crewai.origin))
             env_file, names = Path(project, ".env"), ["KEY", "GONE", "GIVEN"]
-            # What the worker gives a zygote whose crews say `dotenv = false`.
+            # What the worker gives a fork server whose crews say `dotenv = false`.
             for disabled in ({}, {"PYTHON_DOTENV_DISABLED": "true"}):
                 env_file.write_text("KEY=first\nGONE=1\nGIVEN=no\n")
                 worker = FakeWorker(environ={"PYTHONPATH": str(packages), "GIVEN": "yes", **disabled})

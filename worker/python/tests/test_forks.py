@@ -96,7 +96,7 @@ class Crew:
 
 
 class ForksTest(unittest.TestCase):
-    """One zygote without CrewAI; a module for each case."""
+    """One fork server without CrewAI; a module for each case."""
 
     def setUp(self) -> None:
         self.worker = FakeWorker(with_crewai=False)

@@ -55,7 +55,7 @@ class Crew:
 
 
 class ThreadsTest(unittest.TestCase):
-    """One zygote with CrewAI."""
+    """One fork server with CrewAI."""
 
     @classmethod
     def setUpClass(cls) -> None:

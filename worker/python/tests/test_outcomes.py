@@ -10,7 +10,7 @@ INPUTS = {"A": "alpha", "B": "beta"}
 
 
 class OutcomesTest(unittest.TestCase):
-    """One zygote, a host for each target."""
+    """One fork server, a host for each target."""
 
     @classmethod
     def setUpClass(cls) -> None:

@@ -12,7 +12,7 @@ from fake_worker import MAIN, FakeWorker, Fifo, Watched
 
 
 class PlainTest(unittest.TestCase):
-    """One zygote without crewai, one host for most."""
+    """One fork server without crewai, one host for most."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -28,7 +28,7 @@ class PlainTest(unittest.TestCase):
         self.assertEqual(child.first, {"type": "hello", "pid": child.pid})
         return child
 
-    def test_a_zygote_without_crewai_says_so_and_works(self) -> None:
+    def test_a_fork_server_without_crewai_says_so_and_works(self) -> None:
         self.assertIsNone(self.worker.ready["crewai"])
         self.assertIn("ModuleNotFoundError", self.worker.ready["import_error"])
         first = self.host.first
@@ -264,7 +264,7 @@ class PlainTest(unittest.TestCase):
 
 
 class EndTest(unittest.TestCase):
-    """The end of worker, zygote or host ends everything below."""
+    """The end of worker, fork server or host ends everything below."""
 
     def setUp(self) -> None:
         self.worker = FakeWorker(with_crewai=False)
@@ -286,13 +286,13 @@ class EndTest(unittest.TestCase):
         self.assertEqual(self.worker.process.wait(), 0)
         self.assert_all_gone(host)
 
-    def test_of_the_zygotes_channel_alone(self) -> None:
+    def test_of_the_fork_servers_channel_alone(self) -> None:
         host = Watched(self.host.pid)
         self.worker.peer.close()
         self.assertEqual(self.worker.process.wait(), 0)
         self.assert_all_gone(host)
 
-    def test_of_the_zygote(self) -> None:
+    def test_of_the_fork_server(self) -> None:
         host = Watched(self.host.pid)
         self.worker.process.kill()
         self.assert_all_gone(host)
@@ -323,7 +323,7 @@ class UsageTest(unittest.TestCase):
     def test_wrong_arguments_print_the_usage(self) -> None:
         run = subprocess.run([sys.executable, MAIN, "wrong"], capture_output=True, text=True, check=False)
         self.assertEqual(run.returncode, 2)
-        self.assertIn("usage: python main.py zygote", run.stderr)
+        self.assertIn("usage: python main.py fork-server", run.stderr)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from fake_worker import FakeWorker
 
 
 class StorageTest(unittest.TestCase):
-    """One zygote with CrewAI; a host for each way of storage."""
+    """One fork server with CrewAI; a host for each way of storage."""
 
     @classmethod
     def setUpClass(cls) -> None:

@@ -13,7 +13,7 @@ PATH = [os.path.join(SHOP, "src"), CREWS]
 
 
 class ShopTest(unittest.TestCase):
-    """One zygote; `marks` are the lines that the project's code left."""
+    """One fork server; `marks` are the lines that the project's code left."""
 
     @classmethod
     def setUpClass(cls) -> None:

@@ -16,11 +16,11 @@ AS_VERSION = "import runpy, sys; sys.version_info = {version}; sys.argv[:] = sys
 
 
 def first_frame(flags: list[str], path: str = "") -> tuple[dict, int]:
-    """The first frame of a zygote that is started with these flags and PYTHONPATH, and its exit code once the worker has gone."""
+    """The first frame of a fork server that is started with these flags and PYTHONPATH, and its exit code once the worker has gone."""
     peer = Peer()
     with tempfile.TemporaryDirectory(prefix="crewfleet-test-") as home, tempfile.TemporaryFile() as output:
         environment = {**os.environ, "HOME": home, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, *flags, MAIN, "zygote", os.path.join(home, "storage")]
+        command = [sys.executable, *flags, MAIN, "fork-server", os.path.join(home, "storage")]
         process = subprocess.Popen(command, stdin=peer.other, stdout=output, stderr=output, env=environment)
         peer.other.close()
         frame = peer.expect("ready", "failed")
@@ -76,9 +76,9 @@ class FeaturesTest(unittest.TestCase):
     def test_every_missing_feature_is_named_once_with_what_is_lost(self) -> None:
         source = (
             "import json, sys; sys.path.insert(0, sys.argv[1])\n"
-            "from crewfleet_host import crewai_quiet, features\n"
-            "crewai_quiet.import_crewai()\n"
-            "print(json.dumps([crewai_quiet.version(), [(f.name, f.since) for f in features.FEATURES], [f.name for f in features.missing()]]))"
+            "from crewfleet_host import crewai_setup, features\n"
+            "crewai_setup.import_crewai()\n"
+            "print(json.dumps([crewai_setup.version(), [(f.name, f.since) for f in features.FEATURES], [f.name for f in features.missing()]]))"
         )
         done = subprocess.run([sys.executable, "-c", source, PACKAGE], capture_output=True, text=True, check=True)
         version, known, missing = json.loads(done.stdout.splitlines()[-1])

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tracing::warn;
 
 use super::{KickoffContext, Runner};
-use crate::outcome::Outcome;
+use crate::execution::outcome::Outcome;
 
 /// The inputs of a kickoff, as sent.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Inputs {
 }
 
 /// The error kind that rejects a kickoff instead of failing it.
-pub const INVALID_INPUTS: &str = "invalid_inputs";
+pub(crate) const INVALID_INPUTS: &str = "invalid_inputs";
 
 /// A crew in Rust. Every `Fn(KickoffContext, Inputs) -> Future<Output = Result<KickoffResult, KickoffError>>` is one.
 pub trait Handler: Send + Sync + 'static {
@@ -65,18 +65,18 @@ where
 }
 
 /// Runs a [`Handler`].
-pub struct BuiltinRunner {
+pub(crate) struct BuiltinRunner {
     handler: Arc<dyn Handler>,
 }
 
 impl BuiltinRunner {
     /// A runner of `handler`.
-    pub fn new(handler: Arc<dyn Handler>) -> Self {
+    pub(crate) fn new(handler: Arc<dyn Handler>) -> Self {
         Self { handler }
     }
 
     /// One of the crews that every worker has: `echo`, `sleep`, `fail`.
-    pub fn named(target: &str) -> Option<Self> {
+    pub(crate) fn named(target: &str) -> Option<Self> {
         let handler: Arc<dyn Handler> = match target {
             "echo" => Arc::new(echo),
             "sleep" => Arc::new(sleep),

@@ -13,8 +13,8 @@ use tracing::{info, warn};
 use super::python::{PythonRunner, Pythons};
 use super::{Hosting, KickoffContext, Runner};
 use crate::config::FileConfig;
-use crate::crew::Crew;
-use crate::outcome::Outcome;
+use crate::crews::crew::Crew;
+use crate::execution::outcome::Outcome;
 use crate::state::WorkerState;
 
 /// The pause before a crew is built again. It doubles each time, up to the longest.
@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Delegates to the runner once there is one.
 #[derive(Default)]
-pub struct LateRunner(watch::Sender<Option<Arc<PythonRunner>>>);
+pub(crate) struct LateRunner(watch::Sender<Option<Arc<PythonRunner>>>);
 
 impl LateRunner {
     fn runner(&self) -> Option<Arc<PythonRunner>> {
@@ -73,7 +73,7 @@ impl Runner for LateRunner {
 }
 
 /// Builds a crew again until that succeeds, or the worker drains.
-pub async fn try_again(
+pub(crate) async fn try_again(
     worker: Arc<WorkerState>,
     pythons: Pythons,
     config: Loaded<FileConfig>,
@@ -105,6 +105,6 @@ pub async fn try_again(
         }
     };
     // Before the interpreters end, or one would be started for nobody.
-    worker.draining.run_until_cancelled(trying).await;
-    worker.news.notify_one();
+    worker.lifecycle.draining.run_until_cancelled(trying).await;
+    worker.lifecycle.heartbeat_due.notify_one();
 }

@@ -1,12 +1,11 @@
 //! Runners: the ways a crew can be run. A runner awaits one crew and reports how it ended; deadlines,
 //! cancellation and drain reach it through its [`KickoffContext`].
 
-pub mod builtin;
-pub mod command;
-pub mod late;
+pub(crate) mod builtin;
+pub(crate) mod command;
+pub(crate) mod late;
 mod output;
-pub mod python;
-mod stop;
+pub(crate) mod python;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -18,14 +17,13 @@ use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio_util::task::TaskTracker;
 
-use crate::events::EventSink;
-use crate::outcome::Outcome;
-use crate::traces::CrewTrace;
-
-pub use self::stop::{Stop, StopReason};
+use crate::execution::events::EventSink;
+use crate::execution::outcome::Outcome;
+use crate::execution::spans::CrewTrace;
+use crate::execution::stop::Stop;
 
 /// A way to run a crew.
-pub trait Runner: Send + Sync {
+pub(crate) trait Runner: Send + Sync {
     /// Runs one kickoff to its end. It starts the clock of the time limit ([`Stop::start_clock`]) when the crew
     /// itself starts, must end soon after [`Stop::requested`] completes, and leave no process
     /// behind.
@@ -64,11 +62,11 @@ pub trait Runner: Send + Sync {
 
 /// Why a crew has no runner.
 #[derive(Debug, Clone)]
-pub struct Unbuilt {
+pub(crate) struct Unbuilt {
     /// What is wrong, as with a value of the configuration.
-    pub problem: Problem,
+    pub(crate) problem: Problem,
     /// Whether another try may go better: a server was away, for one.
-    pub may_pass: bool,
+    pub(crate) may_pass: bool,
 }
 
 impl From<Problem> for Unbuilt {
@@ -82,15 +80,15 @@ impl From<Problem> for Unbuilt {
 
 /// How and where the kickoffs of a crew are started; a heartbeat tells it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hosting {
+pub(crate) struct Hosting {
     /// `fork` or `spawn`.
-    pub isolation: Option<String>,
+    pub(crate) isolation: Option<String>,
     /// Why, in sentences; empty where nothing is special.
-    pub isolation_reasons: Vec<String>,
+    pub(crate) isolation_reasons: Vec<String>,
     /// `overlay` or `links`.
-    pub files: Option<String>,
+    pub(crate) files: Option<String>,
     /// The folder that kickoffs stand in.
-    pub working_dir: Option<String>,
+    pub(crate) working_dir: Option<String>,
 }
 
 /// What a runner knows of the kickoff it runs.
@@ -111,13 +109,13 @@ pub struct KickoffContext {
     /// An empty folder of this attempt's own, removed after the reply; an empty path for builtin crews.
     pub work_dir: PathBuf,
     /// Held while something still uses that folder, beyond the run.
-    pub work_dir_use: TaskTracker,
+    pub(crate) work_dir_use: TaskTracker,
     /// Set by the runner: the folder that holds the files which the result names; in `work_dir`, or `work_dir` itself.
-    pub files_dir: Arc<OnceLock<PathBuf>>,
+    pub(crate) files_dir: Arc<OnceLock<PathBuf>>,
     /// When to stop.
     pub stop: Stop,
     /// Where events go.
     pub events: EventSink,
     /// The crew's part of the kickoff's trace.
-    pub trace: CrewTrace,
+    pub(crate) trace: CrewTrace,
 }

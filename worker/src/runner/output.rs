@@ -6,7 +6,7 @@ use crewfleet_service::harmless::harmless;
 use serde_json::json;
 use tracing::info;
 
-use crate::events::EventSink;
+use crate::execution::events::EventSink;
 
 /// A longer line is cut; what follows up to its end is dropped.
 const MAX_LINE: usize = 16 * 1024;

@@ -67,8 +67,8 @@ impl Line {
                 let detailed = shorten(&format!("{message}{}", details(&fields)));
                 let of_connection = [
                     "crewfleet_amqp",
-                    "crewfleet_worker::control",
-                    "crewfleet_worker::queries",
+                    "crewfleet_worker::coordination::control",
+                    "crewfleet_worker::coordination::queries",
                 ];
                 match of_connection
                     .iter()

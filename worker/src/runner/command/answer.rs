@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::outcome::Outcome;
+use crate::execution::outcome::Outcome;
 use crate::runner::builtin::INVALID_INPUTS;
 
 /// How much a program may write to stdout: a reply is refused far below this.

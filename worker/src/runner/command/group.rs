@@ -8,8 +8,8 @@ use nix::unistd::Pid;
 use tokio::process::Child;
 use tokio::runtime::Handle;
 
-use crate::process_handle::ProcessHandle;
-use crate::processes;
+use crate::resources::process_handle::ProcessHandle;
+use crate::resources::processes;
 
 /// Killed for certain when this is dropped.
 ///

@@ -27,11 +27,11 @@ use self::group::ProcessGroup;
 use super::output::Lines;
 use super::{KickoffContext, Runner};
 use crate::config::{CrewConfig, WorkerConfig};
-use crate::kept_files::listing::{Limits, list};
-use crate::memory::MemoryGuard;
-use crate::outcome::Outcome;
-use crate::processes;
-use crate::retention::blocking;
+use crate::execution::outcome::Outcome;
+use crate::folders::kept_files::listing::{Limits, list};
+use crate::folders::retention::blocking;
+use crate::resources::memory::MemoryGuard;
+use crate::resources::processes;
 
 /// Where events are expected.
 const EVENTS_FD: i32 = 3;
@@ -41,7 +41,7 @@ const MAX_EVENT: u64 = 256 * 1024;
 const PIPES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs a program for each kickoff.
-pub struct CommandRunner {
+pub(crate) struct CommandRunner {
     argv: Vec<String>,
     env: BTreeMap<String, String>,
     cancel_grace: Duration,
@@ -63,7 +63,7 @@ struct Request<'a> {
 
 impl CommandRunner {
     /// A runner of `config.command`.
-    pub fn new(config: &CrewConfig, worker: &WorkerConfig, memory: &Arc<MemoryGuard>) -> Self {
+    pub(crate) fn new(config: &CrewConfig, worker: &WorkerConfig, memory: &Arc<MemoryGuard>) -> Self {
         Self {
             argv: config.command.clone(),
             env: config.env.clone(),

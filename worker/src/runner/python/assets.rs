@@ -20,7 +20,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/chain.py",
     "crewfleet_host/child.py",
     "crewfleet_host/context_defaults.py",
-    "crewfleet_host/crewai_quiet.py",
+    "crewfleet_host/crewai_setup.py",
     "crewfleet_host/descriptors.py",
     "crewfleet_host/ending.py",
     "crewfleet_host/environment.py",
@@ -29,7 +29,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/events.py",
     "crewfleet_host/features.py",
     "crewfleet_host/files.py",
-    "crewfleet_host/first_use.py",
+    "crewfleet_host/prewarm.py",
     "crewfleet_host/frame_stack.py",
     "crewfleet_host/frames.py",
     "crewfleet_host/guard.py",
@@ -46,7 +46,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/mappings.py",
     "crewfleet_host/mounts.py",
     "crewfleet_host/names.py",
-    "crewfleet_host/nursery.py",
+    "crewfleet_host/spawner.py",
     "crewfleet_host/optional.py",
     "crewfleet_host/probe.py",
     "crewfleet_host/process.py",
@@ -80,7 +80,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/usage.py",
     "crewfleet_host/workdir.py",
     "crewfleet_host/workplace.py",
-    "crewfleet_host/zygote.py",
+    "crewfleet_host/fork_server.py",
 ];
 
 /// Writes them below `dir` and returns the path of `main.py`.

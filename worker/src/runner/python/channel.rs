@@ -1,4 +1,4 @@
-//! The wire to zygotes, hosts and children: a length (4 bytes, big-endian), then one JSON object with a `type`.
+//! The wire to fork servers, hosts and children: a length (4 bytes, big-endian), then one JSON object with a `type`.
 //! File descriptors travel beside a frame's first byte.
 
 use std::io::{self, IoSlice};

@@ -14,19 +14,20 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 use super::channel::{self, Frame, Receiver, Sender};
-use super::frames::{Aftermath, Bare, ChildError, ChildEvent, ChildResult, Failed, Kickoff, Settings};
+use super::frames::{Bare, ChildError, ChildEvent, ChildResult, Failed, Kickoff, RunStats, Settings};
 use super::host::{HOST_LOST_KIND, Host};
-use super::nursery::End;
 use super::pipes::Output;
-use crate::memory::{MemoryGuard, Tracked};
-use crate::outcome::{Outcome, RequeueReason};
-use crate::process_handle::ProcessHandle;
+use super::spawner::End;
+use crate::execution::outcome::{Outcome, RequeueReason};
+use crate::execution::stop::StopReason;
+use crate::resources::memory::{MemoryGuard, Tracked};
+use crate::resources::process_handle::ProcessHandle;
+use crate::runner::KickoffContext;
 use crate::runner::output::Lines;
-use crate::runner::{KickoffContext, StopReason};
 
 /// How long a child may take until it says hello: milliseconds for a fork, an import for a fresh interpreter.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(240);
-/// How long the nursery may take to report the end of a killed child.
+/// How long the spawner may take to report the end of a killed child.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A child that is ready for a kickoff, or runs one.
@@ -44,17 +45,17 @@ pub(super) struct Child {
     /// Whether it can take another.
     pub(super) usable: bool,
     /// What it did to its channel, when we killed it for that.
-    breach: Option<String>,
+    protocol_violation: Option<String>,
     /// The host lives at least as long as its children.
     _host: Arc<Host>,
 }
 
 /// How a run ended, and what the metrics want to know of it.
-pub(super) struct Ended {
+pub(super) struct KickoffEnd {
     /// The outcome.
     pub(super) outcome: Outcome,
     /// Tokens.
-    pub(super) aftermath: Aftermath,
+    pub(super) stats: RunStats,
     /// Whether it answered: then it lives, and has an end of its own before it.
     pub(super) answered: bool,
 }
@@ -74,7 +75,7 @@ impl Child {
         let (stderr, stderr_end) = Output::new().map_err(io_failed)?;
         let fds = vec![theirs, stdout_end, stderr_end];
         let process = host
-            .nursery
+            .spawner
             .start("child", crew, settings, fds)
             .await
             .map_err(failed)?;
@@ -89,7 +90,7 @@ impl Child {
             tracked,
             served: 0,
             usable: true,
-            breach: None,
+            protocol_violation: None,
             _host: host,
         };
         match timeout(HELLO_TIMEOUT, child.hello()).await {
@@ -149,7 +150,7 @@ impl Child {
         inputs: &RawValue,
         cancel_grace: Duration,
         last: bool,
-    ) -> Option<Ended> {
+    ) -> Option<KickoffEnd> {
         self.served += 1;
         // Until it has ended what this kickoff leaves behind nobody else may use it, even if this future is dropped.
         self.usable = false;
@@ -162,7 +163,7 @@ impl Child {
         self.stderr.drain(&mut err);
         out.finish();
         err.finish();
-        for warning in &ended.aftermath.warnings {
+        for warning in &ended.stats.warnings {
             warn!("{}", harmless(warning.as_bytes()));
         }
         if let Outcome::Failed(error) = &ended.outcome
@@ -181,7 +182,7 @@ impl Child {
         last: bool,
         out: &mut Lines,
         err: &mut Lines,
-    ) -> Option<Ended> {
+    ) -> Option<KickoffEnd> {
         let kickoff = Kickoff {
             kind: "kickoff",
             kickoff_id: context.kickoff_id.as_str(),
@@ -217,8 +218,8 @@ impl Child {
                         }
                     }
                     Some(Err(error)) => {
-                        warn!(%error, "the child speaks nonsense; killing it");
-                        self.breach = Some(format!("it wrote what is no frame to its channel ({error}), and was killed"));
+                        warn!(%error, "the child violated the protocol; killing it");
+                        self.protocol_violation = Some(format!("it wrote what is no frame to its channel ({error}), and was killed"));
                         return Some(self.died(stopping, context).await);
                     }
                     None => return Some(self.died(stopping, context).await),
@@ -245,7 +246,7 @@ impl Child {
         frame: Frame,
         context: &KickoffContext,
         stopping: Option<StopReason>,
-    ) -> Option<Ended> {
+    ) -> Option<KickoffEnd> {
         let parsed = match frame.kind.as_str() {
             "event" => frame.parse::<ChildEvent>().map(|event| {
                 if let Some(mark) = event.trace {
@@ -258,33 +259,31 @@ impl Child {
                 |ChildResult {
                      result,
                      files_dir,
-                     aftermath,
+                     stats,
                  }| {
                     if let Some(dir) = files_dir {
                         // A child answers once.
                         let _ = context.files_dir.set(dir);
                     }
-                    Some(Ended {
+                    Some(KickoffEnd {
                         outcome: Outcome::Succeeded(Box::new(result)),
-                        aftermath,
+                        stats,
                         answered: true,
                     })
                 },
             ),
-            "error" => frame
-                .parse::<ChildError>()
-                .map(|ChildError { error, aftermath }| {
-                    let outcome = match (stopping, error.kind.as_str()) {
-                        (Some(reason), "cancelled") => Outcome::stopped(reason, context.time_limit),
-                        (_, "invalid_inputs") => Outcome::Rejected(error),
-                        _ => Outcome::Failed(error),
-                    };
-                    Some(Ended {
-                        outcome,
-                        aftermath,
-                        answered: true,
-                    })
-                }),
+            "error" => frame.parse::<ChildError>().map(|ChildError { error, stats }| {
+                let outcome = match (stopping, error.kind.as_str()) {
+                    (Some(reason), "cancelled") => Outcome::stopped(reason, context.time_limit),
+                    (_, "invalid_inputs") => Outcome::Rejected(error),
+                    _ => Outcome::Failed(error),
+                };
+                Some(KickoffEnd {
+                    outcome,
+                    stats,
+                    answered: true,
+                })
+            }),
             // "beat" says that it lives.
             _ => Ok(None),
         };
@@ -294,9 +293,9 @@ impl Child {
                 self.usable = false;
                 let message = format!("the child's frame {:?} cannot be read: {error}", frame.kind);
                 let outcome = Outcome::Crashed(KickoffError::new("crashed", message));
-                Some(Ended {
+                Some(KickoffEnd {
                     outcome,
-                    aftermath: Aftermath::default(),
+                    stats: RunStats::default(),
                     answered: false,
                 })
             }
@@ -304,7 +303,7 @@ impl Child {
     }
 
     /// Makes sure that it is dead, and says what that means for the kickoff.
-    async fn died(&mut self, stopping: Option<StopReason>, context: &KickoffContext) -> Ended {
+    async fn died(&mut self, stopping: Option<StopReason>, context: &KickoffContext) -> KickoffEnd {
         self.usable = false;
         if stopping.is_some() {
             self.kill();
@@ -315,9 +314,9 @@ impl Child {
             (None, End::Lost) => Outcome::requeued(RequeueReason::HostLost),
             (None, End::Exited(_)) => Outcome::Crashed(self.crash(&end)),
         };
-        Ended {
+        KickoffEnd {
             outcome,
-            aftermath: Aftermath::default(),
+            stats: RunStats::default(),
             answered: false,
         }
     }
@@ -329,7 +328,7 @@ impl Child {
             if let Ok(Ok(end)) = timeout(limit, end.wait_for(Option::is_some)).await {
                 return end.clone().unwrap_or(End::Lost);
             }
-            self.breach.get_or_insert_with(|| {
+            self.protocol_violation.get_or_insert_with(|| {
                 "it closed its channel without an answer, lived on, and was killed".into()
             });
             self.kill();
@@ -343,7 +342,7 @@ impl Child {
         };
         let peak = exited.max_rss_bytes;
         let cause = match (exited.exit_code, exited.signal) {
-            _ if self.breach.is_some() => self.breach.clone().unwrap_or_default(),
+            _ if self.protocol_violation.is_some() => self.protocol_violation.clone().unwrap_or_default(),
             _ if self.tracked.killed_for_memory() => {
                 format!(
                     "it was the largest when [worker] memory_limit was exceeded, with {peak} bytes at its peak"
@@ -380,7 +379,7 @@ impl Child {
     }
 
     fn kill(&self) {
-        // The nursery kills what it leaves behind: others would have to signal a number that may be another's by now.
+        // The spawner kills what it leaves behind: others would have to signal a number that may be another's by now.
         self.handle.kill();
     }
 }

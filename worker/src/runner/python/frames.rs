@@ -7,7 +7,7 @@ use crewfleet_protocol::{KickoffError, KickoffResult};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::traces::Mark;
+use crate::execution::spans::Mark;
 
 /// What a crew's processes must know of it.
 #[derive(Debug, Clone, Serialize)]
@@ -46,7 +46,7 @@ pub(super) struct Settings {
     pub(super) rlimit_data_bytes: u64,
 }
 
-/// Asks a zygote whether a target imports and builds.
+/// Asks a fork server whether a target imports and builds.
 #[derive(Serialize)]
 pub(super) struct Check<'a> {
     #[serde(rename = "type")]
@@ -105,7 +105,7 @@ pub(super) struct EnvFile {
     pub(super) outranked: Vec<String>,
 }
 
-/// Asks a nursery (zygote or host) to start a process; its file descriptors travel with the frame.
+/// Asks a spawner (fork server or host) to start a process; its file descriptors travel with the frame.
 #[derive(Serialize)]
 pub(super) struct Start<'a> {
     #[serde(rename = "type")]
@@ -132,7 +132,7 @@ pub(super) struct StartFailed {
     pub(super) message: String,
 }
 
-/// How a process of a nursery ended.
+/// How a process of a spawner ended.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Exited {
     pub(super) id: u64,
@@ -144,9 +144,9 @@ pub(super) struct Exited {
     pub(super) orphans_killed: u64,
 }
 
-/// A zygote is there.
+/// A fork server is there.
 #[derive(Debug, Deserialize)]
-pub(super) struct ZygoteReady {
+pub(super) struct ForkServerReady {
     pub(super) pid: i32,
     pub(super) crewai: Option<String>,
     pub(super) python: String,
@@ -224,7 +224,7 @@ pub(super) struct ChildResult {
     #[serde(default)]
     pub(super) files_dir: Option<PathBuf>,
     #[serde(flatten)]
-    pub(super) aftermath: Aftermath,
+    pub(super) stats: RunStats,
 }
 
 /// The kickoff's failure.
@@ -232,12 +232,12 @@ pub(super) struct ChildResult {
 pub(super) struct ChildError {
     pub(super) error: KickoffError,
     #[serde(flatten)]
-    pub(super) aftermath: Aftermath,
+    pub(super) stats: RunStats,
 }
 
 /// What is known of a kickoff beside its outcome, whatever that is.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Aftermath {
+pub(super) struct RunStats {
     #[serde(default)]
     pub(super) tokens_by_model: BTreeMap<String, Tokens>,
     /// What the operator should know, in sentences.

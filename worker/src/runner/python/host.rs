@@ -9,11 +9,11 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::channel::{self, Frame};
+use super::fork_server::{CHECK_TIMEOUT, ForkServer};
 use super::frames::{Failed, Isolated, Settings};
-use super::nursery::{End, Nursery};
-use super::zygote::{CHECK_TIMEOUT, Zygote};
-use crate::memory::{MemoryGuard, Tracked};
-use crate::process_handle::ProcessHandle;
+use super::spawner::{End, Spawner};
+use crate::resources::memory::{MemoryGuard, Tracked};
+use crate::resources::process_handle::ProcessHandle;
 
 /// The error kind of a kickoff that has no process to run in.
 pub(super) const HOST_LOST_KIND: &str = "host_lost";
@@ -23,7 +23,7 @@ pub(super) struct Host {
     /// Its process id.
     pub(super) pid: i32,
     /// Starts children.
-    pub(super) nursery: Nursery,
+    pub(super) spawner: Spawner,
     /// Holds its end once it has ended.
     pub(super) end: watch::Receiver<Option<End>>,
     /// How its children start.
@@ -37,7 +37,7 @@ struct Importing(Option<ProcessHandle>);
 impl Drop for Importing {
     fn drop(&mut self) {
         if let Some(host) = self.0.take() {
-            // The zygote kills what it leaves behind.
+            // The fork server kills what it leaves behind.
             host.kill();
         }
     }
@@ -47,22 +47,22 @@ impl Host {
     /// Starts a host for a crew and waits until it has imported the crew. What it says later, beside the ends of its
     /// children, comes out of the receiver.
     pub(super) async fn start(
-        zygote: &Zygote,
+        fork_server: &ForkServer,
         crew: &str,
         settings: &Settings,
         memory: &Arc<MemoryGuard>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Frame>), KickoffError> {
         let lost = |message: String| KickoffError::new(HOST_LOST_KIND, message).retryable();
         let (sender, receiver, theirs) = channel::pair().map_err(|e| lost(e.to_string()))?;
-        let process = zygote
-            .nursery
+        let process = fork_server
+            .spawner
             .start("host", crew, settings, vec![theirs])
             .await
             .map_err(lost)?;
         let tracked = memory.track_host(process.handle.pid());
         let mut importing = Importing(Some(process.handle.clone()));
         let (others, mut frames) = mpsc::unbounded_channel();
-        let nursery = Nursery::attach(sender, receiver, others);
+        let spawner = Spawner::attach(sender, receiver, others, &fork_server.watching);
         // Twice the import's own limit: the machine is busy when a host is started on demand.
         match timeout(CHECK_TIMEOUT * 2, frames.recv()).await {
             Ok(Some(frame)) if frame.kind == "ready" => {
@@ -76,7 +76,7 @@ impl Host {
                 importing.0 = None;
                 let host = Self {
                     pid: process.handle.pid(),
-                    nursery,
+                    spawner,
                     end: process.end,
                     isolated,
                     _tracked: tracked,
@@ -95,6 +95,6 @@ impl Host {
         }
     }
 
-    /// How long a host may take to end, beyond which it is left to its zygote.
+    /// How long a host may take to end, beyond which it is left to its fork server.
     pub(super) const END_TIMEOUT: Duration = Duration::from_secs(5);
 }

@@ -1,15 +1,15 @@
-//! Python crews, CrewAI's above all: a zygote imports CrewAI, a crew host the crew, and a child runs the kickoff.
+//! Python crews, CrewAI's above all: a fork server imports CrewAI, a crew host the crew, and a child runs the kickoff.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`pythons`] | all of it: the zygotes, and what the crews' hosts share |
-//! | [`zygote`] | one process an interpreter: imports CrewAI, checks targets, forks hosts |
+//! | [`pythons`] | all of it: the fork servers, and what the crews' hosts share |
+//! | [`fork_server`] | one process an interpreter: imports CrewAI, checks targets, forks hosts |
 //! | [`host`] | one process a crew: imports it, forks children |
 //! | [`child`] | one process a kickoff at a time: runs it, is killed when it must stop |
 //! | [`wind_down`] | what a child does between its answer and its end |
 //! | [`crew_host`] | a crew's host while it is wanted, and its children, warm and ready to take a kickoff |
 //! | [`pipes`] | what a child prints |
-//! | [`nursery`] | starting processes and learning how they ended |
+//! | [`spawner`] | starting processes and learning how they ended |
 //! | [`channel`], [`frames`] | the wire |
 //! | [`assets`] | the Python side, carried in this binary |
 
@@ -17,13 +17,13 @@ mod assets;
 mod channel;
 mod child;
 mod crew_host;
+mod fork_server;
 mod frames;
 mod host;
-mod nursery;
 mod pipes;
 mod pythons;
+mod spawner;
 mod wind_down;
-mod zygote;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -37,15 +37,15 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 
-use self::child::Ended;
+use self::child::KickoffEnd;
 use self::crew_host::CrewHost;
+use self::fork_server::{ForkServerError, Interpreter};
 use self::frames::{Place, SPAWN, Settings};
 use self::host::HOST_LOST_KIND;
-pub use self::pythons::Pythons;
-use self::zygote::{Interpreter, ZygoteError};
+pub(crate) use self::pythons::Pythons;
 use super::{Hosting, KickoffContext, Runner, Unbuilt};
 use crate::config::{CrewConfig, Isolation, Storage, WorkingDirWay};
-use crate::outcome::{Outcome, RequeueReason};
+use crate::execution::outcome::{Outcome, RequeueReason};
 
 /// How many idle children may turn out to be dead before the host is taken to be lost.
 const TRIES: usize = 3;
@@ -54,7 +54,7 @@ const TRIES: usize = 3;
 const DEFAULT_PYTHON: &str = "python3";
 
 /// Runs one Python crew.
-pub struct PythonRunner {
+pub(crate) struct PythonRunner {
     host: Arc<CrewHost>,
     inputs: Option<Vec<String>>,
     required_inputs: Option<Vec<String>>,
@@ -69,7 +69,11 @@ impl PythonRunner {
     ///
     /// # Errors
     /// [`Unbuilt`], with the problem of the crew's configuration: interpreter or target.
-    pub async fn check(pythons: &Pythons, crew: &CrewName, config: &CrewConfig) -> Result<Self, Unbuilt> {
+    pub(crate) async fn check(
+        pythons: &Pythons,
+        crew: &CrewName,
+        config: &CrewConfig,
+    ) -> Result<Self, Unbuilt> {
         let shared = &pythons.0;
         let key = |field: &str| format!("crews.{crew}.{field}");
         let python = config
@@ -81,24 +85,24 @@ impl PythonRunner {
             env: config.env.clone(),
             dotenv: config.dotenv,
         };
-        let zygote = pythons.zygote(&interpreter).await.map_err(|error| match error {
-            ZygoteError::Interpreter(_) if python.is_dir() => {
+        let fork_server = pythons.fork_server(&interpreter).await.map_err(|error| match error {
+            ForkServerError::Interpreter(_) if python.is_dir() => {
                 let problem = "is a folder; name the interpreter in it, as in .venv/bin/python";
                 Problem::new(key("python"), python.display(), problem)
             }
-            ZygoteError::Interpreter(e) => {
+            ForkServerError::Interpreter(e) => {
                 let problem = format!(
                     "does not start: {e}; name a Python 3.10 or later, preferably that of a virtual environment"
                 );
                 Problem::new(key("python"), python.display(), problem)
             }
-            ZygoteError::Unsupported(message) => Problem::new(key("python"), python.display(), message),
-            ZygoteError::Broken(message) => {
+            ForkServerError::Unsupported(message) => Problem::new(key("python"), python.display(), message),
+            ForkServerError::Broken(message) => {
                 let problem = format!("cannot host crews: {message}; see the log lines above");
                 Problem::new(key("python"), python.display(), problem)
             }
         })?;
-        shared.memory.leaves_room(zygote.pid).map_err(|bytes| {
+        shared.memory.leaves_room(fork_server.pid).map_err(|bytes| {
             let problem = format!(
                 "Python with crewai alone holds {bytes} bytes, so no kickoff would ever start; raise it"
             );
@@ -133,7 +137,7 @@ impl PythonRunner {
             // first; this stops what grows too fast to be seen.
             rlimit_data_bytes: shared.memory.limit() / 4 * 5,
         };
-        let checked = zygote.check(crew.as_str(), &settings).await;
+        let checked = fork_server.check(crew.as_str(), &settings).await;
         // The process that looked is gone, and no host is there yet.
         scratch.remove_all().await;
         let checked = checked.map_err(|message| {
@@ -214,10 +218,8 @@ impl PythonRunner {
             } else {
                 self.host.give_back(child);
             }
-            let Ended {
-                outcome, aftermath, ..
-            } = ended;
-            self.host.count_tokens(&aftermath);
+            let KickoffEnd { outcome, stats, .. } = ended;
+            self.host.count_tokens(&stats);
             return match outcome {
                 Outcome::Requeued {
                     reason: RequeueReason::HostLost,

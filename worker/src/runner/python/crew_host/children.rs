@@ -76,7 +76,7 @@ impl CrewHost {
                 host.warm_up();
             }
         };
-        tokio::spawn(making);
+        self.pythons.0.starting.start(making);
     }
 
     /// Whether another child should be made in advance. Fresh interpreters share nothing, so they are made only while
@@ -93,10 +93,9 @@ impl CrewHost {
         let mut warm = self.lock_warm();
         warm.retain(|child| child.is_ready(self.kickoffs_per_child));
         let waiting = warm.len() + idle;
-        if self.spawns() {
-            waiting + busy < self.concurrency + WARM && memory.is_half_free()
-        } else {
-            waiting < WARM && !memory.is_full()
+        match self.spawns() {
+            true => memory.is_half_free() && lacks_interpreters(waiting, busy, self.concurrency),
+            false => !memory.is_full() && waiting < WARM,
         }
     }
 
@@ -122,10 +121,18 @@ impl CrewHost {
         let host = self.host().await?;
         let memory = &self.pythons.0.memory;
         let child = Child::start(host, self.crew.as_str(), &self.settings, memory).await?;
-        tokio::spawn(count_end(Arc::clone(self), child.handle.pid(), child.end()));
+        self.pythons
+            .0
+            .watching
+            .start(count_end(Arc::clone(self), child.handle.pid(), child.end()));
         debug!(crew = %self.crew, pid = child.handle.pid(), "child is ready");
         Ok(child)
     }
+}
+
+/// Whether another fresh interpreter is made in advance: as many wait as kickoffs may still come, and one more.
+fn lacks_interpreters(waiting: usize, busy: usize, concurrency: usize) -> bool {
+    waiting + busy < concurrency + WARM
 }
 
 impl Supply for CrewHost {

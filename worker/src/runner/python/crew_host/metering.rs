@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::CrewHost;
-use crate::runner::python::frames::Aftermath;
-use crate::runner::python::nursery::End;
+use crate::runner::python::frames::RunStats;
+use crate::runner::python::spawner::End;
 
 impl CrewHost {
     /// Counts the model tokens of a kickoff.
-    pub(in crate::runner::python) fn count_tokens(&self, aftermath: &Aftermath) {
-        for (model, tokens) in &aftermath.tokens_by_model {
+    pub(in crate::runner::python) fn count_tokens(&self, stats: &RunStats) {
+        for (model, tokens) in &stats.tokens_by_model {
             let (metrics, crew) = (&self.pythons.0.metrics, self.crew.as_str());
             metrics.count_tokens(crew, model, "prompt", tokens.prompt);
             metrics.count_tokens(crew, model, "completion", tokens.completion);

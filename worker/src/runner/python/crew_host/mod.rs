@@ -1,7 +1,7 @@
 //! A crew's host and its children: the host on demand, a few children warm, all of it given up when idle.
 
 mod children;
-mod counted;
+mod gauge_guard;
 mod metering;
 mod pool;
 
@@ -14,20 +14,20 @@ use deadpool::managed::{Object, Pool};
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info, warn};
 
-use self::counted::Counted;
+use self::gauge_guard::GaugeGuard;
 use self::pool::Children;
 use super::channel::Frame;
 use super::child::Child;
+use super::fork_server::{ForkServerError, Interpreter};
 use super::frames::{Exited, Isolated, Place, SPAWN, Settings};
 use super::host::{HOST_LOST_KIND, Host};
-use super::nursery::End;
 use super::pythons::Pythons;
-use super::zygote::{Interpreter, ZygoteError};
+use super::spawner::End;
+use crate::folders::workdir::Scratch;
+use crate::lifecycle::tasks::Tasks;
 use crate::runner::{Hosting, KickoffContext};
-use crate::workdir::Scratch;
 
 /// A crew's host, as long as it is wanted, and the pool of its children.
 pub(super) struct CrewHost {
@@ -45,7 +45,7 @@ pub(super) struct CrewHost {
     /// As many kickoffs as may run, and as many that have answered and whose children are still ending.
     room: Arc<Semaphore>,
     /// Children that are ending, after their answers.
-    winding_down: TaskTracker,
+    winding_down: Tasks,
     in_use: AtomicUsize,
     released: Notify,
     /// A child is being made in advance.
@@ -101,7 +101,7 @@ impl CrewHost {
             pool: std::sync::OnceLock::new(),
             concurrency: concurrency.into(),
             room: Arc::new(Semaphore::new(2 * usize::from(concurrency))),
-            winding_down: TaskTracker::new(),
+            winding_down: Tasks::default(),
             in_use: AtomicUsize::new(0),
             released: Notify::new(),
             warming: AtomicBool::new(false),
@@ -109,7 +109,7 @@ impl CrewHost {
         });
         host.show_metrics();
         host.set_isolation(isolated);
-        tokio::spawn(give_up_when_idle(Arc::downgrade(&host)));
+        pythons.0.starting.start(give_up_when_idle(Arc::downgrade(&host)));
         host
     }
 
@@ -160,7 +160,7 @@ impl CrewHost {
             }
             drop((room, folder, in_use));
         };
-        self.winding_down.spawn(ending.in_current_span());
+        self.winding_down.start(ending.in_current_span());
     }
 
     /// How and where kickoffs are started.
@@ -198,18 +198,19 @@ impl CrewHost {
     /// Ends the host and its children for good.
     pub(super) async fn shut_down(&self) {
         self.ended.store(true, Ordering::Release);
-        self.winding_down.close();
         let limit = Duration::from_secs_f64(self.settings.exit_grace_s) + Host::END_TIMEOUT;
         let (ended, ()) = tokio::join!(timeout(limit, self.winding_down.wait()), self.dismiss_idle());
         if ended.is_err() {
             warn!(crew = %self.crew, "children that had answered did not end; killing them");
         }
+        self.winding_down.stop();
+        self.winding_down.wait().await;
         self.end().await;
     }
 
     /// Ends the host and its children; the next kickoff starts them again.
     async fn end(&self) {
-        // A host that is just starting holds the lock; it ends with its zygote.
+        // A host that is just starting holds the lock; it ends with its fork server.
         let host = timeout(Host::END_TIMEOUT, self.host.lock()).await.ok();
         let host = host.and_then(|mut host| host.take());
         self.dismiss_idle().await;
@@ -240,25 +241,34 @@ impl CrewHost {
     async fn host(self: &Arc<Self>) -> Result<Arc<Host>, KickoffError> {
         let this = Arc::clone(self);
         let start = async move { this.current_host().await }.in_current_span();
-        let broken = |e: tokio::task::JoinError| KickoffError::new(HOST_LOST_KIND, e.to_string()).retryable();
-        tokio::spawn(start).await.map_err(broken)?
+        let broken = |why: String| KickoffError::new(HOST_LOST_KIND, why).retryable();
+        let started = self.pythons.0.starting.start(start).await;
+        started
+            .map_err(|error| broken(error.to_string()))?
+            .ok_or_else(|| broken("the worker ends".into()))?
     }
 
     async fn current_host(self: &Arc<Self>) -> Result<Arc<Host>, KickoffError> {
         let mut current = self.host.lock().await;
-        if let Some(host) = current.as_ref().filter(|host| !host.nursery.is_over()) {
+        if let Some(host) = current.as_ref().filter(|host| !host.spawner.is_over()) {
             return Ok(Arc::clone(host));
         }
-        let starting = Counted::of(self.gauge("starting"));
+        let starting = GaugeGuard::of(self.gauge("starting"));
         let started = self.start().await;
         drop(starting);
         match started {
             Ok((mut host, frames)) => {
                 self.starts("ready").inc();
                 self.learn(std::mem::take(&mut host.isolated));
-                tokio::spawn(listen(Arc::downgrade(self), frames));
-                let ready = Counted::of(self.gauge("ready"));
-                tokio::spawn(self.tell_end(host.pid, host.end.clone(), ready));
+                self.pythons
+                    .0
+                    .watching
+                    .start(listen(Arc::downgrade(self), frames));
+                let ready = GaugeGuard::of(self.gauge("ready"));
+                self.pythons
+                    .0
+                    .watching
+                    .start(self.tell_end(host.pid, host.end.clone(), ready));
                 let host = Arc::new(host);
                 *current = Some(Arc::clone(&host));
                 Ok(host)
@@ -272,15 +282,19 @@ impl CrewHost {
     }
 
     async fn start(&self) -> Result<(Host, mpsc::UnboundedReceiver<Frame>), KickoffError> {
-        let zygote = self.pythons.zygote(&self.interpreter).await.map_err(|error| {
-            let message = match error {
-                ZygoteError::Interpreter(e) => e.to_string(),
-                ZygoteError::Unsupported(message) | ZygoteError::Broken(message) => message,
-            };
-            KickoffError::new(HOST_LOST_KIND, format!("Python does not start: {message}")).retryable()
-        })?;
+        let fork_server = self
+            .pythons
+            .fork_server(&self.interpreter)
+            .await
+            .map_err(|error| {
+                let message = match error {
+                    ForkServerError::Interpreter(e) => e.to_string(),
+                    ForkServerError::Unsupported(message) | ForkServerError::Broken(message) => message,
+                };
+                KickoffError::new(HOST_LOST_KIND, format!("Python does not start: {message}")).retryable()
+            })?;
         Host::start(
-            &zygote,
+            &fork_server,
             self.crew.as_str(),
             &self.settings,
             &self.pythons.0.memory,
@@ -293,7 +307,7 @@ impl CrewHost {
         &self,
         pid: i32,
         mut end: watch::Receiver<Option<End>>,
-        ready: Counted,
+        ready: GaugeGuard,
     ) -> impl Future<Output = ()> + use<> {
         let (crew, scratch) = (self.crew.clone(), self.scratch());
         async move {

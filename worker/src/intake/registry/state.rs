@@ -1,0 +1,78 @@
+//! What is known of the runs of this process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use crewfleet_amqp::Receipt;
+use crewfleet_protocol::CrewName;
+use tokio::sync::{SetOnce, watch};
+
+use crate::execution::stop::StopReason;
+use crate::intake::completed::CompletedRuns;
+use crate::intake::run_key::RunKey;
+
+/// A delivery that is held until the kickoff is settled.
+pub(crate) trait Unsettled {
+    /// Whether it can still be acked.
+    fn is_live(&self) -> bool;
+}
+
+impl Unsettled for Receipt {
+    fn is_live(&self) -> bool {
+        Self::is_live(self)
+    }
+}
+
+/// What another worker says of a kickoff.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PeerStatement {
+    /// This worker runs it.
+    Claimed(String),
+    /// It has been answered or handed on.
+    Settled,
+    /// Its run ended without anything to tell.
+    Released,
+}
+
+/// Who owns a run by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// One of its deliveries can be acked.
+    Held,
+    /// All its deliveries are lost, so RabbitMQ delivers the request again.
+    Lost,
+    /// As [`Self::Lost`], and another worker has asked for it.
+    Taken,
+}
+
+pub(super) struct State<R> {
+    pub(super) running: BTreeMap<RunKey, ActiveRun<R>>,
+    pub(super) completed: CompletedRuns,
+}
+
+pub(super) struct ActiveRun<R> {
+    pub(super) crew: CrewName,
+    pub(super) attempt: u32,
+    pub(super) held: Vec<R>,
+    pub(super) requested_at: Option<DateTime<Utc>>,
+    pub(super) stop: Arc<SetOnce<StopReason>>,
+    /// Goes with the run; for later attempts that wait for that.
+    pub(super) gone: Option<watch::Sender<()>>,
+    /// What others say of it, since we first asked.
+    pub(super) statements: Option<watch::Sender<Option<PeerStatement>>>,
+    /// When its crew started; `None` while it waits.
+    pub(super) started: Option<Instant>,
+    /// We are asking the others; until that is answered it may be theirs.
+    pub(super) querying: bool,
+    /// Another worker has asked for it, and waits for its end.
+    pub(super) queried: bool,
+    /// It has ended without a delivery that could be acked: if another worker asks, it is theirs.
+    pub(super) ended: bool,
+}
+
+/// The lock guards plain data that every holder leaves whole, so a poisoned one is as good as any.
+pub(super) fn lock<R>(state: &Mutex<State<R>>) -> MutexGuard<'_, State<R>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
