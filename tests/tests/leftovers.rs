@@ -12,7 +12,7 @@ use std::{
 use crewfleet_tests::{
     broker::{Namespace, broker},
     client::PlainClient,
-    crews::{checkout, python_crew_toml},
+    crews::{checkout, plain_crew_toml},
     process::until,
     worker::{WorkerBuilder, WorkerProcess},
 };
@@ -58,7 +58,7 @@ fn mounts(folder: &Path) -> BTreeSet<String> {
 }
 
 async fn worker(namespace: &Namespace, home: &Path, way: &str) -> WorkerProcess {
-    let crew = python_crew_toml("leaving", "leaving:Leaving", &checkout().join("tests/crews"), 16);
+    let crew = plain_crew_toml("leaving", "leaving:Leaving", &checkout().join("tests/crews"), 16);
     let more = format!(
         "working_dir = {}\nworking_dir_way = \"{way}\"\n[crews.leaving.retry]\nmax_crashes = 1\n",
         json!(home.join("project"))
