@@ -22,14 +22,14 @@ use self::patient::{Examined, Patient, broker, connect, queues_have_logs_held, q
 #[tokio::test]
 async fn a_healthy_fleet_is_safe_and_nothing_is_changed_by_looking() {
     let patient = Patient::new().await;
-    let _worker = WorkerProcess::builder(&broker().await.0.url(), &patient.namespace)
+    let _worker = WorkerProcess::builder(&broker().await.url(), &patient.namespace)
         .worker("id = \"oven-1\"")
         .crew("echo", &builtin_crew_toml("echo", 4))
         .ready()
         .await;
     patient.cli.run(&["kickoff", "echo"]).await.success();
     let state = async || {
-        let node = &broker().await.0;
+        let node = broker().await;
         let list = async |what: &[&str]| {
             let all = node.ctl(what).await.unwrap();
             let ours = all
@@ -45,7 +45,7 @@ async fn a_healthy_fleet_is_safe_and_nothing_is_changed_by_looking() {
             list(&["list_bindings"]).await,
         )
     };
-    let client = PlainClient::connect(&broker().await.0.url(), &patient.namespace).await;
+    let client = PlainClient::connect(&broker().await.url(), &patient.namespace).await;
     // What the probes might let through would come here first.
     let mut published = Vec::new();
     for exchange in [
@@ -357,7 +357,7 @@ async fn messages_that_the_broker_would_refuse_are_found_by_trying() {
 
 #[tokio::test]
 async fn missing_permissions_are_named() {
-    let node = &broker().await.0;
+    let node = broker().await;
     let patient = Patient::declared().await;
     let ours = format!("^{}[.].*", patient.namespace);
     let but_no_control = format!("^{}[.](?!control).*", patient.namespace);
@@ -430,11 +430,11 @@ async fn a_broker_that_is_not_there_is_no_finding() {
 #[tokio::test]
 async fn what_no_worker_holds_is_told() {
     let patient = Patient::new().await;
-    let worker = WorkerProcess::builder(&broker().await.0.url(), &patient.namespace)
+    let worker = WorkerProcess::builder(&broker().await.url(), &patient.namespace)
         .crew("echo", &builtin_crew_toml("sleep", 1))
         .ready()
         .await;
-    let client = PlainClient::connect(&broker().await.0.url(), &patient.namespace).await;
+    let client = PlainClient::connect(&broker().await.url(), &patient.namespace).await;
     client.request("echo", "long", &json!({"seconds": 3600})).await;
     worker
         .metric_becomes("crewfleet_kickoffs_held", &[("crew", "echo")], 1.0)
