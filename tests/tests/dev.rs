@@ -56,6 +56,15 @@ impl Place {
     }
 
     fn dev(&self, arguments: &[&str]) -> Process {
+        self.dev_in(&crews::venv_python(), arguments)
+    }
+
+    /// In an interpreter without CrewAI, for what needs none.
+    fn plain_dev(&self, arguments: &[&str]) -> Process {
+        self.dev_in(&crews::plain_python(), arguments)
+    }
+
+    fn dev_in(&self, python: &Path, arguments: &[&str]) -> Process {
         let mut command = Command::new(crews::binary("crewfleet"));
         command
             .arg("dev")
@@ -63,7 +72,7 @@ impl Place {
             .current_dir(self.work())
             .env("HOME", self.dir.path().join("home"))
             .env("TMPDIR", self.dir.path().join("tmp"))
-            .env("CREWFLEET_PYTHON", crews::venv_python())
+            .env("CREWFLEET_PYTHON", python)
             .env_remove("CREWFLEET_DIR")
             .env_remove("OPENAI_API_KEY");
         if let Some((url, namespace)) = &self.broker {
@@ -421,11 +430,15 @@ async fn ctrl_c_while_it_starts_is_answered() {
 #[tokio::test]
 async fn nothing_outlives_a_killed_dev() {
     let place = Place::new();
-    let dev = place.dev(&[]);
+    place.write(
+        "src/plain.py",
+        "class Plain:\n    def kickoff(self, inputs):\n        return 'done'\n",
+    );
+    let dev = place.plain_dev(&["--target", "plain:Plain", "--path", "src"]);
     keeps_running(&dev).await;
     dev.signal(Signal::SIGKILL);
     dev.exit().await;
-    place.is_clean(&dev, &[".crewfleet"]).await;
+    place.is_clean(&dev, &[".crewfleet", "src"]).await;
 }
 
 #[tokio::test]
@@ -541,7 +554,7 @@ async fn a_project_s_folder_needs_no_target() {
 async fn a_target_that_does_not_import_is_told() {
     let place = Place::with_broker().await;
     place.write("src/own/crew.py", "import there_is_no_such_module\n");
-    let dev = place.dev(&["--target", "own.crew:OwnCrew", "--path", "src"]);
+    let dev = place.plain_dev(&["--target", "own.crew:OwnCrew", "--path", "src"]);
     let output = dev.output().await.ended_with(2);
     output.said(&[
         "--target \"own.crew:OwnCrew\"",
@@ -559,7 +572,7 @@ async fn what_a_crew_needs_and_is_away_is_told_instead_of_waited_for() {
         "src/own/crew.py",
         "def crew():\n    raise ConnectionError('its server is away')\n",
     );
-    let dev = place.dev(&["--target", "own.crew:crew", "--path", "src"]);
+    let dev = place.plain_dev(&["--target", "own.crew:crew", "--path", "src"]);
     let output = dev.output().await.ended_with(2);
     output.said(&[
         "--target \"own.crew:crew\"",
