@@ -19,7 +19,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
 all=(format structure build lint scripts supply deploy unit doc old python e2e campaign home quickstart)
 # What `--full` runs as well.
-full=(lint_full doc_full deploy_full e2e_full quickstart_full campaign_600 campaign_3000 bench)
+full=(lint_full doc_full deploy_full e2e_full home_full quickstart_full campaign_600 campaign_3000 bench)
 quick=(format build lint unit one_kickoff)
 # Run by name only.
 others=(one_kickoff versions)
@@ -69,11 +69,14 @@ python() {
         (cd tests/openai && "$python" -W error::ResourceWarning -m unittest discover -s tests -t .) &&
         (cd tests/as_at_home && "$python" -m unittest discover -s tests -t .)
 }
-# What CrewAI's templates, the shapes and, where CREWFLEET_EXAMPLES names them, its public projects give here and in plain Python.
-home() {
+# What projects give here and in plain Python: CrewAI's templates, and the shapes that have most in them.
+home() { run_home template-classic_crew template-json_crew template-python_flow template-declarative_flow reporter judges; }
+# All shapes and, where CREWFLEET_EXAMPLES names them, CrewAI's public projects.
+home_full() { run_home; }
+run_home() {
     local interpreter=$python
     if [ -n "${CREWFLEET_EXAMPLES:-}" ]; then interpreter=$(tests/as_at_home/python-env.sh) || return 1; fi
-    "$interpreter" tests/as_at_home/check.py
+    "$interpreter" tests/as_at_home/check.py "$@"
 }
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
