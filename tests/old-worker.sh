@@ -40,7 +40,7 @@ if [ ! -x "$folder/crewfleet-worker" ]; then
     # What it is linked of, but for the workspace's own crates, is what the other build has made. A cargo that does not know the
     # folder of intermediate files makes all of it anew.
     quietly old-worker.log env CARGO_TARGET_DIR="$work/target" CARGO_BUILD_BUILD_DIR="${CARGO_TARGET_DIR:-$PWD/target}" \
-        cargo build --locked --manifest-path "$work/source/Cargo.toml" --workspace --bin crewfleet-worker ||
+        env -u RUSTC_WORKSPACE_WRAPPER cargo build --locked --manifest-path "$work/source/Cargo.toml" --workspace --bin crewfleet-worker ||
         fail "the worker of $old does not build" "name another commit: CREWFLEET_OLD_COMMIT"
     mkdir -p "$folder"
     mv "$work/target/debug/crewfleet-worker" "$folder/crewfleet-worker"

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Runs every check and test of the project, after installing what they need. Needs Rust, and root or sudo where something
 # has to be installed. Ends with a summary; the exit status is 0 only when everything passed.
-#   tests/run.sh              what each change must pass
-#   tests/run.sh --full       and what takes longer: the images, a campaign of 3,000 kickoffs, the benchmark
+#   tests/run.sh              what each change must pass; in a fresh clone on two cores within 15 minutes
+#   tests/run.sh quick        format, lint, unit tests and one kickoff of a CrewAI crew: within 3 minutes once it is built
+#   tests/run.sh --full       all of the first, and what takes longer: the images, campaigns of 600 and 3,000 kickoffs, all
+#                             projects at home, the whole documentation, the benchmark
 #   tests/run.sh e2e python   only these (see below for their names)
 #   tests/run.sh --rabbitmq 4 [CHECK...]   against RabbitMQ 4.0 from Debian 13; by default the checks that run a broker
 set -euo pipefail
@@ -13,24 +15,39 @@ source deploy/build-tools.sh
 scripts=(deploy/*.sh tests/*.sh tests/*/*.sh .ci/run)
 python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
-# The names of the checks, in their order: what fails fast comes first. All Rust is built as one workspace in one
-# profile, so that one build serves every check.
-all=(format scripts structure supply build old deploy lint unit doc python e2e campaign home quickstart)
+# The names of the checks, in their order: what fails fast comes first, and what needs nothing installed. All Rust is built
+# as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
+all=(format structure build lint scripts supply deploy unit doc old python e2e campaign home quickstart)
 # What `--full` runs as well.
-full=(deploy_full campaign_full bench)
+full=(doc_full deploy_full e2e_full home_full quickstart_full campaign_600 campaign_3000 bench)
+quick=(format build lint unit one_kickoff)
 # Run by name only.
-others=(versions)
+others=(one_kickoff versions)
+# These need Rust alone: what the others need is installed beside them.
+need_nothing=(format structure build lint)
 # These wait more than they work: each runs beside the check after it, which must build nothing.
 beside=(campaign)
 with_broker=(build old e2e campaign)
+
+# Clippy's compiler makes the same programs, and keeps what it has to say of each crate of the workspace.
+RUSTC_WORKSPACE_WRAPPER=$(rustc --print sysroot)/bin/clippy-driver
+[ -x "$RUSTC_WORKSPACE_WRAPPER" ] || fail "Clippy is not installed ($RUSTC_WORKSPACE_WRAPPER)" "install it: rustup component add clippy"
+export RUSTC_WORKSPACE_WRAPPER
+
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/node/src/supervise.sh; }
 # No files of a crate that import each other.
-structure() { tests/circles.py shared/*/src/lib.rs producer/client/src/lib.rs producer/gateway/src/lib.rs producer/cli/src/main.rs worker/src/lib.rs; }
+structure() { tests/circles.py shared/*/src/lib.rs producer/client/src/lib.rs producer/gateway/src/lib.rs producer/cli/src/main.rs worker/src/lib.rs tests/src/lib.rs; }
 supply() { tests/supply-chain.sh; }
 deploy() { tests/deploy.sh; }
 deploy_full() { tests/deploy.sh --full; }
 build() { cargo build --locked --workspace --all-targets; }
+# What the build had to warn of, which cargo says again.
+lint() {
+    local said
+    said=$(cargo build --locked --workspace --all-targets 2>&1) || { echo "$said" && return 1; }
+    ! grep --quiet '^warning' <<<"$said" || { echo "$said" && return 1; }
+}
 # A worker of an earlier version, which e2e and campaign run beside those of this one. What they leave out without it, they say.
 old() {
     if [ -z "${CREWFLEET_OLD_WORKER:-}" ]; then
@@ -38,45 +55,58 @@ old() {
         export CREWFLEET_OLD_WORKER
     fi
 }
-lint() {
-    cargo clippy --locked --workspace --all-targets -- -D warnings
-}
 unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples; }
+# The examples of the documentation run, and its links lead somewhere. tests/rustdoc.sh looks at the links of a library when
+# cargo runs its examples, for which all is built already; `cargo doc` would compile every dependency once more.
+doc() { RUSTDOC=$PWD/tests/rustdoc.sh cargo test --locked --workspace --doc; }
 # A map of a module may link to what is private in it: it is for readers of the source.
-doc() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps && cargo test --locked --workspace --doc; }
+doc_full() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps; }
 python() {
     # A file of tests has an interpreter of its own; two at a time.
     (cd worker/python/tests && printf '%s\n' test_*.py | xargs -P 2 -n 1 "$python" -W error::ResourceWarning -m unittest) &&
         (cd tests/openai && "$python" -W error::ResourceWarning -m unittest discover -s tests -t .) &&
         (cd tests/as_at_home && "$python" -m unittest discover -s tests -t .)
 }
-# What CrewAI's templates, the shapes and, where CREWFLEET_EXAMPLES names them, its public projects give here and in plain Python.
-home() {
+# What projects give here and in plain Python: CrewAI's templates, and the shapes that have most in them.
+home() { run_home template-classic_crew template-json_crew template-python_flow template-declarative_flow reporter judges; }
+# All shapes and, where CREWFLEET_EXAMPLES names them, CrewAI's public projects.
+home_full() { run_home; }
+run_home() {
     local interpreter=$python
     if [ -n "${CREWFLEET_EXAMPLES:-}" ]; then interpreter=$(tests/as_at_home/python-env.sh) || return 1; fi
-    "$interpreter" tests/as_at_home/check.py
+    "$interpreter" tests/as_at_home/check.py "$@"
 }
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
 # These tests wait more than they work, so more run at once than there are cores.
 e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*'; }
+# Those that are about many, with all of them.
+e2e_full() {
+    CREWFLEET_TEST_FULL=1 cargo test --locked --workspace --no-fail-fast --test e2e -- bad_input:: client::many_ crewai::many_ dead_letters::look::two_ leftovers::
+}
+# One kickoff of a CrewAI crew: broker, worker, events, reply.
+one_kickoff() { cargo test --locked --workspace --test e2e crewai::crewai_s_events; }
 
 # That the benchmark runs. Its figures are worth something in release, on a machine that does nothing else.
 bench() { CREWFLEET_BENCH_PROFILE=dev tests/bench.sh for-each --pairs 1 --json target/bench-check.json; }
 
-# A short campaign: each kind of fault once. The seed makes it the same one each time.
-campaign() { run_campaign 600; }
-campaign_full() { run_campaign 3000; }
-run_campaign() { cargo run --quiet --locked -p crewfleet-tests --bin campaign -- --kickoffs "$1" --seed 7 --faults all --patience-s 120; }
+# A short campaign: each kind of fault once, within a minute. The seed makes it the same one each time.
+campaign() { run_campaign 300 --span-s 45; }
+campaign_600() { run_campaign 600; }
+campaign_3000() { run_campaign 3000; }
+run_campaign() { "${CARGO_TARGET_DIR:-target}/debug/campaign" --seed 7 --faults all --patience-s 120 --kickoffs "$@"; }
 
-# The two commands that the README begins with, as a newcomer runs them.
+# The commands that the README begins with, as a newcomer runs them: the example, and a crew of one's own.
 quickstart() {
+    local reply
+    reply=$(deploy/quickstart.sh --once | tail -n 1) || return 1
+    [[ "$reply" == *'"status":"succeeded"'* ]]
+}
+quickstart_full() {
     local work reply
     work=$(mktemp -d)
     mkdir -p "$work/src/pkg"
     cp tests/crews/own_crew.py "$work/src/pkg/crew.py"
-    reply=$(deploy/quickstart.sh --once | tail -n 1) || return 1
-    [[ "$reply" == *'"status":"succeeded"'* ]] || return 1
     reply=$(cd "$work" && "$OLDPWD/deploy/quickstart.sh" --target pkg.crew:MyCrew --path src --input TOPIC=lamps --once | tail -n 1) || return 1
     rm -rf "$work"
     [[ "$reply" == *'"status":"succeeded"'* && "$reply" == *lamps* ]]
@@ -91,6 +121,7 @@ prepare() {
 }
 
 declare -A begun=()
+installing=
 failures=()
 summary=()
 passed() { summary+=("passed  $1 ($2 s)"); }
@@ -128,9 +159,26 @@ end_all() {
 }
 end_begun() {
     local group
+    [ -z "$installing" ] || kill -TERM "$installing" 2>/dev/null || true
     for group in "${begun[@]}"; do kill -TERM -- "-$group" 2>/dev/null || true; done
 }
 trap end_begun EXIT
+
+# What the checks need is installed beside those that need nothing.
+begin_installing() {
+    prepare </dev/null >"$CREWFLEET_DIR/log/prepare.log" 2>&1 &
+    installing=$!
+    installing_since=$SECONDS
+}
+is_installed() {
+    local outcome=passed
+    [ -n "$installing" ] || return 0
+    wait "$installing" || outcome=failed
+    installing=
+    cat "$CREWFLEET_DIR/log/prepare.log" >&2
+    "$outcome" install $((SECONDS - installing_since))
+    [ "$outcome" = passed ]
+}
 
 main() {
     local check began=$SECONDS start
@@ -141,13 +189,17 @@ main() {
         CREWFLEET_RABBITMQ_BIN_DIR=$(tests/rabbitmq-4.sh)
         export CREWFLEET_RABBITMQ_BIN_DIR
     fi
-    if [ "${1:-}" = --full ]; then set -- "${all[@]}" "${full[@]}"; fi
-    [ $# -gt 0 ] || set -- "${all[@]}"
+    case ${1:-} in
+    --full) set -- "${all[@]}" "${full[@]}" ;;
+    quick) set -- "${quick[@]}" ;;
+    '') set -- "${all[@]}" ;;
+    esac
     for check in "$@"; do
         [[ " ${all[*]} ${full[*]} ${others[*]} " == *" $check "* ]] || fail "there is no check named $check" "use some of: ${all[*]} ${full[*]} ${others[*]}"
     done
-    prepare
+    begin_installing
     for check in "$@"; do
+        if [[ " ${need_nothing[*]} " != *" $check "* ]]; then is_installed || break; fi
         if [[ " ${beside[*]} " == *" $check "* ]]; then
             begin "$check"
             continue
@@ -163,6 +215,7 @@ main() {
         fi
         end_all
     done
+    is_installed || true
     end_all
     say "--- $((SECONDS - began)) s in all"
     printf '%s\n' "${summary[@]}" >&2

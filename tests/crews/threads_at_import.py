@@ -2,9 +2,9 @@
 
 import threading
 
-from misbehaving import misbehaving
+from deeds import Plain
 
 _forever = threading.Event()
 threading.Thread(target=_forever.wait, name="client-poller", daemon=True).start()
 
-crew = misbehaving
+crew = Plain

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crewfleet_node::{Node, NodeOptions};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::certificates::{Authority, Identity};
 
@@ -25,15 +25,66 @@ pub async fn broker() -> &'static Node {
     .await
 }
 
+/// A second node, for one test at a time: for what takes hold of all of a broker, as an alarm or the end of all
+/// connections, and for the namespace `kickoff`, which is anybody's. Nothing is left of it that the next test would meet.
+///
+/// A test that stops or kills a broker starts a [`Node`] of its own: the handle of its process is the runtime's.
+pub async fn alone() -> MutexGuard<'static, Node> {
+    static NODE: OnceCell<Mutex<Node>> = OnceCell::const_new();
+    let node = NODE.get_or_init(|| async {
+        let options = NodeOptions::temporary().expect("a temporary folder");
+        Mutex::new(
+            Node::start(options)
+                .await
+                .unwrap_or_else(|error| panic!("{error}")),
+        )
+    });
+    node.await.lock().await
+}
+
+/// A node whose management API and whose metrics tests ask for; each has a namespace of its own there.
+#[derive(Debug)]
+pub struct Monitored {
+    /// The node.
+    pub node: Node,
+    /// The URL of its management API.
+    pub management: String,
+    /// The URL of its metrics.
+    pub exporter: String,
+}
+
+/// The one of this test binary.
+pub async fn monitored() -> &'static Monitored {
+    static NODE: OnceCell<Monitored> = OnceCell::const_new();
+    NODE.get_or_init(|| async {
+        let options = NodeOptions::temporary().expect("a temporary folder");
+        // What it shows of its queues is seconds old else.
+        let options = options.config("collect_statistics_interval = 1000");
+        let (options, management) = serving(options, "management");
+        let (options, exporter) = serving(options, "prometheus");
+        Monitored {
+            node: whole(options).await,
+            management,
+            exporter,
+        }
+    })
+    .await
+}
+
 /// A node of its own with a plugin that serves HTTP under this name, as `management`; and its URL.
 pub async fn with_http(plugin: &str) -> (Node, String) {
+    let options = NodeOptions::temporary().expect("a temporary folder");
+    let (options, url) = serving(options, plugin);
+    (whole(options).await, url)
+}
+
+fn serving(options: NodeOptions, plugin: &str) -> (NodeOptions, String) {
     let port = free_port();
-    let options = NodeOptions::temporary()
-        .expect("a temporary folder")
+    let options = options
         .plugin(format!("rabbitmq_{plugin}"))
         .config(format!("{plugin}.tcp.ip = 127.0.0.1"))
         .config(format!("{plugin}.tcp.port = {port}"));
-    (whole(options).await, format!("http://127.0.0.1:{port}"))
+    (options, format!("http://127.0.0.1:{port}"))
 }
 
 /// A node whose plugins are up, which it answers AMQP before.

@@ -21,7 +21,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     PATIENCE,
-    crews::checkout,
+    crews::plain_python,
     process::{self, Process},
 };
 
@@ -75,14 +75,8 @@ impl Collector {
             .with_state(sender);
         tokio::spawn(async move { axum::serve(listener, app).await });
 
-        let python = checkout().join(".crewfleet/test-python/bin/python");
-        assert!(
-            python.exists(),
-            "{} is missing: run `tests/test-env.sh`, which makes it",
-            python.display()
-        );
         let (grpc, http) = (free_address(), free_address());
-        let mut command = Command::new(python);
+        let mut command = Command::new(plain_python());
         command.args(["-c", PROGRAM, "start"]);
         command.args(["--exporter", "otlp", "--otlp-exporter-protocol", "http"]);
         command.args(["--otlp-grpc-endpoint", &grpc, "--otlp-http-endpoint", &http]);

@@ -51,6 +51,17 @@ pub fn venv_python() -> PathBuf {
     python
 }
 
+/// A Python interpreter without CrewAI: that of `tests/test-env.sh`, which has the publishers' and the traces' packages.
+pub fn plain_python() -> PathBuf {
+    let python = checkout().join(".crewfleet/test-python/bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: run `tests/test-env.sh`, which makes it",
+        python.display()
+    );
+    python
+}
+
 /// The folder of the packages that crews of the tests import beside CrewAI: `CREWFLEET_CREW_PACKAGES`, else that of
 /// `tests/test-env.sh`.
 pub fn crew_packages() -> PathBuf {
@@ -77,8 +88,18 @@ pub fn builtin_crew_toml(target: &str, concurrency: u32) -> String {
 
 /// The section of any Python crew whose package is in the folder `path`.
 pub fn python_crew_toml(name: &str, target: &str, path: &Path, concurrency: u32) -> String {
+    crew_toml(&venv_python(), name, target, path, concurrency)
+}
+
+/// The same for a target that needs no CrewAI: its interpreter has none, so a worker pays no import of it, which is most
+/// of what starting a Python worker costs.
+pub fn plain_crew_toml(name: &str, target: &str, path: &Path, concurrency: u32) -> String {
+    crew_toml(&plain_python(), name, target, path, concurrency)
+}
+
+fn crew_toml(python: &Path, name: &str, target: &str, path: &Path, concurrency: u32) -> String {
     // JSON's strings are TOML's too.
-    let (python, target, path) = (json!(venv_python()), json!(target), json!([path]));
+    let (python, target, path) = (json!(python), json!(target), json!([path]));
     format!(
         "[crews.{name}]\nrunner = \"python\"\npython = {python}\ntarget = {target}\npath = {path}\n\
          concurrency = {concurrency}\n"

@@ -8,81 +8,38 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`record`] | what happened, in order, to be awaited |
+//! | `script` | what may go wrong, and when |
+//! | `state` | all that the broker knows |
 //! | `store` | exchanges, queues, and who gets what |
-//! | `wire` | a connection: frames in, frames out, heartbeats, the cut |
+//! | `connection` | a connection and its channels, as the broker knows them |
+//! | `wire` | a connection at work: frames in, frames out, heartbeats, the cut |
 //! | `session` | the handshake, and what a client may ask for on a channel |
 //! | `publish` | messages on their way in: confirms, returns, and the faults among them |
 //! | `deliver` | messages on their way out, and their acks |
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use amq_protocol::protocol::{AMQPClass, BasicProperties, basic, connection};
+use amq_protocol::protocol::{AMQPClass, BasicProperties, basic, connection as method};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+mod connection;
 mod deliver;
 mod publish;
 pub mod record;
+mod script;
 mod session;
+mod state;
 mod store;
 mod wire;
 
+use connection::Connection;
 use record::Log;
 pub use record::{Published, Record};
-use store::{Message, Store};
-use wire::Connection;
-
-/// A moment at which a fault may be scripted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum At {
-    /// A client sends `connection.open`.
-    Open,
-    /// A channel is opened on a connection of this name.
-    ChannelOpen(String),
-    /// A client asks to consume this queue.
-    Consume(String),
-    /// A whole message for this exchange has arrived.
-    Publish(String),
-    /// A message of this queue is being delivered.
-    Deliver(String),
-    /// A message of this queue is acked.
-    Ack(String),
-}
-
-/// What goes wrong at that moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// From now on nothing is sent on the connection, no heartbeat either, and nothing is heeded. What was published or
-    /// delivered just now has arrived; an ack has not.
-    Silence,
-    /// The connection is cut. What was published or delivered just now has arrived; an ack has not.
-    Cut,
-    /// The connection is cut within the frame that answers, or that delivers.
-    CutInFrame,
-    /// [`At::Consume`], [`At::Deliver`]: the connection is closed with 320 CONNECTION_FORCED, as an operator closes it. What
-    /// was delivered just now has arrived; what was asked for is not answered.
-    Forced,
-    /// [`At::Publish`]: the message is taken, its confirm never sent; the connection lives on.
-    ConfirmLost,
-    /// [`At::Publish`]: the message is taken; what it is answered (a return, too) waits for [`FaultBroker::release`].
-    Held,
-    /// [`At::Publish`]: `basic.nack`, and the message is not taken.
-    Nack,
-    /// [`At::Publish`]: the channel is closed with this code and text, and the message is not taken.
-    Refused(u16, &'static str),
-}
-
-/// What the broker offers in `connection.tune`.
-#[derive(Debug, Clone, Copy)]
-pub struct Tune {
-    /// The largest frame; 0 is "no limit".
-    pub frame_max: u32,
-    /// The heartbeat, in seconds.
-    pub heartbeat: u16,
-}
+use script::Scripted;
+pub use script::{At, Fault, Tune};
+use state::{Busy, State, lock};
+use store::Message;
 
 /// The broker. Its connections end when it is dropped.
 #[derive(Debug)]
@@ -91,40 +48,6 @@ pub struct FaultBroker {
     state: Arc<Mutex<State>>,
     log: Log,
     _accepting: AbortOnDropHandle<()>,
-}
-
-/// All that the broker knows, behind one lock.
-#[derive(Debug)]
-struct State {
-    tune: Tune,
-    log: Log,
-    store: Store,
-    connections: HashMap<u64, Connection>,
-    script: Vec<Scripted>,
-    held: Vec<publish::Answer>,
-    alarm: Option<String>,
-    /// A queue that does nothing of what it is told.
-    busy: Option<Busy>,
-    /// How many connections and messages there have been: their numbers.
-    counted: u64,
-}
-
-/// What channels keep to themselves for a busy queue, and forget when they close.
-#[derive(Debug)]
-struct Busy {
-    queue: String,
-    /// Connection, channel, delivery.
-    acks: Vec<(u64, u16, u64)>,
-    /// Cancelled consumers that hold something, as far as the queue knows: it counts them.
-    cancelled: u32,
-}
-
-#[derive(Debug)]
-struct Scripted {
-    at: At,
-    fault: Fault,
-    /// How often it still happens.
-    times: usize,
 }
 
 impl FaultBroker {
@@ -142,17 +65,7 @@ impl FaultBroker {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("the address of a listener");
         let log = Log::default();
-        let state = Arc::new(Mutex::new(State {
-            tune,
-            log: log.clone(),
-            store: Store::default(),
-            connections: HashMap::new(),
-            script: Vec::new(),
-            held: Vec::new(),
-            alarm: None,
-            busy: None,
-            counted: 0,
-        }));
+        let state = Arc::new(Mutex::new(State::new(tune, log.clone())));
         let accepting = tokio::spawn(wire::accept(listener, Arc::clone(&state)));
         Self {
             address,
@@ -192,11 +105,7 @@ impl FaultBroker {
 
     /// From now on a queue takes no acks; their channels keep them, as RabbitMQ's do while a quorum queue is busy.
     pub fn busy(&self, queue: &str) {
-        self.lock().busy = Some(Busy {
-            queue: queue.to_owned(),
-            acks: Vec::new(),
-            cancelled: 0,
-        });
+        self.lock().busy = Some(Busy::new(queue));
     }
 
     /// The busy queue takes the acks of the channels that are still open.
@@ -244,7 +153,7 @@ impl FaultBroker {
         state.alarm = None;
         for number in state.named("") {
             if state.connections.get(&number).is_some_and(Connection::unblock) {
-                let unblocked = connection::AMQPMethod::Unblocked(connection::Unblocked {});
+                let unblocked = method::AMQPMethod::Unblocked(method::Unblocked {});
                 state.send(number, 0, AMQPClass::Connection(unblocked));
             }
         }
@@ -293,37 +202,5 @@ impl FaultBroker {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
-    }
-}
-
-/// A test that panicked while it held the lock has failed already; the others see its state as it is.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl State {
-    /// The fault that is due, if there is one.
-    fn due(&mut self, at: &At) -> Option<Fault> {
-        let place = self.script.iter().position(|scripted| scripted.at == *at)?;
-        let scripted = &mut self.script[place];
-        scripted.times -= 1;
-        let fault = scripted.fault.clone();
-        if scripted.times == 0 {
-            self.script.remove(place);
-        }
-        Some(fault)
-    }
-
-    fn count(&mut self) -> u64 {
-        self.counted += 1;
-        self.counted
-    }
-
-    fn named(&self, name: &str) -> Vec<u64> {
-        let matching = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.name.contains(name));
-        matching.map(|(number, _)| *number).collect()
     }
 }

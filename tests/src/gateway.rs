@@ -6,12 +6,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::{
-    PATIENCE,
-    cli::Cli,
-    http,
-    process::{Process, TICK},
-};
+use crate::{PATIENCE, cli::Cli, http, process::Process};
 
 /// A gateway process. It is killed when this is dropped.
 #[derive(Debug)]
@@ -44,7 +39,7 @@ impl GatewayProcess {
                     return;
                 }
                 last = said;
-                tokio::time::sleep(TICK).await;
+                tokio::time::sleep(http::POLL).await;
             }
         };
         if timeout(PATIENCE, not_ready).await.is_err() {
@@ -164,7 +159,7 @@ impl Caller {
     pub async fn knows(&self, id: &str) {
         let polling = async {
             while self.get(format!("/status/{id}")).await.0 == 404 {
-                tokio::time::sleep(TICK).await;
+                tokio::time::sleep(http::POLL).await;
             }
         };
         let known = tokio::time::timeout(PATIENCE, polling).await;
@@ -185,7 +180,7 @@ impl Caller {
                 if holds(&last) {
                     return;
                 }
-                tokio::time::sleep(TICK).await;
+                tokio::time::sleep(http::POLL).await;
             }
         };
         let polled = timeout(PATIENCE, polling).await;
@@ -201,7 +196,7 @@ impl Caller {
                 if code == status {
                     return answer;
                 }
-                tokio::time::sleep(TICK).await;
+                tokio::time::sleep(http::POLL).await;
             }
         };
         let asked = timeout(PATIENCE, asking).await;

@@ -1,14 +1,21 @@
 //! What an HTTP server answers.
 
+use std::time::Duration;
+
 use tokio::time::{sleep, timeout};
 
-use crate::{PATIENCE, process::TICK};
+use crate::PATIENCE;
+
+/// How often a server is asked for what it tells nobody.
+pub const POLL: Duration = Duration::from_millis(50);
 
 /// A client. Built together with the `crewfleet` command, it has TLS, and wants to know whose cryptography; that may be
-/// set already.
+/// set already. It speaks to this machine, so it trusts nobody: reading the system's certificates takes an unoptimised
+/// build longer than all the rest of a call.
 pub fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::new()
+    let client = reqwest::Client::builder().tls_certs_only([]);
+    client.build().expect("a client")
 }
 
 /// Waits until a URL answers 200. Panics with the last answer when it does not.
@@ -20,7 +27,7 @@ pub async fn becomes_ok(url: &str) {
             if last.0 == 200 {
                 return;
             }
-            sleep(TICK).await;
+            sleep(POLL).await;
         }
     };
     if timeout(PATIENCE, asking).await.is_err() {

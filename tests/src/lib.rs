@@ -52,3 +52,12 @@ pub mod worker;
 /// How long a test waits for a moment before it says that the moment does not come. Not a measure: a machine that is
 /// busy with other builds may need most of it.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many a test of many takes: all of them where `CREWFLEET_TEST_FULL` is set, as the check `e2e_full` of
+/// `tests/run.sh` does, and otherwise so few that what is asserted still shows.
+pub fn many(all: usize, few: usize) -> usize {
+    match std::env::var_os("CREWFLEET_TEST_FULL") {
+        Some(_) => all,
+        None => few,
+    }
+}

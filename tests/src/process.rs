@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use memchr::{memchr, memmem, memrchr};
 use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
@@ -187,7 +188,7 @@ impl Drop for Process {
                 // It may have ended by itself meanwhile.
                 let _ = signal::kill(*pid, Signal::SIGKILL);
             }
-            thread::yield_now();
+            thread::sleep(TICK / 4);
             doomed = self.descendants();
         }
         if thread::panicking() {
@@ -325,10 +326,14 @@ pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// The processes, zombies apart, that carry a variable of this value in their environment.
 pub fn with_environment(name: &str, value: &str) -> BTreeSet<Pid> {
-    let wanted = format!("{name}={value}").into_bytes();
+    // As the environment has it: between zero bytes.
+    let wanted = format!("{name}={value}\0").into_bytes();
+    let finder = memmem::Finder::new(&wanted);
     let carries = |pid: &Pid| {
-        fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|all| all.split(|byte| *byte == 0).any(|one| one == wanted))
+        let Ok(all) = fs::read(format!("/proc/{pid}/environ")) else {
+            return false;
+        };
+        finder.find_iter(&all).any(|at| at == 0 || all[at - 1] == 0)
     };
     all_processes().filter(carries).collect()
 }
@@ -348,12 +353,12 @@ fn all_processes() -> impl Iterator<Item = Pid> {
 /// Each living process with its parent.
 fn parents() -> Vec<(Pid, Pid)> {
     let parent = |pid: Pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name before it, in brackets, may contain anything.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-        let state = fields.next()?;
-        let parent = fields.next()?.parse().ok().map(Pid::from_raw)?;
-        (!matches!(state, "Z" | "X")).then_some((pid, parent))
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        // The name before it, in brackets, may contain anything: "1 (name) S 2 ...".
+        let after = stat.get(memrchr(b')', &stat)? + 2..)?;
+        let end = memchr(b' ', after.get(2..)?)?;
+        let parent = str::from_utf8(after.get(2..2 + end)?).ok()?.parse().ok()?;
+        (!matches!(after[0], b'Z' | b'X')).then_some((pid, Pid::from_raw(parent)))
     };
     all_processes().filter_map(parent).collect()
 }

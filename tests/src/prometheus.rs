@@ -11,12 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::{
-    PATIENCE,
-    crews::checkout,
-    http,
-    process::{Process, TICK},
-};
+use crate::{PATIENCE, crews::checkout, http, process::Process};
 
 /// A file of `deploy/monitoring`.
 pub fn shipped(file: &str) -> String {
@@ -148,7 +143,7 @@ impl Prometheus {
     /// Waits until it answers an expression with something.
     pub async fn shows(&self, expression: &str) {
         let shows = async {
-            let mut tick = tokio::time::interval(TICK);
+            let mut tick = tokio::time::interval(http::POLL);
             while self.ask(expression).await.is_empty() {
                 tick.tick().await;
             }

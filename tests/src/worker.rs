@@ -16,12 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::{
-    PATIENCE,
-    broker::Namespace,
-    crews, http,
-    process::{Process, TICK},
-};
+use crate::{PATIENCE, broker::Namespace, crews, http, process::Process};
 
 /// How a worker is to run.
 #[derive(Debug)]
@@ -233,7 +228,7 @@ impl WorkerProcess {
     /// counted.
     pub async fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         let becomes = async {
-            let mut tick = tokio::time::interval(TICK);
+            let mut tick = tokio::time::interval(http::POLL);
             while self.metric(name, labels).await != Some(value) {
                 tick.tick().await;
             }

@@ -1,7 +1,6 @@
 //! A real RabbitMQ that blocks its publishers.
 
-use crewfleet_node::{Node, NodeOptions};
-use crewfleet_tests::broker::Namespace;
+use crewfleet_tests::broker::{Namespace, alone};
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::builtin_crew_toml;
 use crewfleet_tests::worker::WorkerProcess;
@@ -9,9 +8,7 @@ use serde_json::json;
 
 #[tokio::test]
 async fn a_memory_alarm_stops_the_intake_and_shows_until_it_is_over() {
-    let node = Node::start(NodeOptions::temporary().expect("a folder"))
-        .await
-        .expect("a node");
+    let node = alone().await;
     let namespace = Namespace::new();
     let worker = WorkerProcess::builder(&node.url(), &namespace)
         .crew("echo", &builtin_crew_toml("echo", 2))

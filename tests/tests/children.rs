@@ -1,12 +1,13 @@
 //! A crew's process may end in any way: its kickoff gets a reply with the cause, nobody else notices, nothing is
-//! left behind. The crew is a real one of CrewAI's; its model does what the inputs ask for.
+//! left behind. The crew does what the inputs ask for: in the call of a model of a real CrewAI crew where that could make a
+//! difference, and without CrewAI elsewhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::client::{Messages, PlainClient};
-use crewfleet_tests::crews::{checkout, python_crew_toml};
+use crewfleet_tests::crews::{checkout, plain_crew_toml, python_crew_toml};
 use crewfleet_tests::process::until;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use lapin::BasicProperties;
@@ -21,19 +22,26 @@ struct Fleet {
 }
 
 impl Fleet {
+    /// With a crew without CrewAI.
     async fn start(options: &str, configure: impl FnOnce(WorkerBuilder) -> WorkerBuilder) -> Self {
-        Self::with_target("misbehaving:misbehaving", options, configure).await
+        let crew = plain_crew_toml("bad", "deeds:Plain", &checkout().join("tests/crews"), 8);
+        Self::of(crew + options, configure).await
     }
 
-    async fn with_target(
-        target: &str,
-        options: &str,
-        configure: impl FnOnce(WorkerBuilder) -> WorkerBuilder,
-    ) -> Self {
+    /// With a crew of CrewAI's.
+    async fn with_crewai(configure: impl FnOnce(WorkerBuilder) -> WorkerBuilder) -> Self {
+        let path = checkout().join("tests/crews");
+        Self::of(
+            python_crew_toml("bad", "misbehaving:misbehaving", &path, 8),
+            configure,
+        )
+        .await
+    }
+
+    async fn of(crew: String, configure: impl FnOnce(WorkerBuilder) -> WorkerBuilder) -> Self {
         let (namespace, url) = (Namespace::new(), broker().await.url());
         // What dies is not tried again here: tests/retries.rs has that.
-        let once = "\n[crews.bad.retry]\nmax_crashes = 1\n";
-        let crew = python_crew_toml("bad", target, &checkout().join("tests/crews"), 8) + options + once;
+        let crew = crew + "\n[crews.bad.retry]\nmax_crashes = 1\n";
         let builder = WorkerProcess::builder(&url, &namespace)
             .crews(&crew)
             .worker("cancel_grace_s = 1.0");
@@ -76,7 +84,7 @@ impl Fleet {
 
 #[tokio::test]
 async fn a_child_that_dies_is_a_crash_with_its_cause_and_its_neighbours_do_not_notice() {
-    let mut fleet = Fleet::start("", |b| b).await;
+    let mut fleet = Fleet::with_crewai(|b| b).await;
     // A neighbour that runs all the while.
     fleet.ask("neighbour", "sleep", "3").await;
     for (deed, with, kind, says) in [
@@ -97,6 +105,7 @@ async fn a_child_that_dies_is_a_crash_with_its_cause_and_its_neighbours_do_not_n
     }
     let neighbour = fleet.reply("neighbour").await;
     assert_eq!(neighbour["result"]["raw"], "neighbour slept 3");
+    nothing_outlives_its_kickoff(&mut fleet).await;
     assert_eq!(fleet.worker.get("/healthz").await.0, 200);
     fleet.worker.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(fleet.worker.exit().await.success());
@@ -165,6 +174,13 @@ async fn a_crew_beyond_its_limit_is_killed_with_all_it_started() {
 #[tokio::test]
 async fn grandchildren_daemons_and_threads_do_not_outlive_their_kickoff() {
     let mut fleet = Fleet::start("", |b| b).await;
+    nothing_outlives_its_kickoff(&mut fleet).await;
+    fleet.worker.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(fleet.worker.exit().await.success());
+    fleet.worker.processes_gone().await;
+}
+
+async fn nothing_outlives_its_kickoff(fleet: &mut Fleet) {
     for deed in ["grandchild", "daemon"] {
         let reply = fleet.run(deed, "").await;
         let raw = reply["result"]["raw"].as_str().unwrap().to_owned();
@@ -189,9 +205,6 @@ async fn grandchildren_daemons_and_threads_do_not_outlive_their_kickoff() {
         fleet.run("threads", "").await["result"]["raw"],
         "threads threads run on"
     );
-    fleet.worker.signal(nix::sys::signal::Signal::SIGTERM);
-    assert!(fleet.worker.exit().await.success());
-    fleet.worker.processes_gone().await;
 }
 
 fn is_running(pid: i32) -> bool {
@@ -257,7 +270,7 @@ async fn a_kickoff_that_loses_its_host_is_run_again_and_one_that_kills_it_is_not
 async fn missing_inputs_are_rejected_by_name() {
     // Its caller is told, so nobody else need hear of it, unless somebody wants to.
     for keep in [false, true] {
-        let mut fleet = Fleet::start("", |b| b.worker(&format!("keep_missing_inputs = {keep}"))).await;
+        let mut fleet = Fleet::with_crewai(|b| b.worker(&format!("keep_missing_inputs = {keep}"))).await;
         lacking_inputs(&mut fleet, keep).await;
     }
 }
@@ -301,7 +314,16 @@ async fn lacking_inputs(fleet: &mut Fleet, keep: bool) {
 
 #[tokio::test]
 async fn a_target_that_starts_threads_is_run_in_fresh_interpreters() {
-    let mut fleet = Fleet::with_target("threads_at_import:crew", "", |b| b).await;
+    let mut fleet = Fleet::of(
+        plain_crew_toml(
+            "bad",
+            "threads_at_import:crew",
+            &checkout().join("tests/crews"),
+            8,
+        ),
+        |b| b,
+    )
+    .await;
     let reply = fleet.run("sleep", "0").await;
     assert_eq!(reply["status"], "succeeded", "{reply}");
     let said = fleet

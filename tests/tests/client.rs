@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::future::Future;
 
 use crewfleet::{BrokerConfig, KickoffClient, KickoffHandle, KickoffId, Status};
-use crewfleet_node::{Node, NodeOptions};
-use crewfleet_tests::PATIENCE;
-use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_node::Node;
+use crewfleet_tests::broker::{Namespace, alone, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::crews::builtin_crew_toml;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
+use crewfleet_tests::{PATIENCE, many};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ async fn client(url: &str, namespace: &Namespace) -> KickoffClient {
 }
 
 /// So many kickoffs of `echo`, each with inputs of its own, and each confirmed by the broker.
-async fn kick_off(client: &KickoffClient, count: u32) -> Vec<KickoffHandle> {
+async fn kick_off(client: &KickoffClient, count: usize) -> Vec<KickoffHandle> {
     let sent = (0..count).map(|n| client.kickoff("echo", &json!({ "n": n })).into_future());
     let sent = within("the confirms", join_all(sent)).await;
     sent.into_iter()
@@ -72,16 +72,17 @@ async fn client_queues(namespace: &Namespace) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn thousands_wait_at_once_over_one_reply_queue() {
+async fn many_wait_at_once_over_one_reply_queue() {
+    let waiting = many(3_000, 1_000);
     let (url, namespace) = (broker().await.url(), Namespace::new());
     Cli::new(&url, &namespace)
         .run(&["topology", "declare", "echo"])
         .await
         .success();
     let client = client(&url, &namespace).await;
-    let mut handles = kick_off(&client, 3000).await;
+    let mut handles = kick_off(&client, waiting).await;
     let ids: HashSet<&KickoffId> = handles.iter().map(KickoffHandle::id).collect();
-    assert_eq!(ids.len(), 3000);
+    assert_eq!(ids.len(), waiting);
     assert_eq!(client_queues(&namespace).await.len(), 1);
 
     // Nobody was there to answer until now, so all of them wait.
@@ -99,8 +100,7 @@ async fn thousands_wait_at_once_over_one_reply_queue() {
 
 #[tokio::test]
 async fn a_waiter_survives_the_loss_of_its_connection() {
-    let options = NodeOptions::temporary().expect("a temporary folder");
-    let node = Node::start(options).await.expect("a node");
+    let node = alone().await;
     let (url, namespace) = (node.url(), Namespace::new());
     Cli::new(&url, &namespace)
         .run(&["topology", "declare", "echo"])

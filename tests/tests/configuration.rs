@@ -10,7 +10,7 @@ use crewfleet_tests::process::Process;
 
 #[tokio::test]
 async fn a_configuration_that_cannot_be_is_refused_with_key_value_origin_and_fix() {
-    let (url, python) = (broker().await.url(), crews::venv_python());
+    let (url, python) = (broker().await.url(), crews::plain_python());
     let python = python.display();
     let old_crewai = tempfile::tempdir().unwrap();
     let metadata = old_crewai.path().join("crewai-0.5.0.dist-info");

@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::marketing_crew_toml;
+use crewfleet_tests::many;
 use crewfleet_tests::worker::WorkerProcess;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn two_hundred_kickoffs_over_two_workers_keep_their_own_inputs() {
+async fn many_kickoffs_over_two_workers_keep_their_own_inputs() {
+    let kickoffs = many(200, 40);
     let (namespace, url) = (Namespace::new(), broker().await.url());
     let crew = marketing_crew_toml(16) + "env = { OFFLINE_LLM_LATENCY_S = \"0.05\" }\n";
     let _first = WorkerProcess::builder(&url, &namespace)
@@ -25,13 +27,13 @@ async fn two_hundred_kickoffs_over_two_workers_keep_their_own_inputs() {
     let client = PlainClient::connect(&url, &namespace).await;
     let mut replies = client.replies(&["#"]).await;
     let mark = |what: &str, n: usize| format!("{what}-mark-{n:03}-end");
-    for n in 0..200 {
+    for n in 0..kickoffs {
         let inputs =
             json!({"BUSINESS_DETAILS": mark("business", n), "PRODUCT_DESCRIPTION": mark("product", n)});
         client.request("marketing", &format!("row-{n}"), &inputs).await;
     }
     let mut workers = HashSet::new();
-    for n in 0..200 {
+    for n in 0..kickoffs {
         let reply = replies.of(&format!("row-{n}")).await.json();
         assert_eq!(reply["status"], "succeeded", "{reply}");
         workers.insert(reply["worker"].as_str().unwrap().to_owned());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crewfleet_tests::{
-    broker::{Namespace, with_http},
+    broker::{Monitored, Namespace, monitored},
     cli::Cli,
     client::PlainClient,
     crews::{checkout, marketing_crew_toml},
@@ -184,9 +184,9 @@ fn each_alert_is_on_a_panel_and_each_link_leads_to_a_dashboard() {
 /// Each expression is PromQL, and answers with something, where a Python crew runs once.
 #[tokio::test]
 async fn each_panel_shows_something_of_a_fleet() {
-    let (node, exporter) = with_http("prometheus").await;
+    let Monitored { node, exporter, .. } = monitored().await;
     let namespace = Namespace::new();
-    let prometheus = Prometheus::start(&exporter).await;
+    let prometheus = Prometheus::start(exporter).await;
     let worker = WorkerProcess::builder(&node.url(), &namespace)
         .crews(&marketing_crew_toml(1))
         .ready()

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crewfleet_node::{Node, NodeOptions};
-use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::broker::{Namespace, alone, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::builtin_crew_toml;
@@ -14,11 +14,6 @@ use lapin::BasicProperties;
 use serde_json::{Value, json};
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-async fn node() -> Node {
-    let options = NodeOptions::temporary().expect("a folder");
-    Node::start(options).await.expect("a node")
-}
 
 async fn token(cli: &Cli) -> String {
     cli.run(&["token", "create", "shop", "--all-crews"])
@@ -34,7 +29,7 @@ fn took_nothing(answer: &Value, why: &str) {
 
 #[tokio::test]
 async fn while_rabbitmq_blocks_publishers_nothing_is_taken_and_it_is_said() {
-    let node = node().await;
+    let node = alone().await;
     let namespace = Namespace::new();
     let _worker = WorkerProcess::builder(&node.url(), &namespace)
         .crew("echo", &builtin_crew_toml("echo", 2))
@@ -66,7 +61,8 @@ async fn while_rabbitmq_blocks_publishers_nothing_is_taken_and_it_is_said() {
 
 #[tokio::test]
 async fn where_nothing_was_sent_there_is_no_doubt() {
-    let mut node = node().await;
+    let options = NodeOptions::temporary().expect("a folder");
+    let mut node = Node::start(options).await.expect("a node");
     let namespace = Namespace::new();
     let cli = Cli::new(&node.url(), &namespace).with_free_gateway_ports();
     cli.run(&["topology", "declare", "echo"]).await.success();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::client::PlainClient;
-use crewfleet_tests::crews::{checkout, python_crew_toml};
+use crewfleet_tests::crews::{checkout, plain_crew_toml, python_crew_toml};
 use crewfleet_tests::worker::WorkerProcess;
 use nix::unistd::Pid;
 use serde_json::json;
@@ -84,12 +84,7 @@ async fn thirty_crews_share_two_gigabytes() {
 #[tokio::test]
 async fn the_memory_limit_holds_against_crews_that_grow_together() {
     let (namespace, url) = (Namespace::new(), broker().await.url());
-    let toml = python_crew_toml(
-        "bad",
-        "misbehaving:misbehaving",
-        &checkout().join("tests/crews"),
-        6,
-    );
+    let toml = plain_crew_toml("bad", "deeds:Plain", &checkout().join("tests/crews"), 6);
     // Tried again, what was killed would find the room that the others have left.
     let toml = toml + "\n[crews.bad.retry]\nmax_crashes = 1\n";
     let worker = WorkerProcess::builder(&url, &namespace)

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, fs, time::Duration};
 
 use crewfleet_tests::{
-    broker::{Namespace, with_http},
+    broker::{Monitored, Namespace, monitored},
     cli::Cli,
     client::PlainClient,
     crews::checkout,
@@ -82,7 +82,7 @@ async fn rabbitmq_shows_what_the_rules_take_from_it() {
         .find(|word| word.starts_with("/metrics/detailed?"))
         .expect("the rules say where RabbitMQ is scraped")
         .trim_end_matches(':');
-    let (node, exporter) = with_http("prometheus").await;
+    let Monitored { node, exporter, .. } = monitored().await;
     let namespace = Namespace::new();
     let cli = Cli::new(&node.url(), &namespace);
     cli.run(&["topology", "declare", "echo"]).await.success();

@@ -5,7 +5,7 @@ use std::fs;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
-use crewfleet_tests::crews::python_crew_toml;
+use crewfleet_tests::crews::plain_crew_toml;
 use crewfleet_tests::worker::WorkerProcess;
 use serde_json::{Value, json};
 
@@ -132,7 +132,7 @@ async fn a_crew_that_cannot_be_built_is_tried_again_and_its_neighbours_are_serve
     );
     fs::write(folder.path().join("late.py"), module).unwrap();
     let worker = WorkerProcess::builder(&url, &namespace)
-        .crews(&python_crew_toml("late", "late:Late", folder.path(), 1))
+        .crews(&plain_crew_toml("late", "late:Late", folder.path(), 1))
         .builtin(&["echo"])
         .spawn();
     let said = worker
@@ -174,7 +174,7 @@ async fn the_only_crew_is_tried_again_too_for_what_may_pass() {
     );
     fs::write(folder.path().join("late.py"), module).unwrap();
     let worker = WorkerProcess::builder(&url, &namespace)
-        .crews(&python_crew_toml("late", "late:late", folder.path(), 1))
+        .crews(&plain_crew_toml("late", "late:late", folder.path(), 1))
         .spawn();
     worker
         .logged_message("the crew cannot be built; it is tried again")
@@ -203,7 +203,7 @@ async fn crews_that_can_never_be_built_are_refused_at_once() {
     fs::write(folder.path().join("typo.py"), "def crew():\n    return Crwe()\n").unwrap();
     for target in ["nowhere:Crew", "there:Crew", "typo:crew"] {
         let worker = WorkerProcess::builder(&url, &namespace)
-            .crews(&python_crew_toml("one", target, folder.path(), 1))
+            .crews(&plain_crew_toml("one", target, folder.path(), 1))
             .spawn();
         assert_eq!(worker.exit().await.code(), Some(2), "{target}");
     }

@@ -8,7 +8,7 @@ use crewfleet_node::{Node, NodeOptions};
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
-use crewfleet_tests::crews::{self, checkout, python_crew_toml};
+use crewfleet_tests::crews::{self, checkout, plain_crew_toml, python_crew_toml};
 use crewfleet_tests::process::Process;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use nix::sys::signal::Signal;
@@ -16,13 +16,9 @@ use serde_json::{Value, json};
 
 const SLEEP: &str = "runner = \"builtin\"\ntarget = \"sleep\"\n";
 
+/// Most need a crew in Python, and none of CrewAI's.
 fn misbehaving() -> String {
-    python_crew_toml(
-        "bad",
-        "misbehaving:misbehaving",
-        &checkout().join("tests/crews"),
-        4,
-    )
+    plain_crew_toml("bad", "deeds:Plain", &checkout().join("tests/crews"), 4)
 }
 
 /// A kickoff that goes on when the file exists.
@@ -220,7 +216,12 @@ async fn a_running_crew_is_cancelled_by_a_command_on_the_control_exchange() {
         .await
         .worker("cancel_grace_s = 0.5")
         .crew("sleep", SLEEP)
-        .crews(&misbehaving())
+        .crews(&python_crew_toml(
+            "bad",
+            "misbehaving:misbehaving",
+            &checkout().join("tests/crews"),
+            4,
+        ))
         .ready()
         .await;
     let client = PlainClient::connect(&broker().await.url(), &namespace).await;

@@ -1,15 +1,15 @@
-//! What was asked for over HTTP, as the caller saw it, and finding it again in the history of the fleet.
+//! What was asked for over HTTP, as the caller saw it.
 //!
 //! The gateway makes the ids, so a caller that hears no answer knows none, and asks again. What the gateway had taken
 //! then runs under an id that nobody was told; it is known by its payload.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    history::{Asked, History, Publish, ReplySeen},
     journal::Nanos,
+    records::{Asked, Publish, ReplySeen},
     workload::Planned,
 };
 
@@ -139,7 +139,8 @@ impl Call {
         })
     }
 
-    fn asked(&self, post: &Post) -> Asked {
+    /// What was asked for by this post of it.
+    pub fn asked(&self, post: &Post) -> Asked {
         Asked {
             producer: self.producer.clone(),
             crew: self.planned.crew.clone(),
@@ -201,61 +202,6 @@ impl Call {
             .last_mut()
             .expect("a call is written down before its end");
         (post.end, post.outcome) = (Some(at), outcome);
-    }
-}
-
-impl History {
-    /// Finds what was asked for over HTTP among the executions and the replies, once these are read: it becomes asked
-    /// for. A kickoff that ran under an id that nobody was told belongs to a call only where that may have been taken.
-    pub fn resolve_calls(&mut self) {
-        let known = |id: &str| self.asked.contains_key(id);
-        let ran = self.executions.iter().map(|one| (&one.id, &one.nonce));
-        let answered = self
-            .replies
-            .iter()
-            .filter_map(|one| Some((&one.id, one.nonce.as_ref()?)));
-        let mut strangers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for (id, nonce) in ran.chain(answered) {
-            if !known(id) {
-                strangers.entry(nonce).or_default().insert(id);
-            }
-        }
-        let mut found = BTreeMap::new();
-        for call in &self.calls {
-            let told = |post: &Post| match &post.outcome {
-                Outcome::Accepted(id) | Outcome::Unheard(Some(id)) => Some(id.clone()),
-                Outcome::Refused | Outcome::Unheard(None) => None,
-            };
-            let named: Vec<(String, &Post)> = call
-                .posts
-                .iter()
-                .filter_map(|post| Some((told(post)?, post)))
-                .collect();
-            let mut unnamed: Vec<&str> = strangers
-                .get(call.planned.order.nonce.as_str())
-                .into_iter()
-                .flatten()
-                .copied()
-                .filter(|id| named.iter().all(|(named, _)| named != id))
-                .collect();
-            let unheard = call
-                .posts
-                .iter()
-                .filter(|post| post.outcome == Outcome::Unheard(None));
-            for (post, id) in unheard.zip(unnamed.drain(..)) {
-                found.insert(id.to_owned(), call.asked(post));
-            }
-            for (id, post) in named {
-                let mut asked = call.asked(post);
-                if call.id() == Some(&id)
-                    && let Some(reply) = kept(self.replies.iter().filter(|reply| reply.id == id))
-                {
-                    asked.answers = call.told.iter().map(|(at, _)| (*at, reply.clone())).collect();
-                }
-                found.insert(id, asked);
-            }
-        }
-        self.asked.extend(found);
     }
 }
 

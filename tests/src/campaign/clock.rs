@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{history::ReplySeen, journal::Nanos};
+use super::{journal::Nanos, records::ReplySeen};
 use crate::crews;
 
 /// Names the library, where it is not one of the places that are looked at.

@@ -15,7 +15,8 @@
 //! | [`clock`] | processes whose clock is wrong |
 //! | [`faults`], [`misdeclared`] | doing harm, as scheduled; to one queue |
 //! | [`journal`] | lines that survive a SIGKILL of their writer |
-//! | [`history`], [`calls`] | all that was seen, as one value; of it what was seen over HTTP |
+//! | [`records`], [`calls`] | what is seen, each as a value; of it what is seen over HTTP |
+//! | [`history`], [`resolve`] | all that was seen, as one value; finding what was asked for over HTTP in it |
 //! | [`evidence`] | reading the history from the files and the broker |
 //! | [`checker`], [`explain`], [`endings`] | what the history must not hold; which fault explains which repeat, and which ending |
 //! | [`summary`] | the last line |
@@ -47,6 +48,8 @@ pub mod misdeclared;
 pub mod options;
 pub mod producer;
 pub mod producers;
+pub mod records;
+pub mod resolve;
 pub mod run;
 pub mod schedule;
 pub mod site;

@@ -15,19 +15,17 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
     clock::corrected,
-    history::{ProducerLine, ReplySeen},
     journal::{self, Journal, Nanos, now},
     producers,
+    records::{ProducerLine, ReplySeen},
     site::broker_config,
-    workload::{Act, Order, Planned},
+    workload::{Act, Order, PROBER, Planned},
 };
 
 /// How many kickoffs wait for their replies at once, at most: one that is started again attaches to all of them.
 const WINDOW: usize = 64;
 /// The pause before something that the broker refused is tried again.
 const PAUSE: Duration = Duration::from_millis(300);
-/// Who publishes the probes.
-pub const PROBER: &str = "p0";
 
 /// What a producer is told.
 #[derive(Debug, Clone, clap::Args)]

@@ -208,7 +208,7 @@ mod tests {
             check,
             tests::{fault, sound},
         },
-        producer::PROBER,
+        workload::PROBER,
     };
 
     fn summary_of(history: &History, faults_scheduled: usize) -> Value {

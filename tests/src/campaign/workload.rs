@@ -14,6 +14,9 @@ pub const PROGRAM: &str = "program";
 /// A crew that gets no kickoffs but those that show whether its queue works.
 pub const IDLE: &str = "idle";
 
+/// Who publishes the probes.
+pub const PROBER: &str = "p0";
+
 /// A crew in Python of one worker alone, which gets no kickoffs but those that wait until it can be built.
 pub const LATE: &str = "late";
 

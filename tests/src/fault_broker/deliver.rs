@@ -5,17 +5,14 @@ use amq_protocol::{
     types::AMQPValue,
 };
 
-use super::{At, Fault, Record, State, session::Channel, store::Message, wire::content_bytes};
-
-/// A delivery that waits for its ack.
-#[derive(Debug)]
-pub(super) struct Unacked {
-    queue: String,
-    consumer: String,
-    message: Message,
-    /// A stream keeps the message itself.
-    stream: bool,
-}
+use super::{
+    connection::{Channel, Unacked},
+    record::Record,
+    script::{At, Fault},
+    state::State,
+    store::Message,
+    wire::content_bytes,
+};
 
 /// A delivery on its way.
 struct Next {

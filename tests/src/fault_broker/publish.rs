@@ -2,38 +2,20 @@
 
 use amq_protocol::{
     frame::AMQPContentHeader,
-    protocol::{AMQPClass, basic, connection},
+    protocol::{AMQPClass, basic, connection as method},
 };
 
 use super::{
-    At, Fault, Published, Record, State,
-    session::NOT_FOUND,
+    connection::{Connection, Incoming, NOT_FOUND},
+    record::{Published, Record},
+    script::{At, Fault},
+    state::{Answer, State},
     store::Message,
     wire::{content_bytes, method_bytes},
 };
 
 /// AMQP's code in a return.
 const NO_ROUTE: u16 = 312;
-
-/// A message of which frames are missing.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    publish: basic::Publish,
-    header: Option<AMQPContentHeader>,
-    body: Vec<u8>,
-}
-
-/// What a publish is to be answered.
-#[derive(Debug)]
-pub(super) struct Answer {
-    connection: u64,
-    channel: u16,
-    /// The number that the confirm names, where confirms are on.
-    confirms: Option<u64>,
-    number: u64,
-    /// The message, when no queue takes it and it must come back.
-    returned: Option<Message>,
-}
 
 impl State {
     pub(super) fn publish_begins(&mut self, connection: u64, number: u16, publish: basic::Publish) {
@@ -184,18 +166,14 @@ impl State {
 
     fn block_publisher(&mut self, connection: u64) {
         let Some(reason) = &self.alarm else { return };
-        if self
-            .connections
-            .get(&connection)
-            .is_some_and(super::Connection::block)
-        {
-            let blocked = connection::Blocked {
+        if self.connections.get(&connection).is_some_and(Connection::block) {
+            let blocked = method::Blocked {
                 reason: reason.as_str().into(),
             };
             self.send(
                 connection,
                 0,
-                AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)),
+                AMQPClass::Connection(method::AMQPMethod::Blocked(blocked)),
             );
             self.log.push(Record::Blocked { connection });
         }

@@ -1,7 +1,5 @@
 //! The handshake, and what a client may ask for on a channel.
 
-use std::collections::BTreeMap;
-
 use amq_protocol::{
     frame::AMQPFrame,
     protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue},
@@ -9,28 +7,15 @@ use amq_protocol::{
 };
 
 use super::{
-    At, Fault, Record, State,
-    deliver::Unacked,
-    publish::Incoming,
+    connection::{Channel, NOT_FOUND},
+    record::Record,
+    script::{At, Fault},
+    state::State,
     store::{Consumer, Queue},
 };
 
-/// AMQP's codes for a closed channel.
-pub(super) const NOT_FOUND: u16 = 404;
+/// AMQP's code for what nobody here does.
 const NOT_IMPLEMENTED: u16 = 540;
-
-/// A channel, as the broker knows it.
-#[derive(Debug, Default)]
-pub(super) struct Channel {
-    /// The number of the last publish, once confirms are on.
-    pub(super) confirms: Option<u64>,
-    pub(super) prefetch: u16,
-    /// The last delivery tag.
-    pub(super) tag: u64,
-    pub(super) unacked: BTreeMap<u64, Unacked>,
-    /// A message of which frames are missing.
-    pub(super) incoming: Option<Incoming>,
-}
 
 impl State {
     /// Answers the protocol header.

@@ -1,10 +1,8 @@
 //! A connection: frames in, frames out, heartbeats, the cut.
 
 use std::{
-    collections::HashMap,
     io,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use amq_protocol::{
@@ -22,60 +20,17 @@ use tokio::{
     time::{Instant, interval_at},
 };
 
-use super::{Record, State, lock, session::Channel};
+use super::{
+    connection::{Connection, Out},
+    record::Record,
+    state::{State, lock},
+};
 
 /// What AMQP's frames begin with: type, channel, size.
 const HEAD: usize = 7;
 
 /// Room for a body in one frame of the size that both sides agree to.
 const BODY_MAX: usize = 100_000;
-
-/// A connection, as the broker knows it.
-#[derive(Debug)]
-pub(super) struct Connection {
-    /// What it calls itself.
-    pub(super) name: String,
-    pub(super) channels: HashMap<u16, Channel>,
-    /// Nothing is sent any more, and nothing heeded.
-    pub(super) silent: bool,
-    out: mpsc::UnboundedSender<Out>,
-    /// Whether the broker reads.
-    reading: watch::Sender<bool>,
-}
-
-#[derive(Debug)]
-enum Out {
-    Bytes(Vec<u8>),
-    Heartbeats(Duration),
-    Silence,
-    /// What stands before it is sent, then the socket closes.
-    End,
-}
-
-impl Connection {
-    /// Stops reading, and says whether that is new.
-    pub(super) fn block(&self) -> bool {
-        self.reading.send_replace(false)
-    }
-
-    /// Reads again, and says whether that is new.
-    pub(super) fn unblock(&self) -> bool {
-        !self.reading.send_replace(true)
-    }
-
-    pub(super) fn beat_every(&self, seconds: u16) {
-        if seconds > 0 {
-            // Twice as often as agreed, as every peer does.
-            let period = Duration::from_secs(seconds.into()) / 2;
-            self.write(Out::Heartbeats(period));
-        }
-    }
-
-    /// A connection whose socket is gone takes nothing any more, and its end is on its way.
-    fn write(&self, out: Out) {
-        let _ = self.out.send(out);
-    }
-}
 
 pub(super) async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
     // They end when this does.
@@ -92,14 +47,7 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     let number = {
         let mut state = lock(&state);
         let number = state.count();
-        let connection = Connection {
-            name: String::new(),
-            channels: HashMap::new(),
-            silent: false,
-            out,
-            reading,
-        };
-        state.connections.insert(number, connection);
+        state.connections.insert(number, Connection::new(out, reading));
         number
     };
     tokio::select! {

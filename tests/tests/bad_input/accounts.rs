@@ -1,9 +1,9 @@
 //! What became of each message.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use crewfleet_tests::PATIENCE;
+use crewfleet_tests::{PATIENCE, many};
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
@@ -23,7 +23,7 @@ use super::mutation::{Mutated, SERIAL, Verdict, own_id};
 /// How many messages are held until one ack settles them all.
 const BATCH: u64 = 250;
 /// Memory is compared from this message on: until then pools and buffers fill.
-const WARM: usize = 10_000;
+static WARM: LazyLock<usize> = LazyLock::new(|| many(10_000, 5_000));
 
 pub(crate) struct Accounts {
     state: Mutex<State>,
@@ -152,7 +152,7 @@ impl Accounts {
 
     fn settle(&self, state: &mut State) {
         state.settled += 1;
-        if state.settled.is_multiple_of(WARM / 2) {
+        if state.settled.is_multiple_of(*WARM / 2) {
             state.memory.insert(state.settled, resident(self.worker));
         }
         self.settled.send_replace(state.settled);
@@ -236,12 +236,13 @@ impl Accounts {
     /// From the [`WARM`]th message to the last within a tenth.
     pub(crate) fn check_memory(&self) {
         let state = self.lock();
-        let warm = state.memory[&WARM];
-        for (settled, bytes) in state.memory.range(WARM..) {
+        let warm = state.memory[&*WARM];
+        for (settled, bytes) in state.memory.range(*WARM..) {
             let (most, least) = (warm + warm / 10, warm - warm / 10);
             assert!(
                 (least..=most).contains(bytes),
-                "the worker has {bytes} resident bytes after {settled} messages, {warm} after {WARM}"
+                "the worker has {bytes} resident bytes after {settled} messages, {warm} after {}",
+                *WARM
             );
         }
     }

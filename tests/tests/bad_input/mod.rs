@@ -1,6 +1,6 @@
 //! Bad input at scale: bad requests, 1,000 good ones and as many odd ones, through one live worker.
 //!
-//! `CREWFLEET_TEST_BAD_REQUESTS=100000` for that many bad ones, instead of 20,000.
+//! `CREWFLEET_TEST_BAD_REQUESTS=100000` for that many bad ones, instead of 8,000 (20,000 with `CREWFLEET_TEST_FULL`).
 
 mod accounts;
 mod mutation;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crewfleet_node::{Node, NodeOptions};
 use crewfleet_tests::broker::Namespace;
 use crewfleet_tests::client::PlainClient;
+use crewfleet_tests::many;
 use crewfleet_tests::worker::WorkerProcess;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
@@ -27,7 +28,7 @@ use mutation::{Mutated, Verdict, mutated};
 /// Mutated so that they are no requests.
 static BAD: LazyLock<usize> = LazyLock::new(|| match std::env::var("CREWFLEET_TEST_BAD_REQUESTS") {
     Ok(number) => number.parse().expect("CREWFLEET_TEST_BAD_REQUESTS is a number"),
-    Err(_) => 20_000,
+    Err(_) => many(20_000, 8_000),
 });
 /// Mutated, and yet requests.
 const ODD: usize = 1_000;

@@ -3,9 +3,9 @@
 use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, ProtocolVersion, WriteContext, gen_frame};
 use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
 use amq_protocol::types::{AMQPValue, FieldTable};
-use crewfleet_node::{Node, NodeOptions};
+use crewfleet_node::Node;
 use crewfleet_tests::PATIENCE;
-use crewfleet_tests::broker::Namespace;
+use crewfleet_tests::broker::{Namespace, alone};
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::worker::WorkerProcess;
 use lapin::BasicProperties;
@@ -119,9 +119,7 @@ async fn publish(node: &Node, properties: BasicProperties) {
 
 #[tokio::test]
 async fn what_the_codec_cannot_bear_stops_no_worker() {
-    let node = Node::start(NodeOptions::temporary().expect("a temporary folder"))
-        .await
-        .unwrap_or_else(|error| panic!("{error}"));
+    let node = alone().await;
     let namespace = Namespace::named("kickoff");
     let worker = WorkerProcess::builder(&node.url(), &namespace)
         .crew("echo", "runner = \"builtin\"\ntarget = \"echo\"\n")

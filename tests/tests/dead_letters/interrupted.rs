@@ -106,7 +106,7 @@ async fn a_redrive_under_way_holds_its_letters_and_ends_at_a_signal() {
 
 #[tokio::test]
 async fn a_redrive_goes_on_after_lost_connections() {
-    let node = Node::start(NodeOptions::temporary().unwrap()).await.unwrap();
+    let node = alone().await;
     let place = Place::declared_on(&node.url(), &["echo"]).await;
     let ids: BTreeSet<String> = (0..30).map(|n| format!("k-{n}")).collect();
     for id in &ids {

@@ -10,15 +10,14 @@ use std::process::Command;
 
 use crewfleet::dead_letters::{DeadLetters, RedriveOptions, Selection};
 use crewfleet::{BrokerConfig, KickoffClient};
-use crewfleet_node::{Node, NodeOptions};
-use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::broker::{Namespace, alone, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::{binary, builtin_crew_toml};
 use crewfleet_tests::journal::Journal;
 use crewfleet_tests::process::{Output, Process, TICK, until};
 use crewfleet_tests::worker::WorkerProcess;
-use crewfleet_tests::{PATIENCE, client::Message};
+use crewfleet_tests::{PATIENCE, client::Message, many};
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};

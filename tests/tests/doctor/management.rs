@@ -4,7 +4,7 @@ use crewfleet_tests::PATIENCE;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use super::patient::{Examined, Patient, broker};
+use super::patient::{Examined, Patient, broker, management};
 
 #[tokio::test]
 async fn policies_that_act_on_our_queues_are_judged() {
@@ -77,7 +77,7 @@ async fn policy(command: &str, queue: &str, definition: &str, state: &str, said:
     let (policy, name) = (format!("policy-{}", patient.namespace), patient.name(queue));
     let pattern = format!("^{name}$").replace('.', "[.]");
     let set = [command, &policy, &pattern, definition, "--apply-to", "queues"];
-    broker().await.0.ctl(&set).await.unwrap();
+    broker().await.ctl(&set).await.unwrap();
     let check = format!("policy on {name}");
     let seen = async {
         loop {
@@ -100,7 +100,7 @@ async fn policy(command: &str, queue: &str, definition: &str, state: &str, said:
 #[tokio::test]
 async fn a_management_api_that_cannot_be_asked_is_told_without_its_password() {
     let patient = Patient::declared().await;
-    let refused = broker().await.1.replace("//", "//guest:pass%2Fw0rd-4711@");
+    let refused = management().await.replace("//", "//guest:pass%2Fw0rd-4711@");
     let nobody = "http://guest:pass-4711@127.0.0.1:1".to_owned();
     let cases = [
         (refused, "401"),
@@ -115,7 +115,7 @@ async fn a_management_api_that_cannot_be_asked_is_told_without_its_password() {
         assert!(!told.contains("4711"), "the password is told: {told}");
     }))
     .await;
-    let with_user = broker().await.1.replace("//", "//guest:guest@");
+    let with_user = management().await.replace("//", "//guest:guest@");
     let examined = Examined::by(&patient.cli, &["doctor", "--json"], &with_user).await;
     examined.finds("management API", "ok", &["answers"]);
 }

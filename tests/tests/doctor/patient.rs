@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use crewfleet_node::Node;
-use crewfleet_tests::broker::{Namespace, with_http};
+use crewfleet_tests::broker::{Namespace, monitored};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::process::Output;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
 use serde_json::Value;
-use tokio::sync::OnceCell;
 
-/// The node of these tests, and its management API's URL.
-pub(super) async fn broker() -> &'static (Node, String) {
-    static NODE: OnceCell<(Node, String)> = OnceCell::const_new();
-    NODE.get_or_init(|| with_http("management")).await
+/// The node of these tests.
+pub(super) async fn broker() -> &'static Node {
+    &monitored().await.node
+}
+
+/// Its management API's URL.
+pub(super) async fn management() -> &'static str {
+    &monitored().await.management
 }
 
 /// One crew `echo` in a namespace of its own, and the command that examines it.
@@ -33,7 +36,7 @@ impl Patient {
     /// With more lines for the crew's section.
     pub(super) async fn of(crew: &str) -> Self {
         let namespace = Namespace::new();
-        let cli = Cli::new(&broker().await.0.url(), &namespace);
+        let cli = Cli::new(&broker().await.url(), &namespace);
         let config = format!("[crews.echo]\nrunner = \"builtin\"\ntarget = \"echo\"\n{crew}\n");
         fs::write(cli.dir().join("crewfleet.toml"), config).unwrap();
         Self { namespace, cli }
@@ -55,7 +58,7 @@ impl Patient {
 
     /// Examined with what only the management API knows.
     pub(super) async fn managed(&self) -> Examined {
-        let url = &broker().await.1;
+        let url = management().await;
         Examined::by(&self.cli, &["doctor", "--json"], url).await
     }
 
@@ -85,7 +88,7 @@ impl Patient {
 }
 
 pub(super) async fn connect() -> Connection {
-    let url = broker().await.0.url();
+    let url = broker().await.url();
     Connection::connect(&url, ConnectionProperties::default())
         .await
         .unwrap()
@@ -167,7 +170,7 @@ pub(super) async fn queues_have_logs_held() -> bool {
 }
 
 async fn version() -> (u32, u32) {
-    let version = broker().await.0.ctl(&["version"]).await.unwrap();
+    let version = broker().await.ctl(&["version"]).await.unwrap();
     let mut parts = version
         .trim()
         .split('.')

@@ -9,8 +9,7 @@ use super::*;
 use crate::campaign::{
     history::{DeadLetter, Ending, Fault, Publish},
     journal::Nanos,
-    producer::PROBER,
-    workload::{FORKED, IDLE, Order, SWIFT},
+    workload::{FORKED, IDLE, Order, PROBER, SWIFT},
 };
 
 const ID: &str = "k-1";
