@@ -318,7 +318,7 @@ fn written(operation: &Operation) -> Value {
     let channel = &operation.channel;
     let mut written = json!({
         "action": operation.action,
-        "title": operation.about,
+        "summary": operation.about,
         "channel": {"$ref": format!("#/channels/{channel}")},
         "messages": [{"$ref": format!("#/channels/{channel}/messages/{}", operation.message)}],
         "tags": [{"name": operation.role}],
