@@ -90,9 +90,7 @@ fn shell(text: &str) -> Result<(), String> {
     });
     let mut commands = commands.peekable();
     commands.peek().ok_or("no command")?;
-    commands
-        .map(|command| commands::check(command).map_err(|error| format!("{command}: {error}")))
-        .collect()
+    commands.try_for_each(|command| commands::check(command).map_err(|error| format!("{command}: {error}")))
 }
 
 /// Whether a worker takes the configuration. It is asked by a worker that looks for another one's health, which is not
