@@ -17,7 +17,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first, and what needs nothing installed. All Rust is built
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
-all=(format structure build lint scripts supply deploy unit doc old python e2e campaign home quickstart)
+all=(format structure build lint scripts supply asyncapi deploy unit doc old python e2e campaign home quickstart)
 # What `--full` runs as well.
 full=(doc_full deploy_full e2e_full home_full quickstart_full campaign_600 campaign_3000 bench)
 quick=(format build lint unit one_kickoff)
@@ -38,6 +38,8 @@ format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/node/src/supervise.sh; }
 # No files of a crate that import each other.
 structure() { tests/circles.py shared/*/src/lib.rs producer/client/src/lib.rs producer/gateway/src/lib.rs producer/cli/src/main.rs worker/src/lib.rs tests/src/lib.rs; }
+# The AsyncAPI document, as its own parser takes it.
+asyncapi() { node tests/asyncapi/lint.mjs shared/protocol/schemas/asyncapi.json; }
 supply() { tests/supply-chain.sh; }
 deploy() { tests/deploy.sh; }
 deploy_full() { tests/deploy.sh --full; }

@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Makes what the snippets of producer/PUBLISHERS.md run in (.crewfleet/test-python with pika, .crewfleet/test-javascript with
-# amqplib), what the tests' crews import (.crewfleet/test-crew-packages), the programs that check what is shipped
-# (.crewfleet/test-tools), each once and again when its lock file changes, PostgreSQL,
-# Helm, Prometheus, Alertmanager and libfaketime (.crewfleet/tools). Nothing is downloaded but Debian's packages, and what a lock file names by
-# its hash. Needs the Python of deploy/python-env.sh (or CREWFLEET_PYTHON).
+# Makes what the tests need, each once, and again when its lock file changes:
+#   .crewfleet/test-python         pika, for the snippets of producer/PUBLISHERS.md and for the traces
+#   .crewfleet/test-javascript     amqplib, for the same page
+#   .crewfleet/test-asyncapi       what lints the AsyncAPI document
+#   .crewfleet/test-crew-packages  what the tests' crews import
+#   .crewfleet/test-tools          the programs that check what is shipped
+#   .crewfleet/tools               Helm, Prometheus, Alertmanager and libfaketime; PostgreSQL is installed
+# It downloads Debian's packages, and what a lock file names by its hash, and nothing else. It needs the Python of
+# deploy/python-env.sh, or CREWFLEET_PYTHON.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh
@@ -46,19 +50,20 @@ make_packages() {
     took "made the packages of $3" "$start"
 }
 
+# make_javascript FOLDER SOURCE WHAT: the packages of SOURCE/package-lock.json.
 make_javascript() {
-    local dir=$CREWFLEET_DIR/test-javascript lock=tests/javascript/package-lock.json start=$SECONDS missing=()
+    local dir=$CREWFLEET_DIR/$1 source=$2 lock=$2/package-lock.json start=$SECONDS missing=()
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
-    [ ${#missing[@]} = 0 ] || apt_install "the publishers' tests" "${missing[@]}"
+    [ ${#missing[@]} = 0 ] || apt_install "$3" "${missing[@]}"
     if is_made "$dir" "$lock" && [ -d "$dir/node_modules" ]; then return; fi
     rm -rf "$dir"
     mkdir "$dir"
-    cp tests/javascript/package.json "$lock" "$dir"
-    quietly npm.log npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund ||
+    cp "$source/package.json" "$lock" "$dir"
+    quietly "$1-npm.log" npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund ||
         fail "npm could not install $lock" "read the lines above; often the network"
     mark_made "$dir" "$lock"
-    took "made the JavaScript environment of the publishers' tests" "$start"
+    took "made the JavaScript environment of $3" "$start"
 }
 
 make_helm() {
@@ -84,7 +89,8 @@ make_python test-python tests/python/requirements.lock "the publishers' and the 
 make_python test-tools tests/tools/requirements.lock "the programs that check what is shipped"
 make_packages test-crew-packages tests/crews/requirements.lock "the tests' crews"
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || apt_install "the tests of databases" postgresql
-make_javascript
+make_javascript test-javascript tests/javascript "the publishers' tests"
+make_javascript test-asyncapi tests/asyncapi "the lint of the AsyncAPI document"
 make_helm
 make_prometheus
 make_faketime

@@ -75,6 +75,17 @@ pub fn crew_packages() -> PathBuf {
     folder
 }
 
+/// A part of what `tests/test-env.sh` makes.
+pub fn test_environment(part: &str) -> PathBuf {
+    let path = checkout().join(".crewfleet").join(part);
+    assert!(
+        path.exists(),
+        "{} is missing: run `tests/test-env.sh`, which makes it",
+        path.display()
+    );
+    path
+}
+
 /// The section of the example crew, which runs so many kickoffs at once.
 pub fn marketing_crew_toml(concurrency: u32) -> String {
     let path = checkout().join("deploy/examples/marketing/src");

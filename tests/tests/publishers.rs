@@ -1,13 +1,12 @@
 //! The snippets of `producer/PUBLISHERS.md`, run as they stand against a real worker in the default namespace.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use crewfleet_node::Node;
 use crewfleet_tests::broker::{Namespace, alone};
 use crewfleet_tests::cli::Cli;
-use crewfleet_tests::crews::{builtin_crew_toml, checkout};
+use crewfleet_tests::crews::{builtin_crew_toml, checkout, test_environment};
 use crewfleet_tests::process::{Output, Process};
 use crewfleet_tests::worker::WorkerProcess;
 use serde_json::Value;
@@ -125,13 +124,13 @@ impl Shipped {
 
 async fn run(language: &str, snippet: &str, url: &str) -> Output {
     let mut command = match language {
-        "python" => Command::new(environment("test-python/bin/python")),
+        "python" => Command::new(test_environment("test-python/bin/python")),
         _ => Command::new("node"),
     };
     command
         .arg(if language == "python" { "-c" } else { "-e" })
         .arg(snippet)
-        .env("NODE_PATH", environment("test-javascript/node_modules"))
+        .env("NODE_PATH", test_environment("test-javascript/node_modules"))
         .env("AMQP_URL", url);
     Process::spawn(language, &command, b"").output().await
 }
@@ -147,15 +146,4 @@ fn snippet(language: &str) -> String {
         .expect("a block");
     assert!(blocks.next().is_none(), "there are several blocks of {language}");
     block.0.to_owned()
-}
-
-/// A part of what `tests/test-env.sh` makes.
-fn environment(part: &str) -> PathBuf {
-    let path = checkout().join(".crewfleet").join(part);
-    assert!(
-        path.exists(),
-        "{} is missing: run `tests/test-env.sh`, which makes it",
-        path.display()
-    );
-    path
 }
