@@ -51,7 +51,7 @@ async fn thousands_of_bad_requests_are_all_accounted_for() {
             "runner = \"builtin\"\ntarget = \"echo\"\nconcurrency = 200\n",
         )
         .broker("results_max_age_s = 0")
-        .env("RUST_LOG", "error,crewfleet_worker::worker=info")
+        .env("RUST_LOG", "error,crewfleet_worker::lifecycle::readiness=info")
         .ready()
         .await;
     println!("seed: {}", String::from_utf8_lossy(&SEED));

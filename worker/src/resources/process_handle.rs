@@ -87,6 +87,27 @@ fn start_ticks_of(pid: i32) -> io::Result<Option<u64>> {
     }
 }
 
+/// Kills a process when it is dropped, unless it is disarmed before. What the process leaves behind, its spawner kills.
+pub(crate) struct KillOnDrop(Option<ProcessHandle>);
+
+impl KillOnDrop {
+    pub(crate) fn new(process: &ProcessHandle) -> Self {
+        Self(Some(process.clone()))
+    }
+
+    pub(crate) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0 {
+            process.kill();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

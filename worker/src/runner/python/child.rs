@@ -16,12 +16,12 @@ use tracing::warn;
 use super::channel::{self, Frame, Receiver, Sender};
 use super::frames::{Bare, ChildError, ChildEvent, ChildResult, Failed, Kickoff, RunStats, Settings};
 use super::host::{HOST_LOST_KIND, Host};
-use super::pipes::Output;
+use super::pipes::{Output, lines};
 use super::spawner::End;
 use crate::execution::outcome::{Outcome, RequeueReason};
 use crate::execution::stop::StopReason;
 use crate::resources::memory::{MemoryGuard, Tracked};
-use crate::resources::process_handle::ProcessHandle;
+use crate::resources::process_handle::{KillOnDrop, ProcessHandle};
 use crate::runner::KickoffContext;
 use crate::runner::output::Lines;
 
@@ -154,10 +154,13 @@ impl Child {
         self.served += 1;
         // Until it has ended what this kickoff leaves behind nobody else may use it, even if this future is dropped.
         self.usable = false;
+        let running = KillOnDrop::new(&self.handle);
         let (mut out, mut err) = lines(context);
-        let mut ended = self
+        let ended = self
             .attend(context, inputs, cancel_grace, last, &mut out, &mut err)
-            .await?;
+            .await;
+        running.disarm();
+        let mut ended = ended?;
         // Everything was flushed before the answer was sent, so it is in the pipes by now.
         self.stdout.drain(&mut out);
         self.stderr.drain(&mut err);
@@ -384,14 +387,9 @@ impl Child {
     }
 }
 
-/// What the crew prints, on both streams.
-pub(super) fn lines(context: &KickoffContext) -> (Lines, Lines) {
-    let events = || Some(context.events.clone());
-    (Lines::new("stdout", events()), Lines::new("stderr", events()))
-}
-
 /// The reason of a requeue when the host is gone.
 const HOST_LOST: &str = "the crew host is gone";
+
 impl Drop for Child {
     fn drop(&mut self) {
         self.kill();

@@ -13,7 +13,7 @@ use super::fork_server::{CHECK_TIMEOUT, ForkServer};
 use super::frames::{Failed, Isolated, Settings};
 use super::spawner::{End, Spawner};
 use crate::resources::memory::{MemoryGuard, Tracked};
-use crate::resources::process_handle::ProcessHandle;
+use crate::resources::process_handle::KillOnDrop;
 
 /// The error kind of a kickoff that has no process to run in.
 pub(super) const HOST_LOST_KIND: &str = "host_lost";
@@ -29,18 +29,6 @@ pub(super) struct Host {
     /// How its children start.
     pub(super) isolated: Isolated,
     _tracked: Tracked,
-}
-
-/// A host that is not ready yet. An import that hangs reads no channel, so it is killed when it is given up.
-struct Importing(Option<ProcessHandle>);
-
-impl Drop for Importing {
-    fn drop(&mut self) {
-        if let Some(host) = self.0.take() {
-            // The fork server kills what it leaves behind.
-            host.kill();
-        }
-    }
 }
 
 impl Host {
@@ -60,7 +48,8 @@ impl Host {
             .await
             .map_err(lost)?;
         let tracked = memory.track_host(process.handle.pid());
-        let mut importing = Importing(Some(process.handle.clone()));
+        // An import that hangs reads no channel, so the host is killed when it is given up.
+        let importing = KillOnDrop::new(&process.handle);
         let (others, mut frames) = mpsc::unbounded_channel();
         let spawner = Spawner::attach(sender, receiver, others, &fork_server.watching);
         // Twice the import's own limit: the machine is busy when a host is started on demand.
@@ -73,7 +62,7 @@ impl Host {
                     isolation = isolated.isolation,
                     "crew host is ready"
                 );
-                importing.0 = None;
+                importing.disarm();
                 let host = Self {
                     pid: process.handle.pid(),
                     spawner,

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use crate::runner::KickoffContext;
 use crate::runner::output::Lines;
 
 /// How much is read of what a kickoff left in a pipe after its answer: twice what a pipe holds. A thread that it left
@@ -54,4 +55,10 @@ impl Output {
             }
         }
     }
+}
+
+/// What the crew prints, on both streams.
+pub(super) fn lines(context: &KickoffContext) -> (Lines, Lines) {
+    let events = || Some(context.events.clone());
+    (Lines::new("stdout", events()), Lines::new("stderr", events()))
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::child::{Child, lines};
+use super::child::Child;
 use super::frames::{Bare, ChildEnded};
+use super::pipes::lines;
 use crate::runner::KickoffContext;
 use crate::runner::output::Lines;
 
