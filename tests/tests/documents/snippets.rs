@@ -141,13 +141,11 @@ fn the_program_in_rust_is_the_documented_one() {
         .into_iter()
         .find(|block| block.language == "rust")
         .unwrap();
-    let library = ["producer/client/src/lib.rs", "producer/src/lib.rs"].map(|file| checkout().join(file));
-    let library = library.iter().find(|file| file.exists()).unwrap();
-    let documented: Vec<String> = fs::read_to_string(library)
-        .unwrap()
+    let library = checkout().join("producer/client/src/lib.rs");
+    let source = fs::read_to_string(&library).unwrap();
+    let documented: Vec<_> = source
         .lines()
         .filter_map(|line| line.strip_prefix("//! "))
-        .map(|line| line.replace("crewfleet_producer", "crewfleet"))
         .collect();
     for line in block.text.lines() {
         assert!(
