@@ -60,7 +60,7 @@ old() {
 unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples; }
 # The examples of the documentation run, and its links lead somewhere. tests/rustdoc.sh looks at the links of a library when
 # cargo runs its examples, for which all is built already; `cargo doc` would compile every dependency once more.
-doc() { RUSTDOC=$PWD/tests/rustdoc.sh cargo test --locked --workspace --doc; }
+doc() { RUSTDOC=$PWD/tests/rustdoc.sh cargo test --locked --workspace --no-fail-fast --doc; }
 # A map of a module may link to what is private in it: it is for readers of the source.
 doc_full() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps; }
 python() {

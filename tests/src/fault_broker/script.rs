@@ -32,7 +32,8 @@ pub enum Fault {
     Forced,
     /// [`At::Publish`]: the message is taken, its confirm never sent; the connection lives on.
     ConfirmLost,
-    /// [`At::Publish`]: the message is taken; what it is answered (a return, too) waits for [`FaultBroker::release`].
+    /// [`At::Publish`]: the message is taken; what it is answered (a return, too) waits for
+    /// [`release`](super::FaultBroker::release).
     Held,
     /// [`At::Publish`]: `basic.nack`, and the message is not taken.
     Nack,
