@@ -84,7 +84,7 @@ versions() { tests/versions.sh; }
 e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*'; }
 # Those that are about many, with all of them.
 e2e_full() {
-    CREWFLEET_TEST_FULL=1 cargo test --locked --workspace --no-fail-fast --test e2e -- bad_input:: client::many_ crewai::many_ dead_letters::look::two_ leftovers::
+    CREWFLEET_TEST_FULL=1 cargo test --locked --workspace --no-fail-fast --test e2e -- bad_input:: client::many_ crewai::many_ dead_letters::browse::two_ leftovers::
 }
 # One kickoff of a CrewAI crew: broker, worker, events, reply.
 one_kickoff() { cargo test --locked --workspace --test e2e crewai::crewai_s_events; }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crewfleet_protocol::topology::Reason;
 use crewfleet_protocol::{CrewName, Status};
-use crewfleet_service::metrics::{Book, histogram_opts, opts};
+use crewfleet_service::metrics::{MetricsRegistry, histogram_opts, opts};
 use prometheus::{
     CounterVec, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     exponential_buckets,
@@ -85,7 +85,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When a name is taken already.
-    pub(crate) fn register(book: &mut Book) -> prometheus::Result<Arc<Self>> {
+    pub(crate) fn register(book: &mut MetricsRegistry) -> prometheus::Result<Arc<Self>> {
         // 5 ms to 3 h: from an echo to a long research crew.
         let seconds = || exponential_buckets(0.005, 2.5, 17);
         let bytes = exponential_buckets(16_777_216.0, 2.0, 12)?;
@@ -349,7 +349,7 @@ mod tests {
     /// After a wanted change: `UPDATE_METRICS=1 cargo test -p crewfleet-worker --lib metrics`.
     #[test]
     fn the_table_is_that_of_the_definitions() {
-        let mut book = Book::new().unwrap();
+        let mut book = MetricsRegistry::new().unwrap();
         Metrics::register(&mut book).unwrap();
         book.add_broker(&BrokerMetrics::new()).unwrap();
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring/METRICS.md");
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn models_beyond_what_is_kept_count_as_other() {
-        let metrics = Metrics::register(&mut Book::new().unwrap()).unwrap();
+        let metrics = Metrics::register(&mut MetricsRegistry::new().unwrap()).unwrap();
         for number in 0..MODELS + 2 {
             metrics.count_tokens("a", &format!("model-{number}"), "prompt", 1);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::uri::Endpoint;
-use crewfleet_amqp::{Broker, BrokerConfig, BrokerError, Gate, Link, Publisher};
+use crewfleet_amqp::{Broker, BrokerConfig, BrokerError, Link, LinkReadiness, Publisher};
 use crewfleet_protocol::Names;
 use crewfleet_protocol::topology::{CONSUMER_TIMEOUT_MS, Topology};
 use crewfleet_service::config::time_limit::CONSUMER_TIMEOUT_MARGIN;
@@ -77,7 +77,7 @@ pub(crate) struct Fleet {
     /// What other workers say of kickoffs that they own.
     pub(crate) peers: Peers,
     /// Open for a link on which every command is known that was given before the link came about.
-    pub(crate) control_synced: Arc<Gate>,
+    pub(crate) control_synced: Arc<LinkReadiness>,
 }
 
 /// What kickoffs share of the machine.
@@ -110,14 +110,14 @@ impl BrokerSide {
         connection: &Broker,
         config: &BrokerConfig,
         declares: bool,
-        control_synced: &Arc<Gate>,
+        control_synced: &Arc<LinkReadiness>,
     ) -> Self {
         let publisher = connection.publisher();
         Self {
             connection: connection.clone(),
             config: config.clone(),
             names: Names::new(&config.namespace),
-            settling: publisher.clone().through(Arc::clone(control_synced)),
+            settling: publisher.clone().waiting_for(Arc::clone(control_synced)),
             publisher,
             declares,
             declared: Mutex::default(),

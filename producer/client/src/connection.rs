@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::traces::{self, Span};
 use crewfleet_amqp::{
-    Broker, BrokerConfig, BrokerError, Inbox, Message, PublishError, Publisher, reply_code,
+    Broker, BrokerConfig, BrokerError, Message, PublishError, Publisher, Subscription, reply_code,
 };
 use crewfleet_protocol::{Command, Control, CrewName, KickoffId, Names, topology};
 use tokio::sync::OnceCell;
@@ -37,9 +37,9 @@ pub(crate) struct Connection {
     pub(crate) replies: Arc<Replies>,
     id: String,
     client_name: Option<String>,
-    reply_queue: OnceCell<Arc<Inbox>>,
+    reply_queue: OnceCell<Arc<Subscription>>,
     events: Arc<Events>,
-    event_queue: OnceCell<Arc<Inbox>>,
+    event_queue: OnceCell<Arc<Subscription>>,
     questions: OnceLock<Arc<Questions>>,
     /// When we last looked whether a crew has workers.
     looked_at: Mutex<HashMap<CrewName, Instant>>,
@@ -84,8 +84,8 @@ impl Connection {
     pub(crate) async fn close(&self, delete_queues: bool) {
         self.stop.cancel();
         for queue in [&self.reply_queue, &self.event_queue] {
-            if let Some(inbox) = queue.get().filter(|_| delete_queues) {
-                inbox.delete().await;
+            if let Some(subscription) = queue.get().filter(|_| delete_queues) {
+                subscription.delete().await;
             }
         }
         self.broker.close().await;
@@ -105,12 +105,12 @@ impl Connection {
     }
 
     /// The reply queue, made with the first call.
-    pub(crate) async fn reply_queue(&self) -> Result<&Arc<Inbox>, ClientError> {
+    pub(crate) async fn reply_queue(&self) -> Result<&Arc<Subscription>, ClientError> {
         let open = async || {
             let bindings = vec![(self.names.replies(), self.reply_key.clone())];
             let queue = topology::client_queue(self.names.client_queue(&self.id));
             let replies = Arc::clone(&self.replies);
-            Inbox::open(self.broker.clone(), queue, bindings, replies, &self.stop)
+            Subscription::open(self.broker.clone(), queue, bindings, replies, &self.stop)
                 .await
                 .map_err(|e| self.not_declared(e, self.names.replies()))
         };
@@ -122,11 +122,11 @@ impl Connection {
         let open = async || {
             let queue = topology::event_queue(self.own_queue("events"));
             let events = Arc::clone(&self.events);
-            Inbox::open(self.broker.clone(), queue, vec![], events, &self.stop).await
+            Subscription::open(self.broker.clone(), queue, vec![], events, &self.stop).await
         };
-        let inbox = self.event_queue.get_or_try_init(open).await?;
+        let subscription = self.event_queue.get_or_try_init(open).await?;
         let exchange = self.names.events();
-        let bound = inbox
+        let bound = subscription
             .bind(exchange.clone(), format!("{id}.#"))
             .await
             .map_err(|e| self.not_declared(e, exchange))?;

@@ -52,6 +52,6 @@ pub use self::groups::Group;
 pub use self::letter::{Letter, WholeLetter};
 pub use self::plan::Plan;
 pub use self::purge::PurgeReport;
-pub use self::queues::{Listing, QueueLook};
+pub use self::queues::{BrowsedQueue, Listing};
 pub use self::redrive::{Forecast, RedriveOptions, RedriveReport, Undone};
 pub use self::selection::Selection;

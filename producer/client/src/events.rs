@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crewfleet_amqp::Delivery;
-use crewfleet_amqp::inbox::{Bound, Receive};
+use crewfleet_amqp::subscription::{Bound, Receive};
 use crewfleet_protocol::Event;
 use crewfleet_protocol::event::event_type;
 use tokio::sync::mpsc;

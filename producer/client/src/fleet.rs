@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_amqp::inbox::Receive;
+use crewfleet_amqp::subscription::Receive;
 use crewfleet_amqp::{BrokerError, Delivery, Message, PublishError};
 use crewfleet_protocol::{CrewStatus, Heartbeat, Query, Question, fleet};
 use tokio::sync::mpsc;

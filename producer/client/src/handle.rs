@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crewfleet_amqp::inbox::Bound;
+use crewfleet_amqp::subscription::Bound;
 use crewfleet_protocol::{Command, KickoffId, Reply};
 
 use crate::connection::Connection;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crewfleet_amqp::ephemeral::Ephemeral;
-use crewfleet_amqp::inbox::Receive;
 use crewfleet_amqp::retrying::Retrying;
+use crewfleet_amqp::subscription::Receive;
 use crewfleet_amqp::{Broker, BrokerError};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crewfleet_amqp::inbox::Receive;
+use crewfleet_amqp::subscription::Receive;
 use crewfleet_amqp::{Broker, BrokerError, Delivery};
 use crewfleet_protocol::Answer;
 use tokio::sync::mpsc;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
-use crewfleet_amqp::inbox::Receive;
+use crewfleet_amqp::subscription::Receive;
 use crewfleet_amqp::{Broker, Delivery, traces};
 use crewfleet_protocol::{KickoffId, Names, Reply};
 use tokio::sync::watch;

@@ -92,7 +92,7 @@ impl StreamReader {
                     self.unacked += 1;
                     // On a stream each ack asks for one more.
                     if self.unacked >= self.prefetch / 4 {
-                        delivery.ack_through().await;
+                        delivery.ack_multiple().await;
                         self.unacked = 0;
                     }
                     self.position.wait(start.elapsed());

@@ -7,14 +7,14 @@ use crewfleet_amqp::{Message, Properties};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
-use crate::store::stream_followers::Streams;
+use crate::store::stream_followers::StreamFollowers;
 use crewfleet::KickoffClient;
 
 /// How often it is tried.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Publishes, every second, what no queue takes. Runs until it is dropped.
-pub(crate) async fn look_out(client: &KickoffClient, streams: &Streams) {
+pub(crate) async fn look_out(client: &KickoffClient, streams: &StreamFollowers) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -15,11 +15,11 @@ use tracing::warn;
 
 use crate::config::GatewayConfig;
 use crate::crews::Crews;
-use crate::http::api_error::Problem;
-use crate::http::request_limits::Bodies;
+use crate::http::api_error::ApiError;
+use crate::http::request_limits::RequestLimits;
 use crate::store::executions::Executions;
 use crate::store::lookups::{self, Lookups};
-use crate::store::stream_followers::{Kept, Prefetch, Streams};
+use crate::store::stream_followers::{Kept, Prefetch, StreamFollowers};
 use crate::tokens::valid::ValidTokens;
 
 /// How long calls that run when the gateway is told to end may take.
@@ -37,14 +37,14 @@ const OWN_DESCRIPTORS: usize = 128;
 pub(crate) struct Gateway {
     pub(crate) client: KickoffClient,
     pub(crate) executions: Arc<Executions>,
-    pub(crate) streams: Arc<Streams>,
+    pub(crate) streams: Arc<StreamFollowers>,
     pub(crate) crews: Arc<Crews>,
     pub(crate) tokens: Arc<ValidTokens>,
     pub(crate) default_crew: Option<CrewName>,
     pub(crate) lookups: Arc<Lookups>,
     /// For how long the results stream keeps a reply.
     pub(crate) results_kept: TimeDelta,
-    pub(crate) bodies: Bodies,
+    pub(crate) bodies: RequestLimits,
     pub(crate) limits: Limits,
     /// Told to end.
     ending: CancellationToken,
@@ -83,7 +83,7 @@ impl Gateway {
             },
             executions: Arc::clone(&executions),
         };
-        let streams = Streams::follow(
+        let streams = StreamFollowers::follow(
             client.broker().clone(),
             client.names(),
             &kept,
@@ -106,7 +106,7 @@ impl Gateway {
             results_kept: TimeDelta::seconds(
                 i64::try_from(broker.results_max_age_s).unwrap_or(i64::MAX / 1000),
             ),
-            bodies: Bodies::new(broker.max_request_bytes, limits.connections),
+            bodies: RequestLimits::new(broker.max_request_bytes, limits.connections),
             limits,
             ending: stop.clone(),
         }
@@ -132,9 +132,9 @@ impl Gateway {
     }
 
     /// Whether the broker takes what is published, as far as is known.
-    pub(crate) fn may_publish(&self) -> Result<(), Problem> {
+    pub(crate) fn may_publish(&self) -> Result<(), ApiError> {
         match self.client.broker().link() {
-            Some(link) if link.is_blocked() => Err(Problem::blocked()),
+            Some(link) if link.is_blocked() => Err(ApiError::blocked()),
             // A connection that was lost may be back in a moment.
             _ => Ok(()),
         }

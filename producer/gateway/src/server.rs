@@ -9,7 +9,7 @@ use crewfleet_amqp::BrokerConfig;
 use crewfleet_protocol::CrewName;
 use crewfleet_service::admin::{self, BindError};
 use crewfleet_service::http as service_http;
-use crewfleet_service::metrics::{Book, render};
+use crewfleet_service::metrics::{MetricsRegistry, render};
 use crewfleet_service::systemd;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use tracing::info;
 use crate::alarms;
 use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
-use crate::http::metrics::Meters;
+use crate::http::metrics::RequestMetrics;
 use crate::http::{kickoff, routes};
 use crate::tokens::valid::ValidTokens;
 use crate::tokens::{TokensError, TokensFile};
@@ -74,10 +74,10 @@ pub async fn serve(
     let gateway = Gateway::new(client, broker, config, default_crew, tokens, stop, &end);
     let limits = gateway.limits;
     let gateway = Arc::new(gateway);
-    let mut book = Book::new()?;
-    let meters = Meters::register(&mut book)?;
+    let mut book = MetricsRegistry::new()?;
+    let metrics = RequestMetrics::register(&mut book)?;
     book.add_broker(gateway.client.broker().metrics())?;
-    let admin = serve_admin(&config.admin_addr, &gateway, &meters, book, &end).await?;
+    let admin = serve_admin(&config.admin_addr, &gateway, &metrics, book, &end).await?;
     let admin_addr = admin.address();
     let told = Arc::clone(&gateway);
     let _telling = AbortOnDropHandle::new(tokio::spawn(systemd::tell(move || told.in_words())));
@@ -88,7 +88,7 @@ pub async fn serve(
     let addr = listener.local_addr().map_err(listen)?;
     info!(%addr, %admin_addr, max_connections = limits.connections, "the gateway listens");
     systemd::ready();
-    let router = routes::router(&gateway, meters);
+    let router = routes::router(&gateway, metrics);
     let no_more = CancellationToken::new();
     let (last, lame_duck) = (no_more.clone(), Duration::from_secs(config.lame_duck_s));
     let ending = async move {
@@ -109,19 +109,19 @@ pub async fn serve(
 async fn serve_admin(
     address: &str,
     gateway: &Arc<Gateway>,
-    meters: &Arc<Meters>,
-    book: Book,
+    metrics: &Arc<RequestMetrics>,
+    book: MetricsRegistry,
     stop: &CancellationToken,
 ) -> Result<admin::Serving, BindError> {
-    let (asked, shown, meters) = (Arc::clone(gateway), Arc::clone(gateway), Arc::clone(meters));
+    let (asked, shown, metrics) = (Arc::clone(gateway), Arc::clone(gateway), Arc::clone(metrics));
     let ready = move || asked.ready();
     let scrape = move || {
         let (count, bytes) = shown.executions.size();
-        meters.executions.set(i64::try_from(count).unwrap_or(i64::MAX));
-        meters
+        metrics.executions.set(i64::try_from(count).unwrap_or(i64::MAX));
+        metrics
             .executions_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        meters.ready.set(shown.ready().is_ok().into());
+        metrics.ready.set(shown.ready().is_ok().into());
         render(book.registry())
     };
     let listening = admin::listen(address, "[gateway] admin_addr").await?;

@@ -15,7 +15,7 @@ use rangemap::RangeInclusiveSet;
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
-use super::parting::{self, Parting};
+use super::ack_flush::{self, AckFlush};
 
 /// The acks of one channel, whose deliveries are numbered from 1 without a gap.
 #[derive(Debug)]
@@ -25,21 +25,21 @@ pub(super) struct Acks {
     pub(super) channel: Channel,
     state: Mutex<State>,
     /// What happens before it closes.
-    parting: OnceLock<Parting>,
+    ack_flush: OnceLock<AckFlush>,
 }
 
 /// How many frames of their own may go out within [`WINDOW`]. What ends out of order waits for the rest of it then: at
 /// such a pace most of those in between end meanwhile, and a frame each would cost the broker a quarter of its
 /// throughput.
-const APART: usize = 8;
+const OUT_OF_ORDER: usize = 8;
 const WINDOW: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Default)]
 struct State {
     /// All deliveries up to this one are acked.
-    through: u64,
+    watermark: u64,
     /// Those after it that are: a few ranges, however long the first one is held.
-    apart: RangeInclusiveSet<u64>,
+    out_of_order: RangeInclusiveSet<u64>,
     /// What the next frames are to ack.
     waiting: BTreeSet<u64>,
     /// When the present window began, and how many went out apart since.
@@ -61,13 +61,13 @@ impl Acks {
         Self {
             channel,
             state: Mutex::default(),
-            parting: OnceLock::new(),
+            ack_flush: OnceLock::new(),
         }
     }
 
     /// Has the channel wait for its queue before it closes. The first time counts.
-    pub(super) fn part(&self, parting: Parting) {
-        let _ = self.parting.set(parting);
+    pub(super) fn flush_before_close(&self, ack_flush: AckFlush) {
+        let _ = self.ack_flush.set(ack_flush);
     }
 
     /// Acks a delivery; returns when that is on its way, or another task sees to it. Each delivery once.
@@ -128,9 +128,9 @@ impl Drop for Acks {
         self.lock().window = None;
         drop(self.send(Instant::now()));
         let latest = self.lock().latest;
-        let lately = latest.is_some_and(|latest| latest.elapsed() < parting::LATELY);
-        if let Some(parting) = self.parting.take().filter(|_| lately) {
-            parting.begin(self.channel.clone());
+        let lately = latest.is_some_and(|latest| latest.elapsed() < ack_flush::LATELY);
+        if let Some(ack_flush) = self.ack_flush.take().filter(|_| lately) {
+            ack_flush.begin(self.channel.clone());
         }
     }
 }
@@ -156,38 +156,38 @@ impl State {
         self.latest = Some(now);
         let mut together = None;
         loop {
-            let next = self.through + 1;
+            let next = self.watermark + 1;
             if self.waiting.remove(&next) {
                 // RabbitMQ searches for the number that a frame names, and acks on its way: it must be one that was not
                 // acked before, or the search acks all that there is (3.10, `rabbit_channel:collect_acks`).
                 together = Some((next, true));
-                self.through = next;
-            } else if let Some(acked) = self.apart.get(&next).cloned() {
-                self.through = *acked.end();
-                self.apart.remove(acked);
+                self.watermark = next;
+            } else if let Some(acked) = self.out_of_order.get(&next).cloned() {
+                self.watermark = *acked.end();
+                self.out_of_order.remove(acked);
             } else {
                 break;
             }
         }
-        let apart = self.room_apart(now);
-        together.into_iter().chain(apart).collect()
+        let out_of_order = self.room_out_of_order(now);
+        together.into_iter().chain(out_of_order).collect()
     }
 
-    /// Those that go out apart now: few at once, or all that have waited for the end of a window.
-    fn room_apart(&mut self, now: Instant) -> Vec<Frame> {
+    /// Those that go out of order now: few at once, or all that have waited for the end of a window.
+    fn room_out_of_order(&mut self, now: Instant) -> Vec<Frame> {
         let (began, sent) = match self.window {
             Some((began, sent)) if now < began + WINDOW => (began, sent),
             _ => (now, 0),
         };
-        if began < now && sent + self.waiting.len() > APART {
+        if began < now && sent + self.waiting.len() > OUT_OF_ORDER {
             return Vec::new();
         }
         self.window = Some((began, sent + self.waiting.len()));
-        let apart = take(&mut self.waiting);
-        for one in &apart {
-            self.apart.insert(*one..=*one);
+        let out_of_order = take(&mut self.waiting);
+        for one in &out_of_order {
+            self.out_of_order.insert(*one..=*one);
         }
-        apart.into_iter().map(|one| (one, false)).collect()
+        out_of_order.into_iter().map(|one| (one, false)).collect()
     }
 }
 
@@ -216,10 +216,10 @@ mod tests {
         assert_eq!(frames(&mut state, &[3, 1]), [(1, true), (3, false)]);
         // Through 3 now, which was acked before: 2 is named.
         assert_eq!(frames(&mut state, &[2]), [(2, true)]);
-        assert_eq!((state.through, state.apart.len()), (3, 0));
+        assert_eq!((state.watermark, state.out_of_order.len()), (3, 0));
         assert_eq!(frames(&mut state, &[5, 6]), [(5, false), (6, false)]);
         assert_eq!(frames(&mut state, &[7, 4]), [(7, true)]);
-        assert_eq!((state.through, state.apart.len()), (7, 0));
+        assert_eq!((state.watermark, state.out_of_order.len()), (7, 0));
     }
 
     #[test]
@@ -228,9 +228,9 @@ mod tests {
         for delivery in 2..10_000 {
             frames(&mut state, &[delivery]);
         }
-        assert_eq!(state.apart.iter().collect::<Vec<_>>(), [&(2..=9_999)]);
+        assert_eq!(state.out_of_order.iter().collect::<Vec<_>>(), [&(2..=9_999)]);
         assert_eq!(frames(&mut state, &[1]), [(1, true)]);
-        assert_eq!((state.through, state.apart.len()), (9_999, 0));
+        assert_eq!((state.watermark, state.out_of_order.len()), (9_999, 0));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::config::BrokerConfig;
 use super::error::ConnectError;
-use super::hang_up::HangUp;
+use super::force_close::ForceClose;
 use super::problem::Problem;
 use super::stream;
 use super::tls::{self, Refusal};
@@ -27,7 +27,7 @@ pub(super) struct Connected {
     pub(super) consuming: Connection,
     pub(super) publishing: Connection,
     /// Ends the sockets of both.
-    pub(super) hang_up: HangUp,
+    pub(super) force_close: ForceClose,
 }
 
 /// Tries each configured address in its order, and each of the host's own, once.
@@ -80,13 +80,13 @@ async fn by_name(
     for address in addresses {
         let attempt = by_address(config, name, uri, address);
         last = match timeout(limit, attempt).await {
-            Ok(Ok((version, consuming, publishing, hang_up))) => {
+            Ok(Ok((version, consuming, publishing, force_close))) => {
                 return Ok(Connected {
                     endpoint: endpoint.clone(),
                     version,
                     consuming,
                     publishing,
-                    hang_up,
+                    force_close,
                 });
             }
             Ok(Err(failure)) => failed(failure),
@@ -101,9 +101,9 @@ async fn by_address(
     name: &str,
     uri: &AMQPUri,
     address: SocketAddr,
-) -> Result<(ServerVersion, Connection, Connection, HangUp), Failure> {
+) -> Result<(ServerVersion, Connection, Connection, ForceClose), Failure> {
     // An attempt that comes to nothing drops it.
-    let hang_up = HangUp::default();
+    let force_close = ForceClose::default();
     // What `url_file` holds by now has to fit to the rest, too.
     config.check_tls()?;
     let tls = match uri::is_tls(uri) {
@@ -118,12 +118,12 @@ async fn by_address(
             address,
             tls.clone(),
             ConnectionProperties::default().with_connection_name(label),
-            hang_up.token(),
+            force_close.token(),
         )
     };
     let consuming = connection("consuming").await.map_err(Failure::of)?;
     let publishing = connection("publishing").await.map_err(Failure::of)?;
-    Ok((version, consuming, publishing, hang_up))
+    Ok((version, consuming, publishing, force_close))
 }
 
 /// Why a connection did not come about.
@@ -154,7 +154,7 @@ async fn version_of(
     let stream = stream::open(uri, address, tls).await.map_err(Failure::of)?;
     version::probe(stream).await.map_err(|error| {
         // TLS 1.3 ends for us before the broker has looked at our certificate.
-        let after_tls = tls.and_then(|_| tls::hung_up(&error, config.client_cert_file.is_some()));
+        let after_tls = tls.and_then(|_| tls::closed_by_broker(&error, config.client_cert_file.is_some()));
         match (tls::refusal(&error), after_tls) {
             (Some(refusal), _) | (None, Some(refusal)) => Failure::Tls(refusal),
             (None, None) => Failure::of(error),

@@ -14,10 +14,10 @@ use super::acks::Acks;
 use super::error::BrokerError;
 use crewfleet_protocol::header;
 
+use super::ack_flush::AckFlush;
 use super::headers::Properties;
 use super::link::Link;
 use super::operation::within;
-use super::parting::Parting;
 
 /// How to consume a queue.
 #[derive(Debug, Clone)]
@@ -191,20 +191,20 @@ impl Consumer {
     /// # Errors
     /// As [`Self::cancel`].
     pub async fn retire(&self, link: &Link) -> Result<(), BrokerError> {
-        part(&self.acks, link, &self.queue).await;
+        flush_before_close(&self.acks, link, &self.queue).await;
         self.cancel().await
     }
 }
 
 /// Has the channel stay open until the queue has taken what was acked lately.
-pub(super) async fn part(acks: &Acks, link: &Link, queue: &str) {
+pub(super) async fn flush_before_close(acks: &Acks, link: &Link, queue: &str) {
     // On another channel: this one would close where the queue is gone, and with it what is held.
     let seen = link.queue_state(queue).await.ok().flatten();
-    acks.part(Parting {
+    acks.flush_before_close(AckFlush {
         queue: queue.to_owned(),
         // The one that we know of.
         consumers: seen.map_or(1, |queue| queue.consumers.max(1)),
-        tasks: link.parting.clone(),
+        tasks: link.ack_flush.clone(),
     });
 }
 
@@ -259,9 +259,9 @@ impl Delivery {
         self.receipt.ack().await
     }
 
-    /// As [`Receipt::ack_through`].
-    pub async fn ack_through(&self) -> bool {
-        self.receipt.ack_through().await
+    /// As [`Receipt::ack_multiple`].
+    pub async fn ack_multiple(&self) -> bool {
+        self.receipt.ack_multiple().await
     }
 
     /// As [`Receipt::is_live`].
@@ -278,7 +278,7 @@ impl Receipt {
     }
 
     /// Settles the message and all that came before it from the same consumer: one ack instead of many.
-    pub async fn ack_through(&self) -> bool {
+    pub async fn ack_multiple(&self) -> bool {
         let ack = self.acker.ack(BasicAckOptions { multiple: true });
         within("ack deliveries", ack).await.unwrap_or(false)
     }

@@ -18,13 +18,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use super::ack_flush;
 use super::attempt::{self, Connected};
 use super::config::BrokerConfig;
 use super::error::{BrokerError, ConnectError};
-use super::hang_up::{self, HangUp};
+use super::force_close::{self, ForceClose};
 use super::linked::LinkedConnection;
 use super::metrics::BrokerMetrics;
-use super::parting;
 use super::pools::Pools;
 use super::retrying::Retrying;
 use super::uri::{self, Endpoint, InvalidUrl};
@@ -49,8 +49,8 @@ pub struct Link {
     pub(super) ended: CancellationToken,
     blocked: watch::Receiver<bool>,
     /// Channels that wait for their queues.
-    pub(super) parting: TaskTracker,
-    hang_up: HangUp,
+    pub(super) ack_flush: TaskTracker,
+    force_close: ForceClose,
 }
 
 impl Broker {
@@ -195,14 +195,14 @@ impl Link {
 
     async fn close(&self) {
         if !self.ended.is_cancelled() {
-            self.parting.close();
-            let _ = timeout(parting::LIMIT, self.parting.wait()).await;
+            self.ack_flush.close();
+            let _ = timeout(ack_flush::LIMIT, self.ack_flush.wait()).await;
         }
         // First the listeners: what the client reports of a connection that closes is no loss.
         self.ended.cancel();
         let closing = join(self.publishing.close(), self.consuming.close());
-        let _ = timeout(hang_up::CLOSE_LIMIT, closing).await;
-        self.hang_up.now();
+        let _ = timeout(force_close::CLOSE_LIMIT, closing).await;
+        self.force_close.now();
     }
 }
 
@@ -279,7 +279,7 @@ async fn connect(
         version,
         consuming,
         publishing,
-        hang_up,
+        force_close,
     } = attempt::connect(config, name).await?;
     info!(broker = %endpoint, %version, "connected to RabbitMQ");
     let (ended, blocked) = watch_connections(&consuming, &publishing, metrics);
@@ -292,8 +292,8 @@ async fn connect(
         version,
         ended,
         blocked,
-        parting: TaskTracker::new(),
-        hang_up,
+        ack_flush: TaskTracker::new(),
+        force_close,
     }))
 }
 

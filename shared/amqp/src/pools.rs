@@ -6,9 +6,9 @@ use deadpool::managed::{self, Pool, RecycleError};
 use lapin::Channel;
 use tokio::sync::Mutex;
 
+use super::batch_publisher::BatchPublisher;
 use super::error::BrokerError;
 use super::linked::LinkedConnection;
-use super::outbox::Outbox;
 
 /// Confirm channels a process keeps for messages that cannot share one.
 const POOL_SIZE: usize = 16;
@@ -18,7 +18,7 @@ pub(super) struct Pools {
     /// One message in flight on each.
     pub(super) exclusive: Pool<ConfirmChannels>,
     /// Many in flight.
-    pub(super) outbox: Outbox,
+    pub(super) batch_publisher: BatchPublisher,
     /// Without confirms.
     pub(super) unconfirmed: SharedChannel,
 }
@@ -35,7 +35,7 @@ impl Pools {
             .expect("building fails only for timeouts without a runtime, and there are no timeouts here");
         Self {
             exclusive,
-            outbox: Outbox::open(connection),
+            batch_publisher: BatchPublisher::open(connection),
             unconfirmed: SharedChannel {
                 connection: Arc::clone(connection),
                 open: Mutex::default(),

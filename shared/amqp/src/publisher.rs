@@ -1,6 +1,6 @@
 //! Publishing, confirmed.
 //!
-//! Messages share one channel, on which many are under way ([`outbox`](super::outbox)). One that the broker refuses
+//! Messages share one channel, on which many are under way ([`batch_publisher`](super::batch_publisher)). One that the broker refuses
 //! takes that channel along; each that fell with it takes one of its own from a pool then, which shows whose fault it
 //! was. A publish whose confirm does not come is in doubt: the same message, with the same `message_id`, goes out
 //! again.
@@ -15,12 +15,12 @@ use futures_util::poll;
 use lapin::Channel;
 use tokio::time::timeout;
 
+use super::batch_publisher::Verdict;
 use super::error::{BrokerError, PublishError};
-use super::gate::Gate;
 use super::link::{Broker, Link};
+use super::link_readiness::LinkReadiness;
 use super::message::{Message, Publishing};
 use super::operation::{OPERATION_TIMEOUT, within};
-use super::outbox::Verdict;
 use super::pools::ConfirmChannels;
 
 /// Messages of this size have a channel each, in bytes. Brokers take 16 MiB and more where nobody has set less.
@@ -31,7 +31,7 @@ const LARGE: usize = 1024 * 1024;
 pub struct Publisher {
     broker: Broker,
     /// What its links have to pass.
-    gate: Option<Arc<Gate>>,
+    readiness: Option<Arc<LinkReadiness>>,
 }
 
 impl Broker {
@@ -43,14 +43,17 @@ impl Broker {
 
 impl Publisher {
     pub(super) fn new(broker: Broker) -> Self {
-        Self { broker, gate: None }
+        Self {
+            broker,
+            readiness: None,
+        }
     }
 
-    /// A publisher that waits for links which have passed this gate.
+    /// A publisher that publishes only over links that are ready.
     #[must_use]
-    pub fn through(self, gate: Arc<Gate>) -> Self {
+    pub fn waiting_for(self, readiness: Arc<LinkReadiness>) -> Self {
         Self {
-            gate: Some(gate),
+            readiness: Some(readiness),
             ..self
         }
     }
@@ -141,8 +144,8 @@ impl Publisher {
     /// nothing can take it back, and would go out with the end of the alarm even if its publisher has given up.
     async fn unblocked(&self) -> Arc<Link> {
         loop {
-            let link = match &self.gate {
-                Some(gate) => gate.wait().await,
+            let link = match &self.readiness {
+                Some(readiness) => readiness.wait().await,
                 None => self.broker.connected().await,
             };
             if !link.is_blocked() {
@@ -160,7 +163,7 @@ impl Publisher {
         // Boxed, since it is rare and would make every publish larger.
         let verdict = match wants_its_own(&message) {
             true => Box::pin(exclusively(link, &message)).await,
-            false => match link.pools.outbox.publish(&message).await {
+            false => match link.pools.batch_publisher.publish(&message).await {
                 // A refusal closes the shared channel, and every message on it meets the same error: a channel of its
                 // own shows whose it was. The broker may have this one, if it was another's.
                 Verdict::FailedAmongOthers(error) if error.is_refusal() => {

@@ -6,7 +6,7 @@ use lapin::options::BasicGetOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::Acks;
-use super::delivery::{Delivery, or_give_up, part};
+use super::delivery::{Delivery, flush_before_close, or_give_up};
 use super::error::BrokerError;
 use super::link::Link;
 use super::operation::within;
@@ -49,6 +49,6 @@ impl Puller {
 
     /// Has the channel stay open until the queue has taken the acks, as [`super::Consumer::retire`] does.
     pub async fn retire(&self, link: &Link) {
-        part(&self.acks, link, &self.queue).await;
+        flush_before_close(&self.acks, link, &self.queue).await;
     }
 }

@@ -1,7 +1,7 @@
-//! The bytes between the client and the broker, with what comes in mended on its way (see [`mend`](super::mend)).
+//! The bytes between the client and the broker, with what comes in sanitized on its way (see [`sanitize`](super::sanitize)).
 //!
 //! The client takes its connection from a function, as a stream of a runtime's type; so here is a runtime, tokio's
-//! in all but that type. Mending must be done above TLS, which only the whole stream is.
+//! in all but that type. Sanitizing must be done above TLS, which only the whole stream is.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -23,7 +23,7 @@ use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use rustls::pki_types::ServerName;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::mend::{HEAD, Head, mend};
+use super::sanitize::{HEAD, Head, sanitize};
 
 /// How much of a frame that came in parts is read at once.
 const PART: usize = 64 * 1024;
@@ -52,7 +52,7 @@ pub(super) async fn open(
     Ok(Either::Right(connector.connect(server, stream).await?))
 }
 
-/// Connects the client by a stream that mends, and that ends with `hung_up`.
+/// Connects the client by a stream that sanitizes, and that ends with `force_closed`.
 ///
 /// # Errors
 /// Those of the client.
@@ -61,33 +61,36 @@ pub(super) async fn connect(
     address: SocketAddr,
     tls: Option<TlsConnector>,
     properties: ConnectionProperties,
-    hung_up: CancellationToken,
+    force_closed: CancellationToken,
 ) -> lapin::Result<Connection> {
     let tokio = Tokio::current();
-    let mending = Mending {
+    let reactor = SanitizingReactor {
         tokio: tokio.clone(),
-        hung_up: hung_up.clone(),
+        force_closed: force_closed.clone(),
     };
-    let kit = RuntimeParts::new(tokio, mending);
+    let kit = RuntimeParts::new(tokio, reactor);
     let stream = async move |uri: AMQPUri, _: Runtime<_>| {
-        let connecting = hung_up.run_until_cancelled(open(&uri, address, tls.as_ref()));
+        let connecting = force_closed.run_until_cancelled(open(&uri, address, tls.as_ref()));
         let stream = connecting
             .await
             .unwrap_or_else(|| Err(io::ErrorKind::ConnectionAborted.into()))?;
-        Ok(AsyncTcpStream::Plain(Mended::new(stream, hung_up.clone())))
+        Ok(AsyncTcpStream::Plain(SanitizingStream::new(
+            stream,
+            force_closed.clone(),
+        )))
     };
     Connection::connector(uri, Runtime::new(kit), stream, properties).await
 }
 
 /// Tokio's reactor; only the type of its streams is another.
 #[derive(Debug, Clone)]
-struct Mending {
+struct SanitizingReactor {
     tokio: Tokio,
-    hung_up: CancellationToken,
+    force_closed: CancellationToken,
 }
 
-impl Reactor for Mending {
-    type TcpStream = Mended<BrokerStream>;
+impl Reactor for SanitizingReactor {
+    type TcpStream = SanitizingStream<BrokerStream>;
     type Sleep = <Tokio as Reactor>::Sleep;
 
     fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
@@ -109,17 +112,17 @@ impl Reactor for Mending {
         &self,
         addr: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        let (stream, hung_up) = (self.tokio.tcp_connect_addr(addr), self.hung_up.clone());
-        async move { Ok(Mended::new(Either::Left(stream.await?), hung_up)) }
+        let (stream, force_closed) = (self.tokio.tcp_connect_addr(addr), self.force_closed.clone());
+        async move { Ok(SanitizingStream::new(Either::Left(stream.await?), force_closed)) }
     }
 }
 
 /// A stream from a broker. Frames that hold no text of others, bodies above all, pass through the reader's own
 /// buffer; of the others, one that comes in parts is kept back until it is whole.
-pub(super) struct Mended<S> {
+pub(super) struct SanitizingStream<S> {
     inner: S,
-    /// Ends a silent stream (see [`hang_up`](super::hang_up)).
-    hung_up: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Ends a silent stream (see [`force_close`](super::force_close)).
+    force_closed: Pin<Box<WaitForCancellationFutureOwned>>,
     /// How many bytes are left of a frame that passes.
     passing: usize,
     /// The start of a frame that has not come whole yet; or, to be given out, what there is of it.
@@ -130,17 +133,17 @@ pub(super) struct Mended<S> {
     touched: bool,
 }
 
-impl<S> fmt::Debug for Mended<S> {
+impl<S> fmt::Debug for SanitizingStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mended").finish_non_exhaustive()
+        f.debug_struct("SanitizingStream").finish_non_exhaustive()
     }
 }
 
-impl<S> Mended<S> {
-    fn new(inner: S, hung_up: CancellationToken) -> Self {
+impl<S> SanitizingStream<S> {
+    fn new(inner: S, force_closed: CancellationToken) -> Self {
         Self {
             inner,
-            hung_up: Box::pin(hung_up.cancelled_owned()),
+            force_closed: Box::pin(force_closed.cancelled_owned()),
             passing: 0,
             held: Vec::new(),
             given: None,
@@ -148,7 +151,7 @@ impl<S> Mended<S> {
         }
     }
 
-    /// Mends what has been read, and holds its end back where that is part of a frame. How many bytes may go out.
+    /// Sanitizes what has been read, and holds its end back where that is part of a frame. How many bytes may go out.
     fn look(&mut self, read: &mut [u8]) -> usize {
         let mut out = 0;
         loop {
@@ -162,7 +165,7 @@ impl<S> Mended<S> {
                     looked_at: false,
                 }) => self.passing = length,
                 Some(Head { length, .. }) if length <= rest.len() => {
-                    mend(&mut rest[..length]);
+                    sanitize(&mut rest[..length]);
                     out += length;
                 }
                 _ => {
@@ -198,12 +201,12 @@ impl<S> Mended<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Mended<S> {
-    /// Reads what there is; what was hung up and has nothing to read is at its end.
+impl<S: AsyncRead + Unpin> SanitizingStream<S> {
+    /// Reads what there is; a stream that was force-closed and has nothing to read is at its end.
     fn poll_inner(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.inner).poll_read(context, buffer) {
             Poll::Pending => {
-                ready!(self.hung_up.as_mut().poll(context));
+                ready!(self.force_closed.as_mut().poll(context));
                 Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
             }
             read => read,
@@ -211,7 +214,7 @@ impl<S: AsyncRead + Unpin> Mended<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for SanitizingStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -252,14 +255,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
                 // The broker broke off; the client is to see how far it came.
                 this.given = Some(0);
             } else if this.lacking() == 0 {
-                mend(&mut this.held);
+                sanitize(&mut this.held);
                 this.given = Some(0);
             }
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Mended<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for SanitizingStream<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(context, bytes)
     }
@@ -287,7 +290,7 @@ mod tests {
 
     use futures_util::AsyncReadExt;
 
-    use super::super::mend::tests::{content_header, deliver, frame};
+    use super::super::sanitize::tests::{content_header, deliver, frame};
     use super::*;
 
     /// What a broker sends, in these parts.
@@ -318,7 +321,7 @@ mod tests {
     async fn through(parts: impl IntoIterator<Item = &[u8]>, buffer: usize) -> Vec<u8> {
         // Between two parts nothing comes for a while.
         let parts = parts.into_iter().flat_map(|part| [part.to_vec(), Vec::new()]);
-        let mut stream = Mended::new(Parts(parts.collect()), CancellationToken::new());
+        let mut stream = SanitizingStream::new(Parts(parts.collect()), CancellationToken::new());
         let (mut all, mut buffer) = (Vec::new(), vec![0; buffer]);
         loop {
             match stream.read(&mut buffer).await.unwrap() {
@@ -345,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frames_are_mended_wherever_they_are_split() {
+    async fn frames_are_sanitized_wherever_they_are_split() {
         let (sent, expected) = (conversation(b"J\xf6rg"), conversation(b"J?rg"));
         for place in 0..=sent.len() {
             let (first, second) = sent.split_at(place);
@@ -369,12 +372,12 @@ mod tests {
                 Poll::Pending
             }
         }
-        let hung_up = CancellationToken::new();
-        let mut stream = Mended::new(Silent, hung_up.clone());
+        let force_closed = CancellationToken::new();
+        let mut stream = SanitizingStream::new(Silent, force_closed.clone());
         // In a task, which nothing but its waker polls again.
         let reading = tokio::spawn(async move { stream.read(&mut [0; 16]).await });
         tokio::task::yield_now().await;
-        hung_up.cancel();
+        force_closed.cancel();
         let error = reading.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     }

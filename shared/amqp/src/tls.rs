@@ -142,7 +142,7 @@ pub fn refusal(error: &(dyn StdError + 'static)) -> Option<Refusal> {
 }
 
 /// What a broker that just hangs up may have meant: the alert that says so can be lost with the connection.
-pub(super) fn hung_up(error: &io::Error, has_client_certificate: bool) -> Option<Refusal> {
+pub(super) fn closed_by_broker(error: &io::Error, has_client_certificate: bool) -> Option<Refusal> {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let is_over = [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof].contains(&error.kind());
     is_over.then(|| Refusal {

@@ -1,5 +1,7 @@
 //! Which broker this is. The AMQP client keeps the server's properties to itself, so they are read from a
 //! handshake of our own: the broker sends them first, before any login.
+//!
+//! It can go when the client hands out the server's properties.
 
 use std::{fmt, io};
 

@@ -1,5 +1,5 @@
 //! The Prometheus registry, and the metrics of the broker's link. A metric is defined once, where it is
-//! counted; its names all start with [`PREFIX`]. What is defined is listed by [`Book::table`].
+//! counted; its names all start with [`PREFIX`]. What is defined is listed by [`MetricsRegistry::table`].
 
 use prometheus::core::{Atomic, Collector, GenericCounter, GenericCounterVec, GenericGauge, GenericGaugeVec};
 use prometheus::{Encoder, Histogram, HistogramVec, IntGauge, Registry, TextEncoder};
@@ -13,7 +13,7 @@ use crate::telemetry;
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// A registry, with a list of what was put on it.
-pub struct Book {
+pub struct MetricsRegistry {
     registry: Registry,
     families: Vec<Family>,
 }
@@ -25,7 +25,7 @@ struct Family {
     help: String,
 }
 
-/// What can be put into a [`Book`].
+/// What can be put into a [`MetricsRegistry`].
 pub trait Metric: Collector + Clone + 'static {
     /// Its type in Prometheus's text format.
     const KIND: &'static str;
@@ -55,7 +55,7 @@ impl Metric for HistogramVec {
     const KIND: &'static str = "histogram";
 }
 
-impl Book {
+impl MetricsRegistry {
     /// A registry with `build_info` and the log's lost lines on it, and with the process's own metrics, which have no
     /// prefix, as is usual, and are in no list.
     ///
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_broker_s_metrics_are_valid_and_show_from_the_start() {
-        let mut book = Book::new().unwrap();
+        let mut book = MetricsRegistry::new().unwrap();
         book.add_broker(&BrokerMetrics::new()).unwrap();
         let text = String::from_utf8(render(book.registry()).unwrap()).unwrap();
         for name in [

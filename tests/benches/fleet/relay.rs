@@ -156,7 +156,7 @@ async fn ack_in_order(mut confirms: Confirms) -> lapin::Result<()> {
         let next = match confirms.try_recv() {
             Ok(next) => Some(next),
             Err(_) => {
-                ack_through(&mut last, &mut unacked).await?;
+                ack_multiple(&mut last, &mut unacked).await?;
                 confirms.recv().await
             }
         };
@@ -167,19 +167,19 @@ async fn ack_in_order(mut confirms: Confirms) -> lapin::Result<()> {
         match (&mut confirm).now_or_never() {
             Some(confirmed) => drop(confirmed?),
             None => {
-                ack_through(&mut last, &mut unacked).await?;
+                ack_multiple(&mut last, &mut unacked).await?;
                 confirm.await?;
             }
         }
         last = Some(delivery);
         unacked += 1;
         if unacked == MOST {
-            ack_through(&mut last, &mut unacked).await?;
+            ack_multiple(&mut last, &mut unacked).await?;
         }
     }
 }
 
-async fn ack_through(last: &mut Option<Delivery>, unacked: &mut u32) -> lapin::Result<()> {
+async fn ack_multiple(last: &mut Option<Delivery>, unacked: &mut u32) -> lapin::Result<()> {
     *unacked = 0;
     if let Some(last) = last.take() {
         // Of a channel that acks everything in order, the tag is the count.

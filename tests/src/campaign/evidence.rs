@@ -93,7 +93,7 @@ async fn read_replies(broker: &Broker, into: &mut History) -> anyhow::Result<()>
         into.replies.push(seen(&reply));
         unacked += 1;
         if unacked == PREFETCH / 4 {
-            delivery.ack_through().await;
+            delivery.ack_multiple().await;
             unacked = 0;
         }
     }

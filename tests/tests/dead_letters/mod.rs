@@ -1,7 +1,7 @@
 //! Dead letters, as a person meets them: listed without being consumed away, shown, run again once each, purged.
 
+mod browse;
 mod interrupted;
-mod look;
 mod purge;
 mod redrive;
 

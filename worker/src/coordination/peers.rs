@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crewfleet_amqp::inbox::Receive;
-use crewfleet_amqp::{Broker, BrokerError, Delivery, Inbox};
+use crewfleet_amqp::subscription::Receive;
+use crewfleet_amqp::{Broker, BrokerError, Delivery, Subscription};
 use crewfleet_protocol::fleet::HEARTBEAT_INTERVAL;
 use crewfleet_protocol::{About, KickoffId, Names, topology};
 use serde::Deserialize;
@@ -24,7 +24,7 @@ pub(crate) struct Peers {
     names: Names,
     /// The name of its queue.
     queue: String,
-    inbox: OnceCell<Arc<Inbox>>,
+    subscription: OnceCell<Arc<Subscription>>,
     listener: Arc<PeerListener>,
     stop: CancellationToken,
 }
@@ -41,7 +41,7 @@ impl Peers {
             broker,
             names,
             queue,
-            inbox: OnceCell::new(),
+            subscription: OnceCell::new(),
             listener: Arc::new(PeerListener {
                 runs,
                 beats: Mutex::default(),
@@ -55,11 +55,13 @@ impl Peers {
         let open = || {
             let (broker, listener) = (self.broker.clone(), Arc::clone(&self.listener));
             let queue = topology::client_queue(self.queue.clone());
-            Inbox::open(broker, queue, Vec::new(), listener, &self.stop)
+            Subscription::open(broker, queue, Vec::new(), listener, &self.stop)
         };
-        let inbox = self.inbox.get_or_try_init(open).await?;
-        let beats = inbox.bind(self.names.fleet(), owner.to_owned()).await?;
-        let reply = inbox.bind(self.names.replies(), kickoff_id.to_string()).await?;
+        let subscription = self.subscription.get_or_try_init(open).await?;
+        let beats = subscription.bind(self.names.fleet(), owner.to_owned()).await?;
+        let reply = subscription
+            .bind(self.names.replies(), kickoff_id.to_string())
+            .await?;
         Ok(Listening {
             listener: Arc::clone(&self.listener),
             id: owner.to_owned(),
@@ -70,8 +72,8 @@ impl Peers {
     /// Deletes the queue, if there is one.
     pub(crate) async fn close(&self) {
         self.stop.cancel();
-        if let Some(inbox) = self.inbox.get() {
-            inbox.delete().await;
+        if let Some(subscription) = self.subscription.get() {
+            subscription.delete().await;
         }
     }
 }
@@ -81,7 +83,7 @@ pub(crate) struct Listening {
     listener: Arc<PeerListener>,
     /// The worker that is listened to.
     pub(crate) id: String,
-    _bound: [crewfleet_amqp::inbox::Bound; 2],
+    _bound: [crewfleet_amqp::subscription::Bound; 2],
 }
 
 impl Listening {

@@ -93,7 +93,7 @@ fn report(metrics: &Metrics, part: Part, panic: Box<dyn Any + Send>) -> Panicked
 
 #[cfg(test)]
 mod tests {
-    use crewfleet_service::metrics::Book;
+    use crewfleet_service::metrics::MetricsRegistry;
 
     use super::*;
 
@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn metrics() -> Arc<Metrics> {
-        Metrics::register(&mut Book::new().unwrap()).unwrap()
+        Metrics::register(&mut MetricsRegistry::new().unwrap()).unwrap()
     }
 
     #[tokio::test]

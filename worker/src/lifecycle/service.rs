@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use chrono::Utc;
-use crewfleet_amqp::{Broker, Gate};
+use crewfleet_amqp::{Broker, LinkReadiness};
 use crewfleet_service::config::Loaded;
-use crewfleet_service::metrics::Book;
+use crewfleet_service::metrics::MetricsRegistry;
 use crewfleet_service::{admin, systemd};
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -93,7 +93,7 @@ pub(crate) async fn run(
     let id = file.worker.id.clone().unwrap_or_else(|| default_id(&host));
     // Before the crews are built, which may take a minute: an address that is taken is told at once.
     let admin = admin::listen(&file.worker.admin_addr, "[worker] admin_addr").await?;
-    let mut book = Book::new()?;
+    let mut book = MetricsRegistry::new()?;
     let metrics = Metrics::register(&mut book)?;
     book.add_broker(broker.metrics())?;
     let work_dirs = WorkDirs::open(&file.worker, &id).map_err(WorkerError::DataDir)?;
@@ -130,7 +130,7 @@ impl Service<'_> {
     async fn serve(
         &self,
         admin: admin::Listening,
-        book: Book,
+        book: MetricsRegistry,
         up: &mut Up,
         drained: &CancellationToken,
     ) -> Result<(), WorkerError> {
@@ -211,7 +211,7 @@ impl Service<'_> {
         for crew in &crews {
             metrics.show(&crew.name, crew.options.concurrency, crew.options.timeout);
         }
-        let control_synced = Arc::<Gate>::default();
+        let control_synced = Arc::<LinkReadiness>::default();
         let broker = BrokerSide::new(self.broker, &self.config.config.broker, declare, &control_synced);
         let (names, publisher, runs) = (&broker.names, &broker.publisher, RunRegistry::default());
         let fleet = Fleet {

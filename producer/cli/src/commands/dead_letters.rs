@@ -7,7 +7,7 @@ mod redrive;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use crewfleet::dead_letters::{DeadLetterError, DeadLetters, QueueLook, Selection};
+use crewfleet::dead_letters::{BrowsedQueue, DeadLetterError, DeadLetters, Selection};
 use crewfleet::{ClientError, KickoffClient, KickoffId};
 use crewfleet_protocol::CrewName;
 use crewfleet_protocol::topology::Reason;
@@ -255,7 +255,7 @@ async fn where_to_look(
 }
 
 /// Nobody shall believe that all is well in a queue that nobody looked at.
-fn say_where(queues: &[QueueLook]) {
+fn say_where(queues: &[BrowsedQueue]) {
     let there = queues.iter().filter(|look| look.letters.is_some());
     let there: Vec<_> = there.map(|look| look.queue.as_str()).collect();
     say(&format!("looked at {}", there.join(", ")));

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crewfleet_amqp::look::Look;
+use crewfleet_amqp::browse::Browse;
 use crewfleet_amqp::{BrokerError, Delivery, reply_code};
 use crewfleet_protocol::CrewName;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use super::access::DeadLetters;
 use super::error::DeadLetterError;
 use super::groups::{Group, Groups};
 use super::letter::{Letter, Marks};
-use super::queues::QueueLook;
+use super::queues::BrowsedQueue;
 use super::selection::Selection;
 
 /// How many messages are on their way to us at once. What waits for its turn here waits with its body.
@@ -30,7 +30,7 @@ pub struct Plan {
     /// The letters in groups.
     pub groups: Vec<Group>,
     /// Where we looked.
-    pub queues: Vec<QueueLook>,
+    pub queues: Vec<BrowsedQueue>,
     pub(super) parts: Vec<Part>,
     /// For each kickoff the highest redrive that is among the letters, selected or not.
     pub(super) latest: HashMap<u64, u32>,
@@ -157,11 +157,11 @@ impl DeadLetters {
         let mut losses = 0;
         while !part.letters.is_empty() && !stop.is_cancelled() {
             let before = part.letters();
-            let walked = match self.look(&part.queue, ACTING).await {
-                Ok(Some(mut look)) => {
-                    let walked = pass(&mut look, part, stop, step).await;
+            let walked = match self.browse(&part.queue, ACTING).await {
+                Ok(Some(mut browse)) => {
+                    let walked = pass(&mut browse, part, stop, step).await;
                     // Also after an error: what was settled by then is to be out.
-                    let closed = look.close().await;
+                    let closed = browse.close().await;
                     walked.and(closed.map_err(DeadLetterError::from))
                 }
                 Ok(None) => break,
@@ -183,13 +183,13 @@ impl DeadLetters {
 }
 
 async fn pass(
-    look: &mut Look,
+    browse: &mut Browse,
     part: &mut Part,
     stop: &CancellationToken,
     step: &mut impl AsyncFnMut(&Planned, Letter, &Delivery) -> Result<Step, DeadLetterError>,
 ) -> Result<(), DeadLetterError> {
     while !part.letters.is_empty() {
-        let Some(next) = stop.run_until_cancelled(look.next()).await else {
+        let Some(next) = stop.run_until_cancelled(browse.next()).await else {
             return Ok(());
         };
         let Some(delivery) = next? else {
@@ -200,7 +200,7 @@ async fn pass(
         let Some(planned) = part.letters.get(&identity).copied() else {
             continue;
         };
-        if step(&planned, letter, &delivery).await? == Step::Settle && !look.settle(&delivery).await {
+        if step(&planned, letter, &delivery).await? == Step::Settle && !browse.settle(&delivery).await {
             let action = format!("take a dead letter off queue {:?}", part.queue);
             return Err(BrokerError::Disconnected { action }.into());
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crewfleet_amqp::look::{Look, Looking};
+use crewfleet_amqp::browse::{Browse, Browsing};
 use crewfleet_amqp::{BrokerError, Delivery, Link};
 use crewfleet_protocol::{CrewName, KickoffId};
 use serde::Serialize;
@@ -28,7 +28,7 @@ const BROKER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a look at one queue met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct QueueLook {
+pub struct BrowsedQueue {
     /// The queue.
     pub queue: String,
     /// Its crew; `None` for the queue of what no crew's queue takes.
@@ -47,7 +47,7 @@ pub struct Listing {
     /// By crew, reason and fingerprint.
     pub groups: Vec<Group>,
     /// Where we looked.
-    pub queues: Vec<QueueLook>,
+    pub queues: Vec<BrowsedQueue>,
 }
 
 impl DeadLetters {
@@ -77,7 +77,7 @@ impl DeadLetters {
         &self,
         crews: &[CrewName],
         id: &KickoffId,
-    ) -> Result<(Vec<WholeLetter>, Vec<QueueLook>), DeadLetterError> {
+    ) -> Result<(Vec<WholeLetter>, Vec<BrowsedQueue>), DeadLetterError> {
         let mut found = Vec::new();
         let each = |letter: Letter, delivery: Delivery| {
             if letter.kickoff_id.as_ref() == Some(id) {
@@ -92,14 +92,14 @@ impl DeadLetters {
     pub(super) fn check_named(
         &self,
         selection: &Selection,
-        queues: &[QueueLook],
+        queues: &[BrowsedQueue],
         groups: &[Group],
     ) -> Result<(), DeadLetterError> {
         let has_queue = |crew: &CrewName| {
             let queue = self.client.names().dead_letter_queue(crew);
             queues
                 .iter()
-                .any(|look| look.queue == queue && look.letters.is_some())
+                .any(|browse| browse.queue == queue && browse.letters.is_some())
         };
         let has_letter = |crew: &CrewName| groups.iter().any(|group| group.crew == crew.as_str());
         let mut named = selection.crews.iter();
@@ -118,7 +118,7 @@ impl DeadLetters {
         &self,
         crews: &[CrewName],
         mut each: impl FnMut(Letter, Delivery),
-    ) -> Result<Vec<QueueLook>, DeadLetterError> {
+    ) -> Result<Vec<BrowsedQueue>, DeadLetterError> {
         let names = self.client.names();
         let of_crews = crews
             .iter()
@@ -132,13 +132,13 @@ impl DeadLetters {
         wanted.dedup();
         let mut looks = Vec::new();
         for (queue, crew) in wanted {
-            let look = self.read(&queue, &mut each).await?;
-            looks.push(QueueLook {
+            let browse = self.read(&queue, &mut each).await?;
+            looks.push(BrowsedQueue {
                 crew: crew.cloned(),
-                ..look
+                ..browse
             });
         }
-        if looks.iter().all(|look| look.letters.is_none()) {
+        if looks.iter().all(|browse| browse.letters.is_none()) {
             return Err(DeadLetterError::Client(ClientError::NotDeclared {
                 exchange: names.dead_letters(),
                 broker: self.client.broker().endpoint().to_string(),
@@ -151,9 +151,9 @@ impl DeadLetters {
         &self,
         queue: &str,
         each: &mut impl FnMut(Letter, Delivery),
-    ) -> Result<QueueLook, DeadLetterError> {
-        let Some(mut look) = self.look(queue, READING).await? else {
-            return Ok(QueueLook {
+    ) -> Result<BrowsedQueue, DeadLetterError> {
+        let Some(mut browse) = self.browse(queue, READING).await? else {
+            return Ok(BrowsedQueue {
                 queue: queue.to_owned(),
                 crew: None,
                 letters: None,
@@ -162,32 +162,36 @@ impl DeadLetters {
             });
         };
         let mut letters = 0;
-        while let Some(delivery) = look.next().await? {
+        while let Some(delivery) = browse.next().await? {
             letters += 1;
             each(Letter::read(&delivery, queue), delivery);
         }
-        let seen = QueueLook {
+        let seen = BrowsedQueue {
             queue: queue.to_owned(),
             crew: None,
             letters: Some(letters),
-            others: look.others(),
-            missed: look.missed(),
+            others: browse.others(),
+            missed: browse.missed(),
         };
-        look.close().await?;
+        browse.close().await?;
         Ok(seen)
     }
 
-    /// Begins a look, after waiting a little for one that somebody else has begun; `None`: no such queue.
-    pub(super) async fn look(&self, queue: &str, window: u16) -> Result<Option<Box<Look>>, DeadLetterError> {
+    /// Begins a browse, after waiting a little for one that somebody else has begun; `None`: no such queue.
+    pub(super) async fn browse(
+        &self,
+        queue: &str,
+        window: u16,
+    ) -> Result<Option<Box<Browse>>, DeadLetterError> {
         // A client's own queue, for whoever grants permissions by prefix.
         let lock = self.client.names().client_queue(&format!("looking-at.{queue}"));
         let end = Instant::now() + BUSY_PATIENCE;
         loop {
-            match self.connected().await?.look(queue, &lock, window).await? {
-                Looking::At(look) => return Ok(Some(look)),
-                Looking::NoQueue => return Ok(None),
-                Looking::Busy if Instant::now() < end => sleep(Duration::from_millis(200)).await,
-                Looking::Busy => {
+            match self.connected().await?.browse(queue, &lock, window).await? {
+                Browsing::At(browse) => return Ok(Some(browse)),
+                Browsing::NoQueue => return Ok(None),
+                Browsing::Busy if Instant::now() < end => sleep(Duration::from_millis(200)).await,
+                Browsing::Busy => {
                     return Err(DeadLetterError::Busy {
                         queue: queue.to_owned(),
                     });

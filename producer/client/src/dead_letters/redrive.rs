@@ -4,7 +4,7 @@
 //! Between the two a redrive may be interrupted. Then the letter is still there, and another redrive sends a copy with
 //! the same id, redrive and body, by which a worker knows it. A letter that somebody was given before may be such a
 //! one, so its request is marked (`x-kickoff-possible-duplicate`): a worker asks the others for it first, which costs
-//! it `redelivery_hold_s` at most. Looking marks too, since a queue does not tell looking from redriving; that is
+//! it `redelivery_hold_s` at most. Browsing marks too, since a queue does not tell looking from redriving; that is
 //! rather too often than once too seldom.
 
 use std::collections::{BTreeSet, HashSet};
@@ -212,7 +212,7 @@ impl Run<'_> {
             return Ok(Step::Keep);
         }
         let mut message = request(&letter, delivery, self.letters.client.names().requests());
-        // Somebody was given the letter before: a look, or a redrive that was interrupted after it had published.
+        // Somebody was given the letter before: a browse, or a redrive that was interrupted after it had published.
         if planned.marks.delivered_before && self.may_be_redriven(&letter).await {
             message = message.possible_duplicate();
         }

@@ -17,7 +17,7 @@ pub(crate) const HEADERS: usize = 100;
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Problem {
+pub(crate) enum ApiError {
     /// No token, or one that is not known.
     Unauthorized,
     /// A token that is not good for this crew.
@@ -64,7 +64,7 @@ const LATER_S: u32 = 5;
 pub(crate) const REPLY_GONE: &str =
     "The reply is kept no longer ([broker] results_max_age_s, results_max_bytes)";
 
-impl Problem {
+impl ApiError {
     /// A body that is not what is asked for.
     pub(crate) fn validation(message: impl Into<String>) -> Self {
         Self::Validation {
@@ -169,7 +169,7 @@ impl Problem {
     }
 }
 
-impl From<LookupError> for Problem {
+impl From<LookupError> for ApiError {
     fn from(error: LookupError) -> Self {
         match error {
             LookupError::TooMany => Self::TooMany(error.to_string()),
@@ -178,7 +178,7 @@ impl From<LookupError> for Problem {
     }
 }
 
-impl From<ClientError> for Problem {
+impl From<ClientError> for ApiError {
     /// What a caller can mend is told; of the rest only that it is ours, and the log has it.
     fn from(error: ClientError) -> Self {
         match error {
@@ -211,7 +211,7 @@ impl From<ClientError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status(), Json(self.body())).into_response();
         let (name, value) = match self {

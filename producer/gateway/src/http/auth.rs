@@ -10,7 +10,7 @@ use crewfleet_protocol::{CrewName, KickoffId};
 
 use crate::gateway::Gateway;
 use crate::http::access_log;
-use crate::http::api_error::Problem;
+use crate::http::api_error::ApiError;
 use crate::tokens::Token;
 
 /// A caller whose token is good for the crew that is called.
@@ -26,9 +26,9 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// The kickoff that the path names. What is no kickoff's id is one that nobody has.
-    pub(crate) fn kickoff_id(&self) -> Result<KickoffId, Problem> {
+    pub(crate) fn kickoff_id(&self) -> Result<KickoffId, ApiError> {
         let id = self.id.as_deref().unwrap_or_default();
-        KickoffId::parse(id).map_err(|_| Problem::NoExecution(id.to_owned()))
+        KickoffId::parse(id).map_err(|_| ApiError::NoExecution(id.to_owned()))
     }
 
     /// The file that the path names.
@@ -38,28 +38,28 @@ impl Caller {
 }
 
 impl FromRequestParts<Arc<Gateway>> for Caller {
-    type Rejection = Problem;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, ApiError> {
         let shown = parts.headers.get(header::AUTHORIZATION);
         let shown = shown.and_then(|value| value.to_str().ok()).and_then(bearer);
         let token = match shown {
             Some(shown) => gateway.tokens.find(shown).await,
             None => None,
         };
-        let token = token.ok_or(Problem::Unauthorized)?;
-        let unreadable = |_| Problem::NotFound("The path is not UTF-8".into());
+        let token = token.ok_or(ApiError::Unauthorized)?;
+        let unreadable = |_| ApiError::NotFound("The path is not UTF-8".into());
         let Path(mut path) = Path::<HashMap<String, String>>::from_request_parts(parts, gateway)
             .await
             .map_err(unreadable)?;
         let crew = match path.remove("crew") {
-            Some(crew) => CrewName::parse(&crew).map_err(|e| Problem::NotFound(e.to_string()))?,
+            Some(crew) => CrewName::parse(&crew).map_err(|e| ApiError::NotFound(e.to_string()))?,
             None => at_the_root(&token, gateway)?,
         };
         access_log::tell(parts, &token.name, crew.as_str());
         if !token.allows(&crew) {
             let crew = crew.to_string();
-            return Err(Problem::Forbidden { crew });
+            return Err(ApiError::Forbidden { crew });
         }
         Ok(Self {
             token: token.name.clone(),
@@ -71,14 +71,14 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
 }
 
 /// The crew of a call without one in its path: the only one that the token is good for, else the gateway's default.
-fn at_the_root(token: &Token, gateway: &Gateway) -> Result<CrewName, Problem> {
+fn at_the_root(token: &Token, gateway: &Gateway) -> Result<CrewName, ApiError> {
     let only = token.crews.as_deref().and_then(|crews| match crews {
         [crew] => CrewName::parse(crew).ok(),
         _ => None,
     });
     only.or_else(|| gateway.default_crew.clone()).ok_or_else(|| {
         let message = "Which crew? Call /crews/<crew>/…; or show a token for one crew alone, or set [gateway] default_crew";
-        Problem::NotFound(message.into())
+        ApiError::NotFound(message.into())
     })
 }
 

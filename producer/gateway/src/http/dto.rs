@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use crate::http::api_error::{Problem, REPLY_GONE};
+use crate::http::api_error::{ApiError, REPLY_GONE};
 use crate::store::execution::{Execution, Stage};
 
 /// The body of `POST /kickoff`. A field that AMP does not know is ignored, as AMP does.
@@ -50,10 +50,10 @@ fn asks_for_something(value: &Value) -> bool {
 impl KickoffBody {
     /// Reads it. What asks for something that this gateway does not do is refused: a caller who waits for a webhook
     /// must not wait for ever.
-    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, ApiError> {
         let refused = |why: &str| {
             let message = format!("The body is not a JSON object as in {{\"inputs\": {{}}}}: {why}");
-            Problem::validation(message)
+            ApiError::validation(message)
         };
         // A list would be taken for the fields in their order.
         if body.trim_ascii_start().first() != Some(&b'{') {
@@ -75,7 +75,7 @@ impl KickoffBody {
             .collect();
         match asked.is_empty() {
             true => Ok(body),
-            false => Err(Problem::Validation {
+            false => Err(ApiError::Validation {
                 message: "This gateway calls no webhooks and restores no states; leave these fields out, and poll the status"
                     .into(),
                 details: json!({ "not_supported": asked }),
@@ -84,15 +84,15 @@ impl KickoffBody {
     }
 
     /// The inputs, when all that the crew must be given are among them.
-    pub(crate) fn inputs(&self, required: &[String]) -> Result<&RawValue, Problem> {
-        let missing = |missing: &[&str]| Problem::Validation {
+    pub(crate) fn inputs(&self, required: &[String]) -> Result<&RawValue, ApiError> {
+        let missing = |missing: &[&str]| ApiError::Validation {
             message: "Missing required inputs".into(),
             details: json!({ "missing_inputs": missing }),
         };
         let inputs = &self.inputs;
         if !inputs.get().trim_start().starts_with('{') {
             let problem = "inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}";
-            return Err(Problem::validation(problem));
+            return Err(ApiError::validation(problem));
         }
         let lacking = crewfleet::inputs::missing(required, inputs);
         match lacking.is_empty() {
@@ -111,10 +111,10 @@ pub(crate) struct ResumeBody {
 }
 
 impl ResumeBody {
-    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, ApiError> {
         let refused = |why: &str| {
             let form = r#"{"execution_id": "…", "task_id": "…"}"#;
-            Problem::Invalid(format!("The body is not a JSON object as in {form}: {why}"))
+            ApiError::Invalid(format!("The body is not a JSON object as in {form}: {why}"))
         };
         if body.trim_ascii_start().first() != Some(&b'{') {
             return Err(refused("it does not begin with \"{\""));
@@ -273,7 +273,7 @@ mod tests {
     use crate::store::execution::TASK_COMPLETED;
     use crate::store::execution::tests::{event, reply};
 
-    fn refused(body: &str, required: &[&str]) -> Problem {
+    fn refused(body: &str, required: &[&str]) -> ApiError {
         let required: Vec<_> = required.iter().map(ToString::to_string).collect();
         let read = KickoffBody::read(body.as_bytes());
         read.and_then(|body| body.inputs(&required).map(drop))
@@ -345,14 +345,14 @@ mod tests {
         }
         for body in ["", "[\"a\"]", "{}", "{\"execution_id\": 1}"] {
             let refused = ResumeBody::read(body.as_bytes()).err();
-            assert!(matches!(refused, Some(Problem::Invalid(_))), "{body}");
+            assert!(matches!(refused, Some(ApiError::Invalid(_))), "{body}");
         }
     }
 
     #[test]
     fn what_is_missing_is_named() {
         for body in ["{}", r#"{"inputs": {"budget": 1}}"#] {
-            let Problem::Validation { message, details } = refused(body, &["topic"]) else {
+            let ApiError::Validation { message, details } = refused(body, &["topic"]) else {
                 panic!("{body}");
             };
             assert_eq!(message, "Missing required inputs");
@@ -371,9 +371,12 @@ mod tests {
             "{\"inputs\": \"a\"}",
             "{\"inputs\": {}",
         ] {
-            assert!(matches!(refused(body, &[]), Problem::Validation { .. }), "{body}");
+            assert!(
+                matches!(refused(body, &[]), ApiError::Validation { .. }),
+                "{body}"
+            );
         }
-        let Problem::Validation { details, .. } =
+        let ApiError::Validation { details, .. } =
             refused(r#"{"inputs": {}, "crewWebhookUrl": "http://127.0.0.1/"}"#, &[])
         else {
             panic!("accepted");
@@ -390,7 +393,7 @@ mod tests {
         }
         for field in ["restoreFromStateId", "humanInputWebhook"] {
             let body = json!({"inputs": {}, field: {"url": "x"}}).to_string();
-            let Problem::Validation { details, .. } = refused(&body, &[]) else {
+            let ApiError::Validation { details, .. } = refused(&body, &[]) else {
                 panic!("accepted");
             };
             assert_eq!(details, json!({ "not_supported": [field] }));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::gateway::Gateway;
-use crate::http::api_error::Problem;
+use crate::http::api_error::ApiError;
 use crate::http::auth::Caller;
 use crate::http::handlers;
 use crewfleet::FileError;
@@ -21,7 +21,7 @@ use crewfleet::FileError;
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Value>, ApiError> {
     let reply = ended(&gateway, &caller).await?;
     let result = reply.result.as_ref();
     let files = result.map_or(&[][..], |result| &result.files);
@@ -35,7 +35,7 @@ pub(crate) async fn list(
 }
 
 /// `GET /files/<kickoff_id>/<path>`: its bytes.
-pub(crate) async fn get(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Result<Response, Problem> {
+pub(crate) async fn get(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Result<Response, ApiError> {
     let reply = ended(&gateway, &caller).await?;
     let content = gateway.client.file(&reply, caller.path()).await?;
     let file = content.file().clone();
@@ -60,17 +60,17 @@ pub(crate) async fn get(State(gateway): State<Arc<Gateway>>, caller: Caller) -> 
 }
 
 /// The reply of a kickoff that has ended.
-async fn ended(gateway: &Gateway, caller: &Caller) -> Result<Arc<Reply>, Problem> {
+async fn ended(gateway: &Gateway, caller: &Caller) -> Result<Arc<Reply>, ApiError> {
     let (id, execution) = handlers::known(gateway, caller).await?;
     if !execution.stage.is_over() {
         let message = "The execution has not ended yet; what it wrote is known then";
-        return Err(Problem::Invalid(message.into()));
+        return Err(ApiError::Invalid(message.into()));
     }
     let reply = match execution.has_ended() {
         true => handlers::reply(gateway, caller, &id, &execution).await?,
         false => None,
     };
-    reply.ok_or_else(Problem::reply_gone)
+    reply.ok_or_else(ApiError::reply_gone)
 }
 
 /// A file's name, as RFC 6266 has it: whatever characters it has.
@@ -87,7 +87,7 @@ fn attachment(path: &str) -> String {
     format!("attachment; filename*=UTF-8''{encoded}")
 }
 
-impl From<FileError> for Problem {
+impl From<FileError> for ApiError {
     fn from(error: FileError) -> Self {
         match error {
             FileError::Client(error) => error.into(),

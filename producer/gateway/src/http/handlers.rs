@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use crate::gateway::Gateway;
-use crate::http::api_error::Problem;
+use crate::http::api_error::ApiError;
 use crate::http::auth::Caller;
 use crate::http::dto::{self, ResumeBody, StatusAnswer};
 use crate::store::execution::Execution;
@@ -25,7 +25,7 @@ const HEARSAY: Duration = Duration::from_secs(2);
 /// How long a call waits for a gateway that has just started, or has just got its connection back.
 const READING: Duration = Duration::from_secs(4);
 
-pub(crate) type Answer = Result<Json<Value>, Problem>;
+pub(crate) type Answer = Result<Json<Value>, ApiError>;
 
 /// `GET /`: whether anybody is there. Asks for no token, as load balancers have none.
 pub(crate) async fn healthy() -> &'static str {
@@ -44,8 +44,8 @@ pub(crate) async fn inputs(State(gateway): State<Arc<Gateway>>, caller: Caller) 
         .crews
         .inputs(crew)
         .ok_or_else(|| match gateway.crews.were_heard() {
-            Ok(()) => Problem::NotFound(format!("No worker serves the crew \"{crew}\"")),
-            Err(_) => Problem::unavailable(format!(
+            Ok(()) => ApiError::NotFound(format!("No worker serves the crew \"{crew}\"")),
+            Err(_) => ApiError::unavailable(format!(
                 "No worker with the crew \"{crew}\" was heard yet; the workers are being asked what they serve"
             )),
         })?;
@@ -53,7 +53,10 @@ pub(crate) async fn inputs(State(gateway): State<Arc<Gateway>>, caller: Caller) 
 }
 
 /// `GET /status/<kickoff_id>` and `GET /<kickoff_id>/status`.
-pub(crate) async fn status(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Result<Response, Problem> {
+pub(crate) async fn status(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
     let (id, execution) = known(&gateway, &caller).await?;
     let reply = match execution.has_ended() {
         true => reply(&gateway, &caller, &id, &execution).await?,
@@ -68,7 +71,7 @@ pub(crate) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) ->
     let (kickoff_id, redrive, note) = match known(&gateway, &caller).await {
         Ok((_, execution)) if execution.stage.is_over() => {
             let (state, _) = dto::state(execution.stage);
-            return Err(Problem::State(format!(
+            return Err(ApiError::State(format!(
                 "Cannot stop execution. Current state: {state}"
             )));
         }
@@ -77,7 +80,7 @@ pub(crate) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) ->
             let is_current = gateway.streams.are_read().is_ok();
             (id.to_string(), is_current.then_some(execution.redrive), None)
         }
-        Err(Problem::NotKnown(id)) => (
+        Err(ApiError::NotKnown(id)) => (
             id,
             None,
             Some(
@@ -107,24 +110,24 @@ pub(crate) async fn resume(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
     request: Request,
-) -> Result<Infallible, Problem> {
+) -> Result<Infallible, ApiError> {
     let (body, _room) = gateway.bodies.read(request, &caller.token).await?;
     let id = ResumeBody::read(&body)?.execution_id;
-    let id = KickoffId::parse(&id).map_err(|_| Problem::NoExecution(id))?;
+    let id = KickoffId::parse(&id).map_err(|_| ApiError::NoExecution(id))?;
     known_by(&gateway, &caller, id).await?;
-    Err(Problem::Invalid(
+    Err(ApiError::Invalid(
         "Execution is not waiting for human input".into(),
     ))
 }
 
 /// A path that there is, asked in another way.
-pub(crate) async fn other_method(method: Method) -> Problem {
-    Problem::Method(method.to_string())
+pub(crate) async fn other_method(method: Method) -> ApiError {
+    ApiError::Method(method.to_string())
 }
 
 /// Whatever else.
-pub(crate) async fn unknown() -> Problem {
-    Problem::NotFound(
+pub(crate) async fn unknown() -> ApiError {
+    ApiError::NotFound(
         "There are GET /, GET /inputs, POST /kickoff, GET /status/<kickoff_id>, GET /files/<kickoff_id>[/<path>], \
          POST /stop/<kickoff_id> and POST /resume, each also below /crews/<crew>"
             .into(),
@@ -135,7 +138,7 @@ pub(crate) async fn unknown() -> Problem {
 pub(crate) async fn known(
     gateway: &Gateway,
     caller: &Caller,
-) -> Result<(KickoffId, Arc<Execution>), Problem> {
+) -> Result<(KickoffId, Arc<Execution>), ApiError> {
     known_by(gateway, caller, caller.kickoff_id()?).await
 }
 
@@ -143,7 +146,7 @@ async fn known_by(
     gateway: &Gateway,
     caller: &Caller,
     id: KickoffId,
-) -> Result<(KickoffId, Arc<Execution>), Problem> {
+) -> Result<(KickoffId, Arc<Execution>), ApiError> {
     let age = id.created_at().map(|at| Utc::now() - at);
     let patience = match gateway.streams.are_read() {
         Err(_) => READING,
@@ -157,8 +160,8 @@ async fn known_by(
     };
     match known {
         Some(known) if *known.crew == *caller.crew.as_str() => Ok((id, known)),
-        None if may_have_been(gateway, &id) => Err(Problem::NotKnown(id.to_string())),
-        _ => Err(Problem::NoExecution(id.to_string())),
+        None if may_have_been(gateway, &id) => Err(ApiError::NotKnown(id.to_string())),
+        _ => Err(ApiError::NoExecution(id.to_string())),
     }
 }
 
@@ -172,9 +175,9 @@ async fn forgotten(
     gateway: &Gateway,
     caller: &Caller,
     id: &KickoffId,
-) -> Result<Option<Arc<Execution>>, Problem> {
+) -> Result<Option<Arc<Execution>>, ApiError> {
     let incomplete =
-        |reason| Problem::unavailable(format!("The gateway does not know all kickoffs yet: {reason}"));
+        |reason| ApiError::unavailable(format!("The gateway does not know all kickoffs yet: {reason}"));
     gateway.streams.are_read().map_err(incomplete)?;
     if !gateway.executions.has_forgotten_ended() {
         return Ok(None);
@@ -189,14 +192,14 @@ pub(crate) async fn reply(
     caller: &Caller,
     id: &KickoffId,
     execution: &Execution,
-) -> Result<Option<Arc<Reply>>, Problem> {
+) -> Result<Option<Arc<Reply>>, ApiError> {
     let at = execution.ended_at.or_else(|| id.created_at());
     if let Some(reply) = look_up(gateway, caller, id, at).await? {
         return Ok(Some(reply));
     }
     // It is somewhere for as long as the stream keeps it.
     match at.is_some_and(|at| Utc::now() - at < gateway.results_kept) {
-        true => Err(Problem::unavailable(
+        true => Err(ApiError::unavailable(
             "The reply is not found at present; try again",
         )),
         false => Ok(None),
@@ -209,7 +212,7 @@ async fn look_up(
     caller: &Caller,
     id: &KickoffId,
     at: Option<DateTime<Utc>>,
-) -> Result<Option<Arc<Reply>>, Problem> {
+) -> Result<Option<Arc<Reply>>, ApiError> {
     match gateway.executions.reply(id.as_str()) {
         Some(reply) => Ok(Some(reply)),
         None => Ok(gateway.lookups.find(id, at, &caller.token).await?),

@@ -14,7 +14,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tracing::{info, warn};
 
 use crate::gateway::Gateway;
-use crate::http::api_error::Problem;
+use crate::http::api_error::ApiError;
 use crate::http::auth::Caller;
 use crate::http::dto::KickoffBody;
 use crate::http::handlers::Answer;
@@ -49,7 +49,7 @@ fn asked_for(
     gateway: &Gateway,
     caller: &Caller,
     body: Vec<u8>,
-) -> Result<(Kickoff, Option<Box<RawValue>>), Problem> {
+) -> Result<(Kickoff, Option<Box<RawValue>>), ApiError> {
     let asked = KickoffBody::read(&body)?;
     drop(body);
     let of_crew = gateway.crews.inputs(&caller.crew).unwrap_or_default();
@@ -61,14 +61,14 @@ fn asked_for(
     Ok((kickoff, asked.meta))
 }
 
-fn refused(gateway: &Gateway, caller: &Caller, error: ClientError) -> Problem {
+fn refused(gateway: &Gateway, caller: &Caller, error: ClientError) -> ApiError {
     match error {
         ClientError::Publish {
             cause: PublishError::Refused { .. },
             ..
         } => {
             warn!(crew = %caller.crew, token = caller.token, "the crew's queue is full; a kickoff is not taken");
-            Problem::full(caller.crew.as_str())
+            ApiError::full(caller.crew.as_str())
         }
         // Nothing went out.
         ClientError::Publish {

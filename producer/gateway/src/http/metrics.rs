@@ -9,13 +9,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 use crewfleet_amqp::traces::{self, Headers};
 use crewfleet_protocol::header;
-use crewfleet_service::metrics::{Book, histogram_opts, opts};
+use crewfleet_service::metrics::{MetricsRegistry, histogram_opts, opts};
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, exponential_buckets};
 
 use crate::http::access_log::Call;
 
 /// The gateway's metrics.
-pub(crate) struct Meters {
+pub(crate) struct RequestMetrics {
     /// Requests, by route and status.
     requests: IntCounterVec,
     /// From the request's head to the answer's.
@@ -28,16 +28,16 @@ pub(crate) struct Meters {
     pub(crate) ready: IntGauge,
 }
 
-impl Meters {
+impl RequestMetrics {
     /// Makes them, and puts them into `book`.
     ///
     /// # Errors
     /// When a name is taken already.
-    pub(crate) fn register(book: &mut Book) -> prometheus::Result<Arc<Self>> {
+    pub(crate) fn register(book: &mut MetricsRegistry) -> prometheus::Result<Arc<Self>> {
         // 1 ms to 33 s.
         let seconds = exponential_buckets(0.001, 2.0, 16)?;
         let gauge = |name, help| IntGauge::with_opts(opts(name, help));
-        let meters = Self {
+        let metrics = Self {
             requests: book.add(IntCounterVec::new(
                 opts("gateway_requests_total", "requests answered, by route and status"),
                 &["route", "status"],
@@ -57,12 +57,16 @@ impl Meters {
             )?)?,
             ready: book.add(gauge("gateway_ready", "1 while `/readyz` answers 200")?)?,
         };
-        Ok(Arc::new(meters))
+        Ok(Arc::new(metrics))
     }
 }
 
 /// Counts and logs a request, and makes a span of it, by its route, which never has an id or a crew's name in it.
-pub(crate) async fn count(State(meters): State<Arc<Meters>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn count(
+    State(metrics): State<Arc<RequestMetrics>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("other", MatchedPath::as_str).to_owned();
     let start = Instant::now();
@@ -74,11 +78,11 @@ pub(crate) async fn count(State(meters): State<Arc<Meters>>, mut request: Reques
         span.fail(response.status().as_str());
     }
     span.end(None);
-    meters
+    metrics
         .duration
         .with_label_values(&[&route])
         .observe(start.elapsed().as_secs_f64());
-    meters
+    metrics
         .requests
         .with_label_values(&[route.as_str(), response.status().as_str()])
         .inc();
@@ -107,8 +111,8 @@ mod tests {
     /// After a wanted change: `UPDATE_METRICS=1 cargo test -p crewfleet-gateway --lib metrics`.
     #[test]
     fn the_table_is_that_of_the_definitions() {
-        let mut book = Book::new().unwrap();
-        Meters::register(&mut book).unwrap();
+        let mut book = MetricsRegistry::new().unwrap();
+        RequestMetrics::register(&mut book).unwrap();
         book.add_broker(&BrokerMetrics::new()).unwrap();
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/monitoring/METRICS.md");
         assert!(book.is_table_of(&file, "## The gateway").unwrap(), "it differs");

@@ -9,7 +9,7 @@ use axum::extract::Request;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::http::api_error::Problem;
+use crate::http::api_error::ApiError;
 use crate::http::shares::{Share, Shares};
 
 /// What a body may have around its inputs.
@@ -28,7 +28,7 @@ const ROOM: usize = 32 * 1024 * 1024;
 const PERMIT: usize = 64 * 1024;
 
 /// Room for bodies.
-pub(crate) struct Bodies {
+pub(crate) struct RequestLimits {
     /// In bytes, of one.
     limit: usize,
     max_request_bytes: usize,
@@ -48,7 +48,7 @@ pub(crate) struct Room {
     _one: Share,
 }
 
-impl Bodies {
+impl RequestLimits {
     /// For requests of so many bytes: 32 MiB together, or four of the largest, so that one fits beside all that one
     /// other token holds; and for so many connections.
     pub(crate) fn new(max_request_bytes: usize, connections: usize) -> Self {
@@ -69,22 +69,22 @@ impl Bodies {
     /// The body of a request that was sent with this token; there is room for it until the second is dropped. One that
     /// is too long is read all the same, as long as it is no flood: a client that is answered while it sends sees a
     /// connection that breaks, and no answer.
-    pub(crate) async fn read(&self, request: Request, token: &str) -> Result<(Vec<u8>, Room), Problem> {
+    pub(crate) async fn read(&self, request: Request, token: &str) -> Result<(Vec<u8>, Room), ApiError> {
         let (mut whole, mut length, mut room) = (Vec::new(), 0, self.room(token)?);
         let mut chunks = request.into_body().into_data_stream();
         let mut start = Instant::now();
         loop {
             let next = timeout_at(start + time_for(length), timeout(self.pause, chunks.next())).await;
-            let Some(chunk) = next.ok().and_then(Result::ok).ok_or(Problem::TooSlow)? else {
+            let Some(chunk) = next.ok().and_then(Result::ok).ok_or(ApiError::TooSlow)? else {
                 break;
             };
-            let chunk = chunk.map_err(|e| Problem::validation(format!("The body breaks off: {e}")))?;
+            let chunk = chunk.map_err(|e| ApiError::validation(format!("The body breaks off: {e}")))?;
             length += chunk.len();
             if length <= self.limit {
                 let waiting = Instant::now();
                 let grown = room.bytes.grow(length.div_ceil(PERMIT));
                 timeout(self.patience, grown).await.map_err(|_| {
-                    Problem::unavailable("The gateway has no room for this body at present; try again")
+                    ApiError::unavailable("The gateway has no room for this body at present; try again")
                 })?;
                 // That was not the sender's time.
                 start += waiting.elapsed();
@@ -95,21 +95,21 @@ impl Bodies {
         }
         match length <= self.limit {
             true => Ok((whole, room)),
-            false => Err(Problem::TooLarge {
+            false => Err(ApiError::TooLarge {
                 limit: self.max_request_bytes,
             }),
         }
     }
 
     /// Of a token, and none of it taken yet.
-    fn room(&self, token: &str) -> Result<Room, Problem> {
+    fn room(&self, token: &str) -> Result<Room, ApiError> {
         let mut one = self.at_once.share(token);
         match one.try_grow(1) {
             true => Ok(Room {
                 bytes: self.room.share(token),
                 _one: one,
             }),
-            false => Err(Problem::TooMany(
+            false => Err(ApiError::TooMany(
                 "This token has too many calls with a body under way; try again when some have ended".into(),
             )),
         }
@@ -148,10 +148,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_sends_nothing_holds_nothing_and_the_greedy_hold_no_other_up() {
-        let bodies = Bodies {
+        let bodies = RequestLimits {
             pause: Duration::from_millis(200),
             patience: Duration::from_millis(100),
-            ..Bodies::new(16 * MIB, 1024)
+            ..RequestLimits::new(16 * MIB, 1024)
         };
         let free = || bodies.room.free() * PERMIT / MIB;
         assert_eq!(free(), 64);
@@ -177,9 +177,9 @@ mod tests {
         // Whoever finds no room is told soon, and whoever sends nothing, too.
         assert!(matches!(
             held.pop().unwrap().await,
-            Err(Problem::Unavailable { .. })
+            Err(ApiError::Unavailable { .. })
         ));
-        assert_eq!(held.swap_remove(0).await.err(), Some(Problem::TooSlow));
+        assert_eq!(held.swap_remove(0).await.err(), Some(ApiError::TooSlow));
         drop(held);
         assert_eq!(free(), 64);
     }
@@ -193,13 +193,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_bodies_of_one_token_are_no_more_than_its_share() {
-        let bodies = Bodies::new(MIB, 4);
+        let bodies = RequestLimits::new(MIB, 4);
         let mut first = Box::pin(bodies.read(hanging(0), "greedy"));
         let mut second = Box::pin(bodies.read(hanging(0), "greedy"));
         assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
         assert!(matches!(
             bodies.read(whole(0), "greedy").await,
-            Err(Problem::TooMany(_))
+            Err(ApiError::TooMany(_))
         ));
         assert!(bodies.read(whole(0), "modest").await.is_ok());
         drop(first);
@@ -208,9 +208,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_is_too_long_is_refused_and_takes_no_more_than_its_room() {
-        let bodies = Bodies::new(MIB, 1024);
+        let bodies = RequestLimits::new(MIB, 1024);
         let refused = bodies.read(whole(3), "t").await.err();
-        assert_eq!(refused, Some(Problem::TooLarge { limit: MIB }));
+        assert_eq!(refused, Some(ApiError::TooLarge { limit: MIB }));
         assert_eq!(bodies.room.free() * PERMIT, 32 * MIB);
     }
 }

@@ -14,8 +14,8 @@ use tower::util::MapRequest;
 
 use super::{files, handlers, kickoff};
 use crate::gateway::Gateway;
-use crate::http::api_error::{HEAD, HEADERS, Problem};
-use crate::http::metrics::{self, Meters};
+use crate::http::api_error::{ApiError, HEAD, HEADERS};
+use crate::http::metrics::{self, RequestMetrics};
 
 /// No call takes longer: a body may take 30 s.
 const CALL_LIMIT: Duration = Duration::from_secs(45);
@@ -23,7 +23,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(45);
 /// All of them, each also with a slash at its end: many clients put one behind the base URL, or behind the path.
 pub(crate) fn router(
     gateway: &Arc<Gateway>,
-    meters: Arc<Meters>,
+    metrics: Arc<RequestMetrics>,
 ) -> MapRequest<Router, fn(Request) -> Request> {
     let of_crew = Router::new()
         .route("/healthcheck", get(handlers::healthcheck))
@@ -49,7 +49,7 @@ pub(crate) fn router(
             Arc::clone(gateway),
             last_of_connection,
         ))
-        .layer(middleware::from_fn_with_state(meters, metrics::count));
+        .layer(middleware::from_fn_with_state(metrics, metrics::count));
     // Before the routes are looked at.
     MapRequest::new(all, without_last_slash)
 }
@@ -76,7 +76,7 @@ async fn within_head(request: Request, next: Next) -> Response {
     let of_line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
     let bytes: usize = headers.iter().map(of_line).sum();
     match bytes + request.uri().path().len() > HEAD || headers.len() > HEADERS {
-        true => Problem::HeadTooLarge.into_response(),
+        true => ApiError::HeadTooLarge.into_response(),
         false => next.run(request).await,
     }
 }
@@ -92,6 +92,6 @@ async fn last_of_connection(State(gateway): State<Arc<Gateway>>, request: Reques
 }
 
 async fn within_limit(request: Request, next: Next) -> Response {
-    let late = |_| Problem::unavailable("The message broker takes too long").into_response();
+    let late = |_| ApiError::unavailable("The message broker takes too long").into_response();
     timeout(CALL_LIMIT, next.run(request)).await.unwrap_or_else(late)
 }

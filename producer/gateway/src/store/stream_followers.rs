@@ -23,7 +23,7 @@ use crewfleet::received_reply::{id_of, read};
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How far both are read.
-pub(crate) struct Streams {
+pub(crate) struct StreamFollowers {
     /// Set when it is read to its end for the first time.
     history_was_read: CancellationToken,
     history: Progress,
@@ -53,7 +53,7 @@ pub(crate) struct Prefetch {
 /// By so much the clocks of those who name kickoffs and of those who say what became of them may differ.
 const CLOCK_MARGIN: TimeDelta = TimeDelta::minutes(15);
 
-impl Streams {
+impl StreamFollowers {
     /// Reads both until `stop`. `history` is made where it is not
     /// there yet; `results` only where somebody has deleted it, since workers make it.
     pub(crate) fn follow(

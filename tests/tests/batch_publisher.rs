@@ -25,7 +25,7 @@ async fn site() -> Site {
         namespace: namespace.to_string(),
         ..BrokerConfig::default()
     };
-    let broker = Broker::connect(&config, "outbox test")
+    let broker = Broker::connect(&config, "batch_publisher test")
         .await
         .expect("a connection");
     let names = Names::new(&namespace.to_string());

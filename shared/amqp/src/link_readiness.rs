@@ -8,9 +8,9 @@ use super::link::Link;
 
 /// Opened for one link, closed when that is over or its user says so.
 #[derive(Default)]
-pub struct Gate(watch::Sender<Option<Arc<Link>>>);
+pub struct LinkReadiness(watch::Sender<Option<Arc<Link>>>);
 
-impl Gate {
+impl LinkReadiness {
     /// This link is fit for use.
     pub fn open(&self, link: &Arc<Link>) {
         self.0.send_replace(Some(Arc::clone(link)));

@@ -30,7 +30,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 /// So many bindings are taken away before a queue is deleted. Who has more waits for single kickoffs, which publish little.
 const UNBOUND: usize = 50;
 
-/// What becomes of the messages of an inbox.
+/// What becomes of the messages of a subscription.
 pub trait Receive: Send + Sync + 'static {
     /// Takes one message; it is acked afterwards.
     fn receive(&self, delivery: &Delivery);
@@ -40,7 +40,7 @@ pub trait Receive: Send + Sync + 'static {
 }
 
 /// The queue and its bindings.
-pub struct Inbox {
+pub struct Subscription {
     broker: Broker,
     queue: Queue,
     /// How many need each binding. Locked while the broker is told, so that its bindings follow these counts.
@@ -50,7 +50,7 @@ pub struct Inbox {
     stopped: CancellationToken,
 }
 
-impl Inbox {
+impl Subscription {
     /// Declares the queue, binds it to these pairs of exchange and key, and consumes it until `stop`.
     ///
     /// # Errors
@@ -62,24 +62,24 @@ impl Inbox {
         receiver: Arc<impl Receive>,
         stop: &CancellationToken,
     ) -> Result<Arc<Self>, BrokerError> {
-        let inbox = Arc::new(Self {
+        let subscription = Arc::new(Self {
             broker,
             queue,
             bindings: Mutex::new(bindings.into_iter().map(|binding| (binding, 1)).collect()),
             stop: stop.clone(),
             stopped: CancellationToken::new(),
         });
-        if let Err(error) = inbox.declare(None).await {
+        if let Err(error) = subscription.declare(None).await {
             // The queue is there, perhaps, but what it should be bound to is not.
-            inbox.delete().await;
+            subscription.delete().await;
             return Err(error);
         }
-        let running = Arc::clone(&inbox);
+        let running = Arc::clone(&subscription);
         tokio::spawn(async move {
             let _stopped = running.stopped.clone().drop_guard();
             running.run(receiver).await;
         });
-        Ok(inbox)
+        Ok(subscription)
     }
 
     /// Binds the queue to one more key, until the guard is dropped.
@@ -94,7 +94,7 @@ impl Inbox {
         }
         // The guard comes first: if binding fails, it takes the count back.
         let bound = Bound {
-            inbox: Arc::clone(self),
+            subscription: Arc::clone(self),
             binding,
         };
         self.declare(Some(&bound.binding)).await?;
@@ -225,7 +225,7 @@ async fn link_is_over(link: &Link) {
 
 /// A binding that somebody needs; unbound when the last one is dropped.
 pub struct Bound {
-    inbox: Arc<Inbox>,
+    subscription: Arc<Subscription>,
     binding: (String, String),
 }
 
@@ -233,13 +233,13 @@ impl Drop for Bound {
     fn drop(&mut self) {
         // Without a runtime the process is ending, and the queue with it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (inbox, binding) = (Arc::clone(&self.inbox), self.binding.clone());
-            runtime.spawn(async move { inbox.unbind(binding).await });
+            let (subscription, binding) = (Arc::clone(&self.subscription), self.binding.clone());
+            runtime.spawn(async move { subscription.unbind(binding).await });
         }
     }
 }
 
-impl Inbox {
+impl Subscription {
     async fn unbind(&self, binding: (String, String)) {
         let mut bindings = self.bindings.lock().await;
         let Some(needed) = bindings.get_mut(&binding) else {

@@ -21,12 +21,12 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::ack_flush::at_most;
 use super::acks::Acks;
 use super::delivery::Delivery;
 use super::error::{BrokerError, reply_code};
 use super::link::Link;
 use super::operation::{OPERATION_TIMEOUT, QueueState, passive, within};
-use super::parting::at_most;
 
 /// After so long without a message we ask whether there is one left.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -38,9 +38,9 @@ const GIVING_BACK: Duration = Duration::from_secs(2);
 const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What came of the wish to look at a queue.
-pub enum Looking {
+pub enum Browsing {
     /// Go ahead.
-    At(Box<Look>),
+    At(Box<Browse>),
     /// Somebody else looks at it, and holds its messages: they would not be seen.
     Busy,
     /// There is no such queue.
@@ -48,7 +48,7 @@ pub enum Looking {
 }
 
 /// One look at a queue, by one looker at a time.
-pub struct Look {
+pub struct Browse {
     acks: Arc<Acks>,
     queue: String,
     window: u16,
@@ -72,16 +72,16 @@ impl Link {
     ///
     /// # Errors
     /// [`BrokerError`]: permission (403), no connection.
-    pub async fn look(&self, queue: &str, lock: &str, window: u16) -> Result<Looking, BrokerError> {
+    pub async fn browse(&self, queue: &str, lock: &str, window: u16) -> Result<Browsing, BrokerError> {
         if self.queue_state(queue).await?.is_none() {
-            return Ok(Looking::NoQueue);
+            return Ok(Browsing::NoQueue);
         }
         let channel = self.channel().await?;
         let Some(lock) = take(&channel, lock).await? else {
-            return Ok(Looking::Busy);
+            return Ok(Browsing::Busy);
         };
         let state = settled_state(&channel, queue).await?;
-        Ok(Looking::At(Box::new(Look {
+        Ok(Browsing::At(Box::new(Browse {
             acks: Arc::new(Acks::new(channel)),
             queue: queue.to_owned(),
             window: window.max(1),
@@ -97,7 +97,7 @@ impl Link {
     }
 }
 
-impl Look {
+impl Browse {
     /// The next message; `None` when all that were ready at the beginning are seen. A message that is not given to
     /// [`Self::settle`] stays in the queue: its [`Delivery`] may be dropped.
     ///
@@ -249,7 +249,7 @@ async fn take(channel: &Channel, lock: &str) -> Result<Option<lapin::Consumer>, 
     }
 }
 
-/// The queue's state when an earlier look, whose consumers may still be counted, has given everything back.
+/// The queue's state when an earlier browse, whose consumers may still be counted, has given everything back.
 async fn settled_state(channel: &Channel, queue: &str) -> Result<QueueState, BrokerError> {
     let end = Instant::now() + GIVING_BACK;
     loop {

@@ -30,7 +30,7 @@ const CERTAIN: Duration = Duration::from_millis(300);
 
 /// What a channel that is no longer needed waits for.
 #[derive(Debug)]
-pub(super) struct Parting {
+pub(super) struct AckFlush {
     /// The queue it consumed.
     pub(super) queue: String,
     /// How many consumers that had when ours was one of them.
@@ -39,7 +39,7 @@ pub(super) struct Parting {
     pub(super) tasks: TaskTracker,
 }
 
-impl Parting {
+impl AckFlush {
     /// Keeps the channel open for as long as its queue counts as many consumers as before.
     pub(super) fn begin(self, channel: Channel) {
         let Ok(runtime) = Handle::try_current() else {

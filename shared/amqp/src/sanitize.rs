@@ -1,4 +1,4 @@
-//! What a sender may put into a frame, RabbitMQ passes on, and the client's codec cannot bear; mended in place.
+//! What a sender may put into a frame, RabbitMQ passes on, and the client's codec cannot bear; sanitized in place.
 //!
 //! Two such things are known, and each ends the same way: the connection or the whole process dies, RabbitMQ
 //! delivers the message again, and no worker ever gets past it. Text that is no UTF-8 in a short string (a
@@ -6,13 +6,15 @@
 //! headers nested thousands of levels deep overflow the stack of the codec, which descends with them: below
 //! [`DEEPEST`] a table becomes a byte array of the same bytes. Nothing changes its length.
 //!
-//! The message is known in its mended form only: published again (dead letter, retry), that is what goes out.
+//! The message is known in its sanitized form only: published again (dead letter, retry), that is what goes out.
+//!
+//! It can go when the client's codec reads short strings as bytes, and limits how deep tables may be nested.
 
 /// A frame starts with its type (1 byte), channel (2) and the size of its payload (4).
 pub(super) const HEAD: usize = 7;
 /// One byte ends it.
 const END: usize = 1;
-/// More than any peer agrees to. The client refuses a larger frame by itself, so it is not kept back for mending.
+/// More than any peer agrees to. The client refuses a larger frame by itself, so it is not held back to be sanitized.
 const LARGEST: usize = 1024 * 1024;
 /// How many levels of headers are left as they are.
 const DEEPEST: usize = 64;
@@ -50,7 +52,7 @@ enum Field {
 pub(super) struct Head {
     /// The bytes of the whole frame.
     pub(super) length: usize,
-    /// Whether it may hold what [`mend`] looks for.
+    /// Whether it may hold what [`sanitize`] looks for.
     pub(super) looked_at: bool,
 }
 
@@ -67,8 +69,8 @@ impl Head {
     }
 }
 
-/// Mends one whole frame. What is malformed in another way is left as it is, for the client to say so.
-pub(super) fn mend(frame: &mut [u8]) {
+/// Sanitizes one whole frame. What is malformed in another way is left as it is, for the client to say so.
+pub(super) fn sanitize(frame: &mut [u8]) {
     let Some((kind, rest)) = frame.split_first_mut() else {
         return;
     };
@@ -123,7 +125,7 @@ impl<'a> Fields<'a> {
 
     fn short(&mut self) -> Option<()> {
         let length = self.number(1)?;
-        mend_text(self.take(length)?);
+        sanitize_text(self.take(length)?);
         Some(())
     }
 
@@ -183,7 +185,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn mend_text(mut text: &mut [u8]) {
+fn sanitize_text(mut text: &mut [u8]) {
     while let Err(error) = std::str::from_utf8(text) {
         let (_, wrong) = text.split_at_mut(error.valid_up_to());
         let count = error.error_len().unwrap_or(wrong.len());
@@ -243,8 +245,8 @@ pub(super) mod tests {
         frame(METHOD, &payload.concat())
     }
 
-    fn mended(mut frame: Vec<u8>) -> Vec<u8> {
-        mend(&mut frame);
+    fn sanitized(mut frame: Vec<u8>) -> Vec<u8> {
+        sanitize(&mut frame);
         frame
     }
 
@@ -257,11 +259,11 @@ pub(super) mod tests {
         let bad = content_header(b"J\xf6rg \xe2\x82");
         assert!(
             !parses(&bad),
-            "the codec takes it as it is: there is nothing to mend"
+            "the codec takes it as it is: there is nothing to sanitize"
         );
-        assert!(parses(&mended(bad.clone())));
-        assert_eq!(mended(bad), content_header(b"J?rg ??"));
-        assert_eq!(mended(deliver(b"\xff")), deliver(b"?"));
+        assert!(parses(&sanitized(bad.clone())));
+        assert_eq!(sanitized(bad), content_header(b"J?rg ??"));
+        assert_eq!(sanitized(deliver(b"\xff")), deliver(b"?"));
         let returned = |text: &[u8]| {
             let payload = [
                 &[0, 60, 0, 50, 1, 0x38][..],
@@ -271,7 +273,7 @@ pub(super) mod tests {
             ];
             frame(METHOD, &payload.concat())
         };
-        assert_eq!(mended(returned(b"\x80a")), returned(b"?a"));
+        assert_eq!(sanitized(returned(b"\x80a")), returned(b"?a"));
         let got = |text: &[u8]| {
             let payload = [
                 &[0, 60, 0, 71][..],
@@ -282,13 +284,13 @@ pub(super) mod tests {
             ];
             frame(METHOD, &payload.concat())
         };
-        assert_eq!(mended(got(b"a\xc0")), got(b"a?"));
+        assert_eq!(sanitized(got(b"a\xc0")), got(b"a?"));
         for good in [
             content_header("Jörg".as_bytes()),
             deliver("ä".as_bytes()),
             frame(METHOD, &[0, 10, 0, 60, 0xff]),
         ] {
-            assert_eq!(mended(good.clone()), good);
+            assert_eq!(sanitized(good.clone()), good);
         }
     }
 
@@ -301,9 +303,9 @@ pub(super) mod tests {
             frame(CONTENT_HEADER, &payload.concat())
         };
         let deep = nested(DEEPEST);
-        assert_eq!(mended(deep.clone()), deep);
+        assert_eq!(sanitized(deep.clone()), deep);
         let deeper = nested(DEEPEST + 20_000);
-        let cured = mended(deeper.clone());
+        let cured = sanitized(deeper.clone());
         assert!(parses(&cured));
         let changed = deeper
             .iter()
@@ -317,13 +319,13 @@ pub(super) mod tests {
         for good in [content_header(b"\xff"), deliver(b"\xff")] {
             for length in 0..good.len() {
                 let cut = good[..length].to_vec();
-                assert_eq!(mended(cut).len(), length);
+                assert_eq!(sanitized(cut).len(), length);
             }
             for place in 0..good.len() {
                 for value in [0, 1, 0x7f, 0xff] {
                     let mut odd = good.clone();
                     odd[place] = value;
-                    assert_eq!(mended(odd).len(), good.len());
+                    assert_eq!(sanitized(odd).len(), good.len());
                 }
             }
         }

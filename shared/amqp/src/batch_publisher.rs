@@ -49,7 +49,7 @@ impl From<Confirmation> for Verdict {
 }
 
 /// Where messages of one link are handed in. The task behind it ends with it.
-pub(super) struct Outbox {
+pub(super) struct BatchPublisher {
     jobs: mpsc::UnboundedSender<Job>,
     /// How many were handed in.
     count: AtomicU64,
@@ -70,7 +70,7 @@ struct Sent {
     result: Result<Confirmation, BrokerError>,
 }
 
-impl Outbox {
+impl BatchPublisher {
     pub(super) fn open(connection: &Arc<LinkedConnection>) -> Self {
         let (sender, jobs) = mpsc::unbounded_channel();
         tokio::spawn(run(jobs, Arc::clone(connection)));
