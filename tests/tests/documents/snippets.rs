@@ -149,7 +149,7 @@ fn the_program_in_rust_is_the_documented_one() {
         .collect();
     for line in block.text.lines() {
         assert!(
-            documented.iter().any(|other| other == line),
+            documented.contains(&line),
             "{} has no line {line}",
             library.display()
         );
