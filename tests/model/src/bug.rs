@@ -27,12 +27,16 @@ pub enum Bug {
     ForgetsThatItWasAsked,
     /// Two workers that ask each other both say that they have it.
     BothClaim,
+    /// A worker that asks, and is asked by one that comes before it, does not take it for the owner.
+    YieldsSilently,
     /// Asks the workers that live, and not in the stream.
     AsksInTalkAlone,
     /// Takes what is said of an earlier attempt for its own.
     HearsOfAnyAttempt,
     /// Takes a reply to another body under the id for its own.
     HearsOfAnyBody,
+    /// Takes the reply to a failure for its end, before the dead letter is there.
+    HearsOfAFailureTooSoon,
     /// Waits only for `mine`, and starts when it hears it.
     OverhearsMine,
     /// Does not say that it has nothing to tell.
@@ -85,7 +89,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::TakesBeforeItIsSynced,
         Self::MissesCommands,
         Self::AdoptsALaterAttempt,
@@ -98,9 +102,11 @@ impl Bug {
         Self::OverlooksTheMark,
         Self::ForgetsThatItWasAsked,
         Self::BothClaim,
+        Self::YieldsSilently,
         Self::AsksInTalkAlone,
         Self::HearsOfAnyAttempt,
         Self::HearsOfAnyBody,
+        Self::HearsOfAFailureTooSoon,
         Self::OverhearsMine,
         Self::ReleasesSilently,
         Self::SettlesSilently,

@@ -4,7 +4,7 @@ use crate::bug::Bug;
 use crate::message::{About, Key, Word};
 use crate::protocol::Protocol;
 use crate::state::State;
-use crate::worker::{Phase, Said, Told};
+use crate::worker::{Phase, Run, Said, Told};
 
 impl Protocol {
     /// Asks the workers that live, and then in the stream: `ownership::inquire`.
@@ -83,7 +83,7 @@ impl Protocol {
     pub(crate) fn hold_may_end(&self, state: &State, place: usize, key: Key) -> bool {
         let quiet = state.workers[place].run(key).is_some_and(|run| !run.news);
         let up = state.workers[place].is_synced();
-        quiet && up && (all_is_told(state) || somebody_is_away(state, place) || state.left.late > 0)
+        quiet && up && (all_is_told(state) || somebody_is_away(state, place, key) || state.left.late > 0)
     }
 
     /// Nobody has answered: it is the asker's.
@@ -99,7 +99,7 @@ impl Protocol {
                 }
             }
         } else {
-            if !somebody_is_away(state, place) {
+            if !somebody_is_away(state, place, key) {
                 state.left.late -= 1;
             }
             let mut others = state.workers.iter().enumerate();
@@ -193,6 +193,12 @@ impl Protocol {
         let memory = worker.ended(about.key).is_some_and(|e| e.settles(about.attempt));
         let own = About { by: me, ..about };
         let yields = |asking: bool| asking && me > about.by && !self.has(Bug::BothClaim);
+        let same = |run: &Run| Some(run.request.attempt) == about.attempt;
+        if worker.run(about.key).is_some_and(|run| yields(run.asking) && same(run)) && !self.has(Bug::YieldsSilently) {
+            // The other has it, though it may have read our question before that.
+            self.told(state, place, about, Told::Mine(about.by));
+            return;
+        }
         let run = worker.run_mut(about.key).filter(|run| !yields(run.asking));
         let answer = match run {
             Some(run) if asked < run.request.attempt => Word::Settled(own),
@@ -301,19 +307,26 @@ pub(crate) fn send_reply(state: &mut State, key: Key) {
     }
 }
 
-/// Whether everything that was said is heard, and nobody is away.
+/// Whether everything that was said is heard, nobody is away, and nobody is just about to say more.
 fn all_is_told(state: &State) -> bool {
     let end = state.stream_end();
     state.workers.iter().all(|worker| {
         let hears = worker.up && worker.read == end && worker.talk.is_empty() && worker.heard.is_empty();
-        worker.dead || hears
+        let releases = |run: &Run| matches!(run.phase, Phase::Ended(_) | Phase::Releasing);
+        worker.dead || (hears && !worker.runs.iter().any(releases))
     })
 }
 
-/// Whether another worker has no link that is fit for use.
-fn somebody_is_away(state: &State, place: usize) -> bool {
+/// Whether another worker is away: it has no link, or will read our question before its gate opens.
+fn somebody_is_away(state: &State, place: usize, key: Key) -> bool {
+    let id = state.workers[place].id(place);
+    let asks = |word: &Word| matches!(word, Word::Whose(about) if about.by == id && about.key == key);
+    let question = state.broker.control.iter().rposition(asks);
     let mut others = state.workers.iter().enumerate();
-    others.any(|(other, worker)| other != place && !worker.dead && !worker.is_synced())
+    others.any(|(other, worker)| {
+        let returns = question.is_some_and(|at| !worker.is_synced() && at < usize::from(worker.marker));
+        other != place && !worker.dead && (!worker.up || returns)
+    })
 }
 
 /// Whether the owner that a run waits for is not heard, or answers nothing: `ownership::silent`.
@@ -326,12 +339,19 @@ pub(crate) fn owner_is_silent(state: &State, place: usize, key: Key) -> bool {
     let owner = others.find(|(other, worker)| !worker.dead && worker.id(*other) == owner);
     match owner {
         None => true,
-        Some((_, owner)) => !owner.up || (owner.run(key).is_none() && all_is_told(state)),
+        Some((_, owner)) => {
+            let is_copied = owner.copies.iter().any(|copying| copying.copy.key == key);
+            !owner.up || (owner.run(key).is_none() && !is_copied && all_is_told(state))
+        }
     }
 }
 
 /// Asks anew: the owner may be gone, or have ended without a word.
 pub(crate) fn ask_anew(state: &mut State, place: usize, key: Key) {
+    let owner = state.workers[place].run(key).and_then(|run| run.owner);
+    let mut others = state.workers.iter().enumerate();
+    let lives = others.any(|(other, worker)| !worker.dead && worker.up && Some(worker.id(other)) == owner);
+    state.seen.wrongs.waited_in_vain |= lives && !state.seen.given_up;
     if let Some(run) = state.workers[place].run_mut(key) {
         run.owner = None;
         run.phase = Phase::Ask;

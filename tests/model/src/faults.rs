@@ -45,6 +45,7 @@ impl Protocol {
     pub(crate) fn connect(&self, state: &mut State, place: usize, late: bool) {
         state.workers[place].up = true;
         let unsaid = std::mem::take(&mut state.workers[place].unsaid);
+        state.seen.given_up |= late;
         for word in unsaid.into_iter().filter(|_| !late) {
             self.say(state, place, word);
         }
@@ -62,6 +63,12 @@ impl Protocol {
         match under_way {
             Some(_) => state.left.lost_under_way -= 1,
             None => state.left.losses -= 1,
+        }
+        if self.scenario.two_bodies && under_way.is_none() {
+            // Meanwhile somebody else uses the same id.
+            let second = Key { body: 1, redrive: 0 };
+            state.seen.requested.push(second);
+            state.broker.publish(Request::new(second, 0));
         }
         for copying in state.workers[place].copies.iter().filter(|copying| copying.published) {
             // Its delivery comes back, and its copy is there.

@@ -6,6 +6,7 @@ use crate::message::{Key, Reply, Status};
 use crate::protocol::Protocol;
 use crate::scenario::Scenario;
 use crate::state::State;
+use crate::worker::Phase;
 
 /// A kickoff that was requested has a reply, or the broker has a copy of it: nothing is lost, whatever dies next.
 pub const NOTHING_LOST: &str = "nothing is lost";
@@ -28,8 +29,11 @@ pub const NO_FALSE_CRASH: &str = "only lost workers are counted";
 /// A kickoff is not started again once it took along as many workers as the limit allows.
 pub const CRASH_LIMIT: &str = "the crash limit holds";
 
+/// Who waits for a worker that lives hears of the end.
+pub const TOLD: &str = "who waits is told";
+
 /// What must always hold.
-pub const ALWAYS: [&str; 10] = [
+pub const ALWAYS: [&str; 11] = [
     NOTHING_LOST,
     NOTHING_STUCK,
     LETTER_KEPT,
@@ -40,6 +44,7 @@ pub const ALWAYS: [&str; 10] = [
     CANCEL_MEANT,
     NO_FALSE_CRASH,
     CRASH_LIMIT,
+    TOLD,
 ];
 
 /// A delivery joins a run that goes on.
@@ -94,6 +99,7 @@ pub(crate) fn all(scenario: &Scenario) -> Vec<Property<Protocol>> {
         Property::always(CANCEL_MEANT, cancel_meant),
         Property::always(NO_FALSE_CRASH, no_false_crash),
         Property::always(CRASH_LIMIT, |_, state: &State| !state.seen.wrongs.started_over_limit),
+        Property::always(TOLD, |_, state: &State| !state.seen.wrongs.waited_in_vain),
     ];
     let reached = [
         Property::sometimes(ADOPTED, |_, state: &State| state.seen.marks.adopted),
@@ -152,7 +158,7 @@ fn nothing_stuck(model: &Protocol, state: &State) -> bool {
         return true;
     }
     let unacked = state.workers.iter().map(|worker| worker.unacked.len()).sum::<usize>();
-    let queued = state.broker.requests.len() + state.broker.tiers.len();
+    let queued = state.broker.requests.len();
     let running = state.workers.iter().any(|worker| !worker.runs.is_empty() || !worker.copies.is_empty());
     let mut requested = state.seen.requested.iter();
     !running && unacked + queued == 0 && requested.all(|key| state.is_answered(*key))
@@ -166,7 +172,11 @@ fn letter_kept(_: &Protocol, state: &State) -> bool {
         let is_kept = state.broker.letters.iter().any(|letter| follows(letter.request.key));
         let runs = state.kept().any(|request| follows(request.key));
         let ran = has(state, |r| follows(r.key) && (r.key != key || !r.status.leaves_a_letter()));
-        is_kept || runs || ran
+        let is_to_come = state.workers.iter().any(|worker| {
+            let run = worker.run(key);
+            run.is_some_and(|run| matches!(run.phase, Phase::Burying(_)))
+        });
+        is_kept || runs || ran || is_to_come
     })
 }
 

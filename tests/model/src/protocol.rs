@@ -26,8 +26,6 @@ pub struct Protocol {
 pub enum Action {
     /// The broker delivers a request.
     Deliver(usize, Request),
-    /// A retry tier gives a request back.
-    Due(Request),
     /// A worker gets a link; `late`: what it had to say is given up.
     Connect {
         /// Which worker.
@@ -133,7 +131,6 @@ impl Protocol {
                 actions.extend(requests.map(|request| Action::Deliver(place, request)));
             }
         }
-        actions.extend(distinct(&state.broker.tiers).map(Action::Due));
         let letters = state.broker.letters.iter().enumerate();
         let redriven = letters.filter(|(_, letter)| letter.redriven);
         actions.extend(redriven.map(|(place, _)| Action::Redriven(place)));
@@ -216,17 +213,14 @@ impl Model for Protocol {
 
     fn init_states(&self) -> Vec<State> {
         let scenario = &self.scenario;
-        let keys: Vec<_> = (0..scenario.bodies)
-            .map(|body| Key { body, redrive: 0 })
-            .collect();
+        let first = Key { body: 0, redrive: 0 };
         let worker = Worker {
             up: true,
             ..Worker::default()
         };
         vec![State {
             broker: Broker {
-                requests: keys.iter().map(|key| Request::new(*key, 0)).collect(),
-                tiers: Vec::new(),
+                requests: vec![Request::new(first, 0)],
                 letters: Vec::new(),
                 control: Vec::new(),
             },
@@ -235,7 +229,7 @@ impl Model for Protocol {
             left: scenario.bounds,
             clock: 0,
             seen: Seen {
-                requested: keys,
+                requested: vec![first],
                 ..Seen::default()
             },
         }]
@@ -251,10 +245,6 @@ impl Model for Protocol {
         let mut state = last_state.clone();
         match action {
             Action::Deliver(place, request) => self.deliver(&mut state, place, request),
-            Action::Due(request) => {
-                crate::faults::remove(&mut state.broker.tiers, &request);
-                state.broker.publish(request);
-            }
             Action::Connect { worker, late } => self.connect(&mut state, worker, late),
             Action::Read(place) => self.read(&mut state, place),
             Action::Hear(place) => self.hear_talk(&mut state, place),

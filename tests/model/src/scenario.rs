@@ -47,8 +47,8 @@ pub struct Bounds {
 pub struct Scenario {
     /// For the report.
     pub name: &'static str,
-    /// How many bodies are requested under the one id.
-    pub bodies: u8,
+    /// Another body is requested under the same id when a link is lost.
+    pub two_bodies: bool,
     /// How many workers there are.
     pub workers: u8,
     /// How many attempts a crew's policy allows (`retry::judge`).
@@ -84,7 +84,7 @@ const NOTHING: Bounds = Bounds {
 
 const SMALL: Scenario = Scenario {
     name: "",
-    bodies: 1,
+    two_bodies: false,
     workers: 2,
     attempts: 1,
     may_fail: true,
@@ -159,7 +159,7 @@ pub const REQUEUE: Scenario = Scenario {
     waits: true,
     bounds: Bounds {
         losses: 1,
-        requeues: 2,
+        requeues: 1,
         ..NOTHING
     },
     reaches: &[PUT_BACK],
@@ -172,7 +172,6 @@ pub const PANIC: Scenario = Scenario {
     bounds: Bounds {
         losses: 1,
         panics: 1,
-        kills: 1,
         ..NOTHING
     },
     reaches: &[PUT_BACK],
@@ -218,10 +217,10 @@ pub const REDRIVE: Scenario = Scenario {
     ..SMALL
 };
 
-/// Two bodies are requested under one id.
+/// Two bodies are requested under one id, the second while the first worker's link is lost.
 pub const BODIES: Scenario = Scenario {
     name: "bodies",
-    bodies: 2,
+    two_bodies: true,
     bounds: Bounds {
         losses: 1,
         ..NOTHING
@@ -233,21 +232,32 @@ pub const BODIES: Scenario = Scenario {
 /// Deliveries that come back are counted: deaths, and what is no death.
 pub const COUNT: Scenario = Scenario {
     name: "count",
-    may_fail: true,
-    crash_limit: Some(2),
-    restarts: true,
+    crash_limit: Some(1),
     waits: true,
     bounds: Bounds {
-        losses: 1,
-        lost_under_way: 1,
-        kills: 2,
+        losses: 2,
+        kills: 1,
         ..NOTHING
     },
     reaches: &[CRASHED, ADOPTED, REFUSED],
     ..SMALL
 };
 
+/// Two workers die with a kickoff.
+pub const CRASHES: Scenario = Scenario {
+    name: "crashes",
+    may_fail: false,
+    crash_limit: Some(2),
+    restarts: true,
+    bounds: Bounds {
+        kills: 2,
+        ..NOTHING
+    },
+    reaches: &[CRASHED, GRANTED],
+    ..SMALL
+};
+
 /// All of them.
-pub const ALL: [Scenario; 12] = [
-    CALM, CLAIM, TALK, DEATH, RETRY, REQUEUE, PANIC, LATE, CANCEL, REDRIVE, BODIES, COUNT,
+pub const ALL: [Scenario; 13] = [
+    CALM, CLAIM, TALK, DEATH, RETRY, REQUEUE, PANIC, LATE, CANCEL, REDRIVE, BODIES, COUNT, CRASHES,
 ];

@@ -105,7 +105,9 @@ impl Protocol {
         }
         state.seen.wrongs.overtaken_told |= overtaken;
         state.reply(Reply { key, attempt, status });
-        send_reply(state, key);
+        if !status.leaves_a_letter() || self.has(Bug::HearsOfAFailureTooSoon) {
+            send_reply(state, key);
+        }
         if self.has(Bug::AcksBeforeTheLetter) {
             ack_all(&mut state.workers[place], key);
         }
@@ -141,7 +143,7 @@ impl Protocol {
             false => run.undecided = true,
         }
         state.seen.wrongs.overtaken_told |= overtaken;
-        state.broker.delay(next);
+        state.broker.publish(next);
     }
 
     /// Whether a run that has decided to tell something else than success may still do it, after a link was lost since.
@@ -308,7 +310,8 @@ fn is_overtaken(state: &State, place: usize, key: Key) -> bool {
         return false;
     };
     let mut others = state.workers.iter().enumerate().filter(|(other, _)| *other != place);
-    let runs = |worker: &Worker| worker.run(key).is_some_and(|run| run.started && !run.asking);
+    let goes_on = |run: &Run| run.started && run.request.attempt >= own.request.attempt && !run.ended;
+    let runs = |worker: &Worker| worker.run(key).is_some_and(goes_on);
     let ended = |worker: &Worker| {
         let ended = worker.ended(key);
         ended.is_some_and(|ended| ended.settles(Some(own.request.attempt)))

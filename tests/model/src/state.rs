@@ -25,10 +25,9 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Broker {
     /// The crew's queue. Sorted, since any of its messages may be delivered next: what came back to a queue, and the
-    /// prefetch of two workers, leave no order to rely on.
+    /// prefetch of two workers, leave no order to rely on. A retry tier only delays what is in it, so it
+    /// is part of this.
     pub requests: Vec<Request>,
-    /// The retry tiers.
-    pub tiers: Vec<Request>,
     /// The dead letters.
     pub letters: Vec<Letter>,
     /// The control stream, from its beginning.
@@ -50,6 +49,8 @@ pub struct Seen {
     pub taken_over: u8,
     /// The moments of the cancels that were given.
     pub cancels: Vec<u8>,
+    /// A worker has given up something that it had to say, since its link was away for too long.
+    pub given_up: bool,
     /// A cancel came to a run that was requested after it.
     pub met_by_cancel: bool,
     /// What was seen that must never be.
@@ -65,6 +66,8 @@ pub struct Wrongs {
     pub overtaken_told: bool,
     /// A cancelled kickoff was started by a worker that knew, or had to know.
     pub cancelled_started: bool,
+    /// A worker waited for one that lives and had nothing to tell any more.
+    pub waited_in_vain: bool,
     /// A kickoff was started again after it took along as many workers as the limit allows.
     pub started_over_limit: bool,
 }
@@ -131,18 +134,13 @@ impl Broker {
         self.requests.sort_unstable();
     }
 
-    /// Takes a request into a retry tier.
-    pub fn delay(&mut self, request: Request) {
-        self.tiers.push(request);
-        self.tiers.sort_unstable();
-    }
 }
 
 impl State {
     /// The requests that the broker has, in a queue or unacked.
     pub fn kept(&self) -> impl Iterator<Item = Request> + '_ {
         let unacked = self.workers.iter().flat_map(|worker| &worker.unacked);
-        let queued = self.broker.requests.iter().chain(&self.broker.tiers);
+        let queued = self.broker.requests.iter();
         queued.copied().chain(unacked.map(|(_, request)| *request))
     }
 

@@ -13,7 +13,7 @@ fn matrix() {
             let begin = std::time::Instant::now();
             let checker = Protocol::with(scenario, bug).checker().threads(2)
                 .finish_when(HasDiscoveries::AnyFailures)
-                .timeout(std::time::Duration::from_secs(20)).spawn_bfs().join();
+                .timeout(std::time::Duration::from_secs(15)).spawn_bfs().join();
             for (name, path) in checker.discoveries() {
                 if crewfleet_model::properties::ALWAYS.contains(&name) {
                     println!("{bug:?} / {} / {name} / {} states / {:?}", scenario.name, checker.unique_state_count(), begin.elapsed());
