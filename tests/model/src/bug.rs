@@ -25,9 +25,11 @@ pub enum Bug {
     OverlooksTheMark,
     /// Answers that it has a kickoff, and forgets that it was asked.
     ForgetsThatItWasAsked,
+    /// Does not notice that another worker has adopted the delivery that was lost here.
+    OverlooksAnAdoption,
     /// Two workers that ask each other both say that they have it.
     BothClaim,
-    /// A worker that asks, and is asked by one that comes before it, does not take it for the owner.
+    /// A worker that asks, and is asked by one that comes before it, does not ask again.
     YieldsSilently,
     /// Asks the workers that live, and not in the stream.
     AsksInTalkAlone,
@@ -89,7 +91,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::TakesBeforeItIsSynced,
         Self::MissesCommands,
         Self::AdoptsALaterAttempt,
@@ -101,6 +103,7 @@ impl Bug {
         Self::StartsWithoutAsking,
         Self::OverlooksTheMark,
         Self::ForgetsThatItWasAsked,
+        Self::OverlooksAnAdoption,
         Self::BothClaim,
         Self::YieldsSilently,
         Self::AsksInTalkAlone,

@@ -81,31 +81,26 @@ impl Protocol {
     /// Whether the hold of a question can be over with nothing told: when all that could be told is, or when a worker
     /// is away or slow for longer than that.
     pub(crate) fn hold_may_end(&self, state: &State, place: usize, key: Key) -> bool {
-        let quiet = state.workers[place].run(key).is_some_and(|run| !run.news);
-        let up = state.workers[place].is_synced();
-        quiet && up && (all_is_told(state) || somebody_is_away(state, place, key) || state.left.late > 0)
+        let worker = &state.workers[place];
+        let quiet = worker.run(key).is_some_and(|run| !run.news);
+        quiet && worker.is_synced() && (all_is_told(state) || is_in_time(state, place, key) || state.left.late > 0)
     }
 
     /// Nobody has answered: it is the asker's.
     pub(crate) fn hold_over(&self, state: &mut State, place: usize, key: Key) {
         let attempt = state.workers[place].run(key).map_or(1, |run| run.request.attempt);
-        if all_is_told(state) {
-            // Another has ended without success, and its outcome will be dropped.
-            for worker in &mut state.workers {
-                let ended = worker.run_mut(key).filter(|run| run.ended && run.started && !run.excused);
-                if let Some(run) = ended {
-                    run.excused = true;
-                    state.seen.explained.add(key, run.request.attempt);
-                }
-            }
-        } else {
-            if !somebody_is_away(state, place, key) {
+        if !all_is_told(state) {
+            if !is_in_time(state, place, key) {
                 state.left.late -= 1;
             }
             let mut others = state.workers.iter().enumerate();
             if others.any(|(other, worker)| other != place && worker.knows(key, attempt)) {
                 state.seen.explained.add(key, attempt);
                 state.seen.taken_over += 1;
+            } else {
+                // What one that is away has to say would explain what came back.
+                let unsaid = state.workers.iter().any(|worker| !worker.unsaid.is_empty());
+                state.seen.taken_over += u8::from(unsaid);
             }
         }
         if let Some(run) = state.workers[place].run_mut(key) {
@@ -120,15 +115,14 @@ impl Protocol {
         }
     }
 
-    /// What a worker says itself is no news to it, where nothing is counted: it reads on at once.
+    /// What a worker says itself is no news to it, but for what is counted: it reads on at once.
     pub(crate) fn skip_own_words(&self, state: &mut State) {
-        if self.scenario.counts() {
-            return;
-        }
+        let counts = self.scenario.counts();
         for (place, worker) in state.workers.iter_mut().enumerate() {
             let id = worker.id(place);
             let own = |word: &Word| match word {
-                Word::Whose(about) | Word::Mine(about) | Word::Settled(about) | Word::Released(about) => about.by == id,
+                Word::Whose(about) | Word::Settled(about) => about.by == id,
+                Word::Mine(about) | Word::Adopted(about) | Word::Released(about) => about.by == id && !counts,
                 Word::Cancel { .. } | Word::Started(_) => false,
             };
             let unread = state.broker.control.iter().skip(worker.read.into());
@@ -149,7 +143,7 @@ impl Protocol {
             Word::Started(about) if self.scenario.crash_limit.is_some() => {
                 state.workers[place].started.push(about.key.redrive);
             }
-            Word::Mine(_) | Word::Settled(_) | Word::Released(_) => {
+            Word::Mine(_) | Word::Adopted(_) | Word::Settled(_) | Word::Released(_) => {
                 self.hear(state, place, word, Said::At(at));
             }
             Word::Whose(_) | Word::Started(_) => {}
@@ -195,8 +189,8 @@ impl Protocol {
         let yields = |asking: bool| asking && me > about.by && !self.has(Bug::BothClaim);
         let same = |run: &Run| Some(run.request.attempt) == about.attempt;
         if worker.run(about.key).is_some_and(|run| yields(run.asking) && same(run)) && !self.has(Bug::YieldsSilently) {
-            // The other has it, though it may have read our question before that.
-            self.told(state, place, about, Told::Mine(about.by));
+            // It may have read our question before it had the kickoff: so we ask again.
+            self.told(state, place, about, Told::Released);
             return;
         }
         let run = worker.run_mut(about.key).filter(|run| !yields(run.asking));
@@ -222,13 +216,19 @@ impl Protocol {
     /// Hears what another says of a kickoff: `control::hear`, `control::forgive`, `InFlight::told`.
     fn hear(&self, state: &mut State, place: usize, word: Word, said: Said) {
         let (about, told) = match word {
-            Word::Mine(about) => (about, Told::Mine(about.by)),
+            Word::Mine(about) | Word::Adopted(about) => (about, Told::Mine(about.by)),
             Word::Settled(about) => (about, Told::Settled),
             Word::Released(about) => (about, Told::Released),
             _ => return,
         };
         let worker = &mut state.workers[place];
         if about.by != worker.id(place) {
+            let taken = matches!(word, Word::Adopted(_)) && !self.has(Bug::OverlooksAnAdoption);
+            let run = worker.run_mut(about.key).filter(|run| Some(run.request.attempt) == about.attempt);
+            if let Some(run) = run.filter(|run| taken && !run.asking) {
+                // The other has the delivery that was lost here.
+                run.asked = true;
+            }
             self.told(state, place, about, told);
         }
         if told != Told::Settled && self.scenario.crash_limit.is_some() {
@@ -315,6 +315,13 @@ fn all_is_told(state: &State) -> bool {
         let releases = |run: &Run| matches!(run.phase, Phase::Ended(_) | Phase::Releasing);
         worker.dead || (hears && !worker.runs.iter().any(releases))
     })
+}
+
+/// Whether a run has heard all that was said, and another worker is away for longer than the hold.
+fn is_in_time(state: &State, place: usize, key: Key) -> bool {
+    let worker = &state.workers[place];
+    let hears = worker.read == state.stream_end() && worker.talk.is_empty() && worker.heard.is_empty();
+    hears && somebody_is_away(state, place, key)
 }
 
 /// Whether another worker is away: it has no link, or will read our question before its gate opens.

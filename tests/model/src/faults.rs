@@ -45,7 +45,10 @@ impl Protocol {
     pub(crate) fn connect(&self, state: &mut State, place: usize, late: bool) {
         state.workers[place].up = true;
         let unsaid = std::mem::take(&mut state.workers[place].unsaid);
-        state.seen.given_up |= late;
+        if late {
+            state.seen.given_up = true;
+            state.seen.taken_over += 1;
+        }
         for word in unsaid.into_iter().filter(|_| !late) {
             self.say(state, place, word);
         }
@@ -74,10 +77,15 @@ impl Protocol {
             // Its delivery comes back, and its copy is there.
             state.seen.explained.add(copying.copy.key, copying.copy.attempt);
         }
+        // Who asks says only at the end that its delivery came back without a death.
+        let asking = state.workers[place].runs.iter().filter(|run| run.asking && run.is_live());
+        state.seen.taken_over += u8::try_from(asking.count()).unwrap_or_default();
         for request in state.workers[place].lose_link(self.scenario.counts()) {
             state.broker.publish(request);
         }
         if let Some(request) = under_way {
+            // Nobody knows that it came back without a death.
+            state.seen.taken_over += 1;
             remove(&mut state.broker.requests, &request);
             state.broker.publish(request.returned_to_queue(self.scenario.counts()));
         }
@@ -93,11 +101,22 @@ impl Protocol {
             let copied = worker.copies.iter().any(|copying| copying.copy.key == *key);
             ran || ended || copied
         });
-        for (key, attempt, _) in known.collect::<Vec<_>>() {
-            state.seen.explained.add(key, attempt);
+        let known: Vec<_> = known.collect();
+        for (key, attempt, _) in &known {
+            state.seen.explained.add(*key, *attempt);
         }
-        let started = state.workers[place].runs.iter().any(|run| run.started);
+        // A reply that is not acked may be followed by another, also where nothing was executed.
+        let replied = |phase| matches!(phase, Phase::Burying(_) | Phase::Finishing(_));
+        let runs = state.workers[place].runs.iter();
+        for run in runs.filter(|run| replied(run.phase) && !run.started) {
+            state.seen.explained.add(run.request.key, run.request.attempt);
+        }
+        let started = state.workers[place].runs.iter().any(|run| run.started && run.is_live());
         state.seen.deaths += u8::from(started);
+        // Whoever dies before the start, or after the end, has died with it, too.
+        let worker = &state.workers[place];
+        let had_it = !known.is_empty() || !worker.runs.is_empty() || !worker.unsaid.is_empty();
+        state.seen.taken_over += u8::from(had_it && !started);
         let life = state.workers[place].life;
         for request in state.workers[place].lose_link(self.scenario.counts()) {
             state.broker.publish(request);

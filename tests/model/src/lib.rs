@@ -61,6 +61,7 @@
 //! | [`Bug::YieldsSilently`] | Two workers ask each other, and the one that comes first has read the question too early. |
 //! | [`Bug::HearsOfAnyBody`] | A reply to another body under the same id ends the waiting. |
 //! | [`Bug::HearsOfAFailureTooSoon`] | A reply ends the waiting before the dead letter is published. |
+//! | [`Bug::OverlooksAnAdoption`] | A run does not notice that another worker has adopted what it has lost. |
 //! | [`Bug::ForgivesTwice`] | One lost delivery is forgiven by `mine` and by `released`. |
 //!
 //! # What is left out, and why
@@ -73,6 +74,9 @@
 //! - The size of memories. 5,000 kickoffs are remembered; the model forgets nothing.
 //! - Pauses, room, prefetch and exclusive runs. They say when a kickoff starts, and put it back like a drain.
 //! - A second kickoff under another id. Nothing is shared between two but the queue.
+//! - The exact count of deaths. A worker that has lost its delivery and dies then returns none. A run says
+//!   `mine` for each delivery that comes back to it, also for one that another worker lost by its death, and a copy of it
+//!   does not carry that delivery's count. The crash limit may be passed by one then.
 //! - `on_redelivery = "fail"`. It replaces a start by a reply.
 
 mod bug;

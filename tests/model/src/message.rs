@@ -94,8 +94,10 @@ pub enum Word {
     },
     /// Who has it?
     Whose(About),
-    /// I have it.
+    /// I have it: the answer to a question (`mine`).
     Mine(About),
+    /// I have it, and its delivery, too: `mine` without a question.
+    Adopted(About),
     /// I have replied, or handed it on.
     Settled(About),
     /// I had it, and have nothing to tell.

@@ -84,6 +84,7 @@ pub const RULES: [Rule; 18] = [
         code: &["pipeline::settle", "pipeline::standing", "Run::standing", "Run::set_ended", "Publisher::through"],
         bugs: &[
             Bug::TellsWhenTaken,
+            Bug::OverlooksAnAdoption,
             Bug::DecidesOnce,
             Bug::StaysSilentWhileItTells,
             Bug::SettlesBeforeItIsSynced,

@@ -229,13 +229,26 @@ pub const BODIES: Scenario = Scenario {
     ..SMALL
 };
 
-/// Deliveries that come back are counted: deaths, and what is no death.
+/// Deliveries come back to living workers, and are counted.
+pub const RETURNS: Scenario = Scenario {
+    name: "returns",
+    crash_limit: Some(1),
+    bounds: Bounds {
+        losses: 2,
+        ..NOTHING
+    },
+    reaches: &[ADOPTED, REFUSED],
+    ..SMALL
+};
+
+/// Deliveries come back from living workers and from dead ones.
 pub const COUNT: Scenario = Scenario {
     name: "count",
     crash_limit: Some(1),
     waits: true,
     bounds: Bounds {
-        losses: 2,
+        losses: 1,
+        lost_under_way: 1,
         kills: 1,
         ..NOTHING
     },
@@ -258,6 +271,6 @@ pub const CRASHES: Scenario = Scenario {
 };
 
 /// All of them.
-pub const ALL: [Scenario; 13] = [
-    CALM, CLAIM, TALK, DEATH, RETRY, REQUEUE, PANIC, LATE, CANCEL, REDRIVE, BODIES, COUNT, CRASHES,
+pub const ALL: [Scenario; 14] = [
+    CALM, CLAIM, TALK, DEATH, RETRY, REQUEUE, PANIC, LATE, CANCEL, REDRIVE, BODIES, RETURNS, COUNT, CRASHES,
 ];

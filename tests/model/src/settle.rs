@@ -3,7 +3,7 @@
 use crate::bug::Bug;
 use crate::claim::send_reply;
 use crate::intake::about;
-use crate::message::{About, Key, Letter, Reply, Status, Word};
+use crate::message::{About, Key, Letter, Reply, Request, Status, Word};
 use crate::protocol::Protocol;
 use crate::state::State;
 use crate::worker::{Copying, Ended, Outcome, Phase, Run, Worker};
@@ -174,7 +174,7 @@ impl Protocol {
         let Some(run) = self.leave(state, place, key) else {
             return;
         };
-        if run.started && !run.excused {
+        if run.started {
             state.seen.explained.add(key, run.request.attempt);
         }
         self.released(state, place, run.request, run.asked, run.asker);
@@ -190,9 +190,7 @@ impl Protocol {
             return;
         };
         if run.started {
-            if !run.excused {
-                state.seen.explained.add(key, run.request.attempt);
-            }
+            state.seen.explained.add(key, run.request.attempt);
             state.seen.marks.put_back = true;
         }
         if !run.is_live() {
@@ -248,7 +246,7 @@ impl Protocol {
         &self,
         state: &mut State,
         place: usize,
-        request: crate::message::Request,
+        request: Request,
         asked: bool,
         asker: Option<u8>,
     ) {
@@ -304,17 +302,24 @@ fn ack_all(worker: &mut Worker, key: Key) {
     }
 }
 
-/// Whether another worker has what a run has lost, and does not wait for it.
+/// Whether another worker goes on with what a run has lost, and the run could know. Where a copy is in the queue, nobody has
+/// it; where one is here, it will join the run. An adoption is said as it comes, without a hold: who has not read of it yet
+/// cannot know.
 fn is_overtaken(state: &State, place: usize, key: Key) -> bool {
-    let Some(own) = state.workers[place].run(key) else {
+    let worker = &state.workers[place];
+    let Some(own) = worker.run(key) else {
         return false;
     };
-    let mut others = state.workers.iter().enumerate().filter(|(other, _)| *other != place);
-    let goes_on = |run: &Run| run.started && run.request.attempt >= own.request.attempt && !run.ended;
-    let runs = |worker: &Worker| worker.run(key).is_some_and(goes_on);
-    let ended = |worker: &Worker| {
-        let ended = worker.ended(key);
-        ended.is_some_and(|ended| ended.settles(Some(own.request.attempt)))
+    let same = |request: &Request| request.key == key && request.attempt <= own.request.attempt;
+    let goes_on = |run: &Run| {
+        let later = run.request.attempt >= own.request.attempt && run.phase != Phase::Releasing;
+        later && run.started && !run.asking && run.is_live()
     };
-    !own.is_live() && others.any(|(_, worker)| !worker.dead && (runs(worker) || ended(worker)))
+    let mut others = state.workers.iter().enumerate().filter(|(other, _)| *other != place);
+    let goes_on = others.any(|(_, worker)| worker.run(key).is_some_and(goes_on));
+    let here = worker.unacked.iter().any(|(_, request)| same(request));
+    let mut unread = state.broker.control.iter().skip(worker.read.into());
+    let knows = !unread.any(|word| matches!(word, Word::Adopted(about) if about.key == key));
+    let queued = state.broker.requests.iter().any(same);
+    !own.is_live() && goes_on && knows && !queued && !here
 }

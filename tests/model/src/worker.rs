@@ -76,8 +76,6 @@ pub struct Run {
     pub asker: Option<u8>,
     /// It has ended while all its deliveries were lost.
     pub ended: bool,
-    /// For the observer: that it is repeated is explained already.
-    pub excused: bool,
     /// What others say of it.
     pub told: Option<Told>,
     /// That has changed since its task looked.
@@ -197,7 +195,6 @@ impl Run {
             asked: false,
             asker: None,
             ended: false,
-            excused: false,
             told: None,
             news: false,
             owner: None,

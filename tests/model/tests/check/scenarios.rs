@@ -46,6 +46,7 @@ scenarios! {
     cancel: CANCEL,
     redrive: REDRIVE,
     bodies: BODIES,
+    returns: RETURNS,
     count: COUNT,
     crashes: CRASHES,
 }
