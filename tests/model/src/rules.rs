@@ -1,0 +1,146 @@
+//! The rules of the protocol: the code that each stands for, and the deliberate bugs that break it.
+//!
+//! When an item of the code moves or is renamed, change its name here. A test looks for each of them in the sources.
+
+use crate::bug::Bug;
+
+/// A rule of the protocol.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// What it says.
+    pub says: &'static str,
+    /// The code that does it: the last part is an item, those before it are modules or types.
+    pub code: &'static [&'static str],
+    /// What breaks it.
+    pub bugs: &'static [Bug],
+}
+
+/// All of them, in the order of a delivery's way.
+pub const RULES: [Rule; 18] = [
+    Rule {
+        says: "A worker takes deliveries once it knows all commands that were given before its link.",
+        code: &["consumer::intake_opens", "control::tail", "Gate::wait"],
+        bugs: &[Bug::TakesBeforeItIsSynced],
+    },
+    Rule {
+        says: "It reads the control stream on from where it was.",
+        code: &["control::tail", "control::Read", "Read::follows"],
+        bugs: &[Bug::MissesCommands],
+    },
+    Rule {
+        says: "A run adopts the deliveries of its attempt, and of earlier ones; a later one waits for its end.",
+        code: &["pipeline::kickoff", "InFlight::enter", "pipeline::adopted", "in_flight::Entry"],
+        bugs: &[
+            Bug::AdoptsALaterAttempt,
+            Bug::AdoptsWithoutReceipt,
+            Bug::AcksWhatItAdopts,
+        ],
+    },
+    Rule {
+        says: "What has ended here is answered from memory.",
+        code: &["Answered::get", "Answered::remember", "Ended::settles", "settle::reply_again"],
+        bugs: &[Bug::ForgetsReplies, Bug::ForgetsHandingOn],
+    },
+    Rule {
+        says: "Who gets what may run elsewhere asks first: the workers that live, and then in the stream.",
+        code: &["admission::admit", "ownership::ask", "ownership::inquire", "Saying::ask", "Saying::keep"],
+        bugs: &[
+            Bug::StartsWithoutAsking,
+            Bug::OverlooksTheMark,
+            Bug::AsksInTalkAlone,
+            Bug::OverhearsMine,
+        ],
+    },
+    Rule {
+        says: "Who has it says so, and knows from then on that another has its delivery.",
+        code: &["control::answer", "InFlight::asked"],
+        bugs: &[Bug::ForgetsThatItWasAsked],
+    },
+    Rule {
+        says: "Of two that ask each other, the one whose id is lower has it.",
+        code: &["InFlight::asked"],
+        bugs: &[Bug::BothClaim, Bug::YieldsSilently],
+    },
+    Rule {
+        says: "Who waits hears of its own attempt and body, by the stream, by talk, and by the reply.",
+        code: &["InFlight::told", "control::hear", "control::hear_talk", "peers::Heard", "Peers::listen"],
+        bugs: &[
+            Bug::HearsOfAnyAttempt,
+            Bug::HearsOfAnyBody,
+            Bug::HearsOfAFailureTooSoon,
+        ],
+    },
+    Rule {
+        says: "The request is acked when its reply and its dead letter are confirmed.",
+        code: &["pipeline::tell", "settle::tell", "settle::publish_reply", "settle::publish_surely", "held::ack"],
+        bugs: &[
+            Bug::AcksBeforeTheReply,
+            Bug::AcksBeforeTheLetter,
+            Bug::AcksWithoutConfirm,
+        ],
+    },
+    Rule {
+        says: "A run that another worker has overtaken tells success, and drops any other outcome.",
+        code: &["pipeline::settle", "pipeline::standing", "Run::standing", "Run::set_ended", "Publisher::through"],
+        bugs: &[
+            Bug::TellsWhenTaken,
+            Bug::OverlooksAnAdoption,
+            Bug::DecidesOnce,
+            Bug::StaysSilentWhileItTells,
+            Bug::SettlesBeforeItIsSynced,
+        ],
+    },
+    Rule {
+        says: "The next attempt is confirmed before this one is acked.",
+        code: &["retry::judge", "pipeline::hand_on", "settle::retry", "messages::retried"],
+        bugs: &[Bug::AcksBeforeTheNextAttempt],
+    },
+    Rule {
+        says: "What is put back ends first; its copy is marked where another may be about.",
+        code: &["pipeline::requeue", "settle::requeue", "messages::requeued", "messages::marked"],
+        bugs: &[
+            Bug::RequeuesBeforeItFinishes,
+            Bug::RequeuesUnmarked,
+            Bug::RequeuesUnmarkedAfterALoss,
+        ],
+    },
+    Rule {
+        says: "A run that drops its outcome says so, and gives back what it holds.",
+        code: &["pipeline::release"],
+        bugs: &[Bug::ReleasesSilently, Bug::ReleasesWhatItHolds],
+    },
+    Rule {
+        says: "A run that has told its end says so to who asked.",
+        code: &["pipeline::settled", "Run::finish", "Saying::say"],
+        bugs: &[Bug::SettlesSilently],
+    },
+    Rule {
+        says: "A panic puts the kickoff back.",
+        code: &["pipeline::put_back", "faults::settle"],
+        bugs: &[Bug::PanicsForGood],
+    },
+    Rule {
+        says: "A cancel stops what runs, and keeps what was requested before it from starting, at any attempt.",
+        code: &["control::cancel", "Commands::cancel", "Commands::is_cancelled", "InFlight::stop"],
+        bugs: &[
+            Bug::ForgetsACancelAtRetry,
+            Bug::ForgetsACancel,
+            Bug::CancelsRedrives,
+        ],
+    },
+    Rule {
+        says: "A redrive is a run of its own, and its letter goes when it is confirmed.",
+        code: &["dead_letters::redrive", "run_key::RunKey"],
+        bugs: &[Bug::AnswersRedrivesFromMemory, Bug::RemovesTheLetterFirst],
+    },
+    Rule {
+        says: "Only workers that died with it count: not a delivery of a living one, and none more than it was started.",
+        code: &["Commands::lost", "Commands::forgive", "Commands::started", "admission::poisonous", "admission::announced"],
+        bugs: &[
+            Bug::AdoptsSilently,
+            Bug::CountsEveryReturn,
+            Bug::StartsSilently,
+            Bug::ForgivesTwice,
+        ],
+    },
+];
