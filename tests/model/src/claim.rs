@@ -83,7 +83,9 @@ impl Protocol {
     pub(crate) fn hold_may_end(&self, state: &State, place: usize, key: Key) -> bool {
         let worker = &state.workers[place];
         let quiet = worker.run(key).is_some_and(|run| !run.news);
-        quiet && worker.is_synced() && (all_is_told(state) || is_in_time(state, place, key) || state.left.late > 0)
+        quiet
+            && worker.is_synced()
+            && (all_is_told(state) || is_in_time(state, place, key) || state.left.late > 0)
     }
 
     /// Nobody has answered: it is the asker's.
@@ -131,7 +133,7 @@ impl Protocol {
         }
     }
 
-    /// Reads the next message of the control stream: `control::tail`, `control::obey`.
+    /// Reads the next message of the control stream: `control::tail`, `control::apply`.
     pub(crate) fn read(&self, state: &mut State, place: usize) {
         let at = state.workers[place].read;
         state.workers[place].read += 1;
@@ -150,7 +152,7 @@ impl Protocol {
         }
     }
 
-    /// Hears what others say: `control::hear_talk`.
+    /// Hears what others say: `control::apply_talk`.
     pub(crate) fn hear_talk(&self, state: &mut State, place: usize) {
         let (word, said) = state.workers[place].talk.remove(0);
         if let Word::Whose(about) = word {
@@ -166,7 +168,7 @@ impl Protocol {
         }
     }
 
-    /// Remembers a cancel, and stops what runs: `control::cancel`, `Commands::cancel`, `InFlight::stop`.
+    /// Remembers a cancel, and stops what runs: `control::cancel`, `Commands::cancel`, `RunRegistry::stop`.
     fn cancel(&self, state: &mut State, place: usize, at: u8) {
         let worker = &mut state.workers[place];
         if !self.has(Bug::ForgetsACancel) {
@@ -179,7 +181,7 @@ impl Protocol {
         }
     }
 
-    /// Answers a question: `control::answer`, `InFlight::asked`. `keeps`: the answer goes to the stream, too.
+    /// Answers a question: `control::answer`, `RunRegistry::answer_claim`. `keeps`: the answer goes to the stream, too.
     fn answer(&self, state: &mut State, place: usize, about: About, keeps: bool) {
         let worker = &mut state.workers[place];
         let me = worker.id(place);
@@ -188,7 +190,11 @@ impl Protocol {
         let own = About { by: me, ..about };
         let yields = |asking: bool| asking && me > about.by && !self.has(Bug::BothClaim);
         let same = |run: &Run| Some(run.request.attempt) == about.attempt;
-        if worker.run(about.key).is_some_and(|run| yields(run.asking) && same(run)) && !self.has(Bug::YieldsSilently) {
+        if worker
+            .run(about.key)
+            .is_some_and(|run| yields(run.asking) && same(run))
+            && !self.has(Bug::YieldsSilently)
+        {
             // It may have read our question before it had the kickoff: so we ask again.
             self.told(state, place, about, Told::Released);
             return;
@@ -213,7 +219,7 @@ impl Protocol {
         }
     }
 
-    /// Hears what another says of a kickoff: `control::hear`, `control::forgive`, `InFlight::told`.
+    /// Hears what another says of a kickoff: `control::peer_stated`, `control::excuse`, `InFlight::told`.
     fn hear(&self, state: &mut State, place: usize, word: Word, said: Said) {
         let (about, told) = match word {
             Word::Mine(about) | Word::Adopted(about) => (about, Told::Mine(about.by)),
@@ -224,7 +230,9 @@ impl Protocol {
         let worker = &mut state.workers[place];
         if about.by != worker.id(place) {
             let taken = matches!(word, Word::Adopted(_)) && !self.has(Bug::OverlooksAnAdoption);
-            let run = worker.run_mut(about.key).filter(|run| Some(run.request.attempt) == about.attempt);
+            let run = worker
+                .run_mut(about.key)
+                .filter(|run| Some(run.request.attempt) == about.attempt);
             if let Some(run) = run.filter(|run| taken && !run.asking) {
                 // The other has the delivery that was lost here.
                 run.asked = true;
@@ -260,7 +268,7 @@ impl Protocol {
         }
     }
 
-    /// A reply ends the waiting for it: `peers::Heard`.
+    /// A reply ends the waiting for it: `peers::PeerListener`.
     pub(crate) fn hear_reply(&self, state: &mut State, place: usize) {
         let key = state.workers[place].heard.remove(0);
         let about = About {
@@ -272,7 +280,7 @@ impl Protocol {
         self.told(state, place, about, Told::Settled);
     }
 
-    /// Says it to the workers that live, and keeps it in the stream: `saying::Saying::say`.
+    /// Says it to the workers that live, and keeps it in the stream: `broadcast::Broadcast::announce`.
     pub(crate) fn say(&self, state: &mut State, place: usize, word: Word) {
         if !state.workers[place].up {
             state.workers[place].unsaid.push(word);
@@ -289,7 +297,7 @@ impl Protocol {
 /// A reply names no worker.
 const NOBODY: u8 = u8::MAX;
 
-/// Says it to the workers that live: `saying::Saying::talk`.
+/// Says it to the workers that live: `broadcast::Broadcast::notify`.
 fn talk(state: &mut State, place: usize, word: Word, said: Said) {
     for (other, worker) in state.workers.iter_mut().enumerate() {
         if other != place && worker.up {

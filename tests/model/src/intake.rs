@@ -14,7 +14,7 @@ impl Protocol {
         self.enter(state, place, tag, request);
     }
 
-    /// What a delivery meets: `pipeline::kickoff`, `InFlight::enter`.
+    /// What a delivery meets: `pipeline::kickoff`, `RunRegistry::enter`.
     pub(crate) fn enter(&self, state: &mut State, place: usize, tag: Tag, request: Request) {
         let worker = &mut state.workers[place];
         if let Some(run) = worker.run_mut(request.key) {
@@ -68,7 +68,7 @@ impl Protocol {
         }
     }
 
-    /// Whether a kickoff may start, and its start: `admission::admit`, `execution::execute`.
+    /// Whether a kickoff may start, and its start: `admission::admit`, `execute::execute`.
     pub(crate) fn admit(&self, state: &mut State, place: usize, key: Key) {
         let end = state.stream_end();
         let worker = &mut state.workers[place];
@@ -89,7 +89,11 @@ impl Protocol {
         });
         let refused = if is_cancelled {
             Some(Outcome::Cancelled)
-        } else if self.scenario.crash_limit.is_some_and(|limit| lost.workers >= limit) {
+        } else if self
+            .scenario
+            .crash_limit
+            .is_some_and(|limit| lost.workers >= limit)
+        {
             Some(Outcome::CrashedWorkers)
         } else if run.stop {
             // `admission::room`: it was asked to stop while it waited.
@@ -125,7 +129,7 @@ impl Protocol {
         }
     }
 
-    /// How many workers died with it: `commands::Commands::lost`.
+    /// How many workers died with it: `commands::Commands::crashes`.
     fn lost(&self, worker: &crate::worker::Worker, key: Key, returned: u8) -> Lost {
         if self.has(Bug::CountsEveryReturn) {
             return Lost {
@@ -145,7 +149,7 @@ impl Protocol {
     }
 }
 
-/// `commands::Lost`.
+/// `commands::Crashes`.
 struct Lost {
     workers: u8,
     returned: u8,

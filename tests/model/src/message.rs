@@ -42,7 +42,7 @@ impl Request {
         }
     }
 
-    /// The same request, published again by a worker: `settle::messages`.
+    /// The same request, published again by a worker: `messages`.
     #[must_use]
     pub fn copy(self, attempt: u8, returned: u8, marked: bool) -> Self {
         Self {

@@ -34,7 +34,7 @@ impl Protocol {
     }
 
     /// A drain, a pause, no room: the kickoff is put back. One that is being asked for stays undecided:
-    /// `ownership::Whose`, `admission::Refused`.
+    /// `ownership::Claim`, `admission::Refused`.
     pub(crate) fn requeue_order(&self, state: &mut State, place: usize, key: Key) {
         state.left.requeues -= 1;
         let Some(run) = state.workers[place].run_mut(key) else {

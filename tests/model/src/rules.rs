@@ -19,17 +19,22 @@ pub struct Rule {
 pub const RULES: [Rule; 18] = [
     Rule {
         says: "A worker takes deliveries once it knows all commands that were given before its link.",
-        code: &["consumer::intake_opens", "control::tail", "Gate::wait"],
+        code: &["consumer::intake_opens", "control::tail", "LinkReadiness::wait"],
         bugs: &[Bug::TakesBeforeItIsSynced],
     },
     Rule {
         says: "It reads the control stream on from where it was.",
-        code: &["control::tail", "control::Read", "Read::follows"],
+        code: &["control::tail", "control::Position", "Position::follows"],
         bugs: &[Bug::MissesCommands],
     },
     Rule {
         says: "A run adopts the deliveries of its attempt, and of earlier ones; a later one waits for its end.",
-        code: &["pipeline::kickoff", "InFlight::enter", "pipeline::adopted", "in_flight::Entry"],
+        code: &[
+            "pipeline::kickoff",
+            "RunRegistry::enter",
+            "pipeline::excuse_redelivery",
+            "registry::Entry",
+        ],
         bugs: &[
             Bug::AdoptsALaterAttempt,
             Bug::AdoptsWithoutReceipt,
@@ -38,12 +43,23 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "What has ended here is answered from memory.",
-        code: &["Answered::get", "Answered::remember", "Ended::settles", "settle::reply_again"],
+        code: &[
+            "CompletedRuns::get",
+            "CompletedRuns::remember",
+            "Completion::settles",
+            "settle::republish_reply",
+        ],
         bugs: &[Bug::ForgetsReplies, Bug::ForgetsHandingOn],
     },
     Rule {
         says: "Who gets what may run elsewhere asks first: the workers that live, and then in the stream.",
-        code: &["admission::admit", "ownership::ask", "ownership::inquire", "Saying::ask", "Saying::keep"],
+        code: &[
+            "admission::admit",
+            "ownership::claim",
+            "ownership::inquire",
+            "Broadcast::ask_peers",
+            "Broadcast::record",
+        ],
         bugs: &[
             Bug::StartsWithoutAsking,
             Bug::OverlooksTheMark,
@@ -53,17 +69,23 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "Who has it says so, and knows from then on that another has its delivery.",
-        code: &["control::answer", "InFlight::asked"],
+        code: &["control::answer", "RunRegistry::answer_claim"],
         bugs: &[Bug::ForgetsThatItWasAsked],
     },
     Rule {
         says: "Of two that ask each other, the one whose id is lower has it.",
-        code: &["InFlight::asked"],
+        code: &["RunRegistry::answer_claim"],
         bugs: &[Bug::BothClaim, Bug::YieldsSilently],
     },
     Rule {
         says: "Who waits hears of its own attempt and body, by the stream, by talk, and by the reply.",
-        code: &["InFlight::told", "control::hear", "control::hear_talk", "peers::Heard", "Peers::listen"],
+        code: &[
+            "RunRegistry::peer_stated",
+            "control::apply",
+            "control::apply_talk",
+            "peers::PeerListener",
+            "Peers::listen",
+        ],
         bugs: &[
             Bug::HearsOfAnyAttempt,
             Bug::HearsOfAnyBody,
@@ -72,7 +94,13 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "The request is acked when its reply and its dead letter are confirmed.",
-        code: &["pipeline::tell", "settle::tell", "settle::publish_reply", "settle::publish_surely", "held::ack"],
+        code: &[
+            "ended::reply",
+            "settle::reply",
+            "settle::publish_reply",
+            "settle::publish_until_confirmed",
+            "unacked::ack",
+        ],
         bugs: &[
             Bug::AcksBeforeTheReply,
             Bug::AcksBeforeTheLetter,
@@ -81,7 +109,13 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "A run that another worker has overtaken tells success, and drops any other outcome.",
-        code: &["pipeline::settle", "pipeline::standing", "Run::standing", "Run::set_ended", "Publisher::through"],
+        code: &[
+            "ended::settle",
+            "ended::ownership",
+            "RunHandle::ownership",
+            "RunHandle::set_ended",
+            "Publisher::waiting_for",
+        ],
         bugs: &[
             Bug::TellsWhenTaken,
             Bug::OverlooksAnAdoption,
@@ -92,12 +126,22 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "The next attempt is confirmed before this one is acked.",
-        code: &["retry::judge", "pipeline::hand_on", "settle::retry", "messages::retried"],
+        code: &[
+            "retry::judge",
+            "ended::schedule_retry",
+            "settle::schedule_retry",
+            "messages::retried",
+        ],
         bugs: &[Bug::AcksBeforeTheNextAttempt],
     },
     Rule {
         says: "What is put back ends first; its copy is marked where another may be about.",
-        code: &["pipeline::requeue", "settle::requeue", "messages::requeued", "messages::marked"],
+        code: &[
+            "ended::requeue",
+            "settle::requeue",
+            "messages::requeued",
+            "messages::marked",
+        ],
         bugs: &[
             Bug::RequeuesBeforeItFinishes,
             Bug::RequeuesUnmarked,
@@ -106,12 +150,12 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "A run that drops its outcome says so, and gives back what it holds.",
-        code: &["pipeline::release"],
+        code: &["ended::release"],
         bugs: &[Bug::ReleasesSilently, Bug::ReleasesWhatItHolds],
     },
     Rule {
         says: "A run that has told its end says so to who asked.",
-        code: &["pipeline::settled", "Run::finish", "Saying::say"],
+        code: &["ended::settled", "RunHandle::finish", "Broadcast::announce"],
         bugs: &[Bug::SettlesSilently],
     },
     Rule {
@@ -121,7 +165,12 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "A cancel stops what runs, and keeps what was requested before it from starting, at any attempt.",
-        code: &["control::cancel", "Commands::cancel", "Commands::is_cancelled", "InFlight::stop"],
+        code: &[
+            "control::cancel",
+            "Commands::cancel",
+            "Commands::is_cancelled",
+            "RunRegistry::stop",
+        ],
         bugs: &[
             Bug::ForgetsACancelAtRetry,
             Bug::ForgetsACancel,
@@ -135,7 +184,13 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "Only workers that died with it count: not a delivery of a living one, and none more than it was started.",
-        code: &["Commands::lost", "Commands::forgive", "Commands::started", "admission::poisonous", "admission::announced"],
+        code: &[
+            "Commands::crashes",
+            "Commands::excuse",
+            "Commands::started",
+            "admission::below_crash_limit",
+            "admission::announce_start",
+        ],
         bugs: &[
             Bug::AdoptsSilently,
             Bug::CountsEveryReturn,

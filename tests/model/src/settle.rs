@@ -10,7 +10,7 @@ use crate::worker::{Copying, Ended, Outcome, Phase, Run, Worker};
 
 impl Protocol {
     /// Whether a run can take its next step of settling. What is published for it waits for a link that has read the
-    /// commands (`state::WorkerState::settling`).
+    /// commands (`state::BrokerSide::settling`).
     pub(crate) fn may_settle(&self, worker: &Worker, run: &Run, phase: Phase) -> bool {
         let publishes = worker.is_synced() || (worker.up && self.has(Bug::SettlesBeforeItIsSynced));
         match phase {
@@ -50,7 +50,7 @@ impl Protocol {
         }
     }
 
-    /// What follows, by how the run stands: `pipeline::settle`, `pipeline::standing`, `InFlight::standing`.
+    /// What follows, by how the run stands: `EndedAttempt::settle`, `ended::ownership`, `RunHandle::ownership`.
     fn decide(&self, state: &mut State, place: usize, key: Key, outcome: Outcome) {
         let attempts = self.scenario.attempts;
         let Some(run) = state.workers[place].run_mut(key) else {
@@ -113,7 +113,7 @@ impl Protocol {
         }
     }
 
-    /// Publishes the dead letter: `settle::tell`.
+    /// Publishes the dead letter: `settle::reply`.
     fn bury(&self, state: &mut State, place: usize, key: Key, status: Status) {
         let Some(run) = state.workers[place].run_mut(key) else {
             return;
@@ -127,7 +127,7 @@ impl Protocol {
         });
     }
 
-    /// Publishes the next attempt: `pipeline::hand_on`, `settle::retry`.
+    /// Publishes the next attempt: `EndedAttempt::schedule_retry`, `settle::schedule_retry`.
     pub(crate) fn hand_on(&self, state: &mut State, place: usize, key: Key, confirmed: bool) {
         if !self.still_tells(state, place, key) {
             return;
@@ -161,7 +161,7 @@ impl Protocol {
         true
     }
 
-    /// Drops the outcome: `pipeline::release`. What was adopted since then goes back to the queue.
+    /// Drops the outcome: `EndedAttempt::release`. What was adopted since then goes back to the queue.
     fn release(&self, state: &mut State, place: usize, key: Key) {
         state.seen.marks.outcome_dropped = true;
         let Some(run) = state.workers[place].run_mut(key) else {
@@ -180,7 +180,7 @@ impl Protocol {
         self.released(state, place, run.request, run.asked, run.asker);
     }
 
-    /// Puts the kickoff back as the same attempt: `pipeline::requeue`. The copy may come back to this very worker at
+    /// Puts the kickoff back as the same attempt: `EndedAttempt::requeue`. The copy may come back to this very worker at
     /// once, so the run ends first.
     fn requeue(&self, state: &mut State, place: usize, key: Key) {
         let Some(run) = (match self.has(Bug::RequeuesBeforeItFinishes) {
@@ -242,14 +242,7 @@ impl Protocol {
 
     /// Says that it had it, and has nothing to tell. A lost delivery that is forgiven by `mine` already is named by the
     /// same question, and so is not forgiven twice.
-    fn released(
-        &self,
-        state: &mut State,
-        place: usize,
-        request: Request,
-        asked: bool,
-        asker: Option<u8>,
-    ) {
+    fn released(&self, state: &mut State, place: usize, request: Request, asked: bool, asker: Option<u8>) {
         let own = about(request, state.workers[place].id(place));
         let question = asker.filter(|_| asked && !self.has(Bug::ForgivesTwice));
         if !self.has(Bug::ReleasesSilently) {
@@ -257,8 +250,8 @@ impl Protocol {
         }
     }
 
-    /// Remembers how the run ended, acks its deliveries, and tells who asked: `pipeline::settled`, `Run::finish`,
-    /// `held::ack`.
+    /// Remembers how the run ended, acks its deliveries, and tells who asked: `ended::settled`, `Run::finish`,
+    /// `unacked::ack`.
     fn finish(&self, state: &mut State, place: usize, key: Key, ended: Option<Ended>) {
         let forgets = match ended {
             Some(Ended::Answered(_)) => self.has(Bug::ForgetsReplies),
@@ -315,7 +308,11 @@ fn is_overtaken(state: &State, place: usize, key: Key) -> bool {
         let later = run.request.attempt >= own.request.attempt && run.phase != Phase::Releasing;
         later && run.started && !run.asking && run.is_live()
     };
-    let mut others = state.workers.iter().enumerate().filter(|(other, _)| *other != place);
+    let mut others = state
+        .workers
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != place);
     let goes_on = others.any(|(_, worker)| worker.run(key).is_some_and(goes_on));
     let here = worker.unacked.iter().any(|(_, request)| same(request));
     let mut unread = state.broker.control.iter().skip(worker.read.into());

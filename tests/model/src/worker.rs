@@ -16,29 +16,29 @@ pub struct Worker {
     pub up: bool,
     /// How much of the control stream it has read.
     pub read: u8,
-    /// How much it has to read before its gate opens (`state::WorkerState::caught_up`): its marker's place.
+    /// How much it has to read before it is ready (`state::BrokerSide::control_synced`): its marker's place.
     pub marker: u8,
     /// Deliveries that the broker waits for; they go with the link.
     pub unacked: Vec<(Tag, Request)>,
-    /// The run registry (`in_flight::InFlight`), by key.
+    /// The run registry (`registry::RunRegistry`), by key.
     pub runs: Vec<Run>,
-    /// Requests that are put back after their runs have ended (`pipeline::requeue`).
+    /// Requests that are put back after their runs have ended (`EndedAttempt::requeue`).
     pub copies: Vec<Copying>,
-    /// What has ended here (`answered::Answered`), by key.
+    /// What has ended here (`completed::CompletedRuns`), by key.
     pub ended: Vec<(Key, Ended)>,
     /// Cancels that it has read (`commands::Commands::cancel`).
     pub cancelled: Vec<u8>,
     /// Starts of what was delivered before, that it has read (`commands::Commands::started`): the redrives.
     pub started: Vec<u8>,
-    /// Deliveries that came back without a death (`commands::Commands::forgive`): the redrive, and what said so.
+    /// Deliveries that came back without a death (`commands::Commands::excuse`): the redrive, and what said so.
     pub forgiven: Vec<(u8, Said)>,
     /// Questions that it has answered in talk before.
     pub answered: Vec<u8>,
-    /// What it has to say, while it has no link (`saying::Saying`).
+    /// What it has to say, while it has no link (`broadcast::Broadcast`).
     pub unsaid: Vec<Word>,
     /// What others say to the workers that live (`kickoff.talk`), not heard yet.
     pub talk: Vec<(Word, Said)>,
-    /// Replies that it has been sent, since it waits for their kickoff (`peers::Heard`), not heard yet.
+    /// Replies that it has been sent, since it waits for their kickoff (`peers::PeerListener`), not heard yet.
     pub heard: Vec<Key>,
     /// How many questions it has asked.
     pub questions: u8,
@@ -53,7 +53,7 @@ pub enum Said {
     To(u8),
 }
 
-/// A kickoff that a worker runs, or will (`in_flight::Running`), and the task that does it.
+/// A kickoff that a worker runs, or will (`registry::ActiveRun`), and the task that does it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Run {
     /// The request that it began with.
@@ -86,7 +86,7 @@ pub struct Run {
     pub question: Option<u8>,
     /// Deliveries that came back, for its copies.
     pub returned: u8,
-    /// Its copies may be second ones (`settle::Attempt::undecided`).
+    /// Its copies may be second ones (`attempt::Attempt::undecided`).
     pub undecided: bool,
 }
 
@@ -136,7 +136,7 @@ pub enum Outcome {
     Requeued,
 }
 
-/// What a worker remembers of a kickoff (`answered::Ended`).
+/// What a worker remembers of a kickoff (`completed::Completion`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ended {
     /// It was answered.
@@ -145,7 +145,7 @@ pub enum Ended {
     HandedOn(u8),
 }
 
-/// What another worker says of a kickoff (`in_flight::Told`).
+/// What another worker says of a kickoff (`registry::PeerStatement`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Told {
     /// It has it.
@@ -172,7 +172,7 @@ pub struct Copying {
 }
 
 impl Ended {
-    /// Whether a delivery of this attempt has nothing left to do: `answered::Ended::settles`.
+    /// Whether a delivery of this attempt has nothing left to do: `completed::Completion::settles`.
     pub fn settles(self, attempt: Option<u8>) -> bool {
         match self {
             Self::Answered(_) => true,
@@ -182,7 +182,7 @@ impl Ended {
 }
 
 impl Run {
-    /// A run of a delivery: `in_flight::InFlight::enter`.
+    /// A run of a delivery: `registry::RunRegistry::enter`.
     pub fn new(request: Request, tag: Tag, phase: Phase) -> Self {
         Self {
             request,
@@ -211,7 +211,7 @@ impl Run {
 }
 
 impl Worker {
-    /// Its gate is open: it has read all commands that were there when its link came about.
+    /// It is ready: it has read all commands that were there when its link came about.
     pub fn is_synced(&self) -> bool {
         self.up && self.read >= self.marker
     }
@@ -250,7 +250,7 @@ impl Worker {
         runs || copies || self.ended(key).is_some_and(|ended| ended.settles(Some(attempt)))
     }
 
-    /// Remembers how a kickoff ended: `answered::Answered::remember`.
+    /// Remembers how a kickoff ended: `completed::CompletedRuns::remember`.
     pub fn remember(&mut self, key: Key, ended: Ended) {
         self.ended.retain(|(known, _)| *known != key);
         self.ended.push((key, ended));
