@@ -125,7 +125,7 @@ fn checks(arguments: &[String]) -> Result<(), String> {
     });
     let known: HashSet<&str> = lists
         .flat_map(str::split_whitespace)
-        .chain(["--full", "--rabbitmq", "4"])
+        .chain(["quick", "--full", "--rabbitmq", "4"])
         .collect();
     match arguments
         .iter()
