@@ -11,7 +11,12 @@ impl Protocol {
     pub(crate) fn faults(&self, state: &State, actions: &mut Vec<Action>) {
         let left = state.left;
         let living = state.workers.iter().filter(|worker| !worker.dead).count();
-        for (place, worker) in state.workers.iter().enumerate().filter(|(_, worker)| !worker.dead) {
+        for (place, worker) in state
+            .workers
+            .iter()
+            .enumerate()
+            .filter(|(_, worker)| !worker.dead)
+        {
             if left.kills > 0 && (living > 1 || self.scenario.restarts) {
                 actions.push(Action::Kill(place));
             }
@@ -24,7 +29,8 @@ impl Protocol {
             }
             for run in &worker.runs {
                 let key = run.request.key;
-                let publishes = worker.is_synced() && matches!(run.phase, Phase::Replying(_) | Phase::HandingOn);
+                let publishes =
+                    worker.is_synced() && matches!(run.phase, Phase::Replying(_) | Phase::HandingOn);
                 if left.unconfirmed > 0 && publishes {
                     actions.push(Action::Unconfirmed(place, key));
                 }
@@ -73,12 +79,19 @@ impl Protocol {
             state.seen.requested.push(second);
             state.broker.publish(Request::new(second, 0));
         }
-        for copying in state.workers[place].copies.iter().filter(|copying| copying.published) {
+        for copying in state.workers[place]
+            .copies
+            .iter()
+            .filter(|copying| copying.published)
+        {
             // Its delivery comes back, and its copy is there.
             state.seen.explained.add(copying.copy.key, copying.copy.attempt);
         }
         // Who asks says only at the end that its delivery came back without a death.
-        let asking = state.workers[place].runs.iter().filter(|run| run.asking && run.is_live());
+        let asking = state.workers[place]
+            .runs
+            .iter()
+            .filter(|run| run.asking && run.is_live());
         state.seen.taken_over += u8::try_from(asking.count()).unwrap_or_default();
         for request in state.workers[place].lose_link(self.scenario.counts()) {
             state.broker.publish(request);
@@ -87,7 +100,9 @@ impl Protocol {
             // Nobody knows that it came back without a death.
             state.seen.taken_over += 1;
             remove(&mut state.broker.requests, &request);
-            state.broker.publish(request.returned_to_queue(self.scenario.counts()));
+            state
+                .broker
+                .publish(request.returned_to_queue(self.scenario.counts()));
         }
     }
 
@@ -96,8 +111,12 @@ impl Protocol {
         state.left.kills -= 1;
         let worker = &state.workers[place];
         let known = state.seen.executions.iter().filter(|(key, attempt, _)| {
-            let ran = worker.run(*key).is_some_and(|run| run.started && run.request.attempt == *attempt);
-            let ended = worker.ended(*key).is_some_and(|ended| ended.settles(Some(*attempt)));
+            let ran = worker
+                .run(*key)
+                .is_some_and(|run| run.started && run.request.attempt == *attempt);
+            let ended = worker
+                .ended(*key)
+                .is_some_and(|ended| ended.settles(Some(*attempt)));
             let copied = worker.copies.iter().any(|copying| copying.copy.key == *key);
             ran || ended || copied
         });
@@ -111,7 +130,10 @@ impl Protocol {
         for run in runs.filter(|run| replied(run.phase) && !run.started) {
             state.seen.explained.add(run.request.key, run.request.attempt);
         }
-        let started = state.workers[place].runs.iter().any(|run| run.started && run.is_live());
+        let started = state.workers[place]
+            .runs
+            .iter()
+            .any(|run| run.started && run.is_live());
         state.seen.deaths += u8::from(started);
         // Whoever dies before the start, or after the end, has died with it, too.
         let worker = &state.workers[place];

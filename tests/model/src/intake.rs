@@ -89,7 +89,11 @@ impl Protocol {
         });
         let refused = if is_cancelled {
             Some(Outcome::Cancelled)
-        } else if self.scenario.crash_limit.is_some_and(|limit| lost.workers >= limit) {
+        } else if self
+            .scenario
+            .crash_limit
+            .is_some_and(|limit| lost.workers >= limit)
+        {
             Some(Outcome::CrashedWorkers)
         } else if run.stop {
             // `admission::room`: it was asked to stop while it waited.

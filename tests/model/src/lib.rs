@@ -49,8 +49,9 @@
 //!
 //! # Where the model is ahead of the code
 //!
-//! The checker found faults in the worker. The model is that of the mended code; the code as it was is a deliberate bug. The
-//! report of the change that added the model has the sequences.
+//! The checker found faults in the worker. The model is that of the mended code; the code as it was found is a deliberate
+//! bug. The test of its name prints a sequence: `cargo test -p crewfleet-model decides_once -- --nocapture`. Remove a row
+//! when the worker is mended.
 //!
 //! | bug | in words |
 //! |---|---|
@@ -74,9 +75,9 @@
 //! - The size of memories. 5,000 kickoffs are remembered; the model forgets nothing.
 //! - Pauses, room, prefetch and exclusive runs. They say when a kickoff starts, and put it back like a drain.
 //! - A second kickoff under another id. Nothing is shared between two but the queue.
-//! - The exact count of deaths. A worker that has lost its delivery and dies then returns none. A run says
-//!   `mine` for each delivery that comes back to it, also for one that another worker lost by its death, and a copy of it
-//!   does not carry that delivery's count. The crash limit may be passed by one then.
+//! - The exact count of deaths. A worker that has lost its delivery and dies then returns none. A run says `mine` for each
+//!   delivery that comes back to it, also for one that another worker lost by its death, and a copy of it does not carry
+//!   that delivery's count. The crash limit may be passed by one then.
 //! - `on_redelivery = "fail"`. It replaces a start by a reply.
 
 mod bug;

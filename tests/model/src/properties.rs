@@ -98,7 +98,9 @@ pub(crate) fn all(scenario: &Scenario) -> Vec<Property<Protocol>> {
         Property::always(CANCELLED, |_, state: &State| !state.seen.wrongs.cancelled_started),
         Property::always(CANCEL_MEANT, cancel_meant),
         Property::always(NO_FALSE_CRASH, no_false_crash),
-        Property::always(CRASH_LIMIT, |_, state: &State| !state.seen.wrongs.started_over_limit),
+        Property::always(CRASH_LIMIT, |_, state: &State| {
+            !state.seen.wrongs.started_over_limit
+        }),
         Property::always(TOLD, |_, state: &State| !state.seen.wrongs.waited_in_vain),
     ];
     let reached = [
@@ -110,19 +112,27 @@ pub(crate) fn all(scenario: &Scenario) -> Vec<Property<Protocol>> {
         Property::sometimes(WAITED, |_, state: &State| state.seen.marks.waited_for_earlier),
         Property::sometimes(DROPPED, |_, state: &State| state.seen.marks.outcome_dropped),
         Property::sometimes(RETRIED, |_, state: &State| {
-            has(state, |reply| reply.status == Status::Succeeded && reply.attempt == 2)
+            has(state, |reply| {
+                reply.status == Status::Succeeded && reply.attempt == 2
+            })
         }),
         Property::sometimes(PUT_BACK, |_, state: &State| {
             state.seen.marks.put_back && has(state, |reply| reply.status == Status::Succeeded)
         }),
         Property::sometimes(REDRIVEN, |_, state: &State| {
-            has(state, |reply| reply.status == Status::Succeeded && reply.key.redrive > 0)
+            has(state, |reply| {
+                reply.status == Status::Succeeded && reply.key.redrive > 0
+            })
         }),
         Property::sometimes(CANCELLED_BEFORE, |_, state: &State| {
-            has(state, |reply| reply.status == Status::Cancelled && ran(state, reply, reply.attempt) == 0)
+            has(state, |reply| {
+                reply.status == Status::Cancelled && ran(state, reply, reply.attempt) == 0
+            })
         }),
         Property::sometimes(CANCELLED_WHILE, |_, state: &State| {
-            has(state, |reply| reply.status == Status::Cancelled && ran(state, reply, reply.attempt) > 0)
+            has(state, |reply| {
+                reply.status == Status::Cancelled && ran(state, reply, reply.attempt) > 0
+            })
         }),
         Property::sometimes(CANCELLED_BETWEEN, |_, state: &State| {
             let is_between = |reply: &Reply| ran(state, reply, 1) > 0 && ran(state, reply, 2) == 0;
@@ -138,10 +148,15 @@ pub(crate) fn all(scenario: &Scenario) -> Vec<Property<Protocol>> {
             has(state, |reply| reply.status == Status::CrashedWorkers)
         }),
         Property::sometimes(BOTH_ANSWERED, |_, state: &State| {
-            state.seen.requested.iter().all(|key| state.is_answered(*key))
+            let mut requested = state.seen.requested.iter();
+            requested.len() == 2 && requested.all(|key| state.is_answered(*key))
         }),
     ];
-    all.extend(reached.into_iter().filter(|property| scenario.reaches.contains(&property.name)));
+    all.extend(
+        reached
+            .into_iter()
+            .filter(|property| scenario.reaches.contains(&property.name)),
+    );
     all
 }
 
@@ -157,21 +172,37 @@ fn nothing_stuck(model: &Protocol, state: &State) -> bool {
     if !model.own_actions(state).is_empty() {
         return true;
     }
-    let unacked = state.workers.iter().map(|worker| worker.unacked.len()).sum::<usize>();
+    let unacked = state
+        .workers
+        .iter()
+        .map(|worker| worker.unacked.len())
+        .sum::<usize>();
     let queued = state.broker.requests.len();
-    let running = state.workers.iter().any(|worker| !worker.runs.is_empty() || !worker.copies.is_empty());
+    let running = state
+        .workers
+        .iter()
+        .any(|worker| !worker.runs.is_empty() || !worker.copies.is_empty());
     let mut requested = state.seen.requested.iter();
     !running && unacked + queued == 0 && requested.all(|key| state.is_answered(*key))
 }
 
 fn letter_kept(_: &Protocol, state: &State) -> bool {
-    let failed = state.replies.iter().filter(|reply| reply.status.leaves_a_letter());
+    let failed = state
+        .replies
+        .iter()
+        .filter(|reply| reply.status.leaves_a_letter());
     let mut keys = failed.map(|reply| reply.key);
     keys.all(|key| {
         let follows = |other: Key| other.body == key.body && other.redrive >= key.redrive;
-        let is_kept = state.broker.letters.iter().any(|letter| follows(letter.request.key));
+        let is_kept = state
+            .broker
+            .letters
+            .iter()
+            .any(|letter| follows(letter.request.key));
         let runs = state.kept().any(|request| follows(request.key));
-        let ran = has(state, |r| follows(r.key) && (r.key != key || !r.status.leaves_a_letter()));
+        let ran = has(state, |r| {
+            follows(r.key) && (r.key != key || !r.status.leaves_a_letter())
+        });
         let is_to_come = state.workers.iter().any(|worker| {
             let run = worker.run(key);
             run.is_some_and(|run| matches!(run.phase, Phase::Burying(_)))
@@ -195,7 +226,10 @@ fn explained(_: &Protocol, state: &State) -> bool {
 }
 
 fn cancel_meant(_: &Protocol, state: &State) -> bool {
-    let cancelled = state.replies.iter().filter(|reply| reply.status == Status::Cancelled);
+    let cancelled = state
+        .replies
+        .iter()
+        .filter(|reply| reply.status == Status::Cancelled);
     let mut keys = cancelled.map(|reply| reply.key);
     keys.all(|key| {
         // Each redrive is requested one moment after the one before.
@@ -206,6 +240,9 @@ fn cancel_meant(_: &Protocol, state: &State) -> bool {
 
 fn no_false_crash(model: &Protocol, state: &State) -> bool {
     let limit = model.scenario.crash_limit.unwrap_or_default();
-    let crashed = state.replies.iter().any(|reply| reply.status == Status::CrashedWorkers);
+    let crashed = state
+        .replies
+        .iter()
+        .any(|reply| reply.status == Status::CrashedWorkers);
     !crashed || state.seen.deaths + state.seen.taken_over >= limit
 }

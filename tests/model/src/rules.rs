@@ -29,7 +29,12 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "A run adopts the deliveries of its attempt, and of earlier ones; a later one waits for its end.",
-        code: &["pipeline::kickoff", "InFlight::enter", "pipeline::adopted", "in_flight::Entry"],
+        code: &[
+            "pipeline::kickoff",
+            "InFlight::enter",
+            "pipeline::adopted",
+            "in_flight::Entry",
+        ],
         bugs: &[
             Bug::AdoptsALaterAttempt,
             Bug::AdoptsWithoutReceipt,
@@ -38,12 +43,23 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "What has ended here is answered from memory.",
-        code: &["Answered::get", "Answered::remember", "Ended::settles", "settle::reply_again"],
+        code: &[
+            "Answered::get",
+            "Answered::remember",
+            "Ended::settles",
+            "settle::reply_again",
+        ],
         bugs: &[Bug::ForgetsReplies, Bug::ForgetsHandingOn],
     },
     Rule {
         says: "Who gets what may run elsewhere asks first: the workers that live, and then in the stream.",
-        code: &["admission::admit", "ownership::ask", "ownership::inquire", "Saying::ask", "Saying::keep"],
+        code: &[
+            "admission::admit",
+            "ownership::ask",
+            "ownership::inquire",
+            "Saying::ask",
+            "Saying::keep",
+        ],
         bugs: &[
             Bug::StartsWithoutAsking,
             Bug::OverlooksTheMark,
@@ -63,7 +79,13 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "Who waits hears of its own attempt and body, by the stream, by talk, and by the reply.",
-        code: &["InFlight::told", "control::hear", "control::hear_talk", "peers::Heard", "Peers::listen"],
+        code: &[
+            "InFlight::told",
+            "control::hear",
+            "control::hear_talk",
+            "peers::Heard",
+            "Peers::listen",
+        ],
         bugs: &[
             Bug::HearsOfAnyAttempt,
             Bug::HearsOfAnyBody,
@@ -72,7 +94,13 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "The request is acked when its reply and its dead letter are confirmed.",
-        code: &["pipeline::tell", "settle::tell", "settle::publish_reply", "settle::publish_surely", "held::ack"],
+        code: &[
+            "pipeline::tell",
+            "settle::tell",
+            "settle::publish_reply",
+            "settle::publish_surely",
+            "held::ack",
+        ],
         bugs: &[
             Bug::AcksBeforeTheReply,
             Bug::AcksBeforeTheLetter,
@@ -81,7 +109,13 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "A run that another worker has overtaken tells success, and drops any other outcome.",
-        code: &["pipeline::settle", "pipeline::standing", "Run::standing", "Run::set_ended", "Publisher::through"],
+        code: &[
+            "pipeline::settle",
+            "pipeline::standing",
+            "Run::standing",
+            "Run::set_ended",
+            "Publisher::through",
+        ],
         bugs: &[
             Bug::TellsWhenTaken,
             Bug::OverlooksAnAdoption,
@@ -92,12 +126,22 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "The next attempt is confirmed before this one is acked.",
-        code: &["retry::judge", "pipeline::hand_on", "settle::retry", "messages::retried"],
+        code: &[
+            "retry::judge",
+            "pipeline::hand_on",
+            "settle::retry",
+            "messages::retried",
+        ],
         bugs: &[Bug::AcksBeforeTheNextAttempt],
     },
     Rule {
         says: "What is put back ends first; its copy is marked where another may be about.",
-        code: &["pipeline::requeue", "settle::requeue", "messages::requeued", "messages::marked"],
+        code: &[
+            "pipeline::requeue",
+            "settle::requeue",
+            "messages::requeued",
+            "messages::marked",
+        ],
         bugs: &[
             Bug::RequeuesBeforeItFinishes,
             Bug::RequeuesUnmarked,
@@ -121,7 +165,12 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "A cancel stops what runs, and keeps what was requested before it from starting, at any attempt.",
-        code: &["control::cancel", "Commands::cancel", "Commands::is_cancelled", "InFlight::stop"],
+        code: &[
+            "control::cancel",
+            "Commands::cancel",
+            "Commands::is_cancelled",
+            "InFlight::stop",
+        ],
         bugs: &[
             Bug::ForgetsACancelAtRetry,
             Bug::ForgetsACancel,
@@ -135,7 +184,13 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         says: "Only workers that died with it count: not a delivery of a living one, and none more than it was started.",
-        code: &["Commands::lost", "Commands::forgive", "Commands::started", "admission::poisonous", "admission::announced"],
+        code: &[
+            "Commands::lost",
+            "Commands::forgive",
+            "Commands::started",
+            "admission::poisonous",
+            "admission::announced",
+        ],
         bugs: &[
             Bug::AdoptsSilently,
             Bug::CountsEveryReturn,

@@ -1,8 +1,8 @@
 //! What is checked together: a small world, and what may happen in it.
 
 use crate::properties::{
-    ADOPTED, ANSWERED_AGAIN, BOTH_ANSWERED, CANCELLED_AFTER, CANCELLED_BEFORE, CANCELLED_BETWEEN, CANCELLED_WHILE, CRASHED,
-    DROPPED, GRANTED, PUT_BACK, REDRIVEN, REFUSED, RETRIED, SETTLED, WAITED,
+    ADOPTED, ANSWERED_AGAIN, BOTH_ANSWERED, CANCELLED_AFTER, CANCELLED_BEFORE, CANCELLED_BETWEEN,
+    CANCELLED_WHILE, CRASHED, DROPPED, GRANTED, PUT_BACK, REDRIVEN, REFUSED, RETRIED, SETTLED, WAITED,
 };
 
 impl Scenario {
@@ -107,10 +107,7 @@ pub const CALM: Scenario = Scenario {
 /// Connections are lost, and who gets the delivery asks for it.
 pub const CLAIM: Scenario = Scenario {
     name: "claim",
-    bounds: Bounds {
-        losses: 2,
-        ..NOTHING
-    },
+    bounds: Bounds { losses: 2, ..NOTHING },
     reaches: &[ADOPTED, REFUSED, GRANTED, SETTLED, ANSWERED_AGAIN, DROPPED],
     ..SMALL
 };
@@ -119,10 +116,7 @@ pub const CLAIM: Scenario = Scenario {
 pub const TALK: Scenario = Scenario {
     name: "talk",
     talk: true,
-    bounds: Bounds {
-        losses: 1,
-        ..NOTHING
-    },
+    bounds: Bounds { losses: 1, ..NOTHING },
     reaches: &[ADOPTED, REFUSED, GRANTED, SETTLED, DROPPED],
     ..SMALL
 };
@@ -200,7 +194,12 @@ pub const CANCEL: Scenario = Scenario {
         cancels: 1,
         ..NOTHING
     },
-    reaches: &[CANCELLED_BEFORE, CANCELLED_WHILE, CANCELLED_BETWEEN, CANCELLED_AFTER],
+    reaches: &[
+        CANCELLED_BEFORE,
+        CANCELLED_WHILE,
+        CANCELLED_BETWEEN,
+        CANCELLED_AFTER,
+    ],
     ..SMALL
 };
 
@@ -221,10 +220,7 @@ pub const REDRIVE: Scenario = Scenario {
 pub const BODIES: Scenario = Scenario {
     name: "bodies",
     two_bodies: true,
-    bounds: Bounds {
-        losses: 1,
-        ..NOTHING
-    },
+    bounds: Bounds { losses: 1, ..NOTHING },
     reaches: &[BOTH_ANSWERED],
     ..SMALL
 };
@@ -233,10 +229,7 @@ pub const BODIES: Scenario = Scenario {
 pub const RETURNS: Scenario = Scenario {
     name: "returns",
     crash_limit: Some(1),
-    bounds: Bounds {
-        losses: 2,
-        ..NOTHING
-    },
+    bounds: Bounds { losses: 2, ..NOTHING },
     reaches: &[ADOPTED, REFUSED],
     ..SMALL
 };
@@ -262,10 +255,7 @@ pub const CRASHES: Scenario = Scenario {
     may_fail: false,
     crash_limit: Some(2),
     restarts: true,
-    bounds: Bounds {
-        kills: 2,
-        ..NOTHING
-    },
+    bounds: Bounds { kills: 2, ..NOTHING },
     reaches: &[CRASHED, GRANTED],
     ..SMALL
 };

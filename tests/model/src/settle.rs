@@ -242,14 +242,7 @@ impl Protocol {
 
     /// Says that it had it, and has nothing to tell. A lost delivery that is forgiven by `mine` already is named by the
     /// same question, and so is not forgiven twice.
-    fn released(
-        &self,
-        state: &mut State,
-        place: usize,
-        request: Request,
-        asked: bool,
-        asker: Option<u8>,
-    ) {
+    fn released(&self, state: &mut State, place: usize, request: Request, asked: bool, asker: Option<u8>) {
         let own = about(request, state.workers[place].id(place));
         let question = asker.filter(|_| asked && !self.has(Bug::ForgivesTwice));
         if !self.has(Bug::ReleasesSilently) {
@@ -315,7 +308,11 @@ fn is_overtaken(state: &State, place: usize, key: Key) -> bool {
         let later = run.request.attempt >= own.request.attempt && run.phase != Phase::Releasing;
         later && run.started && !run.asking && run.is_live()
     };
-    let mut others = state.workers.iter().enumerate().filter(|(other, _)| *other != place);
+    let mut others = state
+        .workers
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != place);
     let goes_on = others.any(|(_, worker)| worker.run(key).is_some_and(goes_on));
     let here = worker.unacked.iter().any(|(_, request)| same(request));
     let mut unread = state.broker.control.iter().skip(worker.read.into());

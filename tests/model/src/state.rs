@@ -133,7 +133,6 @@ impl Broker {
         self.requests.push(request);
         self.requests.sort_unstable();
     }
-
 }
 
 impl State {

@@ -52,9 +52,14 @@ impl Source {
 fn each_rule_names_code_that_exists() {
     let sources = sources();
     let mut unknown = Vec::new();
-    for (rule, name) in RULES.iter().flat_map(|rule| rule.code.iter().map(move |name| (rule, name))) {
+    for (rule, name) in RULES
+        .iter()
+        .flat_map(|rule| rule.code.iter().map(move |name| (rule, name)))
+    {
         let (place, item) = name.split_once("::").expect("a name with its place");
-        let known = sources.iter().any(|source| source.is_in(place) && source.defines(item));
+        let known = sources
+            .iter()
+            .any(|source| source.is_in(place) && source.defines(item));
         if !known {
             unknown.push(format!("{name}, of the rule {:?}", rule.says));
         }
