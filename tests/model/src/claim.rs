@@ -78,21 +78,21 @@ impl Protocol {
         }
     }
 
-    /// Whether the hold of a question can be over with nothing told: when all that could be told is, or when a worker
-    /// is away or slow for longer than that.
+    /// Whether the hold of a question can be over with nothing told: all that could be told is, another worker is away
+    /// for longer than that, or one is slow.
     pub(crate) fn hold_may_end(&self, state: &State, place: usize, key: Key) -> bool {
         let worker = &state.workers[place];
         let quiet = worker.run(key).is_some_and(|run| !run.news);
         quiet
             && worker.is_synced()
-            && (all_is_told(state) || is_in_time(state, place, key) || state.left.late > 0)
+            && (all_is_told(state) || others_stay_away(state, place, key) || state.left.late > 0)
     }
 
     /// Nobody has answered: it is the asker's.
     pub(crate) fn hold_over(&self, state: &mut State, place: usize, key: Key) {
         let attempt = state.workers[place].run(key).map_or(1, |run| run.request.attempt);
         if !all_is_told(state) {
-            if !is_in_time(state, place, key) {
+            if !others_stay_away(state, place, key) {
                 state.left.late -= 1;
             }
             let mut others = state.workers.iter().enumerate();
@@ -326,13 +326,13 @@ fn all_is_told(state: &State) -> bool {
 }
 
 /// Whether a run has heard all that was said, and another worker is away for longer than the hold.
-fn is_in_time(state: &State, place: usize, key: Key) -> bool {
+fn others_stay_away(state: &State, place: usize, key: Key) -> bool {
     let worker = &state.workers[place];
     let hears = worker.read == state.stream_end() && worker.talk.is_empty() && worker.heard.is_empty();
     hears && somebody_is_away(state, place, key)
 }
 
-/// Whether another worker is away: it has no link, or will read our question before its gate opens.
+/// Whether another worker is away: it has no link, or will read our question before it is ready.
 fn somebody_is_away(state: &State, place: usize, key: Key) -> bool {
     let id = state.workers[place].id(place);
     let asks = |word: &Word| matches!(word, Word::Whose(about) if about.by == id && about.key == key);

@@ -1,9 +1,9 @@
 //! A model of crewfleet's delivery protocol, checked exhaustively with [`stateright`].
 //!
 //! The model is one hand-written state machine: the broker's queues, two workers, and the steps that each can take. It
-//! follows the worker's code, not its documents: [`rules`] names the functions that each rule stands for, and a test looks
-//! for them in the sources. The checker visits every state that a small world ([`scenario`]) can reach, in every order of
-//! steps, and holds each against [`properties`].
+//! follows the worker's code, not its documents: [`rules`] names the functions that each rule stands for, and a test
+//! looks for them in the sources. The checker visits every state that a small world ([`scenario`]) can reach, in every
+//! order of steps, and holds each against [`properties`].
 //!
 //! | file | noun |
 //! |---|---|
@@ -29,9 +29,9 @@
 //! - Nothing is stuck. When no step is left, every kickoff has its reply, and no delivery is unacked.
 //! - A failure leaves a dead letter, whatever dies meanwhile.
 //! - One attempt has no two different terminal replies, unless a fault explains a second execution.
-//! - An attempt is executed once, and once more at most for each event that explains it: its worker died, its worker was away
-//!   for longer than the asker's hold, its outcome was dropped since its delivery was lost, it was put back while it ran, the
-//!   confirm of a copy was lost, or a redrive was interrupted.
+//! - An attempt is executed once, and once more at most for each event that explains it: its worker died, its worker
+//!   was away for longer than the asker's hold, its outcome was dropped since its delivery was lost, it was put back
+//!   while it ran, the confirm of a copy was lost, or a redrive was interrupted.
 //! - A run that another worker has overtaken tells nothing but success.
 //! - A cancelled kickoff is not started by a worker that knows of the cancel, or has to.
 //! - Only lost workers count toward the crash limit, and the limit holds.
@@ -49,16 +49,16 @@
 //!
 //! # Where the model is ahead of the code
 //!
-//! The checker found faults in the worker. The model is that of the mended code; the code as it was is a deliberate bug. The
-//! report of the change that added the model has the sequences.
+//! The checker found faults in the worker. The model is that of the mended code; the code as it was found is a
+//! deliberate bug. Its test prints a sequence, with `--nocapture`. Remove a row when the worker is mended.
 //!
 //! | bug | in words |
 //! |---|---|
-//! | [`Bug::DecidesOnce`] | A final failure is published although its delivery was lost, and taken, after the decision. |
-//! | [`Bug::StaysSilentWhileItTells`] | A run that lost its delivery answers no question while its reply is being published. |
+//! | [`Bug::DecidesOnce`] | A failure is published although its delivery was lost, and taken, since it was decided. |
+//! | [`Bug::StaysSilentWhileItTells`] | A run that lost its delivery answers nobody while it publishes its reply. |
 //! | [`Bug::RequeuesUnmarkedAfterALoss`] | A copy that is published after its own delivery was lost carries no mark. |
 //! | [`Bug::ReleasesWhatItHolds`] | A delivery that is adopted just before the outcome is dropped stays unacked. |
-//! | [`Bug::YieldsSilently`] | Two workers ask each other, and the one that comes first has read the question too early. |
+//! | [`Bug::YieldsSilently`] | Two workers ask each other, and the first has read the question too early. |
 //! | [`Bug::HearsOfAnyBody`] | A reply to another body under the same id ends the waiting. |
 //! | [`Bug::HearsOfAFailureTooSoon`] | A reply ends the waiting before the dead letter is published. |
 //! | [`Bug::OverlooksAnAdoption`] | A run does not notice that another worker has adopted what it has lost. |
@@ -66,17 +66,17 @@
 //!
 //! # What is left out, and why
 //!
-//! - Time. A hold may end whenever another worker is away, or when all that was said is heard. A retry tier only delays, so
-//!   it is part of the queue. Deadlines, time limits and the consumer timeout end in outcomes that are settled like the ones
-//!   here.
+//! - Time. A hold may end whenever another worker is away, or when all that was said is heard. A retry tier only
+//!   delays, so it is part of the queue. Deadlines, time limits and the consumer timeout end in outcomes that are
+//!   settled like the ones here.
 //! - The order of a queue. Any message of it may be delivered next, which is more than RabbitMQ does.
 //! - `ack` frames. A request is acked or its link is lost; `amqp::acks` has property tests of its own.
 //! - The size of memories. 5,000 kickoffs are remembered; the model forgets nothing.
 //! - Pauses, room, prefetch and exclusive runs. They say when a kickoff starts, and put it back like a drain.
 //! - A second kickoff under another id. Nothing is shared between two but the queue.
-//! - The exact count of deaths. A worker that has lost its delivery and dies then returns none. A run says
-//!   `mine` for each delivery that comes back to it, also for one that another worker lost by its death, and a copy of it
-//!   does not carry that delivery's count. The crash limit may be passed by one then.
+//! - The exact count of deaths. A worker that has lost its delivery and dies then returns none. A run says `mine` for
+//!   each delivery that comes back to it, also for one that another worker lost by its death, and a copy of it does
+//!   not carry that delivery's count. The crash limit may be passed by one then.
 //! - `on_redelivery = "fail"`. It replaces a start by a reply.
 
 mod bug;

@@ -148,7 +148,8 @@ pub(crate) fn all(scenario: &Scenario) -> Vec<Property<Protocol>> {
             has(state, |reply| reply.status == Status::CrashedWorkers)
         }),
         Property::sometimes(BOTH_ANSWERED, |_, state: &State| {
-            state.seen.requested.iter().all(|key| state.is_answered(*key))
+            let mut requested = state.seen.requested.iter();
+            requested.len() == 2 && requested.all(|key| state.is_answered(*key))
         }),
     ];
     all.extend(

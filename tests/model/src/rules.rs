@@ -183,7 +183,7 @@ pub const RULES: [Rule; 18] = [
         bugs: &[Bug::AnswersRedrivesFromMemory, Bug::RemovesTheLetterFirst],
     },
     Rule {
-        says: "Only workers that died with it count: not a delivery of a living one, and none more than it was started.",
+        says: "Only workers that died with it count: no delivery of a living one, and no more than it was started.",
         code: &[
             "Commands::crashes",
             "Commands::excuse",

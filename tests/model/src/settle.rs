@@ -41,8 +41,8 @@ impl Protocol {
         }
     }
 
-    /// An attempt has an outcome. What follows is decided at once: a link that is lost in between is as good as one that
-    /// was lost before.
+    /// An attempt has an outcome. What follows is decided at once: a link that is lost in between is as good as one
+    /// that was lost before.
     pub(crate) fn end(&self, state: &mut State, place: usize, key: Key, outcome: Outcome) {
         if let Some(run) = state.workers[place].run_mut(key) {
             run.phase = Phase::Ended(outcome);
@@ -295,9 +295,9 @@ fn ack_all(worker: &mut Worker, key: Key) {
     }
 }
 
-/// Whether another worker goes on with what a run has lost, and the run could know. Where a copy is in the queue, nobody has
-/// it; where one is here, it will join the run. An adoption is said as it comes, without a hold: who has not read of it yet
-/// cannot know.
+/// Whether another worker goes on with what a run has lost, and the run could know. Where a copy is in the queue,
+/// nobody has it; where one is here, it will join the run. An adoption is said as it comes, without a hold: who has
+/// not read of it yet cannot know.
 fn is_overtaken(state: &State, place: usize, key: Key) -> bool {
     let worker = &state.workers[place];
     let Some(own) = worker.run(key) else {

@@ -9,11 +9,10 @@ fn is_found(bug: Bug, scenario: Scenario, property: &'static str) {
     let found = HasDiscoveries::AnyOf([property].into());
     let checker = model.checker().threads(2).finish_when(found).spawn_bfs().join();
     let steps = checker.assert_any_discovery(property).into_actions();
-    println!(
-        "{bug:?} breaks {property:?} within {} steps in {}",
-        steps.len(),
-        scenario.name
-    );
+    println!("{bug:?} breaks {property:?} in {}:", scenario.name);
+    for step in steps {
+        println!("    {step:?}");
+    }
 }
 
 macro_rules! bugs {

@@ -1,10 +1,5 @@
 //! Checks the protocol exhaustively, and that each deliberate bug in it is found.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    unused_crate_dependencies
-)]
+#![allow(clippy::expect_used)]
 
 mod bugs;
 mod names;
