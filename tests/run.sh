@@ -17,14 +17,14 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first, and what needs nothing installed. All Rust is built
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
-all=(format structure build lint scripts supply asyncapi deploy unit doc old python e2e campaign home quickstart)
+all=(format build lint structure scripts supply asyncapi deploy unit doc old python e2e campaign home quickstart)
 # What `--full` runs as well.
 full=(doc_full deploy_full e2e_full home_full quickstart_full campaign_600 campaign_3000 bench)
 quick=(format build lint unit one_kickoff)
 # Run by name only.
 others=(one_kickoff versions)
 # These need Rust alone: what the others need is installed beside them.
-need_nothing=(format structure build lint)
+need_nothing=(format build lint)
 # These wait more than they work: each runs beside the check after it, which must build nothing.
 beside=(campaign)
 with_broker=(build old e2e campaign)
