@@ -59,7 +59,6 @@
 //! | [`Bug::RequeuesUnmarkedAfterALoss`] | A copy that is published after its own delivery was lost carries no mark. |
 //! | [`Bug::ReleasesWhatItHolds`] | A delivery that is adopted just before the outcome is dropped stays unacked. |
 //! | [`Bug::YieldsSilently`] | Two workers ask each other, and the first has read the question too early. |
-//! | [`Bug::HearsOfAnyBody`] | A reply to another body under the same id ends the waiting. |
 //! | [`Bug::HearsOfAFailureTooSoon`] | A reply ends the waiting before the dead letter is published. |
 //! | [`Bug::OverlooksAnAdoption`] | A run does not notice that another worker has adopted what it has lost. |
 //! | [`Bug::ForgivesTwice`] | One lost delivery is forgiven by `mine` and by `released`. |

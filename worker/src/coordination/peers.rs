@@ -7,7 +7,7 @@ use std::time::Duration;
 use crewfleet_amqp::subscription::Receive;
 use crewfleet_amqp::{Broker, BrokerError, Delivery, Subscription};
 use crewfleet_protocol::fleet::HEARTBEAT_INTERVAL;
-use crewfleet_protocol::{About, KickoffId, Names, topology};
+use crewfleet_protocol::{About, KickoffId, Names, Status, topology};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -100,28 +100,62 @@ impl PeerListener {
     }
 }
 
+/// What a waiter reads of a reply.
+#[derive(Deserialize)]
+struct SeenReply {
+    kickoff_id: String,
+    redrive: u32,
+    status: Status,
+    body_hash: Option<String>,
+}
+
+impl SeenReply {
+    /// Which waiting it ends, whoever gave it: that for the very request that it answers. Another request may have the same
+    /// id; a rejected one names no hash, so it ends none. A worker of an earlier version names none either.
+    fn settles(self) -> Option<About> {
+        (self.status != Status::Rejected || self.body_hash.is_some()).then(|| About {
+            kickoff_id: self.kickoff_id,
+            redrive: self.redrive,
+            attempt: None,
+            body_hash: self.body_hash,
+            question: None,
+            worker: String::new(),
+        })
+    }
+}
+
 impl Receive for PeerListener {
     fn receive(&self, delivery: &Delivery) {
-        #[derive(Deserialize)]
-        struct Answered {
-            kickoff_id: String,
-            redrive: u32,
-        }
-        // A reply ends the waiting for it, whoever gave it.
-        if let Ok(reply) = serde_json::from_slice::<Answered>(&delivery.body) {
-            let about = About {
-                kickoff_id: reply.kickoff_id,
-                redrive: reply.redrive,
-                attempt: None,
-                body_hash: None,
-                question: None,
-                worker: String::new(),
-            };
-            self.runs.peer_stated(&about, &PeerStatement::Settled);
+        if let Ok(reply) = serde_json::from_slice::<SeenReply>(&delivery.body) {
+            if let Some(about) = reply.settles() {
+                self.runs.peer_stated(&about, &PeerStatement::Settled);
+            }
         } else {
             let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
             beats.retain(|_, at| at.elapsed() < SILENCE);
             beats.insert(delivery.routing_key.clone(), Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn settles(status: &str, body_hash: &str) -> Option<About> {
+        let reply = format!(
+            r#"{{"kickoff_id": "a", "redrive": 0, "status": "{status}", "body_hash": {body_hash}, "attempt": 1}}"#
+        );
+        serde_json::from_str::<SeenReply>(&reply).unwrap().settles()
+    }
+
+    #[test]
+    fn a_reply_ends_the_waiting_for_the_request_that_it_answers_alone() {
+        let about = settles("succeeded", r#""12ab""#).unwrap();
+        assert_eq!(about.body_hash.as_deref(), Some("12ab"));
+        assert!(settles("rejected", "null").is_none());
+        // Of an earlier version.
+        assert!(settles("failed", "null").is_some());
     }
 }
