@@ -81,7 +81,7 @@ pub const RULES: [Rule; 18] = [
         says: "Who waits hears of its own attempt and body, by the stream, by talk, and by the reply.",
         code: &[
             "RunRegistry::peer_stated",
-            "control::apply",
+            "control::hear",
             "control::apply_talk",
             "peers::PeerListener",
             "Peers::listen",

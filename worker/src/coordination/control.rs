@@ -251,14 +251,8 @@ fn apply(worker: &Arc<WorkerState>, control: Control, live: bool) {
                 answer(worker, about, Broadcast::announce);
             }
         }
-        Command::Mine(about) => {
-            peer_stated(worker, &about, &PeerStatement::Claimed(about.worker.clone()));
-            excuse(worker, about, &control.id, control.time);
-        }
-        Command::Settled(about) => peer_stated(worker, &about, &PeerStatement::Settled),
-        Command::Released(about) => {
-            peer_stated(worker, &about, &PeerStatement::Released);
-            excuse(worker, about, &control.id, control.time);
+        statement @ (Command::Mine(_) | Command::Settled(_) | Command::Released(_)) => {
+            hear(worker, statement, &control.id, control.time);
         }
         Command::Started(about) => {
             if worker.fleet.commands.is_new(&control.id) {
@@ -267,6 +261,22 @@ fn apply(worker: &Arc<WorkerState>, control: Control, live: bool) {
             }
         }
         Command::Marker { .. } => {}
+    }
+}
+
+/// Takes what a peer states of a kickoff, by the stream or directly. Other commands state nothing.
+fn hear(worker: &WorkerState, statement: Command, id: &str, at: DateTime<Utc>) {
+    match statement {
+        Command::Mine(about) => {
+            peer_stated(worker, &about, &PeerStatement::Claimed(about.worker.clone()));
+            excuse(worker, about, id, at);
+        }
+        Command::Settled(about) => peer_stated(worker, &about, &PeerStatement::Settled),
+        Command::Released(about) => {
+            peer_stated(worker, &about, &PeerStatement::Released);
+            excuse(worker, about, id, at);
+        }
+        _ => {}
     }
 }
 
@@ -350,17 +360,8 @@ pub(crate) fn apply_talk(worker: &WorkerState, control: Control) {
                 },
             );
         }
-        Command::Mine(about) => {
-            peer_stated(worker, &about, &PeerStatement::Claimed(about.worker.clone()));
-            excuse(worker, about, &control.id, control.time);
-        }
-        Command::Settled(about) => peer_stated(worker, &about, &PeerStatement::Settled),
-        Command::Released(about) => {
-            peer_stated(worker, &about, &PeerStatement::Released);
-            excuse(worker, about, &control.id, control.time);
-        }
-        // Commands are read from the stream alone, in its order.
-        _ => {}
+        // Commands are read from the stream alone, in its order; statements are taken wherever they come from.
+        other => hear(worker, other, &control.id, control.time),
     }
 }
 
