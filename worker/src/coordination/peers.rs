@@ -110,8 +110,9 @@ struct SeenReply {
 }
 
 impl SeenReply {
-    /// Which waiting it ends, whoever gave it: that for the very request that it answers. Another request may have the same
-    /// id; a rejected one names no hash, so it ends none. A worker of an earlier version names none either.
+    /// Which waiting it ends, whoever gave it: that for the very request that it answers, since another request may have the
+    /// same id. A rejected request may have no hash, and ends no waiting then. Other replies without one come from workers of
+    /// an earlier version; the id alone counts.
     fn settles(self) -> Option<About> {
         (self.status != Status::Rejected || self.body_hash.is_some()).then(|| About {
             kickoff_id: self.kickoff_id,
