@@ -46,7 +46,6 @@
 pub mod config;
 mod coordination;
 mod crews;
-mod digest;
 mod error;
 mod execution;
 mod folders;

@@ -1,5 +1,6 @@
 //! Whether a kickoff is known already, before it is sent.
 
+use crewfleet_protocol::body_hash;
 use sha2::{Digest, Sha256};
 
 use crate::client::KickoffClient;
@@ -18,7 +19,7 @@ impl Kickoff {
         // Of a copy: it is still to be sent.
         let (crew, message, kickoff_id) = self.preview()?;
         let client = KickoffClient::over(&self.connection);
-        let hash = hex::encode(&Sha256::digest(&message.body)[..8]);
+        let hash = body_hash(&Sha256::digest(&message.body).into());
         let Some((found, known_by)) = client.body_hash_of(&kickoff_id, &crew).await? else {
             return Ok(None);
         };

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod body;
+mod body_hash;
 pub mod control;
 pub mod decode;
 pub mod event;
@@ -26,6 +27,7 @@ pub mod topology;
 
 pub use answer::{Answer, Answered};
 pub use body::Body;
+pub use body_hash::body_hash;
 pub use control::{About, Command, Control};
 pub use decode::{Rejection, decode};
 pub use event::Event;

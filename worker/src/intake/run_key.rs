@@ -2,10 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use crewfleet_protocol::{About, KickoffId, Request};
+use crewfleet_protocol::{About, KickoffId, Request, body_hash};
 use sha2::{Digest, Sha256};
-
-use crate::digest;
 
 /// What makes two deliveries the same kickoff.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +36,7 @@ impl RunKey {
     }
 
     pub(crate) fn body_hash(&self) -> String {
-        digest::shorten(&self.body)
+        body_hash(&self.body)
     }
 
     /// The keys of all bodies under one id and redrive.

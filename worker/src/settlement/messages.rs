@@ -8,9 +8,9 @@ use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties};
 use crewfleet_protocol::topology::Reason;
 use crewfleet_protocol::{Body, KickoffError, KickoffId, Reply, Status, header, message_type};
+use sha2::{Digest, Sha256};
 
 use super::attempt::Attempt;
-use crate::digest;
 use crate::execution::outcome::{Outcome, RequeueReason};
 use crate::intake::run_key::RunKey;
 use crate::settlement::retry::{self, Retry, Tier};
@@ -193,7 +193,7 @@ fn fingerprint(error: &str) -> String {
             None => shape.push(c),
         }
     }
-    digest::short(shape.as_bytes())
+    hex::encode(&Sha256::digest(shape.as_bytes())[..8])
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Rows {
         Ok(Row {
             number: self.line,
             inputs: inputs.to_owned(),
-            hash: hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
+            hash: hex::encode(&hash[..8]),
         })
     }
 }

@@ -232,16 +232,12 @@ fn random() -> Result<SecretString, TokensError> {
         file: "the system's random numbers".into(),
         cause: e.into(),
     })?;
-    Ok(format!("{PREFIX}{}", hexadecimal(&bits)).into())
+    Ok(format!("{PREFIX}{}", hex::encode(bits)).into())
 }
 
 /// What the file keeps of a token.
 pub(crate) fn hash(token: &str) -> String {
-    hexadecimal(&Sha256::digest(token))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(token))
 }
 
 #[cfg(test)]
