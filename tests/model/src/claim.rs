@@ -55,11 +55,11 @@ impl Protocol {
                 run.phase = Phase::Elsewhere;
                 marks.claim_settled = true;
             }
-            (Phase::Waiting, _) => run.phase = Phase::Ask,
             (_, Some(Told::Released)) => {
                 run.owner = None;
                 run.phase = Phase::Ask;
             }
+            (Phase::Waiting, _) => run.phase = Phase::Ask,
             (_, Some(Told::Mine(id))) => {
                 marks.claim_refused = true;
                 if self.has(Bug::OverhearsMine) {
@@ -219,7 +219,7 @@ impl Protocol {
         }
     }
 
-    /// Hears what another says of a kickoff: `control::peer_stated`, `control::excuse`, `InFlight::told`.
+    /// Hears what another says of a kickoff: `control::peer_stated`, `control::excuse`, `RunRegistry::peer_stated`.
     fn hear(&self, state: &mut State, place: usize, word: Word, said: Said) {
         let (about, told) = match word {
             Word::Mine(about) | Word::Adopted(about) => (about, Told::Mine(about.by)),
@@ -249,7 +249,7 @@ impl Protocol {
         }
     }
 
-    /// `InFlight::told`.
+    /// `RunRegistry::peer_stated`, `ActiveRun::hear`.
     fn told(&self, state: &mut State, place: usize, about: About, told: Told) {
         for run in &mut state.workers[place].runs {
             let of_body = run.request.key == about.key

@@ -47,22 +47,6 @@
 //!
 //! A violation is printed as the list of steps that leads to it. `Deliver(1, …)` is a step of the second worker.
 //!
-//! # Where the model is ahead of the code
-//!
-//! The checker found faults in the worker. The model is that of the mended code; the code as it was found is a
-//! deliberate bug. Its test prints a sequence, with `--nocapture`. Remove a row when the worker is mended.
-//!
-//! | bug | in words |
-//! |---|---|
-//! | [`Bug::DecidesOnce`] | A failure is published although its delivery was lost, and taken, since it was decided. |
-//! | [`Bug::StaysSilentWhileItTells`] | A run that lost its delivery answers nobody while it publishes its reply. |
-//! | [`Bug::RequeuesUnmarkedAfterALoss`] | A copy that is published after its own delivery was lost carries no mark. |
-//! | [`Bug::ReleasesWhatItHolds`] | A delivery that is adopted just before the outcome is dropped stays unacked. |
-//! | [`Bug::YieldsSilently`] | Two workers ask each other, and the first has read the question too early. |
-//! | [`Bug::HearsOfAFailureTooSoon`] | A reply ends the waiting before the dead letter is published. |
-//! | [`Bug::OverlooksAnAdoption`] | A run does not notice that another worker has adopted what it has lost. |
-//! | [`Bug::ForgivesTwice`] | One lost delivery is forgiven by `mine` and by `released`. |
-//!
 //! # What is left out, and why
 //!
 //! - Time. A hold may end whenever another worker is away, or when all that was said is heard. A retry tier only

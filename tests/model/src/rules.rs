@@ -95,9 +95,9 @@ pub const RULES: [Rule; 18] = [
     Rule {
         says: "The request is acked when its reply and its dead letter are confirmed.",
         code: &[
-            "ended::reply",
-            "settle::reply",
+            "ended::replied",
             "settle::publish_reply",
+            "settle::conclude",
             "settle::publish_until_confirmed",
             "unacked::ack",
         ],
@@ -110,10 +110,13 @@ pub const RULES: [Rule; 18] = [
     Rule {
         says: "A run that another worker has overtaken tells success, and drops any other outcome.",
         code: &[
-            "ended::settle",
+            "ended::settle_what_failed",
             "ended::ownership",
+            "ended::follows",
+            "ended::before_its_end",
             "RunHandle::ownership",
             "RunHandle::set_ended",
+            "RunHandle::decide",
             "Publisher::waiting_for",
         ],
         bugs: &[
@@ -128,7 +131,7 @@ pub const RULES: [Rule; 18] = [
         says: "The next attempt is confirmed before this one is acked.",
         code: &[
             "retry::judge",
-            "ended::schedule_retry",
+            "ended::retried",
             "settle::schedule_retry",
             "messages::retried",
         ],

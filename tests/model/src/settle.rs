@@ -50,7 +50,7 @@ impl Protocol {
         }
     }
 
-    /// What follows, by how the run stands: `EndedAttempt::settle`, `ended::ownership`, `RunHandle::ownership`.
+    /// What follows, by how the run stands: `EndedAttempt::settle_what_failed`, `ended::ownership`, `RunHandle::decide`.
     fn decide(&self, state: &mut State, place: usize, key: Key, outcome: Outcome) {
         let attempts = self.scenario.attempts;
         let Some(run) = state.workers[place].run_mut(key) else {
@@ -113,7 +113,7 @@ impl Protocol {
         }
     }
 
-    /// Publishes the dead letter: `settle::reply`.
+    /// Publishes the dead letter: `settle::conclude`.
     fn bury(&self, state: &mut State, place: usize, key: Key, status: Status) {
         let Some(run) = state.workers[place].run_mut(key) else {
             return;
@@ -127,7 +127,7 @@ impl Protocol {
         });
     }
 
-    /// Publishes the next attempt: `EndedAttempt::schedule_retry`, `settle::schedule_retry`.
+    /// Publishes the next attempt: `settle::schedule_retry`.
     pub(crate) fn hand_on(&self, state: &mut State, place: usize, key: Key, confirmed: bool) {
         if !self.still_tells(state, place, key) {
             return;

@@ -289,6 +289,9 @@ impl State {
             Some(AMQPValue::LongString(place)) if place.as_bytes() == b"first" => 0,
             // Each message is a chunk of its own.
             Some(AMQPValue::LongString(place)) if place.as_bytes() == b"last" => end.saturating_sub(1),
+            Some(AMQPValue::LongLongInt(place)) => {
+                usize::try_from(*place).map_or(end, |place| place.min(end))
+            }
             _ => end,
         };
         queue.consumers.push(Consumer {

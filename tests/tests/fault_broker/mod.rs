@@ -2,6 +2,7 @@
 //! returns, cuts inside frames, silence.
 
 mod client;
+mod ownership;
 mod worker;
 
 use std::future::Future;

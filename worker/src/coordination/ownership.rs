@@ -120,6 +120,10 @@ async fn asking(
                     );
                     query.owner_gone();
                     listening = None;
+                } else if *statements.borrow() == Some(PeerStatement::Released) {
+                    // Where nobody else answers, it is ours at once.
+                    query.owner_gone();
+                    listening = None;
                 }
             }
         }

@@ -111,10 +111,14 @@ struct SeenReply {
 
 impl SeenReply {
     /// Which waiting it ends, whoever gave it: that for the very request that it answers, since another request may have the
-    /// same id. A rejected request may have no hash, and ends no waiting then. Other replies without one come from workers of
-    /// an earlier version; the id alone counts.
+    /// same id. Replies without a hash come from workers of an earlier version; the id alone counts then. A reply that a
+    /// dead letter follows ends no waiting: its worker says `settled` when the letter is there, too.
     fn settles(self) -> Option<About> {
-        (self.status != Status::Rejected || self.body_hash.is_some()).then(|| About {
+        let ends = match self.status {
+            Status::Succeeded | Status::Cancelled | Status::Expired => true,
+            Status::Failed | Status::TimedOut | Status::Rejected => false,
+        };
+        ends.then(|| About {
             kickoff_id: self.kickoff_id,
             redrive: self.redrive,
             attempt: None,
@@ -155,8 +159,17 @@ mod tests {
     fn a_reply_ends_the_waiting_for_the_request_that_it_answers_alone() {
         let about = settles("succeeded", r#""12ab""#).unwrap();
         assert_eq!(about.body_hash.as_deref(), Some("12ab"));
-        assert!(settles("rejected", "null").is_none());
         // Of an earlier version.
-        assert!(settles("failed", "null").is_some());
+        assert!(settles("expired", "null").is_some());
+    }
+
+    #[test]
+    fn a_reply_that_a_dead_letter_follows_ends_no_waiting() {
+        for status in ["failed", "timed_out", "rejected"] {
+            assert!(settles(status, r#""12ab""#).is_none(), "{status}");
+        }
+        for status in ["succeeded", "cancelled", "expired"] {
+            assert!(settles(status, r#""12ab""#).is_some(), "{status}");
+        }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) enum RequeueReason {
     HostLost,
     /// Another worker may run it.
     Undecided,
-    /// Its delivery was lost before it started.
+    /// Its delivery was lost: before it started, or while its outcome was to be told, which is dropped then.
     DeliveryLost,
     /// The process of its crew did not come up in time.
     NotStarted,

@@ -29,6 +29,8 @@ pub(super) async fn settle(
 ) {
     let before = message.properties.header_u32(header::WORKER_FAULTS).unwrap_or(0);
     let faults = before.saturating_add(1);
+    // Taken first: what is live then is not lost before this link is.
+    let link = worker.broker.link();
     let live = unacked.is_live();
     match &mut unacked.run {
         Some(run) if !run.has_ended() => {
@@ -62,7 +64,7 @@ pub(super) async fn settle(
             };
             match outcome(crew, faults, false) {
                 Outcome::Requeued { reason, delay } => {
-                    settle::requeue(worker, &attempt, reason, delay).await;
+                    settle::requeue(worker, &attempt, link.as_deref(), reason, delay).await;
                 }
                 // Whoever waits for it cannot be told by what was not read; the dead letter is there.
                 outcome => drop(settle::reply(worker, &attempt, None, outcome).await),

@@ -21,7 +21,7 @@ use tokio::sync::{SetOnce, watch};
 
 pub(crate) use self::handle::RunHandle;
 use self::state::{ActiveRun, State, lock};
-pub(crate) use self::state::{Ownership, PeerStatement, Unsettled};
+pub(crate) use self::state::{Ownership, PeerStatement, Queried, Unsettled};
 use crate::execution::stop::StopReason;
 use crate::intake::completed::{CompletedRuns, Completion};
 use crate::intake::run_key::RunKey;
@@ -106,7 +106,7 @@ impl<R: Unsettled> RunRegistry<R> {
             statements: None,
             started: None,
             querying: false,
-            queried: false,
+            queried: None,
             ended: false,
         };
         state.running.insert(key.clone(), running);
@@ -118,16 +118,25 @@ impl<R: Unsettled> RunRegistry<R> {
         let keys = RunKey::of(about)?;
         let mut state = lock(&self.state);
         for (key, running) in state.running.range_mut(keys.clone()) {
-            if !key.is_meant(about) || (running.querying && me > about.worker.as_str()) {
+            if !key.is_meant(about) {
                 continue;
             }
             let asked = about.attempt.unwrap_or(running.attempt);
+            if running.querying && me > about.worker.as_str() {
+                if asked == running.attempt {
+                    // It may have read our question before it had the kickoff: so we ask again.
+                    running.hear(&PeerStatement::Released);
+                }
+                continue;
+            }
             if asked < running.attempt {
                 // What runs here follows from it, and answers for it.
                 return Some(ClaimAnswer::Settled);
             }
             if asked == running.attempt {
-                running.queried = true;
+                running.queried = Some(Queried {
+                    question: about.question.clone(),
+                });
                 return (!running.ended).then_some(ClaimAnswer::Claimed);
             }
         }
@@ -140,24 +149,20 @@ impl<R: Unsettled> RunRegistry<R> {
         let Some(keys) = RunKey::of(about) else {
             return;
         };
-        for (key, running) in lock(&self.state).running.range(keys) {
-            let attempt = match (about.attempt, statement) {
+        for (key, running) in lock(&self.state).running.range_mut(keys) {
+            let meant = match (about.attempt, statement) {
                 (None, _) => true,
                 (Some(attempt), PeerStatement::Settled) => attempt >= running.attempt,
                 (Some(attempt), _) => attempt == running.attempt,
             };
-            let Some(known) = running.statements.as_ref().filter(|_| running.querying) else {
+            if !meant || !key.is_meant(about) {
                 continue;
-            };
-            if attempt && key.is_meant(about) {
-                known.send_if_modified(|known| {
-                    // Nothing that is read later takes back that it is settled.
-                    let news = *known != Some(PeerStatement::Settled);
-                    if news {
-                        *known = Some(statement.clone());
-                    }
-                    news
-                });
+            }
+            running.hear(statement);
+            // A claim that answers no question says that the delivery came back to a worker that runs it.
+            let adopted = matches!(statement, PeerStatement::Claimed(_)) && about.question.is_none();
+            if adopted && !running.querying {
+                running.queried.get_or_insert_default();
             }
         }
     }
@@ -205,7 +210,7 @@ impl<R: Unsettled> RunRegistry<R> {
         let state = lock(&self.state);
         let of_crew = state.running.values().filter(|running| running.crew == *crew);
         of_crew
-            .filter(|running| !running.queried && !running.held.iter().any(R::is_live))
+            .filter(|running| running.queried.is_none() && !running.held.iter().any(R::is_live))
             .count()
     }
 

@@ -1,7 +1,9 @@
 //! An attempt that has ended: which settlement follows from its outcome, and from who owns its run by then.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crewfleet_amqp::{Link, Message};
 use crewfleet_protocol::{About, Command, Request};
 use tracing::{info, warn};
 
@@ -12,7 +14,7 @@ use crate::crews::crew::Crew;
 use crate::execution::events::EventSink;
 use crate::execution::outcome::{Outcome, RequeueReason};
 use crate::intake::completed::Completion;
-use crate::intake::registry::{Ownership, RunHandle};
+use crate::intake::registry::{Ownership, Queried, RunHandle};
 use crate::intake::run_key::RunKey;
 use crate::intake::unacked;
 use crate::state::WorkerState;
@@ -28,37 +30,73 @@ pub(crate) struct EndedAttempt<'a> {
 }
 
 impl EndedAttempt<'_> {
-    /// Publishes what follows from the outcome, and acks. A run that has lost its deliveries may only say what cannot
-    /// contradict the worker that has the request now.
+    /// Publishes what follows from the outcome, and acks.
     pub(crate) async fn settle(&self, run: &mut RunHandle, mut outcome: Outcome) {
         let next = retry::judge(&self.crew.options.retry, self.request, &mut outcome);
-        let ownership = match outcome {
-            Outcome::Succeeded(_) => Ownership::Held,
-            _ => ownership(self.worker, run).await,
-        };
-        match follows(&outcome, ownership, next) {
-            Follows::Requeue(reason, delay) => Box::pin(self.requeue(run, reason, delay)).await,
-            Follows::Nothing => {
-                warn!("another worker owns the kickoff now; dropping this run's outcome");
-                self.release(run);
+        match outcome {
+            Outcome::Requeued { reason, delay } => {
+                Box::pin(self.requeue(run, self.attempt, reason, delay)).await;
             }
-            Follows::Redelivery => {
-                warn!("the delivery is lost; RabbitMQ redelivers this attempt");
-                self.release(run);
+            // Told whoever has the request by now.
+            Outcome::Succeeded(_) => {
+                let reply = settle::publish_reply(self.worker, self.attempt, &mut outcome, false).await;
+                self.replied(run, &outcome, reply).await;
             }
-            Follows::Retry(next) => Box::pin(self.schedule_retry(run, &outcome, &next)).await,
-            Follows::Reply => self.reply(run, outcome).await,
+            _ => Box::pin(self.settle_what_failed(run, outcome, next.as_ref())).await,
         }
     }
 
-    async fn reply(&self, run: &mut RunHandle, outcome: Outcome) {
-        let reply = settle::reply(self.worker, self.attempt, Some(self.events), outcome).await;
+    /// A run that has lost its deliveries may only say what cannot contradict the worker that has the request now. It may
+    /// lose them while it says it, so that is decided for each link anew.
+    async fn settle_what_failed(&self, run: &mut RunHandle, mut outcome: Outcome, next: Option<&Retry>) {
+        let (mut attempt, mut in_doubt) = (*self.attempt, false);
+        loop {
+            let (ownership, link) = ownership(self.worker, run, next).await;
+            match follows(ownership, next) {
+                Follows::Nothing => {
+                    warn!("another worker owns the kickoff now; dropping this run's outcome");
+                    return self.release(run, &attempt).await;
+                }
+                Follows::Redelivery => {
+                    warn!("the delivery is lost; RabbitMQ redelivers this attempt");
+                    return self.release(run, &attempt).await;
+                }
+                Follows::Retry(next) => {
+                    let error = outcome.error();
+                    let scheduling = settle::schedule_retry(self.worker, &attempt, self.events, error, next);
+                    if before_its_end(&link, scheduling).await.is_some() {
+                        return self.retried(run).await;
+                    }
+                }
+                Follows::Reply => {
+                    let telling = settle::publish_reply(self.worker, &attempt, &mut outcome, in_doubt);
+                    if let Some(reply) = before_its_end(&link, telling).await {
+                        return self.replied(run, &outcome, reply).await;
+                    }
+                }
+            }
+            // What was cut off may have gone out.
+            (attempt.undecided, in_doubt) = (true, true);
+            info!(
+                "the link was lost before the broker confirmed the outcome; deciding again who owns the kickoff"
+            );
+        }
+    }
+
+    async fn replied(&self, run: &mut RunHandle, outcome: &Outcome, reply: Option<Arc<Message>>) {
+        settle::conclude(
+            self.worker,
+            self.attempt,
+            Some(self.events),
+            outcome,
+            reply.as_deref(),
+        )
+        .await;
         let completion = reply.map(|reply| Completion::Replied(reply.body.as_slice().into()));
         settled(self.worker, self.key, run, completion, None).await;
     }
 
-    async fn schedule_retry(&self, run: &mut RunHandle, outcome: &Outcome, next: &Retry) {
-        settle::schedule_retry(self.worker, self.attempt, self.events, outcome.error(), next).await;
+    async fn retried(&self, run: &mut RunHandle) {
         let attempt = self.request.attempt;
         let completion = Some(Completion::Retried { attempt });
         settled(self.worker, self.key, run, completion, Some(attempt)).await;
@@ -66,33 +104,49 @@ impl EndedAttempt<'_> {
 
     /// The copy may come back to this very worker, at once. It must not be taken for a delivery of the run that is just
     /// ending: that would ack both, and lose the kickoff. So the run ends first.
-    async fn requeue(&self, run: &mut RunHandle, reason: RequeueReason, delay: Option<Duration>) {
+    async fn requeue(
+        &self,
+        run: &mut RunHandle,
+        attempt: &Attempt<'_>,
+        reason: RequeueReason,
+        delay: Option<Duration>,
+    ) {
+        // Taken first: what is live then is not lost before this link is.
+        let link = self.worker.broker.link();
         let queried = run.finish(None);
         // Where no delivery can be acked any more, RabbitMQ delivers the request again by itself, and nobody died of
         // it.
         let live = run.is_live();
         if live {
             let copy = Attempt {
-                undecided: self.attempt.undecided || queried,
-                ..*self.attempt
+                undecided: attempt.undecided || queried.is_some(),
+                ..*attempt
             };
-            settle::requeue(self.worker, &copy, reason, delay).await;
+            settle::requeue(self.worker, &copy, link.as_deref(), reason, delay).await;
             unacked::ack(&self.worker.telemetry.metrics, run).await;
         }
-        if queried || !live {
-            self.announce_release();
+        if queried.is_some() || !live {
+            self.announce_release(queried);
         }
     }
 
-    fn release(&self, run: &mut RunHandle) {
-        run.finish(None);
-        // Also where nobody asked: the delivery that comes back is no dead worker's.
-        self.announce_release();
+    /// Drops the outcome. A delivery that came back meanwhile is held here, and goes back to the queue; where none did,
+    /// the others are told also if nobody asked: the delivery that comes back is no dead worker's.
+    async fn release(&self, run: &mut RunHandle, attempt: &Attempt<'_>) {
+        let copy = Attempt {
+            undecided: true,
+            ..*attempt
+        };
+        self.requeue(run, &copy, RequeueReason::DeliveryLost, None).await;
     }
 
-    fn announce_release(&self) {
-        let released = Command::Released(self.about());
-        self.worker.fleet.broadcast.announce(released);
+    /// With the question of who asked, which got `mine`: the two excuse one delivery.
+    fn announce_release(&self, queried: Option<Queried>) {
+        let about = About {
+            question: queried.and_then(|queried| queried.question),
+            ..self.about()
+        };
+        self.worker.fleet.broadcast.announce(Command::Released(about));
     }
 
     fn about(&self) -> About {
@@ -100,29 +154,26 @@ impl EndedAttempt<'_> {
     }
 }
 
-/// What follows from the end of an attempt.
+/// What follows from the end of an attempt that did not succeed.
 #[derive(Debug, PartialEq, Eq)]
-enum Follows {
+enum Follows<'a> {
     /// Its requester gets a reply.
     Reply,
     /// Another attempt.
-    Retry(Retry),
-    /// The same attempt, later.
-    Requeue(RequeueReason, Option<Duration>),
+    Retry(&'a Retry),
     /// The same attempt, which RabbitMQ delivers again: none of its deliveries can be acked.
     Redelivery,
     /// Nothing here: another worker owns the kickoff.
     Nothing,
 }
 
-/// What follows from an outcome, where `next` is the attempt that its crew's policy allows.
-fn follows(outcome: &Outcome, ownership: Ownership, next: Option<Retry>) -> Follows {
-    match (outcome, ownership, next) {
-        (Outcome::Requeued { reason, delay }, _, _) => Follows::Requeue(*reason, *delay),
-        (_, Ownership::Taken, _) => Follows::Nothing,
-        (_, Ownership::Lost, Some(_)) => Follows::Redelivery,
-        (_, _, Some(next)) => Follows::Retry(next),
-        (_, _, None) => Follows::Reply,
+/// What follows, where `next` is the attempt that its crew's policy allows.
+fn follows(ownership: Ownership, next: Option<&Retry>) -> Follows<'_> {
+    match (ownership, next) {
+        (Ownership::Taken, _) => Follows::Nothing,
+        (Ownership::Lost, Some(_)) => Follows::Redelivery,
+        (_, Some(next)) => Follows::Retry(next),
+        (_, None) => Follows::Reply,
     }
 }
 
@@ -148,61 +199,59 @@ async fn settled(
 ) {
     let queried = run.finish(completion);
     unacked::ack(&worker.telemetry.metrics, run).await;
-    if queried {
+    if queried.is_some() {
         let settled = Command::Settled(key.about(attempt, &worker.id));
         worker.fleet.broadcast.announce(settled);
     }
 }
 
-/// While the connection is away nobody can tell who owns the request now: what other workers said meanwhile says it.
-async fn ownership(worker: &WorkerState, run: &RunHandle) -> Ownership {
-    match run.ownership() {
-        Ownership::Held => Ownership::Held,
-        _ => {
-            // A worker that asks meanwhile gets no claim for what has ended.
-            run.set_ended();
-            worker.fleet.control_synced.wait().await;
-            run.ownership()
-        }
+/// Who owns the run, and the link for which that holds. While the connection is away nobody can tell who owns the request
+/// now: what other workers said meanwhile says it.
+async fn ownership(worker: &WorkerState, run: &RunHandle, next: Option<&Retry>) -> (Ownership, Arc<Link>) {
+    // Taken first: what is held then is not lost before this link is.
+    if let Some(link) = worker.broker.link()
+        && run.ownership() == Ownership::Held
+    {
+        return (Ownership::Held, link);
+    }
+    // A worker that asks meanwhile gets no claim for what has ended.
+    run.set_ended();
+    let link = worker.fleet.control_synced.wait().await;
+    let drops = |ownership| matches!(follows(ownership, next), Follows::Nothing | Follows::Redelivery);
+    (run.decide(drops), link)
+}
+
+/// What comes of publishing; `None` when the link is over before.
+async fn before_its_end<T>(link: &Link, publishing: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        // What is confirmed counts, also when the link is over by now.
+        biased;
+        published = publishing => Some(published),
+        () = link.ended() => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crewfleet_protocol::KickoffError;
     use crewfleet_protocol::topology::Reason;
 
     use super::*;
 
     #[test]
-    fn what_follows_from_an_outcome_depends_on_who_owns_the_run() {
-        let failed = || Outcome::Failed(KickoffError::new("k", "m"));
-        let retry = || Retry {
+    fn what_follows_depends_on_who_owns_the_run() {
+        let next = Retry {
             attempt: 2,
             delay: Duration::from_secs(1),
             reason: Reason::Failed,
         };
-        let requeued = Outcome::requeued(RequeueReason::Drained);
-        for ownership in [Ownership::Held, Ownership::Lost, Ownership::Taken] {
-            let follows = follows(&requeued, ownership, None);
-            assert_eq!(
-                follows,
-                Follows::Requeue(RequeueReason::Drained, None),
-                "{ownership:?}"
-            );
-        }
-        for (ownership, with_retry, without) in [
-            (Ownership::Held, Follows::Retry(retry()), Follows::Reply),
+        for (ownership, with_next, without) in [
+            (Ownership::Held, Follows::Retry(&next), Follows::Reply),
             // A last outcome is told: it comes again, and is answered the same way.
             (Ownership::Lost, Follows::Redelivery, Follows::Reply),
             (Ownership::Taken, Follows::Nothing, Follows::Nothing),
         ] {
-            assert_eq!(
-                follows(&failed(), ownership, Some(retry())),
-                with_retry,
-                "{ownership:?}"
-            );
-            assert_eq!(follows(&failed(), ownership, None), without, "{ownership:?}");
+            assert_eq!(follows(ownership, Some(&next)), with_next, "{ownership:?}");
+            assert_eq!(follows(ownership, None), without, "{ownership:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::retrying::Retrying;
 use crewfleet_amqp::traces::{self, Span};
-use crewfleet_amqp::{Message, Properties, PublishError, reply_code};
+use crewfleet_amqp::{Link, Message, Properties, PublishError, reply_code};
 use crewfleet_protocol::event::event_type;
 use crewfleet_protocol::topology::Reason;
 use crewfleet_protocol::{KickoffError, KickoffId, Request, Status};
@@ -54,16 +54,25 @@ pub(crate) async fn reply(
     worker: &WorkerState,
     attempt: &Attempt<'_>,
     events: Option<&EventSink>,
-    outcome: Outcome,
+    mut outcome: Outcome,
 ) -> Option<Arc<Message>> {
-    let (outcome, reply) = match attempt.kickoff_id {
-        Some(kickoff_id) => {
-            let (outcome, reply) = publish_reply(worker, attempt, kickoff_id, outcome).await;
-            (outcome, Some(reply))
-        }
-        None => (outcome, None),
+    let reply = publish_reply(worker, attempt, &mut outcome, false).await;
+    conclude(worker, attempt, events, &outcome, reply.as_deref()).await;
+    reply
+}
+
+/// What is left of a kickoff's story when its reply is confirmed, or nobody could be told: the dead letter, and what is
+/// counted and logged.
+pub(super) async fn conclude(
+    worker: &WorkerState,
+    attempt: &Attempt<'_>,
+    events: Option<&EventSink>,
+    outcome: &Outcome,
+    reply: Option<&Message>,
+) {
+    let Some((status, kept)) = ending(outcome) else {
+        return;
     };
-    let (status, kept) = ending(&outcome)?;
     attempt.trace.set("crewfleet.kickoff.status", status.as_str());
     attempt.fail_span(outcome.error());
     if reply.is_some() {
@@ -99,7 +108,6 @@ pub(crate) async fn reply(
         events.emit(event_type::FINISHED, &json!({"status": status}));
     }
     log_end(worker, attempt, status, outcome.error());
-    reply
 }
 
 /// Whether a request was understood, and lacks inputs that its crew asks for.
@@ -164,15 +172,31 @@ pub(crate) async fn schedule_retry(
     );
 }
 
-/// Publishes the request as the same attempt, at once or for when `delay` is over. The caller acks then.
+/// Publishes the request as the same attempt, at once or for when `delay` is over. The caller acks then. `link` is one that
+/// was there when the deliveries that are to be acked were live.
 pub(crate) async fn requeue(
     worker: &WorkerState,
     attempt: &Attempt<'_>,
+    link: Option<&Link>,
     reason: RequeueReason,
     delay: Option<Duration>,
 ) {
     attempt.trace.set("crewfleet.kickoff.requeued", reason.as_str());
-    publish_until_confirmed(worker, messages::requeued(worker, attempt, reason, delay)).await;
+    let copy = Arc::new(messages::requeued(worker, attempt, reason, delay));
+    let lost = async {
+        if let Some(link) = link {
+            link.ended().await;
+        }
+    };
+    let published = tokio::select! {
+        biased;
+        () = publish_until_confirmed(worker, Arc::clone(&copy)) => true,
+        () = lost => false,
+    };
+    if !published {
+        // RabbitMQ delivers the request again, too, and the copy may be out already: who gets either asks.
+        publish_until_confirmed(worker, copy.possible_duplicate()).await;
+    }
     let labels = [attempt.crew.as_str(), reason.as_str()];
     worker.telemetry.metrics.requeued.with_label_values(&labels).inc();
     let delay_s = delay.map(|delay| delay.as_secs_f64());
@@ -184,13 +208,18 @@ fn shown(error: &KickoffError) -> String {
     error.message.chars().take(500).collect()
 }
 
-async fn publish_reply(
+/// Publishes the reply, until the broker has it. What cannot be sent becomes a failure that says so. `in_doubt`: it may have
+/// gone out before. May be given up half-way.
+///
+/// Returns the reply; `None` where nobody can be told.
+pub(super) async fn publish_reply(
     worker: &WorkerState,
     attempt: &Attempt<'_>,
-    kickoff_id: &KickoffId,
-    mut outcome: Outcome,
-) -> (Outcome, Arc<Message>) {
-    let (mut message, mut span) = traced_reply(worker, attempt, kickoff_id, &mut outcome);
+    outcome: &mut Outcome,
+    in_doubt: bool,
+) -> Option<Arc<Message>> {
+    let kickoff_id = attempt.kickoff_id?;
+    let (mut message, mut span) = traced_reply(worker, attempt, kickoff_id, outcome, in_doubt);
     let (mut shortened, mut retrying) = (false, Retrying::default());
     loop {
         let failure = if message.body.len() > worker.broker.config.max_reply_bytes && !shortened {
@@ -202,7 +231,7 @@ async fn publish_reply(
                         info!("published after all");
                     }
                     span.end(None);
-                    return (outcome, message);
+                    return Some(message);
                 }
                 Err(failure) => Some(failure),
             }
@@ -219,9 +248,9 @@ async fn publish_reply(
         }
         span.fail("result_too_large");
         span.end(None);
-        outcome =
-            Outcome::Failed(Box::pin(too_large(worker, attempt, kickoff_id, &outcome, &message.body)).await);
-        (message, span) = traced_reply(worker, attempt, kickoff_id, &mut outcome);
+        *outcome =
+            Outcome::Failed(Box::pin(too_large(worker, attempt, kickoff_id, outcome, &message.body)).await);
+        (message, span) = traced_reply(worker, attempt, kickoff_id, outcome, in_doubt);
         shortened = true;
     }
 }
@@ -232,8 +261,12 @@ fn traced_reply(
     attempt: &Attempt<'_>,
     kickoff_id: &KickoffId,
     outcome: &mut Outcome,
+    in_doubt: bool,
 ) -> (Arc<Message>, Span) {
     let mut message = messages::reply(worker, attempt, kickoff_id, outcome);
+    if in_doubt {
+        message = message.possible_duplicate();
+    }
     let span = traces::publish(attempt.trace, worker.broker.endpoint(), &mut message);
     (Arc::new(message), span)
 }
@@ -310,8 +343,8 @@ pub(crate) async fn reply_to_queue(worker: &WorkerState, queue: &str, reply: &Me
 
 /// Publishes until the broker has it. While it tries, the delivery stays unacked, so nothing is lost if the
 /// worker ends before.
-pub(crate) async fn publish_until_confirmed(worker: &WorkerState, message: Message) {
-    let (mut message, mut retrying) = (Arc::new(message), Retrying::default());
+pub(crate) async fn publish_until_confirmed(worker: &WorkerState, message: impl Into<Arc<Message>>) {
+    let (mut message, mut retrying) = (message.into(), Retrying::default());
     while let Err(failure) = worker.broker.settling.publish(Arc::clone(&message), ROUND).await {
         if let PublishError::InDoubt { sent: true, .. } = failure {
             message = Arc::new(message.possible_duplicate());

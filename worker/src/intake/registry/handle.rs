@@ -6,7 +6,7 @@ use std::time::Instant;
 use crewfleet_amqp::Receipt;
 use tokio::sync::{SetOnce, watch};
 
-use super::state::{ActiveRun, Ownership, PeerStatement, State, Unsettled, lock};
+use super::state::{ActiveRun, Ownership, PeerStatement, Queried, State, Unsettled, lock};
 use crate::execution::stop::StopReason;
 use crate::intake::completed::Completion;
 use crate::intake::run_key::RunKey;
@@ -87,21 +87,26 @@ impl<R: Unsettled> RunHandle<R> {
     /// Who owns it by now.
     pub(crate) fn ownership(&self) -> Ownership {
         let mut ownership = Ownership::Lost;
+        self.with(|running| ownership = running.ownership());
+        ownership
+    }
+
+    /// Who owns it by now, for a run that has ended and goes by the answer. Unless the run `drops` its outcome then, whoever
+    /// asks from now on has to wait for what it tells.
+    pub(crate) fn decide(&self, drops: impl FnOnce(Ownership) -> bool) -> Ownership {
+        let mut ownership = Ownership::Lost;
         self.with(|running| {
-            ownership = match running.held.iter().any(R::is_live) {
-                true => Ownership::Held,
-                false if running.queried => Ownership::Taken,
-                false => Ownership::Lost,
-            }
+            ownership = running.ownership();
+            running.ended = drops(ownership);
         });
         ownership
     }
 
     /// Ends the run, once: remembers how, if that is worth it, and leaves the deliveries to be acked. Returns whether
     /// another worker waits to hear of its end.
-    pub(crate) fn finish(&mut self, ended: Option<Completion>) -> bool {
+    pub(crate) fn finish(&mut self, ended: Option<Completion>) -> Option<Queried> {
         if self.end.is_some() {
-            return false;
+            return None;
         }
         let settled = ended.is_some();
         let mut state = lock(&self.state);
@@ -110,7 +115,7 @@ impl<R: Unsettled> RunHandle<R> {
         }
         let (unacked, queried) = match state.running.remove(&self.key) {
             Some(running) => (running.held, running.queried),
-            None => (Vec::new(), false),
+            None => (Vec::new(), None),
         };
         self.end = Some(End { unacked, settled });
         queried

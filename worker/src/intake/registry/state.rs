@@ -47,6 +47,13 @@ pub(crate) enum Ownership {
     Taken,
 }
 
+/// That another worker has asked for a run, or has adopted what it lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Queried {
+    /// Its question, where it has one.
+    pub(crate) question: Option<String>,
+}
+
 pub(super) struct State<R> {
     pub(super) running: BTreeMap<RunKey, ActiveRun<R>>,
     pub(super) completed: CompletedRuns,
@@ -67,9 +74,34 @@ pub(super) struct ActiveRun<R> {
     /// We are asking the others; until that is answered it may be theirs.
     pub(super) querying: bool,
     /// Another worker has asked for it, and waits for its end.
-    pub(super) queried: bool,
+    pub(super) queried: Option<Queried>,
     /// It has ended without a delivery that could be acked: if another worker asks, it is theirs.
     pub(super) ended: bool,
+}
+
+impl<R: Unsettled> ActiveRun<R> {
+    pub(super) fn ownership(&self) -> Ownership {
+        match self.held.iter().any(R::is_live) {
+            true => Ownership::Held,
+            false if self.queried.is_some() => Ownership::Taken,
+            false => Ownership::Lost,
+        }
+    }
+
+    /// A peer states something of it to whoever asks here.
+    pub(super) fn hear(&self, statement: &PeerStatement) {
+        let Some(known) = self.statements.as_ref().filter(|_| self.querying) else {
+            return;
+        };
+        known.send_if_modified(|known| {
+            // Nothing that is read later takes back that it is settled.
+            let news = *known != Some(PeerStatement::Settled);
+            if news {
+                *known = Some(statement.clone());
+            }
+            news
+        });
+    }
 }
 
 /// The lock guards plain data that every holder leaves whole, so a poisoned one is as good as any.

@@ -81,7 +81,7 @@ fn a_redelivery_of_what_runs_is_adopted_and_acked_with_it() {
         Entry::Adopted
     ));
     assert_eq!(run.ownership(), Ownership::Held);
-    assert!(!run.finish(Some(Completion::Replied(Arc::from(*b"reply")))));
+    assert_eq!(run.finish(Some(Completion::Replied(Arc::from(*b"reply")))), None);
     // The one that is dead is worth nothing.
     assert_eq!(run.take_unacked().map(|delivery| delivery.number), Some(2));
     assert!(run.take_unacked().is_none());
@@ -124,6 +124,68 @@ fn a_run_whose_kickoff_another_worker_has_queried_is_taken_once_its_deliveries_a
     assert_eq!(runs.answer_claim(&query, "me"), None, "it cannot be acked here");
     assert_eq!(runs.answer_claim(&about("a", 2, "other"), "me"), None);
     assert_eq!(runs.answer_claim(&about("b", 1, "other"), "me"), None);
+}
+
+#[test]
+fn a_run_that_goes_on_to_tell_its_end_answers_who_asks_again() {
+    for (drops, answer) in [(false, Some(ClaimAnswer::Claimed)), (true, None)] {
+        let (runs, mut broker) = (RunRegistry::default(), Broker::default());
+        let run = fresh(&runs, &mut broker, "a", 1);
+        broker.lose_link();
+        run.set_ended();
+        assert_eq!(run.decide(|_| drops), Ownership::Lost);
+        assert_eq!(
+            runs.answer_claim(&about("a", 1, "other"), "me"),
+            answer,
+            "{drops}"
+        );
+        // What it has been asked, it knows when it decides anew.
+        assert_eq!(run.decide(|_| drops), Ownership::Taken);
+    }
+}
+
+#[test]
+fn a_run_hears_that_another_worker_has_adopted_what_it_lost() {
+    let (runs, mut broker) = (RunRegistry::default(), Broker::default());
+    let run = fresh(&runs, &mut broker, "a", 1);
+    broker.lose_link();
+    let claimed = PeerStatement::Claimed("other".into());
+    let answer = About {
+        question: Some("who".into()),
+        ..about("a", 1, "other")
+    };
+    for elsewhere in [answer, about("a", 2, "other"), about("b", 1, "other")] {
+        runs.peer_stated(&elsewhere, &claimed);
+        assert_eq!(run.ownership(), Ownership::Lost, "{elsewhere:?}");
+    }
+    runs.peer_stated(&about("a", 1, "other"), &claimed);
+    assert_eq!(run.ownership(), Ownership::Taken);
+}
+
+#[test]
+fn whoever_asks_about_a_claim_is_named_by_its_question_at_the_end() {
+    let (runs, mut broker) = (RunRegistry::default(), Broker::default());
+    let mut run = fresh(&runs, &mut broker, "a", 1);
+    let query = About {
+        question: Some("who".into()),
+        ..about("a", 1, "other")
+    };
+    assert_eq!(runs.answer_claim(&query, "me"), Some(ClaimAnswer::Claimed));
+    // That the other has it then takes nothing of the question.
+    runs.peer_stated(&about("a", 1, "other"), &PeerStatement::Claimed("other".into()));
+    assert_eq!(run.finish(None).unwrap().question.as_deref(), Some("who"));
+    assert_eq!(run.finish(None), None, "once");
+}
+
+#[test]
+fn a_worker_that_yields_asks_again() {
+    let (runs, mut broker) = (RunRegistry::default(), Broker::default());
+    let run = fresh(&runs, &mut broker, "k", 1);
+    let statements = run.begin_claim_query();
+    assert_eq!(runs.answer_claim(&about("k", 2, "a"), "z"), None);
+    assert_eq!(*statements.borrow(), None, "another attempt");
+    assert_eq!(runs.answer_claim(&about("k", 1, "a"), "z"), None);
+    assert_eq!(*statements.borrow(), Some(PeerStatement::Released));
 }
 
 #[test]
