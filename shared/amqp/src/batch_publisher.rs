@@ -8,20 +8,26 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use lapin::message::BasicReturnMessage;
-use lapin::{Channel, Confirmation};
+use lapin::Confirmation;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::coop::unconstrained;
 
+use self::desk::{Desk, Lane};
+use self::edge::{Confirmed, Edge};
 use super::error::BrokerError;
 use super::linked::LinkedConnection;
 use super::message::{Message, Publishing};
-use super::returns::{Identity, Returns};
+
+mod desk;
+mod edge;
+#[cfg(test)]
+mod tests;
 
 /// How many messages are taken at once before confirms are looked at.
 const BATCH: usize = 256;
 
 /// What became of a message.
+#[derive(Debug)]
 pub(super) enum Verdict {
     /// The broker has it.
     Taken,
@@ -67,13 +73,17 @@ struct Job {
 struct Sent {
     job: Job,
     lane: u64,
-    result: Result<Confirmation, BrokerError>,
+    result: Result<Confirmed, BrokerError>,
 }
 
 impl BatchPublisher {
     pub(super) fn open(connection: &Arc<LinkedConnection>) -> Self {
+        Self::over(Arc::clone(connection))
+    }
+
+    fn over<E: Edge>(edge: E) -> Self {
         let (sender, jobs) = mpsc::unbounded_channel();
-        tokio::spawn(run(jobs, Arc::clone(connection)));
+        tokio::spawn(run(jobs, edge));
         Self {
             jobs: sender,
             count: AtomicU64::new(0),
@@ -99,8 +109,8 @@ impl BatchPublisher {
     }
 }
 
-async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, connection: Arc<LinkedConnection>) {
-    let mut desk = Desk::default();
+async fn run<E: Edge>(mut jobs: mpsc::UnboundedReceiver<Job>, edge: E) {
+    let mut desk = Desk::<E>::default();
     let mut batch = Vec::new();
     let mut under_way = FuturesUnordered::new();
     let woken = Arc::new(Woken::default());
@@ -111,9 +121,9 @@ async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, connection: Arc<LinkedConne
                 if handed_in == 0 {
                     return;
                 }
-                if let Some(lane) = desk.lane(&connection, &mut batch).await {
+                if let Some(lane) = desk.lane(&edge, &mut batch).await {
                     // A budget that is used up would look like news without end below.
-                    under_way.extend(batch.drain(..).map(|job| unconstrained(carry(lane.clone(), job))));
+                    under_way.extend(batch.drain(..).map(|job| unconstrained(carry::<E>(lane.clone(), job))));
                 }
             }
             Some(sent) = under_way.next() => desk.note(sent),
@@ -124,167 +134,10 @@ async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, connection: Arc<LinkedConne
     }
 }
 
-async fn carry(lane: Lane, job: Job) -> Sent {
-    let result = job.message.confirmed_on(&lane.channel).await;
+async fn carry<E: Edge>(lane: Lane<E::Channel>, job: Job) -> Sent {
+    let result = E::publish(&lane.channel, &job.message).await;
     let lane = lane.number;
     Sent { job, lane, result }
-}
-
-/// A channel, under a number that none before it had.
-#[derive(Clone)]
-struct Lane {
-    channel: Channel,
-    number: u64,
-}
-
-/// What the task knows beside what is under way.
-#[derive(Default)]
-struct Desk {
-    lane: Option<Lane>,
-    /// How many there have been.
-    lanes: u64,
-    /// Mandatory messages that are confirmed on the present lane, and may have been returned.
-    returns: Returns<Job>,
-    /// What failed in this round.
-    failed: Vec<Failed>,
-    /// What is known, and not told yet.
-    verdicts: Vec<(Job, Verdict)>,
-}
-
-struct Failed {
-    job: Job,
-    error: BrokerError,
-    /// Its lane was thought to be fine until then.
-    first: bool,
-}
-
-impl Desk {
-    /// The lane to publish on; where there is none to be had, the jobs hear why.
-    async fn lane(&mut self, connection: &LinkedConnection, jobs: &mut Vec<Job>) -> Option<Lane> {
-        if self
-            .lane
-            .as_ref()
-            .is_none_or(|lane| !lane.channel.status().connected())
-        {
-            self.give_up();
-            match connection.open_confirm_channel().await {
-                Ok(channel) => {
-                    self.lanes += 1;
-                    let number = self.lanes;
-                    self.lane = Some(Lane { channel, number });
-                }
-                Err(error) => {
-                    for job in jobs.drain(..) {
-                        self.verdicts.push((job, Verdict::NotSent(error.clone())));
-                    }
-                }
-            }
-        }
-        // Whoever has given up meanwhile wants nothing sent.
-        jobs.retain(|job| !job.done.is_closed());
-        self.lane.clone()
-    }
-
-    fn note(&mut self, sent: Sent) {
-        let Sent { job, lane, result } = sent;
-        let present = self.lane.as_ref().is_some_and(|present| present.number == lane);
-        let (verdict, returned) = match result {
-            Ok(Confirmation::Ack(returned)) => (Verdict::Taken, returned),
-            Ok(Confirmation::Nack(returned)) => (Verdict::Refused, returned),
-            Ok(Confirmation::NotRequested) => (Verdict::Taken, None),
-            Err(error) => {
-                if present {
-                    self.give_up();
-                }
-                let first = present;
-                return self.failed.push(Failed { job, error, first });
-            }
-        };
-        let returned = returned.map(|returned| of_returned(&returned));
-        match verdict {
-            Verdict::Taken if job.message.mandatory => {
-                let message = of_message(&job.message);
-                if present {
-                    self.returns.confirm(returned, message, job);
-                } else if returned.as_ref() == Some(&message) {
-                    self.verdicts.push((job, Verdict::Returned));
-                } else {
-                    self.never_known(job);
-                }
-            }
-            verdict => {
-                if present {
-                    self.returns.note(returned);
-                }
-                self.verdicts.push((job, verdict));
-            }
-        }
-    }
-
-    /// A lane on which something failed is given up: a confirm that nobody awaits any more takes a return along.
-    fn give_up(&mut self) {
-        self.lane = None;
-        let open: Vec<_> = self.returns.lose().collect();
-        for job in open {
-            self.never_known(job);
-        }
-    }
-
-    /// It is confirmed, and may have been returned.
-    fn never_known(&mut self, job: Job) {
-        let error = BrokerError::Failed {
-            action: Publishing(&job.message).to_string(),
-            cause: "its channel was given up before it was known whether a queue took it".into(),
-            code: None,
-        };
-        self.verdicts.push((job, Verdict::FailedAmongOthers(error)));
-    }
-
-    /// Finds out what is known, at the end of a round: everything that had come is noted.
-    fn decide(&mut self, nothing_under_way: bool) {
-        let alone = nothing_under_way && self.failed.len() == 1;
-        for Failed { job, error, first } in self.failed.drain(..) {
-            let verdict = match alone && first {
-                true => Verdict::Failed(error),
-                false => Verdict::FailedAmongOthers(error),
-            };
-            self.verdicts.push((job, verdict));
-        }
-        for (job, returned) in self.returns.known(nothing_under_way) {
-            let verdict = if returned {
-                Verdict::Returned
-            } else {
-                Verdict::Taken
-            };
-            self.verdicts.push((job, verdict));
-        }
-    }
-
-    /// Tells those who wait, in the order in which they came: the client reads the confirms of one frame in any order,
-    /// and those who ack in their turn had better do so in the order of their deliveries.
-    fn tell(&mut self) {
-        self.verdicts.sort_unstable_by_key(|(job, _)| job.number);
-        for (job, verdict) in self.verdicts.drain(..) {
-            // Who waited may have given up.
-            let _ = job.done.send(verdict);
-        }
-    }
-}
-
-fn of_message(message: &Message) -> Identity {
-    Identity {
-        exchange: message.exchange.clone(),
-        routing_key: message.routing_key.clone(),
-        message_id: message.properties.message_id().map(ToOwned::to_owned),
-    }
-}
-
-fn of_returned(returned: &BasicReturnMessage) -> Identity {
-    Identity {
-        exchange: returned.exchange.to_string(),
-        routing_key: returned.routing_key.to_string(),
-        message_id: returned.properties.message_id().as_ref().map(ToString::to_string),
-    }
 }
 
 /// Whether something has become ready while others were polled.

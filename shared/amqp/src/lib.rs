@@ -9,7 +9,7 @@
 //! | [`tls`] | whom we trust and who we are, and why TLS did not come about |
 //! | `stream`, `sanitize` | the bytes that come in, sanitized where the client could not bear them |
 //! | `attempt` | one attempt to connect |
-//! | [`link`] | two connections and the one supervisor that brings them back |
+//! | [`link`], `supervisor` | two connections, and who brings them back |
 //! | `linked` | one of the two, and its channels |
 //! | `force_close` | the end of sockets that their broker does not close |
 //! | [`link_readiness`] | a link that is fit for use, not only connected |
@@ -65,6 +65,7 @@ mod sanitize;
 mod stream;
 pub mod streams;
 pub mod subscription;
+mod supervisor;
 mod system_roots;
 pub mod tls;
 pub mod traces;

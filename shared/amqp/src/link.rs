@@ -6,9 +6,7 @@
 //! or disk alarm blocks a connection that publishes, and acks must still pass.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use backon::BackoffBuilder;
 use futures_util::StreamExt;
 use futures_util::future::join;
 use lapin::{Channel, Connection, ErrorKind, Event};
@@ -26,7 +24,7 @@ use super::force_close::{self, ForceClose};
 use super::linked::LinkedConnection;
 use super::metrics::BrokerMetrics;
 use super::pools::Pools;
-use super::retrying::Retrying;
+use super::supervisor::{self, Supervised};
 use super::uri::{self, Endpoint, InvalidUrl};
 use super::version::ServerVersion;
 
@@ -81,14 +79,10 @@ impl Broker {
         let endpoint = Endpoint::of_all(&uri::parse(config)?).ok_or(InvalidUrl)?;
         let (sender, link) = watch::channel(first);
         let stop = CancellationToken::new();
-        let supervisor = supervisor(
-            config.clone(),
-            name.to_owned(),
-            metrics.clone(),
-            sender,
-            stop.clone(),
-        );
-        tokio::spawn(stop.clone().run_until_cancelled_owned(supervisor));
+        let (config, name, counts) = (config.clone(), name.to_owned(), metrics.clone());
+        let connecting = async move || connect(&config, &name, &counts).await;
+        let supervising = supervisor::supervise(connecting, metrics.clone(), sender, stop.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(supervising));
         Ok(Self {
             link,
             endpoint,
@@ -212,60 +206,13 @@ impl Drop for Link {
     }
 }
 
-async fn supervisor(
-    config: BrokerConfig,
-    name: String,
-    metrics: BrokerMetrics,
-    sender: watch::Sender<Option<Arc<Link>>>,
-    stop: CancellationToken,
-) {
-    loop {
-        let current = sender.borrow().clone();
-        if let Some(link) = current {
-            metrics.connected.set(1);
-            link.ended().await;
-            if stop.is_cancelled() {
-                // Whoever stopped us closes it; a second close would hang up before the broker has answered the first.
-                return;
-            }
-            metrics.connected.set(0);
-            metrics.blocked.set(0);
-            sender.send_replace(None);
-            // Both connections go, or what is held on the one that is left would be withheld from everybody.
-            tokio::spawn(async move { link.close().await });
-        }
-        let link = reconnect(&config, &name, &metrics).await;
-        sender.send_replace(Some(link));
+impl Supervised for Link {
+    async fn ended(&self) {
+        Link::ended(self).await;
     }
-}
 
-/// Tries until it works: some 20 s at intervals of 0.1 to 0.5 s, then at longer ones up to 10 s, with jitter (as much
-/// again) so that a fleet does not return in one wave.
-async fn reconnect(config: &BrokerConfig, name: &str, metrics: &BrokerMetrics) -> Arc<Link> {
-    let backoff = |longest_ms: u64| {
-        backon::ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(100))
-            .with_max_delay(Duration::from_millis(longest_ms))
-            .with_jitter()
-    };
-    // At short intervals first: another worker waits only some seconds before it takes a kickoff that runs here.
-    let mut delays = backoff(250)
-        .with_max_times(60)
-        .build()
-        .chain(backoff(5000).without_max_times().build());
-    let mut retrying = Retrying::default();
-    loop {
-        match connect(config, name, metrics).await {
-            // It has said so.
-            Ok(link) => return link,
-            Err(error) => {
-                let delay = delays.next().unwrap_or(Duration::from_secs(5));
-                if retrying.failed(&error) {
-                    warn!(%error, "no connection to RabbitMQ");
-                }
-                tokio::time::sleep(delay).await;
-            }
-        }
+    async fn close(&self) {
+        Link::close(self).await;
     }
 }
 

@@ -7,12 +7,29 @@ use tokio::sync::watch;
 use super::link::Link;
 
 /// Opened for one link, closed when that is over or its user says so.
-#[derive(Default)]
-pub struct LinkReadiness(watch::Sender<Option<Arc<Link>>>);
+pub struct LinkReadiness<L = Link>(watch::Sender<Option<Arc<L>>>);
 
-impl LinkReadiness {
+/// What may be over.
+pub trait Passing {
+    /// Whether it is.
+    fn is_over(&self) -> bool;
+}
+
+impl Passing for Link {
+    fn is_over(&self) -> bool {
+        Link::is_over(self)
+    }
+}
+
+impl<L> Default for LinkReadiness<L> {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl<L: Passing> LinkReadiness<L> {
     /// This link is fit for use.
-    pub fn open(&self, link: &Arc<Link>) {
+    pub fn open(&self, link: &Arc<L>) {
         self.0.send_replace(Some(Arc::clone(link)));
     }
 
@@ -22,7 +39,7 @@ impl LinkReadiness {
     }
 
     /// Waits for a link that is fit for use.
-    pub async fn wait(&self) -> Arc<Link> {
+    pub async fn wait(&self) -> Arc<L> {
         let mut receiver = self.0.subscribe();
         loop {
             let open = receiver.borrow_and_update().clone();

@@ -99,7 +99,7 @@ pub const RULES: [Rule; 18] = [
             "settle::publish_reply",
             "settle::conclude",
             "settle::publish_until_confirmed",
-            "unacked::ack",
+            "unacked::ack_run",
         ],
         bugs: &[
             Bug::AcksBeforeTheReply,

@@ -251,7 +251,7 @@ impl Protocol {
     }
 
     /// Remembers how the run ended, acks its deliveries, and tells who asked: `ended::settled`, `Run::finish`,
-    /// `unacked::ack`.
+    /// `unacked::ack_run`.
     fn finish(&self, state: &mut State, place: usize, key: Key, ended: Option<Ended>) {
         let forgets = match ended {
             Some(Ended::Answered(_)) => self.has(Bug::ForgetsReplies),

@@ -48,7 +48,7 @@ impl Unacked {
     /// Acks all.
     pub(super) async fn ack(&mut self, metrics: &Metrics) {
         if let Some(run) = &mut self.run {
-            ack(metrics, run).await;
+            ack_run(metrics, run).await;
         }
         if let Some(delivery) = self.take_delivery() {
             count_lost_acks(metrics, u32::from(!delivery.ack().await));
@@ -57,7 +57,7 @@ impl Unacked {
 }
 
 /// Acks the deliveries of a run that has ended.
-pub(crate) async fn ack(metrics: &Metrics, run: &mut RunHandle) {
+pub(crate) async fn ack_run(metrics: &Metrics, run: &mut RunHandle) {
     let mut lost = 0;
     while let Some(receipt) = run.take_unacked() {
         if !receipt.ack().await {

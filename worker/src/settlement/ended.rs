@@ -123,7 +123,7 @@ impl EndedAttempt<'_> {
                 ..*attempt
             };
             settle::requeue(self.worker, &copy, link.as_deref(), reason, delay).await;
-            unacked::ack(&self.worker.telemetry.metrics, run).await;
+            unacked::ack_run(&self.worker.telemetry.metrics, run).await;
         }
         if queried.is_some() || !live {
             self.announce_release(queried);
@@ -198,7 +198,7 @@ async fn settled(
     attempt: Option<u32>,
 ) {
     let queried = run.finish(completion);
-    unacked::ack(&worker.telemetry.metrics, run).await;
+    unacked::ack_run(&worker.telemetry.metrics, run).await;
     if queried.is_some() {
         let settled = Command::Settled(key.about(attempt, &worker.id));
         worker.fleet.broadcast.announce(settled);
