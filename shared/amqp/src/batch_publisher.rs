@@ -8,72 +8,31 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use lapin::Confirmation;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::coop::unconstrained;
 
 use self::desk::{Desk, Lane};
-use self::edge::{Confirmed, Edge};
+use self::edge::Edge;
+pub(super) use self::job::Verdict;
+use self::job::{Job, Sent};
 use super::error::BrokerError;
 use super::linked::LinkedConnection;
 use super::message::{Message, Publishing};
 
 mod desk;
 mod edge;
+mod job;
 #[cfg(test)]
 mod tests;
 
 /// How many messages are taken at once before confirms are looked at.
 const BATCH: usize = 256;
 
-/// What became of a message.
-#[derive(Debug)]
-pub(super) enum Verdict {
-    /// The broker has it.
-    Taken,
-    /// The broker has dropped it: it was mandatory, and no queue takes it.
-    Returned,
-    /// The broker said no, and has no copy.
-    Refused,
-    /// It was not sent.
-    NotSent(BrokerError),
-    /// It was sent, and nothing said that it was taken.
-    Failed(BrokerError),
-    /// As [`Self::Failed`], with a channel on which there were others: it may have been the fault of one of them.
-    FailedAmongOthers(BrokerError),
-}
-
-impl From<Confirmation> for Verdict {
-    /// Of a message that is alone on its channel.
-    fn from(confirmation: Confirmation) -> Self {
-        match confirmation {
-            Confirmation::Ack(None) | Confirmation::NotRequested => Self::Taken,
-            Confirmation::Ack(Some(_)) => Self::Returned,
-            Confirmation::Nack(_) => Self::Refused,
-        }
-    }
-}
-
 /// Where messages of one link are handed in. The task behind it ends with it.
 pub(super) struct BatchPublisher {
     jobs: mpsc::UnboundedSender<Job>,
     /// How many were handed in.
     count: AtomicU64,
-}
-
-/// A message, and who waits for what becomes of it.
-struct Job {
-    /// In the order in which they were handed in.
-    number: u64,
-    message: Arc<Message>,
-    done: oneshot::Sender<Verdict>,
-}
-
-/// A message whose confirm has come, or will not.
-struct Sent {
-    job: Job,
-    lane: u64,
-    result: Result<Confirmed, BrokerError>,
 }
 
 impl BatchPublisher {

@@ -1,7 +1,7 @@
 //! What the publishing task knows beside what is under way: its channel, what may have been returned, what is to be told.
 
 use super::edge::{Confirmed, Edge};
-use super::{Job, Sent, Verdict};
+use super::job::{Job, Sent, Verdict};
 use crate::error::BrokerError;
 use crate::message::Publishing;
 use crate::returns::{Identity, Returns};

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use futures_util::future::join_all;
 use proptest::prelude::*;
 
+use super::edge::Confirmed;
 use super::*;
 use crate::Properties;
 use crate::returns::Identity;
