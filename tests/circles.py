@@ -131,9 +131,7 @@ def imports(files: dict[Module, File]) -> dict[Module, set[Module]]:
             path = tuple(part.strip() for part in found.split("::"))
             if (whole := absolute(path, module, files)) is not None:
                 used[module].append(whole)
-    return {
-        module: {end for path in paths if (end := target(path, files)) != module} for module, paths in used.items()
-    }
+    return {module: {end for path in paths if (end := target(path, files)) != module} for module, paths in used.items()}
 
 
 def circles(edges: dict[Module, set[Module]]) -> list[list[Module]]:

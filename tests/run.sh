@@ -2,7 +2,7 @@
 # Runs every check and test of the project, after installing what they need. Needs Rust, and root or sudo where something
 # has to be installed. Ends with a summary; the exit status is 0 only when everything passed.
 #   tests/run.sh              what each change must pass; in a fresh clone on two cores within 15 minutes
-#   tests/run.sh quick        format, lint, unit tests and one kickoff of a CrewAI crew: within 3 minutes once it is built
+#   tests/run.sh quick        format, lints, unit tests and one kickoff of a CrewAI crew: within 3 minutes once it is built
 #   tests/run.sh --full       all of the first, and what takes longer: the images, campaigns of 600 and 3,000 kickoffs, all
 #                             projects at home, the whole documentation, the benchmark
 #   tests/run.sh e2e python   only these (see below for their names)
@@ -17,10 +17,10 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first, and what needs nothing installed. All Rust is built
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
-all=(format build lint structure scripts supply asyncapi deploy unit doc old python e2e campaign home quickstart)
+all=(format build lint structure scripts lint_python supply asyncapi deploy unit doc old python e2e campaign home quickstart)
 # What `--full` runs as well.
 full=(doc_full deploy_full e2e_full home_full quickstart_full campaign_600 campaign_3000 bench)
-quick=(format build lint unit one_kickoff)
+quick=(format build lint lint_python unit one_kickoff)
 # Run by name only.
 others=(one_kickoff versions)
 # These need Rust alone: what the others need is installed beside them.
@@ -36,6 +36,7 @@ export RUSTC_WORKSPACE_WRAPPER
 
 format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/node/src/supervise.sh; }
+lint_python() { tests/lint-python.sh; }
 # No files of a crate that import each other.
 structure() { tests/circles.py shared/*/src/lib.rs producer/client/src/lib.rs producer/gateway/src/lib.rs producer/cli/src/main.rs worker/src/lib.rs tests/src/lib.rs; }
 # The AsyncAPI document, as its own parser takes it.

@@ -12,10 +12,11 @@ import importlib
 import json
 import sys
 import threading
-import tomllib
 import traceback
 from pathlib import Path
 from typing import Any
+
+import tomllib
 
 
 class Recorder:

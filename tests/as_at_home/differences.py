@@ -40,7 +40,7 @@ def _results(home: Outcome, fleet: Outcome) -> "list[str]":
         found += _different("json", home.json, fleet.json)
     if home.returned == "crew":
         found += _different("number of tasks", len(home.tasks), len(fleet.tasks))
-        for number, (one, other) in enumerate(zip(home.tasks, fleet.tasks), 1):
+        for number, (one, other) in enumerate(zip(home.tasks, fleet.tasks, strict=False), 1):
             for key in ("raw", "json"):
                 found += _different(f"{key} of task {number}", one[key], other[key])
     return found

@@ -1,10 +1,11 @@
 """A project that is run at home and on the fleet."""
 
 import shutil
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import tomllib
 
 
 class WrongEdit(ValueError):

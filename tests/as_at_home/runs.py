@@ -169,7 +169,7 @@ class _Place:
             "CREWAI_DISABLE_VERSION_CHECK": "true",
             "CREWAI_DMN": "true",
             "OTEL_SDK_DISABLED": "true",
-            **{name: _NOWHERE for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")},
+            **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), _NOWHERE),
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
             **self._project.env,

@@ -21,7 +21,7 @@ class Refused(Exception):
 
 
 def helm(*arguments, stdin=""):
-    ended = subprocess.run([HELM, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([HELM, *map(str, arguments)], check=False, input=stdin, capture_output=True, text=True, timeout=60)
     if ended.returncode != 0:
         raise Refused(ended.stderr)
     return ended.stdout

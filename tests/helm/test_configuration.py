@@ -5,12 +5,11 @@ import os
 import re
 import subprocess
 import tempfile
-import tomllib
 import unittest
 from pathlib import Path
 
+import tomllib
 import yaml
-
 from chart import CHART, ROOT, VALUE_SETS, WORKER, configurations, rendered
 
 
@@ -30,8 +29,8 @@ def asked(configuration):
         file.write_text(configuration)
         # Port 1 of the loopback interface is nobody's.
         environment = {"PATH": os.environ["PATH"], "CREWFLEET__WORKER__ADMIN_ADDR": "127.0.0.1:1"}
-        command = [WORKER, "--config", file, "healthcheck"]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        command: list = [WORKER, "--config", file, "healthcheck"]
+        return subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
 
 
 class Configuration(unittest.TestCase):
@@ -68,8 +67,9 @@ class Configuration(unittest.TestCase):
 
     def test_the_schema_has_the_keys_that_are_documented(self):
         text = (ROOT / "deploy/CONFIGURATION.md").read_text()
-        block = re.search(r"```toml\n(.*?)```", text, re.DOTALL).group(1)
-        documented = tomllib.loads(re.sub(r"^# (?=[a-z_]+ = )", "", block, flags=re.MULTILINE))
+        block = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
+        assert block is not None
+        documented = tomllib.loads(re.sub(r"^# (?=[a-z_]+ = )", "", block[1], flags=re.MULTILINE))
         crew_keys = set().union(*documented["crews"].values())
         definitions = yaml.safe_load((CHART / "values.schema.json").read_text())["definitions"]
         computed = {

@@ -1,12 +1,11 @@
 """The packaged chart is whole: what it takes from deploy/monitoring is in it."""
 
 import tempfile
-import tomllib
 import unittest
 from pathlib import Path
 
+import tomllib
 import yaml
-
 from chart import CHART, ROOT, VALUE_SETS, helm, render, rendered
 
 

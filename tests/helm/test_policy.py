@@ -2,11 +2,10 @@
 
 import functools
 import json
-import tomllib
 import unittest
 
+import tomllib
 import yaml
-
 from chart import CHART, MINIMAL, MONITORING, VALUE_SETS, configurations, container, of_kind, one, pod, render, rendered
 
 PRODUCTION = CHART / "ci/production-values.yaml"
@@ -142,11 +141,7 @@ class Secrets(unittest.TestCase):
         named = {configuration["broker"]["url_file"]}
         named |= {crew["env_file"] for crew in configuration["crews"].values() if "env_file" in crew}
         folders = {mount["name"]: mount["mountPath"] for mount in container(deployment)["volumeMounts"]}
-        mounted = {
-            f"{folders[volume['name']]}/{item['path']}"
-            for volume in pod(deployment)["volumes"]
-            for item in volume.get("secret", {}).get("items", [])
-        }
+        mounted = {f"{folders[volume['name']]}/{item['path']}" for volume in pod(deployment)["volumes"] for item in volume.get("secret", {}).get("items", [])}
         self.assertEqual(mounted, {file for file in named if file.startswith("/run/secrets/")})
 
     def test_none_is_made(self):
@@ -240,7 +235,9 @@ class Network(unittest.TestCase):
         self.assertTrue(rule["from"])
 
     def test_only_dns_and_the_broker_are_reached_unless_a_group_says_more(self):
-        ports = lambda policy: [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]]
+        def ports(policy):
+            return [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]]
+
         self.assertEqual(ports(one(rendered(MINIMAL), "NetworkPolicy", "fleet-crewfleet-trial")), [[53, 53], [5671, 5672]])
         self.assertEqual(ports(one(rendered(PRODUCTION), "NetworkPolicy", "fleet-crewfleet-writers")), [[53, 53], [5671], [443]])
 
@@ -273,7 +270,7 @@ class Monitoring(unittest.TestCase):
         self.assertEqual(rendered_groups, yaml.safe_load((MONITORING / "rules.yaml").read_text())["groups"])
 
     def test_every_dashboard_is_in_a_configmap_that_grafana_looks_for(self):
-        found = {}
+        found: dict = {}
         for config in of_kind(rendered(PRODUCTION), "ConfigMap").values():
             if config["metadata"]["labels"].get("grafana_dashboard") == "1":
                 found |= {name: json.loads(text) for name, text in config["data"].items()}
@@ -282,7 +279,7 @@ class Monitoring(unittest.TestCase):
         self.assertEqual(found, wanted)
 
 
-class Broker(unittest.TestCase):
+class Cluster(unittest.TestCase):
     @for_each("RabbitmqCluster")
     def test_a_cluster_has_a_majority_and_outlives_the_release(self, cluster, _):
         self.assertEqual(cluster["spec"]["replicas"], 3)

@@ -5,7 +5,6 @@ import unittest
 
 import jsonschema
 import kubernetes_validate
-
 from chart import ROOT, VALUE_SETS, rendered
 
 CRDS = {file.stem: json.loads(file.read_text()) for file in (ROOT / "tests/helm/crds").glob("*.json")}

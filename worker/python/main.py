@@ -32,8 +32,8 @@ def main(argv):  # type: (list[str]) -> int
     if sys.version_info[:2] < LOWEST_PYTHON:
         return refuse_python()
     sys.path.insert(0, HERE)
-    from crewfleet_host.spawned import run_spawned_child
     from crewfleet_host.fork_server import run_fork_server
+    from crewfleet_host.spawned import run_spawned_child
 
     # A crew that says `import main` means its own; the package finds its modules without sys.path.
     sys.path[:] = [entry for entry in sys.path if entry != HERE]

@@ -12,6 +12,7 @@ use prometheus::{
     CounterVec, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     exponential_buckets,
 };
+use strum::VariantArray;
 
 use crate::execution::outcome::RequeueReason;
 use crate::lifecycle::part::Part;
@@ -218,7 +219,7 @@ impl Metrics {
             )?)?,
             models: Mutex::default(),
         };
-        for part in Part::ALL {
+        for part in Part::VARIANTS {
             metrics.panics.with_label_values(&[part.as_str()]);
         }
         Ok(Arc::new(metrics))
@@ -290,7 +291,7 @@ impl Metrics {
         for reason in Reason::ALL {
             self.dead_lettered.with_label_values(&[crew, reason.as_str()]);
         }
-        for reason in RequeueReason::ALL {
+        for reason in RequeueReason::VARIANTS {
             self.requeued.with_label_values(&[crew, reason.as_str()]);
         }
         for histogram in [&self.duration, &self.queue_wait] {

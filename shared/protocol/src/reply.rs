@@ -29,7 +29,8 @@ pub enum Status {
 }
 
 impl Status {
-    /// Every status, for metrics that show them all from the start.
+    /// Every status, for metrics that show them all from the start. Not by `strum`, here and in the other enums of this
+    /// crate: each user of the client library would build three packages more, beside 130, for five tables.
     pub const ALL: [Self; 6] = [
         Self::Succeeded,
         Self::Failed,

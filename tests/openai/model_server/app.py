@@ -232,7 +232,7 @@ async def _cut(request: Request, body: str) -> AsyncIterator[bytes]:
 def _reset_connection(request: Request) -> None:
     """Ends the connection by a reset, as a host that dies does. Uvicorn has no public way to it: the receiving end of a
     request is a method of the object that has the connection's transport."""
-    transport = request.receive.__self__.transport  # type: ignore[attr-defined]
+    transport = request.receive.__self__.transport
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

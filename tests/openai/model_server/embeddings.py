@@ -23,10 +23,7 @@ def embeddings(body: dict[str, Any]) -> dict[str, Any]:
         raise BadRequest("'$.input' is invalid: it must hold at least one text, and none that is empty", "input")
     dimensions = body.get("dimensions") or _DIMENSIONS.get(model, 1536)
     in_base64 = body.get("encoding_format") == "base64"
-    data = [
-        {"object": "embedding", "index": index, "embedding": _encoded(vector(text, dimensions), in_base64)}
-        for index, text in enumerate(texts)
-    ]
+    data = [{"object": "embedding", "index": index, "embedding": _encoded(vector(text, dimensions), in_base64)} for index, text in enumerate(texts)]
     used = sum(count_tokens(text) for text in texts)
     return {"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": used, "total_tokens": used}}
 

@@ -7,7 +7,8 @@ from typing import Any
 import jsonschema
 
 try:
-    from re import _constants as sre_constants, _parser as sre_parser  # type: ignore[attr-defined]
+    from re import _constants as sre_constants  # type: ignore[attr-defined]
+    from re import _parser as sre_parser  # type: ignore[attr-defined]
 except ImportError:  # Python 3.10
     import sre_constants
     import sre_parse as sre_parser
@@ -117,7 +118,7 @@ class _Maker:
         """The first alternative that gives a value: not null while there is room, null below that."""
         rest = {key: value for key, value in schema.items() if key != choice}
         null_last = depth < _DEEP
-        options = sorted(schema[choice], key=lambda option: (self._is_null(option) == null_last))
+        options = sorted(schema[choice], key=lambda option: self._is_null(option) == null_last)
         reasons = []
         for option in options:
             merged = _merged(rest, self._resolved(option)) if isinstance(option, dict) else option
@@ -138,8 +139,8 @@ class _Maker:
         others = schema.get("additionalProperties", True)
         made = {key: self.make(properties.get(key, others), key, depth + 1) for key in names}
         limit = schema.get("maxProperties")
-        for key in [key for key in made if key not in required] if limit is not None else ():
-            if len(made) > limit:
+        for key in [key for key in made if key not in required]:
+            if limit is not None and len(made) > limit:
                 del made[key]
         # A free dictionary gets one entry, so that it shows.
         wanted = max(schema.get("minProperties", 0), 0 if properties or others is False or depth >= _DEEP else 1)

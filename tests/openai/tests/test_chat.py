@@ -80,7 +80,7 @@ class Answers(ServerTest):
 
     def test_tools_and_choices_put_into_words(self):
         prompt = (
-            "Tool Name: look_up\nTool Arguments: {\"properties\": {\"what\": {\"type\": \"string\"}}, \"required\": [\"what\"]}\n"
+            'Tool Name: look_up\nTool Arguments: {"properties": {"what": {"type": "string"}}, "required": ["what"]}\n'
             "Action: the action to take, only one name of [look_up, count], just the name\nFinal Answer: the answer"
         )
         self.assertIn("Final Answer: Answer", self.ask(prompt).choices[0].message.content)
@@ -98,6 +98,7 @@ class Answers(ServerTest):
         self.assertEqual(self.client.models.retrieve("gpt-4o").id, "gpt-4o")
         with self.assertRaises(openai.AuthenticationError):
             self.client.models.list(extra_headers={"Authorization": "Basic x"})
+        wrong: dict
         for wrong in ({"messages": []}, {"messages": [{"role": "user", "content": 3}]}, {"tools": [{"type": "function"}]}):
             with self.assertRaises(openai.BadRequestError):
                 self.ask("x", **wrong)

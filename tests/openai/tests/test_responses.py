@@ -56,7 +56,7 @@ class Embeddings(ServerTest):
         self.assertEqual(len(self.embed("x", dimensions=10)[0]), 10)
         numbers, packed = self.embed("x", encoding_format="float")[0], self.embed("x", encoding_format="base64")[0]
         self.assertIsInstance(packed, str)
-        for one, other in zip(numbers, self.embed("x")[0]):
+        for one, other in zip(numbers, self.embed("x")[0], strict=True):
             self.assertAlmostEqual(one, other, places=6)
         self.assertEqual(len(self.embed([[1, 2], [3]])), 2)
 
@@ -64,7 +64,7 @@ class Embeddings(ServerTest):
         lamps, same, near, far = self.embed(["red lamps", "red lamps", "blue lamps", "old trains"])
 
         def likeness(other):
-            return sum(a * b for a, b in zip(lamps, other))
+            return sum(a * b for a, b in zip(lamps, other, strict=True))
 
         self.assertAlmostEqual(likeness(same), 1.0, places=5)
         self.assertGreater(likeness(near), 0.3)

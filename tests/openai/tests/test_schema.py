@@ -3,7 +3,7 @@
 import re
 import unittest
 from enum import Enum
-from typing import Annotated, Literal, Optional, Union
+from typing import Annotated, Literal
 
 from model_server.rules import BadRule, Rules
 from model_server.schema import Unsatisfiable, value_for
@@ -25,8 +25,8 @@ class Tree(BaseModel):
     name: Annotated[str, Field(min_length=30, max_length=40)]
     colour: Colour
     children: "list[Tree]" = []
-    parent: "Optional[Tree]" = None
-    part: Union[Leaf, int]
+    parent: "Tree | None" = None
+    part: Leaf | int
     scores: Annotated["list[int]", Field(min_length=3, max_length=3)]
     tags: "set[Literal['a', 'b', 'c']]"
     notes: "dict[str, int]"
@@ -66,6 +66,7 @@ class Fitting(unittest.TestCase):
 
     def test_what_nothing_fits(self):
         endless = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "required": ["n"]}}}
+        schema: dict
         for schema in (endless, {"type": "string", "pattern": "(?!)"}, {"$ref": "#/$defs/none"}, {"type": "what"}, {"not": {}}):
             with self.subTest(schema), self.assertRaises(Unsatisfiable):
                 value_for(schema, "w")

@@ -45,8 +45,7 @@ Standard library only, since it runs inside the interpreter of the user's crew.
     features.py  what this CrewAI lacks, and which versions are refused
     crewai_setup.py, locks.py    no panels, no questions, file locks by kickoff; tracing.py  CrewAI's own traces
     context_defaults.py          what CrewAI keeps by context, for all threads; optional.py  modules of CrewAI's that may be missing
-    tls.py, signatures.py, prewarm.py   what is done once, for all forks
-    frame_stack.py               what keeps a fork from mapping memory again and again
+    tls.py, prewarm.py           what is done once, for all forks
 
   Beneath all:
     frames.py    the wire; jsonable.py  any object to valid JSON

@@ -6,7 +6,7 @@ import queue
 import sys
 import threading
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import process
 from .cancel import Cancel
@@ -57,7 +57,7 @@ def serve_kickoffs(channel: Channel, target: Target, settings: Settings, workpla
     end_after_kickoff(channel, settings.exit_grace_s)
 
 
-def _send(channel: Channel, answer: dict) -> None:
+def _send(channel: Channel, answer: dict[str, Any]) -> None:
     try:
         channel.send(answer)
     except FrameError as error:
@@ -74,9 +74,9 @@ class _Inbox(threading.Thread):
         self.cancel = Cancel()
         self.idle = True
         self._channel = channel
-        self._kickoffs: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
+        self._kickoffs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
-    def next_kickoff(self) -> dict | None:
+    def next_kickoff(self) -> dict[str, Any] | None:
         """Waits for the next frame "kickoff"; None when the worker wants no other."""
         return self._kickoffs.get()
 
@@ -90,7 +90,7 @@ class _Inbox(threading.Thread):
             self.idle = False
         end_child(0 if self.idle else 1)
 
-    def _take(self, frame: dict) -> None:
+    def _take(self, frame: dict[str, Any]) -> None:
         if frame["type"] == "kickoff":
             # Here, not where the kickoff starts: a cancel may follow at once.
             self.cancel.forget()
@@ -109,7 +109,7 @@ def end_child(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _too_large(answer: dict, error: FrameError) -> dict:
+def _too_large(answer: dict[str, Any], error: FrameError) -> dict[str, Any]:
     small = {key: value for key, value in answer.items() if key not in ("result", "error", "files")}
     usage = (answer.get("result") or answer).get("usage")
     described = {"kind": "result_too_large", "message": f"the crew's result makes {error}", "retryable": False, "detail": None}

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from . import context_defaults, environment, event_bus, prewarm, signatures, tls, tracing
+from . import context_defaults, environment, event_bus, prewarm, tls, tracing
 from .locks import FileLocks, KickoffLocks
 from .optional import module
 from .settings import Settings
@@ -48,7 +48,6 @@ def settle(settings: Settings) -> None:
         shared = _shared_storage(settings)
         set_lock_backend(FileLocks(shared) if shared else KickoffLocks(settings.storage_dir))
     tls.share_contexts()
-    signatures.remember_signatures()
     prewarm.prewarm()
 
 

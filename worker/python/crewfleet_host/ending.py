@@ -1,6 +1,7 @@
 """The end of a child, as an interpreter's own: its threads are awaited, then its exit handlers run. Exporters of traces rely on it."""
 
 import atexit
+import functools
 import math
 import os
 import sys
@@ -118,7 +119,7 @@ def _flush_exporters(channel: Channel, until: float) -> None:
     watch.start()
     for stage, flush in _exporters():
         watch.stage = stage
-        _quietly(lambda flush=flush: flush(max(0.0, until - time.monotonic())))
+        _quietly(functools.partial(flush, max(0.0, until - time.monotonic())))
         if time.monotonic() >= until:
             watch.end_process([stage])
     watch.call_off()
@@ -133,10 +134,14 @@ def _exporters() -> Iterator[tuple[str, Callable[[float], Any]]]:
         get = getattr(sys.modules.get(name), getter, None)
         flush = getattr(get() if callable(get) else None, "force_flush", None)
         if callable(flush):
-            yield f"{name}'s exporters", lambda left_s, flush=flush: flush(math.ceil(left_s * 1000))
+            yield f"{name}'s exporters", _in_ms(flush)
 
 
-def _quietly(function) -> None:  # type: ignore[no-untyped-def]
+def _in_ms(flush: Callable[[int], Any]) -> Callable[[float], Any]:
+    return lambda left_s: flush(math.ceil(left_s * 1000))
+
+
+def _quietly(function: Callable[[], Any]) -> None:
     """An interpreter that ends prints what its handlers raise, and goes on."""
     try:
         function()
@@ -144,9 +149,8 @@ def _quietly(function) -> None:  # type: ignore[no-untyped-def]
         sys.excepthook(*sys.exc_info())
 
 
-def _send(channel: Channel, frame: dict) -> None:
+def _send(channel: Channel, frame: dict[str, Any]) -> None:
     try:
         channel.send(frame)
     except (OSError, FrameError):  # the worker has gone, and with it who would want to know
         return
-

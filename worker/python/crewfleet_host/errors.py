@@ -17,7 +17,7 @@ _CONTEXT_TEXTS = re.compile(
     r"context_length_exceeded|maximum context length|context length exceeded|context window (?:full|exceeded)|too many tokens"
     r"|prompt is too long|input is too long|exceeds token limit|exceeds the maximum number of tokens|exceed context limit"
     r"|expected a string with maximum length",
-    re.I,
+    re.IGNORECASE,
 )
 
 
@@ -77,7 +77,8 @@ def describe(error: BaseException, cancelled: bool, without_prompts: Callable[[s
 
 def _message(kind: str, error: BaseException) -> str:
     if kind == "system_exit":
-        return f"the crew called sys.exit({'' if error.code is None else repr(error.code)}); raise an exception instead"
+        code = getattr(error, "code", None)
+        return f"the crew called sys.exit({'' if code is None else repr(code)}); raise an exception instead"
     if kind == "cancelled":
         return "the kickoff was cancelled, and the crew stopped at its next step"
     text = text_of(error)

@@ -64,7 +64,7 @@ def silence(quiet: bool) -> None:
     """No panels on stdout where CrewAI cannot be told so: they show prompts, and stdout is kept in the worker's log."""
     listener = getattr(module("crewai.events.event_listener"), "event_listener", None)
     for formatter in (getattr(listener, "formatter", None), getattr(bus(), "_console", None)):
-        console = getattr(formatter, "console", None)
+        console: Any = getattr(formatter, "console", None)
         if hasattr(console, "quiet"):
             console.quiet = quiet
     formatters = module("crewai.events.utils.console_formatter")

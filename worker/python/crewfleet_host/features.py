@@ -133,7 +133,7 @@ def notes() -> list[str]:
 def unsupported() -> dict[str, Any] | None:
     """The error "unsupported_version" when the installed crewai is too old. Does not import it: what is too old may fail at that."""
     try:
-        version = importlib.metadata.version("crewai")
+        version: str | None = importlib.metadata.version("crewai")
     except importlib.metadata.PackageNotFoundError:  # a source tree in sys.path, or no crewai
         version = crewai_setup.version()
     if version is None or _numbers(version) >= LOWEST_CREWAI:

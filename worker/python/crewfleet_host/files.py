@@ -7,7 +7,13 @@ import os
 from typing import Any
 
 # What Python's own table lacks, by version.
-_MEDIA_TYPES = {".md": "text/markdown", ".jsonl": "application/jsonl", ".yaml": "application/yaml", ".yml": "application/yaml", ".parquet": "application/vnd.apache.parquet"}
+_MEDIA_TYPES = {
+    ".md": "text/markdown",
+    ".jsonl": "application/jsonl",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+    ".parquet": "application/vnd.apache.parquet",
+}
 _BLOCK_BYTES = 1 << 20
 
 

@@ -8,17 +8,17 @@ import platform
 import sys
 import time
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import crewai_setup, environment, features
 from .frames import Channel
 from .host import run_host
 from .inspection import Unusable, inspect_target
-from .spawner import Spawner
 from .probe import Report, ended, run_and_exit
 from .process import own_session
 from .settings import Settings, forget_workers_own_environment
 from .signals import StopSignals
+from .spawner import Spawner
 from .targets.find import absolute
 from .workplace import enter_workplace
 
@@ -26,8 +26,7 @@ from .workplace import enter_workplace
 _CHANNEL_FD_FROM = 100
 _CHECK_TIMEOUT_S = 120.0
 _VERBOSE = (
-    "verbose=True has no effect here, so that prompts and answers stay out of logs and events; "
-    "set verbose_output = true in the crew's section to print them"
+    "verbose=True has no effect here, so that prompts and answers stay out of logs and events; set verbose_output = true in the crew's section to print them"
 )
 # What crew hosts get to kill their own children, once the worker has gone.
 _GRACE_S = 2.0
@@ -68,7 +67,7 @@ def run_fork_server(storage_dir: str) -> int:
     return 0
 
 
-def _refuse(channel: Channel, error: dict) -> int:
+def _refuse(channel: Channel, error: dict[str, Any]) -> int:
     with contextlib.suppress(ConnectionError):  # the worker went
         channel.send({"type": "failed", "error": error})
     return 1
@@ -79,16 +78,16 @@ class _ForkServer:
         self._spawner = spawner
         self._stop_signals = stop_signals
 
-    def handle(self, frame: dict) -> None:
+    def handle(self, frame: dict[str, Any]) -> None:
         if frame["type"] == "start":
             self._spawner.start(frame, 1, lambda fds, parent: self._host(frame, fds[0], parent))
         elif frame["type"] == "check":
             self._check(frame)
 
-    def _host(self, frame: dict, fd: int, parent: int) -> NoReturn:
+    def _host(self, frame: dict[str, Any], fd: int, parent: int) -> NoReturn:
         run_host(frame, fd, parent, self._stop_signals)
 
-    def _check(self, frame: dict) -> None:
+    def _check(self, frame: dict[str, Any]) -> None:
         """Forks a probe that imports and builds the target; its report, or how it died, is the answer."""
         try:
             report = Report()
@@ -96,7 +95,7 @@ class _ForkServer:
             self._cannot_look(frame, error)
             return
 
-        def gone(status: int, _exited: dict) -> None:
+        def gone(status: int, _exited: dict[str, Any]) -> None:
             self._spawner.channel.send(_checked(frame, report.take(), status))
 
         def probe(parent: int) -> NoReturn:
@@ -110,11 +109,11 @@ class _ForkServer:
             return
         managed.deadline = time.monotonic() + float(frame.get("timeout_s") or _CHECK_TIMEOUT_S)
 
-    def _cannot_look(self, frame: dict, error: OSError) -> None:
+    def _cannot_look(self, frame: dict[str, Any], error: OSError) -> None:
         self._spawner.channel.send({**_answer(frame), **_import_failed(f"cannot fork to import it: {error}")})
 
 
-def _inspect(settings: Settings) -> dict:
+def _inspect(settings: Settings) -> dict[str, Any]:
     """What "checked" says of a target, found where a host would import it."""
     try:
         workplace = enter_workplace(settings)
@@ -129,11 +128,11 @@ def _inspect(settings: Settings) -> dict:
     return found
 
 
-def _answer(frame: dict) -> dict:
+def _answer(frame: dict[str, Any]) -> dict[str, Any]:
     return {"type": "checked", "id": frame.get("id"), "crew": frame.get("crew")}
 
 
-def _checked(frame: dict, report: dict | None, status: int) -> dict:
+def _checked(frame: dict[str, Any], report: dict[str, Any] | None, status: int) -> dict[str, Any]:
     if report is None:
         limit_s = float(frame.get("timeout_s") or _CHECK_TIMEOUT_S)
         message = f"the process that imported it ended before it could report: {ended(status)}; an import may take {limit_s:g} s"
@@ -141,7 +140,7 @@ def _checked(frame: dict, report: dict | None, status: int) -> dict:
     return {**_answer(frame), **report}
 
 
-def _import_failed(message: str) -> dict:
+def _import_failed(message: str) -> dict[str, Any]:
     """The machine, or a server that does not answer, may be to blame: another try may go better."""
     return Unusable({"kind": "import_failed", "message": message, "retryable": False, "detail": None}, may_pass=True).report()
 

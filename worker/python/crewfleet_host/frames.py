@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import select
 import socket
 import struct
 import threading
@@ -37,7 +36,7 @@ class FrameError(Exception):
     """A frame that breaks the rules: too long, not JSON, or no object with a "type"."""
 
 
-def encode(frame: dict) -> bytes:
+def encode(frame: dict[str, Any]) -> bytes:
     """The bytes of one frame; always valid UTF-8 and JSON, whatever strings and numbers the crew made.
 
     Raises FrameError when it would be longer than MAX_FRAME_BYTES.
@@ -75,27 +74,13 @@ class Channel:
         while self._fds:
             os.close(self._fds.popleft())
 
-    def send(self, frame: dict) -> None:
+    def send(self, frame: dict[str, Any]) -> None:
         """Sends one frame, waiting for room. Raises OSError when the other end has gone, FrameError when it is too long."""
         data = encode(frame)
         with self._sending:
             self._socket.sendall(data)
 
-    def send_if_idle(self, frame: dict) -> bool:
-        """Sends a small frame only if that needs no waiting, for another sender or for room; returns whether it did."""
-        if not self._sending.acquire(blocking=False):
-            return False
-        try:
-            poll = select.poll()
-            poll.register(self._socket, select.POLLOUT)
-            if not poll.poll(0):
-                return False
-            self._socket.sendall(encode(frame))
-            return True
-        finally:
-            self._sending.release()
-
-    def read(self) -> list[dict] | None:
+    def read(self) -> list[dict[str, Any]] | None:
         """Reads once, blocking until something comes; returns the frames completed by it, None at the end of the stream.
 
         Raises FrameError on a frame that breaks the rules.
@@ -127,7 +112,7 @@ class Channel:
             raise FrameError(f"the frame needs {count} file descriptors, {came} came with it{reason}")
         return [self._fds.popleft() for _ in range(count)]
 
-    def _next(self) -> dict | None:
+    def _next(self) -> dict[str, Any] | None:
         if len(self._buffer) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(self._buffer)

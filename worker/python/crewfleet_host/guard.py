@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from . import crewai_setup, providers
+from . import optional, providers
 from .after_import import AfterImport
 
 # Class by class what would start work, in every version of CrewAI that has it.
@@ -116,7 +116,7 @@ class _Guard:
 
     def _refuse(self, owner: type, methods: tuple[str, ...], shown: str) -> None:
         for name in methods:
-            self._replace(owner, name, lambda _arguments, _named, name=name: f"{shown}.{name}", model=methods is _CALLS)
+            self._replace(owner, name, providers.named(f"{shown}.{name}"), model=methods is _CALLS)
 
     def _replace(self, owner: Any, name: str, what: providers.Named, model: bool) -> None:
         original = vars(owner).get(name)
@@ -124,11 +124,11 @@ class _Guard:
             setattr(owner, name, self._refusing(original, what, model))
             self._replaced.append((owner, name, original))
 
-    def _refuse_later_models(self, base: type) -> None:
+    def _refuse_later_models(self, base: Any) -> None:
         """Models of the user's own are classes that the import itself makes."""
         original = vars(base).get("__init_subclass__")
 
-        def init_subclass(cls: type, **arguments: Any) -> None:
+        def init_subclass(cls: Any, /, **arguments: Any) -> None:
             if original is not None:
                 original.__get__(None, cls)(**arguments)
             else:
@@ -136,7 +136,7 @@ class _Guard:
             if self._closed:
                 self._refuse(cls, _CALLS, cls.__name__)
 
-        base.__init_subclass__ = classmethod(init_subclass)  # type: ignore[assignment]
+        base.__init_subclass__ = classmethod(init_subclass)
         self._replaced.append((base, "__init_subclass__", original))
 
     def _refusing(self, original: Callable[..., Any], what: providers.Named, model: bool) -> Callable[..., Any]:
@@ -183,7 +183,7 @@ def _ran(what: str, model: bool, frame: FrameType | None) -> RanBeforeKickoff:
 
 
 def _class(module: str, name: str) -> type | None:
-    found = getattr(crewai_setup.module(module), name, None)
+    found = getattr(optional.module(module), name, None)
     return found if isinstance(found, type) else None
 
 
@@ -192,7 +192,7 @@ def _crewais(kind: type | None) -> list[type]:
     return [base for base in kind.__mro__ if base.__module__.split(".", 1)[0] == "crewai"] if kind is not None else []
 
 
-def _with_subclasses(base: type) -> Iterator[type]:
+def _with_subclasses(base: Any) -> Iterator[type]:
     yield base
     for subclass in base.__subclasses__():
         yield from _with_subclasses(subclass)

@@ -5,7 +5,7 @@ import gc
 import json
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import environment, process, storage
 from .child import become_child, serve_kickoffs
@@ -13,9 +13,9 @@ from .errors import place_unavailable
 from .frames import Channel
 from .inspection import Unusable, build_once, import_target, rehearse
 from .isolation import Isolation, import_ahead
-from .spawner import Spawner
 from .settings import Settings
 from .signals import StopSignals
+from .spawner import Spawner
 from .target import Target
 from .targets.find import absolute
 from .workplace import Workplace, enter_workplace
@@ -23,7 +23,7 @@ from .workplace import Workplace, enter_workplace
 MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "main.py")
 
 
-def run_host(frame: dict, channel_fd: int, parent: int, stop_signals: StopSignals) -> NoReturn:
+def run_host(frame: dict[str, Any], channel_fd: int, parent: int, stop_signals: StopSignals) -> NoReturn:
     """In a fork of the fork server: serves the worker on `channel_fd` until that, or the fork server, ends."""
     process.die_with_parent(parent)  # until somebody watches
     process.own_session()
@@ -66,7 +66,7 @@ class _Host:
         self._isolation = isolation
         self._stop_signals = stop_signals
 
-    def handle(self, frame: dict) -> None:
+    def handle(self, frame: dict[str, Any]) -> None:
         if frame["type"] != "start":
             return
         self._spawner.start(frame, 3, self._begin, self._look_again)
@@ -105,7 +105,7 @@ class _Host:
         os.execv(sys.executable, [sys.executable, MAIN, "child", json.dumps(arguments)])
 
 
-def _prepare(settings: Settings) -> tuple[Target | None, Isolation, dict]:
+def _prepare(settings: Settings) -> tuple[Target | None, Isolation, dict[str, Any]]:
     """Imports and builds, freezes the heap; returns the target, how its children start, and the frame "ready". Raises Unusable."""
     isolation = Isolation(settings)
     inputs, target = None, None
@@ -140,7 +140,7 @@ def _watch(fork_server: int) -> int:
     return watch
 
 
-def _tell(channel: Channel, frame: dict) -> None:
+def _tell(channel: Channel, frame: dict[str, Any]) -> None:
     try:
         channel.send(frame)
     except ConnectionError:

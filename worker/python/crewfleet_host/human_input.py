@@ -67,7 +67,7 @@ def begin() -> None:
 class _NoStdin(io.TextIOWrapper):
     """An empty standard input whose lines, which only a person could write, are not there to be read."""
 
-    def readline(self, *_arguments: Any) -> str:
+    def readline(self, *_arguments: Any) -> str:  # type: ignore[override]
         caller = sys._getframe(1)
         message = f"{_asker(caller)} asks a person; {_FIX}"
         # CrewAI offers traces to a person too, and expects that nobody is there.
@@ -76,7 +76,7 @@ class _NoStdin(io.TextIOWrapper):
         requests.add(error)
         raise error
 
-    def __next__(self) -> str:
+    def __next__(self) -> str:  # type: ignore[override]
         return self.readline()
 
 

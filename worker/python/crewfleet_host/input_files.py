@@ -47,7 +47,7 @@ def for_crewai(given: dict[str, Any], kickoff: Any) -> dict[str, Any]:
     """CrewAI's file objects of split()'s files, for the method `kickoff`. Raises UnusableFile."""
     if not given:
         return {}
-    first = sorted(given)[0]
+    first = min(given)
     if "input_files" not in inspect.signature(kickoff).parameters:
         raise UnusableFile(first, f"is a file, and what runs here takes none: a Crew or a Flow of crewai {_LOWEST} or later does")
     try:
@@ -88,7 +88,7 @@ def _read(input_name: str, file: Any) -> tuple[str, Any, str | None, str | None]
         raise UnusableFile(input_name, f'is no file: "{_KEY}" holds an object with one of base64, data_uri and url')
     unknown = sorted(set(file) - set(_SOURCES) - set(_OTHERS))
     if unknown:
-        raise UnusableFile(input_name, f"has an unknown key in \"{_KEY}\": {unknown[0]!r}; there are {', '.join(_SOURCES + _OTHERS)}")
+        raise UnusableFile(input_name, f'has an unknown key in "{_KEY}": {unknown[0]!r}; there are {", ".join(_SOURCES + _OTHERS)}')
     for key, value in file.items():
         if not isinstance(value, str) and not (value is None and key in _OTHERS):
             raise UnusableFile(input_name, f'has "{key}" in "{_KEY}", which is no text')

@@ -12,7 +12,6 @@ from .settings import Settings
 from .target import Target, TargetError
 from .targets.find import load, what_it_imports
 
-
 # What is wrong with the code, or with what is installed: another try finds the same.
 _MISTAKES = (ImportError, SyntaxError, NameError, AttributeError, TypeError, FileNotFoundError)
 
@@ -21,12 +20,12 @@ class Unusable(Exception):
     """A target that cannot be served; `error` is the object for the frame. `may_pass` says whether another try may go better,
     since a server was away, for one."""
 
-    def __init__(self, error: dict, may_pass: bool = False) -> None:
+    def __init__(self, error: dict[str, Any], may_pass: bool = False) -> None:
         super().__init__(error["message"])
         self.error = error
         self.may_pass = may_pass
 
-    def report(self) -> dict:
+    def report(self) -> dict[str, Any]:
         """The fields of the answer "checked"."""
         return {"ok": False, "error": self.error, "may_pass": self.may_pass}
 
@@ -41,7 +40,7 @@ def may_pass(error: BaseException | None) -> bool:
     return any(isinstance(cause, OSError) and not isinstance(cause, _MISTAKES) for cause in origins(error))
 
 
-def inspect_target(settings: Settings) -> dict:
+def inspect_target(settings: Settings) -> dict[str, Any]:
     """The fields of the answer "checked", for a process that is thrown away afterwards."""
     isolation = Isolation(settings)
     try:
@@ -80,10 +79,10 @@ def build_once(target: Target) -> list[str] | None:
     return _sampled(target)[1]
 
 
-def rehearse(target: Target) -> dict:
+def rehearse(target: Target) -> dict[str, Any]:
     """Builds one crew in a fork that is thrown away; returns what `isolation.observe_build` saw. Raises Unusable of kind "build_failed"."""
 
-    def rehearsal() -> dict:
+    def rehearsal() -> dict[str, Any]:
         try:
             return observe_build(lambda: _sampled(target))
         except Unusable as unusable:
@@ -139,5 +138,5 @@ def _ran_at_build(target: Target, ran: RanBeforeKickoff) -> str:
     )
 
 
-def _error(kind: str, message: str, detail: str | None) -> dict:
+def _error(kind: str, message: str, detail: str | None) -> dict[str, Any]:
     return {"kind": kind, "message": message, "retryable": False, "detail": detail}

@@ -38,7 +38,7 @@ class Isolation:
         gc.collect()  # what only the crew held is closed by it
         self._left_by_build = self._census.look(_fork_once).told
 
-    def may_build_here(self, seen: dict) -> bool:
+    def may_build_here(self, seen: dict[str, Any]) -> bool:
         """Whether forks may share what a build leaves, as `observe_build` saw it."""
         self._left_by_build = seen["told"]
         return not seen["left"]
@@ -83,7 +83,7 @@ class Isolation:
         return not self.imported.clean
 
 
-def observe_build(build: Callable[[], tuple[Any, list[str] | None]]) -> dict:
+def observe_build(build: Callable[[], tuple[Any, list[str] | None]]) -> dict[str, Any]:
     """Calls `build`, which gives a crew and the names of its inputs, in a fork that is thrown away, and lets go of the crew. Returns its `inputs`, `left` (what forks must not share),
     `told` (that of it which a user should know), `modules` (imported for it) and `memory` (whether its kickoffs use one). Raises what `build` raises.
     """
@@ -102,7 +102,7 @@ def import_ahead(names: list[str]) -> None:
     if not names:
         return
 
-    def trial() -> dict:
+    def trial() -> dict[str, Any]:
         census = Census()
         _import(names)
         return {"clean": census.look(_fork_once).clean}

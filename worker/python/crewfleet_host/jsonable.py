@@ -22,7 +22,7 @@ def jsonable(value: Any, _depth: int = 0, _above: frozenset[int] = frozenset()) 
     What refers to itself, or is nested deeper than MAX_DEPTH, becomes its str() there. Never raises an
     Exception, except MemoryError.
     """
-    if value is None or isinstance(value, (bool, int, float, str)) and not isinstance(value, enum.Enum):
+    if value is None or (isinstance(value, (bool, int, float, str)) and not isinstance(value, enum.Enum)):
         return _scalar(value)
     if _depth >= MAX_DEPTH or id(value) in _above:
         return _text(value)

@@ -3,15 +3,12 @@
 import asyncio
 import contextvars
 import inspect
-import threading
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Any
 
 from . import errors, event_bus, human_input, input_files, process, result
 from .cancel import Cancel
 from .events import forwarded
-from .frame_stack import with_room
 from .frames import Channel
 from .inputs import CrewInputs, require_usable, with_defaults
 from .names import Names
@@ -20,30 +17,27 @@ from .target import Target
 from .usage import Usage
 from .workdir import WorkDir
 
-_BEAT_S = 2.0
-
 
 def run_kickoff(frame: dict[str, Any], target: Target, place: WorkDir, settings: Settings, channel: Channel, cancel: Cancel) -> dict[str, Any]:
     """Runs the kickoff of `frame` in `place`, within the memory of `settings`; returns the frame "result" or "error". Raises
     nothing that a crew can cause. The process stays in `place`, and what the kickoff started goes on: see ending.py."""
     usage, names = Usage(), Names()
-    with _Beat(channel):
-        try:
-            process.limit_data(settings.rlimit_data_bytes)
-            with place:
-                run = contextvars.copy_context().run
-                crew, output, inputs = run(with_room, _build_and_run, frame, target, settings, channel, cancel, usage, names)
-                usage.fall_back(output)
-                described = {**result.describe(crew, output, inputs, usage.totals()), **place.files()}
-                answer = {"type": "result", "result": described, "files_dir": place.files_dir()}
-        except BaseException as error:  # also SystemExit: only this kickoff ends
-            process.limit_data(None)  # or there is no memory to say so
-            described = errors.describe(error, cancel.caused(error), names.without_prompts)
-            answer = {"type": "error", "error": described, "usage": usage.totals() if usage.any() else None}
-        process.limit_data(None)
-        process.flush_stdio()
-        answer["tokens_by_model"] = usage.by_model()
-        answer["warnings"] = place.warnings
+    try:
+        process.limit_data(settings.rlimit_data_bytes)
+        with place:
+            run = contextvars.copy_context().run
+            crew, output, inputs = run(_build_and_run, frame, target, settings, channel, cancel, usage, names)
+            usage.fall_back(output)
+            described = {**result.describe(crew, output, inputs, usage.totals()), **place.files()}
+            answer: dict[str, Any] = {"type": "result", "result": described, "files_dir": place.files_dir()}
+    except BaseException as error:  # also SystemExit: only this kickoff ends
+        process.limit_data(None)  # or there is no memory to say so
+        described = errors.describe(error, cancel.caused(error), names.without_prompts)
+        answer = {"type": "error", "error": described, "usage": usage.totals() if usage.any() else None}
+    process.limit_data(None)
+    process.flush_stdio()
+    answer["tokens_by_model"] = usage.by_model()
+    answer["warnings"] = place.warnings
     return answer
 
 
@@ -131,26 +125,3 @@ def _finish_events() -> None:
     bus = event_bus.bus()
     if hasattr(bus, "flush"):
         bus.flush(timeout=5.0)
-
-
-class _Beat:
-    """Sends a "beat" every two seconds from a thread of its own: while it comes, nothing holds the interpreter's lock."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="crewfleet-beat", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(_BEAT_S):
-            try:
-                self._channel.send_if_idle({"type": "beat"})
-            except OSError:  # the worker has gone; the reading thread ends this process
-                return

@@ -177,7 +177,7 @@ def regular_files(folder: str) -> Iterator[tuple[str, _State]]:
                 yield os.path.relpath(place, folder), state
 
 
-def _show_file(entry: os.DirEntry, project: str, folder: str, name: str, shown: Shown) -> None:
+def _show_file(entry: os.DirEntry[str], project: str, folder: str, name: str, shown: Shown) -> None:
     place = os.path.join(folder, name)
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
@@ -198,7 +198,7 @@ def _show_file(entry: os.DirEntry, project: str, folder: str, name: str, shown: 
         _link(entry.path, place, name, shown)
 
 
-def _copy(entry: os.DirEntry, place: str, name: str, shown: Shown) -> bool:
+def _copy(entry: os.DirEntry[str], place: str, name: str, shown: Shown) -> bool:
     """Whether it did: what is no regular file, or too large for a file system that cannot clone, is left alone."""
     about = entry.stat(follow_symlinks=False)
     if not stat.S_ISREG(about.st_mode) or shown.entries() >= _MAX_ENTRIES:
@@ -243,7 +243,7 @@ def _clear(place: str) -> None:
         os.unlink(place)
 
 
-def _walk(project: str, hidden: str | None) -> Iterator[tuple[os.DirEntry, str]]:
+def _walk(project: str, hidden: str | None) -> Iterator[tuple[os.DirEntry[str], str]]:
     """Files and folders of a project, breadth first, with their relative paths; not what is linked as a whole, nor links."""
     queue = deque([""])
     while queue:
@@ -288,7 +288,7 @@ def _newer(folder: str, since_ns: int, budget: _Budget) -> str | None:
     return lost
 
 
-def _entries(folder: str, most: int) -> list[os.DirEntry] | None:
+def _entries(folder: str, most: int) -> list[os.DirEntry[str]] | None:
     """By name; None for more than `most`, and for a folder that this user may not read."""
     try:
         with os.scandir(folder) as found:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 from . import process
 from .jsonable import jsonable
@@ -15,12 +16,12 @@ class Report:
     def __init__(self) -> None:
         self._fd = os.memfd_create("crewfleet-probe")
 
-    def write(self, report: dict) -> None:
+    def write(self, report: dict[str, Any]) -> None:
         """Stores `report`; the probe calls this, once."""
         with open(self._fd, "wb", closefd=False) as file:
             file.write(json.dumps(jsonable(report)).encode("ascii"))
 
-    def take(self) -> dict | None:
+    def take(self) -> dict[str, Any] | None:
         """The report, and closes the memory; None when the probe ended without one."""
         with open(self._fd, "rb") as file:
             file.seek(0)
@@ -28,7 +29,7 @@ class Report:
         return json.loads(data) if data else None
 
 
-def run_in_fork(function: Callable[[], dict]) -> tuple[dict | None, str]:
+def run_in_fork(function: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any] | None, str]:
     """Runs `function` in a fork and waits for it; returns its report (None if it died first) and how it ended, in words.
 
     The fork runs no cleanup of this process. What it leaves running is killed.
@@ -43,8 +44,8 @@ def run_in_fork(function: Callable[[], dict]) -> tuple[dict | None, str]:
     return report.take(), ended(status)
 
 
-def run_and_exit(function: Callable[[], dict], report: Report, parent: int) -> None:
-    """The fork's side: writes what `function` returns to `report`, then ends this process. Never returns."""
+def run_and_exit(function: Callable[[], dict[str, Any]], report: Report, parent: int) -> NoReturn:
+    """The fork's side: writes what `function` returns to `report`, then ends this process."""
     code = 1
     try:
         process.die_with_parent(parent)

@@ -71,7 +71,7 @@ def limit_data(limit_bytes: int | None) -> None:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = hard if limit_bytes is None else limit_bytes
-    if hard != resource.RLIM_INFINITY and soft != resource.RLIM_INFINITY:
+    if resource.RLIM_INFINITY not in (hard, soft):
         soft = min(soft, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 

@@ -26,6 +26,11 @@ _PAID = re.compile(
 Named = Callable[[tuple[Any, ...], dict[str, Any]], str | None]
 
 
+def named(what: str) -> Named:
+    """The same whatever a call is given."""
+    return lambda _arguments, _named: what
+
+
 def senders(library: str) -> Iterator[tuple[Any, str, Named]]:
     """Of one of LIBRARIES that has been imported: each owner and name of a function that sends requests, and what a call of it is."""
     if library in _CLIENTS:
@@ -36,7 +41,7 @@ def senders(library: str) -> Iterator[tuple[Any, str, Named]]:
         return
     for module in filter(None, map(sys.modules.get, (_LITELLM, f"{_LITELLM}.main"))):
         for name in _LITELLMS:
-            yield module, name, lambda _arguments, _named, name=name: f"{_LITELLM}.{name}"
+            yield module, name, named(f"{_LITELLM}.{name}")
 
 
 def _request(arguments: tuple[Any, ...], named: dict[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import functools
 import gc
 import os
 import select
@@ -30,7 +31,7 @@ def of_event_loops() -> tuple[set[int], list[Callable[[], None]]]:
             descriptors.update(parts)
         elif not loop.is_running():
             descriptors.update(parts)
-            steps.append(lambda parts=parts: _renew(*parts))
+            steps.append(functools.partial(_renew, *parts))
     return descriptors, steps
 
 

@@ -2,6 +2,7 @@
 
 import signal
 from types import FrameType
+from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _PYTHONS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
@@ -15,7 +16,7 @@ class StopSignals:
     """Keeps SIGTERM and SIGINT from ending fork server and hosts, which end with their channel instead."""
 
     def __init__(self) -> None:
-        self._replaced = dict(_PYTHONS)
+        self._replaced: dict[signal.Signals, Any] = dict(_PYTHONS)
 
     def hold(self) -> None:
         """Ignores both; a handler that an import installed is kept for `release`."""

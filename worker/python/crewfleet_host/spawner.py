@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import process
 from .frames import Channel, FrameError
@@ -24,7 +24,7 @@ class ManagedProcess:
     pid: int
     watch: int
     start_ticks: int
-    gone: Callable[[int, dict], None]
+    gone: Callable[[int, dict[str, Any]], None]
     deadline: float | None = None
 
 
@@ -49,15 +49,14 @@ class Spawner:
         """The fds that are this spawner's own: its channel, what came over it, and the watches of its processes."""
         return {self.channel.fileno(), *self.channel.waiting_fds(), *(managed.watch for managed in self._managed.values())}
 
-    def start(
-        self, frame: dict, fd_count: int, run: Callable[[list[int], int], NoReturn], before: Callable[[list[int]], None] | None = None
-    ) -> None:
+    def start(self, frame: dict[str, Any], fd_count: int, run: Callable[[list[int], int], NoReturn], before: Callable[[list[int]], None] | None = None) -> None:
         """Forks for the frame "start"; the child calls `run(fds, this process's pid)`, the parent answers "started" or "start_failed".
 
         `before(fds)` is called before the fork, which is not made when it raises OSError.
         """
         answer = {"id": frame.get("id")}
         fds: list[int] = []
+        refusal: dict[str, Any] | None = None
         try:
             fds = self.channel.take_fds(fd_count)
             if before is not None:
@@ -65,14 +64,12 @@ class Spawner:
             managed = self.fork(lambda parent: run(fds, parent), lambda _, exited: self.channel.send({**exited, **answer}))
         except (OSError, FrameError) as error:  # of this one start: the next may find descriptors, or memory, again
             refusal = {"type": "start_failed", **answer, "message": f"cannot start a {frame.get('role')}: {error}"}
-        else:
-            refusal = None
         finally:
             for fd in fds:
                 os.close(fd)
         self.channel.send(refusal or {"type": "started", **answer, "pid": managed.pid, "start_ticks": managed.start_ticks})
 
-    def fork(self, run: Callable[[int], NoReturn], gone: Callable[[int, dict], None]) -> ManagedProcess:
+    def fork(self, run: Callable[[int], NoReturn], gone: Callable[[int, dict[str, Any]], None]) -> ManagedProcess:
         """Forks a process that calls `run(this process's pid)`. Raises OSError, and leaves none, when the system allows no more processes or
         descriptors."""
         parent = os.getpid()
@@ -106,7 +103,7 @@ class Spawner:
             process.flush_stdio()
             os._exit(1)
 
-    def serve(self, handle: Callable[[dict], None], until: tuple[int, ...] = ()) -> None:
+    def serve(self, handle: Callable[[dict[str, Any]], None], until: tuple[int, ...] = ()) -> None:
         """Handles frames and ends until the channel ends, a frame is broken, or an fd in `until` becomes readable."""
         try:
             while self._turn(handle, until):
@@ -116,7 +113,7 @@ class Spawner:
         except FrameError as error:
             sys.stderr.write(f"crew host {os.getpid()}: {error}; the channel to the worker is closed\n")
 
-    def _turn(self, handle: Callable[[dict], None], until: tuple[int, ...]) -> bool:
+    def _turn(self, handle: Callable[[dict[str, Any]], None], until: tuple[int, ...]) -> bool:
         ready = self._poll((self.channel.fileno(), *until), self._next_deadline_s())
         self._kill_overdue()
         for fd in ready:
@@ -190,7 +187,7 @@ class Spawner:
         process.kill_descendants()
 
 
-def exited(pid: int, status: int, usage: resource.struct_rusage, orphans_killed: int) -> dict:
+def exited(pid: int, status: int, usage: resource.struct_rusage, orphans_killed: int) -> dict[str, Any]:
     """The frame "exited"; the peak memory is in bytes, the CPU time, with that of reaped descendants, in seconds."""
     return {
         "type": "exited",

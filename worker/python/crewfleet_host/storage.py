@@ -10,7 +10,7 @@ import sys
 import warnings
 from typing import Any
 
-from . import crewai_setup
+from . import crewai_setup, optional
 
 # What CrewAI 1.15.30 imports when a memory is first used: 1.4 s of CPU, most of it LanceDB and pandas' relatives.
 MEMORY_MODULES = (
@@ -23,10 +23,10 @@ _RAG_CONFIGS = (("crewai.rag.chromadb.config", ""), ("crewai.rag.qdrant.config",
 
 def defer() -> None:
     """Before the target is imported: makes CrewAI ask here for memories' and flows' storage. A factory of the crew's own replaces it."""
-    memory = crewai_setup.module("crewai.memory.storage.factory")
+    memory = optional.module("crewai.memory.storage.factory")
     if hasattr(memory, "set_memory_storage_factory"):
         memory.set_memory_storage_factory(_MemoryStorage)
-    flows = crewai_setup.module("crewai.flow.persistence.factory")
+    flows = optional.module("crewai.flow.persistence.factory")
     if hasattr(flows, "set_flow_persistence_factory"):
         flows.set_flow_persistence_factory(_flow_persistence)
     # The host forks before LanceDB does anything, and its locks are free then.
@@ -36,7 +36,7 @@ def defer() -> None:
 def enter() -> None:
     """Once CREWAI_STORAGE_DIR names the kickoff's storage: knowledge, whose place CrewAI notes when it is imported, goes there too."""
     for name, folder in _RAG_CONFIGS:
-        config = sys.modules.get(name)
+        config: Any = sys.modules.get(name)
         if hasattr(config, "DEFAULT_STORAGE_PATH"):
             config.DEFAULT_STORAGE_PATH = os.path.join(_default_place(), folder) if folder else _default_place()
 
@@ -61,7 +61,7 @@ def _names_memory(method: Any) -> bool:
 
 
 def _default_place() -> str:
-    paths = crewai_setup.module("crewai_core.paths") or crewai_setup.module("crewai.utilities.paths")
+    paths = optional.module("crewai_core.paths") or optional.module("crewai.utilities.paths")
     return str(paths.db_storage_path())
 
 

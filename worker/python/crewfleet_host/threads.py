@@ -69,7 +69,7 @@ class ThreadCensus:
     def working(self) -> list[threading.Thread]:
         """The threads started since that end by themselves, and that an interpreter awaits when it ends: no daemons, and none of
         an executor's, which wait for work until then."""
-        waiting = concurrent.futures.thread._threads_queues  # type: ignore[attr-defined]
+        waiting = concurrent.futures.thread._threads_queues
         return [thread for thread in threading.enumerate() if thread not in self._before and not thread.daemon and thread not in waiting]
 
     def left(self) -> int:

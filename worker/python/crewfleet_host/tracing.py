@@ -32,7 +32,7 @@ def only_where_asked_for() -> None:
         hinting = getattr(module(name), kind, None)
         if hasattr(hinting, _HINT):
             setattr(hinting, _HINT, staticmethod(_say_nothing))
-    listener = getattr(getattr(module(_LISTENER), "TraceCollectionListener", None), "_instance", None)
+    listener: Any = getattr(getattr(module(_LISTENER), "TraceCollectionListener", None), "_instance", None)
     if not getattr(listener, "_listeners_setup", False) or os.environ.get("CREWAI_TRACING_ENABLED", "").lower() in ("true", "1"):
         return
     if not _forget_handlers(bus()):

@@ -5,6 +5,7 @@ being handled when it was raised. Of one exception its error code is asked first
 then its text. The first that is in the table decides.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,7 +106,12 @@ TEXTS = (
     (re.compile(r"API throttled, please retry later|Service quota exceeded|^Model request timed out|^Model \S+ not ready"), True),
     (re.compile(r"^(?:Model error|Internal server error|Service unavailable): |^Bedrock (?:streaming )?connection error"), True),
     (re.compile(r"^Failed to connect to \w+ API|rate limit exceeded\. Please retry later"), True),
-    (re.compile(r"RESOURCE_EXHAUSTED|overloaded_error|\brate[ -]?limit(?:ed|s|error)?\b|too ?many ?requests|\bthrottl(?:ed|ing)|resource exhausted", re.I), True),
+    (
+        re.compile(
+            r"RESOURCE_EXHAUSTED|overloaded_error|\brate[ -]?limit(?:ed|s|error)?\b|too ?many ?requests|\bthrottl(?:ed|ing)|resource exhausted", re.IGNORECASE
+        ),
+        True,
+    ),
 )
 
 
@@ -248,7 +254,7 @@ def _number(value: Any) -> float | None:
         seconds = float(value)
     except (TypeError, ValueError):
         return None
-    return max(0.0, seconds) if seconds == seconds else None
+    return None if math.isnan(seconds) else max(0.0, seconds)
 
 
 def _until(value: Any) -> float | None:

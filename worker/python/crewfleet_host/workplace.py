@@ -10,6 +10,7 @@ import filecmp
 import os
 import shutil
 from dataclasses import replace
+from typing import Any
 
 from . import environment, links
 from .errors import place_unavailable
@@ -56,7 +57,7 @@ class Workplace:
         if settings.working_dir_way == "overlay" and self.way != "overlay":
             raise OSError(f'working_dir_way = "overlay": {self.reason}')
 
-    def about(self) -> dict:
+    def about(self) -> dict[str, Any]:
         """The fields of "checked" and "ready" that tell of it."""
         env_file = vars(self.env_file) if self.env_file is not None else None
         return {"working_dir": self.root, "files": self.way, "files_reason": self.reason, "env_file": env_file}
@@ -212,7 +213,7 @@ class Workplace:
     def _refusal(self, settings: Settings) -> str | None:
         """Why there can be no overlay here, None where there can: tried, since no file of the kernel tells."""
 
-        def attempt() -> dict:
+        def attempt() -> dict[str, Any]:
             """What a spawned child does: a fork does less of the same."""
             try:
                 self.enter()
@@ -227,7 +228,7 @@ class Workplace:
 
         self.way = "overlay"
         report, ended = run_in_fork(attempt)
-        told = {"refused": ended} if report is None else report
+        told: dict[str, Any] = {"refused": ended} if report is None else report
         _remove(self._scratch)
         if "refused" in told:
             return self._explained(told["refused"], told.get("errno"))

@@ -44,10 +44,10 @@ class Peer:
         if header is None:
             return None
         body = self._exactly(struct.unpack(">I", header)[0])
-        return json.loads(body)
+        return json.loads(body) if body is not None else None
 
     def expect(self, *types: str) -> dict:
-        """The next frame of one of `types`; events and beats before it are kept in `skipped`, "ended" in `ended`, "exited" for who
+        """The next frame of one of `types`; events before it are kept in `skipped`, "ended" in `ended`, "exited" for who
         asks for it."""
         if "exited" in types and self._exited:
             return self._exited.pop(0)
@@ -61,7 +61,7 @@ class Peer:
                 self.ended.append(frame)
             elif frame["type"] == "exited":
                 self._exited.append(frame)
-            elif frame["type"] in ("event", "beat"):
+            elif frame["type"] == "event":
                 self.skipped.append(frame)
             else:
                 raise AssertionError(f"expected {types}, got {frame}")
@@ -105,7 +105,7 @@ class FakeWorker:
         }
         flags = [] if with_crewai else ["-S"]
         command = [*launcher, sys.executable, *flags, MAIN, "fork-server", os.path.join(self.dir.name, "import-storage")]
-        self.process = subprocess.Popen(command, stdin=self.peer.other, stdout=self.output, stderr=self.output, env=environment)
+        self.process = subprocess.Popen(command, stdin=self.peer.other.fileno(), stdout=self.output, stderr=self.output, env=environment)
         self.peer.other.close()
         self.ready = self.peer.expect("ready")
         self._ids = 0

@@ -16,7 +16,7 @@ class CrewAITest(unittest.TestCase):
     def setUpClass(cls) -> None:
         os.environ.pop("OPENAI_API_KEY", None)
         cls.worker = FakeWorker()
-        cls.hosts: dict = {}
+        cls.hosts = {}
 
     @classmethod
     def tearDownClass(cls) -> None:

@@ -124,7 +124,7 @@ class ListenersTest(unittest.TestCase):
 
     def test_what_a_slow_listener_does_is_done_before_the_child_ends(self) -> None:
         crewai = importlib.util.find_spec("crewai")
-        bus = Path(crewai.origin).parent / "events" / "event_bus.py" if crewai is not None else None
+        bus = Path(crewai.origin).parent / "events" / "event_bus.py" if crewai is not None and crewai.origin is not None else None
         if bus is None or not bus.exists() or "def flush(" not in bus.read_text(encoding="utf-8"):
             self.skipTest("this interpreter has no CrewAI whose listeners can be awaited")
         worker = FakeWorker()

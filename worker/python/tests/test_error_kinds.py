@@ -15,12 +15,12 @@ _NAMED_RUST = (
     re.compile(r'\bkind: "(\w+)"\.(?:into|to_owned)'),
     re.compile(r'kind\.unwrap_or_else\(\|\| "(\w+)"'),
 )
-_EITHER = re.compile(r"let kind = (if .*?);", re.S)
+_EITHER = re.compile(r"let kind = (if .*?);", re.DOTALL)
 # The names whose values the expressions above find.
 _NAMES = {"kind", "HOST_LOST_KIND", "INVALID_INPUTS"}
 # In Python, an object of an error has "retryable" beside its kind.
 _DICT = re.compile(r'"kind": (?:"(\w+)"|(\w+)),')
-_NAMED_PYTHON = (re.compile(r'_error\("(\w+)"'), re.compile(r'^ +kind(?:, [^=\n]+)? = "(\w+)"', re.M))
+_NAMED_PYTHON = (re.compile(r'_error\("(\w+)"'), re.compile(r'^ +kind(?:, [^=\n]+)? = "(\w+)"', re.MULTILINE))
 
 
 def rust() -> Iterator[tuple[Path, str]]:

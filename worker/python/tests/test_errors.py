@@ -3,7 +3,6 @@
 import asyncio
 import http.client
 import os
-import socket
 import ssl
 import sys
 import unittest
@@ -159,7 +158,7 @@ class TableTest(unittest.TestCase):
             http.client.RemoteDisconnected("no"),
             http.client.IncompleteRead(b""),
             ConnectionResetError("no"),
-            socket.timeout("no"),
+            TimeoutError("no"),
             asyncio.TimeoutError(),
         ):
             with self.subTest(repr(error)):
@@ -190,7 +189,7 @@ class TableTest(unittest.TestCase):
         described = self.assert_retryable(True, raised_while_handling(with_status("BadRequestError", 400), ConnectionResetError("no")))
         self.assertNotIn("http_status", described["detail"])
         if sys.version_info >= (3, 11):
-            self.assert_retryable(True, ExceptionGroup("several", [ValueError("no"), limited]))
+            self.assert_retryable(True, ExceptionGroup("several", [ValueError("no"), limited]))  # noqa: F821
         endless = ValueError("a")
         endless.__cause__ = endless
         self.assertIsNone(judge(endless))

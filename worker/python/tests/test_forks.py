@@ -14,7 +14,7 @@ from unittest import mock
 from fake_worker import CREWS, FakeWorker, Fifo
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from crewfleet_host import descriptors, sharing  # noqa: E402
+from crewfleet_host import descriptors, sharing
 
 # Kind → what an import does, `place` being a folder. What is not shared must be named in the reasons as it is in the table.
 DESCRIPTORS = {
@@ -115,8 +115,8 @@ class ForksTest(unittest.TestCase):
         Path(self.place, f"{name}.py").write_text(HEAD.format(place=self.place) + source + CREW.format(body=body) + made, encoding="utf-8")
         return {"target": f"{name}:make", "path": [self.place, CREWS]}
 
-    def check(self, **settings: object) -> dict:
-        checked = self.worker.check(settings.pop("target"), **settings)
+    def check(self, target: str, **settings: object) -> dict:
+        checked = self.worker.check(target, **settings)
         self.assertTrue(checked["ok"], checked)
         return checked
 
@@ -137,7 +137,12 @@ class ForksTest(unittest.TestCase):
             with self.subTest(kind):
                 number = numbers.get(platform.machine())
                 call = f"a = libc.syscall({number}, {arguments})"
-                made = subprocess.run([sys.executable, "-c", f"{HEAD.format(place='')}{call}\nassert a >= 0, os.strerror(ctypes.get_errno())"], capture_output=True, text=True)
+                made = subprocess.run(
+                    [sys.executable, "-c", f"{HEAD.format(place='')}{call}\nassert a >= 0, os.strerror(ctypes.get_errno())"],
+                    check=False,
+                    capture_output=True,
+                    text=True,
+                )
                 if number is None or made.returncode != 0:
                     self.skipTest(f"no {kind} here: {(made.stderr.splitlines() or [platform.machine()])[-1]}")
                 reasons = self.check(**self.target(call))["isolation_reasons"]
@@ -150,6 +155,7 @@ class ForksTest(unittest.TestCase):
         with mock.patch("os.fstat", return_value=mock.Mock(st_mode=0o600)):
             for link in ("anon_inode:[made_up]", "anon_inode:made_up", "/of/no/type"):
                 found = descriptors.describe(null, f"{null} {link}")
+                assert found is not None
                 self.assertEqual((found.kind, found.what), ("unknown", f"something of no known kind ({link})"))
                 findings = sharing.Findings()
                 self.assertFalse(sharing._judge(found, findings))
@@ -214,7 +220,9 @@ class ForksTest(unittest.TestCase):
         self.assertEqual(Path(mark).read_text(encoding="ascii"), "x")
 
     def test_what_a_build_opens_is_opened_by_each_kickoff(self) -> None:
-        settings = self.target("kept = []", "said = kept[-1][0].fileno(), os.readlink(f'/proc/self/fd/{kept[-1][0].fileno()}')", "kept.append(socket.socketpair())")
+        settings = self.target(
+            "kept = []", "said = kept[-1][0].fileno(), os.readlink(f'/proc/self/fd/{kept[-1][0].fileno()}')", "kept.append(socket.socketpair())"
+        )
         checked = self.check(**settings)
         self.assertEqual(checked["isolation"], "fork")
         self.assertTrue(all("building the crew leaves a Unix connection" in reason for reason in checked["isolation_reasons"]), checked)
@@ -230,7 +238,9 @@ class ForksTest(unittest.TestCase):
         self.assertEqual((self.check(**settings)["isolation_reasons"], self.worker.start_host(**settings).first["isolation_reasons"]), ([], []))
 
     def test_each_fork_reads_a_file_from_where_the_import_stood(self) -> None:
-        host = self.worker.start_host(**self.target("a = open(place + '/given', 'rb', buffering=0); first = a.readline()", "said = [first.decode(), *map(bytes.decode, a)]"))
+        host = self.worker.start_host(
+            **self.target("a = open(place + '/given', 'rb', buffering=0); first = a.readline()", "said = [first.decode(), *map(bytes.decode, a)]")
+        )
         self.assertEqual(host.first["isolation"], "fork")
         children = [host.start_child() for _ in range(3)]
         self.assertEqual([child.run({})["result"]["json"]["said"] for child in children], [["one\n", "two\n", "three\n"]] * 3)
@@ -252,7 +262,9 @@ class ForksTest(unittest.TestCase):
             self.assertEqual(children[number].peer.expect("result")["result"]["json"]["said"], "go")
 
     def test_lines_of_forks_follow_one_another_in_a_log(self) -> None:
-        host = self.worker.start_host(**self.target("a = open(place + '/lines', 'w', buffering=1)", "said = [a.write(f'{os.getpid()} {n}\\n') for n in range(50)]"))
+        host = self.worker.start_host(
+            **self.target("a = open(place + '/lines', 'w', buffering=1)", "said = [a.write(f'{os.getpid()} {n}\\n') for n in range(50)]")
+        )
         self.assertIn("stays open for writing", host.first["notes"][0])
         children = [host.start_child() for _ in range(3)]
         for child in children:
@@ -263,7 +275,12 @@ class ForksTest(unittest.TestCase):
         self.assertEqual(sorted(Counter(line.split()[0] for line in lines).values()), [50, 50, 50])
 
     def test_a_listening_socket_serves_all_forks(self) -> None:
-        host = self.worker.start_host(**self.target("a = socket.create_server(('127.0.0.1', 0))", "c = socket.create_connection(a.getsockname()); s, _ = a.accept(); c.sendall(b'x'); said = s.recv(1).decode()"))
+        host = self.worker.start_host(
+            **self.target(
+                "a = socket.create_server(('127.0.0.1', 0))",
+                "c = socket.create_connection(a.getsockname()); s, _ = a.accept(); c.sendall(b'x'); said = s.recv(1).decode()",
+            )
+        )
         self.assertEqual(host.first["isolation"], "fork")
         self.assertEqual([host.start_child().run({})["result"]["json"]["said"] for _ in range(2)], ["x", "x"])
 

@@ -10,12 +10,16 @@ from fake_worker import FakeHost, FakeWorker
 from shortage import Short
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from crewfleet_host import sharing  # noqa: E402
+from crewfleet_host import sharing
 
 # Kind → what an import does, and what a kickoff then does with it, to `said`.
 SAFE = {
     "jemalloc": ("import pyarrow", "said = pyarrow.array(range(200_000)).take(list(range(0, 200_000, 7))).to_pylist()[-1]", 199_997),
-    "stops at a fork": ("import numpy; a = numpy.ones((600, 600)) @ numpy.ones((600, 600))", "said = float((numpy.ones((600, 600)) @ numpy.ones((600, 600))).max())", 600.0),
+    "stops at a fork": (
+        "import numpy; a = numpy.ones((600, 600)) @ numpy.ones((600, 600))",
+        "said = float((numpy.ones((600, 600)) @ numpy.ones((600, 600))).max())",
+        600.0,
+    ),
     "lancedb": (
         "import lancedb",
         "db = lancedb.connect(inputs['place']); db.create_table('t', [{'vector': [1.0, 2.0], 'n': 7}])\n"

@@ -28,9 +28,7 @@ REFUSED = {
     "client.responses.create(model='m', input='hi', stream=True)": 'OpenAI.post("/responses")',
     "client.images.generate(prompt='a lamp')": 'OpenAI.post("/images/generations")',
     "asyncio.run(ask(openai.AsyncOpenAI(**settings)))": 'AsyncOpenAI.post("/chat/completions")',
-    "ask(openai.AzureOpenAI(azure_endpoint='http://127.0.0.1:{port}', api_version='1', api_key='none'))": (
-        'AzureOpenAI.post("/chat/completions")'
-    ),
+    "ask(openai.AzureOpenAI(azure_endpoint='http://127.0.0.1:{port}', api_version='1', api_key='none'))": ('AzureOpenAI.post("/chat/completions")'),
 }
 # These cost nothing, or are embeddings: they go out, and meet nobody.
 FREE = ("client.embeddings.create(model='m', input='hi')", "client.models.list()", "client.files.list()", "client.beta.threads.create()")

@@ -9,9 +9,8 @@ from typing import Any
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
-from fake_worker import FakeWorker  # noqa: E402
-
-from crewfleet_host import errors, input_files  # noqa: E402
+from crewfleet_host import errors, input_files
+from fake_worker import FakeWorker
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 
@@ -55,7 +54,7 @@ class Form(unittest.TestCase):
             self.assertNotIn(secret, described["message"])
 
     def test_a_crew_that_takes_no_files_is_told_of_the_lowest_version(self) -> None:
-        with self.assertRaisesRegex(input_files.UnusableFile, 'inputs.PHOTO is a file, and what runs here takes none.*crewai 1.9 or later'):
+        with self.assertRaisesRegex(input_files.UnusableFile, "inputs.PHOTO is a file, and what runs here takes none.*crewai 1.9 or later"):
             input_files.for_crewai({"PHOTO": {"url": "https://h/"}}, kickoff_of_old)
 
 

@@ -213,7 +213,9 @@ class OddMachinesTest(OddPlaces, unittest.TestCase):
     def test_data_dir_on_file_systems_of_all_kinds(self) -> None:
         data = os.path.join(self.home, "data")
         os.mkdir(data)
-        on_overlay = "[os.mkdir(f'{home}/{n}') for n in 'luw'] and mount('overlay', data, 'overlay', 0, f'lowerdir={home}/l,upperdir={home}/u,workdir={home}/w')"
+        on_overlay = (
+            "[os.mkdir(f'{home}/{n}') for n in 'luw'] and mount('overlay', data, 'overlay', 0, f'lowerdir={home}/l,upperdir={home}/u,workdir={home}/w')"
+        )
         for before, way, reason in (
             ("mount('tmpfs', data, 'tmpfs', 0, None)", "overlay", None),
             (on_overlay, "links", "lies on an overlay itself"),

@@ -114,7 +114,7 @@ class OutcomesTest(unittest.TestCase):
         child = self.child("offline:make")
         for value, path in (
             ("1" + "0" * 5000, "inputs.B"),
-            ("[1, {\"price\": 1e999}]", "inputs.B[1].price"),
+            ('[1, {"price": 1e999}]', "inputs.B[1].price"),
             ("-1e400", "inputs.B"),
             ('"a\\ud800b"', "inputs.B"),
             ('{"a b": ["\\udc00"]}', 'inputs.B["a b"][0]'),

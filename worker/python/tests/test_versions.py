@@ -21,7 +21,7 @@ def first_frame(flags: list[str], path: str = "") -> tuple[dict, int]:
     with tempfile.TemporaryDirectory(prefix="crewfleet-test-") as home, tempfile.TemporaryFile() as output:
         environment = {**os.environ, "HOME": home, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, *flags, MAIN, "fork-server", os.path.join(home, "storage")]
-        process = subprocess.Popen(command, stdin=peer.other, stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(command, stdin=peer.other.fileno(), stdout=output, stderr=output, env=environment)
         peer.other.close()
         frame = peer.expect("ready", "failed")
         peer.close()

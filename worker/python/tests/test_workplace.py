@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from typing import Any
 
 from fake_worker import FakeWorker, Watched
 from odd_places import make, read
@@ -96,7 +97,7 @@ class WorkplaceTest:
         self.assertEqual(answer["type"], "result", answer)
         return answer
 
-    def value(self, expression: str, child=None) -> object:
+    def value(self, expression: str, child=None) -> Any:
         result = self.do(expression, child)["result"]
         return result["raw"] if result["json"] is None else result["json"]
 
@@ -355,7 +356,7 @@ class NobodyTest(unittest.TestCase):
     """As a user without any privilege."""
 
     def test_an_overlay_needs_no_privilege(self) -> None:
-        nobody = {"user": 65534, "group": 65534, "extra_groups": ()}
+        nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": ()}
         with tempfile.TemporaryDirectory(prefix="crewfleet-nobody-") as home:
             os.chmod(home, 0o755)
             package = shutil.copytree(os.path.dirname(os.path.dirname(__file__)), os.path.join(home, "python"), ignore=shutil.ignore_patterns("__pycache__"))

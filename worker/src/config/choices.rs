@@ -3,7 +3,8 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-/// Makes an enum of words, which is read from a configuration, and tells which there are when it is given another.
+/// Makes an enum of words, which is read from a configuration, and tells which there are when it is given another:
+/// `strum` says only that none matches.
 macro_rules! choice {
     ($(#[$about:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$about])*

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crewfleet_protocol::{KickoffError, KickoffResult, Status};
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::execution::stop::StopReason;
 
@@ -35,7 +36,8 @@ pub(crate) enum Outcome {
 }
 
 /// Why an attempt is put back unfinished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum RequeueReason {
     /// The worker is draining.
     Drained,
@@ -58,32 +60,9 @@ pub(crate) enum RequeueReason {
 }
 
 impl RequeueReason {
-    /// All of them.
-    pub(crate) const ALL: [Self; 9] = [
-        Self::Drained,
-        Self::Paused,
-        Self::NoRoom,
-        Self::HostLost,
-        Self::Undecided,
-        Self::DeliveryLost,
-        Self::NotStarted,
-        Self::NotDue,
-        Self::WorkerFault,
-    ];
-
     /// As a metric's label and the log have it.
     pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Drained => "drained",
-            Self::Paused => "paused",
-            Self::NoRoom => "no_room",
-            Self::HostLost => "host_lost",
-            Self::Undecided => "undecided",
-            Self::DeliveryLost => "delivery_lost",
-            Self::NotStarted => "not_started",
-            Self::NotDue => "not_due",
-            Self::WorkerFault => "worker_fault",
-        }
+        self.into()
     }
 }
 

@@ -34,7 +34,8 @@ impl Completion {
     }
 }
 
-/// A bounded memory; the oldest goes first.
+/// A bounded memory; the oldest goes first. It is no `lru` or `moka` cache, since those find one key, and [`Self::any`]
+/// looks at all keys of an id: they would stand beside the ordered map, not in its place.
 #[derive(Default)]
 pub(crate) struct CompletedRuns {
     ended: BTreeMap<Arc<RunKey>, Completion>,

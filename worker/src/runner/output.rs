@@ -14,7 +14,8 @@ const MAX_LINE: usize = 16 * 1024;
 /// not fill the log.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Cuts one stream of a kickoff's output into lines.
+/// Cuts one stream of a kickoff's output into lines. A codec of tokio-util keeps a progress bar whole until its line feed
+/// comes, and drops a line that is too long instead of cutting it.
 pub(crate) struct Lines {
     stream: &'static str,
     events: Option<EventSink>,

@@ -151,19 +151,14 @@ fn counts(report: &Report) -> String {
     ];
     states
         .map(|state| match state {
-            State::Warning | State::Note => counted(count(state) as u64, state.as_str()),
-            _ => format!("{} {}", count(state), state.as_str()),
+            State::Warning | State::Note => counted(count(state) as u64, &state.to_string()),
+            _ => format!("{} {state}", count(state)),
         })
         .join(", ")
 }
 
 fn lines_of(finding: &Finding) -> String {
-    let mut text = format!(
-        "{:<7}  {}: {}",
-        finding.state.as_str(),
-        finding.check,
-        finding.found
-    );
+    let mut text = format!("{:<7}  {}: {}", finding.state, finding.check, finding.found);
     if let Some(wanted) = &finding.wanted {
         text += &format!("\n         wanted: {wanted}");
     }

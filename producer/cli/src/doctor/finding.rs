@@ -1,10 +1,12 @@
 //! What a check found.
 
 use serde::Serialize;
+use strum::Display;
 
 /// How it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub(crate) enum State {
     /// As it should be.
     Ok,
@@ -16,19 +18,6 @@ pub(crate) enum State {
     Warning,
     /// Messages may be lost, or kickoffs be taken away or killed.
     Unsafe,
-}
-
-impl State {
-    /// The name in the report.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Note => "note",
-            Self::Unknown => "unknown",
-            Self::Warning => "warning",
-            Self::Unsafe => "unsafe",
-        }
-    }
 }
 
 /// One check.

@@ -1,6 +1,7 @@
 //! Bodies on their way in: as long as a request may be, and not too many at once. Each takes room as its bytes come, so
 //! that whoever sends nothing holds nothing. What the callers of one token hold leaves as much for others, and whoever
-//! sends too slowly is cut.
+//! sends too slowly is cut. The limits of `tower-http` are for one body alone: neither its share nor its rate is counted,
+//! and a body that is too long is answered while it is still being sent.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::time::timeout;
-use tower::util::MapRequest;
+use tower_http::normalize_path::NormalizePath;
 
 use super::{files, handlers, kickoff};
 use crate::gateway::Gateway;
@@ -21,10 +21,7 @@ use crate::http::metrics::{self, RequestMetrics};
 const CALL_LIMIT: Duration = Duration::from_secs(45);
 
 /// All of them, each also with a slash at its end: many clients put one behind the base URL, or behind the path.
-pub(crate) fn router(
-    gateway: &Arc<Gateway>,
-    metrics: Arc<RequestMetrics>,
-) -> MapRequest<Router, fn(Request) -> Request> {
+pub(crate) fn router(gateway: &Arc<Gateway>, metrics: Arc<RequestMetrics>) -> NormalizePath<Router> {
     let of_crew = Router::new()
         .route("/healthcheck", get(handlers::healthcheck))
         .route("/inputs", get(handlers::inputs))
@@ -51,23 +48,7 @@ pub(crate) fn router(
         ))
         .layer(middleware::from_fn_with_state(metrics, metrics::count));
     // Before the routes are looked at.
-    MapRequest::new(all, without_last_slash)
-}
-
-fn without_last_slash(mut request: Request) -> Request {
-    let path = request.uri().path();
-    let shorter = path.trim_end_matches('/');
-    if shorter.is_empty() || shorter == path {
-        return request;
-    }
-    let asked = match request.uri().query() {
-        Some(query) => format!("{shorter}?{query}"),
-        None => shorter.to_owned(),
-    };
-    if let Ok(uri) = asked.parse() {
-        *request.uri_mut() = uri;
-    }
-    request
+    NormalizePath::trim_trailing_slash(all)
 }
 
 /// A head that is too long is told of in words.
@@ -91,6 +72,7 @@ async fn last_of_connection(State(gateway): State<Arc<Gateway>>, request: Reques
     response
 }
 
+/// `tower-http` would answer with a status alone.
 async fn within_limit(request: Request, next: Next) -> Response {
     let late = |_| ApiError::unavailable("The message broker takes too long").into_response();
     timeout(CALL_LIMIT, next.run(request)).await.unwrap_or_else(late)

@@ -1,7 +1,9 @@
 //! The form of a line: one JSON object with `level`, `target`, `time`, the event's fields, and those of the spans
 //! around it.
 //!
-//! The formats of `tracing-subscriber` keep the fields of spans in an object of their own.
+//! The formats of `tracing-subscriber` keep the fields of spans in an object of their own. `json-subscriber` 0.3.1 can
+//! flatten them, but writes a name twice that an event and a span have (`"worker":"b",…,"worker":"a"`): readers of JSON
+//! take the last, which is the span's. It also writes the span's own name, as a field `name`.
 
 use std::fmt::{Error, Result, Write};
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .. import crewai_setup
+from .. import optional
 
 _CREWS = (("crewai.crew", "Crew"),)
 _FLOWS = (("crewai.flow.flow", "Flow"),)
@@ -47,5 +47,5 @@ def is_crewais_own(thing: Any) -> bool:
 
 
 def _classes(names: tuple[tuple[str, str], ...]) -> tuple[type, ...]:
-    found = (getattr(crewai_setup.module(module), name, None) for module, name in names)
+    found = (getattr(optional.module(module), name, None) for module, name in names)
     return tuple(kind for kind in found if isinstance(kind, type))

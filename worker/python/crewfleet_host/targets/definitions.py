@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .. import crewai_setup, tracebacks
+from .. import crewai_setup, optional, tracebacks
 from ..target import Target, TargetError
 
 # In YAML, and in JSON, which is YAML; "methods" only at the top of a block of YAML.
@@ -36,18 +36,18 @@ def _crew(name: str, place: str) -> Target:
 
 def _defaults(place: str) -> dict[str, Any]:
     """The inputs that a JSON crew gives itself, without building it where this CrewAI can read it apart."""
-    loader = crewai_setup.module("crewai.project.json_loader")
+    loader = optional.module("crewai.project.json_loader")
     read = getattr(loader, "load_json_crew_project", None)
     definition = getattr(read(Path(place)), "definition", None) if callable(read) else None
     if isinstance(definition, dict):
         return definition.get("inputs") or {}
-    return crewai_setup.module("crewai.project.crew_loader").load_crew(place)[1]
+    return optional.module("crewai.project.crew_loader").load_crew(place)[1]
 
 
 def _flow(name: str, place: str) -> Target:
     with contextlib.suppress(ImportError):
         crewai_setup.import_crewai()
-    flow = getattr(crewai_setup.module("crewai.flow.flow"), "Flow", None)
+    flow: Any = getattr(optional.module("crewai.flow.flow"), "Flow", None)
     if not callable(getattr(flow, "from_declaration", None)):
         version = crewai_setup.version() or "not there"
         raise TargetError(f'target "{name}": flow definitions need a newer CrewAI, with Flow.from_declaration; this one is {version}')

@@ -82,7 +82,7 @@ def plain_function(made_by: Any) -> FunctionType | None:
         elif isinstance(made_by, FunctionType) or inspect.isclass(made_by):
             break
         else:
-            made_by = getattr(type(made_by), "__call__", None)
+            made_by = getattr(type(made_by), "__call__", None)  # noqa: B004  the function itself is wanted
     return made_by if isinstance(made_by, FunctionType) else None
 
 
@@ -148,10 +148,12 @@ def _functions_named(module: Module, name: str, sources: Sources) -> Iterator[tu
 
 def _methods_named(module: Module, class_name: str, name: str, sources: Sources) -> Iterator[tuple[Module, Function]]:
     resolved = sources.resolve(module, class_name)
-    owner = resolved[0].class_(resolved[1]) if resolved is not None else None
-    for part in owner.body if owner is not None else ():
+    if resolved is None:
+        return
+    holder, class_ = resolved[0], resolved[0].class_(resolved[1])
+    for part in class_.body if class_ is not None else ():
         if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef)) and part.name == name:
-            yield resolved[0], part
+            yield holder, part
 
 
 def _in_code(code: CodeType) -> Run | None:

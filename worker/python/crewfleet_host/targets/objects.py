@@ -54,7 +54,8 @@ def object_of(candidate: Candidate) -> Any:
 
 def _form(value: Any, module: ModuleType, name: str) -> str:
     """The name of `value` as a target: where it is defined, if it is a class that is found there."""
-    if inspect.isclass(value) and getattr(sys.modules.get(value.__module__), value.__name__, None) is value:
+    found = getattr(sys.modules.get(value.__module__), value.__name__, None) if inspect.isclass(value) else None
+    if found is not None and found is value:
         return f"{value.__module__}:{value.__name__}"
     return f"{module.__name__}:{name}"
 

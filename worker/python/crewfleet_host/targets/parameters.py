@@ -64,7 +64,9 @@ def parameters_of(made_by: Callable[..., Any]) -> Parameters:
     signature = _signature(made_by)
     if signature is None:
         return Parameters()
-    required, optional, positional = [], [], []
+    required: list[str] = []
+    optional: list[str] = []
+    positional: list[str] = []
     all_as_dict = rest = False
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -105,7 +107,7 @@ def _own_init(made_by: type) -> inspect.Signature | None:
         if crewai_types.is_crewais_own(owner):
             return None
         if "__init__" in vars(owner):
-            signature = _without_self(inspect.signature(owner.__init__))
+            signature = _without_self(inspect.signature(vars(owner)["__init__"]))
             named = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
             return signature.replace(parameters=named)
     return None

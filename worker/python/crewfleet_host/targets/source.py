@@ -176,7 +176,6 @@ class Sources:
             found += module.candidates() if module is not None else []
         return sorted(dict.fromkeys(found), key=lambda candidate: RANKS[candidate.kind])
 
-
     def _roots_of(self, module: str) -> list[str]:
         """The roots, and the folder that holds the package of an imported module, as site-packages does."""
         file = getattr(sys.modules.get(module.split(".", 1)[0]), "__file__", None)

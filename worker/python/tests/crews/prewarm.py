@@ -1,9 +1,6 @@
 """A crew that tells what its process need not do any more."""
 
 import json
-import platform
-import subprocess
-from unittest import mock
 
 from crewai.agents.agent_executor import AgentExecutor
 from crewai.events.types.agent_events import AgentExecutionCompletedEvent, AgentExecutionStartedEvent
@@ -16,11 +13,7 @@ MODELS = (AgentExecutionStartedEvent, AgentExecutionCompletedEvent, ChatCompleti
 
 class Crew:
     def kickoff(self, inputs: dict) -> str:
-        with mock.patch.object(subprocess, "check_output", side_effect=AssertionError("a program was started")):
-            platform.processor()
         left = [model.__name__ for model in MODELS if not model.__pydantic_complete__]
-        if "_flow_definition" not in AgentExecutor.__dict__:
-            left.append("AgentExecutor")
         if not issubclass(AgentExecutor._initial_state_t, FlowState):
             left.append("AgentExecutor's state")
         return json.dumps(left)

@@ -1,7 +1,8 @@
-//! The grammar of python-dotenv 1.2, which reads `.env` at home.
+//! The grammar of python-dotenv 1.2, which reads `.env` at home: its own steps, one function for each.
 //!
-//! `dotenvy` reads another language: it takes `$NAME` without braces for a variable, refuses `\t` in quotes and a name
-//! without `=`, and knows no `${NAME:-default}`. So this follows python-dotenv's own steps, one function for each.
+//! `dotenvy` 0.15.7 reads another language. Of the 88 files in `tests/env_files.json` it reads 41 otherwise, among them
+//! what people write: it refuses `A=two words` and `NAME` alone, makes `pa` of `pa$$word` and nothing of `#fff`, lets the
+//! environment win over the file in `${NAME}`, and knows no `${NAME:-default}`, no `\t` in quotes and no byte order mark.
 
 use std::collections::HashMap;
 

@@ -279,6 +279,8 @@ struct EventLine {
     data: Option<Box<RawValue>>,
 }
 
+/// Not by tokio-util's `LinesCodec`: after a line that is too long or no UTF-8, `FramedRead` ends once and then reads on
+/// before it looks at what it has. So an event that came with such a line would wait for the next one.
 async fn forward_events(stream: pipe::Receiver, context: &KickoffContext) {
     let mut stream = BufReader::new(stream);
     // What follows a part of a line is another part of it.

@@ -10,7 +10,8 @@ macro_rules! python {
     };
 }
 
-/// Every file of `worker/python` but its tests; a unit test compares this list with the folder.
+/// Every file of `worker/python` but its tests; a unit test compares this list with the folder. `include_dir` and
+/// `rust-embed` make such a list, but cargo builds nothing again for a file that is new, so the worker would lack it.
 const FILES: &[(&str, &str)] = python![
     "main.py",
     "crewfleet_host/__init__.py",
@@ -30,7 +31,6 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/features.py",
     "crewfleet_host/files.py",
     "crewfleet_host/prewarm.py",
-    "crewfleet_host/frame_stack.py",
     "crewfleet_host/frames.py",
     "crewfleet_host/guard.py",
     "crewfleet_host/host.py",
@@ -57,7 +57,6 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/settings.py",
     "crewfleet_host/sharing.py",
     "crewfleet_host/signals.py",
-    "crewfleet_host/signatures.py",
     "crewfleet_host/spawned.py",
     "crewfleet_host/storage.py",
     "crewfleet_host/target.py",

@@ -287,7 +287,6 @@ impl Child {
                     answered: true,
                 })
             }),
-            // "beat" says that it lives.
             _ => Ok(None),
         };
         match parsed {
