@@ -25,8 +25,8 @@ quick=(format build lint lint_python unit one_kickoff)
 others=(one_kickoff versions)
 # These need Rust alone: what the others need is installed beside them.
 need_nothing=(format build lint)
-# These wait more than they work: each runs beside the check after it, which must build nothing.
-beside=(campaign)
+# Each of these runs beside the check after it, which must build nothing: `e2e` and `campaign` wait more than they work.
+beside=(python campaign)
 with_broker=(build old e2e campaign)
 
 # Clippy's compiler makes the same programs, and keeps what it has to say of each crate of the workspace.
@@ -65,8 +65,8 @@ doc() { RUSTDOC=$PWD/tests/rustdoc.sh cargo test --locked --workspace --no-fail-
 # A map of a module may link to what is private in it: it is for readers of the source.
 doc_full() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps; }
 python() {
-    # A file of tests has an interpreter of its own; two at a time.
-    (cd worker/python/tests && printf '%s\n' test_*.py | xargs -P 2 -n 1 "$python" -W error::ResourceWarning -m unittest) &&
+    # Files of tests that share an interpreter share a fork server, whose import of CrewAI is what they cost most; two at a time.
+    (cd worker/python/tests && printf '%s\n' test_*.py | xargs -P 2 -n 6 "$python" -W error::ResourceWarning -m unittest) &&
         (cd tests/openai && "$python" -W error::ResourceWarning -m unittest discover -s tests -t .) &&
         (cd tests/as_at_home && "$python" -m unittest discover -s tests -t .)
 }
@@ -82,10 +82,10 @@ run_home() {
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
 # These tests wait more than they work, so more run at once than there are cores.
-e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*'; }
+e2e() { RUST_TEST_THREADS=6 cargo test --locked --workspace --no-fail-fast --test '*'; }
 # Those that are about many, with all of them.
 e2e_full() {
-    CREWFLEET_TEST_FULL=1 cargo test --locked --workspace --no-fail-fast --test e2e -- bad_input:: client::many_ crewai::many_ dead_letters::browse::two_ leftovers::
+    CREWFLEET_TEST_FULL=1 cargo test --locked --workspace --no-fail-fast --test e2e -- bad_input:: client::many_ crewai::many_ forks::no_answer limits::many_ dead_letters::browse::two_ leftovers::
 }
 # One kickoff of a CrewAI crew: broker, worker, events, reply.
 one_kickoff() { cargo test --locked --workspace --test e2e crewai::crewai_s_events; }
@@ -99,10 +99,11 @@ campaign_600() { run_campaign 600; }
 campaign_3000() { run_campaign 3000; }
 run_campaign() { "${CARGO_TARGET_DIR:-target}/debug/campaign" --seed 7 --faults all --patience-s 120 --kickoffs "$@"; }
 
-# The commands that the README begins with, as a newcomer runs them: the example, and a crew of one's own.
+# The commands that the README begins with, as a newcomer runs them: the example, and a crew of one's own. The first takes what
+# `build` has built; the second, of `--full`, builds what a newcomer builds, which has fewer features.
 quickstart() {
     local reply
-    reply=$(deploy/quickstart.sh --once | tail -n 1) || return 1
+    reply=$(CREWFLEET_BUILD_TARGETS="--workspace --all-targets" deploy/quickstart.sh --once | tail -n 1) || return 1
     [[ "$reply" == *'"status":"succeeded"'* ]]
 }
 quickstart_full() {

@@ -203,8 +203,13 @@ impl Cluster {
     /// The node that leads a quorum queue or a stream of the virtual host `/`, as the nodes that were not set apart see
     /// it. Where one that was set apart led, this waits for its successor.
     pub async fn leader_of(&self, queue: &str) -> usize {
+        self.leader_in("/", queue).await
+    }
+
+    /// The same in another virtual host.
+    pub async fn leader_in(&self, vhost: &str, queue: &str) -> usize {
         let expression = format!(
-            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), \
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"{queue}\">>)), \
              case amqqueue:get_pid(Q) of {{_, Node}} -> Node; Pid -> node(Pid) end."
         );
         let began = Instant::now();

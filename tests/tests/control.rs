@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use crewfleet::{BrokerConfig, Cancellation, KickoffClient, KickoffId, Status};
-use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::broker::{Namespace, add_users, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::builtin_crew_toml;
@@ -207,12 +207,7 @@ async fn a_command_that_waits_for_nobody_makes_no_queue() {
     // Who may make none cannot have made one.
     let user = format!("mute-{namespace}");
     let node = broker().await;
-    for command in [
-        &["add_user", &user, "mute"][..],
-        &["set_permissions", &user, "^$", ".*", "^$"],
-    ] {
-        node.ctl(command).await.unwrap();
-    }
+    add_users(node, &[(&user, "mute", ["^$", ".*", "^$"])]).await;
     let url = node.url().replace("guest:guest", &format!("{user}:mute"));
     let mute = Cli::new(&url, &namespace);
     mute.run(&["pause", "echo", "--no-wait"]).await.success();

@@ -1,5 +1,6 @@
 //! `crewfleet dev`: everything on one machine, and nothing of it left behind.
 
+mod ends;
 mod own;
 
 use std::collections::BTreeSet;
@@ -167,8 +168,8 @@ async fn once_gives_the_example_s_reply_and_leaves_nothing() {
     assert_eq!(output.stdout.len(), 1, "stdout has the reply alone");
     output.said(&[
         "the broker is ready",
-        "the workers are ready",
-        "crew marketing on worker-",
+        "the worker is ready",
+        "crew marketing on worker-1",
         "  task market_research",
         "      model offline, ",
         " tokens in, ",
@@ -214,7 +215,11 @@ async fn missing_inputs_are_told_before_the_broker_is_started() {
     let own = ["--once", "--target", "own.crew:OwnCrew", "--path", "src"];
     let none = place.dev(&own);
     let told = none.output().await.ended_with(2);
-    let said = told.said(&["needs the inputs PLACE, TOPIC", "--input PLACE=..."]);
+    // What there is to give, and what to run.
+    let said = told.said(&[
+        "needs the inputs PLACE, TOPIC",
+        "crewfleet dev --once --target own.crew:OwnCrew --path src --input PLACE=... --input TOPIC=...",
+    ]);
     assert!(!said.contains("private broker"), "{said}");
     let one = place.dev(&[&own[..], &["--input", "TOPIC=tea", "--input", "place=Porto"]].concat());
     let told = one.output().await.ended_with(6);
@@ -243,33 +248,6 @@ async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
 
     let second = place.dev(&["--once"]).output().await.ended_with(2);
     second.said(&["another `crewfleet dev`", &dev.pid().to_string()]);
-
-    // A worker that is killed is started again.
-    let before = place.processes_of("worker-1");
-    for pid in &before {
-        // Its Python may have ended with it meanwhile.
-        let _ = kill(*pid, Signal::SIGKILL);
-    }
-    dev.stderr
-        .first("the death", |line| {
-            line.contains("worker-1 has ended").then_some(())
-        })
-        .await;
-    until("another worker", || {
-        let log = fs::read_to_string(place.work().join(".crewfleet/dev/worker-1.log")).ok()?;
-        (log.matches("\"message\":\"ready\"").count() == 2).then_some(())
-    })
-    .await;
-
-    // So is one whose supervisor is killed.
-    let folder = place.work().join(".crewfleet/dev/worker-2");
-    let supervisor = supervisor_of(&folder.display().to_string());
-    kill(supervisor, Signal::SIGKILL).unwrap();
-    dev.stderr
-        .first("the other death", |line| {
-            line.contains("worker-2 has ended").then_some(())
-        })
-        .await;
 
     // Prometheus could scrape the broker's queues.
     let url = dev
@@ -343,19 +321,6 @@ async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
     place.is_clean(&dev, &[".crewfleet"]).await;
 }
 
-/// The shell that supervises what runs in a folder: the first of those that it has forked itself into.
-fn supervisor_of(folder: &str) -> Pid {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let supervises = |pid: &i32| {
-        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut arguments = arguments.split(|byte| *byte == 0);
-        arguments.any(|argument| argument == b"crewfleet-supervisor")
-            && arguments.next() == Some(folder.as_bytes())
-    };
-    Pid::from_raw(pids.filter(supervises).min().expect("a supervisor"))
-}
-
 /// It says where the gateway is, and calls that work.
 async fn its_gateway_answers(dev: &Process) {
     let addr = dev
@@ -411,34 +376,4 @@ async fn its_gateway_answers(dev: &Process) {
         client.get(url).send().await.expect("an answer").status().as_u16(),
         401
     );
-}
-
-#[tokio::test]
-async fn ctrl_c_while_it_starts_is_answered() {
-    let place = Place::new();
-    let dev = place.dev(&[]);
-    dev.stderr
-        .first("that it starts", |line| {
-            line.contains("starting the workers with").then_some(())
-        })
-        .await;
-    dev.signal(Signal::SIGINT);
-    let output = dev.output().await.ended_with(0);
-    output.said(&["ending ...", "ended; nothing is left running"]);
-    let place_is_empty = place.parts().iter().all(BTreeSet::is_empty);
-    assert!(place_is_empty, "{:?}", place.parts());
-}
-
-#[tokio::test]
-async fn nothing_outlives_a_killed_dev() {
-    let place = Place::new();
-    place.write(
-        "src/plain.py",
-        "class Plain:\n    def kickoff(self, inputs):\n        return 'done'\n",
-    );
-    let dev = place.plain_dev(&["--target", "plain:Plain", "--path", "src"]);
-    keeps_running(&dev).await;
-    dev.signal(Signal::SIGKILL);
-    dev.exit().await;
-    place.is_clean(&dev, &[".crewfleet", "src"]).await;
 }

@@ -12,9 +12,9 @@ use crewfleet_amqp::{Broker, BrokerConfig};
 use crewfleet_protocol::{KickoffError, KickoffResult};
 use crewfleet_tests::{
     PATIENCE,
-    broker::{Namespace, broker, free_port},
+    broker::{ALL_RIGHTS, Namespace, add_users, broker, free_port},
     client::PlainClient,
-    crews::{checkout, python_crew_toml},
+    crews::{checkout, plain_crew_toml, python_crew_toml},
     http,
     process::{TICK, until, with_command_line, with_environment},
 };
@@ -143,14 +143,7 @@ async fn hang(_: KickoffContext, _: Inputs) -> Result<KickoffResult, KickoffErro
 /// A user of a test's own, by whom its connections are known. Returns the URL.
 async fn own_user(name: &str) -> String {
     let node = broker().await;
-    for arguments in [
-        ["add_user", name, name].as_slice(),
-        &["set_permissions", name, ".*", ".*", ".*"],
-    ] {
-        node.ctl(arguments)
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
-    }
+    add_users(node, &[(name, name, ALL_RIGHTS)]).await;
     node.url().replace("guest:guest@", &format!("{name}:{name}@"))
 }
 
@@ -172,7 +165,10 @@ async fn connections_end(user: &str) {
 /// The sections of a Python crew and of a program that sleep.
 fn sleeping_crews() -> String {
     let path = checkout().join("tests/crews");
-    let python = python_crew_toml("python", "misbehaving:misbehaving", &path, 1);
+    with_sleeping_program(&plain_crew_toml("python", "deeds:Plain", &path, 1))
+}
+
+fn with_sleeping_program(python: &str) -> String {
     format!(
         "{python}\n[crews.program]\nrunner = \"command\"\ncommand = [\"sleep\", \"600\"]\nconcurrency = 1\n"
     )
@@ -277,8 +273,11 @@ async fn a_worker_that_cannot_be_built_leaves_nothing_up() {
     let dir = TempDir::new().expect("a temporary folder");
     let (file, admin) = configured(dir.path(), &broker().await.url(), &namespace, "");
     let text = fs::read_to_string(&file).expect("the configuration is there");
+    // CrewAI alone takes more.
     let text = text.replace("[worker]\n", "[worker]\nmemory_limit = \"64MiB\"\n");
-    fs::write(&file, text + &sleeping_crews()).expect("the configuration is written");
+    let path = checkout().join("tests/crews");
+    let crewai = python_crew_toml("python", "misbehaving:misbehaving", &path, 1);
+    fs::write(&file, text + &with_sleeping_program(&crewai)).expect("the configuration is written");
     let before = tasks();
     let ended = built(Worker::builder(), &file).run(pending()).await;
     let error = ended.expect_err("it has no room").to_string();

@@ -7,7 +7,8 @@ use axum::{Router, extract::Path, routing::get};
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
-use crewfleet_tests::crews::{checkout, crew_packages, venv_python};
+use crewfleet_tests::crews::{checkout, crew_packages, plain_python, venv_python};
+use crewfleet_tests::many;
 use crewfleet_tests::postgres::Postgres;
 use crewfleet_tests::process::until;
 use crewfleet_tests::worker::WorkerProcess;
@@ -15,8 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 const CLIENTS: [&str; 4] = ["http_client", "requests", "httpx", "psycopg"];
-const AT_ONCE: usize = 6;
-/// How often six kickoffs at once ask. `CREWFLEET_TEST_FORKS_ROUNDS` sets another number.
+/// How often kickoffs at once ask. `CREWFLEET_TEST_FORKS_ROUNDS` sets another number.
 const ROUNDS: usize = 1;
 
 /// A server whose answer is the question, a little later: answers of several connections cross.
@@ -35,9 +35,15 @@ async fn echo() -> String {
     format!("http://{address}")
 }
 
-fn crew_toml(name: &str, target: &str, concurrency: usize, env: &[(&str, &str)]) -> String {
+fn crew_toml(
+    python: &std::path::Path,
+    name: &str,
+    target: &str,
+    concurrency: usize,
+    env: &[(&str, &str)],
+) -> String {
     let path = json!([checkout().join("tests/crews"), crew_packages()]);
-    let (python, target) = (json!(venv_python()), json!(target));
+    let (python, target) = (json!(python), json!(target));
     let env: Vec<_> = env
         .iter()
         .map(|(name, value)| format!("{name} = {}", json!(value)))
@@ -55,6 +61,8 @@ async fn no_answer_reaches_another_kickoff_wherever_the_connection_was_opened() 
     let postgres = Postgres::start().await;
     let (echo, database) = (echo().await, postgres.url());
     let env = [("ECHO", echo.as_str()), ("POSTGRES", database.as_str())];
+    // Each of a crew that cannot fork needs an interpreter of its own, at half a second of a core.
+    let at_once = many(6, 3);
     let mut crews = BTreeMap::new();
     for client in CLIENTS {
         crews.insert(
@@ -72,7 +80,7 @@ async fn no_answer_reaches_another_kickoff_wherever_the_connection_was_opened() 
     }
     let sections: Vec<_> = crews
         .iter()
-        .map(|(name, target)| crew_toml(name, target, AT_ONCE, &env))
+        .map(|(name, target)| crew_toml(&venv_python(), name, target, at_once, &env))
         .collect();
     let worker = WorkerProcess::builder(&url, &namespace)
         .crews(&sections.join("\n"))
@@ -104,7 +112,7 @@ async fn no_answer_reaches_another_kickoff_wherever_the_connection_was_opened() 
         std::env::var("CREWFLEET_TEST_FORKS_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     for round in 0..rounds {
         for name in crews.keys() {
-            let ids: Vec<_> = (0..AT_ONCE).map(|n| format!("{name}-{round}-{n}")).collect();
+            let ids: Vec<_> = (0..at_once).map(|n| format!("{name}-{round}-{n}")).collect();
             for id in &ids {
                 client.request(name, id, &json!({ "MARK": id })).await;
             }
@@ -144,6 +152,7 @@ async fn fresh_interpreters_wait_before_the_first_kickoff_comes() {
     let echo = echo().await;
     let worker = WorkerProcess::builder(&url, &namespace)
         .crews(&crew_toml(
+            &plain_python(),
             "slow",
             "at_import_http_client:make",
             2,

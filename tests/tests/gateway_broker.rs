@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use crewfleet_node::{Node, NodeOptions};
 use crewfleet_tests::broker::{Namespace, alone, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
@@ -61,22 +60,22 @@ async fn while_rabbitmq_blocks_publishers_nothing_is_taken_and_it_is_said() {
 
 #[tokio::test]
 async fn where_nothing_was_sent_there_is_no_doubt() {
-    let options = NodeOptions::temporary().expect("a folder");
-    let mut node = Node::start(options).await.expect("a node");
+    let node = alone().await;
     let namespace = Namespace::new();
     let cli = Cli::new(&node.url(), &namespace).with_free_gateway_ports();
     cli.run(&["topology", "declare", "echo"]).await.success();
     let token = token(&cli).await;
     let gateway = GatewayProcess::ready(&cli).await;
     let caller = gateway.caller("echo", &token);
-    node.stop().await.expect("an end");
+    // Its listeners are closed, and nobody is let in; a node of one's own costs more to start.
+    node.ctl(&["stop_app"]).await.expect("an end");
     gateway.is_not_ready("no connection").await;
     let (code, answer, later) = caller
         .post_for("/kickoff", json!({"inputs": {}}), "retry-after")
         .await;
     assert_eq!((code.as_u16(), later.as_str()), (503, "1"), "{answer}");
     took_nothing(&answer, "was not taken; try again");
-    node.start_again().await.expect("a node");
+    node.ctl(&["start_app"]).await.expect("a node");
     gateway.is_ready().await;
     caller.kickoff(&json!({"inputs": {}})).await;
     let client = PlainClient::connect(&node.url(), &namespace).await;

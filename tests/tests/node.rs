@@ -46,17 +46,6 @@ async fn what_was_confirmed_survives_a_kill_and_a_stop() {
 }
 
 #[tokio::test]
-async fn nodes_run_side_by_side() {
-    let (first, second) = (broker().await, started(NodeOptions::temporary()).await);
-    for (node, text) in [(first, "one"), (&second, "two")] {
-        publish(node, text).await;
-    }
-    for (node, text) in [(first, "one"), (&second, "two")] {
-        assert_eq!(take(&channel(node).await).await.as_deref(), Some(text));
-    }
-}
-
-#[tokio::test]
 async fn a_killed_owner_leaves_nothing() {
     let owner = Process::spawn("node-owner", &Command::new(env!("CARGO_BIN_EXE_node-owner")), b"");
     let dir = owner
@@ -78,14 +67,20 @@ async fn a_killed_owner_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_folder_has_one_node_at_a_time_and_keeps_its_data() {
+async fn nodes_run_side_by_side_and_a_folder_has_one_at_a_time_whose_data_it_keeps() {
     let parent = tempfile::Builder::new()
         .prefix("a folder ")
         .tempdir()
         .expect("a temporary folder");
     let dir = parent.path().join("of a node");
     let mut first = started(Ok(NodeOptions::new(&dir))).await;
-    publish(&first, "kept").await;
+    for (node, text) in [(broker().await, "the other's"), (&first, "kept")] {
+        publish(node, text).await;
+    }
+    assert_eq!(
+        take(&channel(broker().await).await).await.as_deref(),
+        Some("the other's")
+    );
 
     let second = Node::start(NodeOptions::new(&dir)).await;
     assert!(matches!(second, Err(NodeError::InUse { .. })), "{second:?}");

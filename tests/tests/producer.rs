@@ -6,7 +6,6 @@ use std::net::TcpListener;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
-use crewfleet_tests::crews::marketing_crew_toml;
 use crewfleet_tests::process::Process;
 use crewfleet_tests::proxy::Proxy;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
@@ -358,45 +357,4 @@ async fn a_kickoff_waits_for_its_worker_and_can_be_come_back_to() {
     // Of a kickoff that is finished there are no events to wait for, and without a gateway none are kept.
     let late = cli.run(&["events", "early"]).await.ended_with(0);
     late.said(&["kickoff early succeeded", "only where a gateway runs"]);
-}
-
-#[tokio::test]
-async fn workers_are_listed_with_their_crews_and_the_inputs_these_take() {
-    let namespace = Namespace::new();
-    let builder = worker(&namespace, &["echo"]).await.worker("id = \"oven-1\"");
-    let _worker = builder.crews(&marketing_crew_toml(2)).ready().await;
-    let line = cli(&namespace).await.run(&["workers", "--json"]).await.success();
-    let workers: Value = serde_json::from_str(&line).expect("one line of JSON");
-    assert_eq!(workers.as_array().map(Vec::len), Some(1), "{workers}");
-    assert_eq!(
-        (&workers[0]["worker"], &workers[0]["draining"]),
-        (&json!("oven-1"), &json!(false))
-    );
-    let crews = workers[0]["crews"].as_array().unwrap();
-    let crew = |name: &str| crews.iter().find(|crew| crew["name"] == name).expect("the crew");
-    assert_eq!(
-        (&crew("echo")["concurrency"], &crew("echo")["inputs"]),
-        (&json!(8), &Value::Null)
-    );
-    assert_eq!(
-        crew("marketing")["inputs"],
-        json!(["BUSINESS_DETAILS", "PRODUCT_DESCRIPTION"])
-    );
-    // What the crew does not ask for is noted, and sent all the same.
-    let noted = cli(&namespace)
-        .await
-        .run(&[
-            "kickoff",
-            "marketing",
-            "--detach",
-            "--input",
-            "BUSINESS_DETAILS=a bakery",
-            "--input",
-            "PRODUCT_DESCRIPTION=rye bread",
-            "--input",
-            "PRODUCT=rye bread",
-        ])
-        .await
-        .ended_with(0);
-    noted.said(&["may not use the input PRODUCT; its inputs are BUSINESS_DETAILS, PRODUCT_DESCRIPTION"]);
 }

@@ -1,6 +1,6 @@
 //! What crews can't read of their worker.
 
-use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::broker::{ALL_RIGHTS, Namespace, add_users, broker};
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::worker::WorkerProcess;
 use serde_json::{Value, json};
@@ -27,12 +27,7 @@ async fn a_crew_reads_no_secret_of_its_worker() {
     let (namespace, node) = (Namespace::new(), broker().await);
     let url = node.url();
     let (user, password) = (format!("user-of-{namespace}"), "hunter2-of-the-worker");
-    for arguments in [
-        &["add_user", &user, password][..],
-        &["set_permissions", &user, ".*", ".*", ".*"],
-    ] {
-        node.ctl(arguments).await.expect("rabbitmqctl");
-    }
+    add_users(node, &[(&user, password, ALL_RIGHTS)]).await;
     let command = json!(["python3", "-c", SNOOP]);
     let _worker = WorkerProcess::builder(&url, &namespace)
         .crew("snoop", &format!("runner = \"command\"\ncommand = {command}\n"))

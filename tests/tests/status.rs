@@ -1,4 +1,5 @@
-//! What `crewfleet status`, `kickoffs`, `wait`, `events` and `cancel` know of a kickoff, and what they say where nobody knows.
+//! What `crewfleet status`, `kickoffs`, `wait`, `events` and `cancel` know of a kickoff, what they say where nobody knows,
+//! and what is known of workers and their crews.
 
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
@@ -291,13 +292,32 @@ async fn a_known_id_is_waited_for_and_refused_for_another_request() {
 }
 
 #[tokio::test]
-async fn what_lacks_an_input_is_not_sent() {
+async fn workers_are_listed_with_the_inputs_of_their_crews_and_what_lacks_one_is_not_sent() {
     let namespace = Namespace::new();
     let worker = WorkerProcess::builder(&broker().await.url(), &namespace)
+        .worker("id = \"oven-1\"")
+        .builtin(&["echo"])
         .crews(&marketing_crew_toml(2))
         .ready()
         .await;
     let cli = cli(&namespace).await;
+    let line = cli.run(&["workers", "--json"]).await.success();
+    let workers: Value = serde_json::from_str(&line).expect("one line of JSON");
+    assert_eq!(workers.as_array().map(Vec::len), Some(1), "{workers}");
+    assert_eq!(
+        (&workers[0]["worker"], &workers[0]["draining"]),
+        (&json!("oven-1"), &json!(false))
+    );
+    let crews = workers[0]["crews"].as_array().unwrap();
+    let crew = |name: &str| crews.iter().find(|crew| crew["name"] == name).expect("the crew");
+    assert_eq!(
+        (&crew("echo")["concurrency"], &crew("echo")["inputs"]),
+        (&json!(8), &Value::Null)
+    );
+    assert_eq!(
+        crew("marketing")["inputs"],
+        json!(["BUSINESS_DETAILS", "PRODUCT_DESCRIPTION"])
+    );
     let lacking = cli
         .run(&["kickoff", "marketing", "-i", "BUSINESS_DETAILS=a bakery"])
         .await
@@ -316,9 +336,24 @@ async fn what_lacks_an_input_is_not_sent() {
     ];
     let refused = cli.run(&command).await.ended_with(2);
     refused.said(&["rows.jsonl:2:", "lacks: PRODUCT_DESCRIPTION"]);
-    let received = [("crew", "marketing")];
     let received = worker
-        .metric("crewfleet_kickoffs_received_total", &received)
+        .metric("crewfleet_kickoffs_received_total", &[("crew", "marketing")])
         .await;
     assert_eq!(received, Some(0.0));
+    // What the crew does not ask for is noted, and sent all the same.
+    let noted = cli
+        .run(&[
+            "kickoff",
+            "marketing",
+            "--detach",
+            "--input",
+            "BUSINESS_DETAILS=a bakery",
+            "--input",
+            "PRODUCT_DESCRIPTION=rye bread",
+            "--input",
+            "PRODUCT=rye bread",
+        ])
+        .await
+        .ended_with(0);
+    noted.said(&["may not use the input PRODUCT; its inputs are BUSINESS_DETAILS, PRODUCT_DESCRIPTION"]);
 }

@@ -2,10 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use crewfleet_node::{Node, NodeOptions};
+use crewfleet_node::Node;
 use crewfleet_tests::{
     PATIENCE,
-    broker::{Namespace, broker},
+    broker::{Namespace, alone, broker},
     cli::Cli,
     worker::WorkerProcess,
 };
@@ -48,9 +48,7 @@ async fn ctl(node: &Node, command: &str) {
 
 #[tokio::test]
 async fn systemd_hears_of_readiness_of_life_and_of_the_drain() {
-    let node = Node::start(NodeOptions::temporary().expect("a folder"))
-        .await
-        .unwrap_or_else(|error| panic!("{error}"));
+    let node = alone().await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("notify");
     let systemd = Systemd::at(&path);

@@ -4,7 +4,7 @@
 use std::fs;
 
 use crewfleet_node::Node;
-use crewfleet_tests::broker::{Namespace, broker, free_port, tls_options};
+use crewfleet_tests::broker::{ALL_RIGHTS, Namespace, add_users, broker, free_port, tls_options};
 use crewfleet_tests::certificates::{Authority, Identity};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::crews::builtin_crew_toml;
@@ -61,13 +61,8 @@ impl Site {
 
     /// A user that has no password, and the certificate that makes a client this user.
     async fn user(&self, name: &str) -> Identity {
-        for command in [
-            &["add_user", name, "to be cleared"][..],
-            &["clear_password", name],
-            &["set_permissions", name, ".*", ".*", ".*"],
-        ] {
-            self.node.ctl(command).await.unwrap();
-        }
+        add_users(&self.node, &[(name, "to be cleared", ALL_RIGHTS)]).await;
+        self.node.ctl(&["clear_password", name]).await.unwrap();
         self.ca.client(name)
     }
 

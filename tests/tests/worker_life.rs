@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use crewfleet_node::{Node, NodeOptions};
-use crewfleet_tests::broker::{Namespace, broker};
+use crewfleet_tests::broker::{ALL_RIGHTS, Namespace, add_users, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
-use crewfleet_tests::crews::{self, checkout, plain_crew_toml, python_crew_toml};
+use crewfleet_tests::crews::{self, checkout, plain_crew_toml};
 use crewfleet_tests::process::Process;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use nix::sys::signal::Signal;
@@ -216,9 +216,9 @@ async fn a_running_crew_is_cancelled_by_a_command_on_the_control_exchange() {
         .await
         .worker("cancel_grace_s = 0.5")
         .crew("sleep", SLEEP)
-        .crews(&python_crew_toml(
+        .crews(&plain_crew_toml(
             "bad",
-            "misbehaving:misbehaving",
+            "deeds:Plain",
             &checkout().join("tests/crews"),
             4,
         ))
@@ -303,10 +303,7 @@ async fn credentials_are_rotated_without_a_restart() {
     let url = |word: &str| node.url().replace("guest:guest", &format!("{user}:{word}"));
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), url("one")).unwrap();
-    node.ctl(&["add_user", &user, "one"]).await.unwrap();
-    node.ctl(&["set_permissions", &user, ".*", ".*", ".*"])
-        .await
-        .unwrap();
+    add_users(node, &[(&user, "one", ALL_RIGHTS)]).await;
     let worker = WorkerProcess::builder(&url("none"), &namespace)
         .broker(&format!("url_file = {:?}", file.path()))
         .builtin(&["echo"])

@@ -8,6 +8,7 @@ mod topology;
 use std::fs;
 
 use crewfleet_tests::PATIENCE;
+use crewfleet_tests::broker::add_users;
 use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::builtin_crew_toml;
 use crewfleet_tests::worker::WorkerProcess;
@@ -178,35 +179,33 @@ async fn missing_permissions_are_named() {
             vec!["requests.echo", "control"],
         ),
     ];
-    join_all(
-        users
-            .into_iter()
-            .map(async |(user, configure, write, read, refused)| {
-                node.ctl(&["add_user", user, "secret"]).await.unwrap();
-                let permissions = ["set_permissions", user, configure, write, read];
-                node.ctl(&permissions).await.unwrap();
-                let url = node.url().replace("guest:guest", &format!("{user}:secret"));
-                let flags = [("CREWFLEET__BROKER__URL", url.as_str())];
-                let doctor = patient.cli.run_with_environment(&["doctor", "--json"], &flags);
-                let examined = Examined::of(doctor.await);
-                let refused = refused.iter().map(|what| format!("'{}'", patient.name(what)));
-                let refused: Vec<String> = refused.collect();
-                let mut said: Vec<&str> = refused.iter().map(String::as_str).collect();
-                said.push(user);
-                examined.is_unsafe().finds("permissions", "unsafe", &said);
-                let people = patient.cli.run_with_environment(&["doctor"], &flags);
-                let people = people.await.ended_with(1).stdout;
-                // Its head, the findings, how many are left, and the counts.
-                assert!(people.len() <= 1 + 20 + 1 + 1, "{people:#?}");
-                assert!(
-                    people[1].starts_with("unsafe"),
-                    "the worst comes first: {people:#?}"
-                );
-                let text = people.join("\n");
-                let grant = format!("fix: rabbitmqctl set_permissions -p '/' '{user}' '^");
-                assert!(text.contains(&grant), "{text}");
-            }),
-    )
+    let made: Vec<_> = users
+        .iter()
+        .map(|&(user, configure, write, read, _)| (user, "secret", [configure, write, read]))
+        .collect();
+    add_users(node, &made).await;
+    join_all(users.into_iter().map(async |(user, .., refused)| {
+        let url = node.url().replace("guest:guest", &format!("{user}:secret"));
+        let flags = [("CREWFLEET__BROKER__URL", url.as_str())];
+        let doctor = patient.cli.run_with_environment(&["doctor", "--json"], &flags);
+        let examined = Examined::of(doctor.await);
+        let refused = refused.iter().map(|what| format!("'{}'", patient.name(what)));
+        let refused: Vec<String> = refused.collect();
+        let mut said: Vec<&str> = refused.iter().map(String::as_str).collect();
+        said.push(user);
+        examined.is_unsafe().finds("permissions", "unsafe", &said);
+        let people = patient.cli.run_with_environment(&["doctor"], &flags);
+        let people = people.await.ended_with(1).stdout;
+        // Its head, the findings, how many are left, and the counts.
+        assert!(people.len() <= 1 + 20 + 1 + 1, "{people:#?}");
+        assert!(
+            people[1].starts_with("unsafe"),
+            "the worst comes first: {people:#?}"
+        );
+        let text = people.join("\n");
+        let grant = format!("fix: rabbitmqctl set_permissions -p '/' '{user}' '^");
+        assert!(text.contains(&grant), "{text}");
+    }))
     .await;
 }
 

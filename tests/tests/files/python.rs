@@ -3,7 +3,7 @@
 use std::fs;
 
 use crewfleet_tests::broker::broker;
-use crewfleet_tests::crews::{checkout, python_crew_toml};
+use crewfleet_tests::crews::{checkout, plain_crew_toml};
 use crewfleet_tests::worker::WorkerProcess;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ async fn what_a_python_crew_wrote_is_fetched_and_the_project_stays_as_it_was() {
     .unwrap();
     let crew = project.path().join("writes_files.py");
     fs::copy(checkout().join("tests/crews/writes_files.py"), &crew).unwrap();
-    let toml = python_crew_toml("writer", "writes_files:Writes", project.path(), 2);
+    let toml = plain_crew_toml("writer", "writes_files:Writes", project.path(), 2);
     let _worker = WorkerProcess::builder(&broker().await.url(), &site.namespace)
         .crews(&format!("{toml}inline_files_bytes = \"8B\"\n"))
         .ready()

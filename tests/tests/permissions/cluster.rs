@@ -33,5 +33,7 @@ async fn three_shipped_nodes_are_one_broker_without_one_of_them_too() {
     );
 
     cluster.kill(0).await;
+    // Until then a publish is refused.
+    cluster.leader_in("crewfleet", "kickoff.requests.echo").await;
     producer.run(&["kickoff", "echo"]).await.success();
 }

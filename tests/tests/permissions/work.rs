@@ -8,8 +8,9 @@ use crewfleet_tests::shipped_rabbitmq::ShippedNode;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn each_user_can_do_its_work() {
+async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_is_missing() {
     let shipped = ShippedNode::start().await;
+    what_is_missing_is_said(&shipped).await;
     let clients = [
         "set_operator_policy",
         "-p",
@@ -163,9 +164,8 @@ async fn each_user_can_do_its_work() {
     assert_eq!(refused, [""; 0], "the worker was refused something");
 }
 
-#[tokio::test]
-async fn a_worker_that_may_not_declare_says_what_is_missing() {
-    let shipped = ShippedNode::start().await;
+/// Before anything is declared, which a worker may not do.
+async fn what_is_missing_is_said(shipped: &ShippedNode) {
     let worker = shipped
         .client("worker")
         .worker()

@@ -1,6 +1,8 @@
 """A worker as far as the crew host can tell: speaks the frames, passes fds, holds the other end of every channel."""
 
+import atexit
 import fcntl
+import functools
 import json
 import os
 import re
@@ -93,6 +95,8 @@ class FakeWorker:
 
     def __init__(self, with_crewai: bool = True, environ: dict[str, str] | None = None, launcher: Sequence[str] = ()) -> None:
         self.dir = tempfile.TemporaryDirectory(prefix="crewfleet-test-")
+        # Where the code of crews/shop leaves a line of what it does.
+        self.marks = os.path.join(self.dir.name, "marks")
         self.peer = Peer()
         self.output = tempfile.TemporaryFile()
         environment = {
@@ -101,6 +105,7 @@ class FakeWorker:
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOME": self.dir.name,
             "CREWFLEET__BROKER__URL": "secret",
+            "SHOP_MARKS": self.marks,
             **(environ or {}),
         }
         flags = [] if with_crewai else ["-S"]
@@ -110,6 +115,7 @@ class FakeWorker:
         self.ready = self.peer.expect("ready")
         self._ids = 0
         self.channels: list = []
+        self._hosts: set[int] = set()
 
     def lacks(self, feature: str) -> bool:
         """Whether this CrewAI has no such feature, of those that crewfleet_host.features names."""
@@ -120,14 +126,6 @@ class FakeWorker:
         for feature in features:
             if self.lacks(feature):
                 raise unittest.SkipTest(f"crewai {self.ready['crewai']} has no {feature}")
-
-    def require_for_class(self, *features: str) -> None:
-        """The same in setUpClass, after which nothing tears down."""
-        try:
-            self.require(*features)
-        except unittest.SkipTest:
-            self.close()
-            raise
 
     def require_import(self, target: str, **more: object) -> None:
         """Skips the test where the CrewAI is an older one, and has not what the target's module imports or sets."""
@@ -156,6 +154,24 @@ class FakeWorker:
         self._ids += 1
         return self._ids
 
+    def begun(self, pid: int) -> None:
+        """Says that a host was started."""
+        self._hosts.add(pid)
+
+    def exited(self) -> dict:
+        """What is told of the next host that ends."""
+        frame = self.peer.expect("exited")
+        self._hosts.discard(frame["pid"])
+        return frame
+
+    def end_hosts(self) -> None:
+        """Ends all hosts, and waits for it: the tests of another class have the fork server to themselves."""
+        for channel in self.channels:
+            channel.close()
+        self.channels.clear()
+        while self._hosts:
+            self.exited()
+
     def host_output(self) -> str:
         """What fork server, hosts and probes wrote."""
         self.output.seek(0)
@@ -171,6 +187,18 @@ class FakeWorker:
         self.dir.cleanup()
 
 
+@functools.cache
+def shared_worker() -> FakeWorker:
+    """A fork server with CrewAI for the tests of this interpreter that need none of their own: its import is what they cost most.
+    A class that used it says so by `end_hosts` in tearDownClass."""
+    # A test that would ask a real model fails, and what is exported nowhere may be tried.
+    for name in ("OPENAI_API_KEY", "OTEL_SDK_DISABLED"):
+        os.environ.pop(name, None)
+    worker = FakeWorker()
+    atexit.register(worker.close)
+    return worker
+
+
 class FakeHost:
     """A crew host, ready or failed (`first` is its first frame)."""
 
@@ -182,6 +210,7 @@ class FakeHost:
         worker.peer.send({"type": "start", "id": self.start_id, "role": "host", "crew": "crew", "settings": settings}, (self.peer.other.fileno(),))
         self.peer.other.close()
         self.pid = worker.peer.expect("started")["pid"]
+        worker.begun(self.pid)
         self.first = self.peer.expect("ready", "failed")
 
     def start_child(self) -> "FakeChild":

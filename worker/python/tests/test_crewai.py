@@ -4,7 +4,7 @@ import os
 import signal
 import unittest
 
-from fake_worker import FakeWorker, Fifo
+from fake_worker import Fifo, shared_worker
 
 MARKETING = os.path.join(os.path.dirname(__file__), *[".."] * 3, "deploy", "examples", "marketing", "src")
 
@@ -14,13 +14,18 @@ class CrewAITest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
+<<<<<<< HEAD
         os.environ.pop("OPENAI_API_KEY", None)
         cls.worker = FakeWorker()
         cls.hosts = {}
+=======
+        cls.worker = shared_worker()
+        cls.hosts: dict = {}
+>>>>>>> ci-time
 
     @classmethod
     def tearDownClass(cls) -> None:
-        cls.worker.close()
+        cls.worker.end_hosts()
 
     def host(self, target: str, **more: object):
         if target not in self.hosts:
@@ -199,7 +204,7 @@ class CrewAITest(unittest.TestCase):
         self.assertIn("no model configured", checked["error"]["message"])
         host = self.worker.start_host("offline:fails_to_build")
         self.assertEqual(host.first["error"]["kind"], "build_failed")
-        self.assertEqual(self.worker.peer.expect("exited")["pid"], host.pid)
+        self.assertEqual(self.worker.exited()["pid"], host.pid)
 
     def test_the_marketing_example(self) -> None:
         settings = {"path": [MARKETING]}

@@ -6,7 +6,7 @@ import select
 import unittest
 from pathlib import Path
 
-from fake_worker import FakeWorker, Fifo
+from fake_worker import FakeWorker, Fifo, shared_worker
 
 
 class EndingTest(unittest.TestCase):
@@ -127,8 +127,8 @@ class ListenersTest(unittest.TestCase):
         bus = Path(crewai.origin).parent / "events" / "event_bus.py" if crewai is not None and crewai.origin is not None else None
         if bus is None or not bus.exists() or "def flush(" not in bus.read_text(encoding="utf-8"):
             self.skipTest("this interpreter has no CrewAI whose listeners can be awaited")
-        worker = FakeWorker()
-        self.addCleanup(worker.close)
+        worker = shared_worker()
+        self.addCleanup(worker.end_hosts)
         host = worker.start_host("listening:make")
         self.assertEqual(host.first["isolation"], "fork", host.first)
         children = []

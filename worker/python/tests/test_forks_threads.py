@@ -6,7 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from fake_worker import FakeHost, FakeWorker
+from fake_worker import FakeHost, shared_worker
 from shortage import Short
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -63,13 +63,12 @@ class ThreadsTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        os.environ.pop("OTEL_SDK_DISABLED", None)
-        cls.worker = FakeWorker()
+        cls.worker = shared_worker()
         cls.place = tempfile.TemporaryDirectory(prefix="crewfleet-threads-")
 
     @classmethod
     def tearDownClass(cls) -> None:
-        cls.worker.close()
+        cls.worker.end_hosts()
         cls.place.cleanup()
 
     def target(self, name: str, source: str, body: str = "said = None") -> dict:

@@ -6,7 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from fake_worker import CREWS, FakeWorker
+from fake_worker import CREWS, shared_worker
 
 HEAD = """
 import asyncio, openai
@@ -53,11 +53,11 @@ OTHERS = {
 class GuardTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
-        cls.worker = FakeWorker()
+        cls.worker = shared_worker()
 
     @classmethod
     def tearDownClass(cls) -> None:
-        cls.worker.close()
+        cls.worker.end_hosts()
 
     def setUp(self) -> None:
         place = tempfile.TemporaryDirectory(prefix="crewfleet-guard-")

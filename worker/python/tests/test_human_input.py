@@ -3,19 +3,18 @@
 import os
 import unittest
 
-from fake_worker import FakeWorker
+from fake_worker import shared_worker
 
 
 class HumanInputTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
-        os.environ.pop("OPENAI_API_KEY", None)
-        cls.worker = FakeWorker()
-        cls.worker.require_for_class("cancel hooks")
+        cls.worker = shared_worker()
+        cls.worker.require("cancel hooks")
 
     @classmethod
     def tearDownClass(cls) -> None:
-        cls.worker.close()
+        cls.worker.end_hosts()
 
     def answer(self, target: str) -> dict:
         child = self.worker.start_host(target).start_child()

@@ -10,7 +10,7 @@ from typing import Any
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
 from crewfleet_host import errors, input_files
-from fake_worker import FakeWorker
+from fake_worker import shared_worker
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 
@@ -90,8 +90,8 @@ class OfKickoffs(unittest.TestCase):
     def test_they_reach_the_model_or_the_kickoff_says_what_is_missing(self) -> None:
         if importlib.util.find_spec("crewai") is None:
             self.skipTest("this interpreter has no crewai")
-        worker = FakeWorker()
-        self.addCleanup(worker.close)
+        worker = shared_worker()
+        self.addCleanup(worker.end_hosts)
         inputs = {"WHOM": "a child", "PHOTO": {"$file": {"base64": base64.b64encode(PNG).decode(), "media_type": "image/png"}}}
         missing = "crewai 1.9 or later" if worker.lacks("input files") else "crewai[file-processing]"
         for target in ("with_files:make", "with_files:LookingFlow"):

@@ -4,7 +4,7 @@ import json
 import os
 import unittest
 
-from fake_worker import FakeChild, FakeWorker, Fifo
+from fake_worker import FakeChild, Fifo, shared_worker
 
 INPUTS = {"A": "alpha", "B": "beta"}
 
@@ -14,12 +14,11 @@ class OutcomesTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        os.environ.pop("OPENAI_API_KEY", None)
-        cls.worker = FakeWorker()
+        cls.worker = shared_worker()
 
     @classmethod
     def tearDownClass(cls) -> None:
-        cls.worker.close()
+        cls.worker.end_hosts()
 
     def child(self, target: str, **settings: object) -> FakeChild:
         host = self.worker.start_host(target, **settings)

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import unittest
 
-from fake_worker import FakeWorker
+from fake_worker import shared_worker
 
 
 class StorageTest(unittest.TestCase):
@@ -12,12 +12,12 @@ class StorageTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.worker = FakeWorker()
-        cls.worker.require_for_class("storage of an application's own")
+        cls.worker = shared_worker()
+        cls.worker.require("storage of an application's own")
 
     @classmethod
     def tearDownClass(cls) -> None:
-        cls.worker.close()
+        cls.worker.end_hosts()
 
     def run_in_new_children(self, target: str, inputs: list[dict], **settings: object) -> list[dict]:
         """The JSON results of one kickoff a child, one after another."""
@@ -44,16 +44,16 @@ class StorageTest(unittest.TestCase):
         self.assertEqual([answer["recalled"] for answer in answers], [[], ["the first's"]])
 
     def test_one_child_forgets_between_kickoffs(self) -> None:
-        child = self.worker.start_host("kept:Counter").start_child()
+        child = self.worker.start_host("counting:Counter").start_child()
         answers = [child.run({"id": "the-same"}) for _ in range(2)]
         self.assertEqual([answer["result"]["json"] for answer in answers], [{"count": 1, "pid": child.pid}] * 2)
         child.finish()
 
     def test_flows_persisted_at_class_level_are_apart(self) -> None:
         inputs = [{"id": "the-same"}, {"id": "the-same"}]
-        self.assertEqual([answer["count"] for answer in self.run_in_new_children("kept:Counter", inputs)], [1, 1])
+        self.assertEqual([answer["count"] for answer in self.run_in_new_children("counting:Counter", inputs)], [1, 1])
         shared = os.path.join(self.worker.dir.name, "flows")
-        self.assertEqual([answer["count"] for answer in self.run_in_new_children("kept:Counter", inputs, storage="shared", storage_dir=shared)], [1, 2])
+        self.assertEqual([answer["count"] for answer in self.run_in_new_children("counting:Counter", inputs, storage="shared", storage_dir=shared)], [1, 2])
         places = [os.path.join(directory, name) for directory, _, names in os.walk(shared) for name in names if name == "flow_states.db"]
         with sqlite3.connect(places[0]) as database:
             self.assertEqual(database.execute("select count(*) from flow_states").fetchone(), (2,))

@@ -6,39 +6,33 @@ import shutil
 import tempfile
 import unittest
 
-from fake_worker import CREWS, FakeWorker
+from fake_worker import CREWS, shared_worker
 
 SHOP = os.path.join(CREWS, "shop")
 PATH = [os.path.join(SHOP, "src"), CREWS]
 
 
 class ShopTest(unittest.TestCase):
-    """One fork server; `marks` are the lines that the project's code left."""
+    """The shared fork server; `marks` are the lines that the project's code left."""
 
     @classmethod
     def setUpClass(cls) -> None:
-        os.environ.pop("OPENAI_API_KEY", None)
-        cls.dir = tempfile.TemporaryDirectory(prefix="crewfleet-targets-")
-        cls.marks_file = os.path.join(cls.dir.name, "marks")
-        os.environ["SHOP_MARKS"] = cls.marks_file
-        cls.worker = FakeWorker()
+        cls.worker = shared_worker()
 
     @classmethod
     def tearDownClass(cls) -> None:
-        cls.worker.close()
-        cls.dir.cleanup()
-        del os.environ["SHOP_MARKS"]
+        cls.worker.end_hosts()
 
     def setUp(self) -> None:
         self.marks()
 
     def marks(self) -> list[str]:
         """The lines since the last call."""
-        if not os.path.exists(self.marks_file):
+        if not os.path.exists(self.worker.marks):
             return []
-        with open(self.marks_file, encoding="ascii") as file:
+        with open(self.worker.marks, encoding="ascii") as file:
             lines = file.read().split()
-        os.unlink(self.marks_file)
+        os.unlink(self.worker.marks)
         return lines
 
     def check(self, target: str, **more: object) -> dict:
@@ -205,7 +199,7 @@ class EntryPointTest(ShopTest):
                 self.assertIn(expected.format(main=os.path.join(SHOP, "src", "shop", "main.py")), self.refusal(f"shop.main:{name}"))
                 host = self.worker.start_host(f"shop.main:{name}", path=PATH)
                 self.assertEqual(host.first["error"]["kind"], "import_failed")
-                self.assertEqual(self.worker.peer.expect("exited")["pid"], host.pid)
+                self.assertEqual(self.worker.exited()["pid"], host.pid)
                 self.assertEqual(self.marks(), [])
 
     def test_a_class_that_runs_its_crew_is_told_how(self) -> None:
@@ -234,7 +228,7 @@ class GuardTest(ShopTest):
                 self.assertRegex(self.refusal(f"shop.{module}"), expected)
                 host = self.worker.start_host(f"shop.{module}", path=PATH)
                 self.assertEqual(host.first["error"]["kind"], "import_failed")
-                self.assertEqual(self.worker.peer.expect("exited")["pid"], host.pid)
+                self.assertEqual(self.worker.exited()["pid"], host.pid)
                 # Where each child imports for itself, so does its guard.
                 child = self.worker.start_host(f"shop.{module}", path=PATH, isolation="spawn").start_child()
                 self.assertEqual(child.first["error"]["kind"], "import_failed")

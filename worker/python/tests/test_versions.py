@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from fake_worker import MAIN, FakeWorker, Peer
+from fake_worker import MAIN, Peer, shared_worker
 
 PACKAGE = str(Path(MAIN).parent)
 # Runs main.py in an interpreter that takes itself for another version.
@@ -87,8 +87,7 @@ class FeaturesTest(unittest.TestCase):
         since = {name: [int(part) for part in since.split(".")] for name, since in known}
         installed = [int(part) for part in version.split(".")[:3]]
         self.assertEqual(missing, [name for name, first in since.items() if installed < first])
-        worker = FakeWorker()
-        self.addCleanup(worker.close)
+        worker = shared_worker()
         self.assertEqual(len(worker.ready["notes"]), len(missing), worker.ready["notes"])
         for name, note in zip(missing, worker.ready["notes"], strict=True):
             self.assertTrue(note.startswith(f"crewai {version} has no {name}: "), note)

@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// All inputs: a file with a JSON object, - for stdin
     #[arg(long, value_name = "FILE")]
     inputs: Option<String>,
-    /// End after the result: the reply is the last line of stdout, the exit code is that of `kickoff`
+    /// End after the result, with one worker: the reply is the last line of stdout, the exit code is that of `kickoff`
     #[arg(long)]
     once: bool,
     /// Show every event of the kickoff as it comes, and more of what is started
@@ -114,12 +114,21 @@ async fn serve(
         }
     }
     let config = session.crew.configure(folder, broker.config())?;
+    let count = Workers::wanted(session.once);
     say(&format!(
-        "checking the crew and starting the workers with {} for {} ...",
+        "checking the crew and starting {} with {} for {} ...",
+        counted(count, "worker"),
         session.crew.python.display(),
         session.crew.target()
     ));
-    let workers = Workers::start(folder, program, &config, broker.config(), broker.is_private())?;
+    let workers = Workers::start(
+        count,
+        folder,
+        program,
+        &config,
+        broker.config(),
+        broker.is_private(),
+    )?;
     let ended = tokio::select! {
         biased;
         () = stop.cancelled() => {

@@ -24,8 +24,10 @@ use super::worker::{Known, State, Worker};
 use crate::failure;
 use crate::output::say;
 
-/// How many there are: the smallest fleet in which one takes over from another.
-const COUNT: usize = 2;
+/// How many there are where everything keeps running: the smallest fleet in which one takes over from another.
+const FLEET: u64 = 2;
+/// Each imports CrewAI, which takes seconds of a core: for one kickoff one will do.
+const FOR_ONE_KICKOFF: u64 = 1;
 const PROGRAM: &str = "crewfleet-worker";
 
 /// The workers. Dropping them kills them; [`Self::stop`] drains them.
@@ -67,11 +69,20 @@ pub(crate) fn program() -> anyhow::Result<PathBuf> {
 }
 
 impl Workers {
-    /// Starts them, and returns at once.
+    /// How many there are to be, for one kickoff or until Ctrl-C.
+    pub(crate) fn wanted(once: bool) -> u64 {
+        match once {
+            true => FOR_ONE_KICKOFF,
+            false => FLEET,
+        }
+    }
+
+    /// Starts so many, and returns at once.
     ///
     /// # Errors
     /// When their folders or logs cannot be made.
     pub(crate) fn start(
+        count: u64,
         folder: &Folder,
         program: &Path,
         config: &Path,
@@ -86,7 +97,7 @@ impl Workers {
             known: Arc::default(),
         };
         let current_dir = std::env::current_dir().context("the working directory cannot be told")?;
-        for number in 1..=COUNT {
+        for number in 1..=count {
             let name = format!("worker-{number}");
             // One name everywhere; on a broker of others theirs may be the same.
             let id = match has_own_broker {

@@ -1,10 +1,8 @@
-"""Targets that make CrewAI's storage while they are imported, as modules of projects do."""
+"""Targets that make a memory while they are imported, as modules of projects do; they import LanceDB, which takes seconds."""
 
 import os
 
 from crewai import Agent, Crew, Task
-from crewai.flow.flow import Flow, start
-from crewai.flow.persistence import persist
 from crewai.memory.unified_memory import Memory
 from offline import Parrot
 
@@ -39,13 +37,3 @@ def _crew():
 
 
 crew = _crew()
-
-
-@persist()
-class Counter(Flow):
-    """Counts its kickoffs, as long as its state is kept under the id that it was given."""
-
-    @start()
-    def count(self):
-        self.state["count"] = self.state.get("count", 0) + 1
-        return {"count": self.state["count"], "pid": os.getpid()}

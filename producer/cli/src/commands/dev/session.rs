@@ -44,7 +44,12 @@ impl Session {
         let began = Instant::now();
         workers.ready().await?;
         say(&format!(
-            "the workers are ready ({:.1} s)",
+            "{} ready ({:.1} s)",
+            if self.once {
+                "the worker is"
+            } else {
+                "the workers are"
+            },
             began.elapsed().as_secs_f64()
         ));
 
