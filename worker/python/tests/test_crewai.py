@@ -14,14 +14,8 @@ class CrewAITest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-<<<<<<< HEAD
-        os.environ.pop("OPENAI_API_KEY", None)
-        cls.worker = FakeWorker()
-        cls.hosts = {}
-=======
         cls.worker = shared_worker()
-        cls.hosts: dict = {}
->>>>>>> ci-time
+        cls.hosts = {}
 
     @classmethod
     def tearDownClass(cls) -> None:

@@ -1,6 +1,5 @@
 """Whoever asks a person fails the kickoff, and is named. Real CrewAI, no network."""
 
-import os
 import unittest
 
 from fake_worker import shared_worker
