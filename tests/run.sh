@@ -82,7 +82,7 @@ run_home() {
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
 # These tests wait more than they work, so more run at once than there are cores.
-e2e() { RUST_TEST_THREADS=6 cargo test --locked --workspace --no-fail-fast --test '*'; }
+e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*'; }
 # Those that are about many, with all of them.
 e2e_full() {
     CREWFLEET_TEST_FULL=1 cargo test --locked --workspace --no-fail-fast --test e2e -- bad_input:: client::many_ crewai::many_ forks::no_answer limits::many_ dead_letters::browse::two_ leftovers::
