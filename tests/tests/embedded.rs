@@ -3,7 +3,7 @@
 use std::{
     fs,
     future::{pending, ready},
-    net::TcpListener,
+    net::TcpStream,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -227,7 +227,7 @@ async fn a_worker_whose_future_is_dropped_leaves_nothing_up() {
     assert!(with_environment("CREWFLEET_KICKOFF_ID", &of_program).is_empty());
     connections_end(&user).await;
     tasks_end(before).await;
-    TcpListener::bind(&admin).expect("the admin endpoint's address is free");
+    nobody_listens(&admin);
     // RabbitMQ has all three back.
     for crew in ["python", "program", "work"] {
         assert_eq!(client.count(&namespace.requests_of(crew)).await, 1, "{crew}");
@@ -236,6 +236,12 @@ async fn a_worker_whose_future_is_dropped_leaves_nothing_up() {
     worker().run(ready(())).await.expect("it starts and ends");
     tasks_end(before).await;
     drop(dir);
+}
+
+/// Its port may be that of somebody's connection by now, which keeps it from being bound.
+fn nobody_listens(address: &str) {
+    let answer = TcpStream::connect(address);
+    assert!(answer.is_err(), "something listens on {address} still: {answer:?}");
 }
 
 /// A file or folder is there in which the worker keeps its Python side.
@@ -262,7 +268,7 @@ async fn a_worker_whose_future_is_dropped_while_it_starts_leaves_nothing_up() {
     })
     .await;
     tasks_end(before).await;
-    TcpListener::bind(&admin).expect("the admin endpoint's address is free");
+    nobody_listens(&admin);
     assert_eq!(folders(dir.path()), Vec::<PathBuf>::new());
 }
 
@@ -283,7 +289,7 @@ async fn a_worker_that_cannot_be_built_leaves_nothing_up() {
     let error = ended.expect_err("it has no room").to_string();
     assert!(error.contains("memory_limit"), "{error}");
     assert!(has_fork_server(&dir.path().join("data")).is_none());
-    TcpListener::bind(&admin).expect("the admin endpoint's address is free");
+    nobody_listens(&admin);
     assert_eq!(folders(dir.path()), Vec::<PathBuf>::new());
     tasks_end(before).await;
 }
@@ -316,7 +322,7 @@ async fn a_worker_that_ends_by_an_error_leaves_nothing_up() {
     let builder = Worker::builder().crew_with("work", options, echo);
     let ended = built(builder, &file).run(std::future::pending()).await;
     assert!(matches!(ended, Err(WorkerError::Config(_))), "{ended:?}");
-    TcpListener::bind(&admin).expect("the admin endpoint's address is free");
+    nobody_listens(&admin);
     assert_eq!(folders(dir.path()), Vec::<PathBuf>::new());
     tasks_end(0).await;
 }

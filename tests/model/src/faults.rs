@@ -160,7 +160,7 @@ impl Protocol {
     }
 
     /// A publish of a run is taken, and its confirm is lost: it goes out again, with a mark where it is a request
-    /// (`settle::publish_until_confirmed`).
+    /// (`until_confirmed::publish_until_confirmed`).
     pub(crate) fn unconfirmed(&self, state: &mut State, place: usize, key: Key) {
         state.left.unconfirmed -= 1;
         let Some(run) = state.workers[place].run_mut(key) else {

@@ -47,7 +47,7 @@ pub const RULES: [Rule; 18] = [
             "CompletedRuns::get",
             "CompletedRuns::remember",
             "Completion::settles",
-            "settle::republish_reply",
+            "reply::republish_reply",
         ],
         bugs: &[Bug::ForgetsReplies, Bug::ForgetsHandingOn],
     },
@@ -96,9 +96,9 @@ pub const RULES: [Rule; 18] = [
         says: "The request is acked when its reply and its dead letter are confirmed.",
         code: &[
             "ended::replied",
-            "settle::publish_reply",
+            "reply::publish_reply",
             "settle::conclude",
-            "settle::publish_until_confirmed",
+            "until_confirmed::publish_until_confirmed",
             "unacked::ack_run",
         ],
         bugs: &[

@@ -87,7 +87,7 @@ impl Protocol {
         }
     }
 
-    /// Publishes the reply: `settle::publish_reply`. What was decided before a link was lost is decided anew.
+    /// Publishes the reply: `reply::publish_reply`. What was decided before a link was lost is decided anew.
     pub(crate) fn reply(&self, state: &mut State, place: usize, key: Key, status: Status, confirmed: bool) {
         if status != Status::Succeeded && !self.still_tells(state, place, key) {
             return;

@@ -23,7 +23,7 @@ use crate::lifecycle::panics;
 use crate::lifecycle::part::Part;
 use crate::settlement::attempt::Attempt;
 use crate::settlement::ended::{EndedAttempt, settled_elsewhere};
-use crate::settlement::settle;
+use crate::settlement::{reply, settle};
 use crate::state::WorkerState;
 
 /// Takes a delivery to its end, in the room that is held for it, if any. A panic on the way is a fault of this worker,
@@ -150,7 +150,7 @@ async fn enter(
             Entry::Completed(receipt, reply) => {
                 unacked.put_back(receipt);
                 info!("redelivered after its reply; publishing the same reply again");
-                Box::pin(settle::republish_reply(
+                Box::pin(reply::republish_reply(
                     worker,
                     request,
                     &message.properties,
@@ -200,7 +200,7 @@ async fn reject(
     if let Some(queue) = RequestProperties::from(&message.properties).reply_queue()
         && let Some(reply) = reply
     {
-        settle::reply_to_queue(worker, queue, &reply).await;
+        reply::reply_to_queue(worker, queue, &reply).await;
     }
     unacked.ack(&worker.telemetry.metrics).await;
 }

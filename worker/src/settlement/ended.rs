@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::attempt::Attempt;
 use super::retry::{self, Retry};
-use super::settle;
+use super::{reply, settle};
 use crate::crews::crew::Crew;
 use crate::execution::events::EventSink;
 use crate::execution::outcome::{Outcome, RequeueReason};
@@ -39,7 +39,7 @@ impl EndedAttempt<'_> {
             }
             // Told whoever has the request by now.
             Outcome::Succeeded(_) => {
-                let reply = settle::publish_reply(self.worker, self.attempt, &mut outcome, false).await;
+                let reply = reply::publish_reply(self.worker, self.attempt, &mut outcome, false).await;
                 self.replied(run, &outcome, reply).await;
             }
             _ => Box::pin(self.settle_what_failed(run, outcome, next.as_ref())).await,
@@ -69,7 +69,7 @@ impl EndedAttempt<'_> {
                     }
                 }
                 Follows::Reply => {
-                    let telling = settle::publish_reply(self.worker, &attempt, &mut outcome, in_doubt);
+                    let telling = reply::publish_reply(self.worker, &attempt, &mut outcome, in_doubt);
                     if let Some(reply) = before_its_end(&link, telling).await {
                         return self.replied(run, &outcome, reply).await;
                     }

@@ -4,11 +4,15 @@
 //! |---|---|
 //! | [`ended`] | an attempt that has ended: which of these follows |
 //! | [`retry`] | whether another attempt follows, and when |
-//! | [`settle`] | publishing it, until the broker confirms |
+//! | [`settle`] | publishing it |
+//! | [`reply`] | the reply on its way to its requester |
+//! | [`until_confirmed`] | publishing until the broker has it |
 //! | [`messages`], [`attempt`] | the messages, and what they say of an attempt |
 
 pub(crate) mod attempt;
 pub(crate) mod ended;
 mod messages;
+pub(crate) mod reply;
 pub(crate) mod retry;
 pub(crate) mod settle;
+mod until_confirmed;
