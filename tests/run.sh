@@ -17,7 +17,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first, and what needs nothing installed. All Rust is built
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
-all=(format build lint structure scripts lint_python supply asyncapi deploy unit doc old python e2e campaign home quickstart)
+all=(format build lint structure unit doc scripts lint_python supply asyncapi deploy old python e2e campaign home quickstart)
 # What `--full` runs as well.
 full=(doc_full deploy_full e2e_full home_full quickstart_full campaign_600 campaign_3000 bench)
 quick=(format build lint lint_python unit one_kickoff)
@@ -25,8 +25,10 @@ quick=(format build lint lint_python unit one_kickoff)
 others=(one_kickoff versions)
 # These need Rust alone: what the others need is installed beside them.
 need_nothing=(format build lint)
-# Each of these runs beside the check after it, which must build nothing: `e2e` and `campaign` wait more than they work.
-beside=(python campaign)
+# Each of these runs beside the next check that is not among them. They build nothing, or leave a core idle.
+beside=(scripts lint_python supply asyncapi deploy python campaign)
+# End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
+seldom=(alerting:: cluster:: dashboards::each_panel_ gateway_memory:: node::)
 with_broker=(build old e2e campaign)
 
 # Clippy's compiler makes the same programs, and keeps what it has to say of each crate of the workspace.
@@ -70,8 +72,8 @@ python() {
         (cd tests/openai && "$python" -W error::ResourceWarning -m unittest discover -s tests -t .) &&
         (cd tests/as_at_home && "$python" -m unittest discover -s tests -t .)
 }
-# What projects give here and in plain Python: CrewAI's templates, and the shapes that have most in them.
-home() { run_home template-classic_crew template-json_crew template-python_flow template-declarative_flow reporter judges; }
+# What projects give here and in plain Python: a classic crew, a flow, and the shape that has most in it.
+home() { run_home template-classic_crew template-declarative_flow judges; }
 # All shapes and, where CREWFLEET_EXAMPLES names them, CrewAI's public projects.
 home_full() { run_home; }
 run_home() {
@@ -82,10 +84,10 @@ run_home() {
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
 # These tests wait more than they work, so more run at once than there are cores.
-e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*'; }
-# Those that are about many, with all of them.
+e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*' -- "${seldom[@]/#/--skip=}"; }
+# Those that are about many, with all of them, and those that `e2e` leaves out.
 e2e_full() {
-    CREWFLEET_TEST_FULL=1 cargo test --locked --workspace --no-fail-fast --test e2e -- bad_input:: client::many_ crewai::many_ forks::no_answer limits::many_ dead_letters::browse::two_ leftovers::
+    CREWFLEET_TEST_FULL=1 cargo test --locked --workspace --no-fail-fast --test e2e -- "${seldom[@]}" bad_input:: client::many_ crewai::many_ forks::no_answer limits::many_ dead_letters::browse::two_ leftovers::
 }
 # One kickoff of a CrewAI crew: broker, worker, events, reply.
 one_kickoff() { cargo test --locked --workspace --test e2e crewai::crewai_s_events; }
