@@ -241,7 +241,10 @@ async fn a_worker_whose_future_is_dropped_leaves_nothing_up() {
 /// Its port may be that of somebody's connection by now, which keeps it from being bound.
 fn nobody_listens(address: &str) {
     let answer = TcpStream::connect(address);
-    assert!(answer.is_err(), "something listens on {address} still: {answer:?}");
+    assert!(
+        answer.is_err(),
+        "something listens on {address} still: {answer:?}"
+    );
 }
 
 /// A file or folder is there in which the worker keeps its Python side.

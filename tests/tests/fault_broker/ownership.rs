@@ -105,8 +105,16 @@ impl Scene {
         said.count()
     }
 
+    /// A kickoff that runs and holds here, and the other worker, which consumes the crew's queue from then on.
+    async fn holds_beside_another(id: &str) -> (Self, Other) {
+        let scene = Self::new().await;
+        scene.holds(id).await;
+        let other = scene.other_consumes().await;
+        (scene, other)
+    }
+
     /// The other worker consumes the crew's queue, too, and acks nothing.
-    async fn other_consumes(&self) -> (Connection, Consumer) {
+    async fn other_consumes(&self) -> Other {
         let url = self.broker.url();
         let connection = Connection::connect(&url, ConnectionProperties::default());
         let connection = connection.await.expect("a connection");
@@ -115,12 +123,29 @@ impl Scene {
         qos.await.expect("a prefetch");
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumer = channel.basic_consume(ECHO_QUEUE.into(), OTHER.into(), options, arguments);
-        (connection, consumer.await.expect("a consumer"))
+        Other {
+            _connection: connection,
+            consumer: consumer.await.expect("a consumer"),
+        }
     }
 
     /// The worker's next connection takes its time.
     fn delay_the_next_link(&self) {
         self.broker.once(At::Open, Fault::Silence);
+    }
+}
+
+/// The other worker's consumer.
+struct Other {
+    _connection: Connection,
+    consumer: Consumer,
+}
+
+impl Other {
+    /// Waits until it has what was lost here.
+    async fn has_the_redelivery(&mut self) {
+        let delivery = within("the redelivery", self.consumer.next()).await;
+        delivery.expect("a consumer that goes on").expect("a delivery");
     }
 }
 
@@ -142,17 +167,12 @@ fn is_marked(message: &Published) -> bool {
 
 #[tokio::test]
 async fn a_failure_whose_link_is_lost_is_not_told_once_another_worker_has_asked() {
-    let scene = Scene::new().await;
-    scene.holds("k-1").await;
-    let (_connection, mut other) = scene.other_consumes().await;
+    let (scene, mut other) = Scene::holds_beside_another("k-1").await;
     // The reply is taken, and its confirm is lost.
     scene.broker.once(At::Publish(REPLIES.to_owned()), Fault::Cut);
     scene.delay_the_next_link();
     scene.journal.release("k-1");
-    within("the redelivery", other.next())
-        .await
-        .expect("a delivery")
-        .expect("a delivery");
+    other.has_the_redelivery().await;
     scene.other_says("whose", "k-1", &json!({"question": "q-1"}));
     scene.worker.logged_message(DROPPED).await;
     let released = scene.worker_says(1, CONTROL, "released").await;
@@ -162,15 +182,10 @@ async fn a_failure_whose_link_is_lost_is_not_told_once_another_worker_has_asked(
 
 #[tokio::test]
 async fn a_run_whose_delivery_another_worker_has_adopted_drops_its_failure() {
-    let scene = Scene::new().await;
-    scene.holds("k-1").await;
-    let (_connection, mut other) = scene.other_consumes().await;
+    let (scene, mut other) = Scene::holds_beside_another("k-1").await;
     scene.delay_the_next_link();
     scene.broker.cut("(consuming)");
-    within("the redelivery", other.next())
-        .await
-        .expect("a delivery")
-        .expect("a delivery");
+    other.has_the_redelivery().await;
     // It runs there already, so nothing is asked.
     scene.other_says("mine", "k-1", &json!({}));
     scene.journal.release("k-1");
@@ -180,16 +195,11 @@ async fn a_run_whose_delivery_another_worker_has_adopted_drops_its_failure() {
 
 #[tokio::test]
 async fn a_run_that_still_tells_its_failure_answers_who_asks() {
-    let scene = Scene::new().await;
-    scene.holds("k-1").await;
-    let (_connection, mut other) = scene.other_consumes().await;
+    let (scene, mut other) = Scene::holds_beside_another("k-1").await;
     scene.broker.once(At::Publish(REPLIES.to_owned()), Fault::Held);
     scene.delay_the_next_link();
     scene.broker.cut("(consuming)");
-    within("the redelivery", other.next())
-        .await
-        .expect("a delivery")
-        .expect("a delivery");
+    other.has_the_redelivery().await;
     scene.journal.release("k-1");
     scene.broker.published(1, REPLIES, "k-1").await;
     scene.other_says("whose", "k-1", &json!({"question": "q-1"}));
@@ -201,9 +211,7 @@ async fn a_run_that_still_tells_its_failure_answers_who_asks() {
 
 #[tokio::test]
 async fn a_copy_that_goes_out_after_its_delivery_was_lost_is_marked() {
-    let scene = Scene::new().await;
-    scene.holds("k-1").await;
-    let (_connection, mut other) = scene.other_consumes().await;
+    let (scene, mut other) = Scene::holds_beside_another("k-1").await;
     // The copy waits for the end of the alarm.
     scene.broker.block("low on memory");
     scene
@@ -217,10 +225,7 @@ async fn a_copy_that_goes_out_after_its_delivery_was_lost_is_marked() {
         .metric_becomes(in_flight, &[("crew", "echo")], 0.0)
         .await;
     scene.broker.cut("(consuming)");
-    within("the redelivery", other.next())
-        .await
-        .expect("a delivery")
-        .expect("a delivery");
+    other.has_the_redelivery().await;
     scene.broker.unblock();
     let copy = scene.broker.published(1, REQUESTS, "echo").await;
     assert!(is_marked(&copy), "whoever gets it has to ask");
