@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every check and test of the project, after installing what they need. Needs Rust, and root or sudo where something
 # has to be installed. Ends with a summary; the exit status is 0 only when everything passed.
-#   tests/run.sh              what each change must pass; in a fresh clone on two cores within 15 minutes
+#   tests/run.sh              what each change must pass; in a fresh clone on two cores in about 25 minutes
 #   tests/run.sh quick        format, lints, unit tests and one kickoff of a CrewAI crew: within 3 minutes once it is built
 #   tests/run.sh --full       all of the first, and what takes longer: the images, campaigns of 600 and 3,000 kickoffs, all
 #                             projects at home, the whole documentation, the benchmark
@@ -28,7 +28,7 @@ need_nothing=(format build lint)
 # Each of these runs beside the next check that is not among them. They build nothing, or leave a core idle.
 beside=(scripts lint_python supply asyncapi deploy python campaign)
 # End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
-seldom=(alerting:: cluster:: dashboards::each_panel_ gateway_memory:: node::)
+seldom=(alerting:: permissions::cluster:: dashboards::each_panel_ gateway_memory:: node::)
 with_broker=(build old e2e campaign)
 
 # Clippy's compiler makes the same programs, and keeps what it has to say of each crate of the workspace.

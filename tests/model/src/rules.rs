@@ -113,7 +113,7 @@ pub const RULES: [Rule; 18] = [
             "ended::settle_what_failed",
             "ended::ownership",
             "ended::follows",
-            "ended::before_its_end",
+            "until_confirmed::before_its_end",
             "RunHandle::ownership",
             "RunHandle::set_ended",
             "RunHandle::decide",

@@ -111,17 +111,8 @@ async fn asking(
             }
             Step::Wait => {
                 if let Some(owner) = &listening
-                    && falls_silent(worker, owner, &mut statements).await
+                    && goes(worker, owner, &mut statements).await
                 {
-                    warn!(
-                        owner = owner.id,
-                        silent_s = SILENCE.as_secs(),
-                        "the owner's heartbeat has stopped"
-                    );
-                    query.owner_gone();
-                    listening = None;
-                } else if *statements.borrow() == Some(PeerStatement::Released) {
-                    // Where nobody else answers, it is ours at once.
                     query.owner_gone();
                     listening = None;
                 }
@@ -186,15 +177,23 @@ impl Query {
     }
 }
 
-/// Waits for news of the owner, or for the time to ask again; `true` when its heartbeat has stopped.
-async fn falls_silent(
+/// Waits for news of the owner, or for the time to ask again; `true` when it has released the kickoff, or its heartbeat has
+/// stopped: where nobody else answers then, it is ours at once.
+async fn goes(
     worker: &WorkerState,
     owner: &Listening,
     statements: &mut watch::Receiver<Option<PeerStatement>>,
 ) -> bool {
     tokio::select! {
-        () = news_of_another(statements, &owner.id) => false,
-        () = silent(worker, owner) => true,
+        () = news_of_another(statements, &owner.id) => *statements.borrow() == Some(PeerStatement::Released),
+        () = silent(worker, owner) => {
+            warn!(
+                owner = owner.id,
+                silent_s = SILENCE.as_secs(),
+                "the owner's heartbeat has stopped"
+            );
+            true
+        }
         () = tokio::time::sleep(ASK_AGAIN) => false,
     }
 }

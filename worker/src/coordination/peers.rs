@@ -111,14 +111,9 @@ struct SeenReply {
 
 impl SeenReply {
     /// Which waiting it ends, whoever gave it: that for the very request that it answers, since another request may have the
-    /// same id. Replies without a hash come from workers of an earlier version; the id alone counts then. A reply that a
-    /// dead letter follows ends no waiting: its worker says `settled` when the letter is there, too.
+    /// same id. Replies without a hash come from workers of an earlier version; the id alone counts then.
     fn settles(self) -> Option<About> {
-        let ends = match self.status {
-            Status::Succeeded | Status::Cancelled | Status::Expired => true,
-            Status::Failed | Status::TimedOut | Status::Rejected => false,
-        };
-        ends.then(|| About {
+        ends_waiting(self.status).then(|| About {
             kickoff_id: self.kickoff_id,
             redrive: self.redrive,
             attempt: None,
@@ -126,6 +121,15 @@ impl SeenReply {
             question: None,
             worker: String::new(),
         })
+    }
+}
+
+/// Whether a reply of this status ends a waiting. One that a dead letter follows does not: its worker says `settled` when the
+/// letter is there, too.
+pub(crate) fn ends_waiting(status: Status) -> bool {
+    match status {
+        Status::Succeeded | Status::Cancelled | Status::Expired => true,
+        Status::Failed | Status::TimedOut | Status::Rejected => false,
     }
 }
 

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::attempt::Attempt;
 use super::retry::{self, Retry};
+use super::until_confirmed::before_its_end;
 use super::{reply, settle};
 use crate::crews::crew::Crew;
 use crate::execution::events::EventSink;
@@ -219,16 +220,6 @@ async fn ownership(worker: &WorkerState, run: &RunHandle, next: Option<&Retry>) 
     let link = worker.fleet.control_synced.wait().await;
     let drops = |ownership| matches!(follows(ownership, next), Follows::Nothing | Follows::Redelivery);
     (run.decide(drops), link)
-}
-
-/// What comes of publishing; `None` when the link is over before.
-async fn before_its_end<T>(link: &Link, publishing: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        // What is confirmed counts, also when the link is over by now.
-        biased;
-        published = publishing => Some(published),
-        () = link.ended() => None,
-    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::settlement::attempt::Attempt;
 use crate::settlement::messages;
 use crate::settlement::reply::publish_reply;
 use crate::settlement::retry::{self, Retry};
-use crate::settlement::until_confirmed::publish_until_confirmed;
+use crate::settlement::until_confirmed::{before_its_end, publish_until_confirmed};
 use crate::state::WorkerState;
 
 /// The table: what its requester is told, and why a copy of the request goes to the dead letters, where one does.
@@ -176,17 +176,11 @@ pub(crate) async fn requeue(
 ) {
     attempt.trace.set("crewfleet.kickoff.requeued", reason.as_str());
     let copy = Arc::new(messages::requeued(worker, attempt, reason, delay));
-    let lost = async {
-        if let Some(link) = link {
-            link.ended().await;
-        }
+    let published = match link {
+        Some(link) => before_its_end(link, publish_until_confirmed(worker, Arc::clone(&copy))).await,
+        None => None,
     };
-    let published = tokio::select! {
-        biased;
-        () = publish_until_confirmed(worker, Arc::clone(&copy)) => true,
-        () = lost => false,
-    };
-    if !published {
+    if published.is_none() {
         // RabbitMQ delivers the request again, too, and the copy may be out already: who gets either asks.
         publish_until_confirmed(worker, copy.possible_duplicate()).await;
     }
@@ -204,6 +198,7 @@ fn shown(error: &KickoffError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coordination::peers::ends_waiting;
 
     #[test]
     fn only_what_lacks_inputs_lacks_inputs() {
@@ -250,6 +245,10 @@ mod tests {
             (Outcome::requeued(RequeueReason::Drained), None),
         ] {
             assert_eq!(ending(&outcome), expected, "{outcome:?}");
+            // Who waits for it must not ack before the dead letter is there.
+            if let Some((status, kept)) = expected {
+                assert_eq!(ends_waiting(status), kept.is_none(), "{outcome:?}");
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_amqp::retrying::Retrying;
-use crewfleet_amqp::{Message, PublishError};
+use crewfleet_amqp::{Link, Message, PublishError};
 use tracing::{error, info};
 
 use crate::state::WorkerState;
@@ -45,5 +45,15 @@ pub(super) async fn prepare_republish(worker: &WorkerState, failure: &PublishErr
                 error!(crew = %crew.name, %error, "the topology cannot be declared");
             }
         }
+    }
+}
+
+/// What comes of publishing; `None` when the link is over before.
+pub(super) async fn before_its_end<T>(link: &Link, publishing: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        // What is confirmed counts, also when the link is over by now.
+        biased;
+        published = publishing => Some(published),
+        () = link.ended() => None,
     }
 }

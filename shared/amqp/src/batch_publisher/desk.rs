@@ -71,15 +71,8 @@ impl<E: Edge> Desk<E> {
     pub(super) fn note(&mut self, sent: Sent) {
         let Sent { job, lane, result } = sent;
         let present = self.lane.as_ref().is_some_and(|present| present.number == lane);
-        let (verdict, returned) = match result {
-            Ok(Confirmed {
-                taken: true,
-                returned,
-            }) => (Verdict::Taken, returned),
-            Ok(Confirmed {
-                taken: false,
-                returned,
-            }) => (Verdict::Refused, returned),
+        let Confirmed { taken, returned } = match result {
+            Ok(confirmed) => confirmed,
             Err(error) => {
                 if present {
                     self.give_up();
@@ -88,24 +81,25 @@ impl<E: Edge> Desk<E> {
                 return self.failed.push(Failed { job, error, first });
             }
         };
-        match verdict {
-            Verdict::Taken if job.message.mandatory => {
-                let message = Identity::of(&job.message);
-                if present {
-                    self.returns.confirm(returned, message, job);
-                } else if returned.as_ref() == Some(&message) {
-                    self.verdicts.push((job, Verdict::Returned));
-                } else {
-                    self.never_known(job);
-                }
+        if taken && job.message.mandatory {
+            let message = Identity::of(&job.message);
+            if present {
+                self.returns.confirm(returned, message, job);
+            } else if returned.as_ref() == Some(&message) {
+                self.verdicts.push((job, Verdict::Returned));
+            } else {
+                self.never_known(job);
             }
-            verdict => {
-                if present {
-                    self.returns.note(returned);
-                }
-                self.verdicts.push((job, verdict));
-            }
+            return;
         }
+        if present {
+            self.returns.note(returned);
+        }
+        let verdict = match taken {
+            true => Verdict::Taken,
+            false => Verdict::Refused,
+        };
+        self.verdicts.push((job, verdict));
     }
 
     /// A lane on which something failed is given up: a confirm that nobody awaits any more takes a return along.

@@ -45,14 +45,19 @@ impl Edge for Arc<LinkedConnection> {
     }
 
     async fn publish(channel: &Channel, message: &Message) -> Result<Confirmed, BrokerError> {
-        let confirmation = message.confirmed_on(channel).await?;
+        message.confirmed_on(channel).await.map(Confirmed::from)
+    }
+}
+
+impl From<Confirmation> for Confirmed {
+    fn from(confirmation: Confirmation) -> Self {
         let (taken, returned) = match confirmation {
             Confirmation::Ack(returned) => (true, returned),
             Confirmation::Nack(returned) => (false, returned),
             Confirmation::NotRequested => (true, None),
         };
         let returned = returned.as_ref().map(Identity::from);
-        Ok(Confirmed { taken, returned })
+        Self { taken, returned }
     }
 }
 

@@ -29,10 +29,11 @@ pub(in super::super) enum Verdict {
 impl From<Confirmation> for Verdict {
     /// Of a message that is alone on its channel.
     fn from(confirmation: Confirmation) -> Self {
-        match confirmation {
-            Confirmation::Ack(None) | Confirmation::NotRequested => Self::Taken,
-            Confirmation::Ack(Some(_)) => Self::Returned,
-            Confirmation::Nack(_) => Self::Refused,
+        let Confirmed { taken, returned } = confirmation.into();
+        match (taken, returned) {
+            (true, None) => Self::Taken,
+            (true, Some(_)) => Self::Returned,
+            (false, _) => Self::Refused,
         }
     }
 }
