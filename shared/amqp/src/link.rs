@@ -281,8 +281,8 @@ fn watch_connections(
                     // A closed channel is reported here too; its own user sees it, and the link lives on.
                     Some(Event::Error(error)) if is_of_a_channel(&error) => {}
                     Some(Event::Error(error)) => {
-                        warn!(role, %error, "the connection to RabbitMQ is lost");
                         ended.cancel();
+                        warn!(role, %error, "the connection to RabbitMQ is lost");
                         return;
                     }
                     Some(_) => {}
