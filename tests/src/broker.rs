@@ -92,7 +92,7 @@ pub async fn whole(options: NodeOptions) -> Node {
     let node = Node::start(options)
         .await
         .unwrap_or_else(|error| panic!("{error}"));
-    node.ctl(&["await_startup"])
+    node.await_startup()
         .await
         .unwrap_or_else(|error| panic!("{error}"));
     node
@@ -104,7 +104,7 @@ pub type Rights<'a> = [&'a str; 3];
 /// To everything.
 pub const ALL_RIGHTS: Rights<'static> = [".*", ".*", ".*"];
 
-/// Makes users with these passwords and rights, all by one command: each start of `rabbitmqctl` costs a second of a core.
+/// Makes users with these passwords and rights.
 pub async fn add_users(node: &Node, users: &[(&str, &str, Rights<'_>)]) {
     // Erlang's strings are written as JSON's.
     let binary = |text: &str| format!("<<{}/utf8>>", serde_json::json!(text));
@@ -120,7 +120,7 @@ pub async fn add_users(node: &Node, users: &[(&str, &str, Rights<'_>)]) {
             )
         })
         .collect();
-    node.ctl(&["eval", &format!("{}.", made.join(", "))])
+    node.eval(&made.join(", "))
         .await
         .unwrap_or_else(|error| panic!("{error}"));
 }

@@ -210,7 +210,7 @@ impl Cluster {
     pub async fn leader_in(&self, vhost: &str, queue: &str) -> usize {
         let expression = format!(
             "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"{queue}\">>)), \
-             case amqqueue:get_pid(Q) of {{_, Node}} -> Node; Pid -> node(Pid) end."
+             case amqqueue:get_pid(Q) of {{_, Node}} -> Node; Pid -> node(Pid) end"
         );
         let began = Instant::now();
         loop {
@@ -247,10 +247,10 @@ impl Cluster {
         for &index in gone {
             let name = self.nodes[index].name();
             let expression = format!(
-                "N = '{name}', erlang:monitor_node(N, true), receive {{nodedown, N}} -> gone after 45000 -> still_there end."
+                "N = '{name}', erlang:monitor_node(N, true), receive {{nodedown, N}} -> gone after 45000 -> still_there end"
             );
             let witness = &self.nodes[witness];
-            let answer = witness.ctl(&["eval", &expression]).await;
+            let answer = witness.eval(&expression).await;
             let answer = answer.unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(answer.trim(), "gone", "{} still hears {name}", witness.name());
         }
@@ -278,7 +278,7 @@ impl Cluster {
                                 _ -> Wait(Left - 1, 0) \
                             end \
                     end, \
-             Wait(300, 0)."
+             Wait(300, 0)"
         );
         let began = Instant::now();
         let answer = self.eval(&expression).await;
@@ -301,7 +301,7 @@ impl Cluster {
     /// Evaluates Erlang on a node that was not set apart.
     pub async fn eval(&self, expression: &str) -> String {
         let node = self.majority().next().expect("a node that was not set apart");
-        node.ctl(&["eval", expression])
+        node.eval(expression)
             .await
             .unwrap_or_else(|error| panic!("{error}"))
     }

@@ -44,7 +44,7 @@ impl Site {
         let node = Node::start(options)
             .await
             .unwrap_or_else(|error| panic!("{error}"));
-        node.ctl(&["await_startup"]).await.unwrap();
+        node.await_startup().await.unwrap();
         Self {
             ca,
             server,
@@ -62,7 +62,8 @@ impl Site {
     /// A user that has no password, and the certificate that makes a client this user.
     async fn user(&self, name: &str) -> Identity {
         add_users(&self.node, &[(name, "to be cleared", ALL_RIGHTS)]).await;
-        self.node.ctl(&["clear_password", name]).await.unwrap();
+        let clear = format!("rabbit_auth_backend_internal:clear_password(<<\"{name}\">>, <<\"test\">>)");
+        self.node.eval(&clear).await.unwrap();
         self.ca.client(name)
     }
 
@@ -245,17 +246,17 @@ async fn a_node_that_demands_certificates_and_one_whose_own_has_expired() {
     cli.run(&["healthcheck"]).await.success();
 
     // The node reads its files anew once it is told to forget them.
-    let forget = ["eval", "ssl:clear_pem_cache()."];
+    let forget = "ssl:clear_pem_cache()";
     let good = fs::read(&site.server.certificate).unwrap();
     let good_key = fs::read(&site.server.key).unwrap();
     let expired = site.ca.expired_server("expired", &NAMES);
     fs::copy(&expired.certificate, &site.server.certificate).unwrap();
     fs::copy(&expired.key, &site.server.key).unwrap();
-    site.node.ctl(&forget).await.unwrap();
+    site.node.eval(forget).await.unwrap();
     refused(&cli, &["has expired: 2020-01-02T00:00:00Z", "renew it"]).await;
     fs::write(&site.server.certificate, good).unwrap();
     fs::write(&site.server.key, good_key).unwrap();
-    site.node.ctl(&forget).await.unwrap();
+    site.node.eval(forget).await.unwrap();
     cli.run(&["healthcheck"]).await.success();
 }
 

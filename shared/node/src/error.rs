@@ -86,10 +86,10 @@ pub enum NodeError {
         log_tail: String,
     },
 
-    /// A `rabbitmqctl` command failed.
-    #[error("`rabbitmqctl {command}` failed: {reason}")]
-    Ctl {
-        /// The arguments it was given.
+    /// A command to the node failed.
+    #[error("`{command}` failed: {reason}")]
+    Command {
+        /// `rabbitmqctl` with its arguments, or `erl_call` with the expressions.
         command: String,
         /// How it failed, with its output.
         reason: String,
@@ -108,6 +108,10 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    pub(super) fn command(command: String, reason: String) -> Self {
+        Self::Command { command, reason }
+    }
+
     /// Whether other ports may help: something took one of the node's between the choice and the start.
     pub(super) fn is_port_conflict(&self) -> bool {
         match self {

@@ -18,7 +18,7 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::ExitStatus,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,11 +26,11 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    process::Command,
     time::timeout,
 };
 use tracing::{debug, info, warn};
 
+mod commands;
 mod error;
 mod folder;
 mod options;
@@ -41,7 +41,7 @@ pub use error::{BIN_DIR_VARIABLE, NodeError};
 use folder::Folder;
 pub use options::NodeOptions;
 use ports::Ports;
-use supervisor::{POLL, Program, STATUS_IN_USE, SUPERVISED_VARIABLE, Supervisor};
+use supervisor::{POLL, Program, STATUS_IN_USE, Supervisor};
 
 /// Debian's folder of RabbitMQ's own scripts. Those in `/usr/sbin` insist on being root or the user `rabbitmq`.
 const BIN_DIR: &str = "/usr/lib/rabbitmq/bin";
@@ -52,7 +52,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// SIGKILL is at once, but for a process that hangs in the kernel.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-const CTL_TIMEOUT: Duration = Duration::from_secs(60);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a start is repeated with other ports, when something took one of them in between.
 const START_ATTEMPTS: u32 = 3;
@@ -178,51 +177,6 @@ impl Node {
     /// Whether the node answers clients now.
     pub async fn answers(&self) -> bool {
         answers(self.ports.amqp, self.options.only_tls).await
-    }
-
-    /// Runs `rabbitmqctl` on this node, and returns what it prints on stdout.
-    ///
-    /// # Errors
-    /// When it cannot be run, takes over a minute, or ends with another status than 0.
-    pub async fn ctl(&self, arguments: &[&str]) -> Result<String, NodeError> {
-        let command = arguments.join(" ");
-        let failed = |reason: String| NodeError::Ctl {
-            command: command.clone(),
-            reason,
-        };
-        let output = Command::new(self.bin.join("rabbitmqctl"))
-            .arg("--quiet")
-            .args(arguments)
-            .env_clear()
-            .envs(self.environment())
-            // The supervisor ends what carries this, should this process be killed meanwhile.
-            .env(SUPERVISED_VARIABLE, self.dir())
-            .current_dir(self.dir())
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = timeout(CTL_TIMEOUT, output)
-            .await
-            .map_err(|_| failed(format!("no end within {CTL_TIMEOUT:?}")))?
-            .map_err(|error| failed(error.to_string()))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() {
-            Ok(text(&output.stdout))
-        } else {
-            let said = text(&output.stdout) + &text(&output.stderr);
-            Err(failed(format!("{}: {}", output.status, said.trim())))
-        }
-    }
-
-    /// Writes what RabbitMQ keeps of the names of its queues to disk now. It does so by itself with a delay of up to 3
-    /// s: a quorum queue that was declared just before [`Node::kill`] is without a leader for ever after it.
-    ///
-    /// # Errors
-    /// As [`Node::ctl`].
-    pub async fn sync_names(&self) -> Result<(), NodeError> {
-        self.ctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."])
-            .await
-            .map(|_| ())
     }
 
     /// The name by which other nodes know it.

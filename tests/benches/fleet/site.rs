@@ -36,7 +36,7 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let node = Node::start(NodeOptions::temporary()?).await?;
-        let broker = node.ctl(&["eval", "list_to_integer(os:getpid())."]).await?;
+        let broker = node.eval("list_to_integer(os:getpid())").await?;
         let broker = Pid::from_raw(broker.trim().parse()?);
         let connection = Connection::connect(&node.url(), ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;

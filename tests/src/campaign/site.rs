@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use super::workload::SWIFT;
+use crate::broker::{ALL_RIGHTS, add_users};
 use crate::{cluster::Cluster, proxy::Proxy};
 
 /// The namespace of all queues.
@@ -30,7 +31,7 @@ const COUNTS: &str = "[begin \
           {ok, {_, Count}, _} -> {Name, Count}; \
           _ -> {Name, unknown} \
       end \
-    end || Queue <- rabbit_amqqueue:list(), amqqueue:get_type(Queue) =:= rabbit_quorum_queue].";
+    end || Queue <- rabbit_amqqueue:list(), amqqueue:get_type(Queue) =:= rabbit_quorum_queue]";
 
 /// The broker.
 #[derive(Debug)]
@@ -78,8 +79,8 @@ impl Site {
 
     async fn with_user(self) -> anyhow::Result<Self> {
         self.nodes.lock().await.await_startup().await?;
-        self.ctl(&["add_user", WORKERS, &self.password()]).await?;
-        self.ctl(&["set_permissions", WORKERS, ".*", ".*", ".*"]).await?;
+        let password = self.password();
+        add_users(self.nodes.lock().await.first(), &[(WORKERS, &password, ALL_RIGHTS)]).await;
         Ok(self)
     }
 
@@ -97,7 +98,7 @@ impl Site {
         self.passwords.fetch_add(1, Ordering::Relaxed);
         self.ctl(&["change_password", WORKERS, &self.password()]).await?;
         // A node that is killed right after this knows the new one, too.
-        self.ctl(&["eval", "mnesia:sync_log()."]).await?;
+        self.eval("mnesia:sync_log()").await?;
         self.ctl(&["close_all_user_connections", WORKERS, "a campaign"])
             .await?;
         Ok(())
@@ -123,6 +124,11 @@ impl Site {
         Ok(self.nodes.lock().await.first().ctl(arguments).await?)
     }
 
+    /// See [`Node::eval`].
+    async fn eval(&self, expressions: &str) -> anyhow::Result<String> {
+        Ok(self.nodes.lock().await.first().eval(expressions).await?)
+    }
+
     /// See [`Node::sync_names`].
     pub async fn sync_names(&self) -> anyhow::Result<()> {
         self.nodes.lock().await.sync_names().await
@@ -136,7 +142,7 @@ impl Site {
     /// How many messages each quorum queue holds, those that are delivered and not acked among them; `None` for one
     /// without a leader.
     pub async fn queues(&self) -> anyhow::Result<Vec<(String, Option<u64>)>> {
-        let listed = self.ctl(&["eval", COUNTS]).await?;
+        let listed = self.eval(COUNTS).await?;
         // [{<<"name">>,3},{<<"other">>,unknown}]
         let row = |item: &str| {
             let (name, rest) = item.split_once("\">>")?;
@@ -156,7 +162,7 @@ impl Nodes {
     }
 
     async fn await_startup(&self) -> anyhow::Result<()> {
-        self.first().ctl(&["await_startup"]).await?;
+        self.first().await_startup().await?;
         Ok(())
     }
 

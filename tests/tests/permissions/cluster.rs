@@ -25,7 +25,7 @@ async fn three_shipped_nodes_are_one_broker_without_one_of_them_too() {
     producer.run(&["kickoff", "echo"]).await.success();
 
     let members = "{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"crewfleet\">>, queue, <<\"kickoff.requests.echo\">>)), \
-                   length(maps:get(nodes, amqqueue:get_type_state(Q))).";
+                   length(maps:get(nodes, amqqueue:get_type_state(Q)))";
     assert_eq!(
         cluster.eval(members).await.trim(),
         "3",

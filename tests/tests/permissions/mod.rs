@@ -15,8 +15,8 @@ async fn the_shipped_node_takes_certificates_only_and_its_http_stays_on_loopback
     let node = &shipped.node;
     // As the sockets are: what the node's own list says of its HTTP listeners is not their address.
     let expression = "lists:usort([A || P <- erlang:ports(), {ok, State} <- [catch prim_inet:getstatus(P)], \
-                      lists:member(listen, State), {ok, A} <- [catch inet:sockname(P)]]).";
-    let listening = node.ctl(&["eval", expression]).await.unwrap();
+                      lists:member(listen, State), {ok, A} <- [catch inet:sockname(P)]])";
+    let listening = node.eval(expression).await.unwrap();
     let listening: String = listening.chars().filter(|c| !c.is_whitespace()).collect();
     let listening: Vec<&str> = listening.trim_matches(['[', ']']).split("},{{").collect();
     for address in &listening {
@@ -45,15 +45,15 @@ async fn the_shipped_node_takes_certificates_only_and_its_http_stays_on_loopback
     // As `authenticate_user` asks, for all at once: each start of `rabbitmqctl` costs a second of a core.
     let expression = "[{User, Password, element(1, rabbit_access_control:check_user_pass_login(User, Password))} \
                       || User <- [<<\"gateway\">>, <<\"operator\">>, <<\"producer\">>, <<\"worker\">>], \
-                      Password <- [<<>>, User, <<\"guest\">>]].";
-    let tried = node.ctl(&["eval", expression]).await.unwrap();
+                      Password <- [<<>>, User, <<\"guest\">>]]";
+    let tried = node.eval(expression).await.unwrap();
     assert_eq!(
         tried.matches("refused").count(),
         4 * 3,
         "somebody is let in: {tried}"
     );
-    let expression = "[application:get_env(rabbit, Key) || Key <- [consumer_timeout, max_message_size]].";
-    let set = node.ctl(&["eval", expression]).await.unwrap();
+    let expression = "[application:get_env(rabbit, Key) || Key <- [consumer_timeout, max_message_size]]";
+    let set = node.eval(expression).await.unwrap();
     assert_eq!(set.trim(), "[{ok,86400000},{ok,16777216}]");
     let limits = node.ctl(&["list_vhost_limits", "-p", "crewfleet"]).await.unwrap();
     assert!(
@@ -86,7 +86,7 @@ async fn the_shipped_node_takes_certificates_only_and_its_http_stays_on_loopback
     let node = &mut shipped.node;
     node.stop().await.unwrap();
     node.start_again().await.unwrap();
-    node.ctl(&["await_startup"]).await.unwrap();
+    node.await_startup().await.unwrap();
     node.ctl(&["authenticate_user", "alice", "a secret"])
         .await
         .unwrap();
