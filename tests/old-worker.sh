@@ -30,6 +30,9 @@ if [ -z "$old" ]; then
     exit 0
 fi
 folder=$CREWFLEET_DIR/old-worker/$old
+# Two runs at once: the second waits for the first, and finds its work done.
+exec 9>"$CREWFLEET_DIR/old-worker.lock"
+flock 9
 if [ ! -x "$folder/crewfleet-worker" ]; then
     start=$SECONDS
     # One place for all commits: the workspace's crates are compiled over those of the last one.

@@ -17,16 +17,16 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first, and what needs nothing installed. All Rust is built
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
-all=(format build lint structure unit doc scripts lint_python supply asyncapi deploy old python e2e campaign home quickstart)
+all=(format build lint structure unit old e2e doc quickstart scripts lint_python supply asyncapi deploy python home campaign)
 # What `--full` runs as well.
-full=(doc_full deploy_full e2e_full home_full quickstart_full campaign_600 campaign_3000 bench)
+full=(doc_full deploy_full e2e_full python_full home_full quickstart_full campaign_600 campaign_3000 bench)
 quick=(format build lint lint_python unit one_kickoff)
 # Run by name only.
 others=(one_kickoff versions)
 # These need Rust alone: what the others need is installed beside them.
 need_nothing=(format build lint)
-# Each of these runs beside the next check that is not among them. They build nothing, or leave a core idle.
-beside=(scripts lint_python supply asyncapi deploy python campaign)
+# These build nothing: one after the other they run beside those that come before them.
+beside=(scripts lint_python supply asyncapi deploy python home campaign)
 # End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
 seldom=(alerting:: permissions::cluster:: dashboards::each_panel_ gateway_memory:: node::)
 with_broker=(build old e2e campaign)
@@ -68,10 +68,12 @@ doc() { RUSTDOC=$PWD/tests/rustdoc.sh cargo test --locked --workspace --no-fail-
 doc_full() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps; }
 python() {
     # Files of tests that share an interpreter share a fork server, whose import of CrewAI is what they cost most; two at a time.
-    (cd worker/python/tests && printf '%s\n' test_*.py | xargs -P 2 -n 6 "$python" -W error::ResourceWarning -m unittest) &&
+    (cd worker/python/tests && printf '%s\n' test_*.py | xargs -P 2 -n 11 "$python" -W error::ResourceWarning -m unittest) &&
         (cd tests/openai && "$python" -W error::ResourceWarning -m unittest discover -s tests -t .) &&
         (cd tests/as_at_home && "$python" -m unittest discover -s tests -t .)
 }
+# Those, too, that import CrewAI in interpreters of their own.
+python_full() { CREWFLEET_TEST_FULL=1 python; }
 # What projects give here and in plain Python: a classic crew, a flow, and the shape that has most in it.
 home() { run_home template-classic_crew template-declarative_flow judges; }
 # All shapes and, where CREWFLEET_EXAMPLES names them, CrewAI's public projects.
@@ -84,7 +86,7 @@ run_home() {
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
 # These tests wait more than they work, so more run at once than there are cores.
-e2e() { RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test '*' -- "${seldom[@]/#/--skip=}"; }
+e2e() { RUST_TEST_THREADS=6 cargo test --locked --workspace --no-fail-fast --test '*' -- "${seldom[@]/#/--skip=}"; }
 # Those that are about many, with all of them, and those that `e2e` leaves out.
 e2e_full() {
     CREWFLEET_TEST_FULL=1 cargo test --locked --workspace --no-fail-fast --test e2e -- "${seldom[@]}" bad_input:: client::many_ crewai::many_ forks::no_answer limits::many_ dead_letters::browse::two_ leftovers::
@@ -96,9 +98,9 @@ one_kickoff() { cargo test --locked --workspace --test e2e crewai::crewai_s_even
 bench() { CREWFLEET_BENCH_PROFILE=dev tests/bench.sh for-each --pairs 1 --json target/bench-check.json; }
 
 # A short campaign: each kind of fault once, within a minute. The seed makes it the same one each time.
-campaign() { run_campaign 300 --span-s 45; }
-campaign_600() { run_campaign 600; }
-campaign_3000() { run_campaign 3000; }
+campaign() { old && run_campaign 300 --span-s 45; }
+campaign_600() { old && run_campaign 600; }
+campaign_3000() { old && run_campaign 3000; }
 run_campaign() { "${CARGO_TARGET_DIR:-target}/debug/campaign" --seed 7 --faults all --patience-s 120 --kickoffs "$@"; }
 
 # The commands that the README begins with, as a newcomer runs them: the example, and a crew of one's own. The first takes what
@@ -126,8 +128,9 @@ prepare() {
     tests/test-env.sh
 }
 
-declare -A begun=()
 installing=
+lane=
+lane_of=()
 failures=()
 summary=()
 passed() { summary+=("passed  $1 ($2 s)"); }
@@ -135,40 +138,6 @@ failed() {
     summary+=("FAILED  $1 ($2 s)")
     failures+=("$1")
 }
-
-# begin CHECK: starts it beside what follows; end CHECK: waits for it, and shows what it said.
-begin() {
-    say "--- $1, beside the next"
-    # A process group of its own, which an interrupted run ends.
-    set -m
-    (
-        start=$SECONDS
-        "$1" >"$CREWFLEET_DIR/log/$1.log" 2>&1 && code=0 || code=$?
-        echo "$((SECONDS - start))" >"$CREWFLEET_DIR/log/$1.took"
-        exit "$code"
-    ) </dev/null &
-    begun[$1]=$!
-    set +m
-}
-end() {
-    local outcome=passed
-    wait "${begun[$1]}" || outcome=failed
-    say "--- $1"
-    cat "$CREWFLEET_DIR/log/$1.log"
-    "$outcome" "$1" "$(cat "$CREWFLEET_DIR/log/$1.took")"
-    unset "begun[$1]"
-}
-
-end_all() {
-    local check
-    for check in "${!begun[@]}"; do end "$check"; done
-}
-end_begun() {
-    local group
-    [ -z "$installing" ] || kill -TERM "$installing" 2>/dev/null || true
-    for group in "${begun[@]}"; do kill -TERM -- "-$group" 2>/dev/null || true; done
-}
-trap end_begun EXIT
 
 # What the checks need is installed beside those that need nothing.
 begin_installing() {
@@ -186,8 +155,60 @@ is_installed() {
     [ "$outcome" = passed ]
 }
 
+# Begins the lane of those that run beside the others. A process group of its own, which an interrupted run ends.
+begin_lane() {
+    lane_of=("$@")
+    [ $# -gt 0 ] || return 0
+    set -m
+    (
+        trap - EXIT
+        for check in "$@"; do
+            say "--- $check begins beside"
+            start=$SECONDS
+            "$check" >"$CREWFLEET_DIR/log/$check.log" 2>&1 && outcome=passed || outcome=failed
+            echo "$outcome $((SECONDS - start))" >"$CREWFLEET_DIR/log/$check.outcome"
+            say "--- $check $outcome"
+        done
+    ) </dev/null &
+    lane=$!
+    set +m
+}
+# Waits for the end of the lane, and shows what its checks said.
+end_lane() {
+    local check outcome took
+    [ -n "$lane" ] || return 0
+    wait "$lane" || true
+    lane=
+    for check in "${lane_of[@]}"; do
+        say "--- $check"
+        cat "$CREWFLEET_DIR/log/$check.log" || true
+        read -r outcome took <"$CREWFLEET_DIR/log/$check.outcome" || outcome=failed took=0
+        "$outcome" "$check" "$took"
+    done
+}
+end_begun() {
+    [ -z "$installing" ] || kill -TERM "$installing" 2>/dev/null || true
+    [ -z "$lane" ] || kill -TERM -- "-$lane" 2>/dev/null || true
+}
+trap end_begun EXIT
+
+# Runs these, also after one that failed; fails where there is no build.
+run_each() {
+    local check start
+    for check in "$@"; do
+        say "--- $check"
+        start=$SECONDS
+        if "$check"; then
+            passed "$check" $((SECONDS - start))
+        else
+            failed "$check" $((SECONDS - start))
+            [ "$check" != build ] || return 1
+        fi
+    done
+}
+
 main() {
-    local check began=$SECONDS start
+    local check began=$SECONDS
     if [ "${1:-}" = --rabbitmq ]; then
         [ "${2:-}" = 4 ] || fail "--rabbitmq ${2:-} is not known" "say --rabbitmq 4, or leave it out for Debian's own RabbitMQ"
         shift 2
@@ -203,26 +224,22 @@ main() {
     for check in "$@"; do
         [[ " ${all[*]} ${full[*]} ${others[*]} " == *" $check "* ]] || fail "there is no check named $check" "use some of: ${all[*]} ${full[*]} ${others[*]}"
     done
-    begin_installing
+    local first=() own=() in_lane=()
     for check in "$@"; do
-        if [[ " ${need_nothing[*]} " != *" $check "* ]]; then is_installed || break; fi
-        if [[ " ${beside[*]} " == *" $check "* ]]; then
-            begin "$check"
-            continue
-        fi
-        say "--- $check"
-        start=$SECONDS
-        if "$check"; then
-            passed "$check" $((SECONDS - start))
-        else
-            failed "$check" $((SECONDS - start))
-            # Without a build nothing else says anything new.
-            [ "$check" != build ] || break
-        fi
-        end_all
+        rm -f "$CREWFLEET_DIR/log/$check.outcome"
+        case " ${need_nothing[*]} | ${beside[*]} " in
+        *" $check "*"|"*) first+=("$check") ;;
+        *"|"*" $check "*) in_lane+=("$check") ;;
+        *) own+=("$check") ;;
+        esac
     done
-    is_installed || true
-    end_all
+    begin_installing
+    # Without a build nothing else says anything new.
+    if run_each "${first[@]}" && is_installed; then
+        begin_lane "${in_lane[@]}"
+        run_each "${own[@]}" || true
+        end_lane
+    fi
     say "--- $((SECONDS - began)) s in all"
     printf '%s\n' "${summary[@]}" >&2
     [ ${#failures[@]} = 0 ] || fail "${#failures[@]} of $# failed" "run them alone: tests/run.sh ${failures[*]}"

@@ -12,6 +12,7 @@ source deploy/lib.sh
 # of deploy/python is last, in each Python that it supports. What lies between is what changed most for us: events of their own
 # thread (1.0), event ids (1.10).
 rows=("0.177.0 3.11" "0.203.2 3.12" "1.4.1 3.12" "1.10.1 3.12" "1.15.30 3.10" "1.15.30 3.11" "1.15.30 3.12" "1.15.30 3.13")
+export CREWFLEET_TEST_FULL=1
 environments=${CREWFLEET_VERSIONS_DIR:-$CREWFLEET_DIR/versions}
 
 # find_python 3.12: its path, from PATH or pyenv.

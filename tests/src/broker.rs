@@ -18,6 +18,8 @@ pub async fn broker() -> &'static Node {
     static NODE: OnceCell<Node> = OnceCell::const_new();
     NODE.get_or_init(|| async {
         let options = NodeOptions::temporary().expect("a temporary folder");
+        // Every few seconds each quorum queue looks after itself, and the tests leave thousands of them behind.
+        let options = options.erl_arguments("-rabbit quorum_tick_interval 60000");
         Node::start(options)
             .await
             .unwrap_or_else(|error| panic!("{error}"))

@@ -6,7 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::{PATIENCE, process::TICK};
+use crate::{PATIENCE, crews::plain_python, process::TICK};
 
 /// The program. It writes `start ID ATTEMPT` and `end ID ATTEMPT`; its inputs say what it does in between: `hold`
 /// (until it is released), `grow_mb` (memory to take), `kill_worker`, and `outcomes`, a list with an entry for each
@@ -54,7 +54,7 @@ impl Journal {
 
     /// The crew that writes here, without its section's heading.
     pub fn crew(&self, concurrency: u32) -> String {
-        let command = json!(["python3", "-c", PROGRAM, self.0.path()]);
+        let command = json!([plain_python(), "-c", PROGRAM, self.0.path()]);
         format!("runner = \"command\"\ncommand = {command}\nconcurrency = {concurrency}\n")
     }
 

@@ -2,6 +2,7 @@
 
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::client::PlainClient;
+use crewfleet_tests::crews::plain_python;
 use crewfleet_tests::worker::WorkerProcess;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -19,7 +20,7 @@ async fn a_command_gets_the_request_and_its_group_is_killed() {
         if 'exit' in request['inputs']: sys.exit(request['inputs']['exit'])\n\
         if 'error' in request['inputs']: print(json.dumps({'error': {'message': 'refused', 'kind': 'mine'}})); sys.exit(1)\n\
         print(request['inputs'].get('say') or json.dumps({'raw': request['kickoff_id'], 'json': request['inputs']}))\n";
-    let command = json!(["python3", "-c", script]);
+    let command = json!([plain_python(), "-c", script]);
     let crew = format!("runner = \"command\"\ncommand = {command}\n");
     let worker = WorkerProcess::builder(&broker().await.url(), &namespace)
         .crew("program", &crew)

@@ -69,7 +69,7 @@ const DURATIONS: &[&str] = &[
     "timeout",
     "CHECK_TIMEOUT",
     "CHECK_TIMEOUT * 2",
-    "CTL_TIMEOUT",
+    "COMMAND_TIMEOUT",
     "HELLO_TIMEOUT",
     "READY_TIMEOUT",
     "START_TIMEOUT",

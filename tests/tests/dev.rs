@@ -256,14 +256,8 @@ async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
             Some(line.split_once("the broker's metrics: ")?.1.to_owned())
         })
         .await;
-    let (status, scrape) = http::get(&url).await;
-    assert_eq!(status, 200, "{scrape}");
     for metric in ["messages_ready", "consumers"] {
-        let of_crew = |line: &str| {
-            line.starts_with(&format!("rabbitmq_detailed_queue_{metric}{{"))
-                && line.contains("queue=\"kickoff.requests.marketing\"")
-        };
-        assert!(scrape.lines().any(of_crew), "{metric} is not in {scrape}");
+        of_crew_s_queue(&url, metric).await;
     }
 
     // What it says works in another terminal.
@@ -322,6 +316,26 @@ async fn it_keeps_running_for_other_terminals_until_ctrl_c() {
 }
 
 /// It says where the gateway is, and calls that work.
+/// Waits until the broker tells this metric of the crew's queue: it counts every few seconds.
+async fn of_crew_s_queue(url: &str, metric: &str) {
+    let of_crew = |line: &str| {
+        line.starts_with(&format!("rabbitmq_detailed_queue_{metric}{{"))
+            && line.contains("queue=\"kickoff.requests.marketing\"")
+    };
+    let told = async {
+        loop {
+            let (status, scrape) = http::get(url).await;
+            assert_eq!(status, 200, "{scrape}");
+            if scrape.lines().any(of_crew) {
+                return;
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    };
+    let told = tokio::time::timeout(PATIENCE, told).await;
+    told.unwrap_or_else(|_| panic!("{metric} is not told of the crew's queue"));
+}
+
 async fn its_gateway_answers(dev: &Process) {
     let addr = dev
         .stderr

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
+use crewfleet_tests::crews::plain_python;
 use crewfleet_tests::process::{Output, Process, until};
 use crewfleet_tests::worker::WorkerProcess;
 use nix::sys::signal::Signal;
@@ -38,7 +39,7 @@ impl Bakery {
         let (runs, go_on) = (json!(cli.dir().join("runs")), json!(cli.dir().join("go-on")));
         let crew = format!(
             "runner = \"command\"\ncommand = {}\nconcurrency = 8\nenv = {{ RUNS = {runs}, GO_ON = {go_on} }}\n",
-            json!(["python3", "-S", "-c", COUNTED])
+            json!([plain_python(), "-S", "-c", COUNTED])
         );
         let worker = WorkerProcess::builder(&url, &namespace).crew("counted", &crew);
         Self {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::client::PlainClient;
-use crewfleet_tests::crews::{checkout, plain_crew_toml, python_crew_toml};
+use crewfleet_tests::crews::{checkout, plain_crew_toml, plain_python, python_crew_toml};
 use crewfleet_tests::many;
 use crewfleet_tests::worker::WorkerProcess;
 use nix::unistd::Pid;
@@ -128,7 +128,7 @@ async fn kept_folders_stay_below_the_disk_limit() {
     let script = "import json, sys; open('big', 'wb').write(b'x' * 1_000_000); sys.exit(1)";
     let crew = format!(
         "runner = \"command\"\ncommand = {}\n",
-        json!(["python3", "-c", script])
+        json!([plain_python(), "-c", script])
     );
     let worker = WorkerProcess::builder(&url, &namespace)
         .worker("disk_limit = \"2.5MB\"")
@@ -160,7 +160,7 @@ async fn kept_folders_stay_below_the_disk_limit() {
 async fn a_kickoff_that_outgrows_the_disk_limit_is_stopped() {
     let (namespace, url) = (Namespace::new(), broker().await.url());
     let script = "open('big', 'wb').write(b'x' * 3_000_000); import time; time.sleep(1000)";
-    let command = json!(["python3", "-c", script]);
+    let command = json!([plain_python(), "-c", script]);
     let worker = WorkerProcess::builder(&url, &namespace)
         .worker("disk_limit = \"2.5MB\"")
         .crew("writer", &format!("runner = \"command\"\ncommand = {command}\n"))

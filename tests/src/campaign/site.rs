@@ -80,7 +80,11 @@ impl Site {
     async fn with_user(self) -> anyhow::Result<Self> {
         self.nodes.lock().await.await_startup().await?;
         let password = self.password();
-        add_users(self.nodes.lock().await.first(), &[(WORKERS, &password, ALL_RIGHTS)]).await;
+        add_users(
+            self.nodes.lock().await.first(),
+            &[(WORKERS, &password, ALL_RIGHTS)],
+        )
+        .await;
         Ok(self)
     }
 

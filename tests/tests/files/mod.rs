@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
+use crewfleet_tests::crews::plain_python;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ impl Site {
 
     /// A worker on the site's data folder; of its files so many bytes stand in the reply.
     async fn worker(&self, id: &str, inline_bytes: u64) -> WorkerBuilder {
-        let command = json!(["python3", "-c", PROGRAM]);
+        let command = json!([plain_python(), "-c", PROGRAM]);
         let crew = format!(
             "runner = \"command\"\ncommand = {command}\ninline_files_bytes = {inline_bytes}\nconcurrency = 2\n"
         );

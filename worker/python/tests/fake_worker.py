@@ -23,6 +23,12 @@ MAIN = str(HERE.parent / "main.py")
 GIVE_UP_S = 60.0
 
 
+# Set by `tests/run.sh --full`.
+FULL = "CREWFLEET_TEST_FULL" in os.environ
+# For a test of what changes seldom that imports CrewAI in an interpreter of its own.
+seldom = unittest.skipUnless(FULL, "tests/run.sh --full runs it: it imports CrewAI anew")
+
+
 class Peer:
     """The worker's end of one channel."""
 

@@ -9,7 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from fake_worker import FakeWorker
+from fake_worker import FakeWorker, seldom
 
 ROOT = Path(__file__).parents[1]
 TELLER = "surroundings:make"
@@ -109,6 +109,7 @@ class Surroundings(unittest.TestCase):
             self.assertEqual(refused["error"]["kind"], "env_file_unreadable")
             self.assertNotIn("sk-x", json.dumps(refused))
 
+    @seldom
     def test_the_projects_own_interpreter_reads_its_env_file_no_sooner_and_no_more(self):
         crewai = importlib.util.find_spec("crewai")
         if crewai is None or crewai.origin is None:
@@ -159,6 +160,7 @@ class Surroundings(unittest.TestCase):
                 told = json.loads(child.run({"names": ["CREWAI_STORAGE_DIR"]})["result"]["raw"])
                 self.assertEqual(told, {"CREWAI_STORAGE_DIR": os.path.join(child.work_dir, ".storage")})
 
+    @seldom
     def test_a_storage_that_the_user_names_is_locked_between_processes(self):
         if importlib.util.find_spec("crewai_core") is None:
             self.skipTest("this interpreter has no crewai whose locks can be replaced")

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import unittest
 
-from fake_worker import shared_worker
+from fake_worker import seldom, shared_worker
 
 
 class StorageTest(unittest.TestCase):
@@ -38,6 +38,7 @@ class StorageTest(unittest.TestCase):
         self.assertEqual([answer["recalled"] for answer in answers], [[], []])
         self.assertEqual(len({answer["pid"] for answer in answers}), 2)
 
+    @seldom
     def test_a_memory_made_at_import_is_shared_where_storage_is(self) -> None:
         inputs = [{"text": "the first's"}, {"text": "the second's"}]
         answers = self.run_in_new_children("kept:Rememberer", inputs, storage="shared", storage_dir=os.path.join(self.worker.dir.name, "shared"))
@@ -65,6 +66,7 @@ class StorageTest(unittest.TestCase):
     def test_the_host_imports_what_a_memory_needs(self) -> None:
         self.assertEqual([answer["lancedb"] for answer in self.run_in_new_children("minding:Minded", [{}])], [True])
 
+    @seldom
     def test_a_module_level_crew_with_a_memory_forks(self) -> None:
         host = self.worker.start_host("kept:crew")
         self.assertEqual((host.first["isolation"], host.first["isolation_reasons"]), ("fork", []))

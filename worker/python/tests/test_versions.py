@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from fake_worker import MAIN, Peer, shared_worker
+from fake_worker import MAIN, Peer, seldom, shared_worker
 
 PACKAGE = str(Path(MAIN).parent)
 # Runs main.py in an interpreter that takes itself for another version.
@@ -73,6 +73,7 @@ class UnsupportedTest(unittest.TestCase):
 class FeaturesTest(unittest.TestCase):
     """The features of the CrewAI that is installed here."""
 
+    @seldom
     def test_every_missing_feature_is_named_once_with_what_is_lost(self) -> None:
         source = (
             "import json, sys; sys.path.insert(0, sys.argv[1])\n"

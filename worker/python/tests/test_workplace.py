@@ -11,7 +11,7 @@ import tempfile
 import unittest
 from typing import Any
 
-from fake_worker import FakeWorker, Watched
+from fake_worker import FakeWorker, Watched, seldom
 from odd_places import make, read
 
 PROJECT = {
@@ -355,6 +355,7 @@ class FailuresTest(unittest.TestCase):
 class NobodyTest(unittest.TestCase):
     """As a user without any privilege."""
 
+    @seldom
     def test_an_overlay_needs_no_privilege(self) -> None:
         nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": ()}
         with tempfile.TemporaryDirectory(prefix="crewfleet-nobody-") as home:
