@@ -35,40 +35,13 @@ if ! python=$(find_python); then
         fail "found no Python from 3.11 to 3.13 ($(python3 --version 2>&1))" "install one, and make it known as python3.11, python3.12 or python3.13"
 fi
 
-# show_progress: pip's output in, one line of progress out.
-show_progress() {
-    local line count=0 total
-    total=$(grep -c '==' "$lock")
-    while read -r line; do
-        case $line in
-            Collecting\ *)
-                count=$((count + 1))
-                if [ -t 2 ]; then
-                    printf '\r\033[K  %d of %d packages: %s' "$count" "$total" "${line#Collecting }" >&2
-                elif [ $((count % 25)) = 0 ]; then
-                    say "$count of $total packages"
-                fi
-                ;;
-            Installing\ collected*)
-                if [ -t 2 ]; then printf '\r\033[K' >&2; fi
-                say "unpacking $count packages ..."
-                ;;
-        esac
-    done
-}
-
 start=$SECONDS
-say "making the Python environment with CrewAI, once (a minute or two) ..."
+say "making the Python environment with CrewAI, once (half a minute) ..."
 rm -rf "$venv"
 "$python" -m venv "$venv" || fail "$python could not make a virtual environment in $venv" "check that the disk has 2 GB free"
-# The lock is complete, so nothing needs resolving. Compiled afterwards: that way all cores take part.
-"$venv/bin/python" -m pip install --progress-bar off --disable-pip-version-check --no-cache-dir --require-hashes --no-deps --no-compile \
-    --only-binary :all: --requirement "$lock" 2>&1 </dev/null | tee "$CREWFLEET_DIR/log/pip.log" | show_progress || {
-    tail -n 20 "$CREWFLEET_DIR/log/pip.log" >&2
-    fail "pip could not install $lock" "read the lines above; often the network, or a full disk (2 GB are needed)"
-}
+python_packages "$venv/bin/python" "$lock"
 quietly pip-check.log "$venv/bin/python" -m pip check || fail "the packages of $lock don't fit together" "make the lock again, for $("$python" --version)"
-# Some packages carry templates that are no valid Python: they are never imported.
-"$venv/bin/python" -m compileall -q -j 0 "$venv/lib" >"$CREWFLEET_DIR/log/compileall.log" 2>&1 || true
+# So is compiled what an import of CrewAI compiles. All the packages would take three times as long, and most is never imported.
+quietly import.log env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -c 'import crewai' || fail "CrewAI cannot be imported" "read the lines above"
 echo "$wanted" >"$stamp"
 took "made the Python environment with CrewAI" "$start"

@@ -10,7 +10,7 @@ source tests/tools.sh
 
 say "alert and recording rules"
 promtool=$(unpacked prometheus usr/bin/promtool)
-(cd deploy/monitoring && "$promtool" check rules rules.yaml && "$promtool" test rules rules.test.yaml && "$promtool" check config prometheus.yaml)
+(cd deploy/monitoring && "$promtool" check rules rules.yaml && "$promtool" test rules rules.test.yaml rules.slow.test.yaml && "$promtool" check config prometheus.yaml)
 "$(unpacked prometheus-alertmanager usr/bin/amtool)" check-config deploy/monitoring/alertmanager.yaml
 
 say "systemd units"

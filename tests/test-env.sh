@@ -31,9 +31,7 @@ make_python() {
     rm -rf "$venv"
     quietly "$1.log" "$python" -m venv "$venv" ||
         fail "$python could not make a virtual environment in $venv" "use a Python that has venv and ensurepip"
-    quietly "$1-pip.log" "$venv/bin/python" -m pip install --disable-pip-version-check --no-cache-dir --require-hashes \
-        --no-deps --only-binary :all: --requirement "$lock" ||
-        fail "pip could not install $lock" "read the lines above; often the network"
+    python_packages "$venv/bin/python" "$lock"
     mark_made "$venv" "$lock"
     took "made the Python environment of $3" "$start"
 }
@@ -43,9 +41,7 @@ make_packages() {
     local folder=$CREWFLEET_DIR/$1 lock=$2 start=$SECONDS
     if is_made "$folder" "$lock"; then return; fi
     rm -rf "$folder"
-    quietly "$1-pip.log" "$python" -m pip install --disable-pip-version-check --no-cache-dir --require-hashes \
-        --no-deps --only-binary :all: --target "$folder" --requirement "$lock" ||
-        fail "pip could not install $lock" "read the lines above; often the network"
+    python_packages "$python" "$lock" --target "$folder"
     mark_made "$folder" "$lock"
     took "made the packages of $3" "$start"
 }

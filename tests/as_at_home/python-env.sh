@@ -19,8 +19,7 @@ if [ "$(cat "$venv/made-from-lock" 2>/dev/null)" != "$wanted" ]; then
     # CrewAI itself is used where it is: a copy of it would take 1 GB.
     packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     echo "$packages" >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/crewai.pth"
-    quietly test-home-pip.log "$venv/bin/python" -m pip install --disable-pip-version-check --no-cache-dir --require-hashes --no-deps \
-        --only-binary :all: --requirement "$lock" || fail "pip could not install $lock" "read the lines above; often the network"
+    python_packages "$venv/bin/python" "$lock"
     echo "$wanted" >"$venv/made-from-lock"
     took "made the Python environment of the public projects" "$start"
 fi

@@ -27,7 +27,8 @@ fn the_rules_name_only_documented_metrics_and_recorded_series() {
 
 #[test]
 fn each_alert_has_a_runbook_and_both_cases() {
-    let (rules, cases) = (shipped("rules.yaml"), shipped("rules.test.yaml"));
+    let rules = shipped("rules.yaml");
+    let cases = shipped("rules.test.yaml") + &shipped("rules.slow.test.yaml");
     let alerts = values(&rules, "alert:");
     assert!(alerts.len() > 10, "{alerts:?}");
     let of = |alert: &str, ending: &str| -> Vec<&str> {

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn ctrl_c_while_it_starts_is_answered() {
     let place = Place::new();
-    let dev = place.dev(&[]);
+    let dev = place.plain_crew(&[]);
     dev.stderr
         .first("that it starts", |line| {
             line.contains("starting 2 workers with").then_some(())
@@ -21,11 +21,7 @@ async fn ctrl_c_while_it_starts_is_answered() {
 #[tokio::test]
 async fn a_killed_worker_is_started_again_and_nothing_outlives_a_killed_dev() {
     let place = Place::new();
-    place.write(
-        "src/plain.py",
-        "class Plain:\n    def kickoff(self, inputs):\n        return 'done'\n",
-    );
-    let dev = place.plain_dev(&["--target", "plain:Plain", "--path", "src"]);
+    let dev = place.plain_crew(&[]);
     keeps_running(&dev).await;
 
     // A worker that is killed is started again.

@@ -26,8 +26,7 @@ async fn an_own_crew_runs_on_a_given_broker() {
     assert!(!made.contains("broker"), "no node of its own: {made:?}");
 
     // What went wrong is told once, though the worker's log says it, too.
-    let bad = ["--once", "--input", "TOPIC=bad weather", "--input", "PLACE=Porto"];
-    let dev = place.dev(&[&target[..], &bad].concat());
+    let dev = place.plain_crew(&["--once", "--input", "TOPIC=bad weather"]);
     let output = dev.output().await.ended_with(1);
     let told = |what: &str| output.stderr.iter().filter(|line| line.contains(what)).count();
     assert_eq!(told("failed: ValueError: no more"), 1, "{output:?}");
@@ -51,7 +50,7 @@ async fn an_own_crew_runs_on_a_given_broker() {
     );
     dev.signal(Signal::SIGTERM);
     assert_eq!(dev.exit().await.code(), Some(0));
-    place.is_clean(&dev, &[".crewfleet", "code"]).await;
+    place.is_clean(&dev, &[".crewfleet", "code", "src"]).await;
 }
 
 #[tokio::test]
