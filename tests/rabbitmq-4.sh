@@ -53,5 +53,5 @@ WRAPPER
 mkdir -p "$bin"
 [ -d "$root" ] || make_root
 for program in rabbitmq-server rabbitmqctl; do wrap "$program" "/usr/lib/rabbitmq/bin/$program"; done
-wrap epmd /usr/bin/epmd
+for program in epmd erl_call; do wrap "$program" "/usr/bin/$program"; done
 echo "$bin"

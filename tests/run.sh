@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs every check and test of the project, after installing what they need. Needs Rust, and root or sudo where something
 # has to be installed. Ends with a summary; the exit status is 0 only when everything passed.
-#   tests/run.sh              what each change must pass; in a fresh clone on two cores in about 25 minutes
+#   tests/run.sh              what each change must pass; in a fresh clone on two cores within 15 minutes
 #   tests/run.sh quick        format, lints, unit tests and one kickoff of a CrewAI crew: within 3 minutes once it is built
 #   tests/run.sh --full       all of the first, and what takes longer: the images, campaigns of 600 and 3,000 kickoffs, all
-#                             projects at home, the whole documentation, the benchmark
+#                             projects at home, what changes seldom, the whole documentation, the benchmark
 #   tests/run.sh e2e python   only these (see below for their names)
 #   tests/run.sh --rabbitmq 4 [CHECK...]   against RabbitMQ 4.0 from Debian 13; by default the checks that run a broker
 set -euo pipefail
@@ -25,8 +25,9 @@ quick=(format build lint lint_python unit one_kickoff)
 others=(one_kickoff versions)
 # These need Rust alone: what the others need is installed beside them.
 need_nothing=(format build lint)
-# These build nothing: one after the other they run beside those that come before them.
-beside=(scripts lint_python supply asyncapi deploy python home campaign)
+# These build nothing: one after the other they run beside the others, the first of them beside the build already.
+beside_build=(scripts lint_python supply asyncapi python)
+beside=(deploy home campaign)
 # End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
 seldom=(alerting:: permissions::cluster:: dashboards::each_panel_ gateway_memory:: node::)
 with_broker=(build old e2e campaign)
@@ -129,8 +130,9 @@ prepare() {
 }
 
 installing=
-lane=
-lane_of=()
+installed_by=
+lanes=()
+begun=()
 failures=()
 summary=()
 passed() { summary+=("passed  $1 ($2 s)"); }
@@ -141,8 +143,10 @@ failed() {
 
 # What the checks need is installed beside those that need nothing.
 begin_installing() {
-    prepare </dev/null >"$CREWFLEET_DIR/log/prepare.log" 2>&1 &
+    rm -f "$CREWFLEET_DIR/log/installed"
+    (prepare && touch "$CREWFLEET_DIR/log/installed") </dev/null >"$CREWFLEET_DIR/log/prepare.log" 2>&1 &
     installing=$!
+    installed_by=$installing
     installing_since=$SECONDS
 }
 is_installed() {
@@ -155,13 +159,18 @@ is_installed() {
     [ "$outcome" = passed ]
 }
 
-# Begins the lane of those that run beside the others. A process group of its own, which an interrupted run ends.
-begin_lane() {
-    lane_of=("$@")
+# begin_beside PROCESS CHECK...: runs these, one after the other, once that process has ended, where everything is installed. A
+# process group of its own, which an interrupted run ends.
+begin_beside() {
+    local after=$1
+    shift
     [ $# -gt 0 ] || return 0
+    begun+=("$@")
     set -m
     (
         trap - EXIT
+        tail --pid="$after" -f /dev/null
+        [ -e "$CREWFLEET_DIR/log/installed" ] || exit
         for check in "$@"; do
             say "--- $check begins beside"
             start=$SECONDS
@@ -170,16 +179,15 @@ begin_lane() {
             say "--- $check $outcome"
         done
     ) </dev/null &
-    lane=$!
+    lanes+=($!)
     set +m
 }
-# Waits for the end of the lane, and shows what its checks said.
-end_lane() {
+# Waits for the end of what was begun, and shows what it said.
+end_beside() {
     local check outcome took
-    [ -n "$lane" ] || return 0
-    wait "$lane" || true
-    lane=
-    for check in "${lane_of[@]}"; do
+    wait "${lanes[@]}" || true
+    lanes=()
+    for check in "${begun[@]}"; do
         say "--- $check"
         cat "$CREWFLEET_DIR/log/$check.log" || true
         read -r outcome took <"$CREWFLEET_DIR/log/$check.outcome" || outcome=failed took=0
@@ -187,8 +195,9 @@ end_lane() {
     done
 }
 end_begun() {
+    local lane
     [ -z "$installing" ] || kill -TERM "$installing" 2>/dev/null || true
-    [ -z "$lane" ] || kill -TERM -- "-$lane" 2>/dev/null || true
+    for lane in "${lanes[@]}"; do kill -TERM -- "-$lane" 2>/dev/null || true; done
 }
 trap end_begun EXIT
 
@@ -224,21 +233,23 @@ main() {
     for check in "$@"; do
         [[ " ${all[*]} ${full[*]} ${others[*]} " == *" $check "* ]] || fail "there is no check named $check" "use some of: ${all[*]} ${full[*]} ${others[*]}"
     done
-    local first=() own=() in_lane=()
+    local first=() own=() early=() late=()
     for check in "$@"; do
         rm -f "$CREWFLEET_DIR/log/$check.outcome"
-        case " ${need_nothing[*]} | ${beside[*]} " in
+        case " ${need_nothing[*]} | ${beside_build[*]} / ${beside[*]} " in
         *" $check "*"|"*) first+=("$check") ;;
-        *"|"*" $check "*) in_lane+=("$check") ;;
+        *"|"*" $check "*"/"*) early+=("$check") ;;
+        *"/"*" $check "*) late+=("$check") ;;
         *) own+=("$check") ;;
         esac
     done
     begin_installing
+    begin_beside "$installing" "${early[@]}"
     # Without a build nothing else says anything new.
     if run_each "${first[@]}" && is_installed; then
-        begin_lane "${in_lane[@]}"
+        begin_beside "${lanes[0]:-$installed_by}" "${late[@]}"
         run_each "${own[@]}" || true
-        end_lane
+        end_beside
     fi
     say "--- $((SECONDS - began)) s in all"
     printf '%s\n' "${summary[@]}" >&2

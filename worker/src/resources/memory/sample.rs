@@ -95,15 +95,19 @@ pub(super) fn processes_of<L>(leaders: &HashMap<i32, L>) -> Vec<Process> {
     // 4 KiB on most machines; 16 or 64 KiB on some of arm64.
     let page = procfs::page_size();
     let read = |pid: i32| {
-        // pid (comm) state ppid pgrp session … minflt and rss are the 10th and 24th fields; comm may hold spaces and
-        // parentheses.
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let (group, session) = (fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
-        let (faults, pages): (u64, u64) = (fields.get(7)?.parse().ok()?, fields.get(21)?.parse().ok()?);
+        // pid (comm) state ppid pgrp session … minflt and rss are the 10th and 24th fields; comm is the process's own choice: any
+        // bytes, spaces and parentheses among them.
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let after_comm = stat.iter().rposition(|byte| *byte == b')')? + 1;
+        let mut fields = str::from_utf8(&stat[after_comm..]).ok()?.split_ascii_whitespace();
+        let group = fields.nth(2)?.parse().ok()?;
+        let session = fields.next()?.parse().ok()?;
+        // All others of the machine end here.
         let leader = [pid, group, session]
             .into_iter()
             .find(|leader| leaders.contains_key(leader))?;
+        let faults: u64 = fields.nth(3)?.parse().ok()?;
+        let pages: u64 = fields.nth(13)?.parse().ok()?;
         Some(Process {
             pid,
             leader,
