@@ -27,6 +27,9 @@ fi
 
 typed programs worker/python:tests/openai:tests/as_at_home worker/python/main.py worker/python/crewfleet_host tests/openai/serve.py \
     tests/openai/model_server tests/as_at_home/*.py tests/circles.py tests/benches/fleet/*.py deploy/compose/*.py
+# The Python package, with what it stands on; mypy's settings are its own.
+MYPYPATH=producer/python/src "$tools/mypy" --no-error-summary --config-file producer/python/pyproject.toml \
+    --cache-dir "$CREWFLEET_DIR/cache/mypy-client" --python-executable "$CREWFLEET_DIR/test-client/bin/python" -p crewfleet || failed+=("mypy: client")
 # What unittest calls, and what a mixin finds in the class beside it, needs no types.
 of_tests=(--allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-any-generics --disable-error-code attr-defined
     --no-warn-unused-ignores)

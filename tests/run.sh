@@ -17,7 +17,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first, and what needs nothing installed. All Rust is built
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
-all=(format build lint structure unit old e2e doc quickstart scripts lint_python supply asyncapi deploy python home campaign)
+all=(format build lint structure unit old e2e doc quickstart scripts lint_python supply asyncapi deploy python client home campaign)
 # What `--full` runs as well.
 full=(doc_full deploy_full e2e_full python_full home_full quickstart_full campaign_600 campaign_3000 bench)
 quick=(format build lint lint_python unit one_kickoff)
@@ -27,7 +27,7 @@ others=(one_kickoff versions)
 need_nothing=(format build lint)
 # These build nothing: one after the other they run beside the others, the first of them beside the build already.
 beside_build=(scripts lint_python supply asyncapi python)
-beside=(deploy home campaign)
+beside=(deploy client home campaign)
 # End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
 seldom=(alerting:: permissions::cluster:: dashboards::each_panel_ gateway_memory:: node::)
 with_broker=(build old e2e campaign)
@@ -73,6 +73,8 @@ python() {
         (cd tests/openai && "$python" -W error::ResourceWarning -m unittest discover -s tests -t .) &&
         (cd tests/as_at_home && "$python" -m unittest discover -s tests -t .)
 }
+# The package `crewfleet` for Python, with a broker and workers of its own.
+client() { (cd producer/python && PYTHONPATH=src "$CREWFLEET_DIR/test-client/bin/python" -m pytest -q -p crewfleet.pytest_plugin -p no:cacheprovider); }
 # Those, too, that import CrewAI in interpreters of their own.
 python_full() { CREWFLEET_TEST_FULL=1 python; }
 # What projects give here and in plain Python: a classic crew, a flow, and the shape that has most in it.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes what the tests need, each once, and again when its lock file changes:
 #   .crewfleet/test-python         pika, for the snippets of producer/PUBLISHERS.md and for the traces
+#   .crewfleet/test-client         what the Python package needs, and its tests
 #   .crewfleet/test-javascript     amqplib, for the same page
 #   .crewfleet/test-asyncapi       what lints the AsyncAPI document
 #   .crewfleet/test-crew-packages  what the tests' crews import
@@ -83,6 +84,7 @@ make_python test-python tests/python/requirements.lock "the publishers' and the 
 # The collector of the traces is linked with it, and Debian's python3 does not bring it.
 [[ "$(/sbin/ldconfig -p)" == *libpython3.11.so.1.0* ]] || apt_install "the collector of the traces' test" libpython3.11
 make_python test-tools tests/tools/requirements.lock "the programs that check what is shipped"
+make_python test-client producer/python/tests/requirements.lock "the Python package's tests"
 make_packages test-crew-packages tests/crews/requirements.lock "the tests' crews"
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || apt_install "the tests of databases" postgresql
 make_javascript test-javascript tests/javascript "the publishers' tests"

@@ -14,9 +14,14 @@ use super::page::{Block, Page};
 use super::readme::OVER_HTTP;
 
 /// Page, language, and who runs or checks such blocks there.
-const ELSEWHERE: [(&str, &str, &str); 8] = [
+const ELSEWHERE: [(&str, &str, &str); 9] = [
     ("README.md", "python", "documents::readme runs it"),
     ("producer/PUBLISHERS.md", "python", "publishers runs it"),
+    (
+        "producer/python/README.md",
+        "python",
+        "producer/python/tests/test_documents.py runs it",
+    ),
     ("producer/PUBLISHERS.md", "javascript", "publishers runs it"),
     (
         "deploy/README.md",

@@ -131,6 +131,9 @@ pub(super) fn proportional(pid: i32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     const MIB: u64 = 1024 * 1024;
@@ -178,5 +181,26 @@ mod tests {
             (used(process(1, 300 * MIB, 5 * MIB)), measured.get()),
             (100 * MIB, 2)
         );
+    }
+
+    #[test]
+    fn a_process_counts_whatever_it_calls_itself() {
+        let script = r"printf '\377) (' > /proc/$$/comm; echo named; read -r end";
+        let mut shell = Command::new("sh");
+        let shell = shell
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut named = shell.spawn().unwrap();
+        let mut said = String::new();
+        let mut stdout = BufReader::new(named.stdout.take().unwrap());
+        stdout.read_line(&mut said).unwrap();
+        assert_eq!(said, "named\n");
+        let pid = i32::try_from(named.id()).unwrap();
+        let found = processes_of(&HashMap::from([(pid, ())]));
+        named.kill().unwrap();
+        named.wait().unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(found[0].resident > 0);
     }
 }

@@ -1,0 +1,84 @@
+"""The event loop of a fleet, in a thread of its own.
+
+All of a fleet's work with RabbitMQ happens there. So a fleet serves whoever calls it, from any thread and any number of event
+loops, one after the other or at once; and its heartbeats go on while a caller computes or blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_STOP_TIMEOUT_S = 10.0
+
+
+class Background:
+    """A running event loop in a daemon thread."""
+
+    def __init__(self, name: str) -> None:
+        """Starts the thread."""
+        self._loop = asyncio.new_event_loop()
+        self._process = os.getpid()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process started it: a fork inherits no threads."""
+        return self._process == os.getpid()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Has this done there."""
+        if self._loop.is_closed() or not self.is_ours:
+            work.close()
+            raise RuntimeError("this fleet is closed, or was made by the process that forked this one: make another one here")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Has this done there, and awaits it here. Cancelling the one cancels the other."""
+        return await asyncio.wrap_future(self.submit(work))
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Has this done there, and blocks until it is."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("a fleet's own thread cannot wait for itself")
+        future = self.submit(work)
+        try:
+            return future.result()
+        except BaseException:
+            # An interrupt (Ctrl-C) ends what is waited for.
+            future.cancel()
+            raise
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """Has this called there, as long as there is a there."""
+        if self.is_ours and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
+
+    def stop(self) -> None:
+        """Ends the loop, and what still runs in it."""
+        if not self.is_ours or self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_STOP_TIMEOUT_S)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            if left:
+                self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()

@@ -1,0 +1,296 @@
+"""The link to RabbitMQ: one connection that comes back, and publishing that knows what became of a message."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, DeliveryMode
+from aio_pika.exceptions import (
+    AMQPConnectionError,
+    AMQPError,
+    AuthenticationError,
+    ChannelClosed,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    DeliveryError,
+    ProbableAuthenticationError,
+    PublishError,
+)
+from yarl import URL
+
+from . import header
+from .errors import BrokerUnavailable
+from .settings import Settings
+
+log = logging.getLogger("crewfleet")
+
+#: The pauses between attempts to connect, in seconds: each the double of the last one, with jitter.
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+#: What ends a link, or an operation on it.
+_LOST = (AMQPConnectionError, ChannelInvalidStateError, ChannelClosed, ConnectionError, OSError, asyncio.TimeoutError, asyncio.CancelledError)
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message before it is sent."""
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    #: As in `kickoff.request.v1`.
+    type: str
+    headers: dict[str, Any] = field(default_factory=dict)
+    message_id: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    priority: int | None = None
+    mandatory: bool = True
+    expiration_s: float | None = None
+
+    def as_message(self) -> aio_pika.Message:
+        """As the library has it."""
+        return aio_pika.Message(
+            self.body,
+            headers=dict(self.headers),
+            content_type="application/json",
+            delivery_mode=DeliveryMode.PERSISTENT,
+            type=self.type,
+            message_id=self.message_id,
+            correlation_id=self.correlation_id,
+            reply_to=self.reply_to,
+            priority=self.priority,
+            expiration=self.expiration_s,
+            timestamp=datetime.now(timezone.utc),
+            app_id="crewfleet-python",
+        )
+
+
+class Unroutable(Exception):
+    """No queue takes it: it came back, or its exchange does not exist."""
+
+
+class Link:
+    """One live connection."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        """Over this connection."""
+        self.connection = connection
+        self.ended = asyncio.Event()
+        self._publishing: AbstractChannel | None = None
+        self._opening = asyncio.Lock()
+        connection.close_callbacks.add(self._on_close)
+
+    def _on_close(self, *_: Any) -> None:
+        self.ended.set()
+
+    async def channel(self) -> AbstractChannel:
+        """Another channel, without confirms."""
+        return await self.connection.channel(publisher_confirms=False)
+
+    async def publish(self, message: Outgoing, timeout_s: float) -> None:
+        """Publishes once, and returns when RabbitMQ has it."""
+        channel = await self._publishing_channel()
+        exchange = await channel.get_exchange(message.exchange, ensure=False)
+        try:
+            await exchange.publish(message.as_message(), message.routing_key, mandatory=message.mandatory, timeout=timeout_s)
+        except (PublishError, ChannelNotFoundEntity) as error:
+            raise Unroutable(str(error)) from error
+
+    async def _publishing_channel(self) -> AbstractChannel:
+        async with self._opening:
+            if self._publishing is None or self._publishing.is_closed:
+                self._publishing = await self.connection.channel(publisher_confirms=True, on_return_raises=True)
+            return self._publishing
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        with contextlib.suppress(*_LOST, AMQPError):
+            await self.connection.close()
+
+
+class Broker:
+    """The link that there is at present, and the next one where it is lost. For the fleet's own event loop only."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        """Connects with the first use; `name` is shown in the broker's list of connections."""
+        self._settings = settings
+        self._name = name
+        self._link: Link | None = None
+        self._changed = asyncio.Condition()
+        self._problem: BaseException | None = None
+        self._refused = False
+        self._restore: list[Callable[[Link], Awaitable[None]]] = []
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is, without its password."""
+        return ", ".join(_place(url) for url in self._settings.urls)
+
+    async def on_each_link(self, restore: Callable[[Link], Awaitable[None]]) -> None:
+        """Has this done on the link that there is, and on each that follows, before anybody else uses it."""
+        link = await self.link(self._settings.connect_timeout_s)
+        await restore(link)
+        self._restore.append(restore)
+        # The next one may have come about meanwhile, without it.
+        if self._link is not None and self._link is not link:
+            await restore(self._link)
+
+    async def link(self, timeout_s: float) -> Link:
+        """A live link.
+
+        Raises `BrokerUnavailable` where none comes about in time, or where RabbitMQ lets nobody in."""
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep())
+
+        async def live() -> Link:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._link is not None or self._refused)
+                if self._link is None:
+                    raise BrokerUnavailable(f"RabbitMQ at {self.place} refuses the connection: {_said(self._problem)}")
+                return self._link
+
+        try:
+            return await asyncio.wait_for(live(), timeout_s)
+        except asyncio.TimeoutError:
+            raise BrokerUnavailable(f"no connection to RabbitMQ at {self.place} within {timeout_s:g} s: {_said(self._problem)}") from None
+
+    async def publish(self, message: Outgoing, timeout_s: float, *, what: str) -> None:
+        """Publishes until RabbitMQ has it, over lost links, too: a message whose confirm is lost goes out again, marked as a
+        possible duplicate. `what` names it in errors.
+
+        Raises `Unroutable`, and `BrokerUnavailable`, which says whether RabbitMQ may have it all the same."""
+        loop = asyncio.get_running_loop()
+        end, sent, problem = loop.time() + timeout_s, False, "its confirm did not come"
+        pause = _pauses()
+        while (left := end - loop.time()) > 0:
+            try:
+                link = await self.link(left)
+            except BrokerUnavailable as error:
+                problem = str(error)
+                break
+            try:
+                return await link.publish(message, max(end - loop.time(), 0.001))
+            except DeliveryError:
+                problem = "RabbitMQ refuses it, as it does when the queue is full"
+            except _LOST as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
+                sent, problem = True, _said(error)
+                message = replace(message, headers={**message.headers, header.POSSIBLE_DUPLICATE: 1})
+            await asyncio.sleep(min(next(pause), max(end - loop.time(), 0)))
+        doubt = "; it may have arrived all the same" if sent else "; it was not sent"
+        raise BrokerUnavailable(f"{what} was not taken by RabbitMQ at {self.place} within {timeout_s:g} s: {problem}{doubt}")
+
+    async def close(self) -> None:
+        """Closes the link, and makes no other."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        if self._link is not None:
+            await self._link.close()
+
+    async def _keep(self) -> None:
+        pause = _pauses()
+        while True:
+            try:
+                link = await self._open()
+            except (AuthenticationError, ProbableAuthenticationError, BrokerUnavailable) as error:
+                await self._tell(None, error, refused=True)
+            except (*_LOST, AMQPError) as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
+                await self._tell(None, error)
+            else:
+                pause = _pauses()
+                await self._tell(link, None)
+                await link.ended.wait()
+                log.warning("the connection to RabbitMQ at %s is lost; connecting again", self.place)
+                await self._tell(None, None)
+                continue
+            await asyncio.sleep(next(pause))
+
+    async def _open(self) -> Link:
+        problem: BaseException = BrokerUnavailable("[broker] url is empty")
+        for url in self._settings.urls:
+            try:
+                link = Link(await self._connect(url))
+            except (*_LOST, AMQPError) as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
+                problem = error
+                continue
+            try:
+                for restore in self._restore:
+                    await restore(link)
+            except BaseException:
+                await link.close()
+                raise
+            return link
+        raise problem
+
+    async def _connect(self, url: str) -> AbstractConnection:
+        settings = self._settings
+        parsed = URL(url)
+        secure = parsed.scheme == "amqps"
+        options: dict[str, Any] = {"ssl_context": settings.tls()} if secure else {}
+        if settings.client_cert_file is not None and parsed.user is None:
+            parsed = parsed.update_query(auth="external")
+        if "heartbeat" not in parsed.query:
+            parsed = parsed.update_query(heartbeat=str(settings.heartbeat_s))
+        connection: AbstractConnection = await aio_pika.connect(
+            parsed,
+            timeout=settings.connect_timeout_s,
+            client_properties={"connection_name": self._name, "product": "crewfleet-python"},
+            **options,
+        )
+        return connection
+
+    async def _tell(self, link: Link | None, problem: BaseException | None, *, refused: bool = False) -> None:
+        async with self._changed:
+            self._link, self._refused = link, refused
+            self._problem = problem or self._problem
+            self._changed.notify_all()
+
+
+def acknowledged(handle: Callable[[AbstractIncomingMessage], None]) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+    """A consumer's callback: what was handled is acked; what the link's end makes impossible is delivered again."""
+
+    async def receive(message: AbstractIncomingMessage) -> None:
+        handle(message)
+        with contextlib.suppress(*_LOST, AMQPError):
+            await message.ack()
+
+    return receive
+
+
+def _is_cancelled() -> bool:
+    """Whether this task was asked to stop, rather than something that it awaits."""
+    task = asyncio.current_task()
+    # Python 3.10 cannot tell: then it was.
+    return task is None or not hasattr(task, "cancelling") or task.cancelling() > 0
+
+
+def _pauses() -> Any:
+    pause = _FIRST_PAUSE_S
+    while True:
+        yield pause * random.uniform(0.5, 1.0)
+        pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+def _place(url: str) -> str:
+    parsed = URL(url)
+    return f"{parsed.scheme}://{parsed.host}:{parsed.port or (5671 if parsed.scheme == 'amqps' else 5672)}{parsed.path}"
+
+
+def _said(error: BaseException | None) -> str:
+    return (str(error) or type(error).__name__) if error is not None else "it does not answer"

@@ -1,0 +1,106 @@
+"""Live events of single kickoffs. Those that get lost on the way are not sent again: who must know how a kickoff ended awaits its
+reply."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import ChannelNotFoundEntity
+
+from . import header
+from .broker import Broker, Link
+from .header import Names
+from .replies import NotDeclared
+from .reply import Event, WrongMessage, read_event
+
+log = logging.getLogger("crewfleet")
+
+#: Events that may wait to be read; further ones are dropped.
+_BUFFER = 4096
+_HOUR_MS = 60 * 60 * 1000
+
+
+class Follower:
+    """Who follows a kickoff: its events in the order in which they came, then `None`."""
+
+    def __init__(self, kickoff_id: str) -> None:
+        """Of this kickoff."""
+        self.kickoff_id = kickoff_id
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._ended = False
+
+    async def next(self) -> Event | None:
+        """The next event; `None` after the last one."""
+        return None if self._ended and self._events.empty() else await self._events.get()
+
+    def put(self, event: Event) -> None:
+        """An event came."""
+        if self._events.qsize() < _BUFFER:
+            self._events.put_nowait(event)
+        else:
+            log.debug("an event of kickoff %s is dropped: its reader is behind", self.kickoff_id)
+        if event.type == header.FINISHED:
+            self.end()
+
+    def end(self) -> None:
+        """No other comes."""
+        if not self._ended:
+            self._ended = True
+            self._events.put_nowait(None)
+
+
+class Events:
+    """The queue of a fleet's events, and who follows what."""
+
+    def __init__(self, broker: Broker, names: Names) -> None:
+        """The queue is made with the first follower."""
+        self._broker = broker
+        self._names = names
+        self._followers: dict[str, list[Follower]] = {}
+        self._queue: AbstractQueue | None = None
+        self._opening = asyncio.Lock()
+        self._is_open = False
+
+    async def follow(self, kickoff_id: str) -> Follower:
+        """The events of this kickoff, from now on."""
+        async with self._opening:
+            if not self._is_open:
+                await self._broker.on_each_link(self._restore)
+                self._is_open = True
+        follower = Follower(kickoff_id)
+        self._followers.setdefault(kickoff_id, []).append(follower)
+        if self._queue is not None:
+            await self._queue.bind(self._names.events, f"{kickoff_id}.#")
+        return follower
+
+    async def leave(self, follower: Follower) -> None:
+        """Nobody reads them any more."""
+        followers = self._followers.get(follower.kickoff_id, [])
+        if follower in followers:
+            followers.remove(follower)
+        if not followers and self._followers.pop(follower.kickoff_id, None) is not None and self._queue is not None:
+            await self._queue.unbind(self._names.events, f"{follower.kickoff_id}.#")
+
+    async def _restore(self, link: Link) -> None:
+        channel = await link.channel()
+        await channel.set_qos(prefetch_count=_BUFFER)
+        # On one node: events are worth no more, and it is made for single kickoffs.
+        queue = await channel.declare_queue(self._names.event_queue, durable=True, arguments={"x-queue-type": "classic", "x-expires": _HOUR_MS})
+        try:
+            for kickoff_id in self._followers:
+                await queue.bind(self._names.events, f"{kickoff_id}.#")
+        except ChannelNotFoundEntity as error:
+            raise NotDeclared(self._names.events, self._broker.place) from error
+        await queue.consume(self._receive, no_ack=True)
+        self._queue = queue
+
+    async def _receive(self, message: AbstractIncomingMessage) -> None:
+        try:
+            event = read_event(message.body)
+        except WrongMessage as error:
+            log.debug("an event that cannot be read: %s", error)
+            return
+        for follower in self._followers.get(event.kickoff_id, ()):
+            follower.put(event)

@@ -1,0 +1,147 @@
+"""One kickoff after it was started."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from .errors import ReplyTimeout, error_of
+from .events import Follower
+from .replies import Waiter
+from .reply import Event, Reply
+
+if TYPE_CHECKING:
+    from .client import KickoffStatus, Transport
+    from .session import Session
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Kickoff(Generic[T]):
+    """A kickoff: `await` it for its output, or call `result()` where there is no event loop.
+
+    It waits from the moment it is made; dropping it ends the waiting, not the kickoff.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        kickoff_id: str,
+        output: Callable[[Reply], T],
+        waiter: Waiter,
+        begun: concurrent.futures.Future[Follower | None],
+        *,
+        own: bool,
+        events: bool = False,
+        cancel_on_abandon: bool = False,
+    ) -> None:
+        """Made by `start` and `attach`."""
+        #: Its id, under which any program finds it.
+        self.kickoff_id = kickoff_id
+        self._session = session
+        self._output = output
+        self._waiter = waiter
+        self._begun = begun
+        self._own = own
+        self._own_events = events
+        self._cancel_on_abandon = cancel_on_abandon
+        weakref.finalize(self, session.background.soon, waiter.leave)
+
+    def __await__(self) -> Generator[object, None, T]:
+        return self._awaited().__await__()
+
+    def __repr__(self) -> str:
+        return f"<Kickoff {self.kickoff_id}>"
+
+    async def reply(self) -> Reply:
+        """The terminal reply, for as long as it takes; put an `asyncio.wait_for` around it to give up earlier. A kickoff that did
+        not succeed has a reply, too.
+
+        Raises what kept it from being sent: `NoSuchCrew`, `BrokerUnavailable`, `OtherKickoff`; and `UnreadableReply`."""
+        return await self._session.background.run(self._reply())
+
+    def result(self, timeout: float | None = None) -> T:
+        """Blocks until the output is here, at most for so many seconds.
+
+        Raises `ReplyTimeout`, after which the kickoff goes on; else as awaiting it."""
+        try:
+            reply = self._session.background.wait(asyncio.wait_for(self._reply(), timeout))
+        except asyncio.TimeoutError:
+            raise ReplyTimeout(f"no reply of kickoff {self.kickoff_id} within {timeout:g} s; it goes on", self.kickoff_id) from None
+        except KeyboardInterrupt:
+            self._abandon()
+            raise
+        return self._told(reply)
+
+    async def sent(self) -> str:
+        """Returns its id when RabbitMQ has the kickoff: from then on it is not lost."""
+        await asyncio.wrap_future(self._begun)
+        return self.kickoff_id
+
+    async def cancel(self) -> None:
+        """Has the kickoff stopped, wherever it is: queued, running, or waiting for a retry. Returns when RabbitMQ has the command;
+        awaiting the kickoff then raises `CrewCancelled`, unless it had ended before."""
+        await self._session.background.run(self._with(lambda transport: transport.cancel(self.kickoff_id, self._own)))
+
+    async def status(self) -> KickoffStatus:
+        """How far it is. It asks the workers, which takes up to two seconds."""
+        return await self._session.background.run(self._with(lambda transport: transport.status(self.kickoff_id)))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Its events, in the order in which they come, to the last one (`kickoff_finished`): from the first one on where it was
+        started with `events=True`, else from now on."""
+        background = self._session.background
+        follower = (await asyncio.wrap_future(self._begun) if self._own_events else None) or await self._follow()
+        try:
+            while (event := await background.run(follower.next())) is not None:
+                yield event
+        finally:
+            background.submit(self._with(lambda transport: transport.unfollow(follower)))
+
+    async def _follow(self) -> Follower:
+        follower = await self._session.background.run(self._with(lambda transport: transport.follow(self.kickoff_id)))
+        # What has ended tells nothing more.
+        if self._waiter.is_answered:
+            follower.end()
+        return follower
+
+    async def _awaited(self) -> T:
+        try:
+            reply = await self.reply()
+        except asyncio.CancelledError:
+            self._abandon()
+            raise
+        # The first output imports crewai where it is installed, which takes seconds: not in the caller's event loop.
+        return await asyncio.get_running_loop().run_in_executor(None, self._told, reply)
+
+    async def _reply(self) -> Reply:
+        begun = asyncio.wrap_future(self._begun)
+        # Whoever looks at it is told; nobody has to.
+        begun.add_done_callback(lambda done: done.cancelled() or done.exception())
+        answered = asyncio.ensure_future(self._waiter.reply())
+        try:
+            # The reply may be faster than the confirm. That of a kickoff which another program may have sent counts only once it
+            # is clear that it is the same.
+            if self._own:
+                await asyncio.wait((begun, answered), return_when=asyncio.FIRST_COMPLETED)
+            if not self._own or not answered.done():
+                await asyncio.shield(begun)
+            return await answered
+        finally:
+            answered.cancel()
+
+    async def _with(self, call: Callable[[Transport], Awaitable[R]]) -> R:
+        return await call(await self._session.transport())
+
+    def _told(self, reply: Reply) -> T:
+        if not reply.succeeded:
+            raise error_of(reply)
+        return self._output(reply)
+
+    def _abandon(self) -> None:
+        if self._cancel_on_abandon:
+            self._session.background.submit(self._with(lambda transport: transport.cancel(self.kickoff_id, self._own)))

@@ -1,0 +1,125 @@
+"""What a fleet and its kickoffs share: the fleet's own event loop, and the transport in it."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import request
+from .background import Background
+from .kickoff import Kickoff
+
+if TYPE_CHECKING:
+    from .client import MakeTransport, Transport
+    from .events import Follower
+    from .replies import Waiter
+    from .reply import Reply
+    from .request import Options
+
+T = TypeVar("T")
+
+_CLOSE_TIMEOUT_S = 10.0
+
+
+class Session:
+    """One fleet's."""
+
+    def __init__(self, make: MakeTransport, max_request_bytes: int) -> None:
+        """The thread is started, and the transport made, with the first use."""
+        self._make = make
+        self._max_request_bytes = max_request_bytes
+        self._background: Background | None = None
+        self._transport: Transport | None = None
+        self._closed = False
+
+    @property
+    def background(self) -> Background:
+        """The fleet's own event loop. A process that was forked gets one of its own."""
+        if self._closed:
+            raise RuntimeError("this fleet is closed")
+        if self._background is None or not self._background.is_ours:
+            self._background, self._transport = Background("crewfleet"), None
+        return self._background
+
+    async def transport(self) -> Transport:
+        """The transport. In the fleet's own event loop."""
+        if self._transport is None:
+            self._transport = self._make()
+        return self._transport
+
+    def start(
+        self,
+        crew: str,
+        inputs: Mapping[str, Any] | None,
+        files: Mapping[str, Any] | None,
+        options: Options,
+        output: Callable[[Reply], T],
+        *,
+        events: bool,
+    ) -> Kickoff[T]:
+        """Starts a kickoff: checks it here, and has it sent."""
+        made = request.make(crew, inputs, files, options, self._max_request_bytes)
+        return self._kickoff(
+            made.kickoff_id,
+            output,
+            lambda transport, _: transport.send(made, events),
+            own=not made.may_be_known,
+            events=events,
+            cancel_on_abandon=options.cancel_on_abandon,
+        )
+
+    def attach(self, kickoff_id: str, output: Callable[[Reply], T]) -> Kickoff[T]:
+        """Waits for a kickoff that another program sent."""
+
+        async def look(transport: Transport, waiter: Waiter) -> Follower | None:
+            await transport.attach(waiter)
+            return None
+
+        return self._kickoff(kickoff_id, output, look, own=False)
+
+    def close(self) -> None:
+        """Ends all of it."""
+        background, self._closed = self._background, True
+        if background is None or not background.is_ours:
+            return
+
+        async def close() -> None:
+            if self._transport is not None:
+                await asyncio.wait_for(self._transport.close(), _CLOSE_TIMEOUT_S)
+
+        try:
+            background.wait(close())
+        except asyncio.TimeoutError:
+            # A broker that does not answer keeps nobody.
+            pass
+        finally:
+            background.stop()
+
+    def _kickoff(
+        self,
+        kickoff_id: str,
+        output: Callable[[Reply], T],
+        begin: Callable[[Transport, Waiter], Any],
+        *,
+        own: bool,
+        events: bool = False,
+        cancel_on_abandon: bool = False,
+    ) -> Kickoff[T]:
+        background = self.background
+        made: concurrent.futures.Future[Waiter] = concurrent.futures.Future()
+
+        async def begun() -> Follower | None:
+            try:
+                transport = await self.transport()
+                waiter = transport.wait(kickoff_id)
+            except BaseException as error:
+                made.set_exception(error)
+                raise
+            made.set_result(waiter)
+            found: Follower | None = await begin(transport, waiter)
+            return found
+
+        future = background.submit(begun())
+        return Kickoff(self, kickoff_id, output, made.result(), future, own=own, events=events, cancel_on_abandon=cancel_on_abandon)

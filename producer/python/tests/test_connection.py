@@ -1,0 +1,85 @@
+"""What becomes of kickoffs when the connection goes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Node, Site, Worker
+from crewfleet import BrokerUnavailable, Fleet, NoSuchCrew
+
+AWAITS = 200
+
+
+@pytest.fixture
+def harmed() -> Iterator[Node]:
+    """A node of the test's own."""
+    node = Node()
+    yield node
+    node.close()
+
+
+def test_awaits_outlive_a_restart_of_the_broker(harmed: Node, start_worker: Callable[..., Worker]) -> None:
+    start_worker(harmed.url, "kickoff")
+    with Fleet(harmed.url) as fleet:
+
+        async def run() -> list[float]:
+            kickoffs = [fleet.crew("sleep").start({"seconds": 4}) for _ in range(AWAITS)]
+            await asyncio.gather(*(kickoff.sent() for kickoff in kickoffs))
+            await asyncio.get_running_loop().run_in_executor(None, harmed.restart)
+            # One that is started while it is away arrives, too.
+            kickoffs.append(fleet.crew("sleep").start({"seconds": 0.1}))
+            outputs = await asyncio.wait_for(asyncio.gather(*kickoffs), 120)
+            return [output["seconds"] for output in outputs]
+
+        assert asyncio.run(run()) == [4] * AWAITS + [0.1]
+
+
+def test_a_broker_that_is_not_there_is_named_without_its_password() -> None:
+    fleet = Fleet("amqp://user:hunter2@127.0.0.1:1/%2f", publish_timeout_s=1)
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match=r"RabbitMQ at amqp://127\.0\.0\.1:1/") as raised:
+        fleet.crew("echo").kickoff({})
+    assert "hunter2" not in str(raised.value)
+    assert time.monotonic() - began < 60
+    fleet.close()
+
+
+def test_a_user_who_is_not_let_in_is_told_at_once(node: Node) -> None:
+    with Fleet(node.url.replace("guest:guest", "guest:wrong")) as fleet, pytest.raises(BrokerUnavailable, match="refuses the connection"):
+        fleet.crew("echo").kickoff({})
+
+
+def test_where_no_worker_ever_ran_it_is_said(node: Node) -> None:
+    with Fleet(node.url, namespace=f"empty-{uuid.uuid4().hex[:8]}") as fleet, pytest.raises((BrokerUnavailable, NoSuchCrew), match="topology declare"):
+        fleet.crew("echo").kickoff({})
+
+
+def test_a_closed_fleet_says_so(site: Site) -> None:
+    fleet = site.fleet()
+    fleet.crew("echo").kickoff({})
+    fleet.close()
+    with pytest.raises(RuntimeError, match="this fleet is closed"):
+        fleet.crew("echo").kickoff({})
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_a_connection_of_its_own(fleet: Fleet) -> None:
+    fleet.crew("echo").kickoff({"from": "parent"})
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = b"failed"
+        try:
+            said = str(fleet.crew("echo").kickoff({"from": "child"})["from"]).encode()
+        finally:
+            os.write(writing, said)
+            os._exit(0)
+    os.close(writing)
+    assert os.read(reading, 100) == b"child"
+    os.waitpid(child, 0)
+    assert fleet.crew("echo").kickoff({"from": "parent"})["from"] == "parent"
