@@ -40,10 +40,12 @@ if [ ! -x "$folder/crewfleet-worker" ]; then
     rm -rf "$work"
     mkdir -p "$work/source"
     git archive "$old" | tar --extract --directory "$work/source"
-    # What it is linked of, but for the workspace's own crates, is what the other build has made. A cargo that does not know the
+    # What it is linked of, but for the workspace's own crates, is what the other build has made, in that one's profile; how much
+    # debug information there is may be the environment's matter, which a file would outrank. A cargo that does not know the
     # folder of intermediate files makes all of it anew.
+    awk '/^\[/ { of_profile = /^\[profile\./ } of_profile && !/^debug = /' Cargo.toml >"$work/profile.toml"
     quietly old-worker.log env CARGO_TARGET_DIR="$work/target" CARGO_BUILD_BUILD_DIR="${CARGO_TARGET_DIR:-$PWD/target}" \
-        env -u RUSTC_WORKSPACE_WRAPPER cargo build --locked --manifest-path "$work/source/Cargo.toml" --workspace --bin crewfleet-worker ||
+        env -u RUSTC_WORKSPACE_WRAPPER cargo build --locked --config "$work/profile.toml" --manifest-path "$work/source/Cargo.toml" --workspace --bin crewfleet-worker ||
         fail "the worker of $old does not build" "name another commit: CREWFLEET_OLD_COMMIT"
     mkdir -p "$folder"
     mv "$work/target/debug/crewfleet-worker" "$folder/crewfleet-worker"

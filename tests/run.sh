@@ -17,7 +17,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first, and what needs nothing installed. All Rust is built
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
-all=(format build lint structure unit old e2e doc quickstart scripts lint_python supply asyncapi deploy python client home campaign)
+all=(format build lint structure unit old e2e scripts lint_python supply asyncapi python deploy doc client home campaign quickstart)
 # What `--full` runs as well.
 full=(doc_full deploy_full e2e_full python_full home_full quickstart_full campaign_600 campaign_3000 bench)
 quick=(format build lint lint_python unit one_kickoff)
@@ -25,9 +25,10 @@ quick=(format build lint lint_python unit one_kickoff)
 others=(one_kickoff versions)
 # These need Rust alone: what the others need is installed beside them.
 need_nothing=(format build lint)
-# These build nothing: one after the other they run beside the others, the first of them beside the build already.
+# One after the other these run beside the others, the first of them beside the build already: they need nothing of it. The
+# others find built what they need.
 beside_build=(scripts lint_python supply asyncapi python)
-beside=(deploy client home campaign)
+beside=(deploy doc client home campaign quickstart)
 # End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
 seldom=(alerting:: permissions::cluster:: dashboards::each_panel_ gateway_memory:: node::)
 with_broker=(build old e2e campaign)
@@ -89,7 +90,7 @@ run_home() {
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
 # These tests wait more than they work, so more run at once than there are cores.
-e2e() { RUST_TEST_THREADS=6 cargo test --locked --workspace --no-fail-fast --test '*' -- "${seldom[@]/#/--skip=}"; }
+e2e() { RUST_TEST_THREADS=8 cargo test --locked --workspace --no-fail-fast --test '*' -- "${seldom[@]/#/--skip=}"; }
 # Those that are about many, with all of them, and those that `e2e` leaves out.
 e2e_full() {
     CREWFLEET_TEST_FULL=1 cargo test --locked --workspace --no-fail-fast --test e2e -- "${seldom[@]}" bad_input:: client::many_ crewai::many_ forks::no_answer limits::many_ dead_letters::browse::two_ leftovers::
