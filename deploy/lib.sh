@@ -29,21 +29,24 @@ quietly() {
     fi
 }
 
+# is_made FOLDER LOCK: whether the folder was made from this lock file.
+is_made() { [ "$(cat "$1/made-from-lock" 2>/dev/null)" = "$(sha256sum <"$2")" ]; }
+mark_made() { sha256sum <"$2" >"$1/made-from-lock"; }
+
 # python_packages PYTHON LOCK [ARGUMENT...]: installs what a lock file names, by its hashes. uv does it, which the first use installs
 # by pip: it needs a tenth of pip's time.
 python_packages() {
-    local python=$1 lock=$2 uv=$CREWFLEET_DIR/uv wanted index
+    local python=$1 lock=$2 uv=$CREWFLEET_DIR/uv uv_lock=deploy/python/uv.lock index
     shift 2
-    wanted=$(sha256sum <deploy/python/uv.lock)
-    if [ "$(cat "$uv/made-from-lock" 2>/dev/null)" != "$wanted" ]; then
+    if ! is_made "$uv" "$uv_lock"; then
         rm -rf "$uv"
         quietly uv.log "$python" -m pip install --disable-pip-version-check --no-cache-dir --require-hashes --no-deps --only-binary :all: \
-            --target "$uv" --requirement deploy/python/uv.lock || fail "pip could not install deploy/python/uv.lock" "read the lines above; often the network"
-        echo "$wanted" >"$uv/made-from-lock"
+            --target "$uv" --requirement "$uv_lock" || fail "pip could not install $uv_lock" "read the lines above; often the network"
+        mark_made "$uv" "$uv_lock"
     fi
     # The package index that pip is told of: uv does not read pip's configuration.
     index=$("$python" -m pip config list | sed -n "s/^[^=]*\.index-url='\(.*\)'$/\1/p" | tail -n 1)
-    quietly "packages-$(basename "$(dirname "$lock")").log" env UV_CACHE_DIR="$CREWFLEET_DIR/cache/uv" ${index:+UV_DEFAULT_INDEX="$index"} \
+    quietly "${lock//\//-}.log" env UV_CACHE_DIR="$CREWFLEET_DIR/cache/uv" ${index:+UV_DEFAULT_INDEX="$index"} \
         "$uv/bin/uv" pip install --python "$python" --require-hashes --no-deps --only-binary :all: --requirement "$lock" "$@" ||
         fail "uv could not install $lock" "read the lines above; often the network, or a full disk (2 GB are needed)"
     rm -rf "$CREWFLEET_DIR/cache/uv"

@@ -7,14 +7,12 @@ source deploy/lib.sh
 
 lock=deploy/python/requirements.lock
 venv=$CREWFLEET_DIR/python
-stamp=$venv/made-from-lock
 
 # Two runs at once: the second waits for the first, and finds its work done.
 exec 9>"$CREWFLEET_DIR/python.lock"
 flock 9
 
-wanted=$(sha256sum <"$lock")
-if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$venv/bin/python" -c pass 2>/dev/null; then exit 0; fi
+if is_made "$venv" "$lock" && "$venv/bin/python" -c pass 2>/dev/null; then exit 0; fi
 
 # A Python of a version that CrewAI supports, and that can make a virtual environment (Debian's needs python3-venv).
 usable() {
@@ -43,5 +41,5 @@ python_packages "$venv/bin/python" "$lock"
 quietly pip-check.log "$venv/bin/python" -m pip check || fail "the packages of $lock don't fit together" "make the lock again, for $("$python" --version)"
 # So is compiled what an import of CrewAI compiles. All the packages would take three times as long, and most is never imported.
 quietly import.log env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -c 'import crewai' || fail "CrewAI cannot be imported" "read the lines above"
-echo "$wanted" >"$stamp"
+mark_made "$venv" "$lock"
 took "made the Python environment with CrewAI" "$start"

@@ -133,7 +133,6 @@ prepare() {
 }
 
 installing=
-installed_by=
 lanes=()
 begun=()
 failures=()
@@ -149,7 +148,6 @@ begin_installing() {
     rm -f "$CREWFLEET_DIR/log/installed"
     (prepare && touch "$CREWFLEET_DIR/log/installed") </dev/null >"$CREWFLEET_DIR/log/prepare.log" 2>&1 &
     installing=$!
-    installed_by=$installing
     installing_since=$SECONDS
 }
 is_installed() {
@@ -162,8 +160,8 @@ is_installed() {
     [ "$outcome" = passed ]
 }
 
-# begin_beside PROCESS CHECK...: runs these, one after the other, once that process has ended, where everything is installed. A
-# process group of its own, which an interrupted run ends.
+# begin_beside PROCESS CHECK...: runs these, one after the other, once that process has ended (if one is named), where everything
+# is installed. A process group of its own, which an interrupted run ends.
 begin_beside() {
     local after=$1
     shift
@@ -172,7 +170,7 @@ begin_beside() {
     set -m
     (
         trap - EXIT
-        tail --pid="$after" -f /dev/null
+        [ -z "$after" ] || tail --pid="$after" -f /dev/null
         [ -e "$CREWFLEET_DIR/log/installed" ] || exit
         for check in "$@"; do
             say "--- $check begins beside"
@@ -250,7 +248,7 @@ main() {
     begin_beside "$installing" "${early[@]}"
     # Without a build nothing else says anything new.
     if run_each "${first[@]}" && is_installed; then
-        begin_beside "${lanes[0]:-$installed_by}" "${late[@]}"
+        begin_beside "${lanes[0]:-}" "${late[@]}"
         run_each "${own[@]}" || true
         end_beside
     fi

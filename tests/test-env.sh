@@ -20,10 +20,6 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 exec 9>"$CREWFLEET_DIR/test-env.lock"
 flock 9
 
-# is_made FOLDER LOCK: whether the folder was made from this lock file.
-is_made() { [ "$(cat "$1/made-from-lock" 2>/dev/null)" = "$(sha256sum <"$2")" ]; }
-mark_made() { sha256sum <"$2" >"$1/made-from-lock"; }
-
 # make_python FOLDER LOCK WHAT: a virtual environment.
 make_python() {
     local venv=$CREWFLEET_DIR/$1 lock=$2 start=$SECONDS

@@ -29,15 +29,14 @@ find_python() {
 
 # environment CREWAI PYTHON INTERPRETER: makes it, once for each lock file; prints its interpreter.
 environment() {
-    local lock=tests/versions/crewai-$1.lock folder=$environments/crewai-$1-python$2 wanted start=$SECONDS
-    wanted=$(sha256sum <"$lock")
-    if [ "$(cat "$folder/made-from-lock" 2>/dev/null)" != "$wanted" ]; then
+    local lock=tests/versions/crewai-$1.lock folder=$environments/crewai-$1-python$2 start=$SECONDS
+    if ! is_made "$folder" "$lock"; then
         rm -rf "$folder"
         mkdir -p "$environments"
         quietly versions-venv.log "$3" -m venv "$folder" || return 1
         quietly versions-pip.log nice "$folder/bin/python" -m pip install --disable-pip-version-check --no-deps --only-binary :all: \
             --requirement "$lock" || return 1
-        echo "$wanted" >"$folder/made-from-lock"
+        mark_made "$folder" "$lock"
         took "made the environment of CrewAI $1 and Python $2" "$start"
     fi
     echo "$folder/bin/python"

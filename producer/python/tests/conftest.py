@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -71,11 +70,6 @@ class Worker:
         # What it logs further is read, so that it never waits for us.
         self._drain = subprocess.Popen(["cat"], stdin=self._process.stderr, stdout=subprocess.DEVNULL)
 
-    def kill(self) -> None:
-        """Ends it by SIGKILL."""
-        self._process.kill()
-        self._process.wait()
-
     def close(self) -> None:
         """Ends it, and removes its folder."""
         self._process.terminate()
@@ -132,8 +126,3 @@ def start_worker() -> Iterator[Callable[..., Worker]]:
     yield start
     for worker in started:
         worker.close()
-
-
-def python() -> str:
-    """This interpreter."""
-    return sys.executable

@@ -26,7 +26,8 @@ async fn an_own_crew_runs_on_a_given_broker() {
     assert!(!made.contains("broker"), "no node of its own: {made:?}");
 
     // What went wrong is told once, though the worker's log says it, too.
-    let dev = place.plain_crew(&["--once", "--input", "TOPIC=bad weather"]);
+    let bad = ["--once", "--input", "TOPIC=bad weather", "--input", "PLACE=Porto"];
+    let dev = place.dev(&[&target[..], &bad].concat());
     let output = dev.output().await.ended_with(1);
     let told = |what: &str| output.stderr.iter().filter(|line| line.contains(what)).count();
     assert_eq!(told("failed: ValueError: no more"), 1, "{output:?}");
@@ -50,7 +51,7 @@ async fn an_own_crew_runs_on_a_given_broker() {
     );
     dev.signal(Signal::SIGTERM);
     assert_eq!(dev.exit().await.code(), Some(0));
-    place.is_clean(&dev, &[".crewfleet", "code", "src"]).await;
+    place.is_clean(&dev, &[".crewfleet", "code"]).await;
 }
 
 #[tokio::test]
@@ -72,9 +73,18 @@ async fn a_project_s_folder_needs_no_target() {
     );
     let expected = [".crewfleet", ".env", "pyproject.toml", "src"];
 
-    let inputs = ["--once", "--input", "TOPIC=tea for two", "--input", "PLACE=Porto"];
+    let inputs = [
+        "--once",
+        "-v",
+        "--input",
+        "TOPIC=tea for two",
+        "--input",
+        "PLACE=Porto",
+    ];
     let dev = place.dev(&inputs);
-    let reply = last_json(&dev.output().await.ended_with(0));
+    let output = dev.output().await.ended_with(0);
+    output.said(&["task_started"]);
+    let reply = last_json(&output);
     assert_eq!(
         (&reply["crew"], &reply["result"]["raw"]),
         (&"own-project".into(), &"heard say tea for two and Porto".into())
@@ -101,6 +111,32 @@ async fn a_project_s_folder_needs_no_target() {
         "use \"own.crew:OwnCrew\"",
     ]);
     place.is_clean(&dev, &expected).await;
+}
+
+#[tokio::test]
+async fn missing_inputs_are_told_before_the_broker_is_started() {
+    let place = Place::new();
+    place.write("src/own/__init__.py", "");
+    place.write("src/own/crew.py", OWN_CREW);
+    let own = ["--once", "--target", "own.crew:OwnCrew", "--path", "src"];
+    let none = place.dev(&own);
+    let told = none.output().await.ended_with(2);
+    // What there is to give, and what to run.
+    let said = told.said(&[
+        "needs the inputs PLACE, TOPIC",
+        "crewfleet dev --once --target own.crew:OwnCrew --path src --input PLACE=... --input TOPIC=...",
+    ]);
+    assert!(!said.contains("private broker"), "{said}");
+    let one = place.dev(&[&own[..], &["--input", "TOPIC=tea", "--input", "place=Porto"]].concat());
+    let told = one.output().await.ended_with(6);
+    let said = told.said(&[
+        "the crew own needs the input PLACE; place was given: did you mean PLACE? Run: ",
+        " --input PLACE=...",
+    ]);
+    assert!(!said.contains("private broker"), "{said}");
+    let made = entries(&place.work().join(".crewfleet/dev"));
+    assert!(!made.contains("broker"), "{made:?}");
+    place.is_clean(&one, &[".crewfleet", "src"]).await;
 }
 
 #[tokio::test]

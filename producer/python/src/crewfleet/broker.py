@@ -129,6 +129,7 @@ class Broker:
         self._problem: BaseException | None = None
         self._refused = False
         self._restore: list[Callable[[Link], Awaitable[None]]] = []
+        self._restoring = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
 
     @property
@@ -137,13 +138,17 @@ class Broker:
         return ", ".join(_place(url) for url in self._settings.urls)
 
     async def on_each_link(self, restore: Callable[[Link], Awaitable[None]]) -> None:
-        """Has this done on the link that there is, and on each that follows, before anybody else uses it."""
-        link = await self.link(self._settings.connect_timeout_s)
-        await restore(link)
-        self._restore.append(restore)
-        # The next one may have come about meanwhile, without it.
-        if self._link is not None and self._link is not link:
-            await restore(self._link)
+        """Has this done on the link that there is, and on each that follows, before anybody else uses it. What it is asked for
+        again is done already."""
+        async with self._restoring:
+            if restore in self._restore:
+                return
+            link = await self.link(self._settings.connect_timeout_s)
+            await restore(link)
+            self._restore.append(restore)
+            # The next one may have come about meanwhile, without it.
+            if self._link is not None and self._link is not link:
+                await restore(self._link)
 
     async def link(self, timeout_s: float) -> Link:
         """A live link.

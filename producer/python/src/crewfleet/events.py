@@ -19,7 +19,6 @@ log = logging.getLogger("crewfleet")
 
 #: Events that may wait to be read; further ones are dropped.
 _BUFFER = 4096
-_HOUR_MS = 60 * 60 * 1000
 
 
 class Follower:
@@ -60,15 +59,10 @@ class Events:
         self._names = names
         self._followers: dict[str, list[Follower]] = {}
         self._queue: AbstractQueue | None = None
-        self._opening = asyncio.Lock()
-        self._is_open = False
 
     async def follow(self, kickoff_id: str) -> Follower:
         """The events of this kickoff, from now on."""
-        async with self._opening:
-            if not self._is_open:
-                await self._broker.on_each_link(self._restore)
-                self._is_open = True
+        await self._broker.on_each_link(self._restore)
         follower = Follower(kickoff_id)
         self._followers.setdefault(kickoff_id, []).append(follower)
         if self._queue is not None:
@@ -87,7 +81,7 @@ class Events:
         channel = await link.channel()
         await channel.set_qos(prefetch_count=_BUFFER)
         # On one node: events are worth no more, and it is made for single kickoffs.
-        queue = await channel.declare_queue(self._names.event_queue, durable=True, arguments={"x-queue-type": "classic", "x-expires": _HOUR_MS})
+        queue = await channel.declare_queue(self._names.event_queue, durable=True, arguments={"x-queue-type": "classic", "x-expires": header.QUEUE_EXPIRES_MS})
         try:
             for kickoff_id in self._followers:
                 await queue.bind(self._names.events, f"{kickoff_id}.#")

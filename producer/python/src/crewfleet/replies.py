@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
 
+from . import header
 from .broker import Broker, Link, acknowledged
 from .errors import BrokerUnavailable, UnreadableReply
 from .header import Names
@@ -23,7 +24,6 @@ from .stream import read_stream
 
 log = logging.getLogger("crewfleet")
 
-_HOUR_MS = 60 * 60 * 1000
 _PREFETCH = 500
 
 
@@ -104,16 +104,11 @@ class Replies(Waiting):
         self._names = names
         self._bound: Counter[str] = Counter()
         self._queue: AbstractQueue | None = None
-        self._opening = asyncio.Lock()
-        self._is_open = False
         self._looking: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Makes the reply queue, once; it comes back with each link."""
-        async with self._opening:
-            if not self._is_open:
-                await self._broker.on_each_link(self._restore)
-                self._is_open = True
+        await self._broker.on_each_link(self._restore)
 
     async def bind(self, kickoff_id: str) -> None:
         """Replies of a kickoff that somebody else sent come here, too."""
@@ -155,10 +150,10 @@ class Replies(Waiting):
 
     async def _restore(self, link: Link) -> None:
         names = self._names
-        was_there = await _is_there(link, names.reply_queue)
+        is_gone = self._queue is not None and not await _is_there(link, names.reply_queue)
         channel = await link.channel()
         await channel.set_qos(prefetch_count=_PREFETCH)
-        queue = await channel.declare_queue(names.reply_queue, durable=True, arguments={"x-queue-type": "quorum", "x-expires": _HOUR_MS})
+        queue = await channel.declare_queue(names.reply_queue, durable=True, arguments={"x-queue-type": "quorum", "x-expires": header.QUEUE_EXPIRES_MS})
         try:
             await queue.bind(names.replies, names.reply_key)
             for kickoff_id in self._bound:
@@ -169,7 +164,7 @@ class Replies(Waiting):
         # A consumer that RabbitMQ cancels, since its queue is gone, comes back with another link.
         channel.close_callbacks.add(lambda *_: link.ended.set())
         self._queue = queue
-        if self._is_open and not was_there and self._waiting:
+        if is_gone and self._waiting:
             log.warning("the reply queue %s was gone; looking for replies in the stream %s", names.reply_queue, names.results)
             since = min(waiter.since for waiters in self._waiting.values() for waiter in waiters)
             task = asyncio.ensure_future(self.look_back(since))

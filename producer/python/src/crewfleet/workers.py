@@ -44,8 +44,6 @@ class Workers:
         self._broker = broker
         self._names = names
         self._answers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
-        self._opening = asyncio.Lock()
-        self._is_open = False
 
     async def cancel(self, kickoff_id: str, timeout_s: float, *, redrive: int | None) -> None:
         """Has whatever worker has the kickoff, or gets it within a day, stop it. Returns when RabbitMQ has the command."""
@@ -58,10 +56,7 @@ class Workers:
 
     async def who_has(self, kickoff_id: str, timeout_s: float) -> list[Held]:
         """The workers that have the kickoff, or had it lately, those first where it is furthest."""
-        async with self._opening:
-            if not self._is_open:
-                await self._broker.on_each_link(self._restore)
-                self._is_open = True
+        await self._broker.on_each_link(self._restore)
         query = {"query": "kickoffs", "kickoff_id": kickoff_id, "worker": None}
         message = self._message(self._names.queries, header.QUERY, query, mandatory=True)
         question = str(message.message_id)
