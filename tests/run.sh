@@ -19,7 +19,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
 all=(format build lint structure unit old e2e scripts lint_python supply asyncapi python deploy doc client home campaign quickstart)
 # What `--full` runs as well.
-full=(doc_full deploy_full e2e_full python_full home_full quickstart_full campaign_600 campaign_3000 bench)
+full=(harness doc_full deploy_full e2e_full python_full home_full quickstart_full campaign_600 campaign_3000 bench)
 quick=(format build lint lint_python unit one_kickoff)
 # Run by name only.
 others=(one_kickoff versions)
@@ -62,7 +62,9 @@ old() {
         export CREWFLEET_OLD_WORKER
     fi
 }
-unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples; }
+unit() { cargo test --locked --workspace --exclude crewfleet-tests --no-fail-fast --lib --bins --examples; }
+# What the end-to-end tests share, most of all the campaign's checker of histories: compiled twice for this alone.
+harness() { cargo test --locked -p crewfleet-tests --no-fail-fast --lib; }
 # The examples of the documentation run, and its links lead somewhere. tests/rustdoc.sh looks at the links of a library when
 # cargo runs its examples, for which all is built already; `cargo doc` would compile every dependency once more.
 doc() { RUSTDOC=$PWD/tests/rustdoc.sh cargo test --locked --workspace --no-fail-fast --doc; }
@@ -146,7 +148,7 @@ failed() {
 # What the checks need is installed beside those that need nothing.
 begin_installing() {
     rm -f "$CREWFLEET_DIR/log/installed"
-    (prepare && touch "$CREWFLEET_DIR/log/installed") </dev/null >"$CREWFLEET_DIR/log/prepare.log" 2>&1 &
+    (prepare && touch "$CREWFLEET_DIR/log/installed") </dev/null >"$CREWFLEET_DIR/log/install.log" 2>&1 &
     installing=$!
     installing_since=$SECONDS
 }
@@ -155,7 +157,7 @@ is_installed() {
     [ -n "$installing" ] || return 0
     wait "$installing" || outcome=failed
     installing=
-    cat "$CREWFLEET_DIR/log/prepare.log" >&2
+    cat "$CREWFLEET_DIR/log/install.log" >&2
     "$outcome" install $((SECONDS - installing_since))
     [ "$outcome" = passed ]
 }
@@ -208,12 +210,24 @@ run_each() {
     for check in "$@"; do
         say "--- $check"
         start=$SECONDS
-        if "$check"; then
+        if "$check" > >(tee "$CREWFLEET_DIR/log/$check.log") 2>&1; then
             passed "$check" $((SECONDS - start))
         else
             failed "$check" $((SECONDS - start))
             [ "$check" != build ] || return 1
         fi
+    done
+}
+
+# What a failed check said of its failures: where thousands of lines were printed, nobody finds them.
+show_failures() {
+    local check log
+    for check in "${failures[@]}"; do
+        log=$CREWFLEET_DIR/log/$check.log
+        [ -s "$log" ] || continue
+        say "--- what failed in $check, from $log"
+        { grep -E --after-context 4 'panicked at|^E   |^(FAIL|ERROR): |^error|\.\.\. FAILED$' "$log" || tail -n 20 "$log"; } |
+            cut -c -400 | head -n 80 >&2 || true
     done
 }
 
@@ -253,6 +267,7 @@ main() {
         end_beside
     fi
     say "--- $((SECONDS - began)) s in all"
+    show_failures
     printf '%s\n' "${summary[@]}" >&2
     [ ${#failures[@]} = 0 ] || fail "${#failures[@]} of $# failed" "run them alone: tests/run.sh ${failures[*]}"
     say "all passed"

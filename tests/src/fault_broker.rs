@@ -108,6 +108,16 @@ impl FaultBroker {
         self.lock().busy = Some(Busy::new(queue));
     }
 
+    /// As [`Self::busy`], and whoever asks for the queue's state is told, after a quarter of a second, that it is empty and
+    /// has no consumers: RabbitMQ waits no longer for a queue to answer.
+    pub fn unanswering(&self, queue: &str) {
+        let busy = Busy {
+            answers: false,
+            ..Busy::new(queue)
+        };
+        self.lock().busy = Some(busy);
+    }
+
     /// The busy queue takes the acks of the channels that are still open.
     pub fn calm(&self) {
         let mut state = self.lock();

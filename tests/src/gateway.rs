@@ -1,12 +1,15 @@
 //! A `crewfleet gateway` process, and a caller of it.
 
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::{PATIENCE, cli::Cli, http, process::Process};
+
+/// How long a gateway expects the reply of a kickoff that it knows to have ended.
+const REPLY_LATE: Duration = Duration::from_secs(60);
 
 /// A gateway process. It is killed when this is dropped.
 #[derive(Debug)]
@@ -171,7 +174,8 @@ impl Caller {
         self.when(id, state, |status| status["state"] == state).await
     }
 
-    /// Polls until the status is `what` it is to be, and returns what is answered then.
+    /// Polls until the status is `what` it is to be, and returns what is answered then. It may be so only once the gateway
+    /// has given a reply up.
     pub async fn when(&self, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let polling = async {
@@ -183,7 +187,7 @@ impl Caller {
                 tokio::time::sleep(http::POLL).await;
             }
         };
-        let polled = timeout(PATIENCE, polling).await;
+        let polled = timeout(REPLY_LATE + PATIENCE, polling).await;
         assert!(polled.is_ok(), "{id} does not become {what}: {last:#}");
         last
     }

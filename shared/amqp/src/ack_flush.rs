@@ -15,8 +15,9 @@ use tokio_util::task::TaskTracker;
 use super::error::BrokerError;
 use super::operation::passive;
 
-/// How long a channel stays open at most: other consumers that come at the same moment hide that ours has gone.
-pub(super) const LIMIT: Duration = Duration::from_secs(2);
+/// How long a channel stays open at most: other consumers that come at the same moment hide that ours has gone, and a
+/// queue whose disk is slow may not answer.
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
 /// What was acked longer ago is with its queue.
 pub(super) const LATELY: Duration = Duration::from_secs(5);
@@ -24,8 +25,11 @@ pub(super) const LATELY: Duration = Duration::from_secs(5);
 /// How often we ask.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// For so long the answer must be the same. A queue that does not answer RabbitMQ 3.10 within 250 ms is said to have no
-/// consumers, and where others leave at the same moment, their end looks like ours.
+/// An answer that took so long proves nothing: RabbitMQ waits 250 ms for its queue, and says of one that does not answer
+/// that it has no consumers.
+const UNANSWERED: Duration = Duration::from_millis(200);
+
+/// For so long the answer must be the same: where others leave at the same moment, their end looks like ours.
 const CERTAIN: Duration = Duration::from_millis(300);
 
 /// What a channel that is no longer needed waits for.
@@ -63,7 +67,9 @@ impl AckFlush {
 pub(super) async fn at_most(channel: &Channel, queue: &str, consumers: u32) -> Result<(), BrokerError> {
     let mut since = None;
     loop {
-        if passive(channel, queue).await?.consumers > consumers {
+        let asked = Instant::now();
+        let counted = passive(channel, queue).await?.consumers;
+        if counted > consumers || asked.elapsed() >= UNANSWERED {
             since = None;
         } else if since.get_or_insert_with(Instant::now).elapsed() >= CERTAIN {
             return Ok(());

@@ -186,7 +186,7 @@ impl Consumer {
 
 impl Consumer {
     /// As [`Self::cancel`], for a consumer whose deliveries are worth something: where something was acked lately, its
-    /// channel stays open until the queue has taken the acks, or 2 s. The link waits for that before it closes.
+    /// channel stays open until the queue has taken the acks, or 5 s. The link waits for that before it closes.
     ///
     /// # Errors
     /// As [`Self::cancel`].

@@ -31,6 +31,8 @@ pub(super) struct Connection {
 pub(super) enum Out {
     Bytes(Vec<u8>),
     Heartbeats(Duration),
+    /// What stands behind it is sent so much later.
+    Pause(Duration),
     Silence,
     /// What stands before it is sent, then the socket closes.
     End,

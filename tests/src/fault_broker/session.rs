@@ -1,5 +1,7 @@
 //! The handshake, and what a client may ask for on a channel.
 
+use std::time::Duration;
+
 use amq_protocol::{
     frame::AMQPFrame,
     protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue},
@@ -16,6 +18,9 @@ use super::{
 
 /// AMQP's code for what nobody here does.
 const NOT_IMPLEMENTED: u16 = 540;
+
+/// For so long RabbitMQ waits for a queue to tell its state.
+const UNANSWERED: Duration = Duration::from_millis(250);
 
 impl State {
     /// Answers the protocol header.
@@ -190,6 +195,14 @@ impl State {
                     self.log.push(Record::Looked { queue: name.clone() });
                 }
                 let busy = self.busy.as_ref().filter(|busy| busy.queue == name);
+                if declare.passive && busy.is_some_and(|busy| !busy.answers) {
+                    self.pause(connection, UNANSWERED);
+                    return Some(AMQPClass::Queue(DeclareOk(queue::DeclareOk {
+                        queue: declare.queue,
+                        message_count: 0,
+                        consumer_count: 0,
+                    })));
+                }
                 let cancelled = busy.map_or(0, |busy| busy.cancelled);
                 let kind = declare.arguments.inner().get("x-queue-type");
                 let queue = self.store.queues.entry(name).or_insert_with(|| Queue {

@@ -36,6 +36,8 @@ pub(super) struct Busy {
     pub(super) acks: Vec<(u64, u16, u64)>,
     /// Cancelled consumers that hold something, as far as the queue knows: it counts them.
     pub(super) cancelled: u32,
+    /// Whether it answers who asks for its state.
+    pub(super) answers: bool,
 }
 
 /// What a publish is to be answered.
@@ -56,6 +58,7 @@ impl Busy {
             queue: queue.to_owned(),
             acks: Vec::new(),
             cancelled: 0,
+            answers: true,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use amq_protocol::{
@@ -104,6 +105,7 @@ async fn write(mut to: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Out>) 
         match out {
             Some(Out::Bytes(bytes)) => to.write_all(&bytes).await?,
             Some(Out::Heartbeats(period)) => beat = Some(interval_at(Instant::now() + period, period)),
+            Some(Out::Pause(pause)) => tokio::time::sleep(pause).await,
             Some(Out::Silence) => beat = None,
             Some(Out::End) | None => return to.shutdown().await,
         }
@@ -159,6 +161,13 @@ impl State {
         if let Some(connection) = self.connections.get_mut(&connection) {
             connection.silent = true;
             connection.write(Out::Silence);
+        }
+    }
+
+    /// What is sent on the connection from now on waits for so long.
+    pub(super) fn pause(&self, connection: u64, pause: Duration) {
+        if let Some(connection) = self.connections.get(&connection) {
+            connection.write(Out::Pause(pause));
         }
     }
 

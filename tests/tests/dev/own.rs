@@ -91,17 +91,6 @@ async fn a_project_s_folder_needs_no_target() {
     );
     place.is_clean(&dev, &expected).await;
 
-    // What is missing is told once, as it is to be given, before anything runs.
-    let dev = place.dev(&["--once", "--input", "TOPIC=tea for two"]);
-    let output = dev.output().await.ended_with(6);
-    output.said(&["needs the input PLACE. Run: ", "--input PLACE=..."]);
-    let told = output.stderr.iter().filter(|line| line.contains("PLACE"));
-    assert_eq!(told.count(), 1, "{output:?}");
-    assert!(
-        !output.stderr.iter().any(|line| line.contains("Traceback")),
-        "{output:?}"
-    );
-
     // What the project's script does is no target: the refusal names the crew that it runs.
     let dev = place.dev(&["--once", "--target", "own.main:run"]);
     dev.output().await.ended_with(2).said(&[
@@ -134,6 +123,9 @@ async fn missing_inputs_are_told_before_the_broker_is_started() {
         " --input PLACE=...",
     ]);
     assert!(!said.contains("private broker"), "{said}");
+    let of_input = told.stderr.iter().filter(|line| line.contains("--input PLACE"));
+    assert_eq!(of_input.count(), 1, "it is told once: {told:?}");
+    assert!(!said.contains("Traceback"), "{said}");
     let made = entries(&place.work().join(".crewfleet/dev"));
     assert!(!made.contains("broker"), "{made:?}");
     place.is_clean(&one, &[".crewfleet", "src"]).await;

@@ -59,7 +59,18 @@ async fn a_healthy_fleet_is_safe_and_nothing_is_changed_by_looking() {
     ] {
         published.push((exchange, client.subscribe(exchange, &["#"]).await));
     }
-    let before = state().await;
+    // The broker deletes what was the command's own after that has ended.
+    let ended = async {
+        loop {
+            let state = state().await;
+            let is_a_client =
+                |queue: &String| queue.contains(".clients.") && !queue.contains(".clients.oven-1.");
+            if !state.0.iter().any(is_a_client) {
+                return state;
+            }
+        }
+    };
+    let before = timeout(PATIENCE, ended).await.expect("the command's queues go");
     assert!(
         before.0.len() > 9 && before.1.len() > 11 && before.2.len() > 9,
         "{before:?}"

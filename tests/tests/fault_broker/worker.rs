@@ -149,9 +149,18 @@ async fn an_ack_that_is_lost_brings_the_same_reply_without_a_second_run() {
 
 #[tokio::test]
 async fn a_worker_that_ends_waits_until_its_busy_queue_has_the_acks() {
+    the_busy_queue_has_the_acks_at_the_end(FaultBroker::busy).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_takes_no_queue_that_does_not_answer_for_one_that_has_the_acks() {
+    the_busy_queue_has_the_acks_at_the_end(FaultBroker::unanswering).await;
+}
+
+async fn the_busy_queue_has_the_acks_at_the_end(busy: fn(&FaultBroker, &str)) {
     let (broker, crew) = (FaultBroker::start().await, Crew::new());
     let worker = crew.worker(&broker).ready().await;
-    broker.busy(ECHO_QUEUE);
+    busy(&broker, ECHO_QUEUE);
     request(&broker, "k-1");
     broker.published(1, REPLIES, "k-1").await;
     let looked = |record: &Record| match record {
@@ -164,8 +173,9 @@ async fn a_worker_that_ends_waits_until_its_busy_queue_has_the_acks() {
         .filter_map(|record| looked(record))
         .count();
     worker.signal(Signal::SIGTERM);
-    // Once before it cancels its consumer, and then only if it waits.
-    broker.nth("a look at the busy queue", before + 3, looked).await;
+    // Once before it cancels its consumer, and then only if it waits: three more are as many as an end that seems certain
+    // takes, each of which took a quarter of a second.
+    broker.nth("a look at the busy queue", before + 6, looked).await;
     broker.calm();
     assert_eq!(worker.exit().await.code(), Some(0));
     let acked = place(

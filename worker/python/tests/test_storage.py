@@ -63,6 +63,7 @@ class StorageTest(unittest.TestCase):
     def test_nothing_is_opened_for_a_memory_that_nobody_uses(self) -> None:
         self.assertEqual([answer["lancedb"] for answer in self.run_in_new_children("minding:Forgetful", [{}])], [False])
 
+    @seldom
     def test_the_host_imports_what_a_memory_needs(self) -> None:
         self.assertEqual([answer["lancedb"] for answer in self.run_in_new_children("minding:Minded", [{}])], [True])
 
