@@ -34,6 +34,13 @@ pub(crate) trait Awaiting {
 /// For how long a reading that was slow to begin is followed.
 const LATE: Duration = Duration::from_secs(10);
 
+/// How long a stream that is there may be served by nobody: after its node, it starts within seconds. One that does not is
+/// repaired by hand, if at all.
+const DOWN: Duration = Duration::from_secs(60);
+
+/// How long after a failure the stream is read again, where the connection lives on.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Messages on their way to us.
 const PREFETCH: u16 = 500;
 
@@ -48,6 +55,7 @@ pub(crate) async fn look_back(
     replies: &impl Awaiting,
 ) -> Option<StreamReader> {
     let from = since(from);
+    let mut down_until = None;
     loop {
         let link = broker.connected().await;
         match read_to_end(&link, &names.results(), from, replies).await {
@@ -59,13 +67,18 @@ pub(crate) async fn look_back(
                 );
                 return None;
             }
+            // It comes up after its node does, and is said not to exist until then.
+            Err(error)
+                if error.is_down()
+                    && Instant::now() < *down_until.get_or_insert_with(|| Instant::now() + DOWN) => {}
             Err(error) if error.is_refusal() => {
                 warn!(stream = names.results(), %error, "cannot look for earlier replies");
                 return None;
             }
             // The connection: wait for another.
-            Err(_) => drop(timeout(Duration::from_secs(1), link.ended()).await),
+            Err(_) => {}
         }
+        drop(timeout(AGAIN, link.ended()).await);
     }
 }
 

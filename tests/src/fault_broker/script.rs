@@ -37,7 +37,8 @@ pub enum Fault {
     Held,
     /// [`At::Publish`]: `basic.nack`, and the message is not taken.
     Nack,
-    /// [`At::Publish`]: the channel is closed with this code and text, and the message is not taken.
+    /// [`At::Publish`], [`At::Consume`]: the channel is closed with this code and text, and the message is not taken, or
+    /// the queue not consumed.
     Refused(u16, &'static str),
 }
 

@@ -284,8 +284,10 @@ impl State {
 
     fn consume(&mut self, connection: u64, number: u16, consume: basic::Consume) {
         let (name, tag) = (consume.queue.to_string(), consume.consumer_tag.to_string());
-        if self.due(&At::Consume(name.clone())) == Some(Fault::Forced) {
-            return self.force_close(connection);
+        match self.due(&At::Consume(name.clone())) {
+            Some(Fault::Forced) => return self.force_close(connection),
+            Some(Fault::Refused(code, text)) => return self.close_channel(connection, number, code, text),
+            _ => {}
         }
         let prefetch = self
             .channel(connection, number)

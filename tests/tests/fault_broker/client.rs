@@ -338,6 +338,23 @@ fn keep_reply(broker: &FaultBroker, id: &KickoffId, raw: &str) {
 }
 
 #[tokio::test]
+async fn a_stream_that_starts_after_its_node_is_looked_through_when_it_is_there() {
+    let broker = declared().await;
+    let client = client(&broker).await;
+    let id = KickoffId::generate();
+    keep_reply(&broker, &id, "kept");
+    // As RabbitMQ 3.10 said it, of a broker that had just been restarted.
+    let down = "NOT_FOUND - home node 'crewfleet@localhost' of durable queue 'kickoff.results' in vhost '/' is down or inaccessible";
+    let refused = Fault::Refused(404, down);
+    broker.times(2, At::Consume("kickoff.results".to_owned()), refused);
+    let mut handle = within("the binding", client.attach(&id))
+        .await
+        .expect("it attaches");
+    let reply = within("the reply", handle.reply()).await.expect("a reply");
+    assert_eq!(reply.result.expect("a result").raw, "kept");
+}
+
+#[tokio::test]
 async fn an_operator_who_closes_connections_ends_no_look_at_earlier_replies() {
     let broker = declared().await;
     let client = client(&broker).await;

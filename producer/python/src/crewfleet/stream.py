@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -25,12 +26,18 @@ _CHUNK_PAUSE_S = 0.2
 #: The moment in a kickoff's id is its producer's, the moments of the stream are the broker's.
 _CLOCK_MARGIN = timedelta(minutes=5)
 _CONNECT_TIMEOUT_S = 30.0
+#: What RabbitMQ says of a queue that is there and that nobody serves; the code is that of one that does not exist.
+_IS_DOWN = ("down or inaccessible", "stopped by supervisor", "crashed and failed to restart")
+#: How long that may last: after its node, a stream starts within seconds.
+_DOWN_S = 60.0
+_AGAIN_S = 1.0
 _PREFETCH = 500
 
 
 async def read_stream(broker: Broker, stream: str, since: datetime | None, wanted: Callable[[AbstractIncomingMessage], bool]) -> None:
     """Hands each message since then to `wanted`, until that says no, or the end is reached. Lost links are waited out; where
     there is no such stream, or this user may not read it, it says so in the log."""
+    down_since: float | None = None
     while True:
         link = await broker.link(_CONNECT_TIMEOUT_S)
         reading = asyncio.ensure_future(_read(link, stream, since, wanted))
@@ -40,7 +47,14 @@ async def read_stream(broker: Broker, stream: str, since: datetime | None, wante
             if reading.done():
                 reading.result()
                 return
-        except ChannelNotFoundEntity:
+        except ChannelNotFoundEntity as error:
+            if any(words in str(error) for words in _IS_DOWN):
+                down_since = down_since or time.monotonic()
+                if time.monotonic() - down_since < _DOWN_S:
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
+                log.warning("cannot look for earlier replies in the stream %s: %s", stream, error)
+                return
             log.warning("there is no stream %s, so a reply that was given before is not found ([broker] streams, results_max_age_s)", stream)
             return
         except ChannelAccessRefused as error:
