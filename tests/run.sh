@@ -17,9 +17,9 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first, and what needs nothing installed. All Rust is built
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
-all=(format build lint structure unit old e2e scripts lint_python supply asyncapi python deploy doc client home campaign quickstart)
+all=(format build lint structure unit old e2e scripts lint_python supply asyncapi python deploy doc client wheel home campaign quickstart)
 # What `--full` runs as well.
-full=(doc_full deploy_full e2e_full python_full home_full quickstart_full campaign_600 campaign_3000 bench)
+full=(doc_full deploy_full e2e_full python_full home_full quickstart_full wheel_full campaign_600 campaign_3000 bench)
 quick=(format build lint lint_python unit one_kickoff)
 # Run by name only.
 others=(one_kickoff versions)
@@ -28,7 +28,7 @@ need_nothing=(format build lint)
 # One after the other these run beside the others, the first of them beside the build already: they need nothing of it. The
 # others find built what they need.
 beside_build=(scripts lint_python supply asyncapi python)
-beside=(deploy doc client home campaign quickstart)
+beside=(deploy doc client wheel home campaign quickstart)
 # End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
 seldom=(alerting:: leftovers:: permissions::cluster:: dashboards::each_panel_ gateway_memory:: node::)
 with_broker=(build old e2e campaign)
@@ -76,6 +76,9 @@ python() {
 }
 # The package `crewfleet` for Python, with a broker and workers of its own.
 client() { (cd producer/python && PYTHONPATH=src "$CREWFLEET_DIR/test-client/bin/python" -m pytest -q -p crewfleet.pytest_plugin -p no:cacheprovider); }
+# The wheel, installed and used.
+wheel() { tests/wheel.sh; }
+wheel_full() { tests/wheel.sh --full; }
 # Those, too, that import CrewAI in interpreters of their own.
 python_full() { CREWFLEET_TEST_FULL=1 python; }
 # What projects give here and in plain Python: a classic crew, a flow, and the shape that has most in it.

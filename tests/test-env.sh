@@ -83,6 +83,7 @@ make_python test-tools tests/tools/requirements.lock "the programs that check wh
 make_python test-client producer/python/tests/requirements.lock "the Python package's tests"
 make_packages test-crew-packages tests/crews/requirements.lock "the tests' crews"
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || apt_install "the tests of databases" postgresql
+command -v jq >/dev/null || apt_install "the client of curl" jq
 make_javascript test-javascript tests/javascript "the publishers' tests"
 make_javascript test-asyncapi tests/asyncapi "the lint of the AsyncAPI document"
 make_helm

@@ -53,6 +53,9 @@ async fn many_kickoffs_over_two_workers_keep_their_own_inputs() {
             }
         }
         assert_eq!(reply["result"]["tasks"].as_array().unwrap().len(), 2);
+        let told = reply["result"]["tasks"][0]["description"].as_str().unwrap();
+        assert!(told.starts_with("Research the market of a product."), "{told}");
+        assert_eq!(reply["result"]["kind"], "crew");
         assert_eq!(reply["result"]["usage"]["successful_requests"], 2);
     }
     assert_eq!(workers.len(), 2, "both workers took part: {workers:?}");

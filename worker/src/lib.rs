@@ -21,6 +21,7 @@
 //! | [`lifecycle`] | the parts that run beside the kickoffs: start, panic, drain |
 //! | [`coordination`] | control stream, ownership, heartbeat, queries |
 //! | [`crews`] | the crews that it serves |
+//! | [`check()`] | what a worker would make of its crews |
 //! | [`resources`], [`folders`] | memory and processes; directories and files |
 //! | [`config`] | the configuration |
 //! | [`state`], [`metrics`] | what the parts share |
@@ -43,6 +44,7 @@
 //! # }
 //! ```
 
+mod check;
 pub mod config;
 mod coordination;
 mod crews;
@@ -58,6 +60,7 @@ mod settlement;
 mod state;
 mod worker;
 
+pub use check::{CheckedCrew, check};
 pub use crews::options::CrewOptions;
 pub use error::WorkerError;
 pub use execution::events::EventSink;

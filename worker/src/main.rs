@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use crewfleet_service::config::Loaded;
 use crewfleet_service::{shutdown, telemetry, traces};
-use crewfleet_worker::{Worker, config};
+use crewfleet_worker::Worker;
+use crewfleet_worker::config::{self, FileConfig};
 
 /// Serves AI crews over RabbitMQ.
 ///
@@ -26,6 +28,13 @@ struct Arguments {
 enum Command {
     /// Asks a running worker's /healthz: exit 0 when it lives, 1 when not.
     Healthcheck,
+    /// Builds every crew of the configuration as at a start, without a broker, and says what a worker would make of
+    /// it: exit 0 when each can be built, 1 when not, 2 when the configuration is refused.
+    Check {
+        /// As JSON: an array with an object for each crew.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The configuration is refused, or an address is taken: as with wrong arguments, nothing was started.
@@ -65,10 +74,12 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Who only asks for its health needs no crew.
-    let needs_none = arguments.command.is_some();
+    let needs_none = matches!(arguments.command, Some(Command::Healthcheck));
     let config = config::load(arguments.config.as_deref(), &[], needs_none)?;
-    if let Some(Command::Healthcheck) = arguments.command {
-        return Ok(healthcheck(&config.config.worker.admin_addr).await);
+    match arguments.command {
+        Some(Command::Healthcheck) => return Ok(healthcheck(&config.config.worker.admin_addr).await),
+        Some(Command::Check { json }) => return check(config, json).await,
+        None => {}
     }
     let shutdown = shutdown::token(|| std::process::exit(1))?;
     Worker::builder()
@@ -77,6 +88,20 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .run(shutdown.cancelled_owned())
         .await?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn check(config: Loaded<FileConfig>, json: bool) -> anyhow::Result<ExitCode> {
+    let checked = crewfleet_worker::check(config).await?;
+    match json {
+        true => println!("{}", serde_json::to_string(&checked)?),
+        false => checked.iter().for_each(|crew| print!("{crew}")),
+    }
+    let usable = checked.iter().all(|crew| crew.trouble.is_none());
+    Ok(if usable {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn healthcheck(address: &str) -> ExitCode {

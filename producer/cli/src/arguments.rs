@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::{
-    cancel, control, dead_letters, dev, doctor, events, files, for_each, gateway, healthcheck, kickoff,
-    kickoffs, manual, status, token, topology, wait, workers,
+    cancel, check, control, dead_letters, dev, doctor, events, files, for_each, gateway, healthcheck,
+    kickoff, kickoffs, manual, status, token, topology, wait, workers,
 };
 use crate::exit::Exit;
 use crate::global::Global;
@@ -29,6 +29,9 @@ refused or no such crew, 4 timed out, 5 cancelled, 6 rejected, 7 expired, 8 gave
 pub(crate) enum Command {
     /// Run everything on this machine until Ctrl-C: a private broker, two workers, and the example crew or your own
     Dev(dev::Arguments),
+    /// Build every crew of a worker's configuration without a broker, and show what a worker would make of it: exit 1
+    /// if one cannot be built
+    Check(check::Arguments),
     /// Kick off a crew and wait for its result
     Kickoff(kickoff::Arguments),
     /// Kick off a crew once for each line of a file; run it again to resume
@@ -100,7 +103,7 @@ pub(crate) async fn run(
         Command::Gateway => gateway::run(settings, stop).await,
         Command::Token(action) => token::run(settings, action).await,
         Command::Healthcheck(arguments) => healthcheck::run(settings, &arguments).await,
-        Command::Completions(_) | Command::Man(_) => Ok(Exit::Succeeded),
+        Command::Check(_) | Command::Completions(_) | Command::Man(_) => Ok(Exit::Succeeded),
     }
 }
 

@@ -37,7 +37,7 @@ use crewfleet_service::{shutdown, telemetry, traces};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{Cli, Command};
-use crate::commands::manual;
+use crate::commands::{check, manual};
 use crate::exit::Exit;
 use crate::output::say;
 use crate::settings::Settings;
@@ -73,8 +73,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<Exit> {
-    // They need no configuration, and may be made where there is a wrong one.
+    // They need no configuration of ours, and may be made where there is a wrong one.
     match &cli.command {
+        Command::Check(arguments) => return check::run(&cli.global, arguments),
         Command::Completions(arguments) => return Ok(manual::completions(arguments, Cli::command())),
         Command::Man(arguments) => return manual::pages(arguments, Cli::command()),
         _ => {}

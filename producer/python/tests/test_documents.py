@@ -13,11 +13,12 @@ from conftest import Site
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_readme_s_program_runs(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    found = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert found is not None
+@pytest.mark.parametrize("page", ["README.md", "FROM_ONE_PROCESS.md"])
+def test_the_program_of_a_page_runs(page: str, site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    # The first of the other page is that of one process.
+    program = re.findall(r"```python\n(.*?)```", README.with_name(page).read_text(), re.DOTALL)[-1]
     # The crew of its own is one that every worker has here.
-    program = found[1].replace('"marketing"', '"echo"').replace("amqp://guest:guest@127.0.0.1:5672/%2f", site.url)
+    program = program.replace('"marketing"', '"echo"').replace("amqp://guest:guest@127.0.0.1:5672/%2f", site.url)
     monkeypatch.setenv("CREWFLEET__BROKER__NAMESPACE", site.namespace)
     scope: dict[str, object] = {}
     exec(f"async def main():\n{textwrap.indent(program, '    ')}", scope)
@@ -25,3 +26,11 @@ def test_the_readme_s_program_runs(site: Site, monkeypatch: pytest.MonkeyPatch, 
     assert callable(main)
     asyncio.run(main())
     assert "a lamp" in capsys.readouterr().out
+
+
+def test_two_lines_change_from_one_process_to_a_fleet() -> None:
+    page = README.with_name("FROM_ONE_PROCESS.md").read_text()
+    home, fleet = (block.splitlines() for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    assert len(home) == len(fleet)
+    changed = [after for before, after in zip(home, fleet, strict=True) if before != after]
+    assert [line.split()[0] for line in changed] == ["from", "crew_instance"]

@@ -155,6 +155,9 @@ mod tests {
             tasks: vec![TaskOutput {
                 name: None,
                 agent: None,
+                description: None,
+                expected_output: None,
+                output_format: None,
                 raw: None,
                 json: Some(raw()),
             }],

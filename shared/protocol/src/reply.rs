@@ -104,6 +104,10 @@ impl Body for Reply {}
 /// What a crew produced. The names are those of CrewAI's `CrewOutput`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct KickoffResult {
+    /// `crew`: the output of a crew. `value`: what a flow, an agent or a function returned, as text and as JSON. `null`
+    /// from workers that do not say.
+    #[serde(default)]
+    pub kind: Option<String>,
     /// The final text.
     pub raw: String,
     /// The final output as JSON (a task's `output_json` or `output_pydantic`), as the crew wrote it.
@@ -144,6 +148,15 @@ pub struct TaskOutput {
     pub name: Option<String>,
     /// The role of the agent that did it.
     pub agent: Option<String>,
+    /// What was to be done, inputs filled in. `null` where the worker does not say, as the next two.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// What was expected of it.
+    #[serde(default)]
+    pub expected_output: Option<String>,
+    /// What the task makes its output into: `raw`, `json` or `pydantic`.
+    #[serde(default)]
+    pub output_format: Option<String>,
     /// Its text. `null` when it is that of the result and has a MiB or more: then `raw` and `json` of the result are
     /// this task's, too, and are sent only there ([`KickoffResult::output_of`]).
     pub raw: Option<String>,

@@ -11,12 +11,14 @@
 //! | `systemd` | what systemd is told |
 //! | [`shutdown`] | SIGTERM and SIGINT as one token |
 //! | [`harmless`] | text of others, for a terminal |
+//! | [`interpreter`] | the Python that runs crews where none is named |
 //! | [`spelling`] | names that are misspelt: which known one may be meant |
 
 pub mod admin;
 pub mod config;
 pub mod harmless;
 pub mod http;
+pub mod interpreter;
 pub mod metrics;
 pub mod shutdown;
 pub mod spelling;

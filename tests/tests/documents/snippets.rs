@@ -14,13 +14,18 @@ use super::page::{Block, Page};
 use super::readme::OVER_HTTP;
 
 /// Page, language, and who runs or checks such blocks there.
-const ELSEWHERE: [(&str, &str, &str); 9] = [
+const ELSEWHERE: [(&str, &str, &str); 10] = [
     ("README.md", "python", "documents::readme runs it"),
     ("producer/PUBLISHERS.md", "python", "publishers runs it"),
     (
         "producer/python/README.md",
         "python",
         "producer/python/tests/test_documents.py runs it",
+    ),
+    (
+        "producer/python/FROM_ONE_PROCESS.md",
+        "python",
+        "producer/python/tests/test_documents.py runs the second one",
     ),
     ("producer/PUBLISHERS.md", "javascript", "publishers runs it"),
     (

@@ -18,15 +18,15 @@ def describe(crew: Any, output: Any, inputs: dict[str, Any], usage: dict[str, in
     """
     if hasattr(output, "raw") and hasattr(output, "tasks_output"):
         tasks = [_task(number, task) for number, task in enumerate(output.tasks_output or (), 1)]
-        return _once({"raw": _text(output.raw), "json": structured(output), "tasks": tasks, "usage": usage})
+        return _once({"kind": "crew", "raw": _text(output.raw), "json": structured(output), "tasks": tasks, "usage": usage})
     if output is None and crewai_setup.is_flow(crew):
         output = _state(crew, inputs) or None
     if output is None or isinstance(output, str):
-        return {"raw": output or "", "json": None, "tasks": [], "usage": usage}
+        return {"kind": "value", "raw": output or "", "json": None, "tasks": [], "usage": usage}
     if is_output(output):  # Agent.kickoff()'s
-        return {"raw": output.raw, "json": structured(output), "tasks": [], "usage": usage}
+        return {"kind": "value", "raw": output.raw, "json": structured(output), "tasks": [], "usage": usage}
     value = jsonable(output)
-    return {"raw": _raw(output, value), "json": value, "tasks": [], "usage": usage}
+    return {"kind": "value", "raw": _raw(output, value), "json": value, "tasks": [], "usage": usage}
 
 
 def _once(result: dict[str, Any]) -> dict[str, Any]:
@@ -44,9 +44,13 @@ def _raw(output: Any, value: Any) -> str:
 
 def _task(number: int, task: Any) -> dict[str, Any]:
     """A task's output, without its messages: those are whole prompts. So is the name that CrewAI gives a nameless one."""
+    form = getattr(task, "output_format", None)
     return {
         "name": own_name(task) or f"task_{number}",
         "agent": _text(getattr(task, "agent", None)),
+        "description": _text_or_none(getattr(task, "description", None)),
+        "expected_output": _text_or_none(getattr(task, "expected_output", None)),
+        "output_format": _text_or_none(getattr(form, "value", form)),
         "raw": _text(getattr(task, "raw", None)),
         "json": structured(task),
     }
@@ -69,6 +73,10 @@ def _state(flow: Any, inputs: dict[str, Any]) -> dict[str, Any]:
 def _declares_id(kind: type) -> bool:
     """Whether the crew's own model of the state has an `id`; CrewAI adds its own by FlowState."""
     return any("id" in vars(base).get("__annotations__", {}) and base.__name__ != "FlowState" for base in kind.__mro__)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _text(value: Any) -> str:

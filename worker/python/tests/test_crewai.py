@@ -46,6 +46,10 @@ class CrewAITest(unittest.TestCase):
         tasks = answer["result"]["tasks"]
         self.assertEqual([(task["name"], task["agent"], task["json"]) for task in tasks], [("one", "first", None), ("two", "second", None)])
         self.assertIn('say alpha as {"key": 1}', tasks[0]["raw"])
+        # What CrewAI's own output tells of its tasks, without their prompts.
+        self.assertEqual((answer["result"]["kind"], tasks[0]["description"]), ("crew", 'say alpha as {"key": 1}'))
+        self.assertEqual([(bool(task["expected_output"]), task["output_format"]) for task in tasks], [(True, "raw")] * 2)
+        self.assertNotIn("messages", tasks[0])
         self.assertIn("say beta", answer["result"]["raw"])
         self.assertEqual(answer["result"]["usage"], {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30, "successful_requests": 2})
         self.assertEqual(answer["tokens_by_model"], {"parrot-1": {"prompt": 20, "completion": 10}})

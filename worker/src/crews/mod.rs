@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
 use crewfleet_amqp::Problem;
-use crewfleet_protocol::CrewName;
+use crewfleet_protocol::{CrewName, InvalidName};
 use crewfleet_service::config::Loaded;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
@@ -49,18 +49,7 @@ pub(crate) async fn build(
         let runner = Arc::new(BuiltinRunner::new(Arc::clone(handler)));
         crews.push(crew(CrewName::parse(name)?, "builtin", runner, options.clone()));
     }
-    let mut named = Vec::new();
-    for (name, of_crew) in &config.config.crews {
-        named.push((CrewName::parse(name)?, of_crew));
-    }
-    // At the same time: one that hangs, as its server drops packets, holds up none of the others.
-    let worker = &config.config.worker;
-    let mut making = Vec::new();
-    for (name, of_crew) in &named {
-        making.push(runner(name, of_crew, worker, pythons, memory));
-    }
-    let made: Vec<_> = stream::iter(making).buffered(CHECKS_AT_ONCE).collect().await;
-    for ((name, of_crew), made) in named.iter().zip(made) {
+    for (name, of_crew, made) in make(&config.config, pythons, memory).await? {
         let mut unbuilt = None;
         let runner = match made {
             Ok(runner) => runner,
@@ -84,7 +73,7 @@ pub(crate) async fn build(
             retry: of_crew.retry(),
             events: of_crew.events,
         };
-        let crew = crew(name.clone(), of_crew.runner.as_str(), runner, options);
+        let crew = crew(name, of_crew.runner.as_str(), runner, options);
         late.extend(unbuilt.map(|runner| (Arc::clone(&crew), runner)));
         crews.push(crew);
     }
@@ -106,6 +95,34 @@ pub(crate) async fn build(
         crew.set_trouble(Some(error.to_string()));
     }
     Ok((crews, late))
+}
+
+/// A crew of the configuration, and what runs it, or why nothing can.
+pub(crate) type Made<'a> = (CrewName, &'a CrewConfig, Result<Arc<dyn Runner>, Unbuilt>);
+
+/// Makes what runs each crew of the configuration.
+///
+/// # Errors
+/// [`InvalidName`] for a crew whose name cannot be a routing key.
+pub(crate) async fn make<'a>(
+    config: &'a FileConfig,
+    pythons: &Pythons,
+    memory: &Arc<MemoryGuard>,
+) -> Result<Vec<Made<'a>>, InvalidName> {
+    let mut named = Vec::new();
+    for (name, of_crew) in &config.crews {
+        named.push((CrewName::parse(name)?, of_crew));
+    }
+    // At the same time: one that hangs, as its server drops packets, holds up none of the others.
+    let mut making = Vec::new();
+    for (name, of_crew) in &named {
+        making.push(runner(name, of_crew, &config.worker, pythons, memory));
+    }
+    let made: Vec<_> = stream::iter(making).buffered(CHECKS_AT_ONCE).collect().await;
+    let with_name = named.into_iter().zip(made);
+    Ok(with_name
+        .map(|((name, of_crew), made)| (name, of_crew, made))
+        .collect())
 }
 
 /// Boxed, and no closure's, or [`crate::Worker::run`] could not be spawned: the compiler would not see that it is `Send`.

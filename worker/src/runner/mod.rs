@@ -49,6 +49,11 @@ pub(crate) trait Runner: Send + Sync {
         Hosting::default()
     }
 
+    /// What its crew was built in, as far as there is anything to tell.
+    fn environment(&self) -> Environment {
+        Environment::default()
+    }
+
     /// Whether kickoffs need a folder of their own.
     fn needs_work_dir(&self) -> bool {
         true
@@ -89,6 +94,19 @@ pub(crate) struct Hosting {
     pub(crate) files: Option<String>,
     /// The folder that kickoffs stand in.
     pub(crate) working_dir: Option<String>,
+}
+
+/// What a crew was built in; `check` tells it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    /// The interpreter.
+    pub(crate) python: Option<PathBuf>,
+    /// Its version.
+    pub(crate) python_version: Option<String>,
+    /// That of CrewAI, where it is there.
+    pub(crate) crewai: Option<String>,
+    /// What is otherwise than where the crew runs by itself, and what CrewAI lacks; in sentences.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What a runner knows of the kickoff it runs.

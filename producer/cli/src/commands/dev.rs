@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FOLDER", requires = "target")]
     path: Option<PathBuf>,
     /// The Python to run it with [default: CREWFLEET_PYTHON, else the project's .venv, else .crewfleet/python, else
-    /// python3]
+    /// that of the virtual environment, else python3]
     #[arg(long, value_name = "PYTHON")]
     python: Option<PathBuf>,
     /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given

@@ -1,6 +1,7 @@
 //! A file a command.
 
 pub(crate) mod cancel;
+pub(crate) mod check;
 pub(crate) mod control;
 pub(crate) mod crews;
 pub(crate) mod dead_letters;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use crewfleet_amqp::BrokerConfig;
 use crewfleet_protocol::CrewName;
+use crewfleet_service::interpreter::default_interpreter;
 use serde_json::{Value, json};
 
 use super::folder::{self, EXAMPLE, Folder};
@@ -256,8 +257,8 @@ fn choose_path(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     absolute(path)
 }
 
-/// `--python`, `CREWFLEET_PYTHON`, the project's own, that of `deploy/python-env.sh`, or `python3`, in this order.
-/// With what names it.
+/// `--python`, `CREWFLEET_PYTHON`, the project's own, that of `deploy/python-env.sh`, or the worker's default, in this
+/// order. With what names it.
 fn choose_python(given: Option<&Path>, own: Option<PathBuf>) -> anyhow::Result<(PathBuf, &'static str)> {
     let variable = std::env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty());
     let named = match (given, variable) {
@@ -278,7 +279,7 @@ fn choose_python(given: Option<&Path>, own: Option<PathBuf>) -> anyhow::Result<(
             let made = [Some(folder::home()?), checkout].into_iter().flatten();
             let mut made = made.map(|home| home.join("python/bin/python"));
             made.find(|python| python.exists())
-                .unwrap_or_else(|| "python3".into())
+                .unwrap_or_else(default_interpreter)
         }
     };
     Ok((python, "the Python"))

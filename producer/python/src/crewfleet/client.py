@@ -55,12 +55,14 @@ class Transport(Protocol):
 
     def wait(self, kickoff_id: str) -> Waiter:
         """From now on the reply of a kickoff is kept."""
+        raise NotImplementedError
 
     async def attach(self, waiter: Waiter) -> None:
         """Looks for the reply of a kickoff that another program sent, until it is here."""
 
     async def follow(self, kickoff_id: str) -> Follower:
         """The events of a kickoff from now on."""
+        raise NotImplementedError
 
     async def unfollow(self, follower: Follower) -> None:
         """Ends that."""
@@ -70,6 +72,7 @@ class Transport(Protocol):
 
     async def status(self, kickoff_id: str) -> KickoffStatus:
         """How far a kickoff is."""
+        raise NotImplementedError
 
     async def close(self) -> None:
         """Ends all of it."""

@@ -93,12 +93,16 @@ class Kickoff(Generic[T]):
 
     async def events(self) -> AsyncIterator[Event]:
         """Its events, in the order in which they come, to the last one (`kickoff_finished`): from the first one on where it was
-        started with `events=True`, else from now on."""
+        started with `events=True`, else from now on. A task that is cancelled while it waits for one abandons the kickoff, as one
+        that awaits its result does."""
         background = self._session.background
         follower = (await asyncio.wrap_future(self._begun) if self._own_events else None) or await self._follow()
         try:
             while (event := await background.run(follower.next())) is not None:
                 yield event
+        except asyncio.CancelledError:
+            self._abandon()
+            raise
         finally:
             background.submit(self._with(lambda transport: transport.unfollow(follower)))
 

@@ -179,7 +179,7 @@ async def _ended(target: Any, request: Request) -> dict[str, Any]:
 
 
 async def _kicked_off(target: Any, inputs: dict[str, Any]) -> Any:
-    runs = target
+    runs: Any = target
     if inspect.isclass(runs):
         runs = runs()
         # @CrewBase: the method that is its crew.

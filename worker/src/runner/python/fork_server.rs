@@ -44,6 +44,12 @@ pub(super) struct ForkServer {
     pub(super) spawner: Spawner,
     /// Its process id.
     pub(super) pid: i32,
+    /// The version of its Python.
+    pub(super) python_version: String,
+    /// That of CrewAI, where it is there.
+    pub(super) crewai: Option<String>,
+    /// What CrewAI lacks, in sentences.
+    pub(super) notes: Vec<String>,
     checks: Mutex<HashMap<u64, oneshot::Sender<Checked>>>,
     process: Mutex<Child>,
     /// What watches its processes.
@@ -133,6 +139,9 @@ impl ForkServer {
         let fork_server = Arc::new(Self {
             spawner,
             pid,
+            python_version: ready.python,
+            crewai: ready.crewai,
+            notes: ready.notes,
             checks: Mutex::default(),
             process: Mutex::new(process),
             watching: watching.clone(),

@@ -26,12 +26,12 @@ mod spawner;
 mod wind_down;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_amqp::Problem;
 use crewfleet_protocol::{CrewName, KickoffError, KickoffId};
+use crewfleet_service::interpreter::default_interpreter;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
@@ -43,21 +43,19 @@ use self::fork_server::{ForkServerError, Interpreter};
 use self::frames::{Place, SPAWN, Settings};
 use self::host::HOST_LOST_KIND;
 pub(crate) use self::pythons::Pythons;
-use super::{Hosting, KickoffContext, Runner, Unbuilt};
+use super::{Environment, Hosting, KickoffContext, Runner, Unbuilt};
 use crate::config::{CrewConfig, Isolation, Storage, WorkingDirWay};
 use crate::execution::outcome::{Outcome, RequeueReason};
 
 /// How many idle children may turn out to be dead before the host is taken to be lost.
 const TRIES: usize = 3;
 
-/// The interpreter when the configuration names none.
-const DEFAULT_PYTHON: &str = "python3";
-
 /// Runs one Python crew.
 pub(crate) struct PythonRunner {
     host: Arc<CrewHost>,
     inputs: Option<Vec<String>>,
     required_inputs: Option<Vec<String>>,
+    environment: Environment,
     /// Kickoffs that lost a host here already; a second loss is a crash, or a crew that kills its host would be
     /// requeued for ever.
     host_losses: Mutex<VecDeque<KickoffId>>,
@@ -76,10 +74,7 @@ impl PythonRunner {
     ) -> Result<Self, Unbuilt> {
         let shared = &pythons.0;
         let key = |field: &str| format!("crews.{crew}.{field}");
-        let python = config
-            .python
-            .clone()
-            .unwrap_or_else(|| PathBuf::from(DEFAULT_PYTHON));
+        let python = config.python.clone().unwrap_or_else(default_interpreter);
         let interpreter = Interpreter {
             python: python.clone(),
             env: config.env.clone(),
@@ -158,9 +153,15 @@ impl PythonRunner {
         let inputs = checked.inputs.as_deref().unwrap_or_default().join(", ");
         let required = checked.required_inputs.as_ref().map(|names| names.join(", "));
         info!(%crew, inputs, required_inputs = required, isolation, reasons, "crew is usable");
-        for note in checked.notes {
+        for note in &checked.notes {
             warn!(%crew, "{note}");
         }
+        let environment = Environment {
+            python: Some(python),
+            python_version: Some(fork_server.python_version.clone()),
+            crewai: fork_server.crewai.clone(),
+            notes: [&fork_server.notes[..], &checked.notes].concat(),
+        };
         if isolated.spawns() && settings.isolation != SPAWN {
             crew_host::warn_of_spawn(crew, &reasons);
             // Its host then imports nothing: what the import opens would be in the way of the children's own.
@@ -184,6 +185,7 @@ impl PythonRunner {
             host,
             inputs: checked.inputs,
             required_inputs: checked.required_inputs,
+            environment,
             host_losses,
             cancel_grace,
         })
@@ -301,6 +303,10 @@ impl Runner for PythonRunner {
 
     fn hosting(&self) -> Hosting {
         self.host.hosting()
+    }
+
+    fn environment(&self) -> Environment {
+        self.environment.clone()
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

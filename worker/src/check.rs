@@ -1,0 +1,180 @@
+//! What a worker would make of its crews: each is imported and built as at a worker's start, and nothing is served.
+
+use std::fmt::{self, Display, Formatter};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crewfleet_service::config::Loaded;
+use crewfleet_service::metrics::MetricsRegistry;
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use crate::config::FileConfig;
+use crate::crews;
+use crate::error::WorkerError;
+use crate::folders::workdir::WorkDirs;
+use crate::metrics::Metrics;
+use crate::resources::memory::MemoryGuard;
+use crate::runner::Runner;
+use crate::runner::python::Pythons;
+
+/// A crew of the configuration, as a worker would have it.
+#[derive(Debug, Serialize)]
+pub struct CheckedCrew {
+    /// Its name.
+    pub crew: String,
+    /// `python`, `command` or `builtin`.
+    pub runner: String,
+    /// Why it cannot be built, with the key of the configuration; `null` when it can.
+    pub trouble: Option<String>,
+    /// The names of the inputs that it asks for; `null` where it does not say, as with the next one.
+    pub inputs: Option<Vec<String>>,
+    /// Those that a request must have.
+    pub required_inputs: Option<Vec<String>>,
+    /// `fork` or `spawn`; `null` where kickoffs start in one way only.
+    pub isolation: Option<String>,
+    /// Why, in sentences.
+    pub isolation_reasons: Vec<String>,
+    /// The folder that kickoffs stand in.
+    pub working_dir: Option<String>,
+    /// How they see it: `overlay` or `links`.
+    pub files: Option<String>,
+    /// The interpreter.
+    pub python: Option<PathBuf>,
+    /// Its version.
+    pub python_version: Option<String>,
+    /// That of CrewAI, where it is there.
+    pub crewai: Option<String>,
+    /// What is otherwise than where the crew runs by itself, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// Builds each crew of a configuration as a worker does at its start. It needs no broker, and no folder of a worker's.
+///
+/// # Errors
+/// [`WorkerError`] where that cannot even begin. What is wrong with a crew is in its entry.
+pub async fn check(mut config: Loaded<FileConfig>) -> Result<Vec<CheckedCrew>, WorkerError> {
+    // The folder of a worker that runs here is its own.
+    let folder = tempfile::tempdir().map_err(WorkerError::DataDir)?;
+    config.config.worker.data_dir = Some(folder.path().join("data"));
+    let file = &config.config;
+    let work_dirs = WorkDirs::open(&file.worker, "check").map_err(WorkerError::DataDir)?;
+    let memory = MemoryGuard::new(file.worker.memory_limit.map(|limit| limit.as_u64()));
+    let metrics = Metrics::register(&mut MetricsRegistry::new()?)?;
+    let pythons = Pythons::start(file, &work_dirs, &memory, &metrics);
+    let made = crews::make(file, &pythons, &memory).await;
+    let (mut checked, mut runners) = (Vec::new(), Vec::new());
+    for (name, of_crew, made) in made? {
+        let kind = of_crew.runner.as_str().to_owned();
+        checked.push(match made {
+            Ok(runner) => {
+                runners.push(Arc::clone(&runner));
+                CheckedCrew::usable(name.to_string(), kind, runner.as_ref())
+            }
+            Err(unbuilt) => CheckedCrew::unusable(
+                name.to_string(),
+                kind,
+                &config.invalid(unbuilt.problem).to_string(),
+            ),
+        });
+    }
+    join_all(runners.iter().map(|runner| runner.shutdown())).await;
+    pythons.shutdown().await;
+    work_dirs.close().await;
+    Ok(checked)
+}
+
+impl Display for CheckedCrew {
+    /// A line for each thing that there is to tell.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(trouble) = &self.trouble {
+            return writeln!(
+                f,
+                "{}: cannot be built\n  {}",
+                self.crew,
+                trouble.replace('\n', "\n  ")
+            );
+        }
+        writeln!(f, "{}: usable\n  runner       {}", self.crew, self.runner)?;
+        let mut line = |name: &str, value: Option<String>| match value {
+            Some(value) => writeln!(f, "  {name:<12} {value}"),
+            None => Ok(()),
+        };
+        let names = |names: &Vec<String>| {
+            if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            }
+        };
+        line("inputs", self.inputs.as_ref().map(names))?;
+        line("required", self.required_inputs.as_ref().map(names))?;
+        let why = self.isolation_reasons.join("; ");
+        let why = if why.is_empty() { why } else { format!(": {why}") };
+        line(
+            "isolation",
+            self.isolation
+                .as_ref()
+                .map(|isolation| format!("{isolation}{why}")),
+        )?;
+        let way = self
+            .files
+            .as_ref()
+            .map(|way| format!(" ({way})"))
+            .unwrap_or_default();
+        line(
+            "working dir",
+            self.working_dir.as_ref().map(|folder| format!("{folder}{way}")),
+        )?;
+        let version = self.python_version.as_deref().unwrap_or_default();
+        line(
+            "python",
+            self.python
+                .as_ref()
+                .map(|python| format!("{} ({version})", python.display())),
+        )?;
+        line("crewai", self.crewai.clone())?;
+        self.notes
+            .iter()
+            .try_for_each(|note| line("note", Some(note.clone())))
+    }
+}
+
+impl CheckedCrew {
+    fn usable(crew: String, kind: String, runner: &dyn Runner) -> Self {
+        let (hosting, environment) = (runner.hosting(), runner.environment());
+        Self {
+            crew,
+            runner: kind,
+            trouble: None,
+            inputs: runner.inputs(),
+            required_inputs: runner.required_inputs(),
+            isolation: hosting.isolation,
+            isolation_reasons: hosting.isolation_reasons,
+            working_dir: hosting.working_dir,
+            files: hosting.files,
+            python: environment.python,
+            python_version: environment.python_version,
+            crewai: environment.crewai,
+            notes: environment.notes,
+        }
+    }
+
+    fn unusable(crew: String, kind: String, trouble: &str) -> Self {
+        Self {
+            crew,
+            runner: kind,
+            trouble: Some(trouble.to_owned()),
+            inputs: None,
+            required_inputs: None,
+            isolation: None,
+            isolation_reasons: Vec::new(),
+            working_dir: None,
+            files: None,
+            python: None,
+            python_version: None,
+            crewai: None,
+            notes: Vec::new(),
+        }
+    }
+}
