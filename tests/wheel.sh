@@ -28,8 +28,9 @@ PY
 build() {
     local kind=$1
     shift
+    touch "$place/begun"
     (cd producer/python && env "$@" "$python" -m hatchling build --target "$kind" --directory "$place/dist") >&2
-    ls -t "$place"/dist/* | head -n 1
+    find "$place/dist" -type f -newer "$place/begun"
 }
 
 # try WHEEL: as its user does.
@@ -58,7 +59,7 @@ case ${1:-} in
     mkdir "$place/sdist"
     tar -C "$place/sdist" --strip-components 1 -xzf "$sdist"
     (cd "$place/sdist" && CARGO_TARGET_DIR=$target "$python" -m hatchling build --target wheel --directory "$place/again")
-    try "$(ls "$place"/again/*.whl)"
+    try "$(find "$place/again" -name "*.whl")"
     ;;
 *) fail "$1 is not known" "say --full, or nothing" ;;
 esac

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    net::TcpListener,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -10,6 +9,7 @@ use crewfleet_node::{Node, NodeOptions};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::certificates::{Authority, Identity};
+use crate::ports::free_port;
 
 /// The node of this test binary, started by the first test that asks. It ends with the process, and its folder with it.
 ///
@@ -125,12 +125,6 @@ pub async fn add_users(node: &Node, users: &[(&str, &str, Rights<'_>)]) {
     node.eval(&made.join(", "))
         .await
         .unwrap_or_else(|error| panic!("{error}"));
-}
-
-/// A port that is free now.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
 }
 
 /// How a node takes clients by TLS, too: with this certificate, at this port; of clients' certificates it believes

@@ -1,12 +1,7 @@
 //! A real OpenTelemetry collector (rotel), and what comes out of it: spans go from the programs under test to the
 //! collector, and from there to an OTLP receiver of the test's.
 
-use std::{
-    collections::BTreeMap,
-    io::Read,
-    net::{TcpListener, TcpStream},
-    process::Command,
-};
+use std::{collections::BTreeMap, io::Read, net::TcpStream, process::Command};
 
 use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
 use flate2::read::GzDecoder;
@@ -22,6 +17,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     PATIENCE,
     crews::plain_python,
+    ports::free_port,
     process::{self, Process},
 };
 
@@ -201,6 +197,5 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").to_string()
+    format!("127.0.0.1:{}", free_port())
 }

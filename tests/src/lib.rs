@@ -20,6 +20,7 @@
 //! | [`campaign`] | thousands of kickoffs through a fleet that is hit by faults, and the check of their whole history |
 //! | [`crews`] | configuration of the example crews |
 //! | [`prometheus`] | a Prometheus with what is shipped for one in `deploy/monitoring` |
+//! | [`ports`] | ports for programs that must be told one |
 //! | [`postgres`] | a PostgreSQL server of a test's own |
 //! | [`openai`] | the model server of `tests/openai`: OpenAI's API, answers that repeat, failures on demand |
 //! | [`journal`] | a crew that writes down what it does, and ends when the test says so |
@@ -42,6 +43,7 @@ pub mod gateway;
 pub mod http;
 pub mod journal;
 pub mod openai;
+pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;

@@ -13,6 +13,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
+use crate::ports::free_port;
 use crate::process::Process;
 
 /// Its superuser, who needs no password.
@@ -127,9 +128,4 @@ fn program(name: &str) -> PathBuf {
     newest.filter(|program| program.exists()).unwrap_or_else(|| {
         panic!("PostgreSQL's {name} is missing: run `tests/test-env.sh`, which installs it")
     })
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
 }

@@ -12,10 +12,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    broker::{Namespace, free_port, whole},
+    broker::{Namespace, whole},
     certificates::{Authority, Identity},
     cli::Cli,
     crews::checkout,
+    ports::free_port,
     worker::{WorkerBuilder, WorkerProcess},
 };
 

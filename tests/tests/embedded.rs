@@ -12,10 +12,11 @@ use crewfleet_amqp::{Broker, BrokerConfig};
 use crewfleet_protocol::{KickoffError, KickoffResult};
 use crewfleet_tests::{
     PATIENCE,
-    broker::{ALL_RIGHTS, Namespace, add_users, broker, free_port},
+    broker::{ALL_RIGHTS, Namespace, add_users, broker},
     client::PlainClient,
     crews::{checkout, plain_crew_toml, python_crew_toml},
     http,
+    ports::free_port,
     process::{TICK, until, with_command_line, with_environment},
 };
 use crewfleet_worker::{CrewOptions, Inputs, KickoffContext, Worker, WorkerBuilder, WorkerError, config};

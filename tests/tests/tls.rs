@@ -4,10 +4,11 @@
 use std::fs;
 
 use crewfleet_node::Node;
-use crewfleet_tests::broker::{ALL_RIGHTS, Namespace, add_users, broker, free_port, tls_options};
+use crewfleet_tests::broker::{ALL_RIGHTS, Namespace, add_users, broker, tls_options};
 use crewfleet_tests::certificates::{Authority, Identity};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::crews::builtin_crew_toml;
+use crewfleet_tests::ports::free_port;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::site::{Site, broker_config};
-use crate::{broker::free_port, process::Process};
+use crate::{ports::free_port, process::Process};
 
 /// The pause before a gateway that found no broker starts again, as a supervisor would have it.
 const PAUSE: Duration = Duration::from_millis(500);
