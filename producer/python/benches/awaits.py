@@ -67,7 +67,7 @@ async def by_hand(url: str, namespace: str, awaits: int) -> int:
         return await waiting[kickoff_id]
 
     statuses = await asyncio.gather(*(kickoff() for _ in range(awaits)))
-    await queue.delete()
+    await queue.delete(if_unused=False, if_empty=False)
     await connection.close()
     return statuses.count("succeeded")
 

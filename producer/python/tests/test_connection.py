@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import Node, Site, Worker
 from crewfleet import BrokerUnavailable, Fleet, NoSuchCrew
+from crewfleet.broker import Broker
+from crewfleet.settings import Settings
 
 AWAITS = 200
 
@@ -83,3 +85,17 @@ def test_a_forked_process_has_a_connection_of_its_own(fleet: Fleet) -> None:
     assert os.read(reading, 100) == b"child"
     os.waitpid(child, 0)
     assert fleet.crew("echo").kickoff({"from": "parent"})["from"] == "parent"
+
+
+def test_a_channel_that_is_opened_as_the_connection_ends_is_a_lost_link(site: Site) -> None:
+    async def run() -> None:
+        broker = Broker(Settings(url=site.url, namespace=site.namespace), "test")
+        link = await broker.link(30)
+        # Nobody has been told of the end yet.
+        link.connection.close_callbacks.clear()
+        await link.connection.close()
+        with pytest.raises(ConnectionError):
+            await link.channel()
+        await broker.close()
+
+    asyncio.run(run())

@@ -94,7 +94,7 @@ class Link:
 
     async def channel(self) -> AbstractChannel:
         """Another channel, without confirms."""
-        return await self.connection.channel(publisher_confirms=False)
+        return await self._channel(publisher_confirms=False)
 
     async def publish(self, message: Outgoing, timeout_s: float) -> None:
         """Publishes once, and returns when RabbitMQ has it."""
@@ -108,8 +108,15 @@ class Link:
     async def _publishing_channel(self) -> AbstractChannel:
         async with self._opening:
             if self._publishing is None or self._publishing.is_closed:
-                self._publishing = await self.connection.channel(publisher_confirms=True, on_return_raises=True)
+                self._publishing = await self._channel(publisher_confirms=True, on_return_raises=True)
             return self._publishing
+
+    async def _channel(self, **options: bool) -> AbstractChannel:
+        try:
+            return await self.connection.channel(**options)
+        except RuntimeError as error:
+            # That is what aio-pika and aiormq raise where the connection has ended, before anybody is told of its end.
+            raise ConnectionError(str(error)) from error
 
     async def close(self) -> None:
         """Closes the connection."""
