@@ -49,6 +49,7 @@ mod proxy;
 mod publishers;
 mod retries;
 mod room;
+mod run;
 mod secrets;
 mod shells;
 mod status;

@@ -23,7 +23,22 @@ pub enum WorkerError {
     /// The folder for the kickoffs cannot be used.
     #[error("the folder for kickoffs cannot be used: {0}; set [worker] data_dir")]
     DataDir(std::io::Error),
+    /// The configuration has no such crew.
+    #[error("the configuration has no crew {crew:?}; it has {}", in_words(.known))]
+    NoSuchCrew {
+        /// The one that was asked for.
+        crew: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// A metric cannot be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+}
+
+fn in_words(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    }
 }

@@ -21,7 +21,7 @@
 //! | [`lifecycle`] | the parts that run beside the kickoffs: start, panic, drain |
 //! | [`coordination`] | control stream, ownership, heartbeat, queries |
 //! | [`crews`] | the crews that it serves |
-//! | [`check()`] | what a worker would make of its crews |
+//! | [`standalone`] | crews without a broker: [`check()`] and [`run()`] |
 //! | [`resources`], [`folders`] | memory and processes; directories and files |
 //! | [`config`] | the configuration |
 //! | [`state`], [`metrics`] | what the parts share |
@@ -44,7 +44,6 @@
 //! # }
 //! ```
 
-mod check;
 pub mod config;
 mod coordination;
 mod crews;
@@ -57,14 +56,16 @@ mod metrics;
 mod resources;
 mod runner;
 mod settlement;
+mod standalone;
 mod state;
 mod worker;
 
-pub use check::{CheckedCrew, check};
 pub use crews::options::CrewOptions;
 pub use error::WorkerError;
 pub use execution::events::EventSink;
 pub use execution::stop::{Stop, StopReason};
 pub use runner::KickoffContext;
 pub use runner::builtin::{Handler, Inputs};
+pub use standalone::check::{CheckedCrew, check};
+pub use standalone::run::{Kickoff, run};
 pub use worker::{Worker, WorkerBuilder};

@@ -1,14 +1,18 @@
 //! `crewfleet-worker`: serves the crews of its configuration until it is told to end.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use crewfleet_service::config::Loaded;
+use crewfleet_service::told::Told;
 use crewfleet_service::{shutdown, telemetry, traces};
-use crewfleet_worker::Worker;
 use crewfleet_worker::config::{self, FileConfig};
+use crewfleet_worker::{Kickoff, Worker};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// Serves AI crews over RabbitMQ.
 ///
@@ -34,6 +38,17 @@ enum Command {
         /// As JSON: an array with an object for each crew.
         #[arg(long)]
         json: bool,
+    },
+    /// Runs one kickoff of a crew as a worker would, without a broker; for programs: `crewfleet run` is for people. The
+    /// first line of stdin is the request, as a producer would publish it; at stdin's end the crew is cancelled. Writes
+    /// a line of JSON each to stdout: {"note": …}, {"event": …}, and at the end {"reply": …}, or {"unfinished": …} where
+    /// a worker would put the request back.
+    Run {
+        /// A crew of the configuration.
+        crew: String,
+        /// Copy the files that the crew leaves into this folder.
+        #[arg(long, value_name = "DIR")]
+        files: Option<PathBuf>,
     },
 }
 
@@ -79,6 +94,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Some(Command::Healthcheck) => return Ok(healthcheck(&config.config.worker.admin_addr).await),
         Some(Command::Check { json }) => return check(config, json).await,
+        Some(Command::Run { crew, files }) => return kickoff(config, crew, files).await,
         None => {}
     }
     let shutdown = shutdown::token(|| std::process::exit(1))?;
@@ -102,6 +118,42 @@ async fn check(config: Loaded<FileConfig>, json: bool) -> anyhow::Result<ExitCod
     } else {
         ExitCode::FAILURE
     })
+}
+
+async fn kickoff(
+    config: Loaded<FileConfig>,
+    crew: String,
+    files: Option<PathBuf>,
+) -> anyhow::Result<ExitCode> {
+    let stop = shutdown::token(|| std::process::exit(1))?;
+    let mut stdin = BufReader::new(tokio::io::stdin()).lines();
+    let request = stdin
+        .next_line()
+        .await
+        .context("the request cannot be read from stdin")?;
+    let request = request.unwrap_or_default().into_bytes();
+    let kickoff = Kickoff { crew, request, files };
+    let asker_is_gone = stop.clone();
+    tokio::spawn(async move {
+        while let Ok(Some(_)) = stdin.next_line().await {}
+        asker_is_gone.cancel();
+    });
+    let mut stdout = std::io::stdout().lock();
+    let tell = |told| {
+        // Nobody reads any more.
+        if write_line(&mut stdout, &told).is_err() {
+            stop.cancel();
+        }
+    };
+    crewfleet_worker::run(config, kickoff, stop.clone(), tell).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_line(stdout: &mut impl Write, told: &Told) -> std::io::Result<()> {
+    let line = serde_json::to_string(told)?;
+    // A crew's own JSON may be laid out over lines; outside of strings, where JSON has none, they are space.
+    writeln!(stdout, "{}", line.replace(['\n', '\r'], " "))?;
+    stdout.flush()
 }
 
 async fn healthcheck(address: &str) -> ExitCode {

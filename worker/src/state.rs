@@ -21,6 +21,7 @@ use crate::coordination::pauses::Pauses;
 use crate::coordination::peers::Peers;
 use crate::crews::crew::Crew;
 use crate::execution::events::EventPublisher;
+use crate::execution::execute::Site;
 use crate::folders::workdir::WorkDirs;
 use crate::intake::registry::RunRegistry;
 use crate::intake::room::Admission;
@@ -239,6 +240,16 @@ impl Lifecycle {
 }
 
 impl WorkerState {
+    /// What a run needs of it.
+    pub(crate) fn site(&self) -> Site<'_> {
+        Site {
+            worker: &self.id,
+            config: &self.config,
+            metrics: &self.telemetry.metrics,
+            work_dirs: &self.limits.work_dirs,
+        }
+    }
+
     /// Whether deliveries can arrive; `Err` says why not.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::{
     cancel, check, control, dead_letters, dev, doctor, events, files, for_each, gateway, healthcheck,
-    kickoff, kickoffs, manual, status, token, topology, wait, workers,
+    kickoff, kickoffs, manual, run, status, token, topology, wait, workers,
 };
 use crate::exit::Exit;
 use crate::global::Global;
@@ -21,7 +21,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes of kickoff and wait: 0 succeeded, 1 failed, 2 usage or configuration, 3 broker unreachable, publish \
+const EXIT_CODES: &str = "Exit codes of kickoff, wait and run: 0 succeeded, 1 failed, 2 usage or configuration, 3 broker unreachable, publish \
 refused or no such crew, 4 timed out, 5 cancelled, 6 rejected, 7 expired, 8 gave up waiting (the kickoff goes on).\nOther commands name theirs in their own --help.";
 
 /// A command.
@@ -32,6 +32,8 @@ pub(crate) enum Command {
     /// Build every crew of a worker's configuration without a broker, and show what a worker would make of it: exit 1
     /// if one cannot be built
     Check(check::Arguments),
+    /// Run one kickoff of a crew on this machine as a worker would, without a broker
+    Run(run::Arguments),
     /// Kick off a crew and wait for its result
     Kickoff(kickoff::Arguments),
     /// Kick off a crew once for each line of a file; run it again to resume
@@ -80,6 +82,7 @@ pub(crate) enum Command {
 /// Runs a command.
 pub(crate) async fn run(
     command: Command,
+    global: &Global,
     settings: &Settings,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
@@ -103,6 +106,7 @@ pub(crate) async fn run(
         Command::Gateway => gateway::run(settings, stop).await,
         Command::Token(action) => token::run(settings, action).await,
         Command::Healthcheck(arguments) => healthcheck::run(settings, &arguments).await,
+        Command::Run(arguments) => run::run(global, settings, &arguments, stop).await,
         Command::Check(_) | Command::Completions(_) | Command::Man(_) => Ok(Exit::Succeeded),
     }
 }

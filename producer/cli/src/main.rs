@@ -82,7 +82,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     }
     let settings = Settings::load(&cli.global)?;
     let stop = stop_token()?;
-    let ended = arguments::run(cli.command, &settings, &stop).await;
+    let ended = arguments::run(cli.command, &cli.global, &settings, &stop).await;
     ended.map_err(|error| settings.explain(error))
 }
 

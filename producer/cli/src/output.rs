@@ -64,6 +64,24 @@ pub(crate) fn in_words(status: Status) -> String {
 /// Prints the result of a kickoff to stdout, what went wrong to stderr, and gives the exit code.
 pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
     let id = &reply.kickoff_id;
+    let more = More {
+        traceback: format!("crewfleet wait {id} -o json"),
+        files: format!("crewfleet files {id}"),
+    };
+    reply_with(reply, json, &more)
+}
+
+/// Where there is more of a reply than is printed.
+pub(crate) struct More {
+    /// What prints the whole traceback.
+    pub(crate) traceback: String,
+    /// What gets the files.
+    pub(crate) files: String,
+}
+
+/// As [`reply`].
+pub(crate) fn reply_with(reply: &Reply, json: bool, more: &More) -> anyhow::Result<Exit> {
+    let id = &reply.kickoff_id;
     if let Some((headline, traceback)) = failure::told(reply) {
         say(&format!("kickoff {id} {}: {headline}", in_words(reply.status)));
         if let Some(traceback) = traceback {
@@ -71,7 +89,7 @@ pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
                 let _ = writeln!(std::io::stderr(), "{line}");
             }
             if !json {
-                say(&format!("the whole traceback: crewfleet wait {id} -o json"));
+                say(&format!("the whole traceback: {}", more.traceback));
             }
         }
     }
@@ -83,7 +101,7 @@ pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
     } else if let Some(result) = &reply.result {
         print(&result.raw)?;
         if let Some(files) = files(result) {
-            say(&format!("{files} (crewfleet files {id})"));
+            say(&format!("{files} ({})", more.files));
         }
     }
     Ok(reply.status.into())

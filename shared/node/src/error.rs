@@ -1,5 +1,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
+use crate::install;
+
 /// The environment variable that names the folder of RabbitMQ's programs, where it is not Debian's.
 pub const BIN_DIR_VARIABLE: &str = "CREWFLEET_RABBITMQ_BIN_DIR";
 
@@ -9,9 +11,10 @@ pub const BIN_DIR_VARIABLE: &str = "CREWFLEET_RABBITMQ_BIN_DIR";
 pub enum NodeError {
     /// RabbitMQ is not installed where it was looked for.
     #[error(
-        "RabbitMQ is not installed: {} was not found. Install it with `deploy/install-rabbitmq.sh` (it starts no system \
-         broker) or `sudo apt-get install rabbitmq-server`, or name the folder of an installation in {}",
+        "RabbitMQ is not installed: {} was not found. To install it: {}. Or use a broker that runs already, by \
+         CREWFLEET__BROKER__URL; or name the folder of another installation's programs in {}",
         .looked_for.display(),
+        install::command(),
         BIN_DIR_VARIABLE
     )]
     NotInstalled {

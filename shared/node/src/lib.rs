@@ -33,8 +33,10 @@ use tracing::{debug, info, warn};
 mod commands;
 mod error;
 mod folder;
+mod install;
 mod options;
 mod ports;
+mod programs;
 pub mod supervisor;
 
 pub use error::{BIN_DIR_VARIABLE, NodeError};
@@ -42,9 +44,6 @@ use folder::Folder;
 pub use options::NodeOptions;
 use ports::Ports;
 use supervisor::{POLL, Program, STATUS_IN_USE, Supervisor};
-
-/// Debian's folder of RabbitMQ's own scripts. Those in `/usr/sbin` insist on being root or the user `rabbitmq`.
-const BIN_DIR: &str = "/usr/lib/rabbitmq/bin";
 
 /// A start takes 4 to 9 s on two idle cores; a machine that is busy building takes several times that.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -73,7 +72,7 @@ impl Node {
     /// When RabbitMQ is not installed, the folder cannot be used or belongs to a node that runs, a port is taken, or
     /// the node does not come up within two minutes.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
-        let bin = find_programs()?;
+        let bin = programs::find()?;
         let folder = Folder::prepare(&options.dir)?;
         if let Some(peers) = &options.peers {
             folder.set_cookie(&peers.cookie)?;
@@ -304,14 +303,4 @@ async fn answers_amqp(port: u16) -> std::io::Result<bool> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
     connection.write_all(b"AMQP\x00\x00\x09\x01").await?;
     Ok(connection.read_u8().await? == METHOD_FRAME)
-}
-
-fn find_programs() -> Result<PathBuf, NodeError> {
-    let bin = std::env::var_os(BIN_DIR_VARIABLE).map_or_else(|| PathBuf::from(BIN_DIR), PathBuf::from);
-    let looked_for = bin.join("rabbitmq-server");
-    if looked_for.exists() {
-        Ok(bin)
-    } else {
-        Err(NodeError::NotInstalled { looked_for })
-    }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::error::NodeError;
 use super::ports::{Ports, url_of};
+use super::programs;
 
 /// How a node is to run.
 #[derive(Debug, Clone)]
@@ -79,8 +80,9 @@ impl NodeOptions {
     /// Reserves its ports now, not at each start; returns the URL that it will have.
     ///
     /// # Errors
-    /// [`NodeError`] when no ports are free.
+    /// [`NodeError`] when RabbitMQ is not installed, or no ports are free.
     pub fn reserve(&mut self) -> Result<String, NodeError> {
+        programs::find()?;
         let ports = Ports::reserve(self.port)?;
         let url = url_of(ports.amqp);
         self.ports = Some(Arc::new(ports));

@@ -13,6 +13,7 @@
 //! | [`harmless`] | text of others, for a terminal |
 //! | [`interpreter`] | the Python that runs crews where none is named |
 //! | [`spelling`] | names that are misspelt: which known one may be meant |
+//! | [`told`] | what a kickoff without a broker tells the command that runs it |
 
 pub mod admin;
 pub mod config;
@@ -24,4 +25,5 @@ pub mod shutdown;
 pub mod spelling;
 pub mod systemd;
 pub mod telemetry;
+pub mod told;
 pub mod traces;

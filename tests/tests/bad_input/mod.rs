@@ -1,6 +1,8 @@
 //! Bad input at scale: bad requests, 1,000 good ones and as many odd ones, through one live worker.
 //!
-//! `CREWFLEET_TEST_BAD_REQUESTS=100000` for that many bad ones, instead of 3,000 (20,000 with `CREWFLEET_TEST_FULL`).
+//! The worker's memory is looked at where there are enough of them.
+//!
+//! `CREWFLEET_TEST_BAD_REQUESTS=100000` for that many bad ones, instead of 2,000 (20,000 with `CREWFLEET_TEST_FULL`).
 
 mod accounts;
 mod mutation;
@@ -28,7 +30,7 @@ use mutation::{Mutated, Verdict, mutated};
 /// Mutated so that they are no requests.
 static BAD: LazyLock<usize> = LazyLock::new(|| match std::env::var("CREWFLEET_TEST_BAD_REQUESTS") {
     Ok(number) => number.parse().expect("CREWFLEET_TEST_BAD_REQUESTS is a number"),
-    Err(_) => many(20_000, 3_000),
+    Err(_) => many(20_000, 2_000),
 });
 /// Mutated, and yet requests.
 const ODD: usize = 1_000;

@@ -26,8 +26,12 @@ async fn an_own_crew_runs_on_a_given_broker() {
     assert!(!made.contains("broker"), "no node of its own: {made:?}");
 
     // What went wrong is told once, though the worker's log says it, too.
-    let bad = ["--once", "--input", "TOPIC=bad weather", "--input", "PLACE=Porto"];
-    let dev = place.dev(&[&target[..], &bad].concat());
+    place.write(
+        "code/bad.py",
+        "class Bad:\n    def kickoff(self, inputs):\n        raise ValueError('no more')\n",
+    );
+    let bad = ["--once", "--target", "bad:Bad", "--path", "code"];
+    let dev = place.plain_dev(&bad);
     let output = dev.output().await.ended_with(1);
     let told = |what: &str| output.stderr.iter().filter(|line| line.contains(what)).count();
     assert_eq!(told("failed: ValueError: no more"), 1, "{output:?}");
@@ -192,4 +196,21 @@ async fn what_cannot_work_is_told_at_once() {
         dev.output().await.ended_with(code).said(&[expected]);
         dev.descendants_gone().await;
     }
+}
+
+#[tokio::test]
+async fn a_machine_without_rabbitmq_is_told_how_to_get_one_or_use_another() {
+    let place = Place::new();
+    let nowhere = [("CREWFLEET_RABBITMQ_BIN_DIR", "/no/such/folder")];
+    let dev = place.dev_with(&crews::plain_python(), &["--once"], &nowhere);
+    let output = dev.output().await.ended_with(3);
+    output.said(&[
+        "RabbitMQ is not installed: /no/such/folder/rabbitmq-server was not found. To install it: ",
+        "CREWFLEET__BROKER__URL",
+    ]);
+    assert!(
+        place.parts().iter().all(BTreeSet::is_empty),
+        "{:?}",
+        place.parts()
+    );
 }

@@ -5,7 +5,6 @@ pub(crate) mod options;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::time::Duration;
 
 use crewfleet_amqp::Problem;
 use crewfleet_protocol::{CrewName, InvalidName};
@@ -65,15 +64,7 @@ pub(crate) async fn build(
             }
             Err(trouble) => return Err(config.invalid(trouble.problem).into()),
         };
-        let options = CrewOptions {
-            concurrency: of_crew.concurrency,
-            timeout: Duration::from_secs_f64(of_crew.timeout_s),
-            on_redelivery: of_crew.on_redelivery,
-            crash_limit: of_crew.crash_limit,
-            retry: of_crew.retry(),
-            events: of_crew.events,
-        };
-        let crew = crew(name, of_crew.runner.as_str(), runner, options);
+        let crew = crew(name, of_crew.runner.as_str(), runner, of_crew.into());
         late.extend(unbuilt.map(|runner| (Arc::clone(&crew), runner)));
         crews.push(crew);
     }
@@ -150,7 +141,8 @@ fn builtin(name: &CrewName, of_crew: &CrewConfig) -> Result<BuiltinRunner, Probl
     })
 }
 
-fn crew(
+/// A crew that nobody serves yet.
+pub(crate) fn crew(
     name: CrewName,
     runner_name: &'static str,
     runner: Arc<dyn Runner>,

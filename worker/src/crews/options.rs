@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{DEFAULT_CRASH_LIMIT, OnRedelivery, RetryConfig};
+use crate::config::{CrewConfig, DEFAULT_CRASH_LIMIT, OnRedelivery, RetryConfig};
 use crate::runner::builtin::Handler;
 
 /// How a crew is served.
@@ -33,6 +33,19 @@ impl Default for CrewOptions {
             crash_limit: DEFAULT_CRASH_LIMIT,
             retry: RetryConfig::default(),
             events: true,
+        }
+    }
+}
+
+impl From<&CrewConfig> for CrewOptions {
+    fn from(of_crew: &CrewConfig) -> Self {
+        Self {
+            concurrency: of_crew.concurrency,
+            timeout: Duration::from_secs_f64(of_crew.timeout_s),
+            on_redelivery: of_crew.on_redelivery,
+            crash_limit: of_crew.crash_limit,
+            retry: of_crew.retry(),
+            events: of_crew.events,
         }
     }
 }

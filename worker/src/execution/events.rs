@@ -1,5 +1,6 @@
 //! The way of events out: in order, never in the way of a kickoff, lost rather than late.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,6 +36,13 @@ struct Queued {
     meta: Option<Arc<RawValue>>,
 }
 
+impl Queued {
+    fn into_event(self) -> Event {
+        let meta = self.meta.map(|meta| (*meta).to_owned());
+        Event { meta, ..self.event }
+    }
+}
+
 impl EventPublisher {
     /// Starts to publish; ends when the last clone is dropped.
     pub(crate) fn start(names: &Names, publisher: Publisher, metrics: Arc<Metrics>, tasks: &Tasks) -> Self {
@@ -54,17 +62,7 @@ impl EventPublisher {
 
     /// The sink of one attempt. Of a crew without events (`sends` is false) it leads nowhere.
     pub(crate) fn sink(&self, request: &Request, sends: bool) -> EventSink {
-        let inner = || Inner {
-            queue: self.queue.clone(),
-            lost: self.lost.clone(),
-            kickoff_id: request.kickoff_id.clone(),
-            crew: request.crew.clone(),
-            attempt: request.attempt,
-            redrive: request.redrive,
-            meta: request.meta.clone().map(Into::into),
-            sequence: AtomicU64::new(0),
-        };
-        EventSink(sends.then(inner).map(Arc::new))
+        EventSink::new(&self.queue, &self.lost, request, sends)
     }
 }
 
@@ -85,8 +83,8 @@ async fn publish_all(
     }
 }
 
-fn message(exchange: &str, Queued { mut event, meta }: Queued) -> Message {
-    event.meta = meta.map(|meta| (*meta).to_owned());
+fn message(exchange: &str, queued: Queued) -> Message {
+    let event = queued.into_event();
     Message {
         exchange: exchange.to_owned(),
         routing_key: Names::event_key(&event.kickoff_id, &event.event_type),
@@ -111,7 +109,48 @@ struct Inner {
     sequence: AtomicU64,
 }
 
+/// The events of one attempt that no broker is told of.
+pub(crate) struct LocalEvents(mpsc::Receiver<Queued>);
+
+impl LocalEvents {
+    /// The next one; never completes when nothing more can come.
+    pub(crate) async fn next(&mut self) -> Event {
+        match self.0.recv().await {
+            Some(queued) => queued.into_event(),
+            None => pending().await,
+        }
+    }
+
+    /// The next one, if it has come already.
+    pub(crate) fn next_now(&mut self) -> Option<Event> {
+        self.0.try_recv().ok().map(Queued::into_event)
+    }
+}
+
 impl EventSink {
+    /// The sink of one attempt, and where its events come out. Of a crew without events (`sends` is false) none do.
+    pub(crate) fn local(request: &Request, sends: bool, metrics: &Metrics) -> (Self, LocalEvents) {
+        let (queue, events) = mpsc::channel(BUFFER);
+        (
+            Self::new(&queue, &metrics.events_lost, request, sends),
+            LocalEvents(events),
+        )
+    }
+
+    fn new(queue: &mpsc::Sender<Queued>, lost: &IntCounter, request: &Request, sends: bool) -> Self {
+        let inner = || Inner {
+            queue: queue.clone(),
+            lost: lost.clone(),
+            kickoff_id: request.kickoff_id.clone(),
+            crew: request.crew.clone(),
+            attempt: request.attempt,
+            redrive: request.redrive,
+            meta: request.meta.clone().map(Into::into),
+            sequence: AtomicU64::new(0),
+        };
+        Self(sends.then(inner).map(Arc::new))
+    }
+
     /// Sends an event with `data`, a JSON object.
     pub fn emit(&self, event_type: &str, data: &impl Serialize) {
         let Some(inner) = &self.0 else {

@@ -11,10 +11,11 @@ use crewfleet_protocol::event::event_type;
 use crewfleet_protocol::{KickoffError, KickoffResult, Request};
 use prometheus::IntGauge;
 use serde_json::json;
+use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
-use crate::config::OnRedelivery;
+use crate::config::{OnRedelivery, WorkerConfig};
 use crate::crews::crew::Crew;
 use crate::execution::events::EventSink;
 use crate::execution::outcome::Outcome;
@@ -22,18 +23,42 @@ use crate::execution::spans::CrewTrace;
 use crate::execution::stop::{Stop, StopReason};
 use crate::folders::kept_files::Left;
 use crate::folders::retention::blocking;
-use crate::intake::admission::Admitted;
-use crate::intake::registry::RunHandle;
+use crate::folders::workdir::{WorkDir, WorkDirs};
+use crate::metrics::Metrics;
 use crate::runner::KickoffContext;
-use crate::state::WorkerState;
+
+/// Where crews run: what a run needs of its worker, or of what stands in for one.
+#[derive(Clone, Copy)]
+pub(crate) struct Site<'a> {
+    /// The worker's id.
+    pub(crate) worker: &'a str,
+    /// `[worker]`.
+    pub(crate) config: &'a WorkerConfig,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) work_dirs: &'a WorkDirs,
+}
+
+/// What a run has to itself.
+pub(crate) struct Run<'a> {
+    /// The span of the attempt.
+    pub(crate) trace: &'a Span,
+    /// Its folder.
+    pub(crate) work_dir: &'a WorkDir,
+    /// Its crew has to be running by then.
+    pub(crate) start_by: Instant,
+    /// Why it is to stop, once somebody says so.
+    pub(crate) stop: &'a Arc<SetOnce<StopReason>>,
+    /// Where its events go.
+    pub(crate) events: EventSink,
+}
 
 /// Whoever watches the kickoff hears that it is being stopped, and where.
-async fn told_of_cancelling(worker: &WorkerState, run: &RunHandle, events: &EventSink) {
-    if *run.stop().wait().await == StopReason::Cancelled {
-        let grace_s = worker.config.cancel_grace_s;
-        events.emit(
+async fn told_of_cancelling(site: Site<'_>, run: &Run<'_>) -> StopReason {
+    if *run.stop.wait().await == StopReason::Cancelled {
+        let grace_s = site.config.cancel_grace_s;
+        run.events.emit(
             event_type::CANCELLING,
-            &json!({"worker": worker.id, "grace_s": grace_s}),
+            &json!({"worker": site.worker, "grace_s": grace_s}),
         );
     }
     pending().await
@@ -54,12 +79,8 @@ struct RunningGuard<'a> {
 }
 
 impl<'a> RunningGuard<'a> {
-    fn begin(worker: &WorkerState, crew: &'a Crew) -> Self {
-        let gauge = worker
-            .telemetry
-            .metrics
-            .in_flight
-            .with_label_values(&[crew.name.as_str()]);
+    fn begin(metrics: &Metrics, crew: &'a Crew) -> Self {
+        let gauge = metrics.in_flight.with_label_values(&[crew.name.as_str()]);
         gauge.inc();
         crew.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { gauge, crew }
@@ -74,23 +95,15 @@ impl Drop for RunningGuard<'_> {
 }
 
 /// Runs the crew of a kickoff that may start, counts and watches it, and says how it ended.
-pub(crate) async fn execute(
-    worker: &WorkerState,
-    crew: &Crew,
-    request: &Request,
-    trace: &Span,
-    run: &RunHandle,
-    admitted: &Admitted,
-    events: EventSink,
-) -> Outcome {
+pub(crate) async fn execute(site: Site<'_>, crew: &Crew, request: &Request, run: Run<'_>) -> Outcome {
     let asked = request.timeout_s.map_or(crew.options.timeout, |s| {
         Duration::try_from_secs_f64(s).unwrap_or(crew.options.timeout)
     });
     let time_limit = crew.options.timeout.min(asked);
     let labels = &[crew.name.as_str()];
-    run.set_started();
     info!(time_limit_s = time_limit.as_secs_f64(), "kickoff started");
-    events.emit(event_type::STARTED, &json!({"worker": worker.id}));
+    run.events
+        .emit(event_type::STARTED, &json!({"worker": site.worker}));
     let context = KickoffContext {
         kickoff_id: request.kickoff_id.clone(),
         crew: crew.name.clone(),
@@ -98,35 +111,35 @@ pub(crate) async fn execute(
         redrive: request.redrive,
         meta: request.meta.clone(),
         time_limit,
-        work_dir: admitted.work_dir.path().to_owned(),
-        work_dir_use: admitted.work_dir.in_use().clone(),
+        work_dir: run.work_dir.path().to_owned(),
+        work_dir_use: run.work_dir.in_use().clone(),
         files_dir: Arc::default(),
-        stop: Stop::new(time_limit, Arc::clone(run.stop())),
-        events: events.clone(),
-        trace: CrewTrace::start(trace, crew.runner_name, request),
+        stop: Stop::new(time_limit, Arc::clone(run.stop)),
+        events: run.events.clone(),
+        trace: CrewTrace::start(run.trace, crew.runner_name, request),
     };
     let (stop, trace, files_dir) = (
         context.stop.clone(),
         context.trace.clone(),
         Arc::clone(&context.files_dir),
     );
-    let running = RunningGuard::begin(worker, crew);
+    let running = RunningGuard::begin(site.metrics, crew);
     let started = Instant::now();
     let watched = async {
-        tokio::select! {
-            never = told_of_cancelling(worker, run, &events) => never,
-            bytes = admitted.work_dir.outgrown() => run.request_stop(StopReason::DiskLimit(bytes)),
-            () = not_started(&stop, admitted.start_by) => run.request_stop(StopReason::NotStarted),
-        }
+        let reason = tokio::select! {
+            never = told_of_cancelling(site, &run) => never,
+            bytes = run.work_dir.outgrown() => StopReason::DiskLimit(bytes),
+            () = not_started(&stop, run.start_by) => StopReason::NotStarted,
+        };
+        // The first reason counts.
+        let _ = run.stop.set(reason);
         pending().await
     };
     let outcome = tokio::select! {
         outcome = crew.runner.run(context, &request.inputs) => outcome,
         never = watched => never,
     };
-    worker
-        .telemetry
-        .metrics
+    site.metrics
         .duration
         .with_label_values(labels)
         .observe(started.elapsed().as_secs_f64());
@@ -144,23 +157,23 @@ pub(crate) async fn execute(
         }
         // Its reply must not name what cannot be had, so they are kept first.
         Outcome::Succeeded(result) if !result.files.is_empty() || result.files_left_out.is_some() => {
-            Box::pin(keep_files(worker, request, admitted, files_dir, result)).await
+            Box::pin(keep_files(site, request, run.work_dir, files_dir, result)).await
         }
         outcome => outcome,
     }
 }
 
 async fn keep_files(
-    worker: &WorkerState,
+    site: Site<'_>,
     request: &Request,
-    admitted: &Admitted,
+    folder: &WorkDir,
     files_dir: Arc<OnceLock<PathBuf>>,
     mut result: Box<KickoffResult>,
 ) -> Outcome {
-    let files = worker.limits.work_dirs.files().clone();
+    let files = site.work_dirs.files().clone();
     let (kickoff_id, redrive) = (request.kickoff_id.clone(), request.redrive);
-    let work_dir = admitted.work_dir.path().to_owned();
-    let in_use = !admitted.work_dir.in_use().is_empty();
+    let work_dir = folder.path().to_owned();
+    let in_use = !folder.in_use().is_empty();
     let kept = blocking(move || {
         let left = Left {
             work_dir: &work_dir,
@@ -172,7 +185,7 @@ async fn keep_files(
     });
     match kept.await {
         Ok(result) => {
-            worker.limits.work_dirs.tidy().await;
+            site.work_dirs.tidy().await;
             Outcome::Succeeded(result)
         }
         Err(error) => Outcome::Failed(KickoffError::new(

@@ -16,7 +16,7 @@ use super::room::Room;
 use super::run_key::RunKey;
 use super::unacked::Unacked;
 use crate::crews::crew::Crew;
-use crate::execution::execute::execute;
+use crate::execution::execute::{Run, execute};
 use crate::execution::outcome::Outcome;
 use crate::folders::workdir::WorkDir;
 use crate::lifecycle::panics;
@@ -108,7 +108,15 @@ async fn kickoff(
             if let Some(wait) = attempt.queue_wait().filter(|_| !redelivered) {
                 worker.telemetry.metrics.observe_queue_wait(&crew.name, wait);
             }
-            let outcome = execute(worker, crew, request, trace, run, &admitted, events.clone()).await;
+            run.set_started();
+            let running = Run {
+                trace,
+                work_dir: &admitted.work_dir,
+                start_by: admitted.start_by,
+                stop: run.stop(),
+                events: events.clone(),
+            };
+            let outcome = execute(worker.site(), crew, request, running).await;
             (outcome, admitted.work_dir)
         }
         Err(refused) => match refused.outcome(&worker.fleet.commands, request, &mut attempt) {

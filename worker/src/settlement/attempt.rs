@@ -1,15 +1,17 @@
 //! One attempt at a kickoff: what its messages say of it.
 
+use std::mem::take;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::traces::Span;
 use crewfleet_amqp::{Properties, Received};
-use crewfleet_protocol::{CrewName, KickoffError, KickoffId, Rejection, Request, header};
+use crewfleet_protocol::{CrewName, KickoffError, KickoffId, Rejection, Reply, Request, Status, header};
 use serde_json::value::RawValue;
 
 use crate::config::OnRedelivery;
 use crate::crews::crew::Crew;
+use crate::execution::outcome::Outcome;
 use crate::intake::run_key::RunKey;
 
 /// What a reply says beside its outcome, and the request as it came.
@@ -137,6 +139,30 @@ impl<'a> Attempt<'a> {
         let is_copy = self.properties.has_header(header::ATTEMPT) || self.redrive > 0;
         let requested_at = self.requested_at.filter(|_| !is_copy)?;
         (self.started_at? - requested_at).to_std().ok()
+    }
+
+    /// The reply to its outcome, which gives its result away for it; `worker` is the id of the worker that ran it.
+    pub(crate) fn reply(&self, worker: &str, kickoff_id: &KickoffId, outcome: &mut Outcome) -> Reply {
+        Reply {
+            kickoff_id: kickoff_id.to_string(),
+            crew: self.crew.to_string(),
+            // Only an outcome with a status has a reply.
+            status: outcome.status().unwrap_or(Status::Failed),
+            result: match outcome {
+                Outcome::Succeeded(result) => Some(take(result)),
+                _ => None,
+            },
+            error: outcome.error().cloned(),
+            attempt: self.attempt,
+            redrive: self.redrive,
+            executions: Some(self.executions.saturating_add(self.crash_count)),
+            body_hash: self.key.map(RunKey::body_hash),
+            worker: worker.to_owned(),
+            requested_at: self.requested_at,
+            started_at: self.started_at,
+            finished_at: Utc::now(),
+            meta: self.meta.map(ToOwned::to_owned),
+        }
     }
 
     /// Marks its span as failed.

@@ -1,18 +1,16 @@
 //! The messages that settling publishes: replies, dead letters, and requests published again.
 
-use std::mem::take;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties};
 use crewfleet_protocol::topology::Reason;
-use crewfleet_protocol::{Body, KickoffError, KickoffId, Reply, Status, header, message_type};
+use crewfleet_protocol::{Body, KickoffError, KickoffId, header, message_type};
 use sha2::{Digest, Sha256};
 
 use super::attempt::Attempt;
 use crate::execution::outcome::{Outcome, RequeueReason};
-use crate::intake::run_key::RunKey;
 use crate::settlement::retry::{self, Retry, Tier};
 use crate::state::WorkerState;
 
@@ -23,26 +21,7 @@ pub(super) fn reply(
     kickoff_id: &KickoffId,
     outcome: &mut Outcome,
 ) -> Message {
-    let reply = Reply {
-        kickoff_id: kickoff_id.to_string(),
-        crew: attempt.crew.to_string(),
-        // Only an outcome with a status has a reply.
-        status: outcome.status().unwrap_or(Status::Failed),
-        result: match outcome {
-            Outcome::Succeeded(result) => Some(take(result)),
-            _ => None,
-        },
-        error: outcome.error().cloned(),
-        attempt: attempt.attempt,
-        redrive: attempt.redrive,
-        executions: Some(attempt.executions.saturating_add(attempt.crash_count)),
-        body_hash: attempt.key.map(RunKey::body_hash),
-        worker: worker.id.clone(),
-        requested_at: attempt.requested_at,
-        started_at: attempt.started_at,
-        finished_at: Utc::now(),
-        meta: attempt.meta.map(ToOwned::to_owned),
-    };
+    let reply = attempt.reply(&worker.id, kickoff_id, outcome);
     reply_with(
         worker,
         kickoff_id,

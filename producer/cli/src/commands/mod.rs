@@ -15,6 +15,7 @@ pub(crate) mod healthcheck;
 pub(crate) mod kickoff;
 pub(crate) mod kickoffs;
 pub(crate) mod manual;
+pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod topology;

@@ -130,14 +130,24 @@ impl Crew {
         inputs.map(|(name, text)| format!("{name}={text}")).collect()
     }
 
-    /// Writes the configuration of the workers, and returns the file. The broker's URL is not in it, since that may
-    /// hold a password.
+    /// Writes the configuration of the workers, and returns the file.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub(crate) fn configure(&self, folder: &Folder, broker: &BrokerConfig) -> anyhow::Result<PathBuf> {
-        let text = format!(
-            "# Written by `crewfleet dev` at each start. The broker's URL comes by CREWFLEET__BROKER__URL.\n\
+        let file = folder.join(CONFIG);
+        let text = self.configuration(folder, broker)?;
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(file)
+    }
+
+    /// The configuration of a worker, as TOML. The broker's URL is not in it, since that may hold a password.
+    ///
+    /// # Errors
+    /// When a folder that it names cannot be made.
+    pub(crate) fn configuration(&self, folder: &Folder, broker: &BrokerConfig) -> anyhow::Result<String> {
+        Ok(format!(
+            "# Written by `crewfleet` at each start. The broker's URL comes by CREWFLEET__BROKER__URL.\n\
              [broker]\n\
              namespace = {namespace}\n\
              heartbeat_s = {heartbeat_s}\n\
@@ -173,10 +183,7 @@ impl Crew {
             target = json!(self.target),
             path = json!(self.path),
             env = self.environment(folder)?.join(", "),
-        );
-        let file = folder.join(CONFIG);
-        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(file)
+        ))
     }
 
     /// What Python is told so that it writes into our folder only.

@@ -14,19 +14,31 @@ const NAME: &str = ".crewfleet";
 /// The example crew, which also tells a checkout of crewfleet from any other folder.
 pub(crate) const EXAMPLE: &str = "deploy/examples/marketing/src";
 
-/// `.crewfleet/dev/`: of the checkout around the working directory, else of the working directory itself. It belongs
-/// to this process until this is dropped.
+/// `.crewfleet/dev/`: of the checkout around the working directory, else of the working directory itself.
 pub(crate) struct Folder {
     path: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Folder {
-    /// Makes it where it is missing, and takes it.
+    /// Makes it where it is missing, and takes it: it belongs to this process until this is dropped.
     ///
     /// # Errors
     /// When another `crewfleet dev` has it, or it cannot be made.
     pub(crate) fn open() -> anyhow::Result<Self> {
+        let shared = Self::shared()?;
+        let lock = Some(lock(&shared.path)?);
+        Ok(Self {
+            _lock: lock,
+            ..shared
+        })
+    }
+
+    /// Makes it where it is missing; for who writes nothing in it that another one may write, too.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn shared() -> anyhow::Result<Self> {
         let home = home()?;
         let path = home.join("dev");
         make_dir(&path)?;
@@ -35,8 +47,7 @@ impl Folder {
             // In somebody's own project nothing of this is to be committed.
             fs::write(&ignored, "*\n").with_context(|| format!("cannot write {}", ignored.display()))?;
         }
-        let lock = lock(&path)?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, _lock: None })
     }
 
     /// A file or folder in it.

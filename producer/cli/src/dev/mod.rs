@@ -18,5 +18,5 @@ pub(crate) mod gateway;
 mod log;
 pub(crate) mod not_ready;
 mod project;
-mod worker;
+pub(crate) mod worker;
 pub(crate) mod workers;

@@ -20,7 +20,7 @@ use super::log::Line;
 use crate::output::say;
 
 /// The exit code of a worker that refuses its configuration.
-const REFUSED: i32 = 2;
+pub(crate) const REFUSED: i32 = 2;
 /// A worker that dies is started again after this, twice as long each time, until it has lived for [`STEADY`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

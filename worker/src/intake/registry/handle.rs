@@ -67,11 +67,6 @@ impl<R: Unsettled> RunHandle<R> {
         self.with(|running| running.started = Some(Instant::now()));
     }
 
-    /// Asks this run to stop, unless somebody has asked already.
-    pub(crate) fn request_stop(&self, reason: StopReason) {
-        let _ = self.stop.set(reason);
-    }
-
     /// Whether its crew has been started.
     pub(crate) fn has_started(&self) -> bool {
         let mut started = false;

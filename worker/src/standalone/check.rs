@@ -5,18 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crewfleet_service::config::Loaded;
-use crewfleet_service::metrics::MetricsRegistry;
-use futures_util::future::join_all;
 use serde::Serialize;
 
+use super::Workshop;
 use crate::config::FileConfig;
 use crate::crews;
 use crate::error::WorkerError;
-use crate::folders::workdir::WorkDirs;
-use crate::metrics::Metrics;
-use crate::resources::memory::MemoryGuard;
 use crate::runner::Runner;
-use crate::runner::python::Pythons;
 
 /// A crew of the configuration, as a worker would have it.
 #[derive(Debug, Serialize)]
@@ -57,12 +52,8 @@ pub async fn check(mut config: Loaded<FileConfig>) -> Result<Vec<CheckedCrew>, W
     // The folder of a worker that runs here is its own.
     let folder = tempfile::tempdir().map_err(WorkerError::DataDir)?;
     config.config.worker.data_dir = Some(folder.path().join("data"));
-    let file = &config.config;
-    let work_dirs = WorkDirs::open(&file.worker, "check").map_err(WorkerError::DataDir)?;
-    let memory = MemoryGuard::new(file.worker.memory_limit.map(|limit| limit.as_u64()));
-    let metrics = Metrics::register(&mut MetricsRegistry::new()?)?;
-    let pythons = Pythons::start(file, &work_dirs, &memory, &metrics);
-    let made = crews::make(file, &pythons, &memory).await;
+    let workshop = Workshop::open(&config.config, "check")?;
+    let made = crews::make(&config.config, &workshop.pythons, &workshop.memory).await;
     let (mut checked, mut runners) = (Vec::new(), Vec::new());
     for (name, of_crew, made) in made? {
         let kind = of_crew.runner.as_str().to_owned();
@@ -78,9 +69,7 @@ pub async fn check(mut config: Loaded<FileConfig>) -> Result<Vec<CheckedCrew>, W
             ),
         });
     }
-    join_all(runners.iter().map(|runner| runner.shutdown())).await;
-    pythons.shutdown().await;
-    work_dirs.close().await;
+    workshop.close(&runners).await;
     Ok(checked)
 }
 

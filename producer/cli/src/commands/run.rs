@@ -1,0 +1,238 @@
+//! `crewfleet run`
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use crewfleet_service::told::Told;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tempfile::{NamedTempFile, TempPath};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+use super::{events, wait};
+use crate::dev::crew::Crew;
+use crate::dev::folder::Folder;
+use crate::dev::worker::REFUSED;
+use crate::dev::workers;
+use crate::exit::Exit;
+use crate::format::ReplyFormat;
+use crate::global::Global;
+use crate::inputs;
+use crate::output::{More, one_line, reply_with, say};
+use crate::settings::Settings;
+use crate::story::Story;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// A crew of the configuration [default: --target]
+    #[arg(conflicts_with_all = ["target", "path", "python"])]
+    crew: Option<String>,
+    /// Your own crew, as with `crewfleet dev` [default: the project in the working directory, if its pyproject.toml has
+    /// [tool.crewai]; else the example crew]
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+    /// The folder that holds the target's package [default: src if there is one, else the working directory]
+    #[arg(long, value_name = "FOLDER", requires = "target")]
+    path: Option<PathBuf>,
+    /// The Python to run it with [default: as with `crewfleet dev`]
+    #[arg(long, value_name = "PYTHON")]
+    python: Option<PathBuf>,
+    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given
+    /// several times
+    #[arg(short, long = "input", value_name = "KEY=VALUE")]
+    input: Vec<String>,
+    /// All inputs: a file with a JSON object, - for stdin
+    #[arg(long, value_name = "FILE")]
+    inputs: Option<String>,
+    /// JSON that comes back in the reply and in every event
+    #[arg(long, value_name = "JSON")]
+    meta: Option<String>,
+    /// Time limit of the kickoff, in seconds, below the crew's own
+    #[arg(long, value_name = "SECONDS", value_parser = wait::seconds)]
+    time_limit: Option<Duration>,
+    /// After it has succeeded, copy the files that it left into this folder
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
+    /// Show every event as it comes, instead of a summary
+    #[arg(short, long)]
+    verbose: bool,
+    #[command(flatten)]
+    format: ReplyFormat,
+}
+
+/// The worker runs it: it is what runs crews. What it tells is shown here.
+pub(crate) async fn run(
+    global: &Global,
+    settings: &Settings,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let kickoff = Kickoff::chosen(global, settings, arguments)?;
+    let request = kickoff.request(arguments)?;
+    let mut worker = kickoff.start(arguments.files.as_deref())?;
+    let ended = follow(&mut worker, &request, arguments, stop).await;
+    let status = worker
+        .wait()
+        .await
+        .context("the end of the worker cannot be awaited")?;
+    match ended? {
+        Some(exit) => Ok(exit),
+        // It has said why: as when a worker refuses to start.
+        None if status.code() == Some(REFUSED) => Ok(Exit::Usage),
+        None => {
+            say(&format!("the worker ended before the kickoff did ({status})"));
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+/// Which crew is run, and by which configuration.
+struct Kickoff {
+    crew: String,
+    config: Option<PathBuf>,
+    /// As arguments of `--input`: what it is kicked off with when nothing is given.
+    own_inputs: Vec<String>,
+    _written: Option<TempPath>,
+}
+
+/// A request of the wire contract.
+#[derive(Serialize)]
+struct Request<'a> {
+    inputs: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_s: Option<f64>,
+}
+
+impl Kickoff {
+    fn chosen(global: &Global, settings: &Settings, arguments: &Arguments) -> anyhow::Result<Self> {
+        if let Some(crew) = &arguments.crew {
+            return Ok(Self {
+                crew: crew.clone(),
+                config: global.config.clone(),
+                own_inputs: Vec::new(),
+                _written: None,
+            });
+        }
+        let crew = Crew::choose(
+            arguments.target.as_deref(),
+            arguments.path.as_deref(),
+            arguments.python.as_deref(),
+        )?;
+        let folder = Folder::shared()?;
+        let written = || -> anyhow::Result<NamedTempFile> {
+            let mut file = tempfile::Builder::new()
+                .prefix("run-")
+                .suffix(".toml")
+                .tempfile_in(folder.path())?;
+            file.write_all(crew.configuration(&folder, &settings.broker)?.as_bytes())?;
+            Ok(file)
+        };
+        let written = written()
+            .context("the crew's configuration cannot be written")?
+            .into_temp_path();
+        Ok(Self {
+            crew: crew.name.to_string(),
+            config: Some(written.to_path_buf()),
+            own_inputs: crew.own_inputs(),
+            _written: Some(written),
+        })
+    }
+
+    /// In one line.
+    fn request(&self, arguments: &Arguments) -> anyhow::Result<String> {
+        let nothing_given = arguments.inputs.is_none() && arguments.input.is_empty();
+        let single = if nothing_given {
+            &self.own_inputs
+        } else {
+            &arguments.input
+        };
+        let inputs = inputs::gather(arguments.inputs.as_deref(), single)?;
+        let meta = arguments.meta.as_deref().map(serde_json::from_str::<&RawValue>);
+        one_line(&Request {
+            inputs: &inputs,
+            meta: meta.transpose().context("--meta is not JSON")?,
+            timeout_s: arguments.time_limit.map(|limit| limit.as_secs_f64()),
+        })
+    }
+
+    fn start(&self, files: Option<&Path>) -> anyhow::Result<Child> {
+        let program = workers::program()?;
+        let mut command = Command::new(&program);
+        command
+            .arg("run")
+            .arg(&self.crew)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
+        if let Some(files) = files {
+            command.arg("--files").arg(files);
+        }
+        command
+            .spawn()
+            .with_context(|| format!("{} does not start", program.display()))
+    }
+}
+
+/// Gives the worker the request, shows what it tells, and returns how the kickoff ended; `None` where it has not said.
+/// When `stop` is cancelled, the worker is told, and says how that ended.
+async fn follow(
+    worker: &mut Child,
+    request: &str,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Exit>> {
+    let mut stdin = worker.stdin.take().context("the worker has no stdin")?;
+    let stdout = worker.stdout.take().context("the worker has no stdout")?;
+    // A worker that has ended says below why it does not read.
+    let _ = stdin.write_all(format!("{request}\n").as_bytes()).await;
+    let mut stdin = Some(stdin);
+    let mut lines = BufReader::new(stdout).lines();
+    let mut story = Story::on_stderr();
+    let mut ended = None;
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line.context("the worker cannot be read")? {
+                Some(line) => ended = show(&line, arguments, &mut story)?.or(ended),
+                None => return Ok(ended),
+            },
+            () = stop.cancelled(), if stdin.is_some() => {
+                say("cancelling the kickoff ...");
+                stdin = None;
+            }
+        }
+    }
+}
+
+fn show(line: &str, arguments: &Arguments, story: &mut Story) -> anyhow::Result<Option<Exit>> {
+    let told = serde_json::from_str(line)
+        .context("the worker is of another version: it tells what is not understood")?;
+    match told {
+        Told::Note(note) => say(&format!("note: {note}")),
+        Told::Event(event) if arguments.verbose => events::to_stderr(&event)?,
+        Told::Event(event) => story.tell(&event),
+        Told::Unfinished(reason) => {
+            say(&format!(
+                "the kickoff has not ended: a worker would put it back, and run it again ({reason})"
+            ));
+            return Ok(Some(Exit::Failed));
+        }
+        Told::Reply(reply) => {
+            let more = More {
+                traceback: "-o json".to_owned(),
+                files: "--files DIR copies them".to_owned(),
+            };
+            return reply_with(&reply, arguments.format.is_json(), &more).map(Some);
+        }
+    }
+    Ok(None)
+}

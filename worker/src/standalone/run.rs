@@ -1,0 +1,283 @@
+//! One kickoff of one crew, without a broker: run as a worker runs it, and told to the caller instead of a fleet.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use crewfleet_amqp::traces::{Headers, Span};
+use crewfleet_amqp::{Properties, Received};
+use crewfleet_protocol::decode::decode;
+use crewfleet_protocol::event::event_type;
+use crewfleet_protocol::{Body, KickoffError, KickoffId, Reply, Request, message_type};
+use crewfleet_service::config::Loaded;
+use crewfleet_service::config::time_limit::START_MARGIN;
+use crewfleet_service::told::Told;
+use prometheus::IntCounter;
+use serde_json::json;
+use tokio::sync::SetOnce;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Workshop, files};
+use crate::config::FileConfig;
+use crate::crews;
+use crate::crews::crew::Crew;
+use crate::error::WorkerError;
+use crate::execution::events::{EventSink, LocalEvents};
+use crate::execution::execute::{Run, Site, execute};
+use crate::execution::outcome::Outcome;
+use crate::execution::stop::StopReason;
+use crate::folders::retention::blocking;
+use crate::folders::workdir::WorkDir;
+use crate::intake::run_key::RunKey;
+use crate::runner::Environment;
+use crate::settlement::attempt::Attempt;
+use crate::settlement::retry;
+
+/// What is to be run.
+#[derive(Debug)]
+pub struct Kickoff {
+    /// A crew of the configuration.
+    pub crew: String,
+    /// The request's body, as a producer would publish it; its `kickoff_id` may be left out.
+    pub request: Vec<u8>,
+    /// Where the files that the crew leaves are copied to, once it has succeeded.
+    pub files: Option<PathBuf>,
+}
+
+/// Runs one attempt as a worker would: the same child, folder, environment, limits and events. It needs no broker.
+/// `tell` is given what a worker would publish, and what it would do beside that. When `stop` is cancelled, the crew is.
+///
+/// # Errors
+/// [`WorkerError`] for a crew that is not there or cannot be built, and for a folder that cannot be used.
+pub async fn run(
+    mut config: Loaded<FileConfig>,
+    kickoff: Kickoff,
+    stop: CancellationToken,
+    mut tell: impl FnMut(Told),
+) -> Result<(), WorkerError> {
+    let known: Vec<_> = config.config.crews.keys().cloned().collect();
+    config.config.crews.retain(|name, _| *name == kickoff.crew);
+    let worker = format!("run-{}", std::process::id());
+    let workshop = Workshop::open(&config.config, &worker)?;
+    let made = crews::make(&config.config, &workshop.pythons, &workshop.memory).await?;
+    let Some((name, of_crew, made)) = made.into_iter().next() else {
+        workshop.close(&[]).await;
+        let crew = kickoff.crew;
+        return Err(WorkerError::NoSuchCrew { crew, known });
+    };
+    let runner = match made {
+        Ok(runner) => runner,
+        Err(unbuilt) => {
+            workshop.close(&[]).await;
+            return Err(config.invalid(unbuilt.problem).into());
+        }
+    };
+    tell_notes(&runner.environment(), &mut tell);
+    let crew = crews::crew(name, of_crew.runner.as_str(), Arc::clone(&runner), of_crew.into());
+    let standalone = Standalone {
+        workshop: &workshop,
+        config: &config.config,
+        worker: &worker,
+        crew: &crew,
+    };
+    standalone.attempt(&kickoff, stop, &mut tell).await;
+    workshop.close(&[runner]).await;
+    Ok(())
+}
+
+/// What is otherwise than where the crew runs by itself.
+fn tell_notes(environment: &Environment, tell: &mut impl FnMut(Told)) {
+    for note in &environment.notes {
+        tell(Told::Note(note.clone()));
+    }
+}
+
+/// A crew, and what stands in for its worker.
+struct Standalone<'a> {
+    workshop: &'a Workshop,
+    config: &'a FileConfig,
+    worker: &'a str,
+    crew: &'a Crew,
+}
+
+impl Standalone<'_> {
+    /// The way of one delivery, without its ends.
+    async fn attempt(&self, kickoff: &Kickoff, stop: CancellationToken, tell: &mut impl FnMut(Told)) {
+        let message = self.message(&kickoff.request);
+        let trace = Span::sender(&Headers::of(&message.properties));
+        let limit = self.config.broker.max_request_bytes;
+        let request = match decode(&message.body, &message.properties, &self.crew.name, limit) {
+            Ok(request) => request,
+            Err(rejection) => {
+                let attempt = Attempt::of_rejected(&rejection, self.crew, &message, &trace);
+                let id = rejection.kickoff_id.clone().unwrap_or_else(KickoffId::generate);
+                let reply = attempt.reply(self.worker, &id, &mut Outcome::Rejected(rejection.error.clone()));
+                return tell(Told::Reply(Box::new(reply)));
+            }
+        };
+        let key = RunKey::new(&request, &message.body);
+        let mut attempt = Attempt::of(&request, self.crew, &message, &key, &trace);
+        attempt.start(Utc::now(), 0, 0);
+        let (outcome, kept) = self.outcome(&request, &trace, stop, tell).await;
+        self.tell_end(&request, &attempt, outcome, kickoff.files.as_deref(), tell)
+            .await;
+        if let Some(kept) = kept.filter(|kept| kept.exists()) {
+            let kept = kept.display();
+            tell(Told::Note(format!(
+                "the kickoff's folder is kept for a while: {kept}"
+            )));
+        }
+    }
+
+    /// The request as its queue would have delivered it.
+    fn message(&self, body: &[u8]) -> Received {
+        Received {
+            body: body.to_owned(),
+            properties: Properties::json(message_type::REQUEST)
+                .with_correlation_id(KickoffId::generate().as_str()),
+            routing_key: self.crew.name.to_string(),
+            redelivered: false,
+            delivery_count: 0,
+            stream_offset: None,
+        }
+    }
+
+    /// Runs the crew, and tells its events meanwhile. With the folder that may be kept.
+    async fn outcome(
+        &self,
+        request: &Request,
+        trace: &Span,
+        stop: CancellationToken,
+        tell: &mut impl FnMut(Told),
+    ) -> (Outcome, Option<PathBuf>) {
+        let work_dir = match self.work_dir(request).await {
+            Ok(work_dir) => work_dir,
+            Err(outcome) => return (outcome, None),
+        };
+        let (sink, mut events) = EventSink::local(request, self.crew.options.events, &self.workshop.metrics);
+        let asked = Arc::new(SetOnce::new());
+        let run = Run {
+            trace,
+            work_dir: &work_dir,
+            start_by: Instant::now() + self.start_limit(),
+            stop: &asked,
+            events: sink.clone(),
+        };
+        let site = Site {
+            worker: self.worker,
+            config: &self.config.worker,
+            metrics: &self.workshop.metrics,
+            work_dirs: &self.workshop.work_dirs,
+        };
+        let outcome = {
+            let mut running = Box::pin(execute(site, self.crew, request, run));
+            loop {
+                tokio::select! {
+                    biased;
+                    event = events.next() => tell(Told::Event(event)),
+                    outcome = &mut running => break outcome,
+                    () = stop.cancelled(), if !asked.initialized() => {
+                        // The first reason counts.
+                        let _ = asked.set(StopReason::Cancelled);
+                    }
+                }
+            }
+        };
+        if let Some(status) = outcome.status() {
+            sink.emit(event_type::FINISHED, &json!({"status": status}));
+        }
+        tell_rest(&mut events, &self.workshop.metrics.events_lost, tell);
+        let keep = outcome.keeps_work_dir();
+        let kept = keep
+            .then(|| work_dir.path().to_owned())
+            .filter(|path| path.is_absolute());
+        work_dir.finish(keep).await;
+        (outcome, kept)
+    }
+
+    async fn work_dir(&self, request: &Request) -> Result<WorkDir, Outcome> {
+        if !self.crew.runner.needs_work_dir() {
+            return Ok(WorkDir::none());
+        }
+        let made = self
+            .workshop
+            .work_dirs
+            .create(&request.kickoff_id, request.attempt);
+        made.await.map_err(|error| {
+            let message = format!("the kickoff's folder cannot be made: {error}");
+            Outcome::Failed(KickoffError::new("work_dir", message))
+        })
+    }
+
+    /// As with a broker whose consumer timeout is the configured one.
+    fn start_limit(&self) -> Duration {
+        let timeout = Duration::from_secs(self.config.broker.consumer_timeout_s);
+        timeout
+            .saturating_sub(self.crew.options.timeout)
+            .max(START_MARGIN)
+    }
+
+    /// What a worker would publish for it, and what else it would do.
+    async fn tell_end(
+        &self,
+        request: &Request,
+        attempt: &Attempt<'_>,
+        mut outcome: Outcome,
+        files: Option<&Path>,
+        tell: &mut impl FnMut(Told),
+    ) {
+        let next = retry::judge(&self.crew.options.retry, request, &mut outcome);
+        if let Outcome::Requeued { reason, .. } = &outcome {
+            let reason = reason.as_str();
+            return tell(Told::Unfinished(reason.to_owned()));
+        }
+        if let Some(next) = next {
+            let (attempt, of, delay_s) = (
+                next.attempt,
+                self.crew.options.retry.max_attempts,
+                next.delay.as_secs_f64(),
+            );
+            tell(Told::Note(format!(
+                "a worker would try it again {delay_s:.0} s later: attempt {attempt} of at most {of} ([crews.{}.retry])",
+                self.crew.name
+            )));
+        }
+        let reply = attempt.reply(self.worker, &request.kickoff_id, &mut outcome);
+        let (bytes, most) = (reply.body().len(), self.config.broker.max_reply_bytes);
+        if bytes > most {
+            tell(Told::Note(format!(
+                "a worker would fail it: the reply has {bytes} bytes, and at most {most} are sent ([broker] max_reply_bytes)"
+            )));
+        }
+        let reply = match files {
+            Some(folder) => self.copy_files(reply, folder.to_owned(), tell).await,
+            None => reply,
+        };
+        tell(Told::Reply(Box::new(reply)));
+    }
+
+    async fn copy_files(&self, reply: Reply, folder: PathBuf, tell: &mut impl FnMut(Told)) -> Reply {
+        let kept = self.workshop.work_dirs.files().clone();
+        let (of, into) = (reply.clone(), folder.clone());
+        let copied = blocking(move || files::copy(&kept, &of, &into)).await;
+        tell(Told::Note(match copied {
+            Ok(0) => return reply,
+            Ok(1) => format!("1 file is copied to {}", folder.display()),
+            Ok(count) => format!("{count} files are copied to {}", folder.display()),
+            Err(error) => format!("not all files are copied to {}: {error}", folder.display()),
+        }));
+        reply
+    }
+}
+
+/// What was emitted until now. Others may hold the sink for longer, and have nothing to say.
+fn tell_rest(events: &mut LocalEvents, lost: &IntCounter, tell: &mut impl FnMut(Told)) {
+    while let Some(event) = events.next_now() {
+        tell(Told::Event(event));
+    }
+    if lost.get() > 0 {
+        tell(Told::Note(format!("{} events were lost on the way", lost.get())));
+    }
+}
