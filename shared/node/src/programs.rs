@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::error::{BIN_DIR_VARIABLE, NodeError};
 
-/// Where Debian has them.
+/// Where Debian has them. Those in `/usr/sbin` insist on being root or the user `rabbitmq`.
 const BIN_DIR: &str = "/usr/lib/rabbitmq/bin";
 
 /// The folder of the programs.
