@@ -30,8 +30,6 @@ typed programs worker/python:tests/openai:tests/as_at_home worker/python/main.py
 # The Python package, with what it stands on. Its settings are its own: of two files the later one counts.
 typed client producer/python/src --config-file producer/python/pyproject.toml --python-executable "$CREWFLEET_DIR/test-client/bin/python" \
     -p crewfleet
-(cd producer/python && "$CREWFLEET_DIR/test-javascript/node_modules/.bin/pyright" --pythonpath "$CREWFLEET_DIR/test-client/bin/python" \
-    src ../../deploy/examples/clients >"$CREWFLEET_DIR/log/pyright.log") || { cat "$CREWFLEET_DIR/log/pyright.log" && failed+=("pyright: client"); }
 # What unittest calls, and what a mixin finds in the class beside it, needs no types.
 of_tests=(--allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-any-generics --disable-error-code attr-defined
     --no-warn-unused-ignores)

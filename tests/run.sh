@@ -17,9 +17,9 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first, and what needs nothing installed. All Rust is built
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
-all=(format build lint structure unit e2e scripts lint_python supply asyncapi python deploy doc client home campaign quickstart)
+all=(format build lint structure unit e2e scripts lint_python supply python deploy client home campaign quickstart)
 # What `--full` runs as well.
-full=(doc_full deploy_full e2e_full mixed_fleet python_full home_full quickstart_full wheel_full campaign_600 campaign_3000 bench)
+full=(doc doc_full asyncapi pyright deploy_full e2e_full mixed_fleet python_full home_full imported quickstart_full client_pythons wheel_full campaign_600 campaign_3000 bench)
 quick=(format build lint lint_python unit one_kickoff)
 # Run by name only.
 others=(one_kickoff versions wheel)
@@ -27,10 +27,10 @@ others=(one_kickoff versions wheel)
 need_nothing=(format build lint)
 # One after the other these run beside the others, the first of them beside the build already: they need nothing of it. The
 # others find built what they need.
-beside_build=(scripts lint_python supply asyncapi python)
-beside=(deploy doc client home campaign quickstart)
+beside_build=(scripts lint_python supply python)
+beside=(deploy client home campaign quickstart)
 # End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
-seldom=(alerting:: cluster:: doctor::management::policies leftovers:: permissions::cluster:: dashboards::each_panel_ gateway_memory:: node::)
+seldom=(alerting:: cluster:: dev::own::without_inputs doctor::management::policies leftovers:: permissions::cluster:: dashboards::each_panel_ gateway_memory:: node::)
 with_broker=(build e2e mixed_fleet campaign)
 
 # Clippy's compiler makes the same programs, and keeps what it has to say of each crate of the workspace.
@@ -44,7 +44,7 @@ lint_python() { tests/lint-python.sh; }
 # No files of a crate that import each other.
 structure() { tests/circles.py shared/*/src/lib.rs producer/client/src/lib.rs producer/gateway/src/lib.rs producer/cli/src/main.rs worker/src/lib.rs tests/src/lib.rs; }
 # The AsyncAPI document, as its own parser takes it.
-asyncapi() { node tests/asyncapi/lint.mjs shared/protocol/schemas/asyncapi.json; }
+asyncapi() { tests/test-env.sh asyncapi && node tests/asyncapi/lint.mjs shared/protocol/schemas/asyncapi.json; }
 supply() { tests/supply-chain.sh; }
 deploy() { tests/deploy.sh; }
 deploy_full() { tests/deploy.sh --full; }
@@ -63,10 +63,9 @@ old() {
     fi
 }
 unit() { cargo test --locked --workspace --no-fail-fast --lib --bins --examples; }
-# The documentation's examples run where there are any, and the links there lead somewhere. tests/rustdoc.sh looks at the
-# links of a library when cargo runs its examples, for which all is built already; `cargo doc` would compile every dependency
-# once more.
-doc() { RUSTDOC=$PWD/tests/rustdoc.sh cargo test --locked -p crewfleet -p crewfleet-worker -p crewfleet-node -p crewfleet-tests --no-fail-fast --doc; }
+# The examples of the documentation run, and its links lead somewhere. tests/rustdoc.sh looks at the links of a library when
+# cargo runs its examples, for which all is built already; `cargo doc` would compile every dependency once more.
+doc() { RUSTDOC=$PWD/tests/rustdoc.sh cargo test --locked --workspace --no-fail-fast --doc; }
 # A map of a module may link to what is private in it: it is for readers of the source.
 doc_full() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps; }
 python() {
@@ -75,8 +74,12 @@ python() {
         (cd tests/openai && "$python" -W error::ResourceWarning -m unittest discover -s tests -t .) &&
         (cd tests/as_at_home && "$python" -m unittest discover -s tests -t .)
 }
+# The Python package as pyright has it; mypy looks at it in each run.
+pyright() { (cd producer/python && "$CREWFLEET_DIR/test-javascript/node_modules/.bin/pyright" --pythonpath "$CREWFLEET_DIR/test-client/bin/python" src ../../deploy/examples/clients); }
 # The package `crewfleet` for Python, with a broker and workers of its own.
 client() { (cd producer/python && PYTHONPATH=src "$CREWFLEET_DIR/test-client/bin/python" -m pytest -q -p crewfleet.pytest_plugin -p no:cacheprovider); }
+# In each Python that it is for, as far as they are here.
+client_pythons() { tests/client-pythons.sh; }
 # The wheel, installed and used.
 wheel() { tests/wheel.sh; }
 wheel_full() { tests/wheel.sh --full; }
@@ -90,6 +93,12 @@ run_home() {
     local interpreter=$python
     if [ -n "${CREWFLEET_EXAMPLES:-}" ]; then interpreter=$(tests/as_at_home/python-env.sh) || return 1; fi
     "$interpreter" tests/as_at_home/check.py "$@"
+}
+# A `main.py` as it is, and with the import of its crew changed: the example's and, as above, three public ones.
+imported() {
+    local interpreter=$python
+    if [ -n "${CREWFLEET_EXAMPLES:-}" ]; then interpreter=$(tests/as_at_home/python-env.sh) || return 1; fi
+    "$interpreter" tests/as_at_home/by_client.py
 }
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
@@ -108,7 +117,8 @@ one_kickoff() { cargo test --locked --workspace --test e2e crewai::crewai_s_even
 bench() { CREWFLEET_BENCH_PROFILE=dev tests/bench.sh for-each --pairs 1 --json target/bench-check.json; }
 
 # A short campaign: each kind of fault once, within half a minute. The seed makes it the same one each time.
-campaign() { run_campaign 200 --span-s 30; }
+# Its crews need no CrewAI, whose import is most of what a worker's start costs.
+campaign() { CREWFLEET_PYTHON=$CREWFLEET_DIR/test-python/bin/python run_campaign 200 --span-s 30; }
 campaign_600() { old && run_campaign 600; }
 campaign_3000() { old && run_campaign 3000; }
 run_campaign() { "${CARGO_TARGET_DIR:-target}/debug/campaign" --seed 7 --faults all --patience-s 120 --kickoffs "$@"; }

@@ -3,7 +3,7 @@
 #   .crewfleet/test-python         pika, for the snippets of producer/PUBLISHERS.md and for the traces
 #   .crewfleet/test-client         what the Python package needs, and its tests
 #   .crewfleet/test-javascript     amqplib, for the same page
-#   .crewfleet/test-asyncapi       what lints the AsyncAPI document
+#   .crewfleet/test-asyncapi       what lints the AsyncAPI document; only this, and only where the argument is asyncapi
 #   .crewfleet/test-crew-packages  what the tests' crews import
 #   .crewfleet/test-tools          the programs that check what is shipped
 #   .crewfleet/tools               Helm, Prometheus, Alertmanager and libfaketime; PostgreSQL is installed
@@ -76,6 +76,10 @@ make_helm() {
     took "installed Helm" "$start"
 }
 
+if [ "${1:-}" = asyncapi ]; then
+    make_javascript test-asyncapi tests/asyncapi "the lint of the AsyncAPI document"
+    exit
+fi
 make_python test-python tests/python/requirements.lock "the publishers' and the traces' tests"
 # The collector of the traces is linked with it, and Debian's python3 does not bring it.
 [[ "$(/sbin/ldconfig -p)" == *libpython3.11.so.1.0* ]] || apt_install "the collector of the traces' test" libpython3.11
@@ -85,7 +89,6 @@ make_packages test-crew-packages tests/crews/requirements.lock "the tests' crews
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || apt_install "the tests of databases" postgresql
 command -v jq >/dev/null || apt_install "the client of curl" jq
 make_javascript test-javascript tests/javascript "the publishers' tests"
-make_javascript test-asyncapi tests/asyncapi "the lint of the AsyncAPI document"
 make_helm
 make_prometheus
 make_faketime

@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh
+source tests/pythons.sh
 
 # CrewAI, Python. The lowest that works is first (LOWEST_CREWAI of worker/python/crewfleet_host/features.py), and the pinned one
 # of deploy/python is last, in each Python that it supports. What lies between is what changed most for us: events of their own
@@ -14,18 +15,6 @@ source deploy/lib.sh
 rows=("0.177.0 3.11" "0.203.2 3.12" "1.4.1 3.12" "1.10.1 3.12" "1.15.30 3.10" "1.15.30 3.11" "1.15.30 3.12" "1.15.30 3.13")
 export CREWFLEET_TEST_FULL=1
 environments=${CREWFLEET_VERSIONS_DIR:-$CREWFLEET_DIR/versions}
-
-# find_python 3.12: its path, from PATH or pyenv.
-find_python() {
-    local candidate
-    for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
-        if "$candidate" -c "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != '$1')" 2>/dev/null; then
-            command -v "$candidate"
-            return
-        fi
-    done
-    return 1
-}
 
 # environment CREWAI PYTHON INTERPRETER: makes it, once for each lock file; prints its interpreter.
 environment() {

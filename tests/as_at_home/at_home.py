@@ -1,11 +1,11 @@
 """Runs a project as its user does at home, and writes down what its kickoff returned.
 
-    python at_home.py --result FILE [--entry MODULE:FUNCTION]
+    python at_home.py --result FILE [--entry MODULE:FUNCTION] [--also MODULE:CLASS]
 
 The working directory is the project's root. Without --entry it is what `crewai run` runs: the definition that
 pyproject.toml names, else its script `run_crew`, `kickoff` or the one of the project's name. FILE gets
-`{"status", "error", "kickoffs": [{"inputs", "returned", "raw", "json", "tasks", "state"}]}`, one kickoff for each that
-runs in no other."""
+`{"status", "error", "kickoffs": [{"inputs", "returned", "raw", "json", "tasks", "state", "shape"}]}`, one kickoff
+for each that runs in no other. --also names a class whose kickoffs count as those of CrewAI's classes do."""
 
 import argparse
 import importlib
@@ -27,12 +27,16 @@ class Recorder:
         self._running = 0
         self._lock = threading.Lock()
 
-    def install(self) -> None:
-        """Wraps the methods of CrewAI's classes."""
+    def install(self, also: "str | None") -> None:
+        """Wraps the methods of CrewAI's classes, and of another one."""
         from crewai import Crew
         from crewai.flow.flow import Flow
 
-        for owner in (Crew, Flow):
+        owners = [Crew, Flow]
+        if also:
+            module, _, name = also.partition(":")
+            owners.append(getattr(importlib.import_module(module), name))
+        for owner in owners:
             for name in ("kickoff", "kickoff_async", "akickoff"):
                 method = getattr(owner, name)
                 is_async = name != "kickoff"
@@ -82,11 +86,30 @@ class Recorder:
 def _described(output: Any) -> dict[str, Any]:
     if hasattr(output, "tasks_output"):
         tasks = [{"raw": task.raw, "json": _structured(task)} for task in output.tasks_output]
-        return {"returned": "crew", "raw": output.raw, "json": _structured(output), "tasks": tasks}
+        return {"returned": "crew", "raw": output.raw, "json": _structured(output), "tasks": tasks, "shape": _shape(output)}
     if isinstance(output, str):
         return {"returned": "text", "raw": output, "json": None, "tasks": []}
     value = _plain(output)
     return {"returned": "nothing" if output is None else "value", "raw": None, "json": value, "tasks": []}
+
+
+def _shape(output: Any) -> dict[str, str]:
+    """The types of a result's parts. `pydantic` is left out: only who names the model has it."""
+    first = output.tasks_output[0] if output.tasks_output else None
+    parts = {
+        "result": output,
+        "raw": output.raw,
+        "json_dict": output.json_dict,
+        "tasks_output": output.tasks_output,
+        "task": first,
+        "agent of a task": getattr(first, "agent", None),
+        "description of a task": getattr(first, "description", None),
+        "expected_output of a task": getattr(first, "expected_output", None),
+        "output_format of a task": getattr(first, "output_format", None),
+        "token_usage": output.token_usage,
+        "text": str(output),
+    }
+    return {name: f"{type(part).__module__}.{type(part).__qualname__}" for name, part in parts.items()}
 
 
 def _structured(output: Any) -> Any:
@@ -109,13 +132,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--result", required=True)
     parser.add_argument("--entry")
+    parser.add_argument("--also")
     options = parser.parse_args()
     root = Path.cwd()
     # An installed project is on the path by its package's folder; `python -m` puts the working directory there too.
     sys.path[:0] = [str(root / "src"), str(root)]
     sys.argv = ["run"]
     recorder = Recorder()
-    recorder.install()
+    recorder.install(options.also)
     said: dict[str, Any] = {"status": "succeeded", "error": None}
     try:
         _run(root, options.entry)

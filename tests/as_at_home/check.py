@@ -44,7 +44,7 @@ def main() -> None:
         if wrong:
             sys.exit(f"no project is named {', '.join(sorted(wrong))}: there are {', '.join(sorted(known))}")
         wanted = [project for project in projects if not options.names or project.name in options.names]
-        with _with_broker(default_tools(), options.against) as tools, ThreadPoolExecutor(options.jobs) as pool:
+        with with_broker(default_tools(), options.against) as tools, ThreadPoolExecutor(options.jobs) as pool:
             passed = list(pool.map(lambda project: _passes(project, tools, options.against), wanted))
     print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed", flush=True)
     sys.exit(0 if all(passed) else 1)
@@ -64,7 +64,7 @@ def _projects(folder: Path) -> "list[Project]":
 
 
 @contextmanager
-def _with_broker(tools: Tools, against: str) -> "Iterator[Tools]":
+def with_broker(tools: Tools, against: str) -> "Iterator[Tools]":
     """One broker for all projects, with a namespace for each."""
     if against != "fleet" or tools.broker_url is not None or tools.crewfleet is None:
         yield tools

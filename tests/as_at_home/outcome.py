@@ -31,7 +31,7 @@ class Outcome:
     """`status` is "succeeded" or "failed"; `returned` is what kind of thing the kickoff gave: "crew", "text", "value",
     "nothing"; `tasks` are `{"raw", "json"}`; `state` is a flow's, in the end; `files` are by their path in the project;
     `calls` has the digests of the model calls, sorted; `tokens` is what the model server counted, `usage` what the reply
-    says. `inputs` are those of the kickoff. `touched` are the project's own files that the run changed in their place."""
+    says. `inputs` are those of the kickoff. `shape` has the types of a crew's result. `touched` are the project's own files that the run changed in their place."""
 
     status: str
     error: "str | None" = None
@@ -41,6 +41,7 @@ class Outcome:
     json: Any = None
     tasks: "list[dict[str, Any]]" = field(default_factory=list)
     state: Any = None
+    shape: "dict[str, str] | None" = None
     files: "dict[str, File]" = field(default_factory=dict)
     calls: "list[str]" = field(default_factory=list)
     tokens: int = 0

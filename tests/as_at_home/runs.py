@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,14 +47,7 @@ def at_home(project: Project, tools: Tools) -> Outcome:
         command = [str(tools.python), str(_HERE / "at_home.py"), "--result", str(result)]
         if project.entry:
             command += ["--entry", project.entry]
-        output = place.run(command)
-        if not result.exists():
-            raise RunFailed(f"{project.name} gave no result at home:\n{_tail(output)}")
-        said = json.loads(result.read_text())
-        if said["status"] == "succeeded" and len(said["kickoffs"]) != 1:
-            raise RunFailed(f"{project.name} has {len(said['kickoffs'])} kickoffs at home, not one:\n{_tail(output)}")
-        kickoff = said["kickoffs"][-1] if said["kickoffs"] else {}
-        return Outcome(said["status"], said["error"], files=place.files(), **kickoff, **place.asked())
+        return place.outcome(command, result)
 
 
 def on_the_fleet(project: Project, tools: Tools, inputs: "dict[str, Any] | None") -> Outcome:
@@ -72,6 +66,16 @@ def on_the_fleet(project: Project, tools: Tools, inputs: "dict[str, Any] | None"
             raise RunFailed(f"{project.name} gave no reply on the fleet:\n{_tail(output)}") from error
         touched = [*place.files(), *place.gone()]
         return Outcome(**_replied(reply), inputs=inputs, touched=touched, **place.asked())
+
+
+def by_client(project: Project, tools: Tools, module: str) -> Outcome:
+    """Runs its own `main`, which imports its crew from `on_the_fleet`: that is `module`. A worker beside it serves the
+    crew under the project's name."""
+    with _place(project, tools) as place, place.worker():
+        (place.root / "on_the_fleet.py").write_text(module)
+        result = place.folder / "result.json"
+        command = [str(tools.python), str(_HERE / "at_home.py"), "--result", str(result), "--also", "on_the_fleet:RemoteCrew"]
+        return place.outcome(command, result)
 
 
 def _replied(reply: "dict[str, Any]") -> "dict[str, Any]":
@@ -107,9 +111,9 @@ class _Place:
     def __init__(self, project: Project, tools: Tools, folder: Path, url: str) -> None:
         self.folder = folder
         self._project, self._tools, self._url = project, tools, url
-        self._root = folder / "project"
-        project.copy_to(self._root)
-        self._before = snapshot(self._root)
+        self.root = folder / "project"
+        project.copy_to(self.root)
+        self._before = snapshot(self.root)
         for name in ("home", "tmp"):
             (folder / name).mkdir()
 
@@ -118,7 +122,7 @@ class _Place:
         try:
             return subprocess.run(
                 command,
-                cwd=self._root,
+                cwd=self.root,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -130,13 +134,56 @@ class _Place:
         except subprocess.TimeoutExpired as error:
             raise RunFailed(f"{self._project.name} does not end: {' '.join(command)} ran for {_PATIENCE_S} s") from error
 
+    def outcome(self, command: "list[str]", result: Path) -> Outcome:
+        """Runs `at_home.py`, and reads what it has written down."""
+        output = self.run(command)
+        name = self._project.name
+        if not result.exists():
+            raise RunFailed(f"{name} gave no result at home:\n{_tail(output)}")
+        said = json.loads(result.read_text())
+        if said["status"] == "succeeded" and len(said["kickoffs"]) != 1:
+            raise RunFailed(f"{name} has {len(said['kickoffs'])} kickoffs at home, not one:\n{_tail(output)}")
+        kickoff = said["kickoffs"][-1] if said["kickoffs"] else {}
+        return Outcome(said["status"], said["error"], files=self.files(), **kickoff, **self.asked())
+
+    @contextmanager
+    def worker(self) -> "Iterator[None]":
+        """A worker that serves the project's crew under the project's name."""
+        assert self._tools.crewfleet is not None
+        config = self.folder / "crewfleet.toml"
+        data = json.dumps(str(self.folder / "data"))
+        crew = {"runner": "python", "python": str(self._tools.python), "target": self._project.target}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in crew.items()]
+        config.write_text(
+            f'[worker]\nadmin_addr = "127.0.0.1:0"\ndata_dir = {data}\n[crews.{self._project.name}]\n'
+            + "\n".join([*lines, f"path = {json.dumps([str(self.root / 'src')])}", ""])
+        )
+        command = [str(self._tools.crewfleet.with_name("crewfleet-worker")), "--config", str(config)]
+        with subprocess.Popen(command, cwd=self.root, env=self._environment(), stderr=subprocess.PIPE, text=True) as worker:
+            assert worker.stderr is not None
+            said = []
+            for line in worker.stderr:
+                said.append(line)
+                if '"message":"ready"' in line:
+                    break
+            else:
+                raise RunFailed(f"the worker of {self._project.name} ended:\n{''.join(said[-20:])}")
+            # What it logs further is read, so that it never waits for us.
+            rest = threading.Thread(target=worker.stderr.read)
+            rest.start()
+            try:
+                yield
+            finally:
+                worker.terminate()
+                rest.join()
+
     def files(self) -> "dict[str, File]":
         """What was made or changed below the root."""
-        return made(self._before, snapshot(self._root))
+        return made(self._before, snapshot(self.root))
 
     def gone(self) -> "list[str]":
         """What is no longer below the root."""
-        return sorted(self._before.keys() - snapshot(self._root).keys())
+        return sorted(self._before.keys() - snapshot(self.root).keys())
 
     def asked(self) -> "dict[str, Any]":
         """What the model server was asked: the digests of the calls, and their tokens."""

@@ -1,6 +1,6 @@
 """A 202, results, and events until the caller goes: pip install crewfleet fastapi uvicorn; uvicorn fastapi_service:app"""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from crewfleet import Fleet, KickoffError
@@ -11,7 +11,7 @@ fleet = Fleet()
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
     yield
     await fleet.aclose()
 

@@ -41,7 +41,15 @@ async fn an_own_crew_runs_on_a_given_broker() {
         "{output:?}"
     );
 
-    // Without inputs it says what to run in another terminal.
+    place.is_clean(&dev, &[".crewfleet", "code"]).await;
+}
+
+#[tokio::test]
+async fn without_inputs_it_says_what_to_run_in_another_terminal() {
+    let place = Place::with_broker().await;
+    place.write("code/own/__init__.py", "");
+    place.write("code/own/crew.py", OWN_CREW);
+    let target = ["--target", "own.crew:OwnCrew", "--path", "code"];
     let dev = place.dev(&target);
     keeps_running(&dev).await;
     let command = "kickoff own --follow --input PLACE=... --input TOPIC=...";

@@ -48,7 +48,7 @@ class Outgoing:
     body: bytes
     #: As in `kickoff.request.v1`.
     type: str
-    headers: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, Any] = field(default_factory=dict[str, Any])
     message_id: str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
@@ -127,9 +127,11 @@ class Link:
 class Broker:
     """The link that there is at present, and the next one where it is lost. For the fleet's own event loop only."""
 
-    def __init__(self, settings: Settings, name: str) -> None:
-        """Connects with the first use; `name` is shown in the broker's list of connections."""
+    def __init__(self, settings: Settings, name: str, patience_s: float) -> None:
+        """Connects with the first use; `name` is shown in the broker's list of connections. `patience_s` is for how long a first
+        link is waited for."""
         self._settings = settings
+        self._patience_s = patience_s
         self._name = name
         self._link: Link | None = None
         self._changed = asyncio.Condition()
@@ -146,19 +148,33 @@ class Broker:
 
     async def on_each_link(self, restore: Callable[[Link], Awaitable[None]]) -> None:
         """Has this done on the link that there is, and on each that follows, before anybody else uses it. What it is asked for
-        again is done already."""
-        async with self._restoring:
-            if restore in self._restore:
-                return
-            link = await self.link(self._settings.connect_timeout_s)
-            await restore(link)
-            self._restore.append(restore)
-            # The next one may have come about meanwhile, without it.
-            if self._link is not None and self._link is not link:
-                await restore(self._link)
+        again is done already.
 
-    async def link(self, timeout_s: float) -> Link:
-        """A live link.
+        Raises `BrokerUnavailable` where it cannot be done in time."""
+        loop = asyncio.get_running_loop()
+        end, pause = loop.time() + self._patience_s, _pauses()
+        while restore not in self._restore:
+            # Nobody waits for a link behind another one who does.
+            link = await self.link(max(end - loop.time(), 0), said_s=self._patience_s)
+            async with self._restoring:
+                if restore in self._restore:
+                    return
+                try:
+                    await restore(link)
+                except _LOST as error:
+                    if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                        raise
+                    self._problem = error
+                else:
+                    self._restore.append(restore)
+                    # The next one may have come about meanwhile, without it.
+                    if self._link is not None and self._link is not link:
+                        await restore(self._link)
+                    return
+            await asyncio.sleep(next(pause))
+
+    async def link(self, timeout_s: float, *, said_s: float | None = None) -> Link:
+        """A live link. `said_s` is for how long somebody has waited for it altogether then, for the error.
 
         Raises `BrokerUnavailable` where none comes about in time, or where RabbitMQ lets nobody in."""
         if self._keeping is None:
@@ -174,7 +190,7 @@ class Broker:
         try:
             return await asyncio.wait_for(live(), timeout_s)
         except asyncio.TimeoutError:
-            raise BrokerUnavailable(f"no connection to RabbitMQ at {self.place} within {timeout_s:g} s: {_said(self._problem)}") from None
+            raise BrokerUnavailable(f"no connection to RabbitMQ at {self.place} within {said_s or timeout_s:g} s: {_said(self._problem)}") from None
 
     async def publish(self, message: Outgoing, timeout_s: float, *, what: str) -> None:
         """Publishes until RabbitMQ has it, over lost links, too: a message whose confirm is lost goes out again, marked as a

@@ -88,7 +88,7 @@ class BrokerClient:
         self._timeout_s = publish_timeout_s
         self._keeps_queue = client_id is not None
         self._names = Names(settings.namespace, full_id)
-        self._broker = Broker(settings, f"crewfleet-python {full_id}")
+        self._broker = Broker(settings, f"crewfleet-python {full_id}", publish_timeout_s)
         self._replies = Replies(self._broker, self._names)
         self._events = Events(self._broker, self._names)
         self._workers = Workers(self._broker, self._names)

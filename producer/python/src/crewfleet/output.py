@@ -86,7 +86,7 @@ class CrewOutput(_Output):
 
     __str__ = _Output.__str__
 
-    tasks_output: list[TaskOutput] = field(default_factory=list)
+    tasks_output: list[TaskOutput] = field(default_factory=list[TaskOutput])
     token_usage: UsageMetrics = field(default_factory=UsageMetrics)
 
     @property
@@ -114,10 +114,10 @@ def output_of(reply: Reply, model: Model | None = None) -> Any:
 
     It imports crewai where that is installed, which takes seconds the first time."""
     result = reply.result or {}
-    tasks = result.get("tasks") or []
+    tasks: list[dict[str, Any]] = result.get("tasks") or []
     classes = _classes()
     structured = result.get("json")
-    outputs = []
+    outputs: list[Any] = []
     for task in tasks:
         # A large output of the last task is sent only once.
         sent_once = task.get("raw") is None
@@ -133,7 +133,8 @@ def output_of(reply: Reply, model: Model | None = None) -> Any:
             )
         )
     form = (tasks[-1].get("output_format") if tasks else None) or ("json" if structured is not None else "raw")
-    usage = {name: value for name, value in (result.get("usage") or {}).items() if isinstance(value, int)}
+    counted: dict[str, Any] = result.get("usage") or {}
+    usage = {name: value for name, value in counted.items() if isinstance(value, int)}
     known = set(asdict(UsageMetrics()))
     return classes.crew(
         **_parts(result.get("raw"), structured, form, model),

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections import Counter
 from datetime import datetime, timezone
+from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
@@ -161,8 +162,12 @@ class Replies(Waiting):
         except ChannelNotFoundEntity as error:
             raise NotDeclared(names.replies, self._broker.place) from error
         await queue.consume(acknowledged(self._receive))
+
         # A consumer that RabbitMQ cancels, since its queue is gone, comes back with another link.
-        channel.close_callbacks.add(lambda *_: link.ended.set())
+        def closed(*_: Any) -> None:
+            link.ended.set()
+
+        channel.close_callbacks.add(closed)
         self._queue = queue
         if is_gone and self._waiting:
             log.warning("the reply queue %s was gone; looking for replies in the stream %s", names.reply_queue, names.results)

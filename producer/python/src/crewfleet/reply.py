@@ -51,7 +51,7 @@ class Reply:
     #: The first 16 hexadecimal characters of the SHA-256 of the request's body.
     body_hash: str | None = None
     #: The whole reply, with what a later version has added.
-    json: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    json: dict[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 
     @property
     def succeeded(self) -> bool:

@@ -6,11 +6,11 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from . import header, tracing
 from .broker import Outgoing
@@ -53,7 +53,7 @@ class Request:
     inputs: dict[str, Any]
     options: Options
     body: bytes = field(repr=False)
-    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)
 
     @property
     def body_hash(self) -> str:
@@ -114,7 +114,7 @@ def make(crew: str, inputs: Mapping[str, Any] | None, files: Mapping[str, Any] |
 
 
 def _inputs(inputs: Mapping[str, Any] | None, files: Mapping[str, Any] | None) -> dict[str, Any]:
-    given = dict(inputs or {})
+    given: dict[Any, Any] = dict(inputs or {})
     for name, value in given.items():
         if not isinstance(name, str):
             raise InvalidKickoff(f"the input {name!r:.40} has a name that is no text")
@@ -138,13 +138,20 @@ def _encoded(value: Any, what: str) -> bytes:
 
 
 def _depth(value: Any) -> int:
-    deepest, level = 0, [value]
+    deepest = 0
+    level: list[Any] = [value]
     while level:
-        level = [inner for one in level if isinstance(one, (dict, list, tuple)) for inner in (one.values() if isinstance(one, dict) else one)]
+        level = [inner for one in level for inner in _inside(one)]
         deepest += 1
         if deepest > MAX_DEPTH:
             break
     return deepest
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast("dict[Any, Any]", value).values()
+    return cast("list[Any]", value) if isinstance(value, (list, tuple)) else ()
 
 
 def _moment(moment: datetime) -> str:

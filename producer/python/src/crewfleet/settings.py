@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .errors import BrokerUnavailable
 
@@ -92,7 +92,7 @@ def _of_file(file: Path) -> dict[str, Any]:
     section = parsed.get("broker", {})
     if not isinstance(section, dict):
         raise SettingsError(f"{file}: broker is no section: write [broker]")
-    return section
+    return cast("dict[str, Any]", section)
 
 
 def _checked(section: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -118,8 +118,10 @@ def _value(place: str, kind: str, value: Any) -> Any:
             return int(value)
         except (TypeError, ValueError):
             raise SettingsError(f"{place} = {value!r} is no whole number") from None
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return ",".join(value)
+    if isinstance(value, list):
+        parts = cast("list[Any]", value)
+        if all(isinstance(one, str) for one in parts):
+            return ",".join(parts)
     if not isinstance(value, str):
         raise SettingsError(f"{place} is no text")
     return value
