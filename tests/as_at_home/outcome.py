@@ -41,12 +41,12 @@ class Outcome:
     json: Any = None
     tasks: "list[dict[str, Any]]" = field(default_factory=list)
     state: Any = None
-    shape: "dict[str, str] | None" = None
     files: "dict[str, File]" = field(default_factory=dict)
     calls: "list[str]" = field(default_factory=list)
     tokens: int = 0
     usage: "int | None" = None
     touched: "list[str]" = field(default_factory=list)
+    shape: "dict[str, str] | None" = None
 
 
 def file_of(content: bytes) -> File:

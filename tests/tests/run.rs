@@ -6,7 +6,8 @@ use std::path::Path;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
-use crewfleet_tests::crews::{checkout, plain_crew_toml, venv_python};
+use crewfleet_tests::crews::{checkout, plain_crew_toml, plain_python, venv_python};
+use crewfleet_tests::process::until;
 use crewfleet_tests::worker::WorkerProcess;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -112,6 +113,9 @@ async fn a_kickoff_is_what_a_worker_makes_of_it() {
         "a note"
     );
     assert!(!cli.dir().join("note.txt").exists());
+    // Nothing is replaced, and that is no success.
+    let again = cli.run(&run).await.ended_with(1);
+    again.said(&["a file is not copied: out/note.txt: "]);
     let left = fs::read_dir(cli.dir().join("data/workers")).unwrap().count();
     assert_eq!(left, 0, "nothing is left of what stood in for a worker");
 }
@@ -135,6 +139,13 @@ async fn it_ends_as_kickoff_does() {
         .said(&["longer than its limit of 1 s"]);
     let refused = cli.run(&["run", "poet"]).await.ended_with(2);
     refused.said(&["the configuration has no crew \"poet\"; it has teller"]);
+    // A refusal names the option, not the key of a file that nobody wrote.
+    let target = ["run", "--target", "teller:nothing", "--path", "."];
+    let plain = plain_python();
+    let plain = [("CREWFLEET_PYTHON", plain.to_str().unwrap())];
+    let refused = cli.run_with_environment(&target, &plain).await.ended_with(2);
+    let said = refused.said(&["--target \"teller:nothing\": "]);
+    assert!(!said.contains(".toml"), "{said}");
     let limit = ["run", "teller", "--inputs", "-"];
     let refused = cli.run_with_input(&limit, b"[1]").await.ended_with(2);
     refused.said(&["--inputs -: must hold one JSON object"]);
@@ -153,6 +164,17 @@ async fn it_ends_as_kickoff_does() {
         assert_eq!(hanging.exit().await.code(), code, "{signal}");
         hanging.descendants_gone().await;
     }
+
+    // One that is still being built is not started any more.
+    fs::write(cli.dir().join("teller.py"), "import time\ntime.sleep(1000)\n").unwrap();
+    let building = cli.spawn(&["run", "teller"]);
+    until("its interpreter", || {
+        (building.descendants().len() > 1).then_some(())
+    })
+    .await;
+    building.signal(Signal::SIGINT);
+    assert_eq!(building.exit().await.code(), Some(5));
+    building.descendants_gone().await;
 }
 
 #[tokio::test]

@@ -3,16 +3,18 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use crewfleet_service::config::Loaded;
 use crewfleet_service::told::Told;
 use crewfleet_service::{shutdown, telemetry, traces};
 use crewfleet_worker::config::{self, FileConfig};
 use crewfleet_worker::{Kickoff, Worker};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::oneshot;
 
 /// Serves AI crews over RabbitMQ.
 ///
@@ -52,6 +54,8 @@ enum Command {
     },
 }
 
+/// How many lines of one kickoff may wait for who reads them; further events are dropped.
+const LINES: usize = 4096;
 /// The configuration is refused, or an address is taken: as with wrong arguments, nothing was started.
 const REFUSED: u8 = 2;
 
@@ -65,7 +69,11 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     let serves = arguments.command.is_none();
-    let _logging = serves.then(|| telemetry::init("info,lapin=off"));
+    let _logging = telemetry::init(match arguments.command {
+        None => "info,lapin=off",
+        // That there is no CrewAI is told of crews that need it.
+        Some(_) => "warn,lapin=off,crewfleet_worker::runner::python::fork_server=error",
+    });
     let _traces = serves.then(|| traces::start("crewfleet-worker"));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -107,11 +115,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn check(config: Loaded<FileConfig>, json: bool) -> anyhow::Result<ExitCode> {
-    let checked = crewfleet_worker::check(config).await?;
-    match json {
-        true => println!("{}", serde_json::to_string(&checked)?),
-        false => checked.iter().for_each(|crew| print!("{crew}")),
-    }
+    let stop = shutdown::token(|| std::process::exit(1))?;
+    let Some(checked) = stop.run_until_cancelled(crewfleet_worker::check(config)).await else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let checked = checked?;
+    let text = match json {
+        true => serde_json::to_string(&checked)? + "\n",
+        false => checked.iter().map(ToString::to_string).collect(),
+    };
+    // A reader that has gone away (`| head -1`) is no error.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     let usable = checked.iter().all(|crew| crew.trouble.is_none());
     Ok(if usable {
         ExitCode::SUCCESS
@@ -126,26 +140,44 @@ async fn kickoff(
     files: Option<PathBuf>,
 ) -> anyhow::Result<ExitCode> {
     let stop = shutdown::token(|| std::process::exit(1))?;
-    let mut stdin = BufReader::new(tokio::io::stdin()).lines();
-    let request = stdin
-        .next_line()
-        .await
-        .context("the request cannot be read from stdin")?;
-    let request = request.unwrap_or_default().into_bytes();
-    let kickoff = Kickoff { crew, request, files };
+    let (send, first) = oneshot::channel();
+    // Threads of their own: the runtime would wait for them at its end, and who reads slowly holds up no kickoff.
     let asker_is_gone = stop.clone();
-    tokio::spawn(async move {
-        while let Ok(Some(_)) = stdin.next_line().await {}
+    thread::spawn(move || {
+        let mut lines = std::io::stdin().lines();
+        let _ = send.send(lines.next());
+        lines.take_while(Result::is_ok).for_each(drop);
         asker_is_gone.cancel();
     });
-    let mut stdout = std::io::stdout().lock();
-    let tell = |told| {
-        // Nobody reads any more.
-        if write_line(&mut stdout, &told).is_err() {
-            stop.cancel();
-        }
+    let Some(Ok(Some(request))) = stop.run_until_cancelled(first).await else {
+        bail!("there is no request: its line is missing on stdin");
     };
-    crewfleet_worker::run(config, kickoff, stop.clone(), tell).await?;
+    let request = request
+        .context("the request cannot be read from stdin")?
+        .into_bytes();
+    let (lines, told) = mpsc::sync_channel(LINES);
+    let reader_is_gone = stop.clone();
+    let writing = thread::spawn(move || {
+        let mut stdout = std::io::stdout().lock();
+        for told in told {
+            if write_line(&mut stdout, &told).is_err() {
+                reader_is_gone.cancel();
+                break;
+            }
+        }
+    });
+    let kickoff = Kickoff { crew, request, files };
+    let tell = move |told| {
+        // An event may get lost, a reply may not. Nobody reads any more where this fails.
+        let _ = match told {
+            Told::Event(_) => lines.try_send(told).is_ok(),
+            told => lines.send(told).is_ok(),
+        };
+    };
+    let ended = crewfleet_worker::run(config, kickoff, stop, tell).await;
+    // It ends when all is written.
+    let _ = writing.join();
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,7 +11,7 @@ use crewfleet_service::config::ConfigError;
 use crate::dev::not_ready::NotReady;
 
 /// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Exit {
     /// It did what it was asked; a kickoff succeeded.

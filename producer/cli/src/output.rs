@@ -66,7 +66,7 @@ pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
     let id = &reply.kickoff_id;
     let more = More {
         traceback: format!("crewfleet wait {id} -o json"),
-        files: format!("crewfleet files {id}"),
+        files: Some(format!("crewfleet files {id}")),
     };
     reply_with(reply, json, &more)
 }
@@ -75,8 +75,8 @@ pub(crate) fn reply(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
 pub(crate) struct More {
     /// What prints the whole traceback.
     pub(crate) traceback: String,
-    /// What gets the files.
-    pub(crate) files: String,
+    /// What gets the files, unless they are here.
+    pub(crate) files: Option<String>,
 }
 
 /// As [`reply`].
@@ -101,7 +101,8 @@ pub(crate) fn reply_with(reply: &Reply, json: bool, more: &More) -> anyhow::Resu
     } else if let Some(result) = &reply.result {
         print(&result.raw)?;
         if let Some(files) = files(result) {
-            say(&format!("{files} ({})", more.files));
+            let how = more.files.as_ref().map(|how| format!(" ({how})"));
+            say(&(files + &how.unwrap_or_default()));
         }
     }
     Ok(reply.status.into())

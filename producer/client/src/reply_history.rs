@@ -75,8 +75,8 @@ pub(crate) async fn look_back(
                 warn!(stream = names.results(), %error, "cannot look for earlier replies");
                 return None;
             }
-            // The connection: wait for another.
-            Err(_) => {}
+            // The connection: wait for another, whose streams start anew.
+            Err(_) => down_until = None,
         }
         drop(timeout(AGAIN, link.ended()).await);
     }

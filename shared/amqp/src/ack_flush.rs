@@ -7,13 +7,15 @@
 
 use std::time::Duration;
 
-use lapin::Channel;
+use lapin::options::ExchangeDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Channel, ExchangeKind};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::error::BrokerError;
-use super::operation::passive;
+use super::operation::{passive, within};
 
 /// How long a channel stays open at most: other consumers that come at the same moment hide that ours has gone, and a
 /// queue whose disk is slow may not answer.
@@ -22,11 +24,14 @@ pub(super) const LIMIT: Duration = Duration::from_secs(5);
 /// What was acked longer ago is with its queue.
 pub(super) const LATELY: Duration = Duration::from_secs(5);
 
+/// Every broker has it, and anybody may look whether it is there.
+const ANY_EXCHANGE: &str = "amq.direct";
+
 /// How often we ask.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// An answer that took so long proves nothing: RabbitMQ waits 250 ms for its queue, and says of one that does not answer
-/// that it has no consumers.
+/// An answer that its queue was asked for so long proves nothing: RabbitMQ waits 250 ms for it, and says of one that does
+/// not answer that it has no consumers.
 const UNANSWERED: Duration = Duration::from_millis(200);
 
 /// For so long the answer must be the same: where others leave at the same moment, their end looks like ours.
@@ -69,11 +74,30 @@ pub(super) async fn at_most(channel: &Channel, queue: &str, consumers: u32) -> R
     loop {
         let asked = Instant::now();
         let counted = passive(channel, queue).await?.consumers;
-        if counted > consumers || asked.elapsed() >= UNANSWERED {
+        let took = asked.elapsed();
+        let is_unanswered = counted == 0 && took >= UNANSWERED && took >= UNANSWERED + way(channel).await?;
+        if counted > consumers || is_unanswered {
             since = None;
         } else if since.get_or_insert_with(Instant::now).elapsed() >= CERTAIN {
             return Ok(());
         }
         sleep(INTERVAL).await;
     }
+}
+
+/// How long the way to the broker and back takes: that of a question which asks no queue.
+async fn way(channel: &Channel) -> Result<Duration, BrokerError> {
+    let options = ExchangeDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let asked = Instant::now();
+    let looking = channel.exchange_declare(
+        ANY_EXCHANGE.into(),
+        ExchangeKind::Direct,
+        options,
+        FieldTable::default(),
+    );
+    within("look at an exchange", looking).await?;
+    Ok(asked.elapsed())
 }

@@ -11,7 +11,7 @@ pub const BIN_DIR_VARIABLE: &str = "CREWFLEET_RABBITMQ_BIN_DIR";
 pub enum NodeError {
     /// RabbitMQ is not installed where it was looked for.
     #[error(
-        "RabbitMQ is not installed: {} was not found. To install it: {}. Or use a broker that runs already, by \
+        "RabbitMQ is not installed: {} was not found. To install it: `{}`. Or use a broker that runs already, by \
          CREWFLEET__BROKER__URL; or name the folder of another installation's programs in {}",
         .looked_for.display(),
         install::command(),

@@ -5,7 +5,7 @@ use std::fs;
 /// Of Debian, and of what is made from it.
 const APT: &str = "sudo apt-get update && sudo apt-get install -y --no-install-recommends rabbitmq-server";
 /// Of any other system; what packages are called there, and where they put their programs, differs.
-const CONTAINER: &str = "docker run -d -p 5672:5672 rabbitmq:4, then export CREWFLEET__BROKER__URL=amqp://guest:guest@127.0.0.1:5672/%2f";
+const CONTAINER: &str = "docker run -d -p 127.0.0.1:5672:5672 rabbitmq:4 && export CREWFLEET__BROKER__URL=amqp://guest:guest@127.0.0.1:5672/%2f";
 
 /// The command for this machine.
 pub(crate) fn command() -> &'static str {

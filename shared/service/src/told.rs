@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Told {
     /// For whoever looks: what a worker would do beside it, and what is otherwise than where the crew runs by itself.
     Note(String),
+    /// What was asked for beside the kickoff, and was not done.
+    Trouble(String),
     /// An event, as a worker publishes it.
     Event(Event),
     /// The reply, as a worker publishes it. Nothing follows.

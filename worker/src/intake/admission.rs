@@ -173,7 +173,8 @@ fn not_cancelled(commands: &Commands, request: &Request) -> Result<(), Outcome> 
     Err(Outcome::Cancelled(KickoffError::new("cancelled", message)))
 }
 
-fn not_expired(request: &Request) -> Result<(), Outcome> {
+/// Its deadline has not passed.
+pub(crate) fn not_expired(request: &Request) -> Result<(), Outcome> {
     match request.deadline {
         Some(deadline) if Utc::now() >= deadline => {
             let message = format!("its deadline {deadline} passed before it could start");

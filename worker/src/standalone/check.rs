@@ -52,6 +52,10 @@ pub async fn check(mut config: Loaded<FileConfig>) -> Result<Vec<CheckedCrew>, W
     // The folder of a worker that runs here is its own.
     let folder = tempfile::tempdir().map_err(WorkerError::DataDir)?;
     config.config.worker.data_dir = Some(folder.path().join("data"));
+    // Interpreters that wait for kickoffs would wait in vain.
+    for crew in config.config.crews.values_mut() {
+        crew.concurrency = 1;
+    }
     let workshop = Workshop::open(&config.config, "check")?;
     let made = crews::make(&config.config, &workshop.pythons, &workshop.memory).await;
     let (mut checked, mut runners) = (Vec::new(), Vec::new());

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crewfleet_service::metrics::MetricsRegistry;
 use futures_util::future::join_all;
+use tokio::task::JoinSet;
 
 use crate::config::FileConfig;
 use crate::error::WorkerError;
@@ -29,6 +30,8 @@ struct Workshop {
     memory: Arc<MemoryGuard>,
     metrics: Arc<Metrics>,
     pythons: Pythons,
+    /// What a worker does meanwhile: it watches the memory, and tidies its folder up. Ends with this.
+    _meanwhile: JoinSet<()>,
 }
 
 impl Workshop {
@@ -41,11 +44,15 @@ impl Workshop {
         let memory = MemoryGuard::new(config.worker.memory_limit.map(|limit| limit.as_u64()));
         let metrics = Metrics::register(&mut MetricsRegistry::new()?)?;
         let pythons = Pythons::start(config, &work_dirs, &memory, &metrics);
+        let mut meanwhile = JoinSet::new();
+        meanwhile.spawn(Arc::clone(&memory).watch());
+        meanwhile.spawn(work_dirs.clone().keep_tidy());
         Ok(Self {
             work_dirs,
             memory,
             metrics,
             pythons,
+            _meanwhile: meanwhile,
         })
     }
 

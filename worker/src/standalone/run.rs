@@ -9,7 +9,7 @@ use crewfleet_amqp::traces::{Headers, Span};
 use crewfleet_amqp::{Properties, Received};
 use crewfleet_protocol::decode::decode;
 use crewfleet_protocol::event::event_type;
-use crewfleet_protocol::{Body, KickoffError, KickoffId, Reply, Request, message_type};
+use crewfleet_protocol::{Body, CrewName, KickoffError, KickoffId, Reply, Request, message_type};
 use crewfleet_service::config::Loaded;
 use crewfleet_service::config::time_limit::START_MARGIN;
 use crewfleet_service::told::Told;
@@ -30,8 +30,9 @@ use crate::execution::outcome::Outcome;
 use crate::execution::stop::StopReason;
 use crate::folders::retention::blocking;
 use crate::folders::workdir::WorkDir;
+use crate::intake::admission::not_expired;
 use crate::intake::run_key::RunKey;
-use crate::runner::Environment;
+use crate::runner::late::LateRunner;
 use crate::settlement::attempt::Attempt;
 use crate::settlement::retry;
 
@@ -57,41 +58,49 @@ pub async fn run(
     stop: CancellationToken,
     mut tell: impl FnMut(Told),
 ) -> Result<(), WorkerError> {
+    let Kickoff { crew, request, files } = kickoff;
     let known: Vec<_> = config.config.crews.keys().cloned().collect();
-    config.config.crews.retain(|name, _| *name == kickoff.crew);
-    let worker = format!("run-{}", std::process::id());
-    let workshop = Workshop::open(&config.config, &worker)?;
-    let made = crews::make(&config.config, &workshop.pythons, &workshop.memory).await?;
-    let Some((name, of_crew, made)) = made.into_iter().next() else {
-        workshop.close(&[]).await;
-        let crew = kickoff.crew;
+    config.config.crews.retain(|name, _| *name == crew);
+    let Some(of_crew) = config.config.crews.get_mut(&crew) else {
         return Err(WorkerError::NoSuchCrew { crew, known });
     };
+    // No other interpreter than the one that runs it.
+    of_crew.concurrency = 1;
+    let (name, kind, options) = (
+        CrewName::parse(&crew)?,
+        of_crew.runner.as_str(),
+        (&*of_crew).into(),
+    );
+    let worker = format!("run-{}", std::process::id());
+    let workshop = Workshop::open(&config.config, &worker)?;
+    let making = crews::make(&config.config, &workshop.pythons, &workshop.memory);
+    let made = match stop.run_until_cancelled(making).await {
+        Some(made) => made?.into_iter().next().map(|(_, _, made)| made),
+        None => None,
+    };
     let runner = match made {
-        Ok(runner) => runner,
-        Err(unbuilt) => {
+        Some(Ok(runner)) => runner,
+        Some(Err(unbuilt)) => {
             workshop.close(&[]).await;
             return Err(config.invalid(unbuilt.problem).into());
         }
+        // It is not started any more.
+        None => Arc::<LateRunner>::default(),
     };
-    tell_notes(&runner.environment(), &mut tell);
-    let crew = crews::crew(name, of_crew.runner.as_str(), Arc::clone(&runner), of_crew.into());
+    for note in runner.environment().notes {
+        tell(Told::Note(note));
+    }
     let standalone = Standalone {
         workshop: &workshop,
         config: &config.config,
         worker: &worker,
-        crew: &crew,
+        crew: &crews::crew(name, kind, Arc::clone(&runner), options),
     };
-    standalone.attempt(&kickoff, stop, &mut tell).await;
+    standalone
+        .attempt(&request, files.as_deref(), stop, &mut tell)
+        .await;
     workshop.close(&[runner]).await;
     Ok(())
-}
-
-/// What is otherwise than where the crew runs by itself.
-fn tell_notes(environment: &Environment, tell: &mut impl FnMut(Told)) {
-    for note in &environment.notes {
-        tell(Told::Note(note.clone()));
-    }
 }
 
 /// A crew, and what stands in for its worker.
@@ -104,8 +113,14 @@ struct Standalone<'a> {
 
 impl Standalone<'_> {
     /// The way of one delivery, without its ends.
-    async fn attempt(&self, kickoff: &Kickoff, stop: CancellationToken, tell: &mut impl FnMut(Told)) {
-        let message = self.message(&kickoff.request);
+    async fn attempt(
+        &self,
+        request: &[u8],
+        files: Option<&Path>,
+        stop: CancellationToken,
+        tell: &mut impl FnMut(Told),
+    ) {
+        let message = self.message(request);
         let trace = Span::sender(&Headers::of(&message.properties));
         let limit = self.config.broker.max_request_bytes;
         let request = match decode(&message.body, &message.properties, &self.crew.name, limit) {
@@ -119,16 +134,14 @@ impl Standalone<'_> {
         };
         let key = RunKey::new(&request, &message.body);
         let mut attempt = Attempt::of(&request, self.crew, &message, &key, &trace);
-        attempt.start(Utc::now(), 0, 0);
-        let (outcome, kept) = self.outcome(&request, &trace, stop, tell).await;
-        self.tell_end(&request, &attempt, outcome, kickoff.files.as_deref(), tell)
-            .await;
-        if let Some(kept) = kept.filter(|kept| kept.exists()) {
-            let kept = kept.display();
-            tell(Told::Note(format!(
-                "the kickoff's folder is kept for a while: {kept}"
-            )));
-        }
+        let outcome = match may_start(&request, &stop) {
+            Ok(()) => {
+                attempt.start(Utc::now(), 0, 0);
+                self.outcome(&request, &trace, stop, tell).await
+            }
+            Err(outcome) => outcome,
+        };
+        self.tell_end(&request, &attempt, outcome, files, tell).await;
     }
 
     /// The request as its queue would have delivered it.
@@ -144,17 +157,17 @@ impl Standalone<'_> {
         }
     }
 
-    /// Runs the crew, and tells its events meanwhile. With the folder that may be kept.
+    /// Runs the crew, and tells its events meanwhile, and where its folder is kept.
     async fn outcome(
         &self,
         request: &Request,
         trace: &Span,
         stop: CancellationToken,
         tell: &mut impl FnMut(Told),
-    ) -> (Outcome, Option<PathBuf>) {
+    ) -> Outcome {
         let work_dir = match self.work_dir(request).await {
             Ok(work_dir) => work_dir,
-            Err(outcome) => return (outcome, None),
+            Err(outcome) => return outcome,
         };
         let (sink, mut events) = EventSink::local(request, self.crew.options.events, &self.workshop.metrics);
         let asked = Arc::new(SetOnce::new());
@@ -176,12 +189,12 @@ impl Standalone<'_> {
             loop {
                 tokio::select! {
                     biased;
-                    event = events.next() => tell(Told::Event(event)),
-                    outcome = &mut running => break outcome,
                     () = stop.cancelled(), if !asked.initialized() => {
                         // The first reason counts.
                         let _ = asked.set(StopReason::Cancelled);
                     }
+                    event = events.next() => tell(Told::Event(event)),
+                    outcome = &mut running => break outcome,
                 }
             }
         };
@@ -189,12 +202,15 @@ impl Standalone<'_> {
             sink.emit(event_type::FINISHED, &json!({"status": status}));
         }
         tell_rest(&mut events, &self.workshop.metrics.events_lost, tell);
-        let keep = outcome.keeps_work_dir();
-        let kept = keep
-            .then(|| work_dir.path().to_owned())
-            .filter(|path| path.is_absolute());
+        let (keep, path) = (outcome.keeps_work_dir(), work_dir.path().to_owned());
         work_dir.finish(keep).await;
-        (outcome, kept)
+        if keep && path.is_absolute() && path.exists() {
+            let path = path.display();
+            tell(Told::Note(format!(
+                "the kickoff's folder is kept for a while: {path}"
+            )));
+        }
+        outcome
     }
 
     async fn work_dir(&self, request: &Request) -> Result<WorkDir, Outcome> {
@@ -244,12 +260,13 @@ impl Standalone<'_> {
                 self.crew.name
             )));
         }
-        let reply = attempt.reply(self.worker, &request.kickoff_id, &mut outcome);
+        let mut reply = attempt.reply(self.worker, &request.kickoff_id, &mut outcome);
         let (bytes, most) = (reply.body().len(), self.config.broker.max_reply_bytes);
         if bytes > most {
-            tell(Told::Note(format!(
-                "a worker would fail it: the reply has {bytes} bytes, and at most {most} are sent ([broker] max_reply_bytes)"
-            )));
+            let message =
+                format!("the reply has {bytes} bytes; at most {most} are sent ([broker] max_reply_bytes)");
+            let mut too_large = Outcome::Failed(KickoffError::new("result_too_large", message));
+            reply = attempt.reply(self.worker, &request.kickoff_id, &mut too_large);
         }
         let reply = match files {
             Some(folder) => self.copy_files(reply, folder.to_owned(), tell).await,
@@ -261,15 +278,29 @@ impl Standalone<'_> {
     async fn copy_files(&self, reply: Reply, folder: PathBuf, tell: &mut impl FnMut(Told)) -> Reply {
         let kept = self.workshop.work_dirs.files().clone();
         let (of, into) = (reply.clone(), folder.clone());
-        let copied = blocking(move || files::copy(&kept, &of, &into)).await;
-        tell(Told::Note(match copied {
-            Ok(0) => return reply,
-            Ok(1) => format!("1 file is copied to {}", folder.display()),
-            Ok(count) => format!("{count} files are copied to {}", folder.display()),
-            Err(error) => format!("not all files are copied to {}: {error}", folder.display()),
-        }));
+        let copying = blocking(move || Ok(files::copy(&kept, &of, &into)));
+        let (copied, troubles) = copying.await.unwrap_or_else(|error| (0, vec![error.to_string()]));
+        if copied > 0 {
+            let noun = if copied == 1 { "file is" } else { "files are" };
+            tell(Told::Note(format!(
+                "{copied} {noun} copied to {}",
+                folder.display()
+            )));
+        }
+        for trouble in troubles {
+            tell(Told::Trouble(format!("a file is not copied: {trouble}")));
+        }
         reply
     }
+}
+
+/// Whether it may: what was cancelled, or came too late, is not started.
+fn may_start(request: &Request, stop: &CancellationToken) -> Result<(), Outcome> {
+    if stop.is_cancelled() {
+        let message = "the kickoff was cancelled before it started";
+        return Err(Outcome::Cancelled(KickoffError::new("cancelled", message)));
+    }
+    not_expired(request)
 }
 
 /// What was emitted until now. Others may hold the sink for longer, and have nothing to say.
@@ -278,6 +309,6 @@ fn tell_rest(events: &mut LocalEvents, lost: &IntCounter, tell: &mut impl FnMut(
         tell(Told::Event(event));
     }
     if lost.get() > 0 {
-        tell(Told::Note(format!("{} events were lost on the way", lost.get())));
+        tell(Told::Note(format!("events were lost on the way: {}", lost.get())));
     }
 }

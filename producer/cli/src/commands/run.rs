@@ -1,25 +1,26 @@
 //! `crewfleet run`
 
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use crewfleet_service::config::ENVIRONMENT_PREFIX;
 use crewfleet_service::told::Told;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tempfile::{NamedTempFile, TempPath};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::{events, wait};
-use crate::dev::crew::Crew;
+use crate::dev::crew::{CONFIG, Crew, NamedBy};
 use crate::dev::folder::Folder;
 use crate::dev::worker::REFUSED;
-use crate::dev::workers;
+use crate::dev::workers::{self, explained};
 use crate::exit::Exit;
 use crate::format::ReplyFormat;
 use crate::global::Global;
@@ -27,6 +28,9 @@ use crate::inputs;
 use crate::output::{More, one_line, reply_with, say};
 use crate::settings::Settings;
 use crate::story::Story;
+
+/// How much of what a worker says is kept, in bytes.
+const MOST_SAID: u64 = 1 << 20;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -76,20 +80,36 @@ pub(crate) async fn run(
     let kickoff = Kickoff::chosen(global, settings, arguments)?;
     let request = kickoff.request(arguments)?;
     let mut worker = kickoff.start(arguments.files.as_deref())?;
+    let said = tokio::spawn(said(worker.stderr.take()));
     let ended = follow(&mut worker, &request, arguments, stop).await;
     let status = worker
         .wait()
         .await
         .context("the end of the worker cannot be awaited")?;
+    let said = said.await.unwrap_or_default();
+    let is_refused = status.code() == Some(REFUSED);
+    match &kickoff.named_by {
+        Some(named_by) if is_refused => say(explained(&said, *named_by, "").trim_end()),
+        _ => eprint!("{said}"),
+    }
     match ended? {
         Some(exit) => Ok(exit),
-        // It has said why: as when a worker refuses to start.
-        None if status.code() == Some(REFUSED) => Ok(Exit::Usage),
+        None if is_refused => Ok(Exit::Usage),
         None => {
             say(&format!("the worker ended before the kickoff did ({status})"));
             Ok(Exit::Failed)
         }
     }
+}
+
+/// What the worker says to people, where it is read: the options that were given explain it better than it can.
+async fn said(stderr: Option<ChildStderr>) -> String {
+    let mut said = String::new();
+    if let Some(stderr) = stderr {
+        // What it said until then is what there is.
+        let _ = stderr.take(MOST_SAID).read_to_string(&mut said).await;
+    }
+    said
 }
 
 /// Which crew is run, and by which configuration.
@@ -98,7 +118,9 @@ struct Kickoff {
     config: Option<PathBuf>,
     /// As arguments of `--input`: what it is kicked off with when nothing is given.
     own_inputs: Vec<String>,
-    _written: Option<TempPath>,
+    /// What names the crew, where the configuration is written here.
+    named_by: Option<NamedBy>,
+    _written: Option<TempDir>,
 }
 
 /// A request of the wire contract.
@@ -118,6 +140,7 @@ impl Kickoff {
                 crew: crew.clone(),
                 config: global.config.clone(),
                 own_inputs: Vec::new(),
+                named_by: None,
                 _written: None,
             });
         }
@@ -127,21 +150,16 @@ impl Kickoff {
             arguments.python.as_deref(),
         )?;
         let folder = Folder::shared()?;
-        let written = || -> anyhow::Result<NamedTempFile> {
-            let mut file = tempfile::Builder::new()
-                .prefix("run-")
-                .suffix(".toml")
-                .tempfile_in(folder.path())?;
-            file.write_all(crew.configuration(&folder, &settings.broker)?.as_bytes())?;
-            Ok(file)
-        };
-        let written = written()
-            .context("the crew's configuration cannot be written")?
-            .into_temp_path();
+        let written = tempfile::Builder::new().prefix("run-").tempdir_in(folder.path());
+        let written = written.context("there is no place for the crew's configuration")?;
+        let config = written.path().join(CONFIG);
+        fs::write(&config, crew.configuration(&folder, &settings.broker)?)
+            .with_context(|| format!("cannot write {}", config.display()))?;
         Ok(Self {
             crew: crew.name.to_string(),
-            config: Some(written.to_path_buf()),
+            config: Some(config),
             own_inputs: crew.own_inputs(),
+            named_by: Some(crew.named_by),
             _written: Some(written),
         })
     }
@@ -177,6 +195,16 @@ impl Kickoff {
         if let Some(files) = files {
             command.arg("--files").arg(files);
         }
+        if self.named_by.is_some() {
+            command.stderr(Stdio::piped());
+            // The configuration that was written says it all; its URL is none of a broker's.
+            let ours = format!("{ENVIRONMENT_PREFIX}__");
+            for (name, _) in std::env::vars_os() {
+                if name.to_string_lossy().starts_with(&ours) {
+                    command.env_remove(name);
+                }
+            }
+        }
         command
             .spawn()
             .with_context(|| format!("{} does not start", program.display()))
@@ -202,7 +230,8 @@ async fn follow(
     loop {
         tokio::select! {
             line = lines.next_line() => match line.context("the worker cannot be read")? {
-                Some(line) => ended = show(&line, arguments, &mut story)?.or(ended),
+                // The first thing that went wrong counts.
+                Some(line) => ended = show(&line, arguments, &mut story)?.max(ended),
                 None => return Ok(ended),
             },
             () = stop.cancelled(), if stdin.is_some() => {
@@ -218,6 +247,10 @@ fn show(line: &str, arguments: &Arguments, story: &mut Story) -> anyhow::Result<
         .context("the worker is of another version: it tells what is not understood")?;
     match told {
         Told::Note(note) => say(&format!("note: {note}")),
+        Told::Trouble(trouble) => {
+            say(&trouble);
+            return Ok(Some(Exit::Failed));
+        }
         Told::Event(event) if arguments.verbose => events::to_stderr(&event)?,
         Told::Event(event) => story.tell(&event),
         Told::Unfinished(reason) => {
@@ -229,7 +262,10 @@ fn show(line: &str, arguments: &Arguments, story: &mut Story) -> anyhow::Result<
         Told::Reply(reply) => {
             let more = More {
                 traceback: "-o json".to_owned(),
-                files: "--files DIR copies them".to_owned(),
+                files: arguments
+                    .files
+                    .is_none()
+                    .then(|| "--files DIR copies them".to_owned()),
             };
             return reply_with(&reply, arguments.format.is_json(), &more).map(Some);
         }

@@ -31,7 +31,7 @@ const CANCEL_GRACE_S: u32 = 2;
 /// Names the interpreter where no option does.
 const PYTHON_VARIABLE: &str = "CREWFLEET_PYTHON";
 /// The name of the workers' configuration file.
-pub(super) const CONFIG: &str = "worker.toml";
+pub(crate) const CONFIG: &str = "worker.toml";
 /// The most characters in the name of a crew.
 const MAX_NAME: usize = 64;
 

@@ -206,12 +206,8 @@ impl Workers {
             })
         };
         let ((said, log), ..) = select_all(self.members.iter().map(refusal)).await;
-        let (said, is_less) = failure::shortened(&by_option(&said, named_by));
-        let said = match is_less {
-            true => format!("{said}\nthe whole traceback: {}", log.display()),
-            false => said,
-        };
-        anyhow::anyhow!(with_advice(said, named_by))
+        let whole = format!("\nthe whole traceback: {}", log.display());
+        anyhow::anyhow!(explained(&said, named_by, &whole))
     }
 
     /// Those that take kickoffs now.
@@ -252,6 +248,15 @@ fn environment(broker: &BrokerConfig, id: &str) -> Vec<(OsString, OsString)> {
     ));
     environment.push((format!("{ours}WORKER__ID").into(), id.into()));
     environment
+}
+
+/// Why a worker refuses to start, in the words of the options that were given; `whole` is where all of it is.
+pub(crate) fn explained(said: &str, named_by: NamedBy, whole: &str) -> String {
+    let (mut said, is_less) = failure::shortened(&by_option(said, named_by));
+    if is_less {
+        said += whole;
+    }
+    with_advice(said, named_by)
 }
 
 /// A refusal of the workers' configuration, with the option of `dev` that says the same instead of the key and its file.

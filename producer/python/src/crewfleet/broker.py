@@ -36,7 +36,10 @@ log = logging.getLogger("crewfleet")
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 #: What ends a link, or an operation on it.
-_LOST = (AMQPConnectionError, ChannelInvalidStateError, ChannelClosed, ConnectionError, OSError, asyncio.TimeoutError, asyncio.CancelledError)
+LOST = (AMQPConnectionError, ChannelInvalidStateError, ChannelClosed, ConnectionError, OSError, asyncio.TimeoutError, asyncio.CancelledError)
+
+#: The same, but for what cancels a task.
+LINK_ENDED = tuple(kind for kind in LOST if kind is not asyncio.CancelledError)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Link:
 
     async def close(self) -> None:
         """Closes the connection."""
-        with contextlib.suppress(*_LOST, AMQPError):
+        with contextlib.suppress(*LOST, AMQPError):
             await self.connection.close()
 
 
@@ -156,22 +159,23 @@ class Broker:
         while restore not in self._restore:
             # Nobody waits for a link behind another one who does.
             link = await self.link(max(end - loop.time(), 0), said_s=self._patience_s)
-            async with self._restoring:
-                if restore in self._restore:
-                    return
-                try:
-                    await restore(link)
-                except _LOST as error:
-                    if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                        raise
-                    self._problem = error
-                else:
-                    self._restore.append(restore)
-                    # The next one may have come about meanwhile, without it.
-                    if self._link is not None and self._link is not link:
-                        await restore(self._link)
-                    return
-            await asyncio.sleep(next(pause))
+            try:
+                await asyncio.wait_for(self._restore_on(link, restore), max(end - loop.time(), 0))
+            except LOST as error:
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    raise
+                self._problem = error
+                await asyncio.sleep(min(next(pause), max(end - loop.time(), 0)))
+
+    async def _restore_on(self, link: Link, restore: Callable[[Link], Awaitable[None]]) -> None:
+        async with self._restoring:
+            if restore in self._restore:
+                return
+            await restore(link)
+            # The next one may have come about meanwhile, without it.
+            if self._link is not None and self._link is not link:
+                await restore(self._link)
+            self._restore.append(restore)
 
     async def link(self, timeout_s: float, *, said_s: float | None = None) -> Link:
         """A live link. `said_s` is for how long somebody has waited for it altogether then, for the error.
@@ -210,8 +214,8 @@ class Broker:
                 return await link.publish(message, max(end - loop.time(), 0.001))
             except DeliveryError:
                 problem = "RabbitMQ refuses it, as it does when the queue is full"
-            except _LOST as error:
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            except LOST as error:
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
                 sent, problem = True, _said(error)
                 message = replace(message, headers={**message.headers, header.POSSIBLE_DUPLICATE: 1})
@@ -234,14 +238,16 @@ class Broker:
                 link = await self._open()
             except (AuthenticationError, ProbableAuthenticationError, BrokerUnavailable) as error:
                 await self._tell(None, error, refused=True)
-            except (*_LOST, AMQPError) as error:
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            except (*LOST, AMQPError) as error:
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
                 await self._tell(None, error)
             else:
                 pause = _pauses()
                 await self._tell(link, None)
                 await link.ended.wait()
+                # Only a channel may have ended: the connection goes with it.
+                await link.close()
                 log.warning("the connection to RabbitMQ at %s is lost; connecting again", self.place)
                 await self._tell(None, None)
                 continue
@@ -252,8 +258,8 @@ class Broker:
         for url in self._settings.urls:
             try:
                 link = Link(await self._connect(url))
-            except (*_LOST, AMQPError) as error:
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            except (*LOST, AMQPError) as error:
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
                 problem = error
                 continue
@@ -295,13 +301,13 @@ def acknowledged(handle: Callable[[AbstractIncomingMessage], None]) -> Callable[
 
     async def receive(message: AbstractIncomingMessage) -> None:
         handle(message)
-        with contextlib.suppress(*_LOST, AMQPError):
+        with contextlib.suppress(*LOST, AMQPError):
             await message.ack()
 
     return receive
 
 
-def _is_cancelled() -> bool:
+def is_cancelled() -> bool:
     """Whether this task was asked to stop, rather than something that it awaits."""
     task = asyncio.current_task()
     # Python 3.10 cannot tell: then it was.

@@ -4,13 +4,14 @@ reply."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from . import header
-from .broker import Broker, Link
+from .broker import LINK_ENDED, Broker, Link
 from .header import Names
 from .replies import NotDeclared
 from .reply import Event, WrongMessage, read_event
@@ -66,7 +67,9 @@ class Events:
         follower = Follower(kickoff_id)
         self._followers.setdefault(kickoff_id, []).append(follower)
         if self._queue is not None:
-            await self._queue.bind(self._names.events, f"{kickoff_id}.#")
+            # The next link binds all that is followed.
+            with contextlib.suppress(*LINK_ENDED):
+                await self._queue.bind(self._names.events, f"{kickoff_id}.#")
         return follower
 
     async def leave(self, follower: Follower) -> None:

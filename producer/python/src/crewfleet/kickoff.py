@@ -96,15 +96,19 @@ class Kickoff(Generic[T]):
         started with `events=True`, else from now on. A task that is cancelled while it waits for one abandons the kickoff, as one
         that awaits its result does."""
         background = self._session.background
-        follower = (await asyncio.wrap_future(self._begun) if self._own_events else None) or await self._follow()
+        follower: Follower | None = None
         try:
+            # Giving up must not keep it from being sent.
+            begun = await asyncio.shield(asyncio.wrap_future(self._begun)) if self._own_events else None
+            follower = begun or await self._follow()
             while (event := await background.run(follower.next())) is not None:
                 yield event
         except asyncio.CancelledError:
             self._abandon()
             raise
         finally:
-            background.submit(self._with(lambda transport: transport.unfollow(follower)))
+            if (followed := follower) is not None:
+                background.submit(self._with(lambda transport: transport.unfollow(followed)))
 
     async def _follow(self) -> Follower:
         follower = await self._session.background.run(self._with(lambda transport: transport.follow(self.kickoff_id)))

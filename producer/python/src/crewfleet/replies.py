@@ -17,7 +17,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from . import header
-from .broker import Broker, Link, acknowledged
+from .broker import LINK_ENDED, Broker, Link, acknowledged
 from .errors import BrokerUnavailable, UnreadableReply
 from .header import Names
 from .reply import Reply, WrongMessage, better, read_reply
@@ -116,7 +116,9 @@ class Replies(Waiting):
         await self.open()
         self._bound[kickoff_id] += 1
         if self._queue is not None:
-            await self._queue.bind(self._names.replies, kickoff_id)
+            # The next link binds all that is awaited.
+            with contextlib.suppress(*LINK_ENDED):
+                await self._queue.bind(self._names.replies, kickoff_id)
 
     async def unbind(self, kickoff_id: str) -> None:
         """They need not any more."""

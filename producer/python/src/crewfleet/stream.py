@@ -15,7 +15,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelAccessRefused
 
 from . import header
-from .broker import Broker, Link
+from .broker import LINK_ENDED, Broker, Link
 
 log = logging.getLogger("crewfleet")
 
@@ -60,6 +60,10 @@ async def read_stream(broker: Broker, stream: str, since: datetime | None, wante
         except ChannelAccessRefused as error:
             log.warning("cannot look for earlier replies in the stream %s: %s", stream, error)
             return
+        except LINK_ENDED:
+            # Of the next link, the streams start anew.
+            down_since = None
+            await asyncio.sleep(_AGAIN_S)
         finally:
             for task in (reading, ended):
                 task.cancel()
