@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Validates what is in deploy/ with the programs that it is for. Needs the debug build, and what tests/test-env.sh makes.
 #   tests/deploy.sh         all that takes seconds
-#   tests/deploy.sh --full  and builds the images, and runs them, the Compose file, a rendered Deployment and the units of systemd;
-#                           needs root, installs Docker and podman without their services
+#   tests/deploy.sh --full  and has each alert fire, builds the images, and runs them, the Compose file, a rendered Deployment
+#                           and the units of systemd; needs root, installs Docker and podman without their services
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh
@@ -10,7 +10,8 @@ source tests/tools.sh
 
 say "alert and recording rules"
 promtool=$(unpacked prometheus usr/bin/promtool)
-(cd deploy/monitoring && "$promtool" check rules rules.yaml && "$promtool" test rules rules.test.yaml rules.slow.test.yaml && "$promtool" check config prometheus.yaml)
+(cd deploy/monitoring && "$promtool" check rules rules.yaml && "$promtool" check config prometheus.yaml)
+if [ "${1:-}" = --full ]; then (cd deploy/monitoring && "$promtool" test rules rules.test.yaml rules.slow.test.yaml); fi
 "$(unpacked prometheus-alertmanager usr/bin/amtool)" check-config deploy/monitoring/alertmanager.yaml
 
 say "systemd units"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every check and test of the project, after installing what they need. Needs Rust, and root or sudo where something
 # has to be installed. Ends with a summary; the exit status is 0 only when everything passed.
-#   tests/run.sh              what each change must pass; in a fresh clone on two cores in 16 to 19 minutes
+#   tests/run.sh              what each change must pass; in a fresh clone on two cores in 15 minutes
 #   tests/run.sh quick        format, lints, unit tests and one kickoff of a CrewAI crew: within 3 minutes once it is built
 #   tests/run.sh --full       all of the first, and what takes longer: the images, campaigns of 600 and 3,000 kickoffs, all
 #                             projects at home, what changes seldom, the whole documentation, the benchmark

@@ -1,6 +1,6 @@
 //! What is shipped for Prometheus speaks of what is there: metrics, recorded series, runbooks.
 //!
-//! That the rules are valid and the alerts fire, promtool checks: `tests/deploy.sh`.
+//! That the rules are valid and the alerts fire, promtool checks: `tests/deploy.sh --full`.
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
