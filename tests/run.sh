@@ -86,20 +86,16 @@ wheel_full() { tests/wheel.sh --full; }
 # Those, too, that import CrewAI in interpreters of their own.
 python_full() { CREWFLEET_TEST_FULL=1 python; }
 # What a project gives here and in plain Python: the shape that has most in it.
-home() { run_home judges; }
+home() { at_home check.py judges; }
 # All shapes and, where CREWFLEET_EXAMPLES names them, CrewAI's public projects.
-home_full() { run_home; }
-run_home() {
+home_full() { at_home check.py; }
+at_home() {
     local interpreter=$python
     if [ -n "${CREWFLEET_EXAMPLES:-}" ]; then interpreter=$(tests/as_at_home/python-env.sh) || return 1; fi
-    "$interpreter" tests/as_at_home/check.py "$@"
+    "$interpreter" "tests/as_at_home/$1" "${@:2}"
 }
 # A `main.py` as it is, and with the import of its crew changed: the example's and, as above, three public ones.
-imported() {
-    local interpreter=$python
-    if [ -n "${CREWFLEET_EXAMPLES:-}" ]; then interpreter=$(tests/as_at_home/python-env.sh) || return 1; fi
-    "$interpreter" tests/as_at_home/by_client.py
-}
+imported() { at_home by_client.py; }
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
 # These tests wait more than they work, so more run at once than there are cores.

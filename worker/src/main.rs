@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use crewfleet_service::config::Loaded;
-use crewfleet_service::told::Told;
+use crewfleet_service::told::{self, Told};
 use crewfleet_service::{shutdown, telemetry, traces};
 use crewfleet_worker::config::{self, FileConfig};
 use crewfleet_worker::{Kickoff, Worker};
@@ -182,9 +182,7 @@ async fn kickoff(
 }
 
 fn write_line(stdout: &mut impl Write, told: &Told) -> std::io::Result<()> {
-    let line = serde_json::to_string(told)?;
-    // A crew's own JSON may be laid out over lines; outside of strings, where JSON has none, they are space.
-    writeln!(stdout, "{}", line.replace(['\n', '\r'], " "))?;
+    writeln!(stdout, "{}", told::one_line(told)?)?;
     stdout.flush()
 }
 

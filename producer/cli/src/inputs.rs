@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use clap::Args;
 use crewfleet_protocol::{FileSource, InputFile};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -34,6 +35,39 @@ pub(crate) fn unasked(crew: &str, asked: &[String], inputs: &RawValue) -> Option
         )
     };
     (!unasked.is_empty()).then(note)
+}
+
+/// The inputs of a kickoff, as arguments.
+#[derive(Args)]
+pub(crate) struct GivenInputs {
+    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given
+    /// several times
+    #[arg(short, long = "input", value_name = "KEY=VALUE")]
+    input: Vec<String>,
+    /// All inputs: a file with a JSON object, - for stdin
+    #[arg(long, value_name = "FILE")]
+    inputs: Option<String>,
+}
+
+impl GivenInputs {
+    /// Those that were given, else `otherwise`, as arguments of `--input`.
+    pub(crate) fn gather_or(&self, otherwise: &[String]) -> anyhow::Result<Box<RawValue>> {
+        let single = if self.is_empty() { otherwise } else { &self.input };
+        gather(self.inputs.as_deref(), single)
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inputs.is_none() && self.input.is_empty()
+    }
+}
+
+/// The JSON of `--meta`.
+pub(crate) fn meta(given: Option<&str>) -> anyhow::Result<Option<&RawValue>> {
+    given
+        .map(serde_json::from_str)
+        .transpose()
+        .context("--meta is not JSON")
 }
 
 /// The inputs of `--inputs FILE|-` with those of `--input` put over them. A file alone is kept byte for byte.

@@ -7,6 +7,7 @@ use anyhow::Context;
 use crewfleet::{KickoffId, Reply, Status};
 use crewfleet_protocol::KickoffResult;
 use crewfleet_service::harmless::harmless;
+use crewfleet_service::told;
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -35,9 +36,7 @@ pub(crate) fn say(text: &str) {
 
 /// As JSON, in one line.
 pub(crate) fn one_line(value: &impl Serialize) -> anyhow::Result<String> {
-    let text = serde_json::to_string(value).context("cannot write JSON")?;
-    // A crew's own JSON may be laid out over lines; outside of strings, where JSON has none, they are space.
-    Ok(text.replace(['\n', '\r'], " "))
+    told::one_line(value).context("cannot write JSON")
 }
 
 /// As in `1 file`, `2 files`.

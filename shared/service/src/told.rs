@@ -18,3 +18,12 @@ pub enum Told {
     /// There is no reply: a worker would put the request back, for this reason, and it would run again. Nothing follows.
     Unfinished(String),
 }
+
+/// JSON in one line.
+///
+/// # Errors
+/// When it has no JSON.
+pub fn one_line(value: &impl Serialize) -> serde_json::Result<String> {
+    // A crew's own JSON may be laid out over lines; outside of strings, where JSON has none, they are space.
+    Ok(serde_json::to_string(value)?.replace(['\n', '\r'], " "))
+}

@@ -253,7 +253,12 @@ fn still_held(run: &RunHandle) -> Result<(), Outcome> {
     }
 }
 
-async fn work_dir(work_dirs: &WorkDirs, crew: &Crew, request: &Request) -> Result<WorkDir, Outcome> {
+/// Its own folder, where its crew needs one.
+pub(crate) async fn work_dir(
+    work_dirs: &WorkDirs,
+    crew: &Crew,
+    request: &Request,
+) -> Result<WorkDir, Outcome> {
     if !crew.runner.needs_work_dir() {
         return Ok(WorkDir::none());
     }

@@ -29,8 +29,7 @@ use crate::execution::execute::{Run, Site, execute};
 use crate::execution::outcome::Outcome;
 use crate::execution::stop::StopReason;
 use crate::folders::retention::blocking;
-use crate::folders::workdir::WorkDir;
-use crate::intake::admission::not_expired;
+use crate::intake::admission::{not_expired, work_dir};
 use crate::intake::run_key::RunKey;
 use crate::runner::late::LateRunner;
 use crate::settlement::attempt::Attempt;
@@ -165,7 +164,7 @@ impl Standalone<'_> {
         stop: CancellationToken,
         tell: &mut impl FnMut(Told),
     ) -> Outcome {
-        let work_dir = match self.work_dir(request).await {
+        let work_dir = match work_dir(&self.workshop.work_dirs, self.crew, request).await {
             Ok(work_dir) => work_dir,
             Err(outcome) => return outcome,
         };
@@ -211,20 +210,6 @@ impl Standalone<'_> {
             )));
         }
         outcome
-    }
-
-    async fn work_dir(&self, request: &Request) -> Result<WorkDir, Outcome> {
-        if !self.crew.runner.needs_work_dir() {
-            return Ok(WorkDir::none());
-        }
-        let made = self
-            .workshop
-            .work_dirs
-            .create(&request.kickoff_id, request.attempt);
-        made.await.map_err(|error| {
-            let message = format!("the kickoff's folder cannot be made: {error}");
-            Outcome::Failed(KickoffError::new("work_dir", message))
-        })
     }
 
     /// As with a broker whose consumer timeout is the configured one.

@@ -2,7 +2,7 @@
 
 mod session;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use clap::Args;
@@ -12,34 +12,20 @@ use tokio_util::sync::CancellationToken;
 
 use self::session::{Session, quoted};
 use crate::dev::broker::Broker;
-use crate::dev::crew::Crew;
+use crate::dev::crew::{Crew, OwnCrew};
 use crate::dev::folder::Folder;
 use crate::dev::workers::{self, Workers};
 use crate::exit::Exit;
-use crate::inputs;
+use crate::inputs::GivenInputs;
 use crate::output::{counted, say};
 use crate::settings::{BROKER_URL_VARIABLE, Settings};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Your own crew: package.module:Name, a Python file, crew.jsonc, flow.yaml or a project's folder [default: the
-    /// project in the working directory, if its pyproject.toml has [tool.crewai]; else the example crew]
-    #[arg(long, value_name = "TARGET")]
-    target: Option<String>,
-    /// The folder that holds the target's package [default: src if there is one, else the working directory]
-    #[arg(long, value_name = "FOLDER", requires = "target")]
-    path: Option<PathBuf>,
-    /// The Python to run it with [default: CREWFLEET_PYTHON, else the project's .venv, else .crewfleet/python, else
-    /// that of the virtual environment, else python3]
-    #[arg(long, value_name = "PYTHON")]
-    python: Option<PathBuf>,
-    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given
-    /// several times
-    #[arg(short, long = "input", value_name = "KEY=VALUE")]
-    input: Vec<String>,
-    /// All inputs: a file with a JSON object, - for stdin
-    #[arg(long, value_name = "FILE")]
-    inputs: Option<String>,
+    #[command(flatten)]
+    own: OwnCrew,
+    #[command(flatten)]
+    inputs: GivenInputs,
     /// End after the result, with one worker: the reply is the last line of stdout, the exit code is that of `kickoff`
     #[arg(long)]
     once: bool,
@@ -53,11 +39,7 @@ pub(crate) async fn run(
     arguments: Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let crew = Crew::choose(
-        arguments.target.as_deref(),
-        arguments.path.as_deref(),
-        arguments.python.as_deref(),
-    )?;
+    let crew = Crew::choose(&arguments.own)?;
     let session = Session {
         inputs: given_inputs(&arguments, &crew)?,
         crew,
@@ -175,14 +157,11 @@ async fn with_broker(
 
 /// `None` when the crew's own names decide.
 fn given_inputs(arguments: &Arguments, crew: &Crew) -> anyhow::Result<Option<Box<RawValue>>> {
-    if arguments.inputs.is_some() || !arguments.input.is_empty() {
-        return inputs::gather(arguments.inputs.as_deref(), &arguments.input).map(Some);
-    }
     let own = crew.own_inputs();
-    if own.is_empty() {
+    if arguments.inputs.is_empty() && own.is_empty() {
         return Ok(None);
     }
-    inputs::gather(None, &own).map(Some)
+    arguments.inputs.gather_or(&own).map(Some)
 }
 
 /// What another terminal needs to reach the same broker. A given one is known there; its URL may hold a password.

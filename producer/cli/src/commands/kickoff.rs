@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use crewfleet::{ClientError, Kickoff, KickoffClient, KickoffHandle, KickoffId, Reply};
@@ -14,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{crews, events, files, wait};
 use crate::exit::Exit;
 use crate::format::ReplyFormat;
-use crate::inputs;
+use crate::inputs::{self, GivenInputs};
 use crate::output::{gave_up, print, reply, say};
 use crate::settings::Settings;
 
@@ -22,13 +21,8 @@ use crate::settings::Settings;
 pub(crate) struct Arguments {
     /// The crew to kick off
     crew: CrewName,
-    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given
-    /// several times
-    #[arg(short, long = "input", value_name = "KEY=VALUE")]
-    input: Vec<String>,
-    /// All inputs: a file with a JSON object, - for stdin
-    #[arg(long, value_name = "FILE")]
-    inputs: Option<String>,
+    #[command(flatten)]
+    inputs: GivenInputs,
     /// Don't wait: print the kickoff's id and end
     #[arg(short, long, conflicts_with_all = ["follow", "timeout", "output", "json"])]
     detach: bool,
@@ -65,9 +59,8 @@ pub(crate) async fn run(
     arguments: Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let inputs = inputs::gather(arguments.inputs.as_deref(), &arguments.input)?;
-    let meta = arguments.meta.as_deref().map(serde_json::from_str::<&RawValue>);
-    let meta = meta.transpose().context("--meta is not JSON")?;
+    let inputs = arguments.inputs.gather_or(&[])?;
+    let meta = inputs::meta(arguments.meta.as_deref())?;
     let id = arguments.id.clone().unwrap_or_else(KickoffId::generate);
 
     let sending = async {

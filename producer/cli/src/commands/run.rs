@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use crewfleet_service::config::ENVIRONMENT_PREFIX;
 use crewfleet_service::told::Told;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -17,14 +16,14 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::{events, wait};
-use crate::dev::crew::{CONFIG, Crew, NamedBy};
+use crate::dev::crew::{CONFIG, Crew, NamedBy, OwnCrew};
 use crate::dev::folder::Folder;
 use crate::dev::worker::REFUSED;
-use crate::dev::workers::{self, explained};
+use crate::dev::workers::{self, explained, is_setting};
 use crate::exit::Exit;
 use crate::format::ReplyFormat;
 use crate::global::Global;
-use crate::inputs;
+use crate::inputs::{self, GivenInputs};
 use crate::output::{More, one_line, reply_with, say};
 use crate::settings::Settings;
 use crate::story::Story;
@@ -37,23 +36,10 @@ pub(crate) struct Arguments {
     /// A crew of the configuration [default: --target]
     #[arg(conflicts_with_all = ["target", "path", "python"])]
     crew: Option<String>,
-    /// Your own crew, as with `crewfleet dev` [default: the project in the working directory, if its pyproject.toml has
-    /// [tool.crewai]; else the example crew]
-    #[arg(long, value_name = "TARGET")]
-    target: Option<String>,
-    /// The folder that holds the target's package [default: src if there is one, else the working directory]
-    #[arg(long, value_name = "FOLDER", requires = "target")]
-    path: Option<PathBuf>,
-    /// The Python to run it with [default: as with `crewfleet dev`]
-    #[arg(long, value_name = "PYTHON")]
-    python: Option<PathBuf>,
-    /// An input: KEY=VALUE (text), KEY=@FILE (a file's text, or an image, PDF or recording) or KEY:=JSON; may be given
-    /// several times
-    #[arg(short, long = "input", value_name = "KEY=VALUE")]
-    input: Vec<String>,
-    /// All inputs: a file with a JSON object, - for stdin
-    #[arg(long, value_name = "FILE")]
-    inputs: Option<String>,
+    #[command(flatten)]
+    own: OwnCrew,
+    #[command(flatten)]
+    inputs: GivenInputs,
     /// JSON that comes back in the reply and in every event
     #[arg(long, value_name = "JSON")]
     meta: Option<String>,
@@ -144,11 +130,7 @@ impl Kickoff {
                 _written: None,
             });
         }
-        let crew = Crew::choose(
-            arguments.target.as_deref(),
-            arguments.path.as_deref(),
-            arguments.python.as_deref(),
-        )?;
+        let crew = Crew::choose(&arguments.own)?;
         let folder = Folder::shared()?;
         let written = tempfile::Builder::new().prefix("run-").tempdir_in(folder.path());
         let written = written.context("there is no place for the crew's configuration")?;
@@ -166,17 +148,10 @@ impl Kickoff {
 
     /// In one line.
     fn request(&self, arguments: &Arguments) -> anyhow::Result<String> {
-        let nothing_given = arguments.inputs.is_none() && arguments.input.is_empty();
-        let single = if nothing_given {
-            &self.own_inputs
-        } else {
-            &arguments.input
-        };
-        let inputs = inputs::gather(arguments.inputs.as_deref(), single)?;
-        let meta = arguments.meta.as_deref().map(serde_json::from_str::<&RawValue>);
+        let inputs = arguments.inputs.gather_or(&self.own_inputs)?;
         one_line(&Request {
             inputs: &inputs,
-            meta: meta.transpose().context("--meta is not JSON")?,
+            meta: inputs::meta(arguments.meta.as_deref())?,
             timeout_s: arguments.time_limit.map(|limit| limit.as_secs_f64()),
         })
     }
@@ -198,11 +173,8 @@ impl Kickoff {
         if self.named_by.is_some() {
             command.stderr(Stdio::piped());
             // The configuration that was written says it all; its URL is none of a broker's.
-            let ours = format!("{ENVIRONMENT_PREFIX}__");
-            for (name, _) in std::env::vars_os() {
-                if name.to_string_lossy().starts_with(&ours) {
-                    command.env_remove(name);
-                }
+            for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
+                command.env_remove(name);
             }
         }
         command

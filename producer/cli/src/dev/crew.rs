@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::Args;
 use crewfleet_amqp::BrokerConfig;
 use crewfleet_protocol::CrewName;
 use crewfleet_service::interpreter::default_interpreter;
@@ -52,17 +53,34 @@ pub(crate) struct NamedBy {
     pub(crate) target: &'static str,
 }
 
+/// A crew of one's own, as arguments.
+#[derive(Args)]
+pub(crate) struct OwnCrew {
+    /// Your own crew: package.module:Name, a Python file, crew.jsonc, flow.yaml or a project's folder [default: the
+    /// project in the working directory, if its pyproject.toml has [tool.crewai]; else the example crew]
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+    /// The folder that holds the target's package [default: src if there is one, else the working directory]
+    #[arg(long, value_name = "FOLDER", requires = "target")]
+    path: Option<PathBuf>,
+    /// The Python to run it with [default: CREWFLEET_PYTHON, else the project's .venv, else .crewfleet/python, else
+    /// that of the virtual environment, else python3]
+    #[arg(long, value_name = "PYTHON")]
+    python: Option<PathBuf>,
+}
+
 impl Crew {
     /// The crew of `--target` and `--path`, else of the project in the working directory, else the example. What a
     /// target may look like is the workers' business.
     ///
     /// # Errors
     /// When there is no such folder, or no example.
-    pub(crate) fn choose(
-        target: Option<&str>,
-        path: Option<&Path>,
-        python: Option<&Path>,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn choose(given: &OwnCrew) -> anyhow::Result<Self> {
+        let (target, path, python) = (
+            given.target.as_deref(),
+            given.path.as_deref(),
+            given.python.as_deref(),
+        );
         let working = std::env::current_dir().context("the working directory cannot be told")?;
         let target_named_by = match target {
             Some(_) => "--target",

@@ -1,6 +1,6 @@
 //! The worker processes of `crewfleet dev`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -234,13 +234,16 @@ impl Workers {
     }
 }
 
+/// Whether a variable says what a configuration file says.
+pub(crate) fn is_setting(name: &OsStr) -> bool {
+    name.to_string_lossy()
+        .starts_with(&format!("{ENVIRONMENT_PREFIX}__"))
+}
+
 /// That of this process, but for what would contradict the configuration file, or silence the log lines we read.
 fn environment(broker: &BrokerConfig, id: &str) -> Vec<(OsString, OsString)> {
     let ours = format!("{ENVIRONMENT_PREFIX}__");
-    let kept = |name: &OsString| {
-        let name = name.to_string_lossy();
-        !name.starts_with(&ours) && name != "RUST_LOG" && name != SUPERVISED_VARIABLE
-    };
+    let kept = |name: &OsString| !is_setting(name) && name != "RUST_LOG" && name != SUPERVISED_VARIABLE;
     let mut environment: Vec<_> = std::env::vars_os().filter(|(name, _)| kept(name)).collect();
     environment.push((
         format!("{ours}BROKER__URL").into(),

@@ -36,10 +36,9 @@ log = logging.getLogger("crewfleet")
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 #: What ends a link, or an operation on it.
-LOST = (AMQPConnectionError, ChannelInvalidStateError, ChannelClosed, ConnectionError, OSError, asyncio.TimeoutError, asyncio.CancelledError)
-
-#: The same, but for what cancels a task.
-LINK_ENDED = tuple(kind for kind in LOST if kind is not asyncio.CancelledError)
+LINK_ENDED = (AMQPConnectionError, ChannelInvalidStateError, ChannelClosed, ConnectionError, OSError, asyncio.TimeoutError)
+#: The same, and what the libraries may make of it.
+_LOST = (*LINK_ENDED, asyncio.CancelledError)
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class Link:
 
     async def close(self) -> None:
         """Closes the connection."""
-        with contextlib.suppress(*LOST, AMQPError):
+        with contextlib.suppress(*_LOST, AMQPError):
             await self.connection.close()
 
 
@@ -161,8 +160,8 @@ class Broker:
             link = await self.link(max(end - loop.time(), 0), said_s=self._patience_s)
             try:
                 await asyncio.wait_for(self._restore_on(link, restore), max(end - loop.time(), 0))
-            except LOST as error:
-                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            except _LOST as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise
                 self._problem = error
                 await asyncio.sleep(min(next(pause), max(end - loop.time(), 0)))
@@ -214,8 +213,8 @@ class Broker:
                 return await link.publish(message, max(end - loop.time(), 0.001))
             except DeliveryError:
                 problem = "RabbitMQ refuses it, as it does when the queue is full"
-            except LOST as error:
-                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            except _LOST as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise
                 sent, problem = True, _said(error)
                 message = replace(message, headers={**message.headers, header.POSSIBLE_DUPLICATE: 1})
@@ -238,8 +237,8 @@ class Broker:
                 link = await self._open()
             except (AuthenticationError, ProbableAuthenticationError, BrokerUnavailable) as error:
                 await self._tell(None, error, refused=True)
-            except (*LOST, AMQPError) as error:
-                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            except (*_LOST, AMQPError) as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise
                 await self._tell(None, error)
             else:
@@ -258,8 +257,8 @@ class Broker:
         for url in self._settings.urls:
             try:
                 link = Link(await self._connect(url))
-            except (*LOST, AMQPError) as error:
-                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            except (*_LOST, AMQPError) as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise
                 problem = error
                 continue
@@ -301,13 +300,13 @@ def acknowledged(handle: Callable[[AbstractIncomingMessage], None]) -> Callable[
 
     async def receive(message: AbstractIncomingMessage) -> None:
         handle(message)
-        with contextlib.suppress(*LOST, AMQPError):
+        with contextlib.suppress(*_LOST, AMQPError):
             await message.ack()
 
     return receive
 
 
-def is_cancelled() -> bool:
+def _is_cancelled() -> bool:
     """Whether this task was asked to stop, rather than something that it awaits."""
     task = asyncio.current_task()
     # Python 3.10 cannot tell: then it was.
