@@ -40,6 +40,7 @@ use script::Scripted;
 pub use script::{At, Fault, Tune};
 use state::{Busy, State, lock};
 use store::Message;
+pub use store::topic_matches;
 
 /// The broker. Its connections end when it is dropped.
 #[derive(Debug)]

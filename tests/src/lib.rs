@@ -13,11 +13,11 @@
 //! | [`worker`] | a `crewfleet-worker` process: configuration, logs, admin address, metrics |
 //! | [`cli`] | the `crewfleet` command |
 //! | [`client`] | a plain AMQP client, as a publisher in another language would be |
+//! | [`clock`] | processes whose clock is wrong |
 //! | [`collector`] | an OpenTelemetry collector, and the spans that come out of it |
 //! | [`fault_broker`] | a scripted broker, for faults that RabbitMQ does not produce on demand |
 //! | [`gateway`] | a `crewfleet gateway` process, and a caller of it |
 //! | [`http`] | what an HTTP server answers |
-//! | [`campaign`] | thousands of kickoffs through a fleet that is hit by faults, and the check of their whole history |
 //! | [`crews`] | configuration of the example crews |
 //! | [`prometheus`] | a Prometheus with what is shipped for one in `deploy/monitoring` |
 //! | [`ports`] | ports for programs that must be told one |
@@ -31,10 +31,10 @@
 use std::time::Duration;
 
 pub mod broker;
-pub mod campaign;
 pub mod certificates;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod collector;
 pub mod crews;

@@ -278,7 +278,7 @@ impl WorkerProcess {
 }
 
 /// The value of the first series of this name with at least these labels, in Prometheus' text format.
-fn series_value(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+pub fn series_value(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     text.lines().find_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
         let (found, rest) = series.split_once('{').unwrap_or((series, "}"));
@@ -288,22 +288,4 @@ fn series_value(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> 
         };
         (found == name && labels.iter().all(has)).then(|| value.parse().ok())?
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::series_value;
-
-    #[test]
-    fn a_series_is_found_by_name_and_labels() {
-        let text =
-            "# HELP up x\nup 1\ndone{crew=\"a,b\",status=\"failed\"} 2\ndone{crew=\"a\",status=\"ok\"} 3\n";
-        assert_eq!(series_value(text, "up", &[]), Some(1.0));
-        assert_eq!(series_value(text, "done", &[("status", "ok")]), Some(3.0));
-        assert_eq!(
-            series_value(text, "done", &[("crew", "a,b"), ("status", "failed")]),
-            Some(2.0)
-        );
-        assert_eq!(series_value(text, "done", &[("crew", "b")]), None);
-    }
 }

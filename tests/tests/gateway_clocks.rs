@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crewfleet_tests::broker::{Namespace, broker};
-use crewfleet_tests::campaign::clock;
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
+use crewfleet_tests::clock;
 use crewfleet_tests::gateway::GatewayProcess;
 use crewfleet_tests::worker::WorkerProcess;
 use lapin::BasicProperties;

@@ -33,6 +33,7 @@ class StorageTest(unittest.TestCase):
             self.assertNotIn("experimental", "".join(child.output()))
         return found
 
+    @seldom
     def test_a_memory_made_at_import_is_each_kickoffs_own(self) -> None:
         answers = self.run_in_new_children("kept:Rememberer", [{"text": "the first's secret"}, {"text": "the second's"}])
         self.assertEqual([answer["recalled"] for answer in answers], [[], []])

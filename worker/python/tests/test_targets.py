@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import unittest
 
-from fake_worker import CREWS, FULL, shared_worker
+from fake_worker import CREWS, FULL, seldom, shared_worker
 
 SHOP = os.path.join(CREWS, "shop")
 PATH = [os.path.join(SHOP, "src"), CREWS]
@@ -106,6 +106,7 @@ class GrammarTest(ShopTest):
         with self.project({"type": "flow"}, scripts={"kickoff": "shop.main:through_asyncio"}) as folder:
             self.assertEqual(self.raw(folder, {"goods": "apples"}, path=[CREWS]), "welcome apples")
 
+    @seldom
     def test_a_folder_with_a_definition(self) -> None:
         self.worker.require("flow definitions")
         flow = {
@@ -230,8 +231,8 @@ class GuardTest(ShopTest):
                 host = self.worker.start_host(f"shop.{module}", path=PATH)
                 self.assertEqual(host.first["error"]["kind"], "import_failed")
                 self.assertEqual(self.worker.exited()["pid"], host.pid)
-                # Where each child imports for itself, so does its guard. That takes seconds: one shows it.
-                if FULL or module == "unguarded:crew":
+                # Where each child imports for itself, so does its guard.
+                if FULL:
                     child = self.worker.start_host(f"shop.{module}", path=PATH, isolation="spawn").start_child()
                     self.assertEqual(child.first["error"]["kind"], "import_failed")
                     self.assertRegex(child.first["error"]["message"], expected)
@@ -242,7 +243,7 @@ class GuardTest(ShopTest):
         self.assertRegex(self.refusal("shop.asks_while_it_builds:build"), r"asks_while_it_builds\.py, line 6, Parrot\.call was called")
 
     def test_afterwards_everything_runs(self) -> None:
-        for isolation in ("fork", "spawn"):
+        for isolation in ("fork", "spawn") if FULL else ("fork",):
             self.assertIn("say pears", self.raw("shop.crew:ShopCrew", {"goods": "pears"}, isolation=isolation))
 
 

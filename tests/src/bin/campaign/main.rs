@@ -1,0 +1,81 @@
+//! The campaign: producers publish kickoffs while faults come down on everything, and a checker reads what became of
+//! each.
+//!
+//! ```text
+//! cargo run -p crewfleet-tests --bin campaign -- --kickoffs 600 --seed 7 --faults all
+//! cargo run -p crewfleet-tests --bin campaign -- --kickoffs 50 --faults worker_sigkill --fault-count 3
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`run`] | the campaign from start to end |
+//! | [`options`] | the command line |
+//! | [`workload`] | the kickoffs, made from a seed |
+//! | [`schedule`] | the faults, made from the same seed: kinds, targets, times |
+//! | [`site`] | the broker, and the proxies before it |
+//! | [`fleet`] | the worker processes |
+//! | [`crew`] | what the crews do: in Rust, in this binary as a program, and the configuration of the Python one |
+//! | [`producer`], [`caller`], [`producers`] | a producer process with the client library; one that calls the gateway; all of them |
+//! | [`gateway`] | the gateway |
+//! | [`faults`], [`misdeclared`] | doing harm, as scheduled; to one queue |
+//! | [`journal`] | lines that survive a SIGKILL of their writer |
+//! | [`records`], [`calls`] | what is seen, each as a value; of it what is seen over HTTP |
+//! | [`history`], [`resolve`] | all that was seen, as one value; finding what was asked for over HTTP in it |
+//! | [`evidence`] | reading the history from the files and the broker |
+//! | [`checker`], [`explain`], [`endings`] | what the history must not hold; which fault explains which repeat, and which ending |
+//! | [`summary`] | the last line |
+//!
+//! # What is promised, and so checked
+//!
+//! Delivery is at least once. So a second execution of one attempt is allowed where a fault hit the first one's
+//! process, worker or connection between its start and its ack ([`explain`]), and a second copy of the same reply is no
+//! fault at all. What is never allowed: a confirmed kickoff without a terminal reply; a reply, an execution or a dead
+//! letter that belongs to nobody; an answer with another's payload; two different answers of one attempt; an ending
+//! that neither the kickoff's plan nor a fault explains; anything left in a queue; a caller over HTTP who is told another
+//! end than the reply's, or that what was accepted is not there. A caller that hears no answer asks again: then one
+//! kickoff of the plan may run under two ids, which is counted; after "not taken" it may not.
+
+mod caller;
+mod calls;
+mod checker;
+mod crew;
+mod endings;
+mod evidence;
+mod explain;
+mod faults;
+mod fleet;
+mod gateway;
+mod history;
+mod journal;
+mod misdeclared;
+mod options;
+mod producer;
+mod producers;
+mod records;
+mod resolve;
+mod run;
+mod schedule;
+mod site;
+mod summary;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use options::{Arguments, Role};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    match arguments.role {
+        Some(Role::Worker { config }) => crew::worker(&config).await?,
+        Some(Role::Crew) => crew::program()?,
+        Some(Role::Producer(arguments)) => producer::run(&arguments).await?,
+        Some(Role::Caller(arguments)) => caller::run(&arguments).await?,
+        Some(Role::Gateway(arguments)) => gateway::run(&arguments).await?,
+        None if !run::run(&arguments.options).await? => return Ok(ExitCode::FAILURE),
+        None => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}

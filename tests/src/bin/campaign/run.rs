@@ -1,0 +1,243 @@
+//! The campaign from start to end.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use super::{
+    checker::{self, Findings},
+    evidence,
+    faults::{self, Arena},
+    fleet::{self, Fleet},
+    gateway::Gateway,
+    history::History,
+    journal::{self, Journal, now},
+    options::Options,
+    producers::{self, Producers},
+    schedule::{self, Crowd, Kind, Scheduled},
+    site::{HEARTBEAT_S, Site},
+    summary::{self, Frame},
+    workload::{self, Planned},
+};
+
+/// How often progress is told.
+const TELL: Duration = Duration::from_secs(5);
+/// How often it is looked whether the queues are empty: each look costs a second of a processor.
+const LOOK: Duration = Duration::from_secs(2);
+/// Between the moment at which everything is ready and the first kickoff.
+const LEAD: Duration = Duration::from_millis(500);
+
+/// Runs it; the last line of stdout is its summary. `false` where a promise was broken.
+pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    let seed = options.seed.unwrap_or_else(|| now() % 1_000_000);
+    let folder = tempfile::Builder::new().prefix("crewfleet-campaign-").tempdir()?;
+    let plan = workload::kickoffs(seed, options.kickoffs, options.span());
+    let schedule = schedule(options, seed)?;
+    eprintln!(
+        "campaign: {} kickoffs and {} faults over {:.0} s, --seed {seed}, in {}",
+        plan.len(),
+        schedule.len(),
+        options.span().as_secs_f64(),
+        folder.path().display()
+    );
+
+    let outcome = play(options, &plan, &schedule, folder.path(), began).await;
+    let (findings, summary) = match outcome {
+        Ok((history, findings, frame)) => {
+            let (workers, producers) = (frame.workers, frame.producers);
+            let duration_s = began.elapsed().as_secs_f64();
+            let frame = Frame {
+                seed,
+                nodes: options.nodes,
+                duration_s,
+                faults_scheduled: schedule.len(),
+                workers: &workers,
+                producers: &producers,
+            };
+            let summary = summary::summary(&history, &findings, frame);
+            (findings, summary)
+        }
+        Err(error) => {
+            eprintln!(
+                "campaign: broken off; the history is kept in {}",
+                folder.keep().display()
+            );
+            return Err(error);
+        }
+    };
+    let is_sound = findings.violations.is_empty();
+    for violation in findings.violations.iter().take(50) {
+        eprintln!("campaign: {:?}: {}", violation.rule, violation.text);
+    }
+    std::fs::write(folder.path().join("summary.json"), summary.to_string())?;
+    keep(folder, options.keep || !is_sound);
+    println!("{summary}");
+    Ok(is_sound)
+}
+
+fn keep(folder: TempDir, is_kept: bool) {
+    if is_kept {
+        eprintln!("campaign: the history is kept in {}", folder.keep().display());
+    }
+}
+
+fn schedule(options: &Options, seed: u64) -> anyhow::Result<Vec<Scheduled>> {
+    let kinds: Vec<Kind> = options.kinds()?;
+    let of_any_clock = match options.old_worker()? {
+        Some(_) => &fleet::BEHIND_PROXIES[..1],
+        None => &fleet::BEHIND_PROXIES,
+    };
+    let crowd = Crowd {
+        workers: fleet::WORKERS,
+        workers_behind_proxies: &fleet::BEHIND_PROXIES,
+        python_workers: &fleet::PYTHON,
+        workers_of_any_clock: of_any_clock,
+        late_worker: fleet::LATE_AT,
+        producers: producers::PRODUCERS,
+        library_producers: producers::LIBRARY,
+        producers_behind_proxies: &producers::BEHIND_PROXIES,
+        heartbeat_s: HEARTBEAT_S,
+    };
+    Ok(schedule::faults(
+        seed,
+        &kinds,
+        options.scheduled(kinds.len()),
+        options.span(),
+        &crowd,
+    ))
+}
+
+/// Who took part.
+struct Names {
+    workers: Vec<String>,
+    producers: Vec<String>,
+}
+
+async fn play(
+    options: &Options,
+    plan: &[Planned],
+    schedule: &[Scheduled],
+    folder: &Path,
+    began: Instant,
+) -> anyhow::Result<(History, Findings, Names)> {
+    let planned = Journal::open(&folder.join("schedule.jsonl"))?;
+    schedule.iter().for_each(|fault| planned.write(fault));
+    let site = Site::start(options.nodes).await?;
+    let old = options.old_worker()?;
+    eprintln!(
+        "campaign: {}",
+        match &old {
+            Some(old) => format!("w{} is an old worker, {}", fleet::OLD + 1, old.display()),
+            None => "all workers are of this version, since no --old-worker is named".to_owned(),
+        }
+    );
+    let fleet = Fleet::start(&site, folder, old.as_deref()).await?;
+    let gateway = Gateway::start(&site, folder).await?;
+    // A queue must not be lost to a SIGKILL that comes right after its declaration.
+    site.sync_names().await?;
+    eprintln!(
+        "campaign: the broker and {} workers are ready after {:.1} s",
+        fleet::WORKERS,
+        began.elapsed().as_secs_f64()
+    );
+
+    let start = Instant::now() + LEAD;
+    let epoch = now() + u64::try_from(LEAD.as_nanos())?;
+    let producers = Producers::start(&site, &gateway, folder, plan, epoch)?;
+    let arena = Arena {
+        site,
+        fleet,
+        gateway,
+        producers,
+        idle_probes: Mutex::default(),
+        late_probes: Mutex::default(),
+        folder: folder.to_owned(),
+    };
+    let telling = tokio::spawn(tell(folder.to_owned(), plan.len(), schedule.len(), start));
+    faults::inject(&arena, schedule, start, folder).await?;
+    arena.fleet.heal();
+    arena.producers.heal();
+    let left_s = options.span().saturating_sub(start.elapsed()).as_secs_f64();
+    let settled = timeout(
+        Duration::from_secs_f64(left_s + options.patience_s),
+        settle(&arena),
+    )
+    .await;
+    telling.abort();
+    if let Ok(Err(error)) = settled {
+        return Err(error);
+    }
+    let mut history = History {
+        faults: journal::read(&folder.join(faults::FILE))?,
+        ..History::default()
+    };
+    if settled.is_err() {
+        history.troubles.push(format!(
+            "not everything was settled {} s after the last fault",
+            options.patience_s
+        ));
+    }
+
+    arena.gateway.stop().await?;
+    arena.fleet.stop().await;
+    let names = Names {
+        workers: arena.fleet.names(),
+        producers: arena.producers.names(),
+    };
+    let Arena {
+        site,
+        fleet,
+        producers,
+        gateway,
+        ..
+    } = arena;
+    history.troubles.extend(fleet.troubles());
+    drop((producers, gateway));
+    evidence::read(&site, &mut history).await?;
+    drop(site);
+    producers::read_histories(folder, &mut history)?;
+    history.add_crew(fleet::read_journals(folder)?);
+    history.resolve_calls();
+    history
+        .troubles
+        .extend(checker::missing(&history, options.kickoffs));
+    history.faults.sort_by_key(|fault| fault.begin);
+    let findings = checker::check(&history);
+    Ok((history, findings, names))
+}
+
+/// Waits until every producer has its replies, and the queues are empty.
+async fn settle(arena: &Arena) -> anyhow::Result<()> {
+    arena.producers.finish().await?;
+    arena.probes_are_answered().await?;
+    loop {
+        let open = evidence::unsettled(&arena.site).await?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        eprintln!("campaign: waiting for {}", open.join(", "));
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn tell(folder: PathBuf, kickoffs: usize, faults: usize, start: Instant) {
+    let mut ticks = tokio::time::interval(TELL);
+    loop {
+        ticks.tick().await;
+        let (confirmed, replied) = producers::progress(&folder);
+        let done = std::fs::read_to_string(folder.join(faults::FILE)).unwrap_or_default();
+        eprintln!(
+            "campaign: {:4.0} s: {confirmed} of {kickoffs} kickoffs confirmed, {replied} answered, {} of {faults} faults over",
+            start.elapsed().as_secs_f64(),
+            done.lines().count()
+        );
+    }
+}
