@@ -27,9 +27,10 @@ fi
 
 typed programs worker/python:tests/openai:tests/as_at_home worker/python/main.py worker/python/crewfleet_host tests/openai/serve.py \
     tests/openai/model_server tests/as_at_home/*.py tests/circles.py tests/benches/fleet/*.py deploy/compose/*.py
-# The Python package, with what it stands on. Its settings are its own: of two files the later one counts.
-typed client producer/python/src --config-file producer/python/pyproject.toml --python-executable "$CREWFLEET_DIR/test-client/bin/python" \
-    -p crewfleet
+# The Python package and its examples, with what they stand on. Its settings are its own: of two files the later one counts.
+of_client=(--config-file producer/python/pyproject.toml --python-executable "$CREWFLEET_DIR/test-client/bin/python")
+typed client producer/python/src "${of_client[@]}" -p crewfleet
+typed client producer/python/src "${of_client[@]}" deploy/examples/clients/*.py
 # What unittest calls, and what a mixin finds in the class beside it, needs no types.
 of_tests=(--allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-any-generics --disable-error-code attr-defined
     --no-warn-unused-ignores)

@@ -1,12 +1,16 @@
 //! `crewfleet run`: one kickoff as a worker runs it, without a broker.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use crewfleet_tests::PATIENCE;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
-use crewfleet_tests::crews::{checkout, plain_crew_toml, plain_python, venv_python};
+use crewfleet_tests::crews::{binary, checkout, plain_crew_toml, plain_python, venv_python};
 use crewfleet_tests::process::until;
 use crewfleet_tests::worker::WorkerProcess;
 use nix::sys::signal::Signal;
@@ -25,6 +29,10 @@ class crew:
         print("at work")
         if "fail" in inputs:
             raise ConnectionError(inputs["fail"])
+        if "talk" in inputs:
+            for number in range(inputs["talk"]):
+                print(number)
+            pathlib.Path(inputs["done"]).touch()
         if "hang" in inputs:
             time.sleep(1000)
         pathlib.Path("note.txt").write_text("a note")
@@ -196,4 +204,38 @@ async fn a_crew_of_crewai_s_is_told_as_it_runs() {
         name.to_string_lossy().ends_with(".toml")
     });
     assert_eq!(written.count(), 0, "its configuration goes with it");
+}
+
+#[test]
+fn events_that_nobody_reads_in_time_are_counted() {
+    let (cli, elsewhere) = (place(""), tempfile::tempdir().unwrap());
+    let done = elsewhere.path().join("done");
+    let mut worker = Command::new(binary("crewfleet-worker"))
+        .args(["run", "teller", "--config"])
+        .arg(cli.dir().join("crewfleet.toml"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a worker");
+    let request = json!({"inputs": {"talk": 20_000, "done": done}});
+    let mut stdin = worker.stdin.take().expect("its stdin");
+    writeln!(stdin, "{request}").expect("it reads");
+    // It waits with its reply by then, until somebody reads.
+    let begun = Instant::now();
+    while !done.exists() {
+        assert!(begun.elapsed() < PATIENCE, "the crew does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let stdout = BufReader::new(worker.stdout.take().expect("its stdout"));
+    let lines: Vec<Value> = stdout
+        .lines()
+        .map(|line| serde_json::from_str(&line.expect("a line")).expect("JSON"))
+        .collect();
+    let [.., note, reply] = &lines[..] else {
+        panic!("{lines:?}")
+    };
+    assert_eq!(reply["reply"]["status"], "succeeded", "{reply}");
+    let note = note["note"].as_str().expect("a note");
+    assert!(note.contains("nobody read the events in time"), "{note}");
+    assert!(worker.wait().expect("its end").success());
 }

@@ -79,6 +79,8 @@ def measure(way: str, url: str, namespace: str, awaits: int) -> None:
     answered = asyncio.run({"package": with_package, "by_hand": by_hand}[way](url, namespace, awaits))
     told = {"way": way, "awaits": awaits, "answered": answered, "seconds": round(time.monotonic() - started, 2), "rss_mib": round(resident_mib() - before, 1)}
     print(json.dumps(told), flush=True)
+    if answered != awaits:
+        sys.exit(f"{awaits - answered} awaits were not answered")
 
 
 def main() -> None:
@@ -105,9 +107,9 @@ def main() -> None:
             running = run("package")
             restarting = Thread(target=lambda: (time.sleep(4), node.restart()))
             restarting.start()
-            running.wait()
+            failed = running.wait()
             restarting.join()
-            return
+            sys.exit(failed)
         for _ in range(arguments.pairs):
             for way in ("package", "by_hand"):
                 run(way).wait()

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
+import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import aio_pika
 import pytest
 from conftest import Node, Site, Worker
-from crewfleet import BrokerUnavailable, Fleet, NoSuchCrew
+from crewfleet import BrokerUnavailable, CrewCancelled, Fleet, NoSuchCrew
 from crewfleet.broker import Broker
+from crewfleet.replies import not_declared
 from crewfleet.settings import Settings
 
 AWAITS = 200
@@ -103,3 +109,55 @@ def test_a_channel_that_is_opened_as_the_connection_ends_is_a_lost_link(site: Si
         await broker.close()
 
     asyncio.run(run())
+
+
+def test_a_queue_that_somebody_deletes_comes_back(site: Site) -> None:
+    """Those of replies, of events and of answers; what is awaited over them is not lost."""
+
+    async def run() -> None:
+        fleet = site.fleet(client_id=uuid.uuid4().hex)
+        kickoff = fleet.crew("sleep").start({"seconds": 8}, events=True)
+        events = kickoff.events()
+        assert (await events.__anext__()).type == "kickoff_started"
+        await kickoff.status()
+        connection = await aio_pika.connect(site.url)
+        channel = await connection.channel()
+        transport: Any = fleet._session.transport()
+        names = transport._names
+        for queue in (names.reply_queue, names.event_queue):
+            await channel.queue_delete(queue)
+        assert [event.type async for event in events][-1:] == ["kickoff_finished"]
+        assert (await asyncio.wait_for(kickoff, 60))["seconds"] == 8
+        assert (await fleet.crew("echo").kickoff_async({"a": 1}))["a"] == 1
+        await connection.close()
+        await fleet.aclose()
+
+    asyncio.run(run())
+
+
+def test_what_is_not_declared_is_pickled_well() -> None:
+    error = pickle.loads(pickle.dumps(not_declared("kickoff.replies", "amqp://host")))
+    assert isinstance(error, BrokerUnavailable)
+    assert "exchange 'kickoff.replies' does not exist on amqp://host" in str(error)
+
+
+ABANDONS = """
+import sys
+from crewfleet import Fleet
+
+fleet = Fleet(sys.argv[1], namespace=sys.argv[2])
+kickoff = fleet.crew("sleep").with_options(kickoff_id=sys.argv[3], cancel_on_abandon=True).start({"seconds": 600})
+fleet.run(kickoff.sent())
+print("sent", flush=True)
+kickoff.result()
+"""
+
+
+def test_ctrl_c_cancels_before_the_program_ends(site: Site, fleet: Fleet) -> None:
+    kickoff_id = uuid.uuid4().hex
+    program = subprocess.Popen([sys.executable, "-c", ABANDONS, site.url, site.namespace, kickoff_id], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert program.stdout is not None and program.stdout.readline() == b"sent\n"
+    program.send_signal(signal.SIGINT)
+    program.wait(60)
+    with pytest.raises(CrewCancelled):
+        fleet.attach(kickoff_id).result(timeout=60)

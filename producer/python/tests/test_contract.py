@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import uuid
@@ -9,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import jsonschema
 import pytest
 from conftest import ROOT, Site
@@ -58,6 +60,34 @@ def test_the_reply_of_a_worker_is_read_whole(fleet: Fleet, site: Site) -> None:
     assert (reply.meta, reply.attempt, reply.redrive, reply.executions) == ({"a": 1}, 1, 0, 1)
     assert reply.started_at is not None and reply.started_at <= reply.finished_at
     assert read_reply(json.dumps(reply.json).encode()) == reply
+
+
+def test_what_goes_to_and_fro_beside_it_is_of_the_schemas(fleet: Fleet, site: Site) -> None:
+    """Commands and questions of the package, answers and events of a worker."""
+
+    async def run() -> None:
+        names = header.Names(site.namespace, "x")
+        async with await aio_pika.connect(site.url) as connection:
+            channel = await connection.channel()
+            queue = await channel.declare_queue(exclusive=True)
+            await fleet.crew("echo").kickoff_async({})
+            transport: Any = fleet._session.transport()
+            await queue.bind(names.answers, transport._names.reply_key)
+            for exchange, key in ((names.control, "#"), (names.queries, ""), (names.events, "#")):
+                await queue.bind(exchange, key)
+            async with queue.iterator(no_ack=True) as messages:
+                kickoff = fleet.crew("sleep").start({"seconds": 600}, events=True)
+                assert (await kickoff.status()).stage in ("running", "waiting")
+                await kickoff.cancel()
+                missing = {header.CONTROL, header.QUERY, "kickoff.answer.v1", "kickoff.event.v1"}
+                async for message in messages:
+                    assert message.type is not None
+                    jsonschema.validate(json.loads(message.body), json.loads((SCHEMAS / f"{message.type}.json").read_text()))
+                    missing.discard(message.type)
+                    if not missing:
+                        break
+
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:

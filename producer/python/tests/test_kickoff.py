@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import pickle
 import uuid
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
+import aio_pika
 import pytest
 from conftest import Site
 from crewfleet import (
@@ -22,6 +25,8 @@ from crewfleet import (
     Options,
     OtherKickoff,
     ReplyTimeout,
+    client,
+    stream,
 )
 
 
@@ -113,6 +118,42 @@ def test_waiting_may_be_given_up_and_come_back_to(site: Site, fleet: Fleet) -> N
         assert another.attach(kickoff.kickoff_id).result(timeout=60) == {"seconds": 2}
 
 
+def test_a_reply_is_found_where_the_broker_is_slow_to_deliver_it(site: Site, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    kickoff = fleet.crew("echo").start({"TOPIC": "tea"})
+    assert kickoff.result(timeout=60).json_dict == {"TOPIC": "tea"}
+    asyncio.run(_holds_something(site))
+    consume, pumping = stream._consume, set()
+
+    async def consume_late(*arguments: Any) -> tuple[asyncio.Queue[Any], int]:
+        came, held = await consume(*arguments)
+        late: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def pump() -> None:
+            await asyncio.sleep(1)
+            while True:
+                late.put_nowait(await came.get())
+
+        pumping.add(asyncio.ensure_future(pump()))
+        return late, held
+
+    monkeypatch.setattr(stream, "_consume", consume_late)
+    monkeypatch.setattr(stream, "_SILENCE_S", 0.1)
+    monkeypatch.setattr(client, "_PATIENCE_S", 0.0)
+    with site.fleet() as another:
+        assert another.attach(kickoff.kickoff_id).result(timeout=60) == {"TOPIC": "tea"}
+
+
+async def _holds_something(site: Site) -> None:
+    """Awaits that RabbitMQ says so of the stream of results, which it counts every few seconds."""
+    async with await aio_pika.connect(site.url) as connection:
+        channel = await connection.channel()
+        while True:
+            queue = await channel.declare_queue(f"{site.namespace}.results", passive=True)
+            if queue.declaration_result.message_count:
+                return
+            await asyncio.sleep(0.1)
+
+
 def test_it_is_cancelled_wherever_it_is(fleet: Fleet) -> None:
     async def cancelled() -> None:
         kickoff = fleet.crew("sleep").start({"seconds": 600}, events=True)
@@ -192,3 +233,51 @@ def test_one_fleet_serves_several_event_loops_and_threads(fleet: Fleet) -> None:
         return list(await asyncio.gather(*in_threads))
 
     assert asyncio.run(many()) == [0, 1, 2, 3]
+
+
+def test_giving_up_on_the_confirm_keeps_nothing_from_being_sent(site: Site) -> None:
+    async def run() -> int:
+        async with site.fleet() as fleet:
+            kickoff = fleet.crew("echo").start({"a": 1})
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(kickoff.sent(), 0)
+            return int((await kickoff)["a"])
+
+    assert asyncio.run(run()) == 1
+
+
+def test_events_end_with_the_kickoff_where_the_last_one_is_not_seen(site: Site, fleet: Fleet) -> None:
+    async def run() -> None:
+        kickoff = fleet.crew("echo").start({"a": 1}, events=True)
+        await kickoff
+        events = kickoff.events()
+        assert (await events.__anext__()).type == "kickoff_started"
+        await events.aclose()
+        # A second look, and one from elsewhere: all events were before.
+        assert [event.type async for event in kickoff.events()] == []
+        async with site.fleet() as another:
+            assert [event.type async for event in another.attach(kickoff.kickoff_id).events()] == []
+        with pytest.raises(NoSuchCrew):
+            async for _ in fleet.crew("nobody").start({}).events():
+                raise AssertionError("it was never sent")
+
+    asyncio.run(run())
+
+
+def test_what_nobody_holds_any_more_is_let_go(site: Site) -> None:
+    async def run() -> None:
+        async with site.fleet() as fleet:
+            unheard = fleet.crew("echo").start({"a": 1}, events=True)
+            await unheard
+            transport: Any = fleet._session.transport()
+            attached = fleet.attach(uuid.uuid4().hex)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(attached.reply(), 1)
+            assert transport._replies._bound
+            assert transport._events._followers
+            del unheard, attached
+            gc.collect()
+            while transport._replies._bound or transport._events._followers or transport._replies._waiting:
+                await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(run(), 60))

@@ -50,3 +50,28 @@ def test_what_is_wrong_is_named_with_its_place(text: str, said: str) -> None:
         load()
     with pytest.raises(SettingsError, match=r"nowhere\.toml cannot be read"):
         load(config="nowhere.toml")
+
+
+def test_a_url_of_the_environment_outranks_the_file_s_url_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("crewfleet.toml").write_text('[broker]\nurl_file = "url"\n')
+    monkeypatch.setenv("CREWFLEET__BROKER__URL", "amqp://environment")
+    assert load().urls == ["amqp://environment"]
+
+
+def test_paths_of_a_file_start_at_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/url").write_text("amqp://there")
+    (tmp_path / "conf/other.toml").write_text('[broker]\nurl_file = "url"\nca_file = "/etc/ca.pem"\n')
+    settings = load(config=tmp_path / "conf/other.toml")
+    assert (settings.urls, settings.ca_file) == (["amqp://there"], "/etc/ca.pem")
+
+
+@pytest.mark.parametrize("url", ["localhost:5672", "http://user:hunter2@host", "amqp://", "amqp://user:hunter2@host:port/", "amqp://ok,amqps:/x"])
+def test_what_is_no_url_of_amqp_is_refused_unseen(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"broker\.url: URL \d is none of AMQP's") as raised:
+        load(url)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_an_address_may_be_of_ipv6() -> None:
+    assert load("amqp://user:password@[::1]:5672/%2f").urls == ["amqp://user:password@[::1]:5672/%2f"]

@@ -7,15 +7,20 @@ loops, one after the other or at once; and its heartbeats go on while a caller c
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from .errors import FleetClosed
+
 T = TypeVar("T")
 
 _STOP_TIMEOUT_S = 10.0
+#: For so long the end of the program is held up for what has to be said before it.
+_LAST_WORDS_S = 5.0
 
 
 class Background:
@@ -25,6 +30,9 @@ class Background:
         """Starts the thread."""
         self._loop = asyncio.new_event_loop()
         self._process = os.getpid()
+        self._stopped = False
+        self._last_words: set[concurrent.futures.Future[Any]] = set()
+        atexit.register(self._say_last_words)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -33,25 +41,50 @@ class Background:
         """Whether this process started it: a fork inherits no threads."""
         return self._process == os.getpid()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is in it."""
+        return threading.current_thread() is self._thread
+
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Has this done there."""
         if self._loop.is_closed() or not self.is_ours:
             work.close()
-            raise RuntimeError("this fleet is closed, or was made by the process that forked this one: make another one here")
+            raise FleetClosed("this fleet is closed, or was made by the process that forked this one: make another one here")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Has this done there, and awaits it here. Cancelling the one cancels the other."""
-        return await asyncio.wrap_future(self.submit(work))
+        """Has this done there, and awaits it here. Cancelling the one cancels the other.
+
+        Raises `FleetClosed` where it is stopped meanwhile."""
+        try:
+            return await asyncio.wrap_future(self.submit(work))
+        except asyncio.CancelledError:
+            if self._stopped:
+                raise FleetClosed("this fleet was closed meanwhile") from None
+            raise
+
+    def say_last(self, work: Coroutine[Any, Any, object]) -> concurrent.futures.Future[Any]:
+        """Has this done there, and holds up the end of the program for it, for a few seconds."""
+        future = self.submit(work)
+        self._last_words.add(future)
+        future.add_done_callback(self._last_words.discard)
+        return future
+
+    def _say_last_words(self) -> None:
+        if self.is_ours:
+            concurrent.futures.wait(set(self._last_words), timeout=_LAST_WORDS_S)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Has this done there, and blocks until it is."""
-        if threading.current_thread() is self._thread:
+        if self.is_here:
             work.close()
-            raise RuntimeError("a fleet's own thread cannot wait for itself")
+            raise RuntimeError("this would block the fleet's own event loop, which it waits for: await it there instead")
         future = self.submit(work)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise FleetClosed("this fleet was closed meanwhile") from None
         except BaseException:
             # An interrupt (Ctrl-C) ends what is waited for.
             future.cancel()
@@ -66,8 +99,10 @@ class Background:
         """Ends the loop, and what still runs in it."""
         if not self.is_ours or self._loop.is_closed():
             return
+        self._stopped = True
+        atexit.unregister(self._say_last_words)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        if threading.current_thread() is not self._thread:
+        if not self.is_here:
             self._thread.join(_STOP_TIMEOUT_S)
 
     def _run(self) -> None:

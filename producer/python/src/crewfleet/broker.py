@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, DeliveryMode
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue, DeliveryMode
 from aio_pika.exceptions import (
     AMQPConnectionError,
     AMQPError,
@@ -28,17 +28,19 @@ from yarl import URL
 
 from . import header
 from .errors import BrokerUnavailable
-from .settings import Settings
+from .settings import Settings, SettingsError
 
 log = logging.getLogger("crewfleet")
 
 #: The pauses between attempts to connect, in seconds: each the double of the last one, with jitter.
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
+#: How often it is seen to that RabbitMQ has not cancelled a consumer, in seconds.
+_WATCH_S = 2.0
 #: What ends a link, or an operation on it.
 LINK_ENDED = (AMQPConnectionError, ChannelInvalidStateError, ChannelClosed, ConnectionError, OSError, asyncio.TimeoutError)
-#: The same, and what the libraries may make of it.
-_LOST = (*LINK_ENDED, asyncio.CancelledError)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Link:
         self.ended = asyncio.Event()
         self._publishing: AbstractChannel | None = None
         self._opening = asyncio.Lock()
+        self._consumers: list[tuple[Any, str]] = []
+        self._watching: asyncio.Task[None] | None = None
         connection.close_callbacks.add(self._on_close)
 
     def _on_close(self, *_: Any) -> None:
@@ -97,6 +101,22 @@ class Link:
     async def channel(self) -> AbstractChannel:
         """Another channel, without confirms."""
         return await self._channel(publisher_confirms=False)
+
+    async def consume(self, queue: AbstractQueue, receive: Callable[[AbstractIncomingMessage], Awaitable[Any]], *, no_ack: bool = False) -> None:
+        """Consumes for as long as the link lasts. A consumer that RabbitMQ cancels, since its queue is gone, or whose channel ends, ends
+        the link: the next one makes the queue anew."""
+        tag = await queue.consume(receive, no_ack=no_ack)
+        self._consumers.append((await queue.channel.get_underlay_channel(), tag))
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        # aiormq forgets a cancelled consumer; only its newer releases tell of that.
+        while all(tag in channel.consumers and not channel.is_closed for channel, tag in self._consumers):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), _WATCH_S)
+                return
+        self.ended.set()
 
     async def publish(self, message: Outgoing, timeout_s: float) -> None:
         """Publishes once, and returns when RabbitMQ has it."""
@@ -122,8 +142,9 @@ class Link:
 
     async def close(self) -> None:
         """Closes the connection."""
-        with contextlib.suppress(*_LOST, AMQPError):
-            await self.connection.close()
+        self.ended.set()
+        with contextlib.suppress(*LINK_ENDED, AMQPError):
+            await _alone(self.connection.close())
 
 
 class Broker:
@@ -159,10 +180,8 @@ class Broker:
             # Nobody waits for a link behind another one who does.
             link = await self.link(max(end - loop.time(), 0), said_s=self._patience_s)
             try:
-                await asyncio.wait_for(self._restore_on(link, restore), max(end - loop.time(), 0))
-            except _LOST as error:
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                    raise
+                await _alone(asyncio.wait_for(self._restore_on(link, restore), max(end - loop.time(), 0)))
+            except LINK_ENDED as error:
                 self._problem = error
                 await asyncio.sleep(min(next(pause), max(end - loop.time(), 0)))
 
@@ -180,7 +199,7 @@ class Broker:
         """A live link. `said_s` is for how long somebody has waited for it altogether then, for the error.
 
         Raises `BrokerUnavailable` where none comes about in time, or where RabbitMQ lets nobody in."""
-        if self._keeping is None:
+        if self._keeping is None or self._keeping.done():
             self._keeping = asyncio.create_task(self._keep())
 
         async def live() -> Link:
@@ -210,12 +229,10 @@ class Broker:
                 problem = str(error)
                 break
             try:
-                return await link.publish(message, max(end - loop.time(), 0.001))
+                return await _alone(link.publish(message, max(end - loop.time(), 0.001)))
             except DeliveryError:
                 problem = "RabbitMQ refuses it, as it does when the queue is full"
-            except _LOST as error:
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                    raise
+            except LINK_ENDED as error:
                 sent, problem = True, _said(error)
                 message = replace(message, headers={**message.headers, header.POSSIBLE_DUPLICATE: 1})
             await asyncio.sleep(min(next(pause), max(end - loop.time(), 0)))
@@ -234,12 +251,11 @@ class Broker:
         pause = _pauses()
         while True:
             try:
-                link = await self._open()
-            except (AuthenticationError, ProbableAuthenticationError, BrokerUnavailable) as error:
+                link = await _alone(self._open())
+            except (AuthenticationError, ProbableAuthenticationError, BrokerUnavailable, SettingsError) as error:
                 await self._tell(None, error, refused=True)
-            except (*_LOST, AMQPError) as error:
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                    raise
+            # Whatever it is: who waits is told of it, and the next attempt may go better.
+            except Exception as error:
                 await self._tell(None, error)
             else:
                 pause = _pauses()
@@ -256,14 +272,12 @@ class Broker:
         problem: BaseException = BrokerUnavailable("[broker] url is empty")
         for url in self._settings.urls:
             try:
-                link = Link(await self._connect(url))
-            except (*_LOST, AMQPError) as error:
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                    raise
+                link = Link(await _alone(self._connect(url)))
+            except (*LINK_ENDED, AMQPError) as error:
                 problem = error
                 continue
             try:
-                for restore in self._restore:
+                for restore in list(self._restore):
                     await restore(link)
             except BaseException:
                 await link.close()
@@ -300,17 +314,25 @@ def acknowledged(handle: Callable[[AbstractIncomingMessage], None]) -> Callable[
 
     async def receive(message: AbstractIncomingMessage) -> None:
         handle(message)
-        with contextlib.suppress(*_LOST, AMQPError):
-            await message.ack()
+        with contextlib.suppress(*LINK_ENDED, AMQPError):
+            await _alone(message.ack())
 
     return receive
 
 
-def _is_cancelled() -> bool:
-    """Whether this task was asked to stop, rather than something that it awaits."""
-    task = asyncio.current_task()
-    # Python 3.10 cannot tell: then it was.
-    return task is None or not hasattr(task, "cancelling") or task.cancelling() > 0
+async def _alone(work: Coroutine[Any, Any, T]) -> T:
+    """Awaits it. Where a connection ends, aiormq cancels what waits for it: that is a `ConnectionError` here, and no wish of the
+    caller's to be cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((task,))
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+    if task.cancelled():
+        raise ConnectionError("the connection has ended")
+    return task.result()
 
 
 def _pauses() -> Any:
@@ -321,7 +343,10 @@ def _pauses() -> Any:
 
 
 def _place(url: str) -> str:
-    parsed = URL(url)
+    try:
+        parsed = URL(url)
+    except ValueError:
+        return "a URL that is none"
     return f"{parsed.scheme}://{parsed.host}:{parsed.port or (5671 if parsed.scheme == 'amqps' else 5672)}{parsed.path}"
 
 

@@ -102,30 +102,35 @@ class BrokerClient:
         """See `Transport`. The reply queue comes first: the reply may be faster than the confirm."""
         await self._replies.open()
         follower = await self._events.follow(request.kickoff_id) if follow else None
-        if request.may_be_known and await self._is_known(request):
-            return follower
+        try:
+            if request.may_be_known and await self._is_known(request):
+                return follower
+            await self._publish(request)
+        except BaseException:
+            if follower is not None:
+                await self._events.leave(follower)
+            raise
+        return follower
+
+    async def _publish(self, request: Request) -> None:
         what = f"kickoff {request.kickoff_id}"
         try:
             await self._broker.publish(request.message(self._names), self._timeout_s, what=what)
         except Unroutable:
             raise self._no_such_crew(request.crew) from None
         await self._warn_if_unserved(request.crew)
-        return follower
 
     async def attach(self, waiter: Waiter) -> None:
         """See `Transport`. First the binding, then the look back: nothing can fall between."""
         await self._replies.bind(waiter.kickoff_id)
-        try:
-            since = created_at(waiter.kickoff_id)
-            await self._replies.look_back(since)
-            if since is not None and not waiter.is_answered:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(waiter.reply(), _PATIENCE_S)
-                if not waiter.is_answered:
-                    await self._replies.look_back(None)
-            await waiter.reply()
-        finally:
-            await self._replies.unbind(waiter.kickoff_id)
+        since = created_at(waiter.kickoff_id)
+        await self._replies.look_back(since)
+        if since is not None and not waiter.is_answered:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(waiter.reply(), _PATIENCE_S)
+            if not waiter.is_answered:
+                await self._replies.look_back(None)
+        await waiter.reply()
 
     async def follow(self, kickoff_id: str) -> Follower:
         """See `Transport`."""

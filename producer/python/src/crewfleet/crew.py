@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .errors import InvalidKickoff
 from .kickoff import Kickoff
 from .output import CrewOutput, Model, output_of, value_of
 from .request import Options
@@ -55,23 +56,29 @@ class _Remote(Generic[T]):
         Raises `InvalidKickoff`; whatever else keeps it from being sent is raised where it is awaited."""
         return self._session.start(self.name, inputs, input_files, self._options, self._output, events=events)
 
-    def kickoff(self, inputs: Mapping[str, Any] | None = None, input_files: Mapping[str, Any] | None = None) -> T:
-        """Runs it, and blocks until its output is here.
-
-        Raises `KickoffError`, by how it ended; `NoSuchCrew`, `BrokerUnavailable`, `InvalidKickoff`, `OtherKickoff`."""
-        return self.start(inputs, input_files).result()
-
-    async def kickoff_async(self, inputs: Mapping[str, Any] | None = None, input_files: Mapping[str, Any] | None = None) -> T:
-        """Runs it, and awaits its output. Raises as `kickoff`."""
-        return await self.start(inputs, input_files)
-
-    async def akickoff(self, inputs: Mapping[str, Any] | None = None, input_files: Mapping[str, Any] | None = None) -> T:
-        """As `kickoff_async`: here both are the same."""
-        return await self.start(inputs, input_files)
+    def _one(self, inputs: Mapping[str, Any] | None, input_files: Mapping[str, Any] | None, **refused: Any) -> Kickoff[T]:
+        for name, value in refused.items():
+            if value is not None:
+                raise InvalidKickoff(f"{name} means a state that CrewAI has kept on this machine, and a worker does not see it: leave {name} out")
+        return self.start(inputs, input_files)
 
 
 class RemoteCrew(_Remote[T]):
     """A crew that the fleet runs: what `Fleet.crew` gives in place of a crew of CrewAI's."""
+
+    def kickoff(self, inputs: Mapping[str, Any] | None = None, input_files: Mapping[str, Any] | None = None, from_checkpoint: None = None) -> T:
+        """Runs it, and blocks until its output is here. `from_checkpoint` is CrewAI's; a fleet has none, and refuses it.
+
+        Raises `KickoffError`, by how it ended; `NoSuchCrew`, `BrokerUnavailable`, `InvalidKickoff`, `OtherKickoff`."""
+        return self._one(inputs, input_files, from_checkpoint=from_checkpoint).result()
+
+    async def kickoff_async(self, inputs: Mapping[str, Any] | None = None, input_files: Mapping[str, Any] | None = None, from_checkpoint: None = None) -> T:
+        """Runs it, and awaits its output. Raises as `kickoff`."""
+        return await self._one(inputs, input_files, from_checkpoint=from_checkpoint)
+
+    async def akickoff(self, inputs: Mapping[str, Any] | None = None, input_files: Mapping[str, Any] | None = None, from_checkpoint: None = None) -> T:
+        """As `kickoff_async`: here both are the same."""
+        return await self._one(inputs, input_files, from_checkpoint=from_checkpoint)
 
     def kickoff_for_each(self, inputs: Iterable[Mapping[str, Any]], input_files: Mapping[str, Any] | None = None) -> list[T]:
         """Runs it for each of the inputs, as many at once as the fleet has room for, and blocks until all outputs are here.
@@ -80,11 +87,16 @@ class RemoteCrew(_Remote[T]):
         kickoffs = [self.start(one, input_files) for one in inputs]
         outputs: list[T] = []
         failures: list[Exception] = []
-        for kickoff in kickoffs:
+        for number, kickoff in enumerate(kickoffs):
             try:
                 outputs.append(kickoff.result())
             except Exception as error:
                 failures.append(error)
+            except KeyboardInterrupt:
+                # `result` has abandoned that one.
+                for later in kickoffs[number + 1 :]:
+                    later.abandon()
+                raise
         if failures:
             raise failures[0]
         return outputs
@@ -102,6 +114,39 @@ class RemoteCrew(_Remote[T]):
 
 class RemoteFlow(_Remote[Any]):
     """A flow, or any other target, that the fleet runs: it gives what the flow returned, as JSON has it."""
+
+    def kickoff(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        input_files: Mapping[str, Any] | None = None,
+        from_checkpoint: None = None,
+        restore_from_state_id: None = None,
+    ) -> Any:
+        """Runs it, and blocks until its output is here. `from_checkpoint` and `restore_from_state_id` are CrewAI's; a fleet has neither,
+        and refuses them.
+
+        Raises `KickoffError`, by how it ended; `NoSuchCrew`, `BrokerUnavailable`, `InvalidKickoff`, `OtherKickoff`."""
+        return self._one(inputs, input_files, from_checkpoint=from_checkpoint, restore_from_state_id=restore_from_state_id).result()
+
+    async def kickoff_async(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        input_files: Mapping[str, Any] | None = None,
+        from_checkpoint: None = None,
+        restore_from_state_id: None = None,
+    ) -> Any:
+        """Runs it, and awaits its output. Raises as `kickoff`."""
+        return await self._one(inputs, input_files, from_checkpoint=from_checkpoint, restore_from_state_id=restore_from_state_id)
+
+    async def akickoff(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        input_files: Mapping[str, Any] | None = None,
+        from_checkpoint: None = None,
+        restore_from_state_id: None = None,
+    ) -> Any:
+        """As `kickoff_async`: here both are the same."""
+        return await self._one(inputs, input_files, from_checkpoint=from_checkpoint, restore_from_state_id=restore_from_state_id)
 
 
 def crew(session: Session, name: str, options: Options, model: Model | None) -> RemoteCrew[CrewOutput]:

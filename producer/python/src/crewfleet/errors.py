@@ -11,6 +11,7 @@ FleetError
 ├── OtherKickoff       another request has this id, or this idempotency key, already; nothing was sent
 ├── NoSuchCrew         no queue takes kickoffs of this crew
 ├── BrokerUnavailable  a ConnectionError: RabbitMQ cannot be reached, or does not take it
+├── FleetClosed        a RuntimeError: this fleet was closed; what was sent goes on
 ├── ReplyTimeout       a TimeoutError: you gave up waiting; the kickoff goes on
 └── UnreadableReply    a reply came that is none of version 1
 """
@@ -106,6 +107,10 @@ class NoSuchCrew(FleetError, LookupError):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
         return type(self), (str(self), self.crew)
+
+
+class FleetClosed(FleetError, RuntimeError):
+    """The fleet was closed, before or meanwhile. What was sent goes on, and another fleet can attach to it."""
 
 
 class BrokerUnavailable(FleetError, ConnectionError):

@@ -13,7 +13,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from . import header
 from .broker import LINK_ENDED, Broker, Link
 from .header import Names
-from .replies import NotDeclared
+from .replies import not_declared
 from .reply import Event, WrongMessage, read_event
 
 log = logging.getLogger("crewfleet")
@@ -30,10 +30,14 @@ class Follower:
         self.kickoff_id = kickoff_id
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._ended = False
+        self._problem: Exception | None = None
 
     async def next(self) -> Event | None:
-        """The next event; `None` after the last one."""
-        return None if self._ended and self._events.empty() else await self._events.get()
+        """The next event; `None` after the last one. Raises what `fail` was told."""
+        event = None if self._ended and self._events.empty() else await self._events.get()
+        if event is None and self._problem is not None:
+            raise self._problem
+        return event
 
     def put(self, event: Event) -> None:
         """An event came."""
@@ -43,6 +47,11 @@ class Follower:
             log.debug("an event of kickoff %s is dropped: its reader is behind", self.kickoff_id)
         if event.type == header.FINISHED:
             self.end()
+
+    def fail(self, problem: Exception) -> None:
+        """No other comes, for this reason."""
+        self._problem = self._problem or problem
+        self.end()
 
     def end(self) -> None:
         """No other comes."""
@@ -78,20 +87,23 @@ class Events:
         if follower in followers:
             followers.remove(follower)
         if not followers and self._followers.pop(follower.kickoff_id, None) is not None and self._queue is not None:
-            await self._queue.unbind(self._names.events, f"{follower.kickoff_id}.#")
+            # With its link the binding stays; what comes by it is for nobody.
+            with contextlib.suppress(*LINK_ENDED):
+                await self._queue.unbind(self._names.events, f"{follower.kickoff_id}.#")
 
     async def _restore(self, link: Link) -> None:
         channel = await link.channel()
         await channel.set_qos(prefetch_count=_BUFFER)
         # On one node: events are worth no more, and it is made for single kickoffs.
         queue = await channel.declare_queue(self._names.event_queue, durable=True, arguments={"x-queue-type": "classic", "x-expires": header.QUEUE_EXPIRES_MS})
+        # Who follows from now on binds this one.
+        self._queue = queue
         try:
-            for kickoff_id in self._followers:
+            for kickoff_id in list(self._followers):
                 await queue.bind(self._names.events, f"{kickoff_id}.#")
         except ChannelNotFoundEntity as error:
-            raise NotDeclared(self._names.events, self._broker.place) from error
-        await queue.consume(self._receive, no_ack=True)
-        self._queue = queue
+            raise not_declared(self._names.events, self._broker.place) from error
+        await link.consume(queue, self._receive, no_ack=True)
 
     async def _receive(self, message: AbstractIncomingMessage) -> None:
         try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .errors import ReplyTimeout, error_of
+from .errors import FleetClosed, ReplyTimeout, UnreadableReply, error_of
 from .events import Follower
 from .replies import Waiter
 from .reply import Event, Reply
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+#: Events of a kickoff whose reply is here may come for so long. The last one may have got lost: events are not sent again.
+_LAST_EVENTS_S = 2.0
 
 
 class Kickoff(Generic[T]):
@@ -37,6 +41,7 @@ class Kickoff(Generic[T]):
         *,
         own: bool,
         events: bool = False,
+        attached: bool = False,
         cancel_on_abandon: bool = False,
     ) -> None:
         """Made by `start` and `attach`."""
@@ -49,7 +54,7 @@ class Kickoff(Generic[T]):
         self._own = own
         self._own_events = events
         self._cancel_on_abandon = cancel_on_abandon
-        weakref.finalize(self, session.background.soon, waiter.leave)
+        weakref.finalize(self, session.background.soon, lambda: _dropped(session, waiter, begun, attached)).atexit = False
 
     def __await__(self) -> Generator[object, None, T]:
         return self._awaited().__await__()
@@ -73,13 +78,14 @@ class Kickoff(Generic[T]):
         except asyncio.TimeoutError:
             raise ReplyTimeout(f"no reply of kickoff {self.kickoff_id} within {timeout:g} s; it goes on", self.kickoff_id) from None
         except KeyboardInterrupt:
-            self._abandon()
+            self.abandon()
             raise
         return self._told(reply)
 
     async def sent(self) -> str:
         """Returns its id when RabbitMQ has the kickoff: from then on it is not lost."""
-        await asyncio.wrap_future(self._begun)
+        # Who gives up must not keep it from being sent.
+        await asyncio.shield(asyncio.wrap_future(self._begun))
         return self.kickoff_id
 
     async def cancel(self) -> None:
@@ -97,31 +103,46 @@ class Kickoff(Generic[T]):
         that awaits its result does."""
         background = self._session.background
         follower: Follower | None = None
+        ending: concurrent.futures.Future[None] | None = None
         try:
-            # Giving up must not keep it from being sent.
-            begun = await asyncio.shield(asyncio.wrap_future(self._begun)) if self._own_events else None
-            follower = begun or await self._follow()
+            follower = await self._follower()
+            ending = background.submit(self._end(follower))
             while (event := await background.run(follower.next())) is not None:
                 yield event
         except asyncio.CancelledError:
-            self._abandon()
+            self.abandon()
             raise
         finally:
+            if ending is not None:
+                ending.cancel()
             if (followed := follower) is not None:
-                background.submit(self._with(lambda transport: transport.unfollow(followed)))
+                with contextlib.suppress(FleetClosed):
+                    background.submit(self._with(lambda transport: transport.unfollow(followed)))
 
-    async def _follow(self) -> Follower:
-        follower = await self._session.background.run(self._with(lambda transport: transport.follow(self.kickoff_id)))
-        # What has ended tells nothing more.
-        if self._waiter.is_answered:
+    async def _follower(self) -> Follower:
+        # The one that was there before the kickoff is good for once.
+        first, self._own_events = self._own_events, False
+        begun = await asyncio.shield(asyncio.wrap_future(self._begun)) if first else None
+        if begun is not None:
+            return begun
+        return await self._session.background.run(self._with(lambda transport: transport.follow(self.kickoff_id)))
+
+    async def _end(self, follower: Follower) -> None:
+        """Ends the events soon after the reply, or with what kept the kickoff from being sent."""
+        try:
+            with contextlib.suppress(UnreadableReply):
+                await self._reply()
+        except Exception as error:
+            follower.fail(error)
+        else:
+            await asyncio.sleep(_LAST_EVENTS_S)
             follower.end()
-        return follower
 
     async def _awaited(self) -> T:
         try:
             reply = await self.reply()
         except asyncio.CancelledError:
-            self._abandon()
+            self.abandon()
             raise
         # The first output imports crewai where it is installed, which takes seconds: not in the caller's event loop.
         return await asyncio.get_running_loop().run_in_executor(None, self._told, reply)
@@ -143,13 +164,34 @@ class Kickoff(Generic[T]):
             answered.cancel()
 
     async def _with(self, call: Callable[[Transport], Awaitable[R]]) -> R:
-        return await call(await self._session.transport())
+        return await call(self._session.transport())
 
     def _told(self, reply: Reply) -> T:
         if not reply.succeeded:
             raise error_of(reply)
         return self._output(reply)
 
-    def _abandon(self) -> None:
-        if self._cancel_on_abandon:
-            self._session.background.submit(self._with(lambda transport: transport.cancel(self.kickoff_id, self._own)))
+    def abandon(self) -> None:
+        """Nobody waits any more: has the kickoff stopped, where `cancel_on_abandon` asks for that."""
+        if not self._cancel_on_abandon:
+            return
+        with contextlib.suppress(FleetClosed):
+            self._session.background.say_last(self._with(lambda transport: transport.cancel(self.kickoff_id, self._own)))
+
+
+def _dropped(session: Session, waiter: Waiter, begun: concurrent.futures.Future[Follower | None], attached: bool) -> None:
+    """Nobody has the kickoff any more. In the fleet's own event loop."""
+    waiter.leave()
+    if attached:
+        begun.cancel()
+        return
+
+    async def unfollow(follower: Follower) -> None:
+        await session.transport().unfollow(follower)
+
+    def followed(begun: concurrent.futures.Future[Follower | None]) -> None:
+        if not begun.cancelled() and begun.exception() is None and (follower := begun.result()) is not None:
+            with contextlib.suppress(FleetClosed):
+                session.background.submit(unfollow(follower))
+
+    begun.add_done_callback(followed)

@@ -118,13 +118,15 @@ def output_of(reply: Reply, model: Model | None = None) -> Any:
     classes = _classes()
     structured = result.get("json")
     outputs: list[Any] = []
-    for task in tasks:
+    for number, task in enumerate(tasks, 1):
         # A large output of the last task is sent only once.
         sent_once = task.get("raw") is None
         form = task.get("output_format") or "raw"
+        # The class is the last task's.
+        of_task = model if number == len(tasks) and form == "pydantic" else None
         outputs.append(
             classes.task(
-                **_parts(result.get("raw") if sent_once else task["raw"], structured if sent_once else task.get("json"), form, None),
+                **_parts(result.get("raw") if sent_once else task["raw"], structured if sent_once else task.get("json"), form, of_task),
                 description=task.get("description") or "",
                 name=task.get("name"),
                 expected_output=task.get("expected_output"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
+from collections.abc import Coroutine
 from datetime import datetime, timezone
 from typing import Any
 
@@ -26,6 +26,7 @@ from .stream import read_stream
 log = logging.getLogger("crewfleet")
 
 _PREFETCH = 500
+_AGAIN_S = 1.0
 
 
 class Waiter:
@@ -103,29 +104,32 @@ class Replies(Waiting):
         super().__init__()
         self._broker = broker
         self._names = names
-        self._bound: Counter[str] = Counter()
+        self._bound: set[str] = set()
         self._queue: AbstractQueue | None = None
-        self._looking: set[asyncio.Task[None]] = set()
+        self._doing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Makes the reply queue, once; it comes back with each link."""
         await self._broker.on_each_link(self._restore)
 
     async def bind(self, kickoff_id: str) -> None:
-        """Replies of a kickoff that somebody else sent come here, too."""
+        """Replies of a kickoff that somebody else sent come here, too, for as long as anybody waits for them."""
         await self.open()
-        self._bound[kickoff_id] += 1
+        self._bound.add(kickoff_id)
         if self._queue is not None:
             # The next link binds all that is awaited.
             with contextlib.suppress(*LINK_ENDED):
                 await self._queue.bind(self._names.replies, kickoff_id)
 
-    async def unbind(self, kickoff_id: str) -> None:
-        """They need not any more."""
-        self._bound[kickoff_id] -= 1
-        if self._bound[kickoff_id] > 0:
-            return
-        del self._bound[kickoff_id]
+    def leave(self, waiter: Waiter) -> None:
+        """See `Waiting`."""
+        super().leave(waiter)
+        if waiter.kickoff_id in self._bound and waiter.kickoff_id not in self._waiting:
+            self._bound.discard(waiter.kickoff_id)
+            self._do(self._unbind(waiter.kickoff_id))
+
+    async def _unbind(self, kickoff_id: str) -> None:
+        # What still comes is for nobody, so this may fail.
         if self._queue is not None:
             with contextlib.suppress(Exception):
                 await self._queue.unbind(self._names.replies, kickoff_id)
@@ -157,40 +161,45 @@ class Replies(Waiting):
         channel = await link.channel()
         await channel.set_qos(prefetch_count=_PREFETCH)
         queue = await channel.declare_queue(names.reply_queue, durable=True, arguments={"x-queue-type": "quorum", "x-expires": header.QUEUE_EXPIRES_MS})
+        # What is awaited from now on is bound to this one.
+        self._queue = queue
         try:
             await queue.bind(names.replies, names.reply_key)
-            for kickoff_id in self._bound:
+            for kickoff_id in list(self._bound):
                 await queue.bind(names.replies, kickoff_id)
         except ChannelNotFoundEntity as error:
-            raise NotDeclared(names.replies, self._broker.place) from error
-        await queue.consume(acknowledged(self._receive))
-
-        # A consumer that RabbitMQ cancels, since its queue is gone, comes back with another link.
-        def closed(*_: Any) -> None:
-            link.ended.set()
-
-        channel.close_callbacks.add(closed)
-        self._queue = queue
+            raise not_declared(names.replies, self._broker.place) from error
+        await link.consume(queue, acknowledged(self._receive))
         if is_gone and self._waiting:
             log.warning("the reply queue %s was gone; looking for replies in the stream %s", names.reply_queue, names.results)
             since = min(waiter.since for waiters in self._waiting.values() for waiter in waiters)
-            task = asyncio.ensure_future(self.look_back(since))
-            self._looking.add(task)
-            task.add_done_callback(self._looking.discard)
+            self._do(self._look_back_at_last(since))
+
+    async def _look_back_at_last(self, since: datetime) -> None:
+        while self._waiting:
+            try:
+                await self.look_back(since)
+            except BrokerUnavailable as error:
+                log.warning("cannot look for replies in the stream %s: %s; trying again", self._names.results, error)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._doing.add(task)
+        task.add_done_callback(self._doing.discard)
 
     def _receive(self, message: AbstractIncomingMessage) -> None:
         self.put(_id_of(message), message.body)
 
 
-class NotDeclared(BrokerUnavailable):
-    """Nothing of crewfleet is on this broker, in this namespace."""
-
-    def __init__(self, exchange: str, place: str) -> None:
-        """The exchange that is missing, and the broker without its password."""
-        super().__init__(
-            f"exchange {exchange!r} does not exist on {place}: no worker has run in this namespace yet. Start one, or run "
-            "`crewfleet topology declare`; or name another [broker] namespace"
-        )
+def not_declared(exchange: str, place: str) -> BrokerUnavailable:
+    """Nothing of crewfleet is on this broker, in this namespace: this exchange is missing. `place` is the broker without its password."""
+    return BrokerUnavailable(
+        f"exchange {exchange!r} does not exist on {place}: no worker has run in this namespace yet. Start one, or run "
+        "`crewfleet topology declare`; or name another [broker] namespace"
+    )
 
 
 async def _is_there(link: Link, queue: str) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import request
 from .background import Background
+from .errors import FleetClosed
 from .kickoff import Kickoff
 
 if TYPE_CHECKING:
@@ -33,17 +34,20 @@ class Session:
         self._background: Background | None = None
         self._transport: Transport | None = None
         self._closed = False
+        self._making = threading.Lock()
 
     @property
     def background(self) -> Background:
         """The fleet's own event loop. A process that was forked gets one of its own."""
         if self._closed:
-            raise RuntimeError("this fleet is closed")
-        if self._background is None or not self._background.is_ours:
-            self._background, self._transport = Background("crewfleet"), None
-        return self._background
+            raise FleetClosed("this fleet is closed")
+        # The first kickoffs may come from several threads at once.
+        with self._making:
+            if self._background is None or not self._background.is_ours:
+                self._background, self._transport = Background("crewfleet"), None
+            return self._background
 
-    async def transport(self) -> Transport:
+    def transport(self) -> Transport:
         """The transport. In the fleet's own event loop."""
         if self._transport is None:
             self._transport = self._make()
@@ -77,12 +81,12 @@ class Session:
             await transport.attach(waiter)
             return None
 
-        return self._kickoff(kickoff_id, output, look, own=False)
+        return self._kickoff(kickoff_id, output, look, own=False, attached=True)
 
     def close(self) -> None:
         """Ends all of it."""
-        background, self._closed = self._background, True
-        if background is None or not background.is_ours:
+        background, was_closed, self._closed = self._background, self._closed, True
+        if background is None or was_closed or not background.is_ours:
             return
 
         async def close() -> None:
@@ -105,21 +109,19 @@ class Session:
         *,
         own: bool,
         events: bool = False,
+        attached: bool = False,
         cancel_on_abandon: bool = False,
     ) -> Kickoff[T]:
         background = self.background
-        made: concurrent.futures.Future[Waiter] = concurrent.futures.Future()
+
+        async def wait() -> Waiter:
+            return self.transport().wait(kickoff_id)
+
+        waiter = self.transport().wait(kickoff_id) if background.is_here else background.wait(wait())
 
         async def begun() -> Follower | None:
-            try:
-                transport = await self.transport()
-                waiter = transport.wait(kickoff_id)
-            except BaseException as error:
-                made.set_exception(error)
-                raise
-            made.set_result(waiter)
-            found: Follower | None = await begin(transport, waiter)
+            found: Follower | None = await begin(self.transport(), waiter)
             return found
 
         future = background.submit(begun())
-        return Kickoff(self, kickoff_id, output, made.result(), future, own=own, events=events, cancel_on_abandon=cancel_on_abandon)
+        return Kickoff(self, kickoff_id, output, waiter, future, own=own, events=events, attached=attached, cancel_on_abandon=cancel_on_abandon)

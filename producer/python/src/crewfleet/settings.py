@@ -56,6 +56,15 @@ class Settings:
                 raise BrokerUnavailable(f"[broker] url_file {self.url_file} cannot be read: {error.strerror}") from error
         return [url.strip() for url in text.split(",") if url.strip()]
 
+    def check_urls(self) -> None:
+        """Raises `SettingsError` for a URL that is none of AMQP's. The URL has a password, so it is not shown."""
+        for number, url in enumerate(self.urls, 1):
+            scheme, separator, rest = url.partition("://")
+            host = rest.rpartition("@")[2].partition("/")[0]
+            port = host.rpartition("]")[2].partition(":")[2]
+            if scheme not in ("amqp", "amqps") or not separator or not host or not (port.isdigit() or not port):
+                raise SettingsError(f"broker.url: URL {number} is none of AMQP's: write amqp://USER:PASSWORD@HOST:5672/%2f, or amqps://")
+
     def tls(self) -> ssl.SSLContext:
         """What an `amqps://` connection believes, and shows of itself."""
         context = ssl.create_default_context(cafile=self.ca_file)
@@ -70,15 +79,23 @@ def load(url: str | None = None, config: str | os.PathLike[str] | None = None, *
     section: dict[str, Any] = {}
     if config is not None or file.exists():
         section = _of_file(file)
-    values = _checked(section, str(file)) | _of_environment(os.environ)
+    values, environment = _checked(section, str(file)), _of_environment(os.environ)
+    # As in the programs: paths of a file start at its folder, and a URL from a higher source outranks a file that holds one.
+    values |= {key: str(file.parent / value) for key, value in values.items() if key.endswith("_file")}
+    if "url" in environment:
+        values.pop("url_file", None)
+    values |= environment
     values |= {name: value for name, value in given.items() if value is not None}
     # Whoever names a URL means that one, and not the file that a configuration names.
     if url is not None:
         values |= {"url": url, "url_file": None}
     try:
-        return replace(Settings(), **values)
+        settings = replace(Settings(), **values)
     except TypeError as error:
         raise SettingsError(f"unknown setting: {error}") from error
+    if settings.url_file is None:
+        settings.check_urls()
+    return settings
 
 
 def _of_file(file: Path) -> dict[str, Any]:

@@ -21,6 +21,8 @@ log = logging.getLogger("crewfleet")
 
 #: A stream that has delivered nothing at all for so long has nothing from the given moment on.
 _SILENCE_S = 2.0
+#: For so long, what it must have is waited for.
+_OWED_S = 60.0
 #: The messages of one chunk come in one go: after such a pause in the last chunk, it is read.
 _CHUNK_PAUSE_S = 0.2
 #: The moment in a kickoff's id is its producer's, the moments of the stream are the broker's.
@@ -73,8 +75,9 @@ async def read_stream(broker: Broker, stream: str, since: datetime | None, wante
 async def _read(link: Link, stream: str, since: datetime | None, wanted: Callable[[AbstractIncomingMessage], bool]) -> None:
     channels: list[AbstractChannel] = []
     try:
-        probe = await _consume(link, stream, "last", 1, channels)
-        messages = await _consume(link, stream, _offset(since), _PREFETCH, channels)
+        probe, _ = await _consume(link, stream, "last", 1, channels)
+        messages, held = await _consume(link, stream, _offset(since), _PREFETCH, channels)
+        began = time.monotonic()
         last_chunk: int | None = None
         at: int | None = None
         while True:
@@ -83,13 +86,20 @@ async def _read(link: Link, stream: str, since: datetime | None, wanted: Callabl
             try:
                 message = await asyncio.wait_for(messages.get(), limit)
             except asyncio.TimeoutError:
-                if at is None or last_chunk is None or at >= last_chunk:
-                    return
-                continue
+                if last_chunk is not None and at is not None and at < last_chunk:
+                    continue
+                # Read from its beginning, a stream that holds anything has something to deliver, however slow the broker is.
+                is_owed = since is None and at is None and (held > 0 or last_chunk is not None)
+                if is_owed and time.monotonic() < began + _OWED_S:
+                    continue
+                return
             finally:
                 if last_chunk is None and not probe.empty():
                     last_chunk = _place(probe.get_nowait())
             at = _place(message)
+            # On a stream an ack asks for one more. It is given here, never by the consumer: one that follows the end of its channel
+            # would end the whole connection.
+            await message.ack()
             if not wanted(message):
                 return
     finally:
@@ -98,7 +108,8 @@ async def _read(link: Link, stream: str, since: datetime | None, wanted: Callabl
                 await channel.close()
 
 
-async def _consume(link: Link, stream: str, offset: Any, prefetch: int, channels: list[AbstractChannel]) -> asyncio.Queue[AbstractIncomingMessage]:
+async def _consume(link: Link, stream: str, offset: Any, prefetch: int, channels: list[AbstractChannel]) -> tuple[asyncio.Queue[AbstractIncomingMessage], int]:
+    """What comes, and how many messages the stream held before."""
     channel = await link.channel()
     channels.append(channel)
     await channel.set_qos(prefetch_count=prefetch)
@@ -107,11 +118,9 @@ async def _consume(link: Link, stream: str, offset: Any, prefetch: int, channels
 
     async def receive(message: AbstractIncomingMessage) -> None:
         came.put_nowait(message)
-        # On a stream an ack asks for one more.
-        await message.ack()
 
     await queue.consume(receive, arguments={header.STREAM_OFFSET: offset})
-    return came
+    return came, queue.declaration_result.message_count or 0
 
 
 def _offset(since: datetime | None) -> Any:

@@ -17,9 +17,10 @@ import asyncio
 import inspect
 import json
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from .client import KickoffStatus
@@ -165,27 +166,39 @@ class _InProcess:
 
 async def _ended(target: Any, request: Request) -> dict[str, Any]:
     """How it ended: the status, and the result or the error."""
-    limit = request.options.timeout_s
+    limit, deadline = request.options.timeout_s, request.options.deadline
+    if deadline is not None and deadline <= datetime.now(timezone.utc):
+        return {"status": "expired", "error": {"kind": "expired", "message": "its deadline had passed before it started", "retryable": False, "detail": None}}
+    kicked_off = asyncio.ensure_future(_kicked_off(target, dict(request.inputs)))
     try:
-        output = await asyncio.wait_for(_kicked_off(target, dict(request.inputs)), limit)
-        return {"status": "succeeded", "result": _result(output)}
-    except asyncio.TimeoutError:
-        return {"status": "timed_out", "error": {"kind": "timed_out", "message": f"it ran for more than {limit} s", "retryable": False, "detail": None}}
+        # A crew may raise a timeout of its own: that is none of ours.
+        await asyncio.wait((kicked_off,), timeout=limit)
+        if not kicked_off.done():
+            return {"status": "timed_out", "error": {"kind": "timed_out", "message": f"it ran for more than {limit} s", "retryable": False, "detail": None}}
+        return {"status": "succeeded", "result": _result(kicked_off.result())}
     except asyncio.CancelledError:
         return {"status": "cancelled", "error": {"kind": "cancelled", "message": "it was cancelled", "retryable": False, "detail": None}}
     except Exception as error:
         detail = {"class": type(error).__qualname__, "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__))}
         return {"status": "failed", "error": {"kind": "exception", "message": f"{type(error).__name__}: {error}", "retryable": False, "detail": detail}}
+    finally:
+        kicked_off.cancel()
 
 
 async def _kicked_off(target: Any, inputs: dict[str, Any]) -> Any:
     runs: Any = target
+
+    async def aside(call: Callable[[], Any]) -> Any:
+        """In a thread: what blocks there blocks no other kickoff."""
+        return await asyncio.get_running_loop().run_in_executor(None, call)
+
     if inspect.isclass(runs):
-        runs = runs()
+        runs = await aside(runs)
         # @CrewBase: the method that is its crew.
-        runs = runs.crew() if not hasattr(runs, "kickoff") and hasattr(runs, "crew") else runs
+        runs = await aside(runs.crew) if not hasattr(runs, "kickoff") and hasattr(runs, "crew") else runs
     elif not hasattr(runs, "kickoff") and callable(runs):
-        returned = runs(inputs) if inspect.signature(runs).parameters else runs()
+        given = (inputs,) if inspect.signature(runs).parameters else ()
+        returned = await runs(*given) if inspect.iscoroutinefunction(runs) else await aside(partial(runs, *given))
         returned = await returned if inspect.isawaitable(returned) else returned
         if not hasattr(returned, "kickoff"):
             return returned
@@ -195,7 +208,7 @@ async def _kicked_off(target: Any, inputs: dict[str, Any]) -> Any:
         runs = runs.copy()
     if hasattr(runs, "kickoff_async"):
         return await runs.kickoff_async(inputs=inputs)
-    return await asyncio.get_running_loop().run_in_executor(None, lambda: runs.kickoff(inputs=inputs))
+    return await aside(partial(runs.kickoff, inputs=inputs))
 
 
 def _result(output: Any) -> dict[str, Any]:

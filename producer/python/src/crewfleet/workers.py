@@ -16,7 +16,7 @@ from . import header
 from .broker import Broker, Link, Outgoing, Unroutable
 from .header import Names
 from .ids import new_id
-from .replies import NotDeclared
+from .replies import not_declared
 
 #: How long the workers have to answer.
 _ANSWER_S = 2.0
@@ -52,7 +52,7 @@ class Workers:
         try:
             await self._broker.publish(message, timeout_s, what=f"the command to cancel kickoff {kickoff_id}")
         except Unroutable as error:
-            raise NotDeclared(self._names.control, self._broker.place) from error
+            raise not_declared(self._names.control, self._broker.place) from error
 
     async def who_has(self, kickoff_id: str, timeout_s: float) -> list[Held]:
         """The workers that have the kickoff, or had it lately, those first where it is furthest."""
@@ -88,8 +88,8 @@ class Workers:
         try:
             await queue.bind(self._names.answers, self._names.reply_key)
         except ChannelNotFoundEntity as error:
-            raise NotDeclared(self._names.answers, self._broker.place) from error
-        await queue.consume(self._receive, no_ack=True)
+            raise not_declared(self._names.answers, self._broker.place) from error
+        await link.consume(queue, self._receive, no_ack=True)
 
     async def _receive(self, message: AbstractIncomingMessage) -> None:
         with suppress(ValueError, AttributeError):
