@@ -7,6 +7,7 @@
 mod accounts;
 mod mutation;
 mod raw;
+mod values;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};

@@ -315,7 +315,7 @@ def acknowledged(handle: Callable[[AbstractIncomingMessage], None]) -> Callable[
     async def receive(message: AbstractIncomingMessage) -> None:
         handle(message)
         with contextlib.suppress(*LINK_ENDED, AMQPError):
-            await _alone(message.ack())
+            await message.ack()
 
     return receive
 

@@ -1,0 +1,129 @@
+use super::*;
+use crate::store::execution::TASK_COMPLETED;
+use crate::store::execution::tests::{event, reply};
+
+fn refused(body: &str, required: &[&str]) -> ApiError {
+    let required: Vec<_> = required.iter().map(ToString::to_string).collect();
+    let read = KickoffBody::read(body.as_bytes());
+    read.and_then(|body| body.inputs(&required).map(drop))
+        .unwrap_err()
+}
+
+#[test]
+fn inputs_go_through_as_they_were_written() {
+    let body = KickoffBody::read(br#"{"inputs": {"b": 1.50, "a" : "\u00e4"}, "more": 1, "webhooks": null}"#);
+    let required = ["a".to_owned()];
+    let inputs = body.as_ref().unwrap().inputs(&required).unwrap().get();
+    assert_eq!(inputs, r#"{"b": 1.50, "a" : "\u00e4"}"#);
+}
+
+#[test]
+fn the_last_task_stays_when_a_kickoff_ends_without_a_result() {
+    let mut execution = Execution::new("echo", Stage::Queued);
+    let done = Event {
+        data: to_raw_value(&json!({"task": "research", "agent": "Researcher"})).unwrap(),
+        ..event("a", TASK_COMPLETED)
+    };
+    execution.see(done);
+    let reply = reply("a", "failed", 0);
+    execution.end(&reply);
+    let answer = StatusAnswer::of(&execution, Some(&reply));
+    assert_eq!(answer.last_executed_task.unwrap().name, "research");
+    assert_eq!((answer.state, answer.status), ("FAILED", "error"));
+}
+
+#[test]
+fn the_last_event_is_that_of_the_last_run_in_whatever_order_they_come() {
+    let mut execution = Execution::new("echo", Stage::Queued);
+    for (redrive, attempt, sequence, kind) in [
+        (1, 1, 1, "kickoff_started"),
+        (0, 3, 1, "kickoff_started"),
+        (0, 3, 9, TASK_COMPLETED),
+    ] {
+        execution.see(Event {
+            redrive,
+            attempt,
+            sequence,
+            ..event("a", kind)
+        });
+    }
+    let answer = StatusAnswer::of(&execution, None);
+    let last = answer.last_event.unwrap();
+    assert_eq!((last.redrive, last.event_type.as_str()), (1, "kickoff_started"));
+    // Nor is a task of the run before this one's last.
+    assert!(answer.last_executed_task.is_none());
+    assert_eq!((answer.state, answer.status), ("STARTED", "running"));
+}
+
+#[test]
+fn one_that_has_ended_is_told_as_such_also_when_its_reply_is_kept_no_longer() {
+    let execution = Execution::ended(&reply("a", "succeeded", 0));
+    let answer = StatusAnswer::of(&execution, None);
+    assert_eq!((answer.state, answer.status), ("SUCCESS", "completed"));
+    assert!(answer.result.is_none() && answer.message == Some(REPLY_GONE));
+}
+
+#[test]
+fn a_resume_names_its_execution_in_either_way() {
+    for body in [
+        r#"{"execution_id": "a", "task_id": "b"}"#,
+        r#"{"executionId": "a", "taskId": "b"}"#,
+    ] {
+        assert_eq!(ResumeBody::read(body.as_bytes()).unwrap().execution_id, "a");
+    }
+    for body in ["", "[\"a\"]", "{}", "{\"execution_id\": 1}"] {
+        let refused = ResumeBody::read(body.as_bytes()).err();
+        assert!(matches!(refused, Some(ApiError::Invalid(_))), "{body}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for body in ["{}", r#"{"inputs": {"budget": 1}}"#] {
+        let ApiError::Validation { message, details } = refused(body, &["topic"]) else {
+            panic!("{body}");
+        };
+        assert_eq!(message, "Missing required inputs");
+        assert_eq!(details, json!({"missing_inputs": ["topic"]}));
+    }
+}
+
+#[test]
+fn what_is_no_kickoff_is_refused() {
+    for body in [
+        "",
+        "[]",
+        "[{}]",
+        " [{\"a\": 1}, null]",
+        "{\"inputs\": []}",
+        "{\"inputs\": \"a\"}",
+        "{\"inputs\": {}",
+    ] {
+        assert!(
+            matches!(refused(body, &[]), ApiError::Validation { .. }),
+            "{body}"
+        );
+    }
+    let ApiError::Validation { details, .. } =
+        refused(r#"{"inputs": {}, "crewWebhookUrl": "http://127.0.0.1/"}"#, &[])
+    else {
+        panic!("accepted");
+    };
+    assert_eq!(details, json!({"not_supported": ["crewWebhookUrl"]}));
+}
+
+#[test]
+fn what_asks_for_nothing_is_no_reason_to_refuse() {
+    let empty = r#"{"inputs": null, "crewWebhookUrl": "", "webhooks": {}, "taskWebhookUrl": null, "restoreFromStateId": ""}"#;
+    for body in ["{}", empty] {
+        let body = KickoffBody::read(body.as_bytes()).unwrap();
+        assert_eq!(body.inputs(&[]).unwrap().get(), "{}");
+    }
+    for field in ["restoreFromStateId", "humanInputWebhook"] {
+        let body = json!({"inputs": {}, field: {"url": "x"}}).to_string();
+        let ApiError::Validation { details, .. } = refused(&body, &[]) else {
+            panic!("accepted");
+        };
+        assert_eq!(details, json!({ "not_supported": [field] }));
+    }
+}
