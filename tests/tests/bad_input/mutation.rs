@@ -3,11 +3,11 @@
 use crewfleet_amqp::Properties;
 use crewfleet_protocol::{CrewName, decode};
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldArray, FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::string::string_regex;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::values::{amqp_value, json_value};
 
