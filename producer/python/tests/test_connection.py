@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 import aio_pika
 import pytest
 from conftest import Node, Site, Worker
-from crewfleet import BrokerUnavailable, CrewCancelled, Fleet, NoSuchCrew
+from crewfleet import BrokerUnavailable, CrewCancelled, Fleet, NoSuchCrew, broker
 from crewfleet.broker import Broker
 from crewfleet.replies import not_declared
 from crewfleet.settings import Settings
@@ -142,22 +143,52 @@ def test_what_is_not_declared_is_pickled_well() -> None:
 
 
 ABANDONS = """
+import signal
 import sys
 from crewfleet import Fleet
 
+# A shell ignores Ctrl-C for what it runs in the background, and so would this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def run(fleet):
+    kickoff = fleet.crew("sleep").with_options(kickoff_id=sys.argv[3], cancel_on_abandon=True).start({"seconds": 600})
+    fleet.run(kickoff.sent())
+    print("sent", flush=True)
+    kickoff.result()
+
 fleet = Fleet(sys.argv[1], namespace=sys.argv[2])
-kickoff = fleet.crew("sleep").with_options(kickoff_id=sys.argv[3], cancel_on_abandon=True).start({"seconds": 600})
-fleet.run(kickoff.sent())
-print("sent", flush=True)
-kickoff.result()
+if sys.argv[4] == "closed":
+    with fleet:
+        run(fleet)
+run(fleet)
 """
 
 
-def test_ctrl_c_cancels_before_the_program_ends(site: Site, fleet: Fleet) -> None:
+@pytest.mark.parametrize("way", ["closed", "left open"])
+def test_ctrl_c_cancels_before_the_program_ends(site: Site, fleet: Fleet, way: str) -> None:
     kickoff_id = uuid.uuid4().hex
-    program = subprocess.Popen([sys.executable, "-c", ABANDONS, site.url, site.namespace, kickoff_id], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    program = subprocess.Popen([sys.executable, "-c", ABANDONS, site.url, site.namespace, kickoff_id, way], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert program.stdout is not None and program.stdout.readline() == b"sent\n"
     program.send_signal(signal.SIGINT)
     program.wait(60)
     with pytest.raises(CrewCancelled):
         fleet.attach(kickoff_id).result(timeout=60)
+
+
+def test_who_gives_up_harms_nobody_else(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiormq closes a channel whose operation is cancelled: that of all replies, where it is a binding."""
+    monkeypatch.setattr(broker, "_WATCH_S", 0.01)
+
+    async def run() -> None:
+        async with site.fleet() as fleet:
+            await fleet.crew("echo").kickoff_async({"a": 1})
+            transport: Any = fleet._session.transport()
+            link = transport._broker._link
+            for delay in range(50):
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(fleet.attach(uuid.uuid4().hex).reply(), delay / 10_000)
+            assert (await fleet.crew("echo").kickoff_async({"a": 2}))["a"] == 2
+            await asyncio.sleep(0.1)
+            assert transport._broker._link is link
+
+    asyncio.run(run())

@@ -66,12 +66,17 @@ def test_paths_of_a_file_start_at_its_folder(tmp_path: Path) -> None:
     assert (settings.urls, settings.ca_file) == (["amqp://there"], "/etc/ca.pem")
 
 
-@pytest.mark.parametrize("url", ["localhost:5672", "http://user:hunter2@host", "amqp://", "amqp://user:hunter2@host:port/", "amqp://ok,amqps:/x"])
+@pytest.mark.parametrize(
+    "url", ["localhost:5672", "http://user:hunter2@host", "amqp://", "amqp://user:hunter2@host:port/", "amqp://u:p/hunter2@host/", "amqp://ok,amqps:///x"]
+)
 def test_what_is_no_url_of_amqp_is_refused_unseen(url: str) -> None:
     with pytest.raises(SettingsError, match=r"broker\.url: URL \d is none of AMQP's") as raised:
         load(url)
     assert "hunter2" not in str(raised.value)
 
 
-def test_an_address_may_be_of_ipv6() -> None:
-    assert load("amqp://user:password@[::1]:5672/%2f").urls == ["amqp://user:password@[::1]:5672/%2f"]
+def test_urls_are_told_apart_as_in_the_programs() -> None:
+    urls = ["amqp://user:pass,word@[::1]:5672/%2f", "AMQPS://host:5671?heartbeat=5", "amqp://last/%2f?name=app@prod:web"]
+    assert load(f"{urls[0]}, {urls[2]}").urls == [urls[0], urls[2]]
+    assert load(f"{urls[0]} {urls[2]}").urls == [urls[0], urls[2]]
+    assert load(urls[1]).urls == [urls[1]]

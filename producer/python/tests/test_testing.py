@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -170,3 +172,49 @@ def test_the_model_is_the_output_s_and_its_last_task_s(crewfleet_testing: Make) 
     result = fleet.crew("reports", output_pydantic=Report).kickoff()
     assert (result.pydantic.title, result.tasks_output[1].pydantic.title) == ("last", "last")
     assert (result.tasks_output[0].pydantic, result.tasks_output[0].json_dict) == (None, {"title": "first"})
+
+
+def test_whatever_a_function_raises_is_a_failure(crewfleet_testing: Make) -> None:
+    async def exits() -> None:
+        sys.exit("no more")
+
+    fleet = crewfleet_testing({"stops": lambda: next(iter(())), "exits": exits, "exits_too": sys.exit})
+    for crew in ("stops", "exits", "exits_too"):
+        with pytest.raises(CrewFailed, match=r"StopIteration|SystemExit"):
+            fleet.crew(crew).start().result(timeout=60)
+
+
+def test_any_number_of_crews_may_wait_for_others(crewfleet_testing: Make) -> None:
+    fleet = crewfleet_testing({"greets": Greets, "outer": lambda inputs: str(fleet.crew("greets").kickoff(inputs))})
+    kickoffs = [fleet.crew("outer").start({"name": number}) for number in range(40)]
+    assert [kickoff.result(timeout=60).raw for kickoff in kickoffs] == [f"hello {number}" for number in range(40)]
+
+
+def test_a_cancel_right_after_the_start_is_one(crewfleet_testing: Make) -> None:
+    async def hangs() -> None:
+        await asyncio.sleep(600)
+
+    async def cancelled() -> None:
+        kickoff = fleet.crew("hangs").start()
+        await kickoff.cancel()
+        await kickoff
+
+    fleet = crewfleet_testing({"hangs": hangs})
+    for run in (fleet.run, asyncio.run):
+        with pytest.raises(CrewCancelled):
+            run(cancelled())
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_kickoff_of_the_process_that_forked_is_none_here(crewfleet_testing: Make) -> None:
+    fleet = crewfleet_testing({"hangs": lambda: threading.Event().wait(600)})
+    kickoff = fleet.crew("hangs").start()
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            kickoff.result(timeout=60)
+        except FleetClosed as error:
+            os.write(writing, str(error).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert b"the process that forked" in os.read(reading, 1000)

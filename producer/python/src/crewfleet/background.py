@@ -32,7 +32,7 @@ class Background:
         self._process = os.getpid()
         self._stopped = False
         self._last_words: set[concurrent.futures.Future[Any]] = set()
-        atexit.register(self._say_last_words)
+        atexit.register(self.wait_for_last_words)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -48,7 +48,7 @@ class Background:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Has this done there."""
-        if self._loop.is_closed() or not self.is_ours:
+        if self._stopped or not self.is_ours:
             work.close()
             raise FleetClosed("this fleet is closed, or was made by the process that forked this one: make another one here")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -57,12 +57,24 @@ class Background:
         """Has this done there, and awaits it here. Cancelling the one cancels the other.
 
         Raises `FleetClosed` where it is stopped meanwhile."""
+        future = self.submit(work)
         try:
-            return await asyncio.wrap_future(self.submit(work))
+            return await self.ended(future)
         except asyncio.CancelledError:
-            if self._stopped:
-                raise FleetClosed("this fleet was closed meanwhile") from None
+            future.cancel()
             raise
+
+    async def ended(self, future: concurrent.futures.Future[T]) -> T:
+        """Awaits here what `submit` has made. It goes on when this is cancelled.
+
+        Raises as `run`."""
+        here = asyncio.wrap_future(future)
+        # Who gives up is not told how it ended.
+        here.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait((here,))
+        if here.cancelled() and self._stopped:
+            raise FleetClosed("this fleet was closed meanwhile")
+        return here.result()
 
     def say_last(self, work: Coroutine[Any, Any, object]) -> concurrent.futures.Future[Any]:
         """Has this done there, and holds up the end of the program for it, for a few seconds."""
@@ -71,8 +83,9 @@ class Background:
         future.add_done_callback(self._last_words.discard)
         return future
 
-    def _say_last_words(self) -> None:
-        if self.is_ours:
+    def wait_for_last_words(self) -> None:
+        """Waits until that is done, for a few seconds."""
+        if self.is_ours and not self.is_here:
             concurrent.futures.wait(set(self._last_words), timeout=_LAST_WORDS_S)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -84,7 +97,9 @@ class Background:
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise FleetClosed("this fleet was closed meanwhile") from None
+            if self._stopped:
+                raise FleetClosed("this fleet was closed meanwhile") from None
+            raise
         except BaseException:
             # An interrupt (Ctrl-C) ends what is waited for.
             future.cancel()
@@ -100,7 +115,7 @@ class Background:
         if not self.is_ours or self._loop.is_closed():
             return
         self._stopped = True
-        atexit.unregister(self._say_last_words)
+        atexit.unregister(self.wait_for_last_words)
         self._loop.call_soon_threadsafe(self._loop.stop)
         if not self.is_here:
             self._thread.join(_STOP_TIMEOUT_S)
@@ -110,10 +125,10 @@ class Background:
         try:
             self._loop.run_forever()
         finally:
-            left = asyncio.all_tasks(self._loop)
-            for task in left:
-                task.cancel()
-            if left:
+            # What ends may begin something yet.
+            while left := asyncio.all_tasks(self._loop):
+                for task in left:
+                    task.cancel()
                 self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()

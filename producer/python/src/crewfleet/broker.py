@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue, DeliveryMode
@@ -27,6 +27,7 @@ from aio_pika.exceptions import (
 from yarl import URL
 
 from . import header
+from .awaiting import alone, kept
 from .errors import BrokerUnavailable
 from .settings import Settings, SettingsError
 
@@ -39,8 +40,6 @@ _LONGEST_PAUSE_S = 5.0
 _WATCH_S = 2.0
 #: What ends a link, or an operation on it.
 LINK_ENDED = (AMQPConnectionError, ChannelInvalidStateError, ChannelClosed, ConnectionError, OSError, asyncio.TimeoutError)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class Link:
         """Closes the connection."""
         self.ended.set()
         with contextlib.suppress(*LINK_ENDED, AMQPError):
-            await _alone(self.connection.close())
+            await alone(self.connection.close())
 
 
 class Broker:
@@ -163,11 +162,15 @@ class Broker:
         self._restore: list[Callable[[Link], Awaitable[None]]] = []
         self._restoring = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def place(self) -> str:
         """Where it is, without its password."""
-        return ", ".join(_place(url) for url in self._settings.urls)
+        try:
+            return ", ".join(_place(url) for url in self._settings.urls)
+        except BrokerUnavailable as error:
+            return f"({error})"
 
     async def on_each_link(self, restore: Callable[[Link], Awaitable[None]]) -> None:
         """Has this done on the link that there is, and on each that follows, before anybody else uses it. What it is asked for
@@ -180,7 +183,7 @@ class Broker:
             # Nobody waits for a link behind another one who does.
             link = await self.link(max(end - loop.time(), 0), said_s=self._patience_s)
             try:
-                await _alone(asyncio.wait_for(self._restore_on(link, restore), max(end - loop.time(), 0)))
+                await kept(asyncio.wait_for(self._restore_on(link, restore), max(end - loop.time(), 0)))
             except LINK_ENDED as error:
                 self._problem = error
                 await asyncio.sleep(min(next(pause), max(end - loop.time(), 0)))
@@ -199,6 +202,8 @@ class Broker:
         """A live link. `said_s` is for how long somebody has waited for it altogether then, for the error.
 
         Raises `BrokerUnavailable` where none comes about in time, or where RabbitMQ lets nobody in."""
+        if self._closed:
+            raise BrokerUnavailable(f"the connection to RabbitMQ at {self.place} was closed")
         if self._keeping is None or self._keeping.done():
             self._keeping = asyncio.create_task(self._keep())
 
@@ -229,7 +234,7 @@ class Broker:
                 problem = str(error)
                 break
             try:
-                return await _alone(link.publish(message, max(end - loop.time(), 0.001)))
+                return await alone(link.publish(message, max(end - loop.time(), 0.001)))
             except DeliveryError:
                 problem = "RabbitMQ refuses it, as it does when the queue is full"
             except LINK_ENDED as error:
@@ -241,6 +246,7 @@ class Broker:
 
     async def close(self) -> None:
         """Closes the link, and makes no other."""
+        self._closed = True
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
@@ -251,7 +257,7 @@ class Broker:
         pause = _pauses()
         while True:
             try:
-                link = await _alone(self._open())
+                link = await alone(self._open())
             except (AuthenticationError, ProbableAuthenticationError, BrokerUnavailable, SettingsError) as error:
                 await self._tell(None, error, refused=True)
             # Whatever it is: who waits is told of it, and the next attempt may go better.
@@ -261,18 +267,19 @@ class Broker:
                 pause = _pauses()
                 await self._tell(link, None)
                 await link.ended.wait()
+                await self._tell(None, None)
+                log.warning("the connection to RabbitMQ at %s is lost; connecting again", self.place)
                 # Only a channel may have ended: the connection goes with it.
                 await link.close()
-                log.warning("the connection to RabbitMQ at %s is lost; connecting again", self.place)
-                await self._tell(None, None)
                 continue
             await asyncio.sleep(next(pause))
 
     async def _open(self) -> Link:
         problem: BaseException = BrokerUnavailable("[broker] url is empty")
+        self._settings.check_urls()
         for url in self._settings.urls:
             try:
-                link = Link(await _alone(self._connect(url)))
+                link = Link(await alone(self._connect(url)))
             except (*LINK_ENDED, AMQPError) as error:
                 problem = error
                 continue
@@ -318,21 +325,6 @@ def acknowledged(handle: Callable[[AbstractIncomingMessage], None]) -> Callable[
             await message.ack()
 
     return receive
-
-
-async def _alone(work: Coroutine[Any, Any, T]) -> T:
-    """Awaits it. Where a connection ends, aiormq cancels what waits for it: that is a `ConnectionError` here, and no wish of the
-    caller's to be cancelled."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait((task,))
-    except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        raise
-    if task.cancelled():
-        raise ConnectionError("the connection has ended")
-    return task.result()
 
 
 def _pauses() -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from .awaiting import kept
 from .broker import Broker, Unroutable
 from .errors import NoSuchCrew, OtherKickoff
 from .events import Events, Follower
@@ -206,12 +207,15 @@ class BrokerClient:
         self._looked_at[crew] = now
         # Who may not look at the queue has only no warning.
         with contextlib.suppress(Exception):
-            link = await self._broker.link(self._timeout_s)
-            channel = await link.channel()
-            queue = await channel.declare_queue(self._names.request_queue(crew), passive=True)
-            await channel.close()
-            if queue.declaration_result.consumer_count == 0:
+            if await kept(self._consumers(crew)) == 0:
                 log.warning("no worker takes kickoffs of crew %s at present; they wait until one comes, or has room", crew)
+
+    async def _consumers(self, crew: str) -> int | None:
+        link = await self._broker.link(self._timeout_s)
+        channel = await link.channel()
+        queue = await channel.declare_queue(self._names.request_queue(crew), passive=True)
+        await channel.close()
+        return queue.declaration_result.consumer_count
 
 
 def _stage(held: Held) -> Stage:

@@ -11,6 +11,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from . import header
+from .awaiting import kept
 from .broker import LINK_ENDED, Broker, Link
 from .header import Names
 from .replies import not_declared
@@ -78,7 +79,7 @@ class Events:
         if self._queue is not None:
             # The next link binds all that is followed.
             with contextlib.suppress(*LINK_ENDED):
-                await self._queue.bind(self._names.events, f"{kickoff_id}.#")
+                await kept(self._bind(self._queue, kickoff_id))
         return follower
 
     async def leave(self, follower: Follower) -> None:
@@ -89,7 +90,16 @@ class Events:
         if not followers and self._followers.pop(follower.kickoff_id, None) is not None and self._queue is not None:
             # With its link the binding stays; what comes by it is for nobody.
             with contextlib.suppress(*LINK_ENDED):
-                await self._queue.unbind(self._names.events, f"{follower.kickoff_id}.#")
+                await kept(self._unbind(self._queue, follower.kickoff_id))
+
+    async def _bind(self, queue: AbstractQueue, kickoff_id: str) -> None:
+        await queue.bind(self._names.events, f"{kickoff_id}.#")
+
+    async def _unbind(self, queue: AbstractQueue, kickoff_id: str) -> None:
+        await queue.unbind(self._names.events, f"{kickoff_id}.#")
+        # One who follows again meanwhile has lost the binding by this.
+        if kickoff_id in self._followers:
+            await self._bind(queue, kickoff_id)
 
     async def _restore(self, link: Link) -> None:
         channel = await link.channel()

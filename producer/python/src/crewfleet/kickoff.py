@@ -48,13 +48,14 @@ class Kickoff(Generic[T]):
         #: Its id, under which any program finds it.
         self.kickoff_id = kickoff_id
         self._session = session
+        self._background = session.background
         self._output = output
         self._waiter = waiter
         self._begun = begun
         self._own = own
         self._own_events = events
         self._cancel_on_abandon = cancel_on_abandon
-        weakref.finalize(self, session.background.soon, lambda: _dropped(session, waiter, begun, attached)).atexit = False
+        weakref.finalize(self, self._background.soon, lambda: _dropped(session, waiter, begun, attached)).atexit = False
 
     def __await__(self) -> Generator[object, None, T]:
         return self._awaited().__await__()
@@ -67,14 +68,14 @@ class Kickoff(Generic[T]):
         not succeed has a reply, too.
 
         Raises what kept it from being sent: `NoSuchCrew`, `BrokerUnavailable`, `OtherKickoff`; and `UnreadableReply`."""
-        return await self._session.background.run(self._reply())
+        return await self._background.run(self._reply())
 
     def result(self, timeout: float | None = None) -> T:
         """Blocks until the output is here, at most for so many seconds.
 
         Raises `ReplyTimeout`, after which the kickoff goes on; else as awaiting it."""
         try:
-            reply = self._session.background.wait(asyncio.wait_for(self._reply(), timeout))
+            reply = self._background.wait(asyncio.wait_for(self._reply(), timeout))
         except asyncio.TimeoutError:
             raise ReplyTimeout(f"no reply of kickoff {self.kickoff_id} within {timeout:g} s; it goes on", self.kickoff_id) from None
         except KeyboardInterrupt:
@@ -85,23 +86,23 @@ class Kickoff(Generic[T]):
     async def sent(self) -> str:
         """Returns its id when RabbitMQ has the kickoff: from then on it is not lost."""
         # Who gives up must not keep it from being sent.
-        await asyncio.shield(asyncio.wrap_future(self._begun))
+        await self._background.ended(self._begun)
         return self.kickoff_id
 
     async def cancel(self) -> None:
         """Has the kickoff stopped, wherever it is: queued, running, or waiting for a retry. Returns when RabbitMQ has the command;
         awaiting the kickoff then raises `CrewCancelled`, unless it had ended before."""
-        await self._session.background.run(self._with(lambda transport: transport.cancel(self.kickoff_id, self._own)))
+        await self._background.run(self._with(lambda transport: transport.cancel(self.kickoff_id, self._own)))
 
     async def status(self) -> KickoffStatus:
         """How far it is. It asks the workers, which takes up to two seconds."""
-        return await self._session.background.run(self._with(lambda transport: transport.status(self.kickoff_id)))
+        return await self._background.run(self._with(lambda transport: transport.status(self.kickoff_id)))
 
     async def events(self) -> AsyncIterator[Event]:
         """Its events, in the order in which they come, to the last one (`kickoff_finished`): from the first one on where it was
         started with `events=True`, else from now on. A task that is cancelled while it waits for one abandons the kickoff, as one
         that awaits its result does."""
-        background = self._session.background
+        background = self._background
         follower: Follower | None = None
         ending: concurrent.futures.Future[None] | None = None
         try:
@@ -122,10 +123,10 @@ class Kickoff(Generic[T]):
     async def _follower(self) -> Follower:
         # The one that was there before the kickoff is good for once.
         first, self._own_events = self._own_events, False
-        begun = await asyncio.shield(asyncio.wrap_future(self._begun)) if first else None
+        begun = await self._background.ended(self._begun) if first else None
         if begun is not None:
             return begun
-        return await self._session.background.run(self._with(lambda transport: transport.follow(self.kickoff_id)))
+        return await self._background.run(self._with(lambda transport: transport.follow(self.kickoff_id)))
 
     async def _end(self, follower: Follower) -> None:
         """Ends the events soon after the reply, or with what kept the kickoff from being sent."""
@@ -176,7 +177,7 @@ class Kickoff(Generic[T]):
         if not self._cancel_on_abandon:
             return
         with contextlib.suppress(FleetClosed):
-            self._session.background.say_last(self._with(lambda transport: transport.cancel(self.kickoff_id, self._own)))
+            self._background.say_last(self._with(lambda transport: transport.cancel(self.kickoff_id, self._own)))
 
 
 def _dropped(session: Session, waiter: Waiter, begun: concurrent.futures.Future[Follower | None], attached: bool) -> None:

@@ -17,6 +17,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from . import header
+from .awaiting import kept
 from .broker import LINK_ENDED, Broker, Link, acknowledged
 from .errors import BrokerUnavailable, UnreadableReply
 from .header import Names
@@ -106,6 +107,7 @@ class Replies(Waiting):
         self._names = names
         self._bound: set[str] = set()
         self._queue: AbstractQueue | None = None
+        self._is_gone = False
         self._doing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -115,11 +117,13 @@ class Replies(Waiting):
     async def bind(self, kickoff_id: str) -> None:
         """Replies of a kickoff that somebody else sent come here, too, for as long as anybody waits for them."""
         await self.open()
+        if kickoff_id not in self._waiting:
+            return
         self._bound.add(kickoff_id)
         if self._queue is not None:
             # The next link binds all that is awaited.
             with contextlib.suppress(*LINK_ENDED):
-                await self._queue.bind(self._names.replies, kickoff_id)
+                await kept(_bind(self._queue, self._names.replies, kickoff_id))
 
     def leave(self, waiter: Waiter) -> None:
         """See `Waiting`."""
@@ -129,10 +133,12 @@ class Replies(Waiting):
             self._do(self._unbind(waiter.kickoff_id))
 
     async def _unbind(self, kickoff_id: str) -> None:
-        # What still comes is for nobody, so this may fail.
-        if self._queue is not None:
+        # What still comes is for nobody, so this may fail. One who waits again meanwhile has bound it anew.
+        if self._queue is not None and kickoff_id not in self._bound:
             with contextlib.suppress(Exception):
                 await self._queue.unbind(self._names.replies, kickoff_id)
+            if kickoff_id in self._bound:
+                await self.bind(kickoff_id)
 
     async def look_back(self, since: datetime | None) -> None:
         """Hands the replies that the results stream keeps since then to those who wait for them."""
@@ -157,7 +163,8 @@ class Replies(Waiting):
 
     async def _restore(self, link: Link) -> None:
         names = self._names
-        is_gone = self._queue is not None and not await _is_there(link, names.reply_queue)
+        # Until it is looked for what came meanwhile, over however many links.
+        self._is_gone = self._is_gone or (self._queue is not None and not await _is_there(link, names.reply_queue))
         channel = await link.channel()
         await channel.set_qos(prefetch_count=_PREFETCH)
         queue = await channel.declare_queue(names.reply_queue, durable=True, arguments={"x-queue-type": "quorum", "x-expires": header.QUEUE_EXPIRES_MS})
@@ -170,10 +177,11 @@ class Replies(Waiting):
         except ChannelNotFoundEntity as error:
             raise not_declared(names.replies, self._broker.place) from error
         await link.consume(queue, acknowledged(self._receive))
-        if is_gone and self._waiting:
+        if self._is_gone and self._waiting:
             log.warning("the reply queue %s was gone; looking for replies in the stream %s", names.reply_queue, names.results)
             since = min(waiter.since for waiters in self._waiting.values() for waiter in waiters)
             self._do(self._look_back_at_last(since))
+        self._is_gone = False
 
     async def _look_back_at_last(self, since: datetime) -> None:
         while self._waiting:
@@ -200,6 +208,10 @@ def not_declared(exchange: str, place: str) -> BrokerUnavailable:
         f"exchange {exchange!r} does not exist on {place}: no worker has run in this namespace yet. Start one, or run "
         "`crewfleet topology declare`; or name another [broker] namespace"
     )
+
+
+async def _bind(queue: AbstractQueue, exchange: str, key: str) -> None:
+    await queue.bind(exchange, key)
 
 
 async def _is_there(link: Link, queue: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,13 +35,19 @@ class Session:
         self._background: Background | None = None
         self._transport: Transport | None = None
         self._closed = False
-        self._making = threading.Lock()
+        self._making, self._made_in = threading.Lock(), os.getpid()
 
     @property
     def background(self) -> Background:
         """The fleet's own event loop. A process that was forked gets one of its own."""
         if self._closed:
             raise FleetClosed("this fleet is closed")
+        background = self._background
+        if background is not None and background.is_ours:
+            return background
+        # Another thread of the process that forked this one may have held it.
+        if self._made_in != os.getpid():
+            self._making, self._made_in = threading.Lock(), os.getpid()
         # The first kickoffs may come from several threads at once.
         with self._making:
             if self._background is None or not self._background.is_ours:
@@ -93,6 +100,7 @@ class Session:
             if self._transport is not None:
                 await asyncio.wait_for(self._transport.close(), _CLOSE_TIMEOUT_S)
 
+        background.wait_for_last_words()
         try:
             background.wait(close())
         except asyncio.TimeoutError:

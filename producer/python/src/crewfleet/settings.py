@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
+
+from yarl import URL
 
 from .errors import BrokerUnavailable
 
@@ -18,6 +21,7 @@ else:
     import tomli as tomllib
 
 PREFIX = "CREWFLEET__BROKER__"
+_BETWEEN_URLS = re.compile(r"[,\s]\s*(?=amqps?://)")
 #: Keys of the section that are for the programs, and mean nothing here.
 _OF_THE_PROGRAMS = frozenset(("max_reply_bytes", "consumer_timeout_s", "management_url", "streams", "results_max_age_s", "results_max_bytes"))
 
@@ -54,15 +58,18 @@ class Settings:
                 text = Path(self.url_file).read_text(encoding="utf-8").strip()
             except OSError as error:
                 raise BrokerUnavailable(f"[broker] url_file {self.url_file} cannot be read: {error.strerror}") from error
-        return [url.strip() for url in text.split(",") if url.strip()]
+        # A comma may be part of a password, too.
+        return [url.strip() for url in _BETWEEN_URLS.split(text.strip()) if url.strip()]
 
     def check_urls(self) -> None:
         """Raises `SettingsError` for a URL that is none of AMQP's. The URL has a password, so it is not shown."""
         for number, url in enumerate(self.urls, 1):
-            scheme, separator, rest = url.partition("://")
-            host = rest.rpartition("@")[2].partition("/")[0]
-            port = host.rpartition("]")[2].partition(":")[2]
-            if scheme not in ("amqp", "amqps") or not separator or not host or not (port.isdigit() or not port):
+            try:
+                parsed = URL(url)
+                is_one = parsed.scheme in ("amqp", "amqps") and parsed.host and (parsed.port is None or parsed.port > 0)
+            except ValueError:
+                is_one = False
+            if not is_one:
                 raise SettingsError(f"broker.url: URL {number} is none of AMQP's: write amqp://USER:PASSWORD@HOST:5672/%2f, or amqps://")
 
     def tls(self) -> ssl.SSLContext:

@@ -46,7 +46,7 @@ async def read_stream(broker: Broker, stream: str, since: datetime | None, wante
         ended = asyncio.ensure_future(link.ended.wait())
         try:
             await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
+            if reading.done() and not reading.cancelled():
                 reading.result()
                 return
         except ChannelNotFoundEntity as error:

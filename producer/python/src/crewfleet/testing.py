@@ -14,8 +14,11 @@ With pytest, the fixture `crewfleet_testing` makes such fleets and closes them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
 import json
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,6 +38,7 @@ from .session import Session
 from .settings import Settings
 
 _WORKER = "testing"
+_CANCELLED = {"status": "cancelled", "error": {"kind": "cancelled", "message": "it was cancelled", "retryable": False, "detail": None}}
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class _InProcess:
         self._crews = dict(crews)
         self._waiting = Waiting()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._cancelled: dict[str, asyncio.Event] = {}
         self._replies: dict[str, bytes] = {}
         self._followers: dict[str, list[Follower]] = {}
 
@@ -91,7 +96,8 @@ class _InProcess:
         # As by an idempotency key: one that is known is not run again.
         if request.kickoff_id not in self._running:
             self.requests.append(SentRequest(request.kickoff_id, request.crew, request.inputs, request.options))
-            self._running[request.kickoff_id] = asyncio.ensure_future(self._run(request))
+            cancelled = self._cancelled.setdefault(request.kickoff_id, asyncio.Event())
+            self._running[request.kickoff_id] = asyncio.ensure_future(self._run(request, cancelled))
         elif request.kickoff_id in self._replies:
             self._waiting.put(request.kickoff_id, self._replies[request.kickoff_id])
         return follower
@@ -114,8 +120,8 @@ class _InProcess:
             followers.remove(follower)
 
     async def cancel(self, kickoff_id: str, own: bool) -> None:
-        if kickoff_id in self._running:
-            self._running[kickoff_id].cancel()
+        # The command may come before its kickoff.
+        self._cancelled.setdefault(kickoff_id, asyncio.Event()).set()
 
     async def status(self, kickoff_id: str) -> KickoffStatus:
         waiter = self.wait(kickoff_id)
@@ -133,10 +139,10 @@ class _InProcess:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def _run(self, request: Request) -> None:
+    async def _run(self, request: Request, cancelled: asyncio.Event) -> None:
         began = datetime.now(timezone.utc)
         self._tell(request, 1, "kickoff_started", {"worker": _WORKER})
-        ended = await _ended(self._crews[request.crew], request)
+        ended = await _ended(self._crews[request.crew], request, cancelled)
         reply = {
             "kickoff_id": request.kickoff_id,
             "crew": request.crew,
@@ -164,41 +170,50 @@ class _InProcess:
             follower.put(Event(request.kickoff_id, request.crew, kind, data, 1, 0, sequence, now, request.options.meta))
 
 
-async def _ended(target: Any, request: Request) -> dict[str, Any]:
+async def _ended(target: Any, request: Request, cancelled: asyncio.Event) -> dict[str, Any]:
     """How it ended: the status, and the result or the error."""
+    if cancelled.is_set():
+        return _CANCELLED
     limit, deadline = request.options.timeout_s, request.options.deadline
     if deadline is not None and deadline <= datetime.now(timezone.utc):
         return {"status": "expired", "error": {"kind": "expired", "message": "its deadline had passed before it started", "retryable": False, "detail": None}}
     kicked_off = asyncio.ensure_future(_kicked_off(target, dict(request.inputs)))
+    stop = asyncio.ensure_future(cancelled.wait())
     try:
         # A crew may raise a timeout of its own: that is none of ours.
-        await asyncio.wait((kicked_off,), timeout=limit)
+        await asyncio.wait((kicked_off, stop), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if stop.done() and not kicked_off.done():
+            return _CANCELLED
         if not kicked_off.done():
             return {"status": "timed_out", "error": {"kind": "timed_out", "message": f"it ran for more than {limit} s", "retryable": False, "detail": None}}
         return {"status": "succeeded", "result": _result(kicked_off.result())}
     except asyncio.CancelledError:
-        return {"status": "cancelled", "error": {"kind": "cancelled", "message": "it was cancelled", "retryable": False, "detail": None}}
+        return _CANCELLED
     except Exception as error:
         detail = {"class": type(error).__qualname__, "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__))}
         return {"status": "failed", "error": {"kind": "exception", "message": f"{type(error).__name__}: {error}", "retryable": False, "detail": detail}}
     finally:
         kicked_off.cancel()
+        stop.cancel()
 
 
 async def _kicked_off(target: Any, inputs: dict[str, Any]) -> Any:
+    try:
+        return await _called(target, inputs)
+    except (SystemExit, KeyboardInterrupt) as error:
+        # It would end the fleet's own event loop. On a worker it ends the crew's process.
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+async def _called(target: Any, inputs: dict[str, Any]) -> Any:
     runs: Any = target
-
-    async def aside(call: Callable[[], Any]) -> Any:
-        """In a thread: what blocks there blocks no other kickoff."""
-        return await asyncio.get_running_loop().run_in_executor(None, call)
-
     if inspect.isclass(runs):
-        runs = await aside(runs)
+        runs = await _aside(runs)
         # @CrewBase: the method that is its crew.
-        runs = await aside(runs.crew) if not hasattr(runs, "kickoff") and hasattr(runs, "crew") else runs
+        runs = await _aside(runs.crew) if not hasattr(runs, "kickoff") and hasattr(runs, "crew") else runs
     elif not hasattr(runs, "kickoff") and callable(runs):
         given = (inputs,) if inspect.signature(runs).parameters else ()
-        returned = await runs(*given) if inspect.iscoroutinefunction(runs) else await aside(partial(runs, *given))
+        returned = await runs(*given) if inspect.iscoroutinefunction(runs) else await _aside(partial(runs, *given))
         returned = await returned if inspect.isawaitable(returned) else returned
         if not hasattr(returned, "kickoff"):
             return returned
@@ -208,7 +223,37 @@ async def _kicked_off(target: Any, inputs: dict[str, Any]) -> Any:
         runs = runs.copy()
     if hasattr(runs, "kickoff_async"):
         return await runs.kickoff_async(inputs=inputs)
-    return await aside(partial(runs.kickoff, inputs=inputs))
+    return await _aside(partial(runs.kickoff, inputs=inputs))
+
+
+async def _aside(call: Callable[[], Any]) -> Any:
+    """Calls it in a thread of its own: what blocks there blocks no other kickoff, however many there are."""
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    done: asyncio.Future[Any] = loop.create_future()
+
+    def tell(value: Any, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(value)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        value, failure = None, None
+        try:
+            value = context.run(call)
+        except Exception as error:
+            # A future takes no StopIteration.
+            failure = RuntimeError(f"StopIteration: {error}") if isinstance(error, StopIteration) else error
+        except BaseException as error:
+            failure = RuntimeError(f"{type(error).__name__}: {error}")
+        # The fleet may have been closed meanwhile.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(tell, value, failure)
+
+    threading.Thread(target=run, name="crewfleet-testing", daemon=True).start()
+    return await done
 
 
 def _result(output: Any) -> dict[str, Any]:
