@@ -253,8 +253,8 @@ def test_events_end_with_the_kickoff_where_the_last_one_is_not_seen(site: Site, 
         events = kickoff.events()
         assert (await events.__anext__()).type == "kickoff_started"
         await events.aclose()
-        # A second look, and one from elsewhere: all events were before.
-        assert [event.type async for event in kickoff.events()] == []
+        # A second look, and one from elsewhere: all events were before, but for the last one perhaps.
+        assert {event.type async for event in kickoff.events()} <= {"kickoff_finished"}
         async with site.fleet() as another:
             assert [event.type async for event in another.attach(kickoff.kickoff_id).events()] == []
         with pytest.raises(NoSuchCrew):
