@@ -114,6 +114,7 @@ async fn what_has_ended_runs_no_more_when_its_reply_is_gone_before_its_events() 
             .publish_to(&exchange, &key, event.to_string(), properties)
             .await;
     }
+    caller.knows(id).await;
     let status = caller.becomes(id, "SUCCESS").await;
     assert_eq!(status["result"], Value::Null);
     let message = status["message"].as_str().unwrap_or_default();
