@@ -167,17 +167,10 @@ async fn kickoff(
         }
     });
     let kickoff = Kickoff { crew, request, files };
-    let mut dropped = 0_u64;
-    // An event may get lost, a reply may not. Nobody reads any more where a line cannot be sent.
+    // An event may get lost, a reply may not. Nobody reads any more where that cannot be sent.
     let tell = move |told| match told {
-        Told::Event(_) => dropped += u64::from(lines.try_send(told).is_err()),
-        told => {
-            if dropped > 0 && told.is_last() {
-                let note = format!("nobody read the events in time, so {dropped} of them are not shown");
-                let _ = lines.send(Told::Note(note));
-            }
-            let _ = lines.send(told);
-        }
+        Told::Event(_) => lines.try_send(told).is_ok(),
+        told => lines.send(told).is_ok(),
     };
     let ended = crewfleet_worker::run(config, kickoff, stop, tell).await;
     // It ends when all is written.

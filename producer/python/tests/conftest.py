@@ -10,9 +10,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from crewfleet import Fleet
+from crewfleet import Fleet, Kickoff
 
 ROOT = Path(__file__).parents[3]
 PROGRAMS = Path(os.environ.get("CREWFLEET_BIN_DIR", ROOT / "target/debug"))
@@ -88,6 +89,13 @@ class Site:
     def fleet(self, **settings: object) -> Fleet:
         """A fleet there."""
         return Fleet(self.url, namespace=self.namespace, **settings)  # type: ignore[arg-type]
+
+
+async def started(kickoff: Kickoff[Any]) -> None:
+    """Awaits that the crew runs, of a kickoff that was started with its events."""
+    async for event in kickoff.events():
+        if event.type == "kickoff_started":
+            break
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import Any
 import aio_pika
 import jsonschema
 import pytest
-from conftest import ROOT, Site
+from conftest import ROOT, Site, started
 from crewfleet import Fleet, Options, header, request
 from crewfleet.ids import created_at, id_of_key, new_id
 from crewfleet.reply import read_reply
@@ -77,9 +77,7 @@ def test_what_goes_to_and_fro_beside_it_is_of_the_schemas(fleet: Fleet, site: Si
                 await queue.bind(exchange, key)
             async with queue.iterator(no_ack=True) as messages:
                 kickoff = fleet.crew("sleep").start({"seconds": 600}, events=True)
-                async for event in kickoff.events():
-                    if event.type == "kickoff_started":
-                        break
+                await started(kickoff)
                 assert (await kickoff.status()).stage == "running"
                 await kickoff.cancel()
                 missing = {header.CONTROL, header.QUERY, "kickoff.answer.v1", "kickoff.event.v1"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import aio_pika
 import pytest
-from conftest import Site
+from conftest import Site, started
 from crewfleet import (
     CrewCancelled,
     CrewFailed,
@@ -157,9 +157,7 @@ async def _holds_something(site: Site) -> None:
 def test_it_is_cancelled_wherever_it_is(fleet: Fleet) -> None:
     async def cancelled() -> None:
         kickoff = fleet.crew("sleep").start({"seconds": 600}, events=True)
-        async for event in kickoff.events():
-            if event.type == "kickoff_started":
-                break
+        await started(kickoff)
         assert (await kickoff.status()).stage == "running"
         await kickoff.cancel()
         with pytest.raises(CrewCancelled):
@@ -174,10 +172,7 @@ def test_an_abandoned_await_cancels_where_that_is_asked_for(fleet: Fleet) -> Non
     async def abandon(cancel: bool) -> str:
         crew = fleet.crew("sleep").with_options(cancel_on_abandon=cancel)
         kickoff = crew.start({"seconds": 3}, events=True)
-        events = kickoff.events()
-        async for event in events:
-            if event.type == "kickoff_started":
-                break
+        await started(kickoff)
         awaiting = asyncio.ensure_future(kickoff)
         await asyncio.sleep(0)
         awaiting.cancel()
@@ -271,11 +266,14 @@ def test_what_nobody_holds_any_more_is_let_go(site: Site) -> None:
             await unheard
             transport: Any = fleet._session.transport()
             attached = fleet.attach(uuid.uuid4().hex)
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(attached.reply(), 1)
-            assert transport._replies._bound
+            awaiting = asyncio.ensure_future(attached.reply())
+            while not transport._replies._bound:
+                await asyncio.sleep(0.01)
+            awaiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await awaiting
             assert transport._events._followers
-            del unheard, attached
+            del unheard, attached, awaiting
             gc.collect()
             while transport._replies._bound or transport._events._followers or transport._replies._waiting:
                 await asyncio.sleep(0.05)

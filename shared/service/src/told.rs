@@ -19,13 +19,6 @@ pub enum Told {
     Unfinished(String),
 }
 
-impl Told {
-    /// Whether nothing follows.
-    pub fn is_last(&self) -> bool {
-        matches!(self, Self::Reply(_) | Self::Unfinished(_))
-    }
-}
-
 /// JSON in one line.
 ///
 /// # Errors

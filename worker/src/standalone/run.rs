@@ -9,7 +9,7 @@ use crewfleet_amqp::traces::{Headers, Span};
 use crewfleet_amqp::{Properties, Received};
 use crewfleet_protocol::decode::decode;
 use crewfleet_protocol::event::event_type;
-use crewfleet_protocol::{Body, CrewName, KickoffError, KickoffId, Reply, Request, message_type};
+use crewfleet_protocol::{Body, CrewName, Event, KickoffError, KickoffId, Reply, Request, message_type};
 use crewfleet_service::config::Loaded;
 use crewfleet_service::config::time_limit::START_MARGIN;
 use crewfleet_service::told::Told;
@@ -47,7 +47,8 @@ pub struct Kickoff {
 }
 
 /// Runs one attempt as a worker would: the same child, folder, environment, limits and events. It needs no broker.
-/// `tell` is given what a worker would publish, and what it would do beside that. When `stop` is cancelled, the crew is.
+/// `tell` is given what a worker would publish, and what it would do beside that, and returns whether it has taken it: an
+/// event that it has not is counted, and that is told. When `stop` is cancelled, the crew is.
 ///
 /// # Errors
 /// [`WorkerError`] for a crew that is not there or cannot be built, and for a folder that cannot be used.
@@ -55,7 +56,7 @@ pub async fn run(
     mut config: Loaded<FileConfig>,
     kickoff: Kickoff,
     stop: CancellationToken,
-    mut tell: impl FnMut(Told),
+    mut tell: impl FnMut(Told) -> bool,
 ) -> Result<(), WorkerError> {
     let Kickoff { crew, request, files } = kickoff;
     let known: Vec<_> = config.config.crews.keys().cloned().collect();
@@ -117,7 +118,7 @@ impl Standalone<'_> {
         request: &[u8],
         files: Option<&Path>,
         stop: CancellationToken,
-        tell: &mut impl FnMut(Told),
+        tell: &mut impl FnMut(Told) -> bool,
     ) {
         let message = self.message(request);
         let trace = Span::sender(&Headers::of(&message.properties));
@@ -128,7 +129,8 @@ impl Standalone<'_> {
                 let attempt = Attempt::of_rejected(&rejection, self.crew, &message, &trace);
                 let id = rejection.kickoff_id.clone().unwrap_or_else(KickoffId::generate);
                 let reply = attempt.reply(self.worker, &id, &mut Outcome::Rejected(rejection.error.clone()));
-                return tell(Told::Reply(Box::new(reply)));
+                tell(Told::Reply(Box::new(reply)));
+                return;
             }
         };
         let key = RunKey::new(&request, &message.body);
@@ -162,12 +164,13 @@ impl Standalone<'_> {
         request: &Request,
         trace: &Span,
         stop: CancellationToken,
-        tell: &mut impl FnMut(Told),
+        tell: &mut impl FnMut(Told) -> bool,
     ) -> Outcome {
         let work_dir = match work_dir(&self.workshop.work_dirs, self.crew, request).await {
             Ok(work_dir) => work_dir,
             Err(outcome) => return outcome,
         };
+        let lost = &self.workshop.metrics.events_lost;
         let (sink, mut events) = EventSink::local(request, self.crew.options.events, &self.workshop.metrics);
         let asked = Arc::new(SetOnce::new());
         let run = Run {
@@ -192,7 +195,7 @@ impl Standalone<'_> {
                         // The first reason counts.
                         let _ = asked.set(StopReason::Cancelled);
                     }
-                    event = events.next() => tell(Told::Event(event)),
+                    event = events.next() => tell_event(event, lost, tell),
                     outcome = &mut running => break outcome,
                 }
             }
@@ -200,7 +203,7 @@ impl Standalone<'_> {
         if let Some(status) = outcome.status() {
             sink.emit(event_type::FINISHED, &json!({"status": status}));
         }
-        tell_rest(&mut events, &self.workshop.metrics.events_lost, tell);
+        tell_rest(&mut events, lost, tell);
         let (keep, path) = (outcome.keeps_work_dir(), work_dir.path().to_owned());
         work_dir.finish(keep).await;
         if keep && path.is_absolute() && path.exists() {
@@ -227,12 +230,13 @@ impl Standalone<'_> {
         attempt: &Attempt<'_>,
         mut outcome: Outcome,
         files: Option<&Path>,
-        tell: &mut impl FnMut(Told),
+        tell: &mut impl FnMut(Told) -> bool,
     ) {
         let next = retry::judge(&self.crew.options.retry, request, &mut outcome);
         if let Outcome::Requeued { reason, .. } = &outcome {
             let reason = reason.as_str();
-            return tell(Told::Unfinished(reason.to_owned()));
+            tell(Told::Unfinished(reason.to_owned()));
+            return;
         }
         if let Some(next) = next {
             let (attempt, of, delay_s) = (
@@ -260,7 +264,7 @@ impl Standalone<'_> {
         tell(Told::Reply(Box::new(reply)));
     }
 
-    async fn copy_files(&self, reply: Reply, folder: PathBuf, tell: &mut impl FnMut(Told)) -> Reply {
+    async fn copy_files(&self, reply: Reply, folder: PathBuf, tell: &mut impl FnMut(Told) -> bool) -> Reply {
         let kept = self.workshop.work_dirs.files().clone();
         let (of, into) = (reply.clone(), folder.clone());
         let copying = blocking(move || Ok(files::copy(&kept, &of, &into)));
@@ -288,10 +292,16 @@ fn may_start(request: &Request, stop: &CancellationToken) -> Result<(), Outcome>
     not_expired(request)
 }
 
+fn tell_event(event: Event, lost: &IntCounter, tell: &mut impl FnMut(Told) -> bool) {
+    if !tell(Told::Event(event)) {
+        lost.inc();
+    }
+}
+
 /// What was emitted until now. Others may hold the sink for longer, and have nothing to say.
-fn tell_rest(events: &mut LocalEvents, lost: &IntCounter, tell: &mut impl FnMut(Told)) {
+fn tell_rest(events: &mut LocalEvents, lost: &IntCounter, tell: &mut impl FnMut(Told) -> bool) {
     while let Some(event) = events.next_now() {
-        tell(Told::Event(event));
+        tell_event(event, lost, tell);
     }
     if lost.get() > 0 {
         tell(Told::Note(format!("events were lost on the way: {}", lost.get())));

@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+F = TypeVar("F", bound="asyncio.Future[Any]")
 
 _going_on: set[asyncio.Task[Any]] = set()
 
@@ -29,18 +30,23 @@ async def alone(work: Coroutine[Any, Any, T]) -> T:
 
 async def kept(work: Coroutine[Any, Any, T]) -> T:
     """The same, but it goes on without a caller that is cancelled."""
-    task = asyncio.ensure_future(work)
-    _going_on.add(task)
-    task.add_done_callback(_ended)
+    task = unasked(begun(work))
     await asyncio.wait((task,))
     return _result(task)
 
 
-def _ended(task: asyncio.Task[Any]) -> None:
-    _going_on.discard(task)
-    if not task.cancelled():
-        # Whoever is left is told; nobody has to be.
-        task.exception()
+def begun(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Has this done beside everything else; it needs nobody who holds it."""
+    task = asyncio.ensure_future(work)
+    _going_on.add(task)
+    task.add_done_callback(_going_on.discard)
+    return task
+
+
+def unasked(future: F) -> F:
+    """Whoever asks is told how it ended. Nobody has to: asyncio says nothing of an error then."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
 
 
 def _result(task: asyncio.Task[T]) -> T:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from .awaiting import unasked
 from .errors import FleetClosed
 
 T = TypeVar("T")
@@ -68,20 +69,18 @@ class Background:
         """Awaits here what `submit` has made. It goes on when this is cancelled.
 
         Raises as `run`."""
-        here = asyncio.wrap_future(future)
         # Who gives up is not told how it ended.
-        here.add_done_callback(lambda done: done.cancelled() or done.exception())
+        here = unasked(asyncio.wrap_future(future))
         await asyncio.wait((here,))
         if here.cancelled() and self._stopped:
             raise FleetClosed("this fleet was closed meanwhile")
         return here.result()
 
-    def say_last(self, work: Coroutine[Any, Any, object]) -> concurrent.futures.Future[Any]:
+    def say_last(self, work: Coroutine[Any, Any, object]) -> None:
         """Has this done there, and holds up the end of the program for it, for a few seconds."""
         future = self.submit(work)
         self._last_words.add(future)
         future.add_done_callback(self._last_words.discard)
-        return future
 
     def wait_for_last_words(self) -> None:
         """Waits until that is done, for a few seconds."""

@@ -109,9 +109,13 @@ class Link:
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
 
+    @property
+    def consumes(self) -> bool:
+        """Whether RabbitMQ has cancelled no consumer. aiormq forgets one; only its newer releases tell of that."""
+        return all(tag in channel.consumers and not channel.is_closed for channel, tag in self._consumers)
+
     async def _watch(self) -> None:
-        # aiormq forgets a cancelled consumer; only its newer releases tell of that.
-        while all(tag in channel.consumers and not channel.is_closed for channel, tag in self._consumers):
+        while self.consumes:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), _WATCH_S)
                 return
@@ -276,8 +280,7 @@ class Broker:
 
     async def _open(self) -> Link:
         problem: BaseException = BrokerUnavailable("[broker] url is empty")
-        self._settings.check_urls()
-        for url in self._settings.urls:
+        for url in self._settings.checked_urls():
             try:
                 link = Link(await alone(self._connect(url)))
             except (*LINK_ENDED, AMQPError) as error:

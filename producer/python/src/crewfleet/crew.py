@@ -76,9 +76,8 @@ class RemoteCrew(_Remote[T]):
         """Runs it, and awaits its output. Raises as `kickoff`."""
         return await self._one(inputs, input_files, from_checkpoint=from_checkpoint)
 
-    async def akickoff(self, inputs: Mapping[str, Any] | None = None, input_files: Mapping[str, Any] | None = None, from_checkpoint: None = None) -> T:
-        """As `kickoff_async`: here both are the same."""
-        return await self._one(inputs, input_files, from_checkpoint=from_checkpoint)
+    #: Here both are the same.
+    akickoff = kickoff_async
 
     def kickoff_for_each(self, inputs: Iterable[Mapping[str, Any]], input_files: Mapping[str, Any] | None = None) -> list[T]:
         """Runs it for each of the inputs, as many at once as the fleet has room for, and blocks until all outputs are here.
@@ -107,9 +106,8 @@ class RemoteCrew(_Remote[T]):
         outputs = await asyncio.gather(*kickoffs, return_exceptions=True)
         return [_or_raise(output) for output in outputs]
 
-    async def akickoff_for_each(self, inputs: Iterable[Mapping[str, Any]], input_files: Mapping[str, Any] | None = None) -> list[T]:
-        """As `kickoff_for_each_async`: here both are the same."""
-        return await self.kickoff_for_each_async(inputs, input_files)
+    #: Here both are the same.
+    akickoff_for_each = kickoff_for_each_async
 
 
 class RemoteFlow(_Remote[Any]):
@@ -138,15 +136,8 @@ class RemoteFlow(_Remote[Any]):
         """Runs it, and awaits its output. Raises as `kickoff`."""
         return await self._one(inputs, input_files, from_checkpoint=from_checkpoint, restore_from_state_id=restore_from_state_id)
 
-    async def akickoff(
-        self,
-        inputs: Mapping[str, Any] | None = None,
-        input_files: Mapping[str, Any] | None = None,
-        from_checkpoint: None = None,
-        restore_from_state_id: None = None,
-    ) -> Any:
-        """As `kickoff_async`: here both are the same."""
-        return await self._one(inputs, input_files, from_checkpoint=from_checkpoint, restore_from_state_id=restore_from_state_id)
+    #: Here both are the same.
+    akickoff = kickoff_async
 
 
 def crew(session: Session, name: str, options: Options, model: Model | None) -> RemoteCrew[CrewOutput]:

@@ -79,7 +79,7 @@ class Events:
         if self._queue is not None:
             # The next link binds all that is followed.
             with contextlib.suppress(*LINK_ENDED):
-                await kept(self._bind(self._queue, kickoff_id))
+                await kept(self._queue.bind(self._names.events, _key(kickoff_id)))
         return follower
 
     async def leave(self, follower: Follower) -> None:
@@ -92,14 +92,11 @@ class Events:
             with contextlib.suppress(*LINK_ENDED):
                 await kept(self._unbind(self._queue, follower.kickoff_id))
 
-    async def _bind(self, queue: AbstractQueue, kickoff_id: str) -> None:
-        await queue.bind(self._names.events, f"{kickoff_id}.#")
-
     async def _unbind(self, queue: AbstractQueue, kickoff_id: str) -> None:
-        await queue.unbind(self._names.events, f"{kickoff_id}.#")
+        await queue.unbind(self._names.events, _key(kickoff_id))
         # One who follows again meanwhile has lost the binding by this.
         if kickoff_id in self._followers:
-            await self._bind(queue, kickoff_id)
+            await queue.bind(self._names.events, _key(kickoff_id))
 
     async def _restore(self, link: Link) -> None:
         channel = await link.channel()
@@ -110,7 +107,7 @@ class Events:
         self._queue = queue
         try:
             for kickoff_id in list(self._followers):
-                await queue.bind(self._names.events, f"{kickoff_id}.#")
+                await queue.bind(self._names.events, _key(kickoff_id))
         except ChannelNotFoundEntity as error:
             raise not_declared(self._names.events, self._broker.place) from error
         await link.consume(queue, self._receive, no_ack=True)
@@ -123,3 +120,8 @@ class Events:
             return
         for follower in self._followers.get(event.kickoff_id, ()):
             follower.put(event)
+
+
+def _key(kickoff_id: str) -> str:
+    """Binds all events of a kickoff."""
+    return f"{kickoff_id}.#"

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from .awaiting import unasked
 from .errors import FleetClosed, ReplyTimeout, UnreadableReply, error_of
 from .events import Follower
 from .replies import Waiter
@@ -149,9 +150,7 @@ class Kickoff(Generic[T]):
         return await asyncio.get_running_loop().run_in_executor(None, self._told, reply)
 
     async def _reply(self) -> Reply:
-        begun = asyncio.wrap_future(self._begun)
-        # Whoever looks at it is told; nobody has to.
-        begun.add_done_callback(lambda done: done.cancelled() or done.exception())
+        begun = unasked(asyncio.wrap_future(self._begun))
         answered = asyncio.ensure_future(self._waiter.reply())
         try:
             # The reply may be faster than the confirm. That of a kickoff which another program may have sent counts only once it

@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
 from datetime import datetime, timezone
-from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from . import header
-from .awaiting import kept
+from .awaiting import begun, kept
 from .broker import LINK_ENDED, Broker, Link, acknowledged
 from .errors import BrokerUnavailable, UnreadableReply
 from .header import Names
@@ -108,7 +106,6 @@ class Replies(Waiting):
         self._bound: set[str] = set()
         self._queue: AbstractQueue | None = None
         self._is_gone = False
-        self._doing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Makes the reply queue, once; it comes back with each link."""
@@ -123,14 +120,14 @@ class Replies(Waiting):
         if self._queue is not None:
             # The next link binds all that is awaited.
             with contextlib.suppress(*LINK_ENDED):
-                await kept(_bind(self._queue, self._names.replies, kickoff_id))
+                await kept(self._queue.bind(self._names.replies, kickoff_id))
 
     def leave(self, waiter: Waiter) -> None:
         """See `Waiting`."""
         super().leave(waiter)
         if waiter.kickoff_id in self._bound and waiter.kickoff_id not in self._waiting:
             self._bound.discard(waiter.kickoff_id)
-            self._do(self._unbind(waiter.kickoff_id))
+            begun(self._unbind(waiter.kickoff_id))
 
     async def _unbind(self, kickoff_id: str) -> None:
         # What still comes is for nobody, so this may fail. One who waits again meanwhile has bound it anew.
@@ -180,7 +177,7 @@ class Replies(Waiting):
         if self._is_gone and self._waiting:
             log.warning("the reply queue %s was gone; looking for replies in the stream %s", names.reply_queue, names.results)
             since = min(waiter.since for waiters in self._waiting.values() for waiter in waiters)
-            self._do(self._look_back_at_last(since))
+            begun(self._look_back_at_last(since))
         self._is_gone = False
 
     async def _look_back_at_last(self, since: datetime) -> None:
@@ -193,11 +190,6 @@ class Replies(Waiting):
             else:
                 return
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._doing.add(task)
-        task.add_done_callback(self._doing.discard)
-
     def _receive(self, message: AbstractIncomingMessage) -> None:
         self.put(_id_of(message), message.body)
 
@@ -208,10 +200,6 @@ def not_declared(exchange: str, place: str) -> BrokerUnavailable:
         f"exchange {exchange!r} does not exist on {place}: no worker has run in this namespace yet. Start one, or run "
         "`crewfleet topology declare`; or name another [broker] namespace"
     )
-
-
-async def _bind(queue: AbstractQueue, exchange: str, key: str) -> None:
-    await queue.bind(exchange, key)
 
 
 async def _is_there(link: Link, queue: str) -> bool:

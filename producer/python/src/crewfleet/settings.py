@@ -61,9 +61,10 @@ class Settings:
         # A comma may be part of a password, too.
         return [url.strip() for url in _BETWEEN_URLS.split(text.strip()) if url.strip()]
 
-    def check_urls(self) -> None:
-        """Raises `SettingsError` for a URL that is none of AMQP's. The URL has a password, so it is not shown."""
-        for number, url in enumerate(self.urls, 1):
+    def checked_urls(self) -> list[str]:
+        """The same. Raises `SettingsError` for a URL that is none of AMQP's. The URL has a password, so it is not shown."""
+        urls = self.urls
+        for number, url in enumerate(urls, 1):
             try:
                 parsed = URL(url)
                 is_one = parsed.scheme in ("amqp", "amqps") and parsed.host and (parsed.port is None or parsed.port > 0)
@@ -71,6 +72,7 @@ class Settings:
                 is_one = False
             if not is_one:
                 raise SettingsError(f"broker.url: URL {number} is none of AMQP's: write amqp://USER:PASSWORD@HOST:5672/%2f, or amqps://")
+        return urls
 
     def tls(self) -> ssl.SSLContext:
         """What an `amqps://` connection believes, and shows of itself."""
@@ -101,7 +103,7 @@ def load(url: str | None = None, config: str | os.PathLike[str] | None = None, *
     except TypeError as error:
         raise SettingsError(f"unknown setting: {error}") from error
     if settings.url_file is None:
-        settings.check_urls()
+        settings.checked_urls()
     return settings
 
 

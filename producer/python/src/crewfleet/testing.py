@@ -38,7 +38,6 @@ from .session import Session
 from .settings import Settings
 
 _WORKER = "testing"
-_CANCELLED = {"status": "cancelled", "error": {"kind": "cancelled", "message": "it was cancelled", "retryable": False, "detail": None}}
 
 
 @dataclass(frozen=True)
@@ -173,28 +172,36 @@ class _InProcess:
 async def _ended(target: Any, request: Request, cancelled: asyncio.Event) -> dict[str, Any]:
     """How it ended: the status, and the result or the error."""
     if cancelled.is_set():
-        return _CANCELLED
+        return _cancelled()
     limit, deadline = request.options.timeout_s, request.options.deadline
     if deadline is not None and deadline <= datetime.now(timezone.utc):
-        return {"status": "expired", "error": {"kind": "expired", "message": "its deadline had passed before it started", "retryable": False, "detail": None}}
+        return _without_result("expired", "expired", "its deadline had passed before it started")
     kicked_off = asyncio.ensure_future(_kicked_off(target, dict(request.inputs)))
     stop = asyncio.ensure_future(cancelled.wait())
     try:
         # A crew may raise a timeout of its own: that is none of ours.
         await asyncio.wait((kicked_off, stop), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if stop.done() and not kicked_off.done():
-            return _CANCELLED
+            return _cancelled()
         if not kicked_off.done():
-            return {"status": "timed_out", "error": {"kind": "timed_out", "message": f"it ran for more than {limit} s", "retryable": False, "detail": None}}
+            return _without_result("timed_out", "timed_out", f"it ran for more than {limit} s")
         return {"status": "succeeded", "result": _result(kicked_off.result())}
     except asyncio.CancelledError:
-        return _CANCELLED
+        return _cancelled()
     except Exception as error:
         detail = {"class": type(error).__qualname__, "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__))}
-        return {"status": "failed", "error": {"kind": "exception", "message": f"{type(error).__name__}: {error}", "retryable": False, "detail": detail}}
+        return _without_result("failed", "exception", f"{type(error).__name__}: {error}", detail)
     finally:
         kicked_off.cancel()
         stop.cancel()
+
+
+def _cancelled() -> dict[str, Any]:
+    return _without_result("cancelled", "cancelled", "it was cancelled")
+
+
+def _without_result(status: str, kind: str, message: str, detail: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"status": status, "error": {"kind": kind, "message": message, "retryable": False, "detail": detail}}
 
 
 async def _kicked_off(target: Any, inputs: dict[str, Any]) -> Any:

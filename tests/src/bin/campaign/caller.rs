@@ -11,7 +11,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
 use super::{
     calls::{self, Call, CallLine, Told},
     journal::{self, Journal, Nanos, now},
-    producers::CALLER,
+    producers::{CALLER, Part},
     workload::Planned,
 };
 
@@ -31,15 +31,9 @@ pub(crate) struct CallerArguments {
     /// The file with the token.
     #[arg(long)]
     pub token_file: PathBuf,
-    /// Its part of the plan.
-    #[arg(long)]
-    pub plan: PathBuf,
-    /// What it writes, and goes on from.
-    #[arg(long)]
-    pub history: PathBuf,
-    /// The campaign's start.
-    #[arg(long)]
-    pub epoch: Nanos,
+    /// What it has to do.
+    #[command(flatten)]
+    pub part: Part,
 }
 
 struct Caller {
@@ -56,16 +50,16 @@ type Answer = Result<(StatusCode, Value), (String, bool)>;
 
 /// Kicks off what is not accepted yet, and polls until all have ended.
 pub(crate) async fn run(arguments: &CallerArguments) -> anyhow::Result<()> {
-    let plan: Vec<Planned> = journal::read(&arguments.plan)?;
+    let plan: Vec<Planned> = journal::read(&arguments.part.plan)?;
     let by_number: BTreeMap<u64, Planned> = plan.iter().map(|one| (one.number, one.clone())).collect();
-    let mut earlier = calls::read(CALLER, &by_number, journal::read(&arguments.history)?);
+    let mut earlier = calls::read(CALLER, &by_number, journal::read(&arguments.part.history)?);
     let caller = Arc::new(Caller {
         client: http::client(),
         gateway: arguments.gateway.clone(),
         token: std::fs::read_to_string(&arguments.token_file)?.trim().to_owned(),
-        journal: Journal::open(&arguments.history)?,
+        journal: Journal::open(&arguments.part.history)?,
         window: Semaphore::new(WINDOW),
-        epoch: arguments.epoch,
+        epoch: arguments.part.epoch,
     });
     let mut kickoffs = JoinSet::new();
     for planned in plan {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
     journal::{self, Journal, Nanos, now},
-    producers,
+    producers::{self, Part},
     records::{ProducerLine, ReplySeen, corrected},
     site::broker_config,
     workload::{Act, Order, PROBER, Planned},
@@ -32,15 +32,9 @@ pub(crate) struct ProducerArguments {
     /// The broker, or a proxy before it.
     #[arg(long)]
     pub url: String,
-    /// Its part of the plan.
-    #[arg(long)]
-    pub plan: PathBuf,
-    /// What it writes, and goes on from.
-    #[arg(long)]
-    pub history: PathBuf,
-    /// The campaign's start.
-    #[arg(long)]
-    pub epoch: Nanos,
+    /// What it has to do.
+    #[command(flatten)]
+    pub part: Part,
 }
 
 struct Producer {
@@ -59,13 +53,13 @@ struct Sent {
 /// Publishes what is not published yet, and waits for all replies.
 pub(crate) async fn run(arguments: &ProducerArguments) -> anyhow::Result<()> {
     let _logging = telemetry::init("warn,lapin=error");
-    let plan: Vec<Planned> = journal::read(&arguments.plan)?;
-    let (mut sent, answered) = earlier_lives(journal::read(&arguments.history)?)?;
+    let plan: Vec<Planned> = journal::read(&arguments.part.plan)?;
+    let (mut sent, answered) = earlier_lives(journal::read(&arguments.part.history)?)?;
     let producer = Arc::new(Producer {
         client: connect(&arguments.url).await,
-        journal: Journal::open(&arguments.history)?,
+        journal: Journal::open(&arguments.part.history)?,
         window: Semaphore::new(WINDOW),
-        epoch: arguments.epoch,
+        epoch: arguments.part.epoch,
     });
     let mut kickoffs = JoinSet::new();
     for planned in plan {

@@ -33,6 +33,20 @@ pub(crate) const BEHIND_PROXIES: [usize; 1] = [1];
 /// How often it is looked whether they have ended.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// What each of them is told of the campaign.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Part {
+    /// Its kickoffs.
+    #[arg(long)]
+    pub plan: PathBuf,
+    /// What it writes, and goes on from.
+    #[arg(long)]
+    pub history: PathBuf,
+    /// The campaign's start.
+    #[arg(long)]
+    pub epoch: Nanos,
+}
+
 /// All producer processes.
 #[derive(Debug)]
 pub(crate) struct Producers {
