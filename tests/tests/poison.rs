@@ -7,6 +7,7 @@ use crewfleet_tests::proxy::Proxy;
 use crewfleet_tests::worker::WorkerProcess;
 use nix::sys::signal::Signal;
 use serde_json::json;
+use std::mem::replace;
 
 #[tokio::test]
 async fn a_kickoff_that_kills_its_workers_is_dead_lettered_and_its_neighbours_live() {
@@ -116,11 +117,13 @@ async fn thirty_drains_bring_no_kickoff_nearer_to_its_crash_limit() {
     let client = PlainClient::connect(&broker().await.url(), &namespace).await;
     let mut replies = client.replies(&["#"]).await;
     client.request("work", "d-1", &json!({"hold": true})).await;
+    let mut drained = None;
     for drain in 1..=30 {
         journal.started("d-1", drain).await;
         worker.signal(Signal::SIGTERM);
         assert!(worker.exit().await.success());
-        worker = start().await;
+        // Where the next one fails, what this one said is shown as well.
+        drained = Some(replace(&mut worker, start().await));
     }
     journal.release("d-1");
     let reply = replies.of("d-1").await.json();
@@ -129,4 +132,5 @@ async fn thirty_drains_bring_no_kickoff_nearer_to_its_crash_limit() {
         (&json!("succeeded"), &json!(1))
     );
     assert_eq!(journal.starts("d-1").len(), 31);
+    drop(drained);
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crewfleet_protocol::header;
 use crewfleet_tests::fault_broker::{At, Fault, FaultBroker, Record};
+use crewfleet_tests::journal::Journal;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use lapin::BasicProperties;
 use nix::sys::signal::Signal;
@@ -47,11 +48,14 @@ impl Crew {
     }
 }
 
-fn request(broker: &FaultBroker, id: &str) {
-    let properties = BasicProperties::default()
-        .with_correlation_id(id.into())
-        .with_message_id(id.into());
-    broker.publish(REQUESTS, "echo", properties, r#"{"inputs": {}}"#);
+fn request(broker: &FaultBroker, kickoff_id: &str) {
+    broker.publish(REQUESTS, "echo", id(kickoff_id), r#"{"inputs": {}}"#);
+}
+
+fn id(kickoff_id: &str) -> BasicProperties {
+    BasicProperties::default()
+        .with_correlation_id(kickoff_id.into())
+        .with_message_id(kickoff_id.into())
 }
 
 fn replies() -> At {
@@ -188,6 +192,31 @@ async fn the_busy_queue_has_the_acks_at_the_end(busy: fn(&FaultBroker, &str)) {
     let end = "the end of its connection";
     broker.first(end, |record| over(record).then_some(())).await;
     assert!(acked < place(&broker, end, over));
+}
+
+/// What is requeued while RabbitMQ may still send to the worker comes back to it, and then counts as a death.
+#[tokio::test]
+async fn a_worker_that_drains_requeues_nothing_before_its_consumer_is_cancelled() {
+    let (broker, journal) = (FaultBroker::start().await, Journal::new());
+    let worker = WorkerProcess::builder(&broker.url(), &namespace())
+        .worker("drain_grace_s = 0\ncancel_grace_s = 0")
+        .crew("echo", &journal.crew(1))
+        .ready()
+        .await;
+    broker.publish(REQUESTS, "echo", id("k-1"), r#"{"inputs": {"hold": true}}"#);
+    journal.started("k-1", 1).await;
+    // The worker asks how the queue is before it cancels its consumer, and this answer takes a quarter of a second.
+    broker.unanswering(ECHO_QUEUE);
+    worker.signal(Signal::SIGTERM);
+    let cancelled = |record: &Record| matches!(record, Record::Cancelled { queue } if queue == ECHO_QUEUE);
+    let what = "the end of the consumer";
+    broker.first(what, |record| cancelled(record).then_some(())).await;
+    broker.calm();
+    let copy = |record: &Record| matches!(record, Record::Published(copy) if copy.exchange == REQUESTS);
+    broker.first("the copy", |record| copy(record).then_some(())).await;
+    assert!(place(&broker, what, cancelled) < place(&broker, "the copy", copy));
+    assert!(worker.exit().await.success());
+    assert_eq!(journal.starts("k-1").len(), 1);
 }
 
 #[tokio::test]

@@ -46,6 +46,12 @@ impl Crew {
         *self.consuming.borrow()
     }
 
+    /// Completes when no more deliveries can arrive; at once when that is so now.
+    pub(crate) async fn stops_consuming(&self) {
+        // The sender lives as long as `self`, so this never fails.
+        let _ = self.consuming.subscribe().wait_for(|consuming| !consuming).await;
+    }
+
     /// Takes note of it; returns whether it was not so before.
     pub(crate) fn set_consuming(&self, now: bool) -> bool {
         self.consuming

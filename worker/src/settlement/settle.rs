@@ -12,6 +12,7 @@ use crewfleet_protocol::{KickoffError, Status};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::execution::events::EventSink;
@@ -23,6 +24,10 @@ use crate::settlement::reply::publish_reply;
 use crate::settlement::retry::{self, Retry};
 use crate::settlement::until_confirmed::{before_its_end, publish_until_confirmed};
 use crate::state::WorkerState;
+
+/// How long a copy of a request waits until its worker's consumer is cancelled. It is a part of what a drain has for its
+/// requeues.
+const CANCELLING: Duration = Duration::from_secs(5);
 
 /// The table: what its requester is told, and why a copy of the request goes to the dead letters, where one does.
 /// `None` while nothing has ended.
@@ -175,6 +180,9 @@ pub(crate) async fn requeue(
     delay: Option<Duration>,
 ) {
     attempt.trace.set("crewfleet.kickoff.requeued", reason.as_str());
+    if delay.is_none() {
+        Box::pin(until_not_sent_here(worker, attempt)).await;
+    }
     let copy = Arc::new(messages::requeued(worker, attempt, reason, delay));
     let published = match link {
         Some(link) => before_its_end(link, publish_until_confirmed(worker, Arc::clone(&copy))).await,
@@ -188,6 +196,18 @@ pub(crate) async fn requeue(
     worker.telemetry.metrics.requeued.with_label_values(&labels).inc();
     let delay_s = delay.map(|delay| delay.as_secs_f64());
     info!(reason = reason.as_str(), delay_s, "kickoff requeued");
+}
+
+/// While a consumer is being cancelled, RabbitMQ may still send it the copy, which goes back then and counts as if a worker
+/// had died with it.
+async fn until_not_sent_here(worker: &WorkerState, attempt: &Attempt<'_>) {
+    let mut crews = worker.crews.iter();
+    if let Some(crew) = crews.find(|crew| crew.name == *attempt.crew)
+        && (worker.lifecycle.draining.is_cancelled() || crew.pause.is_paused())
+        && timeout(CANCELLING, crew.stops_consuming()).await.is_err()
+    {
+        warn!("the consumer is not cancelled yet; requeuing all the same");
+    }
 }
 
 /// An error for the log, which is no place for long texts.
