@@ -69,6 +69,11 @@ impl Cli {
         self.spawn_with_input(arguments, b"")
     }
 
+    /// The same, with more variables than [`Self::env`] set, which win.
+    pub fn spawn_with_environment(&self, arguments: &[&str], more: &[(&str, &str)]) -> Process {
+        self.spawn_with(arguments, b"", more)
+    }
+
     fn spawn_with_input(&self, arguments: &[&str], input: &[u8]) -> Process {
         self.spawn_with(arguments, input, &[])
     }

@@ -1,6 +1,10 @@
 //! A `crewfleet gateway` process, and a caller of it.
 
-use std::{fmt::Display, time::Duration};
+use std::{
+    fmt::Display,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
@@ -9,7 +13,10 @@ use tokio::time::timeout;
 use crate::{PATIENCE, cli::Cli, http, process::Process};
 
 /// How long a gateway expects the reply of a kickoff that it knows to have ended.
-const REPLY_LATE: Duration = Duration::from_secs(60);
+const REPLY_LATE: Duration = Duration::from_secs(20);
+
+/// Each gateway has a store of its own.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 /// A gateway process. It is killed when this is dropped.
 #[derive(Debug)]
@@ -53,9 +60,22 @@ impl GatewayProcess {
         }
     }
 
-    /// Starts one, and waits until it listens.
+    /// Starts one with an empty store, and waits until it listens.
     pub async fn listening(cli: &Cli) -> Self {
-        let process = cli.spawn(&["gateway"]);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        Self::listening_with(cli, &format!("gateway-{number}.sqlite")).await
+    }
+
+    /// Starts one with this store, a file where `cli` runs, and waits until it is ready.
+    pub async fn ready_with(cli: &Cli, store: &str) -> Self {
+        let gateway = Self::listening_with(cli, store).await;
+        gateway.is_ready().await;
+        gateway
+    }
+
+    async fn listening_with(cli: &Cli, store: &str) -> Self {
+        let environment = [("CREWFLEET__GATEWAY__STORE__FILE", store)];
+        let process = cli.spawn_with_environment(&["gateway"], &environment);
         let listens = |line: &str| {
             let line: Value = serde_json::from_str(line).ok()?;
             let url = |key: &str| Some(format!("http://{}", line[key].as_str()?));

@@ -97,7 +97,7 @@ async fn systemd_hears_of_a_gateway_s_readiness_life_and_end() {
     systemd.hears(|line| line == "WATCHDOG=1").await;
     cli.run(&["topology", "declare", "echo"]).await.success();
     systemd
-        .hears(|line| line == "STATUS=ready; 0 kickoffs in memory")
+        .hears(|line| line == "STATUS=ready; 0 kickoffs are known")
         .await;
     gateway.signal(Signal::SIGTERM);
     systemd.hears(|line| line == "STOPPING=1").await;

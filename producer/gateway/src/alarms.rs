@@ -7,21 +7,21 @@ use crewfleet_amqp::{Message, Properties};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
-use crate::store::stream_followers::StreamFollowers;
+use crate::store::Store;
 use crewfleet::KickoffClient;
 
 /// How often it is tried.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Publishes, every second, what no queue takes. Runs until it is dropped.
-pub(crate) async fn look_out(client: &KickoffClient, streams: &StreamFollowers) {
+pub(crate) async fn look_out(client: &KickoffClient, store: &Store) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let takes = client.broker().link().is_some_and(|link| !link.is_blocked());
         // Before that, there may be nothing to publish to.
-        if !takes || streams.are_read().is_err() {
+        if !takes || store.is_current().is_err() {
             continue;
         }
         let message = Message {

@@ -8,6 +8,8 @@ use crewfleet_protocol::CrewName;
 use crewfleet_protocol::topology::Retention;
 use serde::Deserialize;
 
+use crate::store::Bounds;
+
 /// The section `[gateway]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
@@ -26,12 +28,96 @@ pub struct GatewayConfig {
     pub idle_timeout_s: u64,
     /// How long after SIGTERM calls are still taken, in seconds, while `/readyz` says 503.
     pub lame_duck_s: u64,
-    /// How many bytes of executions stay in memory; of older ones the reply is looked up in the results stream.
+    /// What the store and messages on their way to it may take of memory.
     pub memory_limit: ByteSize,
     /// How long events stay in the stream `kickoff.history`, in seconds.
     pub history_max_age_s: u64,
     /// How many bytes of events it keeps at most.
     pub history_max_bytes: u64,
+    /// How long the requests that gateways take stay in the stream `kickoff.http-requests`, in seconds.
+    pub requests_max_age_s: u64,
+    /// How many bytes of requests it keeps at most.
+    pub requests_max_bytes: u64,
+    /// What the gateway knows of kickoffs, and for how long.
+    pub store: StoreConfig,
+}
+
+/// The section `[gateway.store]`. Bytes are those of events, replies and requests as they came.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct StoreConfig {
+    /// The SQLite file. One that is lost is filled again from the streams.
+    pub file: PathBuf,
+    /// How long a kickoff is known after the last news of it, in seconds.
+    pub kickoffs_max_age_s: u64,
+    /// How long its events are kept, in seconds.
+    pub events_max_age_s: u64,
+    /// How many bytes of events are kept.
+    pub events_max_bytes: u64,
+    /// How long its reply is kept, in seconds.
+    pub replies_max_age_s: u64,
+    /// How many bytes of replies are kept.
+    pub replies_max_bytes: u64,
+    /// How long the inputs of what came over HTTP are kept, in seconds.
+    pub inputs_max_age_s: u64,
+    /// How many bytes of inputs are kept.
+    pub inputs_max_bytes: u64,
+    /// The keys of `meta` that kickoffs are searched by.
+    pub meta_keys: Vec<String>,
+}
+
+const DAY: u64 = 24 * 60 * 60;
+const GIB: u64 = 1024 * 1024 * 1024;
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            file: "crewfleet-gateway.sqlite".into(),
+            kickoffs_max_age_s: 30 * DAY,
+            events_max_age_s: 7 * DAY,
+            events_max_bytes: GIB,
+            replies_max_age_s: 30 * DAY,
+            replies_max_bytes: 4 * GIB,
+            inputs_max_age_s: 7 * DAY,
+            inputs_max_bytes: GIB,
+            meta_keys: Vec::new(),
+        }
+    }
+}
+
+impl StoreConfig {
+    /// How long what is kept stays.
+    pub(crate) fn retention(&self) -> crate::store::Retention {
+        let ms = |seconds: u64| i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX / 2);
+        let bounds = |age_s, bytes: u64| Bounds {
+            age_ms: ms(age_s),
+            bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
+        };
+        crate::store::Retention {
+            kickoffs_ms: ms(self.kickoffs_max_age_s),
+            events: bounds(self.events_max_age_s, self.events_max_bytes),
+            replies: bounds(self.replies_max_age_s, self.replies_max_bytes),
+            requests: bounds(self.inputs_max_age_s, self.inputs_max_bytes),
+        }
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        for (key, value, least) in [
+            ("kickoffs_max_age_s", self.kickoffs_max_age_s, 60),
+            ("events_max_age_s", self.events_max_age_s, 1),
+            ("events_max_bytes", self.events_max_bytes, 1_000_000),
+            ("replies_max_age_s", self.replies_max_age_s, 1),
+            ("replies_max_bytes", self.replies_max_bytes, 1_000_000),
+            ("inputs_max_age_s", self.inputs_max_age_s, 1),
+            ("inputs_max_bytes", self.inputs_max_bytes, 1_000_000),
+        ] {
+            if value < least {
+                let problem = format!("it must be {least} or more");
+                return Err(Problem::new(&format!("gateway.store.{key}"), value, problem));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for GatewayConfig {
@@ -44,9 +130,12 @@ impl Default for GatewayConfig {
             max_connections: 1024,
             idle_timeout_s: 75,
             lame_duck_s: 5,
-            memory_limit: ByteSize::mib(256),
-            history_max_age_s: 24 * 60 * 60,
-            history_max_bytes: 1024 * 1024 * 1024,
+            memory_limit: ByteSize::mib(96),
+            history_max_age_s: DAY,
+            history_max_bytes: GIB,
+            requests_max_age_s: DAY,
+            requests_max_bytes: GIB,
+            store: StoreConfig::default(),
         }
     }
 }
@@ -81,10 +170,32 @@ impl GatewayConfig {
                 problem,
             ));
         }
+        if self.requests_max_age_s == 0 {
+            let problem =
+                "gateways tell each other by this stream what they took; it must be 1 second or more";
+            return Err(Problem::new("gateway.requests_max_age_s", 0, problem));
+        }
+        if self.requests_max_bytes < 1_000_000 {
+            let problem = "it must be 1000000 bytes or more";
+            return Err(Problem::new(
+                "gateway.requests_max_bytes",
+                self.requests_max_bytes,
+                problem,
+            ));
+        }
+        self.store.check()?;
         let parse = |name: &String| {
             CrewName::parse(name).map_err(|e| Problem::new("gateway.default_crew", name, e.to_string()))
         };
         self.default_crew.as_ref().map(parse).transpose()
+    }
+
+    /// How long the requests of gateways are kept in their stream.
+    pub(crate) fn requests(&self) -> Retention {
+        Retention {
+            max_age_s: self.requests_max_age_s,
+            max_bytes: self.requests_max_bytes,
+        }
     }
 
     /// How long events are kept.
@@ -116,6 +227,14 @@ mod tests {
         assert_eq!(refused(|c| c.idle_timeout_s = 0), "gateway.idle_timeout_s");
         assert_eq!(refused(|c| c.history_max_age_s = 0), "gateway.history_max_age_s");
         assert_eq!(refused(|c| c.history_max_bytes = 1), "gateway.history_max_bytes");
+        assert_eq!(
+            refused(|c| c.requests_max_age_s = 0),
+            "gateway.requests_max_age_s"
+        );
+        assert_eq!(
+            refused(|c| c.store.replies_max_age_s = 0),
+            "gateway.store.replies_max_age_s"
+        );
         assert_eq!(
             refused(|c| c.default_crew = Some("A.b".into())),
             "gateway.default_crew"

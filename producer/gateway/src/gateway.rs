@@ -2,14 +2,16 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytesize::ByteSize;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet::KickoffClient;
 use crewfleet_amqp::BrokerConfig;
-use crewfleet_protocol::CrewName;
+use crewfleet_protocol::topology::Topology;
+use crewfleet_protocol::{CrewName, KickoffId};
 use crewfleet_service::http::{self, Limits};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -17,33 +19,35 @@ use crate::config::GatewayConfig;
 use crate::crews::Crews;
 use crate::http::api_error::ApiError;
 use crate::http::request_limits::RequestLimits;
-use crate::store::executions::Executions;
-use crate::store::lookups::{self, Lookups};
-use crate::store::stream_followers::{Kept, Prefetch, StreamFollowers};
+use crate::store::queries::Details;
+use crate::store::{Prefetch, Store, StoreError, StreamTopology};
 use crate::tokens::valid::ValidTokens;
 
 /// How long calls that run when the gateway is told to end may take.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
-/// More replies on their way buy nothing.
-const MOST_REPLIES: u64 = 20;
+/// More replies, or requests, on their way buy nothing.
+const MOST_LARGE: u64 = 64;
 /// Likewise of events, most of which are small; with fewer than the first, reading is slow.
 const EVENTS: RangeInclusive<u64> = 16..=500;
 /// So long an event may be: what a crew says in one, 256 KiB, its `meta`, and what JSON adds.
 const LARGEST_EVENT: u64 = 320 * 1024;
+/// A kickoff may be new to this gateway for so long after another took it; its id tells when that was.
+const NEW: TimeDelta = TimeDelta::seconds(10);
+const HEARSAY: Duration = Duration::from_secs(2);
+/// How long a call waits for a gateway that has just started, or has just got its connection back.
+const READING: Duration = Duration::from_secs(4);
+/// By so much the clocks of those who name kickoffs and of those who say what became of them may differ.
+const CLOCK_MARGIN: TimeDelta = TimeDelta::minutes(15);
 /// Of the descriptors of this process, what is not for callers: the admin endpoint, the broker, files.
 const OWN_DESCRIPTORS: usize = 128;
 
 /// What the calls need.
 pub(crate) struct Gateway {
     pub(crate) client: KickoffClient,
-    pub(crate) executions: Arc<Executions>,
-    pub(crate) streams: Arc<StreamFollowers>,
+    pub(crate) store: Store,
     pub(crate) crews: Arc<Crews>,
     pub(crate) tokens: Arc<ValidTokens>,
     pub(crate) default_crew: Option<CrewName>,
-    pub(crate) lookups: Arc<Lookups>,
-    /// For how long the results stream keeps a reply.
-    pub(crate) results_kept: TimeDelta,
     pub(crate) bodies: RequestLimits,
     pub(crate) limits: Limits,
     /// Told to end.
@@ -52,6 +56,9 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// Reads and listens until `end`; told to end by `stop`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub(crate) fn new(
         client: KickoffClient,
         broker: &BrokerConfig,
@@ -60,56 +67,41 @@ impl Gateway {
         tokens: Arc<ValidTokens>,
         stop: &CancellationToken,
         end: &CancellationToken,
-    ) -> Self {
-        // Three eighths are for what is known, a quarter for replies that are on their way, an eighth for events that
-        // are, a quarter for replies that are looked up.
+    ) -> Result<Self, StoreError> {
+        // Three eighths are for what SQLite has at hand, as much for messages that wait to be written, a quarter for those
+        // that are on their way.
         let memory = config.memory_limit.as_u64();
-        let executions = Arc::new(Executions::new(ByteSize::b(memory / 8 * 3)));
-        let at_once = |memory| replies_at_once(memory, broker);
-        let kept = Kept {
-            history: config.history(),
-            results: broker.results(),
+        let (of_store, names) = (memory / 8 * 3, client.names());
+        let store = Store::open(
+            &config.store.file,
+            of_store,
+            config.store.meta_keys.clone(),
+            config.store.retention(),
+            names,
+        )?;
+        let results = broker.results();
+        let topology = StreamTopology {
+            history: Topology::history(names, config.history()),
+            results: (results.max_age_s > 0).then(|| Topology::results(names, results)),
+            requests: Topology::http_requests(names, config.requests()),
         };
-        let replies = lookups::Source {
-            broker: client.broker().clone(),
-            stream: client.names().results(),
-            near: lookups::Share {
-                prefetch: at_once(memory / 8),
-                room: usize::try_from(memory / 16).unwrap_or(usize::MAX),
-            },
-            far: lookups::Share {
-                prefetch: at_once(memory / 32),
-                room: usize::try_from(memory / 32).unwrap_or(usize::MAX),
-            },
-            executions: Arc::clone(&executions),
+        let prefetch = Prefetch {
+            events: events_at_once(memory / 16),
+            replies: at_once(memory / 8, broker.max_reply_bytes),
+            requests: at_once(memory / 16, broker.max_request_bytes),
         };
-        let streams = StreamFollowers::follow(
-            client.broker().clone(),
-            client.names(),
-            &kept,
-            Prefetch {
-                events: events_at_once(memory / 8),
-                replies: at_once(memory / 4),
-            },
-            Arc::clone(&executions),
-            end,
-        );
+        store.follow(client.broker(), names, topology, prefetch, end);
         let limits = limits(config, http::descriptors());
-        Self {
+        Ok(Self {
             crews: Crews::listen(client.clone(), end.clone()),
             client,
-            executions,
-            streams,
+            store,
             tokens,
             default_crew,
-            lookups: Lookups::run(replies, end.clone()),
-            results_kept: TimeDelta::seconds(
-                i64::try_from(broker.results_max_age_s).unwrap_or(i64::MAX / 1000),
-            ),
             bodies: RequestLimits::new(broker.max_request_bytes, limits.connections),
             limits,
             ending: stop.clone(),
-        }
+        })
     }
 
     /// Told to end: each answer is the last one of its connection.
@@ -127,7 +119,7 @@ impl Gateway {
             Some(link) if link.is_blocked() => {
                 Err("RabbitMQ blocks publishers (a memory or disk alarm), so no kickoff is taken".to_owned())
             }
-            Some(_) => self.streams.are_read().and_then(|()| self.crews.were_heard()),
+            Some(_) => self.store.is_current().and_then(|()| self.crews.were_heard()),
         }
     }
 
@@ -140,10 +132,50 @@ impl Gateway {
         }
     }
 
+    /// All that is known of a kickoff. One that another gateway has just taken, or that is known only once the streams are
+    /// read, is waited for.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`] where the streams are not read yet, and nothing is known of it.
+    pub(crate) async fn find(&self, id: &KickoffId) -> Result<Option<Details>, ApiError> {
+        let age = id.created_at().map(|at| Utc::now() - at);
+        let patience = match self.store.is_current() {
+            Err(_) => READING,
+            Ok(()) if age.is_some_and(|age| age < NEW) => HEARSAY,
+            Ok(()) => Duration::ZERO,
+        };
+        let deadline = Instant::now() + patience;
+        let news = self.store.subscribers.of_kickoff(id.as_str());
+        loop {
+            let known = self.store.queries.details(id.as_str()).await?;
+            if known.is_some() {
+                return Ok(known);
+            }
+            if timeout_at(deadline, news.changed()).await.is_err() {
+                break;
+            }
+        }
+        let incomplete =
+            |reason| ApiError::unavailable(format!("The gateway does not know all kickoffs yet: {reason}"));
+        self.store.is_current().map_err(incomplete)?;
+        Ok(None)
+    }
+
+    /// Whether one of which nothing is known may wait or run all the same: the events of its time may have left their stream
+    /// before they were read. An id without a time may be as old as any.
+    pub(crate) async fn may_have_missed(&self, id: &KickoffId) -> Result<bool, ApiError> {
+        let since = self.store.queries.known_since().await?;
+        let before = |since: DateTime<Utc>| id.created_at().is_none_or(|at| at < since + CLOCK_MARGIN);
+        Ok(since.is_some_and(before))
+    }
+
     /// What it does, for people.
     pub(crate) fn in_words(&self) -> String {
         match self.ready() {
-            Ok(()) => format!("ready; {} kickoffs in memory", self.executions.size().0),
+            Ok(()) => {
+                let kickoffs = self.store.size.kickoffs.load(Ordering::Relaxed);
+                format!("ready; {kickoffs} kickoffs are known")
+            }
             Err(reason) => format!("not ready: {reason}"),
         }
     }
@@ -166,10 +198,10 @@ fn limits(config: &GatewayConfig, descriptors: usize) -> Limits {
     }
 }
 
-/// How many replies of the largest kind may be on their way here, so that they fit into so many bytes. One it must be.
-fn replies_at_once(memory: u64, broker: &BrokerConfig) -> u16 {
-    let largest = u64::try_from(broker.max_reply_bytes).unwrap_or(u64::MAX).max(1);
-    u16::try_from((memory / largest).clamp(1, MOST_REPLIES)).unwrap_or(1)
+/// How many messages of so many bytes may be on their way here, so that they fit into the memory. One it must be.
+fn at_once(memory: u64, largest: usize) -> u16 {
+    let largest = u64::try_from(largest).unwrap_or(u64::MAX).max(1);
+    u16::try_from((memory / largest).clamp(1, MOST_LARGE)).unwrap_or(1)
 }
 
 /// The same of events.
@@ -191,16 +223,9 @@ mod tests {
 
     #[test]
     fn the_largest_replies_that_may_be_on_their_way_fit_into_the_memory() {
-        let at_once = |memory, max_reply_bytes| {
-            let broker = BrokerConfig {
-                max_reply_bytes,
-                ..BrokerConfig::default()
-            };
-            replies_at_once(memory, &broker)
-        };
         assert_eq!(at_once(64 << 20, 16 << 20), 4);
         assert_eq!(at_once(1 << 20, 16 << 20), 1);
-        assert_eq!(at_once(2 << 30, 1 << 20), 20);
+        assert_eq!(at_once(2 << 30, 1 << 20), 64);
         assert_eq!(events_at_once(32 << 20), 102);
         assert_eq!((events_at_once(1), events_at_once(1 << 40)), (16, 500));
     }

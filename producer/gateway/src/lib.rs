@@ -1,9 +1,9 @@
 //! The HTTP gateway: the deployment API of CrewAI AMP, in front of the fleet. Whoever calls a hosted crew points the
 //! base URL at `/crews/<crew>`, or at the root with a token for one crew, and works unchanged.
 //!
-//! It keeps nothing but tokens. What it took is in the request queues, what became of it in two streams of the broker:
-//! `kickoff.history` (events) and `kickoff.results` (replies). Each gateway reads both, from the start of what they
-//! keep: so any number of gateways know the same, and one that restarts knows what it knew.
+//! What it took is in the request queues, what became of it in streams of the broker: `kickoff.history` (events),
+//! `kickoff.results` (replies) and `kickoff.http-requests` (what gateways took). Each gateway projects them into a store of
+//! its own: so any number of gateways know the same, and one that was away catches up.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `server` | start, addresses, the end |
 //! | `gateway` | what the calls need |
 //! | `http` | the API: routes, callers, limits, answers |
-//! | `store` | what is known of kickoffs, in memory |
+//! | `store` | what is known of kickoffs, in a SQLite file |
 //! | `alarms` | whether RabbitMQ takes anything |
 //! | `crews` | which inputs crews ask for, by their workers' heartbeats |
 //! | [`tokens`] | the tokens that callers show |
@@ -25,5 +25,6 @@ mod server;
 mod store;
 pub mod tokens;
 
-pub use self::config::GatewayConfig;
+pub use self::config::{GatewayConfig, StoreConfig};
 pub use self::server::{GatewayError, serve};
+pub use self::store::StoreError;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crewfleet::{ClientError, ClientOptions, KickoffClient};
@@ -21,6 +22,7 @@ use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
 use crate::http::metrics::RequestMetrics;
 use crate::http::{kickoff, routes};
+use crate::store::StoreError;
 use crate::tokens::valid::ValidTokens;
 use crate::tokens::{TokensError, TokensFile};
 
@@ -44,6 +46,9 @@ pub enum GatewayError {
     /// The address of the admin endpoint cannot be used.
     #[error(transparent)]
     Admin(#[from] BindError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A metric was defined twice.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -71,7 +76,7 @@ pub async fn serve(
     let listener = TcpListener::bind(&config.addr).await.map_err(listen)?;
     let options = ClientOptions::default().publish_timeout(kickoff::PUBLISHING);
     let client = KickoffClient::connect_with(broker, "crewfleet-gateway", options).await?;
-    let gateway = Gateway::new(client, broker, config, default_crew, tokens, stop, &end);
+    let gateway = Gateway::new(client, broker, config, default_crew, tokens, stop, &end)?;
     let limits = gateway.limits;
     let gateway = Arc::new(gateway);
     let mut book = MetricsRegistry::new()?;
@@ -83,7 +88,7 @@ pub async fn serve(
     let _telling = AbortOnDropHandle::new(tokio::spawn(systemd::tell(move || told.in_words())));
     let looking_out = Arc::clone(&gateway);
     let _looking_out = AbortOnDropHandle::new(tokio::spawn(async move {
-        alarms::look_out(&looking_out.client, &looking_out.streams).await;
+        alarms::look_out(&looking_out.client, &looking_out.store).await;
     }));
     let addr = listener.local_addr().map_err(listen)?;
     info!(%addr, %admin_addr, max_connections = limits.connections, "the gateway listens");
@@ -116,11 +121,13 @@ async fn serve_admin(
     let (asked, shown, metrics) = (Arc::clone(gateway), Arc::clone(gateway), Arc::clone(metrics));
     let ready = move || asked.ready();
     let scrape = move || {
-        let (count, bytes) = shown.executions.size();
-        metrics.executions.set(i64::try_from(count).unwrap_or(i64::MAX));
+        let size = &shown.store.size;
         metrics
-            .executions_bytes
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            .kickoffs
+            .set(size.kickoffs.load(Ordering::Relaxed).cast_signed());
+        metrics
+            .stored_bytes
+            .set(size.bytes.load(Ordering::Relaxed).cast_signed());
         metrics.ready.set(shown.ready().is_ok().into());
         render(book.registry())
     };

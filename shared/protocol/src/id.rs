@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// Why a name is refused. It says which characters and length are allowed, so that the sender can mend it.
@@ -57,6 +58,16 @@ impl KickoffId {
             c.is_ascii_alphanumeric() || c == '_' || c == '-'
         })
         .map(Self)
+    }
+
+    /// The id that an idempotency key stands for: the same for the same crew and key, everywhere and always. `key-` and the
+    /// first 40 hexadecimal characters of the SHA-256 of the crew's name, a zero byte, and the key.
+    pub fn of_key(crew: &CrewName, idempotency_key: &str) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(crew.as_str());
+        digest.update([0]);
+        digest.update(idempotency_key);
+        Self(format!("key-{}", &hex::encode(digest.finalize())[..40]).into())
     }
 
     /// The id as text.
@@ -151,6 +162,14 @@ mod tests {
             KickoffId::parse("batch-7").ok().and_then(|id| id.created_at()),
             None
         );
+    }
+
+    #[test]
+    fn a_key_stands_for_the_same_id_in_every_client() {
+        let crew = CrewName::parse("echo").expect("a name");
+        // As `hashlib.sha256(b"echo\0order-7").hexdigest()[:40]` says.
+        let expected = "key-537ed8761479e94847810d4cc57c1e7d33b8b5cf";
+        assert_eq!(KickoffId::of_key(&crew, "order-7").as_str(), expected);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod body_hash;
 pub mod control;
 pub mod decode;
 pub mod event;
+pub mod fingerprint;
 pub mod fleet;
 pub mod header;
 pub mod held;

@@ -33,6 +33,8 @@ impl Names {
         events => "events";
         /// Stream of all events, declared only where somebody wants it.
         history => "history";
+        /// Stream of the requests that gateways take, and the fanout exchange before it: declared by gateways alone.
+        http_requests => "http-requests";
         /// Direct exchange that retry tiers return to.
         due => "due";
         /// Direct exchange: dead letters, by crew.

@@ -215,6 +215,16 @@ impl Topology {
         topology
     }
 
+    /// What gateways need for the requests that they take: a stream, so that each gateway has the inputs of all, and of two
+    /// requests under one idempotency key all know which was the first.
+    pub fn http_requests(names: &Names, retention: Retention) -> Self {
+        let mut topology = Self::default();
+        topology.exchange(names.http_requests(), Kind::Fanout, vec![]);
+        topology.stream(names.http_requests(), retention);
+        topology.bind(names.http_requests(), names.http_requests(), "");
+        topology
+    }
+
     /// The same on a broker that has streams, or not: what would be kept in one is kept nowhere then.
     #[must_use]
     pub fn with_streams(mut self, streams: bool) -> Self {

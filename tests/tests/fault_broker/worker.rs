@@ -213,7 +213,9 @@ async fn a_worker_that_drains_requeues_nothing_before_its_consumer_is_cancelled(
     broker.first(what, |record| cancelled(record).then_some(())).await;
     broker.calm();
     let copy = |record: &Record| matches!(record, Record::Published(copy) if copy.exchange == REQUESTS);
-    broker.first("the copy", |record| copy(record).then_some(())).await;
+    broker
+        .first("the copy", |record| copy(record).then_some(()))
+        .await;
     assert!(place(&broker, what, cancelled) < place(&broker, "the copy", copy));
     assert!(worker.exit().await.success());
     assert_eq!(journal.starts("k-1").len(), 1);

@@ -6,8 +6,7 @@ use chrono::{DateTime, Utc};
 use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties};
 use crewfleet_protocol::topology::Reason;
-use crewfleet_protocol::{Body, KickoffError, KickoffId, header, message_type};
-use sha2::{Digest, Sha256};
+use crewfleet_protocol::{Body, KickoffError, KickoffId, fingerprint, header, message_type};
 
 use super::attempt::Attempt;
 use crate::execution::outcome::{Outcome, RequeueReason};
@@ -66,7 +65,7 @@ pub(super) fn dead_letter(
     let properties = republished(attempt, attempt.attempt)
         .with_header(header::REASON, reason.as_str())
         .with_header(header::ERROR, &text)
-        .with_header(header::FINGERPRINT, &fingerprint(&text))
+        .with_header(header::FINGERPRINT, &fingerprint::of(&text))
         .with_header_u32(header::REDRIVE, attempt.redrive)
         .with_header(header::DEAD_AT, &Utc::now().to_rfc3339());
     request(attempt, worker.broker.names.dead_letters(), properties)
@@ -155,37 +154,5 @@ fn request(attempt: &Attempt<'_>, exchange: String, properties: Properties) -> M
         properties,
         body: attempt.body.to_vec(),
         mandatory: true,
-    }
-}
-
-/// Equal for errors that differ only in digits and quoted values: 16 hexadecimal characters.
-fn fingerprint(error: &str) -> String {
-    let first_line = error.lines().next().unwrap_or_default();
-    let mut shape = String::with_capacity(first_line.len());
-    let mut quote = None;
-    for c in first_line.chars() {
-        match quote {
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if c == '\'' || c == '"' => quote = Some(c),
-            None if c.is_ascii_digit() => {}
-            None => shape.push(c),
-        }
-    }
-    hex::encode(&Sha256::digest(shape.as_bytes())[..8])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fingerprint_ignores_numbers_and_quoted_values() {
-        assert_eq!(
-            fingerprint("exception: user 'ann' has 3 items"),
-            fingerprint("exception: user 'bob' has 41 items")
-        );
-        assert_ne!(fingerprint("exception: a"), fingerprint("exception: b"));
-        assert_eq!(fingerprint("x").len(), 16);
     }
 }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use anyhow::Context;
 use crewfleet::BrokerConfig;
 use crewfleet_gateway::GatewayError;
-use crewfleet_gateway::config::GatewayConfig;
+use crewfleet_gateway::config::{GatewayConfig, StoreConfig};
 use crewfleet_gateway::tokens::TokensFile;
 use crewfleet_protocol::CrewName;
 use secrecy::{ExposeSecret, SecretString};
@@ -46,6 +46,10 @@ impl Gateway {
             addr: free(USUAL).or_else(|_| free(0)).context("no port is free")?,
             admin_addr: "127.0.0.1:0".into(),
             tokens_file,
+            store: StoreConfig {
+                file: folder.join("gateway.sqlite"),
+                ..StoreConfig::default()
+            },
             lame_duck_s: 0,
             ..GatewayConfig::default()
         };

@@ -7,7 +7,7 @@ use crewfleet_amqp::PublishError;
 use serde_json::{Value, json};
 use tracing::warn;
 
-use crate::store::lookups::LookupError;
+use crate::store::queries::QueryError;
 use crewfleet::ClientError;
 
 /// What the head of a request may have: bytes of all header lines together …
@@ -62,7 +62,7 @@ const LATER_S: u32 = 5;
 
 /// What is told of one that has ended, and whose reply is nowhere.
 pub(crate) const REPLY_GONE: &str =
-    "The reply is kept no longer ([broker] results_max_age_s, results_max_bytes)";
+    "The reply is kept no longer ([gateway.store] replies_max_age_s, replies_max_bytes)";
 
 impl ApiError {
     /// A body that is not what is asked for.
@@ -139,8 +139,8 @@ impl ApiError {
             Self::NotKnown(id) => told(
                 "Execution not known",
                 &format!(
-                    "What became of {id} is not known: its events are not kept any more ([gateway] history_max_age_s, \
-                     history_max_bytes), or memory_limit had no room for it. When it ends, it is told"
+                    "What became of {id} is not known: its events left the stream before this gateway read them ([gateway] \
+                     history_max_age_s, history_max_bytes). When it ends, it is told"
                 ),
             ),
             Self::Validation { message, details } => {
@@ -169,12 +169,10 @@ impl ApiError {
     }
 }
 
-impl From<LookupError> for ApiError {
-    fn from(error: LookupError) -> Self {
-        match error {
-            LookupError::TooMany => Self::TooMany(error.to_string()),
-            LookupError::TakesLonger => Self::unavailable(error.to_string()),
-        }
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        warn!(%error, "a call is not answered");
+        Self::unavailable("The gateway's store does not answer at present; try again")
     }
 }
 

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
-use crewfleet_protocol::{Event, KickoffResult, Reply, Status};
+use crewfleet_protocol::{Event, KickoffResult, Reply};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use crate::http::api_error::{ApiError, REPLY_GONE};
-use crate::store::execution::{Execution, Stage};
+use crate::store::queries::Details;
+use crate::store::state::{Progress, Standing, State};
 
 /// The body of `POST /kickoff`. A field that AMP does not know is ignored, as AMP does.
 #[derive(Deserialize)]
@@ -153,14 +154,13 @@ pub(crate) struct StatusAnswer<'a> {
 
 impl<'a> StatusAnswer<'a> {
     /// `reply` is there when the kickoff has ended, unless it is kept no longer.
-    pub(crate) fn of(execution: &'a Execution, reply: Option<&'a Reply>) -> Self {
-        // A newer reply may have come in between.
-        let stage = reply.map_or(execution.stage, |reply| Execution::ended(reply).stage);
-        let (state, status) = state(stage);
-        let lost = reply.is_none() && stage.is_over();
+    pub(crate) fn of(details: &'a Details, reply: Option<&'a Reply>) -> Self {
+        let standing = &details.kickoff.standing;
+        let (state, status) = state(standing);
+        let is_over = standing.state.is_over();
         let result = reply.and_then(|reply| reply.result.as_ref());
         let last_task = result.and_then(LastTask::of);
-        let events: Vec<_> = execution.events.iter().map(AsRef::as_ref).collect();
+        let events: Vec<_> = details.events.iter().collect();
         Self {
             state,
             status,
@@ -169,7 +169,7 @@ impl<'a> StatusAnswer<'a> {
             execution_time: reply.and_then(seconds),
             result_json: result.and_then(|result| result.json.as_deref()),
             last_step: None,
-            last_executed_task: last_task.or_else(|| LastTask::told(execution.last_task.as_ref()?)),
+            last_executed_task: last_task.or_else(|| LastTask::told(details.last_task.as_ref()?)),
             progress: None,
             // They come by several ways, and so in another order than they happened.
             last_event: events
@@ -177,23 +177,21 @@ impl<'a> StatusAnswer<'a> {
                 .max_by_key(|event| (event.redrive, event.attempt, event.sequence))
                 .copied(),
             events,
-            events_count: execution.counts.values().sum(),
-            events_by_type: &execution.counts,
-            message: lost.then_some(REPLY_GONE),
+            events_count: details.counts.values().sum(),
+            events_by_type: &details.counts,
+            message: (reply.is_none() && is_over).then_some(REPLY_GONE),
         }
     }
 }
 
-/// A stage in AMP's words: the state, which clients read, and the status.
-pub(crate) fn state(stage: Stage) -> (&'static str, &'static str) {
-    match stage.settled() {
-        Stage::Queued => ("PENDING", "running"),
-        Stage::Started => ("STARTED", "running"),
-        Stage::Running => ("RUNNING", "running"),
-        Stage::Ended { status, .. } | Stage::Finished { status, .. } => match status {
-            Status::Succeeded => ("SUCCESS", "completed"),
-            _ => ("FAILED", "error"),
-        },
+/// How far a kickoff is in AMP's words: the state, which clients read, and the status.
+pub(crate) fn state(standing: &Standing) -> (&'static str, &'static str) {
+    match (standing.state, standing.progress) {
+        (State::Queued | State::Unknown, _) => ("PENDING", "running"),
+        (State::Running, Progress::Busy) => ("RUNNING", "running"),
+        (State::Running, _) => ("STARTED", "running"),
+        (State::Succeeded, _) => ("SUCCESS", "completed"),
+        _ => ("FAILED", "error"),
     }
 }
 

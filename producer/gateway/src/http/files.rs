@@ -61,15 +61,12 @@ pub(crate) async fn get(State(gateway): State<Arc<Gateway>>, caller: Caller) -> 
 
 /// The reply of a kickoff that has ended.
 async fn ended(gateway: &Gateway, caller: &Caller) -> Result<Arc<Reply>, ApiError> {
-    let (id, execution) = handlers::known(gateway, caller).await?;
-    if !execution.stage.is_over() {
+    let details = handlers::known(gateway, caller).await?;
+    if !details.kickoff.standing.state.is_over() {
         let message = "The execution has not ended yet; what it wrote is known then";
         return Err(ApiError::Invalid(message.into()));
     }
-    let reply = match execution.has_ended() {
-        true => handlers::reply(gateway, caller, &id, &execution).await?,
-        false => None,
-    };
+    let reply = handlers::reply(&details);
     reply.ok_or_else(ApiError::reply_gone)
 }
 

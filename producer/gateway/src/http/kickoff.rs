@@ -19,6 +19,7 @@ use crate::http::auth::Caller;
 use crate::http::dto::KickoffBody;
 use crate::http::handlers::Answer;
 use crate::http::metrics;
+use crate::store::News;
 use crewfleet::ClientError;
 use crewfleet::Kickoff;
 
@@ -38,7 +39,13 @@ pub(crate) async fn kickoff(State(gateway): State<Arc<Gateway>>, caller: Caller,
         .detach()
         .await
         .map_err(|error| refused(&gateway, &caller, error))?;
-    gateway.executions.take(id.as_str(), caller.crew.as_str());
+    let taken = News::Taken {
+        id: id.to_string(),
+        crew: caller.crew.to_string(),
+        meta: meta.as_deref().map(|meta| meta.get().to_owned()),
+    };
+    // It is the gateway's end that may keep it from being written; the streams tell the next one.
+    let _ = gateway.store.writer.write(taken).await;
     announce(&gateway, &caller, id.as_str(), meta.as_deref()).await;
     info!(kickoff_id = %id, crew = %caller.crew, token = caller.token, "taken");
     Ok(Json(json!({ "kickoff_id": id.as_str() })))

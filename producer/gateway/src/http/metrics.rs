@@ -20,10 +20,10 @@ pub(crate) struct RequestMetrics {
     requests: IntCounterVec,
     /// From the request's head to the answer's.
     duration: HistogramVec,
-    /// Kickoffs that are in memory.
-    pub(crate) executions: IntGauge,
-    /// What they count for.
-    pub(crate) executions_bytes: IntGauge,
+    /// Kickoffs that are in the store.
+    pub(crate) kickoffs: IntGauge,
+    /// What is kept of them.
+    pub(crate) stored_bytes: IntGauge,
     /// Whether `/readyz` says so.
     pub(crate) ready: IntGauge,
 }
@@ -50,10 +50,10 @@ impl RequestMetrics {
                 ),
                 &["route"],
             )?)?,
-            executions: book.add(gauge("gateway_executions", "kickoffs that are in memory")?)?,
-            executions_bytes: book.add(gauge(
+            kickoffs: book.add(gauge("gateway_executions", "kickoffs that are in the store")?)?,
+            stored_bytes: book.add(gauge(
                 "gateway_executions_bytes",
-                "what they and their replies count for",
+                "their events, replies and inputs in the store, as they came",
             )?)?,
             ready: book.add(gauge("gateway_ready", "1 while `/readyz` answers 200")?)?,
         };

@@ -1,14 +1,37 @@
-//! What the gateway knows of kickoffs, in memory.
+//! What the gateway knows of kickoffs, in a file of its own.
+//!
+//! What the streams tell is projected into SQLite from where the file has read them to. So a gateway that was away catches
+//! up, a file that is lost is filled again, and any number of gateways know the same.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `execution` | what is known of one kickoff |
-//! | `executions`, `weighted` | what is known of all, and what is let go |
-//! | `stream_followers` | the streams of events and replies, read into it |
-//! | `lookups` | replies that were let go, read again |
+//! | `state` | how far a kickoff is, and what events and replies make of that |
+//! | `row` | one kickoff as a row |
+//! | `projection` | what messages make of the rows, in one transaction |
+//! | `followers` | the streams, read into it |
+//! | `writer` | the thread that writes |
+//! | `retention` | what is let go |
+//! | `database` | the file |
+//! | `filter`, `queries` | what is asked |
+//! | `subscribers` | who waits for news |
 
-pub(crate) mod execution;
-pub(crate) mod executions;
-pub(crate) mod lookups;
-pub(crate) mod stream_followers;
-mod weighted;
+mod database;
+pub(crate) mod filter;
+mod followers;
+mod projection;
+pub(crate) mod queries;
+mod retention;
+pub(crate) mod row;
+pub(crate) mod state;
+mod store;
+pub(crate) mod subscribers;
+mod writer;
+
+pub use self::database::StoreError;
+pub(crate) use self::projection::{News, Request};
+pub(crate) use self::retention::{Bounds, Retention};
+pub(crate) use self::store::{Prefetch, Store, StreamTopology};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use crewfleet_gateway::{self as gateway, GatewayConfig, GatewayError, tokens::TokensFile};
+use crewfleet_gateway::{self as gateway, GatewayConfig, GatewayError, StoreConfig, tokens::TokensFile};
 use crewfleet_service::{shutdown, telemetry};
 use crewfleet_tests::{ports::free_port, process::Process};
 use nix::sys::signal::Signal;
@@ -45,6 +45,10 @@ pub(crate) async fn run(arguments: &GatewayArguments) -> anyhow::Result<()> {
         addr: arguments.addr.clone(),
         admin_addr: "127.0.0.1:0".to_owned(),
         tokens_file: arguments.tokens_file.clone(),
+        store: StoreConfig {
+            file: arguments.tokens_file.with_extension("sqlite"),
+            ..StoreConfig::default()
+        },
         ..GatewayConfig::default()
     };
     let broker = broker_config(&arguments.url);

@@ -1,6 +1,6 @@
 use super::*;
-use crate::store::execution::TASK_COMPLETED;
-use crate::store::execution::tests::{event, reply};
+use crate::store::row::Kickoff;
+use crate::store::state::tests::{event, kickoff, reply};
 
 fn refused(body: &str, required: &[&str]) -> ApiError {
     let required: Vec<_> = required.iter().map(ToString::to_string).collect();
@@ -17,37 +17,59 @@ fn inputs_go_through_as_they_were_written() {
     assert_eq!(inputs, r#"{"b": 1.50, "a" : "\u00e4"}"#);
 }
 
+fn details(events: Vec<Event>, standing: Standing) -> Details {
+    let mut counts = BTreeMap::new();
+    for event in &events {
+        *counts.entry(event.event_type.clone()).or_default() += 1;
+    }
+    let last_task = events
+        .iter()
+        .rfind(|event| event.event_type == "task_completed" && event.redrive == standing.redrive);
+    Details {
+        kickoff: Kickoff {
+            standing,
+            ..kickoff("a")
+        },
+        reply: None,
+        last_task: last_task.cloned(),
+        events,
+        counts,
+    }
+}
+
 #[test]
 fn the_last_task_stays_when_a_kickoff_ends_without_a_result() {
-    let mut execution = Execution::new("echo", Stage::Queued);
     let done = Event {
         data: to_raw_value(&json!({"task": "research", "agent": "Researcher"})).unwrap(),
-        ..event("a", TASK_COMPLETED)
+        ..event("a", "task_completed", 0)
     };
-    execution.see(done);
-    let reply = reply("a", "failed", 0);
-    execution.end(&reply);
-    let answer = StatusAnswer::of(&execution, Some(&reply));
+    let mut standing = Standing::default();
+    standing.see(&done, 0);
+    standing.end(State::Failed, 0, 1);
+    let (details, reply) = (details(vec![done], standing), reply("a", "failed", 0));
+    let answer = StatusAnswer::of(&details, Some(&reply));
     assert_eq!(answer.last_executed_task.unwrap().name, "research");
     assert_eq!((answer.state, answer.status), ("FAILED", "error"));
 }
 
 #[test]
 fn the_last_event_is_that_of_the_last_run_in_whatever_order_they_come() {
-    let mut execution = Execution::new("echo", Stage::Queued);
+    let (mut standing, mut events) = (Standing::default(), Vec::new());
     for (redrive, attempt, sequence, kind) in [
         (1, 1, 1, "kickoff_started"),
         (0, 3, 1, "kickoff_started"),
-        (0, 3, 9, TASK_COMPLETED),
+        (0, 3, 9, "task_completed"),
     ] {
-        execution.see(Event {
-            redrive,
+        let event = Event {
             attempt,
             sequence,
-            ..event("a", kind)
-        });
+            ..event("a", kind, redrive)
+        };
+        standing.see(&event, 0);
+        events.push(event);
     }
-    let answer = StatusAnswer::of(&execution, None);
+    let details = details(events, standing);
+    let answer = StatusAnswer::of(&details, None);
     let last = answer.last_event.unwrap();
     assert_eq!((last.redrive, last.event_type.as_str()), (1, "kickoff_started"));
     // Nor is a task of the run before this one's last.
@@ -57,8 +79,10 @@ fn the_last_event_is_that_of_the_last_run_in_whatever_order_they_come() {
 
 #[test]
 fn one_that_has_ended_is_told_as_such_also_when_its_reply_is_kept_no_longer() {
-    let execution = Execution::ended(&reply("a", "succeeded", 0));
-    let answer = StatusAnswer::of(&execution, None);
+    let mut standing = Standing::default();
+    standing.end(State::Succeeded, 0, 1);
+    let details = details(Vec::new(), standing);
+    let answer = StatusAnswer::of(&details, None);
     assert_eq!((answer.state, answer.status), ("SUCCESS", "completed"));
     assert!(answer.result.is_none() && answer.message == Some(REPLY_GONE));
 }

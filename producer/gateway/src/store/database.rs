@@ -1,0 +1,206 @@
+//! The file: opened, brought to the present schema, and held by one gateway alone.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use deadpool_sqlite::{Config, Hook, HookError, Pool, PoolConfig, Runtime};
+use rusqlite::Connection;
+use rusqlite_migration::{M, Migrations};
+
+/// Readers at the same time: more would wait for the disk, or for the two cores that a gateway has.
+const READERS: usize = 4;
+/// How long a call waits for a reader.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// So many prepared statements a connection keeps: each filter has its own.
+const STATEMENTS: usize = 64;
+
+const SCHEMA: &[M<'static>] = &[M::up(include_str!("schema.sql"))];
+const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be opened or written.
+    #[error("[gateway.store] file {}: {cause}", .file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Another gateway has it.
+    #[error(
+        "[gateway.store] file {} belongs to another gateway that runs; give each gateway a file of its own",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// SQLite cannot use the file.
+    #[error("[gateway.store] file {}: {cause}{hint}", .file.display())]
+    Unusable {
+        /// The file.
+        file: PathBuf,
+        /// What SQLite said.
+        cause: String,
+        /// What to do.
+        hint: &'static str,
+    },
+}
+
+/// The open file.
+pub(super) struct Database {
+    /// The only one that writes.
+    pub(super) writing: Connection,
+    pub(super) readers: Pool,
+    /// Held as long as this lives.
+    pub(super) lock: File,
+}
+
+impl Database {
+    /// Opens the file, or makes it. SQLite keeps at most `memory` bytes of it at hand.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) fn open(file: &Path, memory: u64) -> Result<Self, StoreError> {
+        let lock = lock(file)?;
+        let unusable = |cause: &dyn std::fmt::Display, hint| StoreError::Unusable {
+            file: file.to_owned(),
+            cause: cause.to_string(),
+            hint,
+        };
+        let open = || -> Result<Connection, rusqlite_migration::Error> {
+            let mut writing = Connection::open(file)?;
+            // Before there is a table.
+            writing.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+            writing.pragma_update(None, "journal_mode", "WAL")?;
+            // What a machine's crash takes back is read again from the streams.
+            writing.pragma_update(None, "synchronous", "NORMAL")?;
+            // A quarter for the one who writes, the rest for the readers.
+            configure(&writing, memory / 4)?;
+            MIGRATIONS.to_latest(&mut writing)?;
+            Ok(writing)
+        };
+        let writing = open().map_err(|cause| unusable(&cause, hint(&cause)))?;
+        let of_reader = memory / 4 * 3 / READERS as u64;
+        let mut config = Config::new(file);
+        config.pool = Some(PoolConfig {
+            max_size: READERS,
+            timeouts: deadpool_sqlite::Timeouts {
+                wait: Some(PATIENCE),
+                ..Default::default()
+            },
+            ..Default::default()
+        });
+        let readers = config
+            .builder(Runtime::Tokio1)
+            .map_err(|cause| unusable(&cause, ""))?
+            .post_create(Hook::async_fn(move |reader, _| {
+                Box::pin(async move {
+                    let configured = reader
+                        .interact(move |db| {
+                            configure(db, of_reader)?;
+                            db.pragma_update(None, "query_only", true)
+                        })
+                        .await;
+                    match configured {
+                        Ok(Ok(())) => Ok(()),
+                        Ok(Err(cause)) => Err(HookError::Backend(cause)),
+                        Err(cause) => Err(HookError::message(cause.to_string())),
+                    }
+                })
+            }))
+            .build()
+            .map_err(|cause| unusable(&cause, ""))?;
+        Ok(Self {
+            writing,
+            readers,
+            lock,
+        })
+    }
+}
+
+fn configure(db: &Connection, memory: u64) -> rusqlite::Result<()> {
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.busy_timeout(PATIENCE)?;
+    // Negative: in KiB, not in pages.
+    let kib = i64::try_from(memory / 1024).unwrap_or(i64::MAX);
+    db.pragma_update(None, "cache_size", -kib)
+}
+
+fn hint(cause: &rusqlite_migration::Error) -> &'static str {
+    use rusqlite_migration::{Error, MigrationDefinitionError};
+    match cause {
+        Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
+            "; a newer version has written it: start that one, or name another file, which is filled from the streams"
+        }
+        _ => "; what it knew is read again from the streams if you move it away",
+    }
+}
+
+/// Takes the file for this process. The lock is on a file beside it, which SQLite does not know.
+fn lock(file: &Path) -> Result<File, StoreError> {
+    let mut name = file.to_owned().into_os_string();
+    name.push(".lock");
+    let io = |cause| StoreError::Io {
+        file: file.to_owned(),
+        cause,
+    };
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true).mode(0o600);
+    let lock = options.open(name).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse(file.to_owned())),
+        Err(std::fs::TryLockError::Error(cause)) => Err(io(cause)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refused(file: &Path) -> String {
+        Database::open(file, 1 << 20).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn the_migrations_are_sound() {
+        MIGRATIONS.validate().unwrap();
+    }
+
+    #[test]
+    fn two_gateways_never_share_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("store");
+        let first = Database::open(&file, 1 << 20).unwrap();
+        assert!(
+            refused(&file).contains("belongs to another gateway"),
+            "{}",
+            refused(&file)
+        );
+        drop(first);
+        Database::open(&file, 1 << 20).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_store_or_that_of_a_newer_version_is_told_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("store");
+        let missing = dir.path().join("nowhere/store");
+        assert!(refused(&missing).contains("nowhere"), "{}", refused(&missing));
+        std::fs::write(&file, "no database, but some other file of somebody").unwrap();
+        assert!(refused(&file).contains("move it away"), "{}", refused(&file));
+        assert!(std::fs::read_to_string(&file).unwrap().starts_with("no database"));
+        let newer = dir.path().join("newer");
+        let database = Database::open(&newer, 1 << 20).unwrap();
+        database
+            .writing
+            .pragma_update(None, "user_version", 1_000)
+            .unwrap();
+        drop(database);
+        assert!(refused(&newer).contains("newer version"), "{}", refused(&newer));
+    }
+}

@@ -1,0 +1,408 @@
+//! What the messages of the streams make of the store: applied in one transaction with the places at which they stood.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crewfleet_protocol::{Event, Reply};
+use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::row::{Kickoff, meta_text, millis};
+use super::state::{Progress, State};
+
+/// The streams that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Stream {
+    /// Events.
+    History,
+    /// Replies.
+    Results,
+    /// The requests that gateways took.
+    Requests,
+}
+
+impl Stream {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::History => "history",
+            Self::Results => "results",
+            Self::Requests => "http-requests",
+        }
+    }
+}
+
+/// Where a message stands in its stream, and what makes it this one: the times in messages are those of several machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) place: u64,
+    pub(crate) hash: u64,
+}
+
+/// Something that the store is told.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// An event, at its mark in the history; its `meta` is apart, since it is the caller's own.
+    Event {
+        mark: Mark,
+        event: Arc<Event>,
+        meta: Option<Box<RawValue>>,
+    },
+    /// A reply to a kickoff, and its bytes.
+    Reply {
+        mark: Mark,
+        id: String,
+        reply: Arc<Reply>,
+        body: Vec<u8>,
+    },
+    /// A request that some gateway takes under this id.
+    Request(Mark, Request),
+    /// A message that cannot be read, or is for nobody: it is passed.
+    Passed(Stream, Mark),
+    /// This gateway has published a kickoff.
+    Taken {
+        id: String,
+        crew: String,
+        meta: Option<String>,
+    },
+    /// The stream was read up to what it held at this moment (ms): what was published before is known.
+    ReadTo(Stream, i64),
+    /// What was older than this moment (ms) had left the stream before it was read.
+    Missed(Stream, i64),
+    /// It is another stream than the one that was read, and is read from its beginning.
+    Replaced(Stream),
+}
+
+/// A request that came over HTTP.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) id: String,
+    pub(crate) crew: String,
+    /// When it was taken (ms).
+    pub(crate) time: i64,
+    /// The protocol's hash of the body.
+    pub(crate) body_hash: String,
+    /// The body of the request as it is published.
+    pub(crate) body: Vec<u8>,
+}
+
+/// An event as it was stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub(crate) place: u64,
+    /// Without its `meta`.
+    pub(crate) event: Arc<Event>,
+}
+
+/// What a transaction changed.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// The kickoffs of which there is news.
+    pub(super) ids: BTreeSet<String>,
+    /// The events that came, in their order.
+    pub(super) events: Vec<Stored>,
+}
+
+/// One transaction's worth of news.
+pub(super) struct Projection<'db> {
+    db: &'db Connection,
+    /// The keys of `meta` that are searched by.
+    meta_keys: &'db [String],
+    /// By our clock, in milliseconds.
+    now: i64,
+    /// Those that have changed, with what they were indexed by.
+    kickoffs: HashMap<String, Kickoff>,
+    marks: HashMap<Stream, Mark>,
+    kept: HashMap<&'static str, (i64, i64)>,
+    changes: Changes,
+}
+
+impl<'db> Projection<'db> {
+    pub(super) fn new(db: &'db Connection, meta_keys: &'db [String], now: i64) -> Self {
+        Self {
+            db,
+            meta_keys,
+            now,
+            kickoffs: HashMap::new(),
+            marks: HashMap::new(),
+            kept: HashMap::new(),
+            changes: Changes::default(),
+        }
+    }
+
+    pub(super) fn apply(&mut self, news: &News) -> rusqlite::Result<()> {
+        match news {
+            News::Event { mark, event, meta } => {
+                self.marks.insert(Stream::History, *mark);
+                self.event(mark.place, event, meta.as_deref())
+            }
+            News::Reply {
+                mark,
+                id,
+                reply,
+                body,
+            } => {
+                self.marks.insert(Stream::Results, *mark);
+                self.reply(id, reply, body)
+            }
+            News::Request(mark, request) => {
+                self.marks.insert(Stream::Requests, *mark);
+                self.request(request)
+            }
+            News::Passed(stream, mark) => {
+                self.marks.insert(*stream, *mark);
+                Ok(())
+            }
+            News::Taken { id, crew, meta } => {
+                let kickoff = self.kickoff(id, crew)?;
+                if kickoff.meta.is_none() {
+                    kickoff.meta.clone_from(meta);
+                }
+                Ok(())
+            }
+            News::ReadTo(Stream::Results, moment) => self.give_up_replies(*moment),
+            News::ReadTo(..) => Ok(()),
+            News::Missed(stream, moment) => self.missed(*stream, *moment),
+            News::Replaced(stream) => self.replaced(*stream),
+        }
+    }
+
+    /// Writes what is left to write, before the transaction is committed.
+    pub(super) fn finish(mut self) -> rusqlite::Result<Changes> {
+        self.flush()?;
+        for (stream, mark) in &self.marks {
+            let mut set = self.db.prepare_cached(
+                "INSERT INTO stream (name, place, hash) VALUES (?, ?, ?) \
+                 ON CONFLICT (name) DO UPDATE SET place = excluded.place, hash = excluded.hash",
+            )?;
+            set.execute(params![
+                stream.as_str(),
+                mark.place.cast_signed(),
+                mark.hash.cast_signed()
+            ])?;
+        }
+        for (kind, (count, bytes)) in &self.kept {
+            let mut add = self
+                .db
+                .prepare_cached("UPDATE kept SET count = count + ?, bytes = bytes + ? WHERE kind = ?")?;
+            add.execute(params![count, bytes, kind])?;
+        }
+        Ok(self.changes)
+    }
+
+    fn event(&mut self, place: u64, event: &Arc<Event>, meta: Option<&RawValue>) -> rusqlite::Result<()> {
+        let now = self.now;
+        let kickoff = self.kickoff(&event.kickoff_id, &event.crew)?;
+        kickoff.see(event, meta, now);
+        let number = self.number(&event.kickoff_id)?;
+        let mut add = self.db.prepare_cached(
+            "INSERT OR IGNORE INTO event (place, kickoff, type, attempt, redrive, sequence, time, heard, data) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?;
+        let data = event.data.get();
+        let added = add.execute(params![
+            place.cast_signed(),
+            number,
+            event.event_type,
+            event.attempt,
+            event.redrive,
+            event.sequence.cast_signed(),
+            millis(event.time),
+            now,
+            data
+        ])?;
+        if added > 0 {
+            let bytes = data.len() + event.event_type.len();
+            self.keep("event", 1, bytes);
+            let event = Arc::clone(event);
+            self.changes.events.push(Stored { place, event });
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, id: &str, reply: &Reply, body: &[u8]) -> rusqlite::Result<()> {
+        let kickoff = self.kickoff(id, &reply.crew)?;
+        if !kickoff.end(reply) {
+            return Ok(());
+        }
+        let number = self.number(id)?;
+        let mut find = self
+            .db
+            .prepare_cached("SELECT bytes FROM reply WHERE kickoff = ?")?;
+        let before: Option<i64> = find.query_row([number], |row| row.get(0)).optional()?;
+        if let Some(bytes) = before {
+            let kept = self.kept.entry("reply").or_default();
+            *kept = (kept.0 - 1, kept.1 - bytes);
+        }
+        let mut put = self.db.prepare_cached(
+            "INSERT OR REPLACE INTO reply (kickoff, redrive, heard, bytes, body) VALUES (?, ?, ?, ?, ?)",
+        )?;
+        let bytes = i64::try_from(body.len()).unwrap_or(i64::MAX);
+        put.execute(params![number, reply.redrive, self.now, bytes, body])?;
+        self.keep("reply", 1, body.len());
+        Ok(())
+    }
+
+    fn request(&mut self, request: &Request) -> rusqlite::Result<()> {
+        // Of two under one id the first counts.
+        let mut add = self.db.prepare_cached(
+            "INSERT OR IGNORE INTO request (id, crew, time, body_hash, bytes, body) VALUES (?, ?, ?, ?, ?, ?)",
+        )?;
+        let bytes = i64::try_from(request.body.len()).unwrap_or(i64::MAX);
+        let added = add.execute(params![
+            request.id,
+            request.crew,
+            request.time,
+            request.body_hash,
+            bytes,
+            request.body
+        ])?;
+        if added > 0 {
+            self.keep("request", 1, request.body.len());
+        }
+        self.changes.ids.insert(request.id.clone());
+        Ok(())
+    }
+
+    /// Those that ended by their events before this moment have no reply any more: it was published before the event.
+    fn give_up_replies(&mut self, moment: i64) -> rusqlite::Result<()> {
+        self.flush()?;
+        let mut find = self
+            .db
+            .prepare_cached("SELECT id FROM kickoff WHERE ending IS NOT NULL AND ending_heard < ?")?;
+        let ids = find
+            .query_map([moment], |row| row.get(0))?
+            .collect::<rusqlite::Result<Vec<String>>>()?;
+        for id in ids {
+            self.changes.ids.insert(id);
+        }
+        let mut settle = self.db.prepare_cached(
+            "UPDATE kickoff SET status = ending, ending = NULL, ending_heard = NULL \
+             WHERE ending IS NOT NULL AND ending_heard < ?",
+        )?;
+        settle.execute([moment])?;
+        Ok(())
+    }
+
+    /// What waited or ran may have ended in what was missed. Its reply, or its next event, tells.
+    fn missed(&mut self, stream: Stream, moment: i64) -> rusqlite::Result<()> {
+        self.flush()?;
+        self.db.execute(
+            "INSERT INTO stream (name, place, hash, known_since) VALUES (?1, -1, 0, ?2) \
+             ON CONFLICT (name) DO UPDATE SET known_since = ?2",
+            params![stream.as_str(), moment],
+        )?;
+        if stream == Stream::History {
+            self.lose_track()?;
+        }
+        Ok(())
+    }
+
+    fn replaced(&mut self, stream: Stream) -> rusqlite::Result<()> {
+        self.flush()?;
+        self.marks.remove(&stream);
+        self.db.execute(
+            "UPDATE stream SET place = -1, hash = 0, known_since = ?2 WHERE name = ?1",
+            params![stream.as_str(), self.now],
+        )?;
+        if stream == Stream::History {
+            self.lose_track()?;
+            // Their places are those of the stream that is gone.
+            self.db.execute("DELETE FROM event", [])?;
+            self.db
+                .execute("UPDATE kept SET count = 0, bytes = 0 WHERE kind = 'event'", [])?;
+            self.kept.remove("event");
+        }
+        Ok(())
+    }
+
+    fn lose_track(&self) -> rusqlite::Result<()> {
+        let lose = format!(
+            "UPDATE kickoff SET status = {}, progress = {} WHERE status IN ({}, {}) AND ending IS NULL",
+            State::Unknown.code(),
+            Progress::Waiting as i64,
+            State::Queued.code(),
+            State::Running.code()
+        );
+        self.db.execute(&lose, [])?;
+        Ok(())
+    }
+
+    /// A kickoff that changes.
+    fn kickoff(&mut self, id: &str, crew: &str) -> rusqlite::Result<&mut Kickoff> {
+        if !self.kickoffs.contains_key(id) {
+            let known = Kickoff::find(self.db, id)?;
+            let mut kickoff = known.unwrap_or_else(|| Kickoff::new(id, crew, self.now));
+            kickoff.heard = self.now;
+            self.kickoffs.insert(id.to_owned(), kickoff);
+            self.changes.ids.insert(id.to_owned());
+        }
+        // It is there by now.
+        Ok(self
+            .kickoffs
+            .entry(id.to_owned())
+            .or_insert_with(|| Kickoff::new(id, crew, self.now)))
+    }
+
+    /// The number of its row, which is written if it is not there yet.
+    fn number(&mut self, id: &str) -> rusqlite::Result<i64> {
+        let db = self.db;
+        let Some(kickoff) = self.kickoffs.get_mut(id) else {
+            return Err(rusqlite::Error::QueryReturnedNoRows);
+        };
+        match kickoff.number {
+            Some(number) => Ok(number),
+            None => {
+                let number = kickoff.write(db)?;
+                kickoff.number = Some(number);
+                let meta = kickoff.meta.clone();
+                let created = kickoff.created;
+                self.keep("kickoff", 1, 0);
+                self.index_meta(number, created, meta.as_deref())?;
+                Ok(number)
+            }
+        }
+    }
+
+    /// Writes the kickoffs that have changed.
+    fn flush(&mut self) -> rusqlite::Result<()> {
+        let ids: Vec<String> = self.kickoffs.keys().cloned().collect();
+        for id in ids {
+            let is_new = self
+                .kickoffs
+                .get(&id)
+                .is_some_and(|kickoff| kickoff.number.is_none());
+            let number = self.number(&id)?;
+            if let Some(kickoff) = self.kickoffs.remove(&id).filter(|_| !is_new) {
+                kickoff.write(self.db)?;
+                self.index_meta(number, kickoff.created, kickoff.meta.as_deref())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn index_meta(&self, number: i64, created: i64, meta: Option<&str>) -> rusqlite::Result<()> {
+        let Some(meta) = meta.filter(|_| !self.meta_keys.is_empty()) else {
+            return Ok(());
+        };
+        let Ok(Value::Object(fields)) = serde_json::from_str(meta) else {
+            return Ok(());
+        };
+        for key in self.meta_keys {
+            let Some(value) = fields.get(key).and_then(meta_text) else {
+                continue;
+            };
+            let mut add = self.db.prepare_cached(
+                "INSERT OR IGNORE INTO meta (key, value, created, kickoff) VALUES (?, ?, ?, ?)",
+            )?;
+            add.execute(params![key, value, created, number])?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, kind: &'static str, count: i64, bytes: usize) {
+        let kept = self.kept.entry(kind).or_default();
+        kept.0 += count;
+        kept.1 += i64::try_from(bytes).unwrap_or(i64::MAX);
+    }
+}

@@ -1,0 +1,197 @@
+//! Those who wait for news: of one kickoff, or of the events that a filter takes. Only whom it concerns is woken, so that
+//! a thousand who wait cost what their own news cost.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::projection::{Changes, Stored};
+
+/// So many events may wait for one subscriber. Of more, it reads the store: a slow one holds up nobody.
+const WAITING: usize = 256;
+
+/// All who wait.
+#[derive(Default)]
+pub(crate) struct Subscribers {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    last: u64,
+    /// Of one kickoff, by its id.
+    kickoffs: HashMap<String, Vec<(u64, Arc<Notify>)>>,
+    /// Of events.
+    events: HashMap<u64, Subscriber>,
+}
+
+type Wanted = Box<dyn Fn(&Stored) -> bool + Send>;
+
+struct Subscriber {
+    wanted: Wanted,
+    sender: mpsc::Sender<Stored>,
+}
+
+/// Somebody who waits for news of one kickoff.
+pub(crate) struct KickoffNews {
+    subscribers: Arc<Subscribers>,
+    id: String,
+    number: u64,
+    notify: Arc<Notify>,
+}
+
+/// Somebody who follows events.
+pub(crate) struct EventNews {
+    subscribers: Arc<Subscribers>,
+    number: u64,
+    receiver: mpsc::Receiver<Stored>,
+}
+
+/// Some events were left out, since too many waited: they are in the store.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lagged;
+
+impl Subscribers {
+    /// What becomes of a kickoff from now on.
+    pub(crate) fn of_kickoff(self: &Arc<Self>, id: &str) -> KickoffNews {
+        let notify = Arc::new(Notify::new());
+        let mut waiting = self.waiting();
+        waiting.last += 1;
+        let number = waiting.last;
+        let of_id = waiting.kickoffs.entry(id.to_owned()).or_default();
+        of_id.push((number, Arc::clone(&notify)));
+        KickoffNews {
+            subscribers: Arc::clone(self),
+            id: id.to_owned(),
+            number,
+            notify,
+        }
+    }
+
+    /// The events that are wanted, from now on.
+    pub(crate) fn of_events(
+        self: &Arc<Self>,
+        wanted: impl Fn(&Stored) -> bool + Send + 'static,
+    ) -> EventNews {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let mut waiting = self.waiting();
+        waiting.last += 1;
+        let number = waiting.last;
+        let wanted = Box::new(wanted);
+        waiting.events.insert(number, Subscriber { wanted, sender });
+        EventNews {
+            subscribers: Arc::clone(self),
+            number,
+            receiver,
+        }
+    }
+
+    /// Tells whom it concerns.
+    pub(super) fn tell(&self, changes: Changes) {
+        let mut waiting = self.waiting();
+        if !waiting.kickoffs.is_empty() {
+            for id in &changes.ids {
+                for (_, notify) in waiting.kickoffs.get(id).into_iter().flatten() {
+                    notify.notify_one();
+                }
+            }
+        }
+        waiting.events.retain(|_, subscriber| {
+            let mut wanted = changes.events.iter().filter(|stored| (subscriber.wanted)(stored));
+            // One that is full, or gone, is let go: its receiver ends.
+            wanted.all(|stored| subscriber.sender.try_send(stored.clone()).is_ok())
+        });
+    }
+
+    /// The lock guards plain data that every holder leaves whole, so a poisoned one is as good as any.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KickoffNews {
+    /// Completes when there is news, also when it came before this call.
+    pub(crate) async fn changed(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for KickoffNews {
+    fn drop(&mut self) {
+        let mut waiting = self.subscribers.waiting();
+        if let Some(of_id) = waiting.kickoffs.get_mut(&self.id) {
+            of_id.retain(|(number, _)| *number != self.number);
+            if of_id.is_empty() {
+                waiting.kickoffs.remove(&self.id);
+            }
+        }
+    }
+}
+
+impl EventNews {
+    /// The next event.
+    ///
+    /// # Errors
+    /// [`Lagged`], once: then it is over.
+    pub(crate) async fn next(&mut self) -> Result<Stored, Lagged> {
+        self.receiver.recv().await.ok_or(Lagged)
+    }
+}
+
+impl Drop for EventNews {
+    fn drop(&mut self) {
+        self.subscribers.waiting().events.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::store::state::tests::event;
+
+    fn changes(ids: &[&str]) -> Changes {
+        Changes {
+            ids: ids.iter().map(ToString::to_string).collect(),
+            events: (0..)
+                .zip(ids)
+                .map(|(place, id)| Stored {
+                    place,
+                    event: Arc::new(event(id, "kickoff_started", 0)),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn only_whom_it_concerns_is_woken() {
+        let subscribers = Arc::new(Subscribers::default());
+        let (a, b) = (subscribers.of_kickoff("a"), subscribers.of_kickoff("b"));
+        let mut of_b = subscribers.of_events(|stored| stored.event.kickoff_id == "b");
+        subscribers.tell(changes(&["a"]));
+        assert!(a.changed().now_or_never().is_some() && b.changed().now_or_never().is_none());
+        assert!(of_b.next().now_or_never().is_none());
+        subscribers.tell(changes(&["a", "b"]));
+        assert_eq!(of_b.next().now_or_never().unwrap().unwrap().place, 1);
+        drop((a, b, of_b));
+        let waiting = subscribers.waiting();
+        assert!(waiting.kickoffs.is_empty() && waiting.events.is_empty());
+    }
+
+    #[test]
+    fn one_who_does_not_take_what_comes_is_told_that_some_was_left_out() {
+        let subscribers = Arc::new(Subscribers::default());
+        let mut slow = subscribers.of_events(|_| true);
+        for _ in 0..=WAITING {
+            subscribers.tell(changes(&["a"]));
+        }
+        assert!(subscribers.waiting().events.is_empty());
+        for _ in 0..WAITING {
+            assert!(slow.next().now_or_never().unwrap().is_ok());
+        }
+        assert_eq!(slow.next().now_or_never().unwrap().err(), Some(Lagged));
+    }
+}

@@ -1,0 +1,367 @@
+//! What the streams tell, as the store shows it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crewfleet_protocol::{Event, Names, Reply};
+use serde_json::value::RawValue;
+
+use super::filter::{Cursor, Filter};
+use super::projection::{Mark, Stream};
+use super::state::State;
+use super::state::tests::{event, reply};
+use super::*;
+
+/// A store in a folder of its own.
+struct Site {
+    dir: tempfile::TempDir,
+    store: Store,
+    place: u64,
+}
+
+const FOR_EVER: Bounds = Bounds {
+    age_ms: 1 << 50,
+    bytes: 1 << 50,
+};
+
+const ALL: Retention = Retention {
+    kickoffs_ms: 1 << 50,
+    events: FOR_EVER,
+    replies: FOR_EVER,
+    requests: FOR_EVER,
+};
+
+fn open(dir: &tempfile::TempDir, retention: Retention) -> Store {
+    let (file, keys) = (dir.path().join("store"), vec!["tenant".to_owned()]);
+    Store::open(&file, 4 << 20, keys, retention, &Names::new("kickoff")).unwrap()
+}
+
+impl Site {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self {
+            store: open(&dir, ALL),
+            dir,
+            place: 0,
+        }
+    }
+
+    /// The same file, opened by another gateway.
+    async fn reopened(self, retention: Retention) -> Self {
+        let Self { dir, store, place } = self;
+        drop(store);
+        // The thread that wrote ends by itself.
+        let mut lock = std::fs::OpenOptions::new();
+        let lock = lock.write(true).open(dir.path().join("store.lock")).unwrap();
+        tokio::task::spawn_blocking(move || lock.lock().unwrap())
+            .await
+            .unwrap();
+        let store = open(&dir, retention);
+        Self { dir, store, place }
+    }
+
+    fn mark(&mut self) -> Mark {
+        self.place += 1;
+        Mark {
+            place: self.place,
+            hash: self.place,
+        }
+    }
+
+    async fn see(&mut self, event: Event) {
+        self.see_with(event, None).await;
+    }
+
+    async fn see_with(&mut self, event: Event, meta: Option<&str>) {
+        let (mark, event) = (self.mark(), Arc::new(event));
+        let meta = meta.map(|meta| RawValue::from_string(meta.to_owned()).unwrap());
+        self.store
+            .writer
+            .write(News::Event { mark, event, meta })
+            .await
+            .unwrap();
+    }
+
+    async fn end(&mut self, reply: Reply) {
+        let (mark, body) = (self.mark(), serde_json::to_vec(&reply).unwrap());
+        let (id, reply) = (reply.kickoff_id.clone(), Arc::new(reply));
+        self.store
+            .writer
+            .write(News::Reply {
+                mark,
+                id,
+                reply,
+                body,
+            })
+            .await
+            .unwrap();
+    }
+
+    async fn tell(&self, news: News) {
+        self.store.writer.write(news).await.unwrap();
+    }
+
+    async fn take(&self, id: &str) {
+        let (id, crew, meta) = (id.to_owned(), "echo".to_owned(), None);
+        self.tell(News::Taken { id, crew, meta }).await;
+    }
+
+    async fn state(&self, id: &str) -> Option<State> {
+        let known = self.store.queries.kickoff(id).await.unwrap();
+        known.map(|kickoff| kickoff.standing.state)
+    }
+
+    async fn ids(&self, filter: Filter) -> Vec<String> {
+        let found = self.store.queries.list(filter, None, 100).await.unwrap();
+        found.into_iter().map(|kickoff| kickoff.id).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_was_taken_waits_unless_its_events_were_faster() {
+    let mut site = Site::new();
+    site.take("a").await;
+    assert_eq!(site.state("a").await, Some(State::Queued));
+    site.see(event("b", "kickoff_started", 0)).await;
+    site.take("b").await;
+    assert_eq!(site.state("b").await, Some(State::Running));
+    assert_eq!(site.state("c").await, None);
+}
+
+#[tokio::test]
+async fn the_first_reply_of_the_highest_redrive_stays() {
+    let mut site = Site::new();
+    for (status, redrive) in [
+        ("failed", 0),
+        ("succeeded", 0),
+        ("timed_out", 1),
+        ("succeeded", 0),
+    ] {
+        site.end(reply("a", status, redrive)).await;
+    }
+    assert_eq!(site.state("a").await, Some(State::TimedOut));
+    let kept: Reply = serde_json::from_slice(&site.store.queries.reply("a").await.unwrap().unwrap()).unwrap();
+    assert_eq!((kept.status.as_str(), kept.redrive), ("timed_out", 1));
+}
+
+#[tokio::test]
+async fn it_goes_on_where_it_was_when_it_is_opened_again() {
+    let mut site = Site::new();
+    site.see_with(event("a", "kickoff_started", 0), Some(r#"{"tenant": "shop"}"#))
+        .await;
+    site.end(reply("b", "succeeded", 0)).await;
+    let mut site = site.reopened(ALL).await;
+    assert_eq!(site.state("a").await, Some(State::Running));
+    assert_eq!(site.state("b").await, Some(State::Succeeded));
+    // The same event once more, as a stream sends what was read last.
+    site.place = 0;
+    site.see(event("a", "kickoff_started", 0)).await;
+    assert_eq!(
+        site.store.queries.events_of("a", None, 10).await.unwrap().len(),
+        1
+    );
+    let details = site.store.queries.details("a").await.unwrap().unwrap();
+    assert_eq!(details.kickoff.meta.as_deref(), Some(r#"{"tenant": "shop"}"#));
+    assert_eq!(details.counts["kickoff_started"], 1);
+}
+
+#[tokio::test]
+async fn an_end_without_a_reply_counts_once_the_stream_of_replies_was_read_beyond_it() {
+    let mut site = Site::new();
+    site.see(event("a", "kickoff_finished", 0)).await;
+    let now = chrono::Utc::now().timestamp_millis();
+    site.tell(News::ReadTo(Stream::Results, now - 60_000)).await;
+    // The stream of events says nothing of replies.
+    site.tell(News::ReadTo(Stream::History, now + 60_000)).await;
+    assert_eq!(site.state("a").await, Some(State::Queued));
+    let news = site.store.subscribers.of_kickoff("a");
+    site.tell(News::ReadTo(Stream::Results, now + 60_000)).await;
+    news.changed().await;
+    assert_eq!(site.state("a").await, Some(State::Failed));
+}
+
+#[tokio::test]
+async fn what_was_missed_makes_nothing_run_for_ever() {
+    let mut site = Site::new();
+    for id in ["waits", "runs", "ended", "ends"] {
+        site.see(event(id, "kickoff_started", 0)).await;
+    }
+    site.take("waits").await;
+    site.end(reply("ended", "succeeded", 0)).await;
+    assert_eq!(site.store.queries.known_since().await.unwrap(), None);
+    site.tell(News::Missed(Stream::History, 1_000)).await;
+    for (id, state) in [
+        ("waits", State::Unknown),
+        ("runs", State::Unknown),
+        ("ended", State::Succeeded),
+    ] {
+        assert_eq!(site.state(id).await, Some(state), "{id}");
+    }
+    assert_eq!(
+        site.store.queries.known_since().await.unwrap(),
+        Some(row::moment(1_000))
+    );
+    // What comes after all tells.
+    site.end(reply("ends", "failed", 0)).await;
+    site.see(event("runs", "task_started", 0)).await;
+    assert_eq!(site.state("ends").await, Some(State::Failed));
+    assert_eq!(site.state("runs").await, Some(State::Running));
+}
+
+#[tokio::test]
+async fn another_stream_of_the_same_name_has_other_places() {
+    let mut site = Site::new();
+    site.see(event("a", "kickoff_started", 0)).await;
+    site.tell(News::Replaced(Stream::History)).await;
+    assert_eq!(site.state("a").await, Some(State::Unknown));
+    site.place = 0;
+    site.see(event("b", "kickoff_started", 0)).await;
+    let events = site.store.queries.events_behind(-1, 10).await.unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].event.kickoff_id, "b");
+}
+
+#[tokio::test]
+async fn they_are_found_by_what_they_are() {
+    let mut site = Site::new();
+    for number in 0..6 {
+        let id = format!("k-{number}");
+        let meta = format!(r#"{{"tenant": "t-{}", "order": {number}}}"#, number % 2);
+        site.see_with(event(&id, "kickoff_started", 0), Some(&meta)).await;
+    }
+    for (id, status) in [("k-0", "failed"), ("k-1", "succeeded"), ("k-2", "failed")] {
+        let error =
+            r#"{"kind": "exception", "message": "item 7 is bad", "retryable": false, "detail": null}"#;
+        let error = (status == "failed").then(|| serde_json::from_str(error).unwrap());
+        site.end(Reply {
+            error,
+            worker: format!("w-{id}"),
+            ..reply(id, status, 0)
+        })
+        .await;
+    }
+    let all = Filter::default;
+    let failed = Filter {
+        states: vec![State::Failed],
+        ..all()
+    };
+    let meta = |value: &str| vec![("tenant".to_owned(), value.to_owned())];
+    let by = [
+        (failed.clone(), vec!["k-2", "k-0"]),
+        (
+            Filter {
+                states: vec![State::Failed, State::Succeeded],
+                crews: vec!["echo".into(), "other".into()],
+                ..all()
+            },
+            vec!["k-2", "k-1", "k-0"],
+        ),
+        (
+            Filter {
+                meta: meta("t-1"),
+                ..all()
+            },
+            vec!["k-5", "k-3", "k-1"],
+        ),
+        (
+            Filter {
+                meta: meta("t-0"),
+                ..failed.clone()
+            },
+            vec!["k-2", "k-0"],
+        ),
+        (
+            Filter {
+                worker: Some("w-k-2".into()),
+                ..all()
+            },
+            vec!["k-2"],
+        ),
+        (
+            Filter {
+                fingerprint: Some(crewfleet_protocol::fingerprint::of("exception: item 8 is bad")),
+                ..all()
+            },
+            vec!["k-2", "k-0"],
+        ),
+        (
+            Filter {
+                until: Some(0),
+                ..all()
+            },
+            vec![],
+        ),
+    ];
+    for (filter, expected) in by {
+        assert_eq!(site.ids(filter.clone()).await, expected, "{filter:?}");
+        let count = site.store.queries.count(filter.clone(), 1_000).await.unwrap();
+        assert_eq!(count as usize, expected.len(), "{filter:?}");
+        for number in 0..6 {
+            let id = format!("k-{number}");
+            let kickoff = site.store.queries.kickoff(&id).await.unwrap().unwrap();
+            assert_eq!(
+                filter.takes(&kickoff),
+                expected.contains(&&*id),
+                "{id} {filter:?}"
+            );
+        }
+    }
+    // Page by page: all of them, each once.
+    let (mut seen, mut behind) = (Vec::new(), None);
+    loop {
+        let page = site.store.queries.list(all(), behind, 4).await.unwrap();
+        seen.extend(page.iter().map(|kickoff| kickoff.id.clone()));
+        let Some(last) = page.last() else { break };
+        behind = Cursor::behind(last);
+    }
+    assert_eq!(seen, ["k-5", "k-4", "k-3", "k-2", "k-1", "k-0"]);
+}
+
+#[tokio::test]
+async fn what_is_too_much_or_too_old_goes_oldest_first_and_the_rest_stays() {
+    let mut site = Site::new();
+    for number in 0..20 {
+        let id = format!("k-{number}");
+        site.see(event(&id, "kickoff_started", 0)).await;
+        site.end(reply(&id, "succeeded", 0)).await;
+    }
+    let size = serde_json::to_vec(&reply("k-10", "succeeded", 0)).unwrap().len();
+    let mut retention = Retention {
+        replies: Bounds {
+            bytes: 5 * size as i64,
+            ..FOR_EVER
+        },
+        events: Bounds {
+            age_ms: -60_000,
+            ..FOR_EVER
+        },
+        ..ALL
+    };
+    let file = site.dir.path().join("store");
+    let mut db = rusqlite::Connection::open(&file).unwrap();
+    let now = chrono::Utc::now().timestamp_millis();
+    retention.apply(&mut db, now).unwrap();
+    let kept = |kind: &str| -> (i64, i64) {
+        let db = rusqlite::Connection::open(&file).unwrap();
+        let query = "SELECT count, bytes FROM kept WHERE kind = ?";
+        db.query_row(query, [kind], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+    };
+    assert_eq!(kept("event"), (0, 0));
+    let (replies, bytes) = kept("reply");
+    assert!(
+        (4..=5).contains(&replies) && bytes <= 5 * size as i64,
+        "{replies} {bytes}"
+    );
+    assert!(site.store.queries.reply("k-0").await.unwrap().is_none());
+    assert!(site.store.queries.reply("k-19").await.unwrap().is_some());
+    // What they came to stays known.
+    assert_eq!(site.state("k-0").await, Some(State::Succeeded));
+    retention.kickoffs_ms = -60_000;
+    retention.apply(&mut db, now).unwrap();
+    assert_eq!((kept("kickoff"), kept("reply")), ((0, 0), (0, 0)));
+    assert_eq!(site.state("k-19").await, None);
+    drop(db);
+    let site = site.reopened(ALL).await;
+    assert_eq!(site.store.size.kickoffs.load(Ordering::Relaxed), 0);
+}
