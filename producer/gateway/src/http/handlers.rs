@@ -11,13 +11,13 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet_protocol::{Command, KickoffId, Reply};
 use serde_json::{Value, json};
-use tracing::info;
 
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::http::auth::Caller;
 use crate::http::dto::{self, ResumeBody, StatusAnswer};
 use crate::store::execution::Execution;
+use crate::tokens::Scope;
 
 /// A kickoff may be new to this gateway for so long after another took it; its id tells when that was.
 const NEW: TimeDelta = TimeDelta::seconds(10);
@@ -39,6 +39,7 @@ pub(crate) async fn healthcheck() -> Json<Value> {
 
 /// `GET /inputs`: the inputs that a caller must send.
 pub(crate) async fn inputs(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Answer {
+    caller.identity.require(Scope::Read)?;
     let crew = &caller.crew;
     let inputs = gateway
         .crews
@@ -57,6 +58,7 @@ pub(crate) async fn status(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
+    caller.identity.require(Scope::Read)?;
     let (id, execution) = known(&gateway, &caller).await?;
     let reply = match execution.has_ended() {
         true => reply(&gateway, &caller, &id, &execution).await?,
@@ -68,6 +70,7 @@ pub(crate) async fn status(
 /// `POST /stop/<kickoff_id>`: asks whatever worker has it, or will have it, to stop it; also one of which nothing is
 /// known any more.
 pub(crate) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Answer {
+    caller.identity.act("stop", Scope::Operate)?;
     let (kickoff_id, redrive, note) = match known(&gateway, &caller).await {
         Ok((_, execution)) if execution.stage.is_over() => {
             let (state, _) = dto::state(execution.stage);
@@ -90,7 +93,6 @@ pub(crate) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) ->
         Err(problem) => return Err(problem),
     };
     gateway.may_publish()?;
-    info!(kickoff_id, crew = %caller.crew, token = caller.token, "stopping");
     let mut answer = json!({"status": "stopped", "kickoffId": &kickoff_id});
     if let Some(note) = note {
         answer["message"] = note.into();
@@ -111,6 +113,7 @@ pub(crate) async fn resume(
     caller: Caller,
     request: Request,
 ) -> Result<Infallible, ApiError> {
+    caller.identity.act("resume", Scope::Operate)?;
     let (body, _room) = gateway.bodies.read(request, &caller.token).await?;
     let id = ResumeBody::read(&body)?.execution_id;
     let id = KickoffId::parse(&id).map_err(|_| ApiError::NoExecution(id))?;
