@@ -9,6 +9,12 @@ use crewfleet_protocol::topology::Retention;
 use serde::Deserialize;
 
 use crate::store::Bounds;
+use crate::tokens::UsesFile;
+
+/// The key of the certificate's file …
+pub(crate) const TLS_CERTIFICATE: &str = "gateway.tls_cert_file";
+/// … and of its private key's.
+pub(crate) const TLS_KEY: &str = "gateway.tls_key_file";
 
 /// The section `[gateway]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -20,6 +26,14 @@ pub struct GatewayConfig {
     pub admin_addr: String,
     /// Where the tokens are kept, hashed.
     pub tokens_file: PathBuf,
+    /// Where it is kept when tokens were used last; beside the tokens' file where it is not set.
+    pub tokens_used_file: Option<PathBuf>,
+    /// Whether it listens beyond this machine although there is no token yet.
+    pub allow_no_tokens: bool,
+    /// The certificate of the API, with those between it and a CA, in a PEM file; without it the API is plain HTTP.
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key_file: Option<PathBuf>,
     /// The crew whose API is also served without `/crews/<crew>` before it.
     pub default_crew: Option<String>,
     /// How many connections callers may have at once.
@@ -126,6 +140,10 @@ impl Default for GatewayConfig {
             addr: "127.0.0.1:8080".into(),
             admin_addr: "127.0.0.1:9465".into(),
             tokens_file: "crewfleet-tokens.json".into(),
+            tokens_used_file: None,
+            allow_no_tokens: false,
+            tls_cert_file: None,
+            tls_key_file: None,
             default_crew: None,
             max_connections: 1024,
             idle_timeout_s: 75,
@@ -184,6 +202,17 @@ impl GatewayConfig {
             ));
         }
         self.store.check()?;
+        match (&self.tls_cert_file, &self.tls_key_file) {
+            (Some(file), None) => {
+                let problem = "a certificate is of no use without its private key; set tls_key_file, too";
+                return Err(Problem::new(TLS_CERTIFICATE, file.display(), problem));
+            }
+            (None, Some(file)) => {
+                let problem = "a key is of no use without its certificate; set tls_cert_file, too";
+                return Err(Problem::new(TLS_KEY, file.display(), problem));
+            }
+            _ => {}
+        }
         let parse = |name: &String| {
             CrewName::parse(name).map_err(|e| Problem::new("gateway.default_crew", name, e.to_string()))
         };
@@ -196,6 +225,11 @@ impl GatewayConfig {
             max_age_s: self.requests_max_age_s,
             max_bytes: self.requests_max_bytes,
         }
+    }
+
+    /// Where it is kept when tokens were used last.
+    pub fn uses_file(&self) -> UsesFile {
+        UsesFile::new(self.tokens_used_file.as_deref(), &self.tokens_file)
     }
 
     /// How long events are kept.
@@ -234,6 +268,14 @@ mod tests {
         assert_eq!(
             refused(|c| c.store.replies_max_age_s = 0),
             "gateway.store.replies_max_age_s"
+        );
+        assert_eq!(
+            refused(|c| c.tls_cert_file = Some("a.pem".into())),
+            "gateway.tls_cert_file"
+        );
+        assert_eq!(
+            refused(|c| c.tls_key_file = Some("a.pem".into())),
+            "gateway.tls_key_file"
         );
         assert_eq!(
             refused(|c| c.default_crew = Some("A.b".into())),

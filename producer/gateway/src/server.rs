@@ -1,24 +1,25 @@
 //! Start, addresses, and the end.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crewfleet::{ClientError, ClientOptions, KickoffClient};
-use crewfleet_amqp::BrokerConfig;
+use crewfleet_amqp::{BrokerConfig, Problem};
 use crewfleet_protocol::CrewName;
 use crewfleet_service::admin::{self, BindError};
-use crewfleet_service::http as service_http;
+use crewfleet_service::http::{self as service_http, Door, NamedFile, Tls};
 use crewfleet_service::metrics::{MetricsRegistry, render};
 use crewfleet_service::systemd;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::alarms;
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, TLS_CERTIFICATE, TLS_KEY};
 use crate::gateway::Gateway;
 use crate::http::metrics::RequestMetrics;
 use crate::http::{kickoff, routes};
@@ -43,6 +44,21 @@ pub enum GatewayError {
         /// What the system said.
         cause: io::Error,
     },
+    /// Nobody could call, and everybody could try.
+    #[error(
+        "[gateway] addr = {address} can be reached from other machines, and there is no token yet in {}; `crewfleet token \
+         create NAME --crew CREW` makes one, or set [gateway] allow_no_tokens = true to start without",
+        .tokens.display()
+    )]
+    NoTokens {
+        /// The address.
+        address: String,
+        /// The file without tokens.
+        tokens: PathBuf,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// The address of the admin endpoint cannot be used.
     #[error(transparent)]
     Admin(#[from] BindError),
@@ -68,12 +84,22 @@ pub async fn serve(
     // What calls need lives until the last one has ended.
     let end = CancellationToken::new();
     let _end = end.clone().drop_guard();
-    let tokens = ValidTokens::watch(TokensFile::new(&config.tokens_file), end.clone())?;
+    let file = TokensFile::new(&config.tokens_file);
+    let tokens = ValidTokens::watch(file.clone(), config.uses_file(), end.clone())?;
+    let tls = tls(config)?;
     let listen = |cause| GatewayError::Listen {
         address: config.addr.clone(),
         cause,
     };
     let listener = TcpListener::bind(&config.addr).await.map_err(listen)?;
+    let addr = listener.local_addr().map_err(listen)?;
+    let is_exposed = !addr.ip().to_canonical().is_loopback();
+    if is_exposed && tokens.is_empty() && !config.allow_no_tokens {
+        return Err(GatewayError::NoTokens {
+            address: config.addr.clone(),
+            tokens: file.place(),
+        });
+    }
     let options = ClientOptions::default().publish_timeout(kickoff::PUBLISHING);
     let client = KickoffClient::connect_with(broker, "crewfleet-gateway", options).await?;
     let gateway = Gateway::new(client, broker, config, default_crew, tokens, stop, &end)?;
@@ -90,8 +116,14 @@ pub async fn serve(
     let _looking_out = AbortOnDropHandle::new(tokio::spawn(async move {
         alarms::look_out(&looking_out.client, &looking_out.store).await;
     }));
-    let addr = listener.local_addr().map_err(listen)?;
-    info!(%addr, %admin_addr, max_connections = limits.connections, "the gateway listens");
+    let has_tls = tls.is_some();
+    if is_exposed && !has_tls {
+        warn!(%addr, "callers' tokens come in the clear, unless a proxy before this gateway ends TLS; [gateway] tls_cert_file and tls_key_file have it speak TLS itself");
+    }
+    if let Some(tls) = &tls {
+        tls.watch(end.clone());
+    }
+    info!(%addr, %admin_addr, tls = has_tls, max_connections = limits.connections, "the gateway listens");
     systemd::ready();
     let router = routes::router(&gateway, metrics);
     let no_more = CancellationToken::new();
@@ -106,9 +138,28 @@ pub async fn serve(
         tokio::time::sleep(lame_duck).await;
         last.cancel();
     };
-    tokio::join!(service_http::serve(listener, router, limits, &no_more), ending);
+    let door = Door::new(listener, tls);
+    tokio::join!(service_http::serve(door, router, limits, &no_more), ending);
+    gateway.tokens.keep_uses(Duration::ZERO).await;
     gateway.client.clone().close().await;
     Ok(())
+}
+
+/// What `[gateway]` says of TLS; `None` where it says nothing. Its values have been checked.
+fn tls(config: &GatewayConfig) -> Result<Option<Arc<Tls>>, GatewayError> {
+    let (Some(certificate), Some(key)) = (&config.tls_cert_file, &config.tls_key_file) else {
+        return Ok(None);
+    };
+    let named = |key, file: &PathBuf| NamedFile {
+        key,
+        file: file.clone(),
+    };
+    let loaded = Tls::load(named(TLS_CERTIFICATE, certificate), named(TLS_KEY, key));
+    let tls = loaded.map_err(|Problem { key, value, problem }| {
+        let key = key.trim_start_matches("gateway.");
+        GatewayError::Tls(format!("[gateway] {key} = {value}: {problem}"))
+    })?;
+    Ok(Some(Arc::new(tls)))
 }
 
 async fn serve_admin(

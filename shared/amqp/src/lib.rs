@@ -6,6 +6,7 @@
 //! | [`version`] | which broker it is |
 //! | [`uri`] | where the broker is, without ever showing its password |
 //! | [`system_roots`] | the system's CAs, parsed when they have changed |
+//! | [`pem`] | certificates and keys in PEM files |
 //! | [`tls`] | whom we trust and who we are, and why TLS did not come about |
 //! | `stream`, `sanitize` | the bytes that come in, sanitized where the client could not bear them |
 //! | `attempt` | one attempt to connect |
@@ -53,6 +54,7 @@ mod linked;
 pub mod message;
 pub mod metrics;
 pub mod operation;
+pub mod pem;
 pub mod plain;
 mod pools;
 mod problem;

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 
 use super::config::BrokerConfig;
+use super::pem::{certificates, private_key};
 use super::problem::Problem;
 use super::system_roots::system_roots;
 
@@ -58,7 +58,7 @@ pub fn client_config(config: &BrokerConfig) -> Result<ClientConfig, Problem> {
         return Ok(builder.with_no_client_auth());
     };
     let chain = certificates(CERTIFICATE, file)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(KEY, key, "private key", &e))?;
+    let private = private_key(KEY, key)?;
     builder.with_client_auth_cert(chain, private).map_err(|e| {
         let problem = format!(
             "it does not go with the key in {} ({e}); name a certificate (first in its file) and its own key",
@@ -88,30 +88,6 @@ fn trusted(file: Option<&Path>) -> Result<Arc<RootCertStore>, Problem> {
         })?;
     }
     Ok(Arc::new(roots))
-}
-
-fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(all) if all.is_empty() => Err(unreadable(key, file, "certificate", &pem::Error::NoItemsFound)),
-        Ok(all) => Ok(all),
-        Err(error) => Err(unreadable(key, file, "certificate", &error)),
-    }
-}
-
-fn unreadable(key: &str, file: &Path, what: &str, error: &pem::Error) -> Problem {
-    let problem = match error {
-        pem::Error::Io(error) => format!("cannot be read: {error}; name a readable PEM file"),
-        pem::Error::NoItemsFound => {
-            format!("holds no {what} in PEM form (-----BEGIN …); name a PEM file with one")
-        }
-        // What it found may be the key itself, and is not repeated.
-        _ => format!(
-            "is no PEM file with a {what}: its lines -----BEGIN … and -----END … stand alone, with base64 between them; has it \
-             lost its line breaks?"
-        ),
-    };
-    Problem::new(key, file.display(), problem)
 }
 
 impl From<Problem> for Refusal {

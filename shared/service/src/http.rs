@@ -4,11 +4,14 @@
 //! A head that is no HTTP (400) or longer than is read (431) never becomes a request: hyper answers it by itself, with
 //! a status and no body, and gives nobody a say in that. Both close the connection.
 
-use std::collections::HashMap;
+mod connections;
+mod tls;
+
 use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,20 +20,19 @@ use axum::response::Response;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
-/// A connection that has just been idle may have a request on its way.
-const BARELY_IDLE: Duration = Duration::from_millis(100);
-/// After so long without a further part of an answer being taken, its connection counts as idle.
-const STALLED: Duration = Duration::from_secs(60);
+use connections::{BARELY_IDLE, Connections, Open, Working};
+pub use tls::{NamedFile, Tls};
+
 /// The pause when no connection can be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Of a request's head, in bytes; so much may each connection hold of what is not a request yet. Of longer ones the
@@ -50,13 +52,34 @@ pub struct Limits {
     pub drain: Duration,
 }
 
+/// Where callers come in.
+#[derive(Debug)]
+pub struct Door {
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Door {
+    /// Where they come in by TLS, if there is a certificate.
+    pub fn new(listener: TcpListener, tls: Option<Arc<Tls>>) -> Self {
+        Self { listener, tls }
+    }
+}
+
+impl From<TcpListener> for Door {
+    fn from(listener: TcpListener) -> Self {
+        Self::new(listener, None)
+    }
+}
+
 /// Serves until `stop`, then lets calls that run end, for `drain` at most. Each request has a [`ConnectInfo`] with the
 /// address of whoever sent it.
-pub async fn serve<S>(listener: TcpListener, service: S, limits: Limits, stop: &CancellationToken)
+pub async fn serve<S>(door: impl Into<Door>, service: S, limits: Limits, stop: &CancellationToken)
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
+    let Door { listener, tls } = door.into();
     let connections = Arc::new(Connections::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let cut = CancellationToken::new();
@@ -85,12 +108,18 @@ where
             };
             refused = false;
             let place = connections.place().await;
-            let connection = graceful.watch(builder.serve_connection(
-                TokioIo::new(without_delay(stream)),
-                service_fn(answering(service.clone(), peer, Arc::clone(&place.open))),
-            ));
-            let cut = cut.clone();
+            let service = service_fn(answering(service.clone(), peer, Arc::clone(&place.open)));
+            let (builder, watcher) = (builder.clone(), graceful.watcher());
+            let (tls, cut) = (tls.clone(), cut.clone());
             tokio::spawn(async move {
+                let stream = without_delay(stream);
+                // Whoever has not got as far as a request is idle.
+                let connection = async {
+                    match tls {
+                        Some(tls) => converse(&builder, tls.handshake(stream).await?, service, watcher).await,
+                        None => converse(&builder, stream, service, watcher).await,
+                    }
+                };
                 let served = tokio::select! {
                     served = connection => served,
                     () = place.open.cut.cancelled() => return,
@@ -115,6 +144,21 @@ where
     if timeout(limits.drain, ending).await.is_err() {
         warn!(limit_s = limits.drain.as_secs(), "calls that run are cut off");
     }
+}
+
+/// Answers what comes over a connection, until it ends.
+async fn converse<I, S>(
+    builder: &http1::Builder,
+    stream: I,
+    service: S,
+    watcher: Watcher,
+) -> Result<(), Box<dyn Error + Send + Sync>>
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
+{
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    Ok(watcher.watch(connection).await?)
 }
 
 /// How many descriptors this process may have: as many as the system grants, from now on.
@@ -173,149 +217,14 @@ fn without_delay(stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// Those that are open, each under a number of its own.
-struct Connections {
-    limit: usize,
-    open: Mutex<(u64, HashMap<u64, Arc<Open>>)>,
-    left: Notify,
-}
-
-/// What is known of one.
-struct Open {
-    state: Mutex<State>,
-    cut: CancellationToken,
-}
-
-enum State {
-    /// No head of a request has come since then.
-    Idle(Instant),
-    /// A request is being answered.
-    Working,
-    /// Of the answer's body some was taken then.
-    Sending(Instant),
-}
-
-/// A connection's place among those that may be open.
-struct Place {
-    number: u64,
-    open: Arc<Open>,
-    connections: Arc<Connections>,
-}
-
-impl Connections {
-    fn new(limit: usize) -> Self {
-        Self {
-            limit: limit.max(1),
-            open: Mutex::default(),
-            left: Notify::new(),
-        }
-    }
-
-    /// Waits for a place.
-    async fn place(self: &Arc<Self>) -> Place {
-        loop {
-            if let Some(place) = self.free_place() {
-                return place;
-            }
-            let _ = timeout(BARELY_IDLE, self.left.notified()).await;
-        }
-    }
-
-    fn free_place(self: &Arc<Self>) -> Option<Place> {
-        let mut locked = self.open();
-        let (count, open) = &mut *locked;
-        if open.len() >= self.limit {
-            cut_the_longest_idle(open, BARELY_IDLE)?;
-        }
-        *count += 1;
-        let one = Arc::new(Open {
-            state: Mutex::new(State::Idle(Instant::now())),
-            cut: CancellationToken::new(),
-        });
-        open.insert(*count, Arc::clone(&one));
-        Some(Place {
-            number: *count,
-            open: one,
-            connections: Arc::clone(self),
-        })
-    }
-
-    /// Ends one that is idle.
-    fn make_room(&self) {
-        let _ = cut_the_longest_idle(&mut self.open().1, Duration::ZERO);
-    }
-
-    /// Ends all that are.
-    fn cut_idle(&self) {
-        let mut open = self.open();
-        while cut_the_longest_idle(&mut open.1, BARELY_IDLE).is_some() {}
-    }
-
-    fn open(&self) -> MutexGuard<'_, (u64, HashMap<u64, Arc<Open>>)> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn cut_the_longest_idle(open: &mut HashMap<u64, Arc<Open>>, at_least: Duration) -> Option<()> {
-    let idle = open
-        .iter()
-        .filter_map(|(number, one)| Some((one.idle_since()?, *number)));
-    let (since, number) = idle.min()?;
-    if since.elapsed() < at_least {
-        return None;
-    }
-    open.remove(&number)?.cut.cancel();
-    Some(())
-}
-
-impl Open {
-    fn idle_since(&self) -> Option<Instant> {
-        match *self.state() {
-            State::Idle(since) => Some(since),
-            State::Sending(last) if last.elapsed() > STALLED => Some(last),
-            State::Working | State::Sending(_) => None,
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.connections.open().1.remove(&self.number);
-        self.connections.left.notify_one();
-    }
-}
-
-/// A request that is being answered.
-struct Working(Arc<Open>);
-
-impl Working {
-    fn on(open: Arc<Open>) -> Self {
-        *open.state() = State::Working;
-        Self(open)
-    }
-
-    fn has_sent(&self) {
-        *self.0.state() = State::Sending(Instant::now());
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        *self.0.state() = State::Idle(Instant::now());
-    }
-}
-
 /// Serves in the background until `stop`; what the end takes is not waited for.
-pub fn spawn<S>(listener: TcpListener, service: S, limits: Limits, stop: CancellationToken)
+pub fn spawn<S>(door: impl Into<Door>, service: S, limits: Limits, stop: CancellationToken)
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    tokio::spawn(async move { serve(listener, service, limits, &stop).await });
+    let door = door.into();
+    tokio::spawn(async move { serve(door, service, limits, &stop).await });
 }
 
 #[cfg(test)]

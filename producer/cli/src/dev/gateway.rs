@@ -7,7 +7,7 @@ use anyhow::Context;
 use crewfleet::BrokerConfig;
 use crewfleet_gateway::GatewayError;
 use crewfleet_gateway::config::{GatewayConfig, StoreConfig};
-use crewfleet_gateway::tokens::TokensFile;
+use crewfleet_gateway::tokens::{Token, TokensFile};
 use crewfleet_protocol::CrewName;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -41,7 +41,7 @@ impl Gateway {
             }
             _ => {}
         }
-        let token = TokensFile::new(&tokens_file).create("dev", None)?;
+        let token = TokensFile::new(&tokens_file).create(Token::named("dev"))?;
         let config = GatewayConfig {
             addr: free(USUAL).or_else(|_| free(0)).context("no port is free")?,
             admin_addr: "127.0.0.1:0".into(),

@@ -1,14 +1,18 @@
 //! The log of calls: who called what, and how it went. Nothing that a caller says is in it but the path.
+//!
+//! A call that changes something, or would, is told under the target `audit`, whatever became of it.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request};
-use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use tracing::field::display;
 use tracing::{debug, info, warn};
+
+use crate::http::notes::{Noted, Notes};
+use crate::tokens::meter::UnderWay;
 
 /// Of a path that is logged, in characters.
 const LONGEST_PATH: usize = 200;
@@ -19,58 +23,81 @@ pub(crate) struct Call {
     path: String,
     /// Who has the other end of the connection: a proxy, where there is one.
     peer: Option<SocketAddr>,
-    caller: Known,
-}
-
-/// Who calls, once that is known.
-type Known = Arc<OnceLock<Who>>;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Who {
-    /// The token's name.
-    token: String,
-    crew: String,
+    notes: Arc<Notes>,
+    is_logged: bool,
 }
 
 impl Call {
-    /// The call that this request is. Those who learn who calls tell it by [`tell`].
+    /// The call that this request is. Those who learn of what it is note it; see [`Notes`].
     pub(crate) fn of(request: &mut Request) -> Self {
-        let caller = Known::default();
-        request.extensions_mut().insert(Arc::clone(&caller));
+        let notes = Arc::<Notes>::default();
+        request.extensions_mut().insert(Arc::clone(&notes));
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         Self {
             method: request.method().clone(),
             path: request.uri().path().chars().take(LONGEST_PATH).collect(),
             peer: peer.map(|ConnectInfo(peer)| *peer),
-            caller,
+            notes,
+            is_logged: false,
         }
     }
 
+    /// What counts among its token's calls until it is dropped.
+    pub(crate) fn under_way(&self) -> Option<UnderWay> {
+        self.notes.noted().under_way.take()
+    }
+
     /// Who asks again and again how far it is would fill the log.
-    pub(crate) fn log(&self, status: StatusCode, took: Duration) {
+    pub(crate) fn log(mut self, status: StatusCode, took: Duration) {
+        self.is_logged = true;
         let (method, path, peer) = (&self.method, &self.path, self.peer.map(display));
-        let who = self.caller.get();
-        let (token, crew) = (who.map(|who| &*who.token), who.map(|who| &*who.crew));
+        let noted = self.notes.noted();
+        let Noted {
+            token,
+            tenant,
+            crew,
+            kickoff_id,
+            ..
+        } = &*noted;
+        let (token, tenant) = (token.as_deref(), tenant.as_deref());
+        let (crew, kickoff_id) = (crew.as_deref(), kickoff_id.as_deref());
         let (status_code, took_ms) = (status.as_u16(), took.as_millis() as u64);
-        match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                warn!(%method, path, status_code, took_ms, peer, token, crew, "unauthorized call");
+        let is_refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
+        match noted.action {
+            Some(action) if is_refused => {
+                warn!(target: "audit", action, %method, path, status_code, took_ms, peer, token, tenant, crew, kickoff_id, "unauthorized call");
             }
-            _ if status.is_success() && method == Method::GET => {
-                debug!(%method, path, status_code, took_ms, peer, token, crew, "a call");
+            Some(action) => {
+                info!(target: "audit", action, %method, path, status_code, took_ms, peer, token, tenant, crew, kickoff_id, "a call");
             }
-            _ => info!(%method, path, status_code, took_ms, peer, token, crew, "a call"),
+            None if is_refused => {
+                warn!(%method, path, status_code, took_ms, peer, token, tenant, crew, "unauthorized call");
+            }
+            None if status.is_success() && method == Method::GET => {
+                debug!(%method, path, status_code, took_ms, peer, token, tenant, crew, "a call");
+            }
+            None => info!(%method, path, status_code, took_ms, peer, token, tenant, crew, "a call"),
         }
     }
 }
 
-/// Says who calls: the token of this name is known, whether or not it is good for the crew.
-pub(crate) fn tell(parts: &Parts, token: &str, crew: &str) {
-    if let Some(caller) = parts.extensions.get::<Known>() {
-        // It is said once.
-        let _ = caller.set(Who {
-            token: token.to_owned(),
-            crew: crew.to_owned(),
-        });
+impl Drop for Call {
+    /// What was begun may have been done, although nobody waits for the answer any more.
+    fn drop(&mut self) {
+        let noted = self.notes.noted();
+        let Some(action) = noted.action.filter(|_| !self.is_logged) else {
+            return;
+        };
+        let (method, path, peer) = (&self.method, &self.path, self.peer.map(display));
+        let Noted {
+            token,
+            tenant,
+            crew,
+            kickoff_id,
+            ..
+        } = &*noted;
+        let (token, tenant) = (token.as_deref(), tenant.as_deref());
+        let (crew, kickoff_id) = (crew.as_deref(), kickoff_id.as_deref());
+        info!(target: "audit", action, %method, path, peer, token, tenant, crew, kickoff_id, "the caller went away before the answer");
     }
 }

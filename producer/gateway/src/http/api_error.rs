@@ -3,11 +3,13 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, SecondsFormat, Utc};
 use crewfleet_amqp::PublishError;
 use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::store::queries::QueryError;
+use crate::tokens::{Scope, in_words};
 use crewfleet::ClientError;
 
 /// What the head of a request may have: bytes of all header lines together …
@@ -20,8 +22,22 @@ pub(crate) const HEADERS: usize = 100;
 pub(crate) enum ApiError {
     /// No token, or one that is not known.
     Unauthorized,
+    /// A token that is known, and whose time is over.
+    Expired { at: DateTime<Utc> },
     /// A token that is not good for this crew.
     Forbidden { crew: String },
+    /// A token without the scope that the call needs.
+    Lacks {
+        scope: Scope,
+        /// Those that it has.
+        scopes: Vec<Scope>,
+    },
+    /// This token has had as many calls as it is good for.
+    RateLimited {
+        message: String,
+        /// Before so many seconds have passed it is of no use to ask again.
+        retry_after_s: u32,
+    },
     /// The gateway has no such thing: a message says which.
     NotFound(String),
     /// The path is there, and takes other methods.
@@ -104,8 +120,8 @@ impl ApiError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::Unauthorized | Self::Expired { .. } => StatusCode::UNAUTHORIZED,
+            Self::Forbidden { .. } | Self::Lacks { .. } => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::NoExecution(_) => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Gone(_) => StatusCode::GONE,
@@ -114,7 +130,7 @@ impl ApiError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::State(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany(_) | Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::InDoubt { .. } | Self::Unavailable { .. } | Self::NotKnown(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -125,6 +141,25 @@ impl ApiError {
         let told = |error: &str, message: &str| json!({"error": error, "message": message});
         match self {
             Self::Unauthorized => told("Unauthorized", "Invalid or missing bearer token"),
+            Self::Expired { at } => told(
+                "Unauthorized",
+                &format!(
+                    "This token expired at {}; make another with `crewfleet token create`",
+                    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+                ),
+            ),
+            Self::Lacks { scope, scopes } => {
+                let mut body = told(
+                    "Forbidden",
+                    &format!(
+                        "This token lacks the scope \"{scope}\", which this call needs; it has: {}. Make another with \
+                         `crewfleet token create NAME --crew CREW --scope {scope}`",
+                        in_words(scopes)
+                    ),
+                );
+                body["details"] = json!({ "missing_scope": scope });
+                body
+            }
             Self::Forbidden { crew } => told(
                 "Forbidden",
                 &format!("This token is not good for the crew \"{crew}\""),
@@ -163,7 +198,7 @@ impl ApiError {
                 "Request Header Fields Too Large",
                 &format!("The head of a request may have {HEAD} bytes and {HEADERS} lines"),
             ),
-            Self::TooMany(message) => told("Too Many Requests", message),
+            Self::TooMany(message) | Self::RateLimited { message, .. } => told("Too Many Requests", message),
             Self::Unavailable { message, .. } => told("Service Unavailable", message),
         }
     }
@@ -213,8 +248,22 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status(), Json(self.body())).into_response();
         let (name, value) = match self {
+            // As RFC 6750 has them.
             Self::Unauthorized => (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
-            Self::Unavailable { retry_after_s, .. } => (header::RETRY_AFTER, retry_after_s.into()),
+            Self::Expired { .. } => (
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer error=\"invalid_token\""),
+            ),
+            Self::Lacks { scope, .. } => {
+                let value = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+                // Names of scopes are ASCII.
+                let value = HeaderValue::try_from(value);
+                let plain = HeaderValue::from_static("Bearer error=\"insufficient_scope\"");
+                (header::WWW_AUTHENTICATE, value.unwrap_or(plain))
+            }
+            Self::Unavailable { retry_after_s, .. } | Self::RateLimited { retry_after_s, .. } => {
+                (header::RETRY_AFTER, retry_after_s.into())
+            }
             Self::TooMany(_) => (header::RETRY_AFTER, LATER_S.into()),
             Self::HeadTooLarge | Self::TooSlow => (header::CONNECTION, HeaderValue::from_static("close")),
             _ => return response,

@@ -1,20 +1,19 @@
-//! Who calls, and which crew: what each call but `GET /` begins with.
+//! Who calls which crew: what each call of the AMP API begins with.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Path};
-use axum::http::header;
 use axum::http::request::Parts;
 use crewfleet_protocol::{CrewName, KickoffId};
 
 use crate::gateway::Gateway;
-use crate::http::access_log;
 use crate::http::api_error::ApiError;
-use crate::tokens::Token;
+use crate::http::identity::Identity;
 
 /// A caller whose token is good for the crew that is called.
 pub(crate) struct Caller {
+    pub(crate) identity: Identity,
     /// The token's name.
     pub(crate) token: String,
     pub(crate) crew: CrewName,
@@ -28,7 +27,9 @@ impl Caller {
     /// The kickoff that the path names. What is no kickoff's id is one that nobody has.
     pub(crate) fn kickoff_id(&self) -> Result<KickoffId, ApiError> {
         let id = self.id.as_deref().unwrap_or_default();
-        KickoffId::parse(id).map_err(|_| ApiError::NoExecution(id.to_owned()))
+        let id = KickoffId::parse(id).map_err(|_| ApiError::NoExecution(id.to_owned()))?;
+        self.identity.concerns(id.as_str());
+        Ok(id)
     }
 
     /// The file that the path names.
@@ -41,28 +42,19 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, ApiError> {
-        let shown = parts.headers.get(header::AUTHORIZATION);
-        let shown = shown.and_then(|value| value.to_str().ok()).and_then(bearer);
-        let token = match shown {
-            Some(shown) => gateway.tokens.find(shown).await,
-            None => None,
-        };
-        let token = token.ok_or(ApiError::Unauthorized)?;
+        let identity = Identity::from_request_parts(parts, gateway).await?;
         let unreadable = |_| ApiError::NotFound("The path is not UTF-8".into());
         let Path(mut path) = Path::<HashMap<String, String>>::from_request_parts(parts, gateway)
             .await
             .map_err(unreadable)?;
         let crew = match path.remove("crew") {
             Some(crew) => CrewName::parse(&crew).map_err(|e| ApiError::NotFound(e.to_string()))?,
-            None => at_the_root(&token, gateway)?,
+            None => at_the_root(&identity, gateway)?,
         };
-        access_log::tell(parts, &token.name, crew.as_str());
-        if !token.allows(&crew) {
-            let crew = crew.to_string();
-            return Err(ApiError::Forbidden { crew });
-        }
+        identity.reach(&crew)?;
         Ok(Self {
-            token: token.name.clone(),
+            token: identity.name().to_owned(),
+            identity,
             crew,
             id: path.remove("kickoff_id"),
             file: path.remove("path"),
@@ -71,8 +63,8 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
 }
 
 /// The crew of a call without one in its path: the only one that the token is good for, else the gateway's default.
-fn at_the_root(token: &Token, gateway: &Gateway) -> Result<CrewName, ApiError> {
-    let only = token.crews.as_deref().and_then(|crews| match crews {
+fn at_the_root(identity: &Identity, gateway: &Gateway) -> Result<CrewName, ApiError> {
+    let only = identity.crews().and_then(|crews| match crews {
         [crew] => CrewName::parse(crew).ok(),
         _ => None,
     });
@@ -80,25 +72,4 @@ fn at_the_root(token: &Token, gateway: &Gateway) -> Result<CrewName, ApiError> {
         let message = "Which crew? Call /crews/<crew>/…; or show a token for one crew alone, or set [gateway] default_crew";
         ApiError::NotFound(message.into())
     })
-}
-
-/// The token of a header `Bearer <token>`; the scheme's name knows no case (RFC 9110, 11.1). `axum-extra` reads it in the
-/// same way, and would bring ten packages for these two lines, SHA-1 among them.
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_read_from_a_bearer_header_only() {
-        assert_eq!(bearer("Bearer abc"), Some("abc"));
-        assert_eq!(bearer("bearer  abc "), Some("abc"));
-        for other in ["abc", "Basic abc", "Bearer", ""] {
-            assert_eq!(bearer(other), None, "{other}");
-        }
-    }
 }

@@ -15,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::http::auth::Caller;
 use crate::http::handlers;
+use crate::tokens::Scope;
 use crewfleet::FileError;
 
 /// `GET /files/<kickoff_id>`: what it left, without the contents.
@@ -61,6 +62,7 @@ pub(crate) async fn get(State(gateway): State<Arc<Gateway>>, caller: Caller) -> 
 
 /// The reply of a kickoff that has ended.
 async fn ended(gateway: &Gateway, caller: &Caller) -> Result<Arc<Reply>, ApiError> {
+    caller.identity.require(Scope::Read)?;
     let details = handlers::known(gateway, caller).await?;
     if !details.kickoff.standing.state.is_over() {
         let message = "The execution has not ended yet; what it wrote is known then";

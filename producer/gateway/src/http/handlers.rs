@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use crewfleet::received_reply::read;
 use crewfleet_protocol::{Command, KickoffId, Reply};
 use serde_json::{Value, json};
-use tracing::info;
 
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
@@ -18,6 +17,7 @@ use crate::http::auth::Caller;
 use crate::http::dto::{self, ResumeBody, StatusAnswer};
 use crate::store::queries::Details;
 use crate::store::state as store;
+use crate::tokens::Scope;
 
 pub(crate) type Answer = Result<Json<Value>, ApiError>;
 
@@ -33,6 +33,7 @@ pub(crate) async fn healthcheck() -> Json<Value> {
 
 /// `GET /inputs`: the inputs that a caller must send.
 pub(crate) async fn inputs(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Answer {
+    caller.identity.require(Scope::Read)?;
     let crew = &caller.crew;
     let inputs = gateway
         .crews
@@ -51,6 +52,7 @@ pub(crate) async fn status(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
+    caller.identity.require(Scope::Read)?;
     let details = known(&gateway, &caller).await?;
     let reply = reply(&details);
     Ok(Json(StatusAnswer::of(&details, reply.as_deref())).into_response())
@@ -59,6 +61,7 @@ pub(crate) async fn status(
 /// `POST /stop/<kickoff_id>`: asks whatever worker has it, or will have it, to stop it; also one of which nothing is
 /// known any more.
 pub(crate) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) -> Answer {
+    caller.identity.act("stop", Scope::Operate)?;
     let (kickoff_id, redrive, note) = match known(&gateway, &caller).await {
         Ok(details) if details.kickoff.standing.state.is_over() => {
             let (state, _) = dto::state(&details.kickoff.standing);
@@ -82,7 +85,6 @@ pub(crate) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) ->
         Err(problem) => return Err(problem),
     };
     gateway.may_publish()?;
-    info!(kickoff_id, crew = %caller.crew, token = caller.token, "stopping");
     let mut answer = json!({"status": "stopped", "kickoffId": &kickoff_id});
     if let Some(note) = note {
         answer["message"] = note.into();
@@ -103,6 +105,7 @@ pub(crate) async fn resume(
     caller: Caller,
     request: Request,
 ) -> Result<Infallible, ApiError> {
+    caller.identity.act("resume", Scope::Operate)?;
     let (body, _room) = gateway.bodies.read(request, &caller.token).await?;
     let id = ResumeBody::read(&body)?.execution_id;
     let id = KickoffId::parse(&id).map_err(|_| ApiError::NoExecution(id))?;

@@ -11,7 +11,7 @@ use crewfleet_protocol::event::event_type;
 use crewfleet_protocol::{Event, Names, message_type};
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
@@ -19,7 +19,9 @@ use crate::http::auth::Caller;
 use crate::http::dto::KickoffBody;
 use crate::http::handlers::Answer;
 use crate::http::metrics;
+use crate::http::tenant_meta::meta_for;
 use crate::store::News;
+use crate::tokens::Scope;
 use crewfleet::ClientError;
 use crewfleet::Kickoff;
 
@@ -30,6 +32,7 @@ const ANNOUNCING: Duration = Duration::from_secs(1);
 
 /// Check, publish, remember, answer with the id.
 pub(crate) async fn kickoff(State(gateway): State<Arc<Gateway>>, caller: Caller, request: Request) -> Answer {
+    caller.identity.act("kickoff", Scope::Kickoff)?;
     let context = metrics::context(request.headers());
     let (body, _room) = gateway.bodies.read(request, &caller.token).await?;
     let (kickoff, meta) = asked_for(&gateway, &caller, body)?;
@@ -39,6 +42,7 @@ pub(crate) async fn kickoff(State(gateway): State<Arc<Gateway>>, caller: Caller,
         .detach()
         .await
         .map_err(|error| refused(&gateway, &caller, error))?;
+    caller.identity.concerns(id.as_str());
     let taken = News::Taken {
         id: id.to_string(),
         crew: caller.crew.to_string(),
@@ -47,7 +51,6 @@ pub(crate) async fn kickoff(State(gateway): State<Arc<Gateway>>, caller: Caller,
     // It is the gateway's end that may keep it from being written; the streams tell the next one.
     let _ = gateway.store.writer.write(taken).await;
     announce(&gateway, &caller, id.as_str(), meta.as_deref()).await;
-    info!(kickoff_id = %id, crew = %caller.crew, token = caller.token, "taken");
     Ok(Json(json!({ "kickoff_id": id.as_str() })))
 }
 
@@ -57,7 +60,8 @@ fn asked_for(
     caller: &Caller,
     body: Vec<u8>,
 ) -> Result<(Kickoff, Option<Box<RawValue>>), ApiError> {
-    let asked = KickoffBody::read(&body)?;
+    let mut asked = KickoffBody::read(&body)?;
+    asked.meta = meta_for(&caller.identity, asked.meta)?;
     drop(body);
     let of_crew = gateway.crews.inputs(&caller.crew).unwrap_or_default();
     let inputs = asked.inputs(of_crew.required())?;

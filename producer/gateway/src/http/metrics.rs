@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::Next;
@@ -10,9 +11,11 @@ use axum::response::Response;
 use crewfleet_amqp::traces::{self, Headers};
 use crewfleet_protocol::header;
 use crewfleet_service::metrics::{MetricsRegistry, histogram_opts, opts};
+use futures_util::StreamExt;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, exponential_buckets};
 
 use crate::http::access_log::Call;
+use crate::tokens::meter::UnderWay;
 
 /// The gateway's metrics.
 pub(crate) struct RequestMetrics {
@@ -86,8 +89,23 @@ pub(crate) async fn count(
         .requests
         .with_label_values(&[route.as_str(), response.status().as_str()])
         .inc();
+    let under_way = call.under_way();
     call.log(response.status(), start.elapsed());
-    response
+    held_by(response, under_way)
+}
+
+/// A call is under way until all of its answer is sent. One that is there as a whole is as good as sent.
+fn held_by(response: Response, call: Option<UnderWay>) -> Response {
+    let Some(call) = call.filter(|_| response.body().size_hint().exact().is_none()) else {
+        return response;
+    };
+    response.map(|body| {
+        let held = body.into_data_stream().map(move |chunk| {
+            let _ = &call;
+            chunk
+        });
+        Body::from_stream(held)
+    })
 }
 
 /// What the caller says of the span that it is in.

@@ -6,11 +6,12 @@
 //! | `kickoff` | the way of `POST /kickoff` |
 //! | `files` | what kickoffs wrote |
 //! | `handlers` | the way of each other call |
-//! | `auth` | who calls, and which crew |
+//! | `identity`, `auth` | who calls; and which crew, where the path names one |
+//! | `tenant_meta` | whose a kickoff is |
 //! | `request_limits`, `shares` | bodies: not too long, not too many; and how callers share the room |
 //! | `dto` | what is read and answered |
 //! | `api_error` | what is refused, and how that is told |
-//! | `metrics`, `access_log` | requests, counted and logged |
+//! | `metrics`, `access_log`, `notes` | requests, counted and logged; and what is learnt of one until then |
 
 mod access_log;
 pub(crate) mod api_error;
@@ -18,8 +19,11 @@ mod auth;
 mod dto;
 mod files;
 mod handlers;
+mod identity;
 pub(crate) mod kickoff;
 pub(crate) mod metrics;
+mod notes;
 pub(crate) mod request_limits;
 pub(crate) mod routes;
 mod shares;
+mod tenant_meta;

@@ -1,43 +1,18 @@
 //! The bearer tokens that callers show. A file keeps their SHA-256 alone: a token is 256 random bits, so nobody finds
 //! one that fits.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, SubsecRound, Utc};
-use crewfleet_protocol::CrewName;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
+
+use super::on_disk::{locked, replace, target};
+use super::token::Token;
 
 /// What a token begins with, so that a scanner of secrets recognises one.
 const PREFIX: &str = "crewfleet_";
-/// So many links are followed from one to the next, as Linux does.
-const MOST_LINKS: usize = 40;
-
-/// What is kept of a token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token {
-    /// Whose it is; unique in the file.
-    pub name: String,
-    /// Its SHA-256, in hexadecimal digits.
-    pub sha256: String,
-    /// The crews that it is good for; `null` for all.
-    pub crews: Option<Vec<String>>,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-}
-
-impl Token {
-    /// Whether it is good for `crew`.
-    pub fn allows(&self, crew: &CrewName) -> bool {
-        let crews = self.crews.as_ref();
-        crews.is_none_or(|crews| crews.iter().any(|name| name == crew.as_str()))
-    }
-}
 
 /// Why the tokens' file cannot be used, or is not changed.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +39,22 @@ pub enum TokensError {
         .0.display()
     )]
     Missing(PathBuf),
-    /// A name that would be another in a list or a log.
-    #[error("{0:?} is no name for a token: it must be 1 to 64 characters, and no control characters")]
-    Name(String),
+    /// One that the file holds cannot be.
+    #[error(
+        "[gateway] tokens_file {}: the token {name:?}: {problem}; `crewfleet token revoke` takes it out",
+        .file.display()
+    )]
+    Impossible {
+        /// The file.
+        file: PathBuf,
+        /// The token's name.
+        name: String,
+        /// What cannot be.
+        problem: String,
+    },
+    /// One that is to be made cannot be.
+    #[error("{0}")]
+    Refused(String),
     /// A token of that name is there.
     #[error("there is a token named {0:?} already; choose another name, or revoke it first")]
     Exists(String),
@@ -88,8 +76,20 @@ impl TokensFile {
     /// What it holds; nothing when it does not exist.
     ///
     /// # Errors
-    /// [`TokensError::Io`], [`TokensError::Unreadable`].
+    /// [`TokensError::Io`], [`TokensError::Unreadable`], [`TokensError::Impossible`].
     pub fn read(&self) -> Result<Vec<Token>, TokensError> {
+        let tokens = self.read_unchecked()?;
+        for token in &tokens {
+            token.check().map_err(|problem| TokensError::Impossible {
+                file: self.0.clone(),
+                name: token.name.clone(),
+                problem,
+            })?;
+        }
+        Ok(tokens)
+    }
+
+    fn read_unchecked(&self) -> Result<Vec<Token>, TokensError> {
         match fs::read(&self.0) {
             Ok(text) => serde_json::from_slice(&text).map_err(|cause| TokensError::Unreadable {
                 file: self.0.clone(),
@@ -116,25 +116,20 @@ impl TokensFile {
         std::path::absolute(&self.0).unwrap_or_else(|_| self.0.clone())
     }
 
-    /// Makes a token for `name`, good for these crews, else for all; and gives it, which is the only time it is seen.
+    /// Keeps this token, and gives its secret, which is the only time it is seen.
     ///
     /// # Errors
     /// [`TokensError`].
-    pub fn create(&self, name: &str, crews: Option<&[CrewName]>) -> Result<SecretString, TokensError> {
-        let printable = name.chars().all(|c| !c.is_control());
-        if !printable || !(1..=64).contains(&name.chars().count()) {
-            return Err(TokensError::Name(name.to_owned()));
-        }
+    pub fn create(&self, token: Token) -> Result<SecretString, TokensError> {
+        token.check().map_err(TokensError::Refused)?;
         let secret = random()?;
         self.change(|tokens| {
-            if tokens.iter().any(|token| token.name == name) {
-                return Err(TokensError::Exists(name.to_owned()));
+            if tokens.iter().any(|other| other.name == token.name) {
+                return Err(TokensError::Exists(token.name.clone()));
             }
             tokens.push(Token {
-                name: name.to_owned(),
                 sha256: hash(secret.expose_secret()),
-                crews: crews.map(|crews| crews.iter().map(ToString::to_string).collect()),
-                created_at: Utc::now().trunc_subsecs(0),
+                ..token
             });
             Ok(())
         })?;
@@ -163,39 +158,13 @@ impl TokensFile {
     ) -> Result<(), TokensError> {
         let io = |cause| self.io(cause);
         // Behind a link it is the file that changes, and not the link; and whoever comes by another way is kept out.
-        let target = self.target().map_err(io)?;
-        let _lock = lock(&target).map_err(io)?;
-        let mut tokens = Self(target.clone()).read()?;
+        let target = target(&self.0).map_err(io)?;
+        let _lock = locked(&target).map_err(io)?;
+        // One that cannot be can be taken out.
+        let mut tokens = Self(target.clone()).read_unchecked()?;
         change(&mut tokens)?;
         let text = serde_json::to_string_pretty(&tokens).map_err(|e| io(e.into()))?;
-        // For all to read: a gateway is not run by whoever makes tokens, and a hash of random bits tells nobody
-        // anything. Whatever the umask.
-        let mut new = NamedTempFile::new_in(folder(&target)).map_err(io)?;
-        let for_all = Permissions::from_mode(0o644);
-        new.as_file().set_permissions(for_all).map_err(io)?;
-        new.write_all(text.as_bytes()).map_err(io)?;
-        new.write_all(b"\n").map_err(io)?;
-        new.as_file().sync_all().map_err(io)?;
-        new.persist(&target).map_err(|e| io(e.error))?;
-        Ok(())
-    }
-
-    /// The file itself, where this is a link, or a link to one; it need not exist.
-    fn target(&self) -> io::Result<PathBuf> {
-        let mut file = self.0.clone();
-        for _ in 0..MOST_LINKS {
-            match fs::read_link(&file) {
-                Ok(next) => file = folder(&file).join(next),
-                // What is there is no link, or nothing is there.
-                Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
-                    return Ok(file);
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Err(io::Error::other(
-            "it is a link to a link, and so on without an end",
-        ))
+        replace(&target, &text).map_err(io)
     }
 
     fn io(&self, cause: io::Error) -> TokensError {
@@ -204,26 +173,6 @@ impl TokensFile {
             cause,
         }
     }
-}
-
-/// Held until it is dropped. A file beside the other, since that is replaced.
-fn lock(file: &Path) -> io::Result<File> {
-    let mut name = file.to_owned().into_os_string();
-    name.push(".lock");
-    let mut options = OpenOptions::new();
-    let lock = options
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(name)?;
-    lock.lock()?;
-    Ok(lock)
-}
-
-fn folder(file: &Path) -> &Path {
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    parent.unwrap_or(Path::new("."))
 }
 
 fn random() -> Result<SecretString, TokensError> {
@@ -243,6 +192,8 @@ pub(crate) fn hash(token: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use crewfleet_protocol::CrewName;
+
     use super::*;
 
     fn file() -> (tempfile::TempDir, TokensFile) {
@@ -255,8 +206,12 @@ mod tests {
     fn the_file_knows_a_token_by_its_hash_alone() {
         let (_dir, file) = file();
         let crew = CrewName::parse("marketing").unwrap();
-        let all = file.create("all", None).unwrap();
-        let one = file.create("one", Some(std::slice::from_ref(&crew))).unwrap();
+        let all = file.create(Token::named("all")).unwrap();
+        let of_one = Token {
+            crews: Some(vec![crew.to_string()]),
+            ..Token::named("one")
+        };
+        let one = file.create(of_one).unwrap();
         let text = fs::read_to_string(&file.0).unwrap();
         for secret in [&all, &one] {
             let secret = secret.expose_secret().strip_prefix(PREFIX).unwrap();
@@ -272,8 +227,11 @@ mod tests {
     #[test]
     fn names_are_unique_and_a_revoked_token_is_gone() {
         let (_dir, file) = file();
-        file.create("ci", None).unwrap();
-        assert!(matches!(file.create("ci", None), Err(TokensError::Exists(_))));
+        file.create(Token::named("ci")).unwrap();
+        assert!(matches!(
+            file.create(Token::named("ci")),
+            Err(TokensError::Exists(_))
+        ));
         file.revoke("ci").unwrap();
         assert!(matches!(file.revoke("ci"), Err(TokensError::Unknown(_))));
         assert!(file.read().unwrap().is_empty());
@@ -284,16 +242,12 @@ mod tests {
         let (dir, file) = file();
         let link = dir.path().join("link.json");
         std::os::unix::fs::symlink(&file.0, &link).unwrap();
-        file.create("first", None).unwrap();
-        TokensFile::new(&link).create("second", None).unwrap();
+        file.create(Token::named("first")).unwrap();
+        TokensFile::new(&link).create(Token::named("second")).unwrap();
         assert!(link.is_symlink());
         assert_eq!(file.read_existing().unwrap().len(), 2);
-        for name in ["", "a\nb", "\u{1b}[31m", &"x".repeat(65)] {
-            assert!(
-                matches!(file.create(name, None), Err(TokensError::Name(_))),
-                "{name:?}"
-            );
-        }
+        let nameless = file.create(Token::named(""));
+        assert!(matches!(nameless, Err(TokensError::Refused(_))));
         let missing = TokensFile::new(&dir.path().join("none.json")).read_existing();
         let told = missing.unwrap_err().to_string();
         assert!(
@@ -309,12 +263,12 @@ mod tests {
         let (first, second) = (dir.path().join("links/first"), dir.path().join("links/second"));
         std::os::unix::fs::symlink("second", &first).unwrap();
         std::os::unix::fs::symlink("../tokens.json", &second).unwrap();
-        TokensFile::new(&first).create("ci", None).unwrap();
+        TokensFile::new(&first).create(Token::named("ci")).unwrap();
         assert!(first.is_symlink() && second.is_symlink());
         assert!(file.0.is_file() && file.read().unwrap().len() == 1);
         let circle = dir.path().join("circle");
         std::os::unix::fs::symlink("circle", &circle).unwrap();
-        let refused = TokensFile::new(&circle).create("ci", None);
+        let refused = TokensFile::new(&circle).create(Token::named("ci"));
         assert!(matches!(refused, Err(TokensError::Io { .. })) && circle.is_symlink());
     }
 
@@ -327,7 +281,7 @@ mod tests {
         std::thread::scope(|scope| {
             for number in 0..16 {
                 let file = if number % 2 == 0 { &file } else { &by_link };
-                scope.spawn(move || file.create(&number.to_string(), None).unwrap());
+                scope.spawn(move || file.create(Token::named(&number.to_string())).unwrap());
             }
         });
         assert_eq!(file.read().unwrap().len(), 16);
@@ -338,9 +292,30 @@ mod tests {
     fn what_is_no_list_of_tokens_is_left_alone() {
         let (_dir, file) = file();
         fs::write(&file.0, "{").unwrap();
-        let refused = file.create("ci", None).unwrap_err().to_string();
+        let refused = file.create(Token::named("ci")).unwrap_err().to_string();
         assert!(refused.contains("tokens.json"), "{refused}");
         assert_eq!(fs::read_to_string(&file.0).unwrap(), "{");
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_is_told_by_its_name_and_can_be_taken_out() {
+        let (_dir, file) = file();
+        file.create(Token::named("good")).unwrap();
+        file.create(Token::named("bad")).unwrap();
+        let text = fs::read_to_string(&file.0).unwrap();
+        let (head, tail) = text.rsplit_once("\"crews\": null").unwrap();
+        fs::write(
+            &file.0,
+            format!("{head}\"crews\": null, \"max_concurrent\": 0{tail}"),
+        )
+        .unwrap();
+        let told = file.read().unwrap_err().to_string();
+        assert!(
+            told.contains("\"bad\"") && told.contains("max_concurrent"),
+            "{told}"
+        );
+        file.revoke("bad").unwrap();
+        assert_eq!(file.read().unwrap().len(), 1);
     }
 
     #[test]
@@ -349,7 +324,7 @@ mod tests {
         std::thread::scope(|scope| {
             for number in 0..8 {
                 let file = &file;
-                scope.spawn(move || file.create(&number.to_string(), None).unwrap());
+                scope.spawn(move || file.create(Token::named(&number.to_string())).unwrap());
             }
         });
         assert_eq!(file.read().unwrap().len(), 8);

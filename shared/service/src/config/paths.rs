@@ -24,13 +24,16 @@ enum Kind {
 }
 
 /// Every key that names a file or folder; `*` is any crew.
-const KEYS: [(&str, Kind); 12] = [
+const KEYS: [(&str, Kind); 15] = [
     ("broker.url_file", Kind::Path),
     ("broker.ca_file", Kind::Path),
     ("broker.client_cert_file", Kind::Path),
     ("broker.client_key_file", Kind::Path),
     ("worker.data_dir", Kind::Path),
     ("gateway.tokens_file", Kind::Path),
+    ("gateway.tokens_used_file", Kind::Path),
+    ("gateway.tls_cert_file", Kind::Path),
+    ("gateway.tls_key_file", Kind::Path),
     ("crews.*.python", Kind::Program),
     ("crews.*.path", Kind::Paths),
     ("crews.*.working_dir", Kind::Path),

@@ -2,6 +2,7 @@ use axum::Router;
 use axum::routing::get;
 use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio_util::sync::DropGuard;
 
 use super::*;

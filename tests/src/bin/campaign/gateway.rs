@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::ensure;
-use crewfleet_gateway::{self as gateway, GatewayConfig, GatewayError, StoreConfig, tokens::TokensFile};
+use crewfleet_gateway::{
+    self as gateway, GatewayConfig, GatewayError, StoreConfig,
+    tokens::{Token, TokensFile},
+};
 use crewfleet_service::{shutdown, telemetry};
 use crewfleet_tests::{ports::free_port, process::Process};
 use nix::sys::signal::Signal;
@@ -80,7 +83,7 @@ impl Gateway {
     /// Starts it, and makes a token for its callers.
     pub(crate) async fn start(site: &Site, folder: &Path) -> anyhow::Result<Self> {
         let (tokens_file, token_file) = (folder.join("tokens.json"), folder.join("token"));
-        let token = TokensFile::new(&tokens_file).create("campaign", None)?;
+        let token = TokensFile::new(&tokens_file).create(Token::named("campaign"))?;
         std::fs::write(&token_file, token.expose_secret())?;
         let addr = format!("127.0.0.1:{}", free_port());
         let command = vec![
