@@ -33,6 +33,7 @@ pub struct Kickoff {
     crew: String,
     parts: Result<Parts, ClientError>,
     pub(crate) events: bool,
+    possible_duplicate: bool,
     /// The trace that it belongs to, where no span of ours does.
     context: Headers,
 }
@@ -64,6 +65,7 @@ impl Kickoff {
             crew: crew.to_owned(),
             parts,
             events: false,
+            possible_duplicate: false,
             context: Headers::default(),
         }
     }
@@ -105,6 +107,23 @@ impl Kickoff {
     pub fn with_events(mut self) -> Self {
         self.events = true;
         self
+    }
+
+    /// Marked as one that somebody may have sent before: the worker that gets it asks the others whether one of them has it,
+    /// which takes some seconds where none has.
+    pub fn possible_duplicate(mut self) -> Self {
+        self.possible_duplicate = true;
+        self
+    }
+
+    /// The body of the request that is sent: the same for the same inputs and options, so that two who send it under one id
+    /// can tell that it is one kickoff.
+    ///
+    /// # Errors
+    /// As awaiting it, where it is never sent.
+    pub fn body(&self) -> Result<Vec<u8>, ClientError> {
+        let (_, message, _) = self.preview()?;
+        Ok(message.body)
     }
 
     /// In the trace that these headers name, such as those of a request that the program itself answers; also where it has no
@@ -159,6 +178,9 @@ impl Kickoff {
             self.connection.max_request_bytes,
         )?;
         message.properties = self.context.clone().write(take(&mut message.properties));
+        if self.possible_duplicate {
+            message = message.possible_duplicate();
+        }
         Ok((crew, message, kickoff_id))
     }
 

@@ -80,6 +80,8 @@ pub struct StoreConfig {
     pub meta_keys: Vec<String>,
 }
 
+/// The key of `meta` that says whose a kickoff is.
+const TENANT: &str = "tenant";
 const DAY: u64 = 24 * 60 * 60;
 const GIB: u64 = 1024 * 1024 * 1024;
 
@@ -113,6 +115,12 @@ impl StoreConfig {
             replies: bounds(self.replies_max_age_s, self.replies_max_bytes),
             requests: bounds(self.inputs_max_age_s, self.inputs_max_bytes),
         }
+    }
+
+    /// The keys of `meta` that kickoffs are searched by: always the tenant, by which tokens see them.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let others = self.meta_keys.iter().filter(|key| *key != TENANT).cloned();
+        std::iter::once(TENANT.to_owned()).chain(others).collect()
     }
 
     fn check(&self) -> Result<(), Problem> {

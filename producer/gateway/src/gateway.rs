@@ -50,6 +50,8 @@ pub(crate) struct Gateway {
     pub(crate) default_crew: Option<CrewName>,
     pub(crate) bodies: RequestLimits,
     pub(crate) limits: Limits,
+    /// The keys of `meta` that kickoffs are searched by.
+    pub(crate) meta_keys: Vec<String>,
     /// Told to end.
     ending: CancellationToken,
 }
@@ -72,10 +74,11 @@ impl Gateway {
         // that are on their way.
         let memory = config.memory_limit.as_u64();
         let (of_store, names) = (memory / 8 * 3, client.names());
+        let meta_keys = config.store.keys();
         let store = Store::open(
             &config.store.file,
             of_store,
-            config.store.meta_keys.clone(),
+            meta_keys.clone(),
             config.store.retention(),
             names,
         )?;
@@ -100,6 +103,7 @@ impl Gateway {
             default_crew,
             bodies: RequestLimits::new(broker.max_request_bytes, limits.connections),
             limits,
+            meta_keys,
             ending: stop.clone(),
         })
     }
@@ -107,6 +111,16 @@ impl Gateway {
     /// Told to end: each answer is the last one of its connection.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.is_cancelled()
+    }
+
+    /// Completes when it is told to end.
+    pub(crate) async fn ends(&self) {
+        self.ending.cancelled().await;
+    }
+
+    /// Whether kickoffs are searched by this key of `meta`.
+    pub(crate) fn searches_meta(&self, key: &str) -> bool {
+        self.meta_keys.iter().any(|known| known == key)
     }
 
     /// Whether it knows all that there is to know, and takes kickoffs.

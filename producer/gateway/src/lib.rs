@@ -11,6 +11,7 @@
 //! | `server` | start, addresses, the end |
 //! | `gateway` | what the calls need |
 //! | `http` | the API: routes, callers, limits, answers |
+//! | `taking` | the way of a kickoff that is taken, once under one id |
 //! | `store` | what is known of kickoffs, in a SQLite file |
 //! | `alarms` | whether RabbitMQ takes anything |
 //! | `crews` | which inputs crews ask for, by their workers' heartbeats |
@@ -23,6 +24,7 @@ mod gateway;
 mod http;
 mod server;
 mod store;
+mod taking;
 pub mod tokens;
 
 pub use self::config::{GatewayConfig, StoreConfig};

@@ -22,8 +22,9 @@ use crate::alarms;
 use crate::config::{GatewayConfig, TLS_CERTIFICATE, TLS_KEY};
 use crate::gateway::Gateway;
 use crate::http::metrics::RequestMetrics;
-use crate::http::{kickoff, routes};
+use crate::http::routes;
 use crate::store::StoreError;
+use crate::taking::PUBLISHING;
 use crate::tokens::valid::ValidTokens;
 use crate::tokens::{TokensError, TokensFile};
 
@@ -100,7 +101,7 @@ pub async fn serve(
             tokens: file.place(),
         });
     }
-    let options = ClientOptions::default().publish_timeout(kickoff::PUBLISHING);
+    let options = ClientOptions::default().publish_timeout(PUBLISHING);
     let client = KickoffClient::connect_with(broker, "crewfleet-gateway", options).await?;
     let gateway = Gateway::new(client, broker, config, default_crew, tokens, stop, &end)?;
     let limits = gateway.limits;

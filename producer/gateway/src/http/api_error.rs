@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use crewfleet_amqp::PublishError;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tracing::warn;
 
 use crate::store::queries::QueryError;
@@ -58,6 +58,8 @@ pub(crate) enum ApiError {
     State(String),
     /// Not what can be done, as AMP tells it elsewhere.
     Invalid(String),
+    /// Another request has this id.
+    Conflict(String),
     /// The broker did not say whether it took this kickoff.
     InDoubt { kickoff_id: String },
     /// The head of the request is longer than the gateway takes.
@@ -118,6 +120,23 @@ impl ApiError {
         Self::TooMany(message)
     }
 
+    /// What it says to people, and what else is known.
+    pub(crate) fn told(&self) -> (String, Map<String, Value>) {
+        let Value::Object(mut fields) = self.body() else {
+            return (self.status().to_string(), Map::new());
+        };
+        let mut more = Map::new();
+        if let Some(Value::Object(details)) = fields.remove("details") {
+            more.extend(details);
+        }
+        if let Some(id) = fields.remove("kickoff_id") {
+            more.insert("kickoff_id".to_owned(), id);
+        }
+        let message = fields.remove("message").or_else(|| fields.remove("detail"));
+        let message = message.as_ref().and_then(Value::as_str);
+        (message.unwrap_or_default().to_owned(), more)
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized | Self::Expired { .. } => StatusCode::UNAUTHORIZED,
@@ -129,6 +148,7 @@ impl ApiError {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::State(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooMany(_) | Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::InDoubt { .. } | Self::Unavailable { .. } | Self::NotKnown(_) => {
@@ -194,6 +214,7 @@ impl ApiError {
                             status is known when a worker has it",
                 "kickoff_id": kickoff_id,
             }),
+            Self::Conflict(message) => told("Conflict", message),
             Self::HeadTooLarge => told(
                 "Request Header Fields Too Large",
                 &format!("The head of a request may have {HEAD} bytes and {HEADERS} lines"),
@@ -216,6 +237,7 @@ impl From<ClientError> for ApiError {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::InvalidInput(problem) => Self::validation(problem),
+            ClientError::OtherKickoff { .. } => Self::Conflict(error.to_string()),
             ClientError::NoSuchCrew { crew, .. } => Self::NotFound(format!(
                 "No worker has ever served the crew \"{crew}\"; start one, or name another crew"
             )),

@@ -86,20 +86,24 @@ impl KickoffBody {
 
     /// The inputs, when all that the crew must be given are among them.
     pub(crate) fn inputs(&self, required: &[String]) -> Result<&RawValue, ApiError> {
-        let missing = |missing: &[&str]| ApiError::Validation {
+        checked_inputs(&self.inputs, required)?;
+        Ok(&self.inputs)
+    }
+}
+
+/// Refuses inputs that are no object, or that lack some which the crew must be given.
+pub(crate) fn checked_inputs(inputs: &RawValue, required: &[String]) -> Result<(), ApiError> {
+    if !inputs.get().trim_start().starts_with('{') {
+        let problem = "inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}";
+        return Err(ApiError::validation(problem));
+    }
+    let lacking = crewfleet::inputs::missing(required, inputs);
+    match lacking.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::Validation {
             message: "Missing required inputs".into(),
-            details: json!({ "missing_inputs": missing }),
-        };
-        let inputs = &self.inputs;
-        if !inputs.get().trim_start().starts_with('{') {
-            let problem = "inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}";
-            return Err(ApiError::validation(problem));
-        }
-        let lacking = crewfleet::inputs::missing(required, inputs);
-        match lacking.is_empty() {
-            true => Ok(inputs),
-            false => Err(missing(&lacking)),
-        }
+            details: json!({ "missing_inputs": lacking }),
+        }),
     }
 }
 

@@ -137,7 +137,9 @@ pub(crate) async fn known(gateway: &Gateway, caller: &Caller) -> Result<Details,
 async fn known_by(gateway: &Gateway, caller: &Caller, id: KickoffId) -> Result<Details, ApiError> {
     let known = gateway.find(&id).await?;
     match known {
-        Some(known) if known.kickoff.crew != caller.crew.as_str() => {
+        Some(known)
+            if known.kickoff.crew != caller.crew.as_str() || !caller.identity.sees(&known.kickoff) =>
+        {
             Err(ApiError::NoExecution(id.to_string()))
         }
         Some(known) if known.kickoff.standing.state == store::State::Unknown => {

@@ -12,6 +12,7 @@ use crewfleet_protocol::CrewName;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::http::notes::Notes;
+use crate::store::row::Kickoff;
 use crate::tokens::meter::Exceeded;
 use crate::tokens::valid::{Known, ValidTokens};
 use crate::tokens::{Scope, Token};
@@ -53,6 +54,15 @@ impl Identity {
                 crew: crew.to_string(),
             }),
         }
+    }
+
+    /// Whether it may see this kickoff.
+    pub(crate) fn sees(&self, kickoff: &Kickoff) -> bool {
+        let crews = self.crews();
+        crews.is_none_or(|crews| crews.contains(&kickoff.crew))
+            && self
+                .tenant()
+                .is_none_or(|tenant| kickoff.tenant().as_deref() == Some(tenant))
     }
 
     /// Refuses a call that changes nothing, where the token lacks the scope that it needs.

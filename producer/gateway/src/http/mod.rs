@@ -27,3 +27,4 @@ pub(crate) mod request_limits;
 pub(crate) mod routes;
 mod shares;
 mod tenant_meta;
+mod v1;

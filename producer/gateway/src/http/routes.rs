@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use tokio::time::timeout;
 use tower_http::normalize_path::NormalizePath;
 
-use super::{files, handlers, kickoff};
+use super::{files, handlers, kickoff, v1};
 use crate::gateway::Gateway;
 use crate::http::api_error::{ApiError, HEAD, HEADERS};
 use crate::http::metrics::{self, RequestMetrics};
@@ -40,6 +40,7 @@ pub(crate) fn router(gateway: &Arc<Gateway>, metrics: Arc<RequestMetrics>) -> No
         .fallback(handlers::unknown)
         .method_not_allowed_fallback(handlers::other_method)
         .with_state(Arc::clone(gateway))
+        .merge(v1::router(gateway))
         .layer(middleware::from_fn(within_limit))
         .layer(middleware::from_fn(within_head))
         .layer(middleware::from_fn_with_state(

@@ -179,6 +179,16 @@ impl Filter {
         search
     }
 
+    /// Whether it asks for nothing but crews.
+    pub(crate) fn is_by_crew_alone(&self) -> bool {
+        let crews = self.crews.clone();
+        *self
+            == Self {
+                crews,
+                ..Self::default()
+            }
+    }
+
     /// Whether it takes this kickoff, as far as that is known without its text.
     pub(crate) fn takes(&self, kickoff: &Kickoff) -> bool {
         let has = |of: &Option<String>, value: Option<&str>| of.as_deref().is_none_or(|of| Some(of) == value);

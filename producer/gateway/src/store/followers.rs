@@ -259,6 +259,7 @@ fn request(mark: Mark, delivery: &Delivery) -> Option<(News, DateTime<Utc>)> {
         crew: delivery.routing_key.clone(),
         time: millis(time),
         body_hash: body_hash(&Sha256::digest(&delivery.body).into()),
+        claim: delivery.properties.message_id()?.to_owned(),
         body: delivery.body.clone(),
     };
     Some((News::Request(mark, request), time))

@@ -82,6 +82,8 @@ pub(crate) struct Request {
     pub(crate) time: i64,
     /// The protocol's hash of the body.
     pub(crate) body_hash: String,
+    /// The id of the message by which it was taken.
+    pub(crate) claim: String,
     /// The body of the request as it is published.
     pub(crate) body: Vec<u8>,
 }
@@ -246,7 +248,7 @@ impl<'db> Projection<'db> {
     fn request(&mut self, request: &Request) -> rusqlite::Result<()> {
         // Of two under one id the first counts.
         let mut add = self.db.prepare_cached(
-            "INSERT OR IGNORE INTO request (id, crew, time, body_hash, bytes, body) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO request (id, crew, time, body_hash, claim, bytes, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
         )?;
         let bytes = i64::try_from(request.body.len()).unwrap_or(i64::MAX);
         let added = add.execute(params![
@@ -254,6 +256,7 @@ impl<'db> Projection<'db> {
             request.crew,
             request.time,
             request.body_hash,
+            request.claim,
             bytes,
             request.body
         ])?;

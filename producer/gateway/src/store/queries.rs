@@ -88,14 +88,15 @@ impl Queries {
         let id = id.to_owned();
         self.ask(move |db| {
             let mut find =
-                db.prepare_cached("SELECT id, crew, time, body_hash, body FROM request WHERE id = ?")?;
+                db.prepare_cached("SELECT id, crew, time, body_hash, claim, body FROM request WHERE id = ?")?;
             let request = find.query_row([id], |row| {
                 Ok(Request {
                     id: row.get(0)?,
                     crew: row.get(1)?,
                     time: row.get(2)?,
                     body_hash: row.get(3)?,
-                    body: row.get(4)?,
+                    claim: row.get(4)?,
+                    body: row.get(5)?,
                 })
             });
             request.optional()

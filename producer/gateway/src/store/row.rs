@@ -109,6 +109,12 @@ impl Kickoff {
         true
     }
 
+    /// The tenant whose it is, where it has one.
+    pub(crate) fn tenant(&self) -> Option<String> {
+        let meta: Value = serde_json::from_str(self.meta.as_deref()?).ok()?;
+        meta.get("tenant").and_then(meta_text)
+    }
+
     /// From a row with [`COLUMNS`].
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let state = |code: i64| State::of_code(code).unwrap_or(State::Unknown);

@@ -84,6 +84,8 @@ CREATE TABLE request (
     crew TEXT NOT NULL,
     time INTEGER NOT NULL,
     body_hash TEXT NOT NULL,
+    -- Which message it was: of two who take a request under one id at once, the first in the stream publishes it.
+    claim TEXT NOT NULL,
     bytes INTEGER NOT NULL,
     body BLOB NOT NULL
 );

@@ -7,7 +7,18 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 
 /// How far a kickoff is.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -36,6 +47,12 @@ impl State {
     /// Its name in the API.
     pub(crate) fn as_str(self) -> &'static str {
         self.into()
+    }
+
+    /// All names, for people.
+    pub(crate) fn names() -> String {
+        let names: Vec<_> = Self::VARIANTS.iter().map(|state| state.as_str()).collect();
+        names.join(", ")
     }
 
     /// Whether nothing follows, unless it is redriven.

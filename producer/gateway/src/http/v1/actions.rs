@@ -1,0 +1,153 @@
+//! `POST /v1/kickoffs/{id}/cancel` and `…/retry`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use crewfleet_protocol::{Command, CrewName, KickoffId, KickoffRequest};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::create::answer;
+use super::kickoffs::find;
+use super::problem::{Problem, Refusal, Refusals};
+use super::view::KickoffView;
+use crate::gateway::Gateway;
+use crate::http::api_error::ApiError;
+use crate::http::identity::Identity;
+use crate::http::tenant_meta::meta_for;
+use crate::store::row::Kickoff;
+use crate::taking::Order;
+use crate::tokens::Scope;
+
+/// Cancel a kickoff, queued or running.
+///
+/// The answer comes when RabbitMQ has the command. The kickoff is `cancelled` as soon as its worker has stopped it.
+#[utoipa::path(
+    post, path = "/v1/kickoffs/{kickoff_id}/cancel", tag = "kickoffs", operation_id = "cancelKickoff",
+    params(("kickoff_id" = String, Path, description = "Its id.")),
+    responses(
+        (status = 202, body = KickoffView, description = "The workers are told."),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "It has ended."),
+        Refusals,
+    ),
+)]
+pub(crate) async fn cancel(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
+    identity.act("cancel", Scope::Operate)?;
+    let kickoff = find(&gateway, &identity, &id).await?;
+    cancelled(&gateway, &kickoff).await?;
+    Ok((StatusCode::ACCEPTED, Json(KickoffView::from(kickoff))).into_response())
+}
+
+/// Has whatever worker has it, or will have it, cancel it.
+pub(super) async fn cancelled(gateway: &Gateway, kickoff: &Kickoff) -> Result<(), ApiError> {
+    if kickoff.standing.state.is_over() {
+        return Err(ApiError::Conflict(format!(
+            "The kickoff has ended already: it is {}",
+            kickoff.standing.state.as_str()
+        )));
+    }
+    gateway.may_publish()?;
+    let is_current = gateway.store.is_current().is_ok();
+    let cancel = Command::Cancel {
+        kickoff_id: kickoff.id.clone(),
+        // A command that names the redrive forgives clocks that differ. It must not name one of yesterday.
+        redrive: is_current.then_some(kickoff.standing.redrive),
+        crew: Some(kickoff.crew.clone()),
+    };
+    Ok(gateway.client.command(cancel).await?)
+}
+
+/// What to change.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Retry {
+    /// Other inputs than those it had. They are needed where its own are not kept: it came over AMQP, or long ago.
+    #[schema(value_type = Option<Object>)]
+    inputs: Option<Box<RawValue>>,
+}
+
+/// Start a kickoff once more, as a new one.
+///
+/// The new kickoff has the same crew, inputs, `meta` and time limit, and an id of its own; a deadline is not carried over.
+#[utoipa::path(
+    post, path = "/v1/kickoffs/{kickoff_id}/retry", tag = "kickoffs", operation_id = "retryKickoff",
+    params(("kickoff_id" = String, Path, description = "Its id.")),
+    request_body(content = Option<Retry>, description = "Nothing, or what to change."),
+    responses(
+        (status = 202, body = KickoffView, description = "The new kickoff.", headers(("Location" = String, description = "Where it is."))),
+        (status = 409, body = Problem, content_type = "application/problem+json",
+         description = "It has not ended, or its inputs are not kept."),
+        Refusals,
+    ),
+)]
+pub(crate) async fn retry(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    identity.act("retry", Scope::Operate)?;
+    let (body, _room) = gateway.bodies.read(request, identity.name()).await?;
+    let retry = match body.trim_ascii().is_empty() {
+        true => Retry::default(),
+        false => serde_json::from_slice(&body).map_err(|e| {
+            ApiError::validation(format!(
+                "The body is not a JSON object as in {{\"inputs\": {{}}}}: {e}"
+            ))
+        })?,
+    };
+    drop(body);
+    let kickoff = find(&gateway, &identity, &id).await?;
+    let order = again(&gateway, &identity, &kickoff, retry.inputs).await?;
+    let id = order.id.clone();
+    let taken = gateway.take(order).await?;
+    answer(&gateway, &id, taken).await
+}
+
+/// The order for the same once more.
+pub(super) async fn again(
+    gateway: &Gateway,
+    identity: &Identity,
+    kickoff: &Kickoff,
+    inputs: Option<Box<RawValue>>,
+) -> Result<Order, ApiError> {
+    if !kickoff.standing.state.is_over() {
+        return Err(ApiError::Conflict(
+            "The kickoff has not ended yet; cancel it first, or wait".into(),
+        ));
+    }
+    let kept = gateway.store.queries.request(&kickoff.id).await?;
+    // What is kept was written by a gateway.
+    let kept: Option<KickoffRequest> = kept.and_then(|kept| serde_json::from_slice(&kept.body).ok());
+    let (timeout_s, inputs) = match (kept, inputs) {
+        (Some(kept), inputs) => (kept.timeout_s, inputs.unwrap_or(kept.inputs)),
+        (None, Some(inputs)) => (None, inputs),
+        (None, None) => {
+            return Err(ApiError::Conflict(
+                "The inputs of this kickoff are not kept: it came over AMQP, or its time is over ([gateway.store] \
+                 inputs_max_age_s). Send them in the body"
+                    .into(),
+            ));
+        }
+    };
+    let crew = CrewName::parse(&kickoff.crew).map_err(|e| ApiError::validation(e.to_string()))?;
+    let required = gateway.crews.inputs(&crew).unwrap_or_default();
+    crate::http::dto::checked_inputs(&inputs, required.required())?;
+    let mut new = gateway.client.kickoff(crew.as_str(), &inputs);
+    if let Some(seconds) = timeout_s {
+        new = new.timeout_s(seconds);
+    }
+    let meta = kickoff
+        .meta
+        .clone()
+        .and_then(|meta| RawValue::from_string(meta).ok());
+    Order::new(crew, KickoffId::generate(), new, meta_for(identity, meta)?)
+}

@@ -1,0 +1,156 @@
+//! `POST /v1/kickoffs`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use crewfleet_protocol::{CrewName, KickoffId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::problem::{Refusal, Refusals};
+use super::view::KickoffView;
+use crate::gateway::Gateway;
+use crate::http::api_error::ApiError;
+use crate::http::identity::Identity;
+use crate::http::metrics;
+use crate::http::tenant_meta::meta_for;
+use crate::taking::{Order, Taken};
+use crate::tokens::Scope;
+
+/// The request header with the key of a request that is to be done once.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The response header that says that it was done before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// The longest key, in characters.
+const LONGEST_KEY: usize = 255;
+
+/// A kickoff that you ask for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewKickoff {
+    /// The crew.
+    #[schema(example = "marketing")]
+    crew: String,
+    /// What the crew asks for: an object. It is passed on byte for byte.
+    #[schema(value_type = Object)]
+    inputs: Box<RawValue>,
+    /// Anything; it comes back in the reply and in every event. At most 16 KiB.
+    #[schema(value_type = Option<Object>)]
+    meta: Option<Box<RawValue>>,
+    /// Lowers the crew's own time limit, in seconds.
+    #[schema(exclusive_minimum = 0.0)]
+    timeout_s: Option<f64>,
+    /// The kickoff is not started after this moment (RFC 3339).
+    deadline: Option<DateTime<Utc>>,
+    /// An id of your own: 1 to 128 letters, digits, `_` and `-`. A UUIDv7 unless you say otherwise.
+    #[schema(pattern = "^[A-Za-z0-9_-]{1,128}$")]
+    kickoff_id: Option<String>,
+}
+
+/// Start a kickoff.
+///
+/// The answer comes as soon as RabbitMQ has the request. With an `Idempotency-Key` (or a `kickoff_id` of your own) the same
+/// request is started once, however often and to whichever gateway you send it; the second answer is the same kickoff as it
+/// is then, with `Idempotent-Replayed: true`. Another request under the same key or id is refused with 409.
+#[utoipa::path(
+    post, path = "/v1/kickoffs", tag = "kickoffs", operation_id = "createKickoff",
+    params(("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters; it stands for this crew and body for ever.")),
+    request_body = NewKickoff,
+    responses(
+        (status = 202, body = KickoffView, description = "It is taken.", headers(
+            ("Location" = String, description = "Where it is."),
+            ("Idempotent-Replayed" = Option<String>, description = "`true`: it was taken before."),
+        )),
+        (status = 408, body = super::problem::Problem, content_type = "application/problem+json", description = "The body did not come in time."),
+        (status = 409, body = super::problem::Problem, content_type = "application/problem+json", description = "Another request has this key, or this id."),
+        (status = 413, body = super::problem::Problem, content_type = "application/problem+json", description = "The body is too large."),
+        Refusals,
+    ),
+)]
+pub(crate) async fn create(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    request: Request,
+) -> Result<Response, Refusal> {
+    identity.act("kickoff", Scope::Kickoff)?;
+    let context = metrics::context(request.headers());
+    let key = key(request.headers())?;
+    let (body, _room) = gateway.bodies.read(request, identity.name()).await?;
+    let order = order(&gateway, &identity, &body, key.as_deref())?;
+    drop(body);
+    let id = order.id.clone();
+    identity.concerns(id.as_str());
+    let taken = gateway.take(order.in_context(context)).await?;
+    answer(&gateway, &id, taken).await
+}
+
+/// The kickoff as it is now.
+pub(super) async fn answer(gateway: &Gateway, id: &KickoffId, taken: Taken) -> Result<Response, Refusal> {
+    // The store ends only with the gateway.
+    let ending = || ApiError::unavailable("The gateway ends; the kickoff was taken");
+    let kickoff = gateway
+        .store
+        .queries
+        .kickoff(id.as_str())
+        .await?
+        .ok_or_else(ending)?;
+    let location = [(header::LOCATION, format!("/v1/kickoffs/{id}"))];
+    let view = (StatusCode::ACCEPTED, location, Json(KickoffView::from(kickoff)));
+    let mut response = view.into_response();
+    if taken == Taken::Before {
+        let replayed = HeaderValue::from_static("true");
+        response.headers_mut().insert(REPLAYED, replayed);
+    }
+    Ok(response)
+}
+
+fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>) -> Result<Order, ApiError> {
+    let asked: NewKickoff = serde_json::from_slice(body).map_err(|e| {
+        ApiError::validation(format!(
+            "The body is not a JSON object as in {{\"crew\": \"marketing\", \"inputs\": {{}}}}: {e}"
+        ))
+    })?;
+    let crew = CrewName::parse(&asked.crew).map_err(|e| ApiError::validation(e.to_string()))?;
+    identity.reach(&crew)?;
+    let id = match (&asked.kickoff_id, key) {
+        (Some(_), Some(_)) => {
+            let problem =
+                "kickoff_id and Idempotency-Key are both there: the key makes the id, so send one of them";
+            return Err(ApiError::validation(problem));
+        }
+        (Some(id), None) => Some(KickoffId::parse(id).map_err(|e| ApiError::validation(e.to_string()))?),
+        (None, Some(key)) => Some(KickoffId::of_key(&crew, key)),
+        (None, None) => None,
+    };
+    let required = gateway.crews.inputs(&crew).unwrap_or_default();
+    crate::http::dto::checked_inputs(&asked.inputs, required.required())?;
+    let mut kickoff = gateway.client.kickoff(crew.as_str(), &asked.inputs);
+    if let Some(seconds) = asked.timeout_s {
+        kickoff = kickoff.timeout_s(seconds);
+    }
+    if let Some(deadline) = asked.deadline {
+        kickoff = kickoff.deadline(deadline);
+    }
+    let meta = meta_for(identity, asked.meta)?;
+    match id {
+        Some(id) => Ok(Order::new(crew, id, kickoff, meta)?.named()),
+        None => Order::new(crew, KickoffId::generate(), kickoff, meta),
+    }
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    let key = value
+        .to_str()
+        .ok()
+        .filter(|key| (1..=LONGEST_KEY).contains(&key.len()));
+    let problem = format!("Idempotency-Key must be 1 to {LONGEST_KEY} characters of ASCII");
+    Ok(Some(key.ok_or_else(|| ApiError::validation(problem))?.to_owned()))
+}

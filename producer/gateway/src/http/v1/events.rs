@@ -1,0 +1,214 @@
+//! `GET /v1/kickoffs/{id}/events` and `GET /v1/events`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query as Pairs, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use crewfleet_protocol::Event;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::kickoffs::find;
+use super::live;
+use super::problem::{Refusal, Refusals};
+use super::search::{Query, Search};
+use crate::gateway::Gateway;
+use crate::http::api_error::ApiError;
+use crate::http::identity::Identity;
+use crate::store::queries::PlacedEvent;
+use crate::tokens::Scope;
+
+/// Events of a page, unless the caller says otherwise, and at most.
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1_000;
+
+/// Which events.
+#[derive(Debug, Default, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is there for the document; read() takes the pairs")]
+pub(crate) struct Which {
+    /// Those behind this one: the `id` of an event, or the `next_cursor` of the page before.
+    after: Option<u64>,
+    /// How many events a page has: 100 unless you say otherwise, at most 1000. A stream has all.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// An event of a kickoff.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Event)]
+pub(crate) struct EventView {
+    /// Its place in the stream of events; `Last-Event-ID` of a stream.
+    id: u64,
+    /// The kickoff.
+    kickoff_id: String,
+    /// Its crew.
+    crew: String,
+    /// `kickoff_queued`, `kickoff_started`, `task_started`, `log`, …
+    #[serde(rename = "type")]
+    kind: String,
+    /// Which attempt, from 1.
+    attempt: u32,
+    /// Which redrive, from 0.
+    redrive: u32,
+    /// Its number among those of its attempt.
+    sequence: u64,
+    /// When it happened.
+    time: chrono::DateTime<chrono::Utc>,
+    /// What it says, by its type.
+    #[schema(value_type = Object)]
+    data: Box<serde_json::value::RawValue>,
+}
+
+/// A page of events.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventPage {
+    items: Vec<EventView>,
+    /// `after` of the next page; `null` where there is none yet.
+    next_cursor: Option<u64>,
+}
+
+impl EventView {
+    pub(super) fn new(place: u64, event: Event) -> Self {
+        Self {
+            id: place,
+            kickoff_id: event.kickoff_id,
+            crew: event.crew,
+            kind: event.event_type,
+            attempt: event.attempt,
+            redrive: event.redrive,
+            sequence: event.sequence,
+            time: event.time,
+            data: event.data,
+        }
+    }
+
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
+    }
+}
+
+/// Get the events of a kickoff: a page, or with `Accept: text/event-stream` all of them as they come.
+///
+/// A stream begins with what is kept, and ends after the kickoff has. `Last-Event-ID` goes on behind that event.
+#[utoipa::path(
+    get, path = "/v1/kickoffs/{kickoff_id}/events", tag = "events", operation_id = "listEventsOfKickoff",
+    params(
+        ("kickoff_id" = String, Path, description = "Its id."),
+        ("Last-Event-ID" = Option<u64>, Header, description = "Of a stream: the last event that you have."),
+        Which,
+    ),
+    responses(
+        (status = 200, description = "The events.", content((EventPage = "application/json"), (String = "text/event-stream"))),
+        Refusals,
+    ),
+)]
+pub(crate) async fn of_kickoff(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    Path(id): Path<String>,
+    Pairs(pairs): Pairs<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    identity.require(Scope::Read)?;
+    let page = Page::read(&pairs, &headers)?;
+    let kickoff = find(&gateway, &identity, &id).await?;
+    if wants_stream(&headers) {
+        return Ok(live::of_kickoff(&gateway, kickoff, page.after));
+    }
+    let found = gateway
+        .store
+        .queries
+        .events_of(&kickoff.id, page.after, page.limit)
+        .await?;
+    Ok(answer(found, page.limit))
+}
+
+/// Follow the events of all kickoffs that a filter takes, as they come: a stream of server-sent events.
+///
+/// It begins with what comes now, or behind `Last-Event-ID`. The filter is that of the list of kickoffs.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "events", operation_id = "followEvents",
+    params(Query, ("Last-Event-ID" = Option<u64>, Header, description = "The last event that you have.")),
+    responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"), Refusals),
+)]
+pub(crate) async fn of_filter(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    Pairs(pairs): Pairs<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    identity.require(Scope::Read)?;
+    let search = Search::read(&gateway, &identity, &pairs)?;
+    let after = last_event_id(&headers)?;
+    Ok(live::of_filter(&gateway, search.filter, after).await?)
+}
+
+struct Page {
+    after: Option<u64>,
+    limit: usize,
+}
+
+impl Page {
+    fn read(pairs: &[(String, String)], headers: &HeaderMap) -> Result<Self, ApiError> {
+        let (mut after, mut limit) = (None, PAGE);
+        for (name, value) in pairs {
+            let refused = |why: &str| ApiError::validation(format!("{name}={value:?}: {why}"));
+            match &**name {
+                "after" => {
+                    after = Some(
+                        value
+                            .parse()
+                            .map_err(|_| refused("it must be the id of an event"))?,
+                    )
+                }
+                "limit" => {
+                    let read = value
+                        .parse()
+                        .ok()
+                        .filter(|limit| (1..=LARGEST_PAGE).contains(limit));
+                    limit = read.ok_or_else(|| refused("it must be 1 to 1000"))?;
+                }
+                _ => {
+                    return Err(refused(
+                        "nothing is asked for by this name; there are after and limit",
+                    ));
+                }
+            }
+        }
+        Ok(Self {
+            after: last_event_id(headers)?.or(after),
+            limit,
+        })
+    }
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let Some(value) = headers.get("last-event-id") else {
+        return Ok(None);
+    };
+    let id = value.to_str().ok().and_then(|value| value.parse().ok());
+    let problem = "Last-Event-ID is not the id of an event of this gateway";
+    id.map(Some).ok_or_else(|| ApiError::validation(problem))
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains("text/event-stream"))
+}
+
+fn answer(found: Vec<PlacedEvent>, limit: usize) -> Response {
+    let next_cursor = found
+        .last()
+        .filter(|_| found.len() == limit)
+        .map(|last| last.place);
+    let items = found
+        .into_iter()
+        .map(|placed| EventView::new(placed.place, placed.event));
+    let items = items.collect();
+    Json(EventPage { items, next_cursor }).into_response()
+}

@@ -1,0 +1,213 @@
+//! Events as they come: server-sent events (WHATWG HTML, 9.2), whose ids are places in the stream of events, so that any
+//! gateway goes on where another ended.
+//!
+//! Each stream has a task of its own, and few events on their way to its reader: a slow one holds up nobody.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::Stream;
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::events::EventView;
+use super::view::KickoffView;
+use crate::gateway::Gateway;
+use crate::http::api_error::ApiError;
+use crate::store::filter::Filter;
+use crate::store::queries::{PlacedEvent, QueryError};
+use crate::store::row::Kickoff;
+
+/// Events on their way to a reader.
+const AHEAD: usize = 16;
+/// Events that are read out of the store at once.
+const CHUNK: usize = 200;
+/// How often a stream without news says that it lives: proxies cut what is silent for a minute.
+const ALIVE: Duration = Duration::from_secs(15);
+
+/// Why a stream ends.
+#[derive(Debug)]
+enum Over {
+    /// Nobody reads it any more, or the gateway ends.
+    Gone,
+    Failed(QueryError),
+}
+
+impl From<QueryError> for Over {
+    fn from(error: QueryError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+struct Reader(mpsc::Sender<SseEvent>);
+
+impl Reader {
+    async fn send(&self, placed: PlacedEvent) -> Result<u64, Over> {
+        let place = placed.place;
+        let view = EventView::new(place, placed.event);
+        let event = event(view.kind(), &view).id(place.to_string());
+        self.0.send(event).await.map_err(|_| Over::Gone)?;
+        Ok(place)
+    }
+
+    async fn say(&self, kind: &str, what: &impl Serialize) -> Result<(), Over> {
+        self.0.send(event(kind, what)).await.map_err(|_| Over::Gone)
+    }
+}
+
+fn event(kind: &str, what: &impl Serialize) -> SseEvent {
+    // What is written here can be written as JSON, which has no line breaks.
+    SseEvent::default()
+        .event(kind.replace(['\r', '\n', '\0'], " "))
+        .data(serde_json::to_string(what).unwrap_or_default())
+}
+
+/// The events of a kickoff: those that are kept behind a place, those to come, and its end.
+pub(super) fn of_kickoff(gateway: &Arc<Gateway>, kickoff: Kickoff, after: Option<u64>) -> Response {
+    let following = Arc::clone(gateway);
+    stream(gateway, move |reader| async move {
+        follow_kickoff(&following, &reader, &kickoff.id, after).await
+    })
+}
+
+async fn follow_kickoff(
+    gateway: &Gateway,
+    reader: &Reader,
+    id: &str,
+    mut after: Option<u64>,
+) -> Result<(), Over> {
+    let queries = &gateway.store.queries;
+    let news = gateway.store.subscribers.of_kickoff(id);
+    loop {
+        // Looked at before its events are: none of those that it had then is left out.
+        let kickoff = queries.kickoff(id).await?;
+        loop {
+            let events = queries.events_of(id, after, CHUNK).await?;
+            let is_all = events.len() < CHUNK;
+            for placed in events {
+                after = Some(reader.send(placed).await?);
+            }
+            if is_all {
+                break;
+            }
+        }
+        match kickoff {
+            Some(kickoff) if kickoff.standing.state.is_over() => {
+                return reader.say("end", &KickoffView::from(kickoff)).await;
+            }
+            Some(_) => news.changed().await,
+            // Its time is over.
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The events of all kickoffs that a filter takes.
+///
+/// # Errors
+/// [`ApiError`], where the store does not answer.
+pub(super) async fn of_filter(
+    gateway: &Arc<Gateway>,
+    filter: Filter,
+    after: Option<u64>,
+) -> Result<Response, ApiError> {
+    let places = gateway.store.queries.places().await?;
+    let (first, last) = places.map_or((0, None), |(first, last)| (first, Some(last)));
+    let missed = after.filter(|after| after + 1 < first).map(|_| first);
+    let following = Arc::clone(gateway);
+    Ok(stream(gateway, move |reader| async move {
+        if let Some(first) = missed {
+            // Who relies on having all of them must know.
+            reader.say("missed", &json!({"before": first})).await?;
+        }
+        follow_filter(&following, &reader, filter, after.or(last)).await
+    }))
+}
+
+async fn follow_filter(
+    gateway: &Gateway,
+    reader: &Reader,
+    filter: Filter,
+    after: Option<u64>,
+) -> Result<(), Over> {
+    let mut after = after.map_or(-1, u64::cast_signed);
+    loop {
+        let crews = filter.crews.clone();
+        let mut news = gateway
+            .store
+            .subscribers
+            .of_events(move |stored| crews.is_empty() || crews.contains(&stored.event.crew));
+        loop {
+            let events = gateway.store.queries.events_behind(after, CHUNK).await?;
+            let is_all = events.len() < CHUNK;
+            for placed in events {
+                after = placed.place.cast_signed();
+                if takes(gateway, &filter, &placed).await? {
+                    reader.send(placed).await?;
+                }
+            }
+            if is_all {
+                break;
+            }
+        }
+        while let Ok(stored) = news.next().await {
+            if stored.place.cast_signed() <= after {
+                continue;
+            }
+            after = stored.place.cast_signed();
+            let placed = PlacedEvent {
+                place: stored.place,
+                event: (*stored.event).clone(),
+            };
+            if takes(gateway, &filter, &placed).await? {
+                reader.send(placed).await?;
+            }
+        }
+        // Too many came while the reader took none: the rest is read from the store.
+    }
+}
+
+/// Whether a filter takes the kickoff of an event, as it is now.
+async fn takes(gateway: &Gateway, filter: &Filter, placed: &PlacedEvent) -> Result<bool, QueryError> {
+    if !filter.crews.is_empty() && !filter.crews.contains(&placed.event.crew) {
+        return Ok(false);
+    }
+    if filter.is_by_crew_alone() {
+        return Ok(true);
+    }
+    let kickoff = gateway.store.queries.kickoff(&placed.event.kickoff_id).await?;
+    Ok(kickoff.is_some_and(|kickoff| filter.takes(&kickoff)))
+}
+
+fn stream<F>(gateway: &Arc<Gateway>, follow: impl FnOnce(Reader) -> F + Send + 'static) -> Response
+where
+    F: Future<Output = Result<(), Over>> + Send,
+{
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let (ending, gone) = (Arc::clone(gateway), sender.clone());
+    tokio::spawn(async move {
+        let over = tokio::select! {
+            over = follow(Reader(sender)) => over,
+            () = gone.closed() => Err(Over::Gone),
+            // Its reader goes on at another gateway.
+            () = ending.ends() => Err(Over::Gone),
+        };
+        if let Err(Over::Failed(error)) = over {
+            debug!(%error, "a stream of events ends");
+        }
+    });
+    let alive = KeepAlive::new().interval(ALIVE);
+    Sse::new(events(receiver)).keep_alive(alive).into_response()
+}
+
+fn events(receiver: mpsc::Receiver<SseEvent>) -> impl Stream<Item = Result<SseEvent, Infallible>> {
+    futures_util::stream::unfold(receiver, async |mut receiver| {
+        let event = receiver.recv().await?;
+        Some((Ok(event), receiver))
+    })
+}

@@ -1,0 +1,47 @@
+//! The OpenAPI 3.1 document.
+
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, get};
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "crewfleet",
+        description = "Start AI crews on a fleet of workers, and follow what becomes of them.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+        contact(name = "crewfleet"),
+    ),
+    servers((url = "/", description = "The gateway that serves this document.")),
+    tags(
+        (name = "kickoffs", description = "Start kickoffs, find them, get what they came to."),
+        (name = "events", description = "What happens during kickoffs."),
+    ),
+)]
+struct About;
+
+/// The document without its calls.
+pub(super) fn about() -> OpenApi {
+    About::openapi()
+}
+
+/// The document with what holds for all calls.
+pub(super) fn finished(mut document: OpenApi) -> OpenApi {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("A token of `crewfleet token create`."));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("token", SecurityScheme::Http(bearer.build()));
+    document.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>("token", [])]);
+    document
+}
+
+/// Serves the document. It asks for no token, as tools that read it have none.
+pub(super) fn served(document: OpenApi) -> MethodRouter {
+    // It was made of our own types, so it can be written.
+    let text = document.to_json().unwrap_or_default();
+    get(async move || ([(header::CONTENT_TYPE, "application/json")], text).into_response())
+}

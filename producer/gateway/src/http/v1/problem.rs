@@ -1,0 +1,102 @@
+//! Errors, as RFC 9457 has them.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::http::api_error::ApiError;
+use crate::store::queries::QueryError;
+
+/// The media type of [`Problem`].
+const MEDIA_TYPE: &str = "application/problem+json";
+
+/// Why a call is refused, on its way to the caller.
+#[derive(Debug)]
+pub(crate) struct Refusal(ApiError);
+
+/// Why a call was refused (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// What kind of problem it is: `about:blank`, so the status says it.
+    #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
+    kind: &'static str,
+    /// The status in words.
+    #[schema(example = "Conflict")]
+    title: String,
+    /// The status.
+    #[schema(example = 409)]
+    status: u16,
+    /// What is wrong, and what you can do.
+    detail: String,
+    /// What else is known: `missing_inputs`, or the `kickoff_id` of one that may run all the same.
+    #[serde(flatten)]
+    #[schema(additional_properties, value_type = Object)]
+    more: Map<String, Value>,
+}
+
+/// What any call may be refused with.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is there for the document alone")]
+pub(crate) enum Refusals {
+    /// There is no token, or none that is known.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(#[to_schema] Problem),
+    /// The token is not good for this.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(#[to_schema] Problem),
+    /// There is no such thing.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(#[to_schema] Problem),
+    /// The call is not what is asked for: `detail` says what is wrong.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Invalid(#[to_schema] Problem),
+    /// Too much is under way; try again after `Retry-After` seconds.
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooMany(#[to_schema] Problem),
+    /// Not now; nothing was done unless `kickoff_id` is there. Try again after `Retry-After` seconds.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(#[to_schema] Problem),
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<QueryError> for Refusal {
+    fn from(error: QueryError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (detail, more) = self.0.told();
+        let response = self.0.into_response();
+        let status = response.status();
+        let problem = Problem {
+            kind: "about:blank",
+            title: title(status),
+            status: status.as_u16(),
+            detail,
+            more,
+        };
+        let (mut parts, _) = response.into_parts();
+        // Plain texts and numbers can be written.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        parts.headers.remove(header::CONTENT_LENGTH);
+        parts
+            .headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        Response::from_parts(parts, Body::from(body))
+    }
+}
+
+fn title(status: StatusCode) -> String {
+    status.canonical_reason().unwrap_or("Error").to_owned()
+}

@@ -1,0 +1,50 @@
+//! The calls.
+
+use std::sync::Arc;
+
+use axum::http::{Method, Uri};
+use axum::{Router, middleware};
+use tower_http::compression::CompressionLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::problem::Refusal;
+use super::{actions, conditional, create, events, kickoffs, openapi, result};
+use crate::gateway::Gateway;
+use crate::http::api_error::ApiError;
+
+/// All calls below `/v1`, and their document at `/openapi.json`.
+pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
+    let (router, document) = all().split_for_parts();
+    let document = openapi::finished(document);
+    router
+        .fallback(unknown)
+        .method_not_allowed_fallback(other_method)
+        .with_state(Arc::clone(gateway))
+        .route("/openapi.json", openapi::served(document))
+        .layer(middleware::from_fn(conditional::tag))
+        .layer(CompressionLayer::new())
+}
+
+pub(super) fn all() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::with_openapi(openapi::about())
+        .routes(routes!(create::create, kickoffs::list))
+        .routes(routes!(kickoffs::get))
+        .routes(routes!(result::result))
+        .routes(routes!(events::of_kickoff))
+        .routes(routes!(events::of_filter))
+        .routes(routes!(actions::cancel))
+        .routes(routes!(actions::retry))
+}
+
+async fn unknown(uri: Uri) -> Refusal {
+    ApiError::NotFound(format!(
+        "There is nothing at {}; /openapi.json has all calls",
+        uri.path()
+    ))
+    .into()
+}
+
+async fn other_method(method: Method) -> Refusal {
+    ApiError::Method(method.to_string()).into()
+}

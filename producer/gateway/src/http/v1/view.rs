@@ -1,0 +1,78 @@
+//! A kickoff as callers see it.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::store::row::{Kickoff, moment};
+use crate::store::state::State;
+
+/// A kickoff.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Kickoff)]
+pub(crate) struct KickoffView {
+    /// Its id.
+    #[schema(example = "01936d2e-7c30-7c4b-9a55-9f7c3c0a1b2d")]
+    kickoff_id: String,
+    /// The crew.
+    #[schema(example = "marketing")]
+    crew: String,
+    status: State,
+    /// When its id was made, else when it was first heard of.
+    created_at: DateTime<Utc>,
+    /// When its last attempt began.
+    started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    finished_at: Option<DateTime<Utc>>,
+    /// Which attempt it is at, from 1.
+    attempt: u32,
+    /// How often it was started again from the dead letters.
+    redrive: u32,
+    /// The worker that has it, or had it last.
+    worker: Option<String>,
+    /// Why it did not succeed.
+    error: Option<ErrorView>,
+    /// The tokens that its model calls took, where its crew says.
+    tokens: Option<i64>,
+    /// What its caller sent along.
+    #[schema(value_type = Option<Object>)]
+    meta: Option<Value>,
+}
+
+/// Why a kickoff did not succeed, in a line. The whole error is in its reply.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ErrorLine)]
+pub(crate) struct ErrorView {
+    /// What kind of error it is.
+    #[schema(example = "exception")]
+    kind: String,
+    /// What it says: its first 500 characters.
+    message: String,
+    /// Equal for errors that differ only in digits and quoted values.
+    fingerprint: String,
+}
+
+impl From<Kickoff> for KickoffView {
+    fn from(kickoff: Kickoff) -> Self {
+        Self {
+            status: kickoff.standing.state,
+            created_at: moment(kickoff.created),
+            started_at: kickoff.started.map(moment),
+            finished_at: kickoff.finished.map(moment),
+            attempt: kickoff.standing.attempt,
+            redrive: kickoff.standing.redrive,
+            error: kickoff.error.map(|error| ErrorView {
+                kind: error.kind,
+                message: error.message,
+                fingerprint: error.fingerprint,
+            }),
+            tokens: kickoff.tokens,
+            // It was JSON when it came.
+            meta: kickoff.meta.and_then(|meta| serde_json::from_str(&meta).ok()),
+            worker: kickoff.worker,
+            kickoff_id: kickoff.id,
+            crew: kickoff.crew,
+        }
+    }
+}

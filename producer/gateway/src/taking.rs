@@ -1,0 +1,270 @@
+//! Taking a kickoff: its request is published, and every gateway has it.
+//!
+//! The request goes to the stream `kickoff.http-requests` and to its crew's queue. Under an id that its caller chose (by an
+//! `Idempotency-Key`, or by itself) others may take the same request at the same moment, on this gateway or on another: then
+//! the stream comes first, and whose message is the first in it publishes the request.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use crewfleet::{ClientError, Kickoff, KickoffId};
+use crewfleet_amqp::traces::Headers;
+use crewfleet_amqp::{Message, Properties, PublishError};
+use crewfleet_protocol::event::event_type;
+use crewfleet_protocol::{CrewName, Event, Names, body_hash, message_type};
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::gateway::Gateway;
+use crate::http::api_error::ApiError;
+use crate::store::{News, Request};
+
+/// How long a kickoff is tried to be published: clients of AMP wait for 5 s.
+pub(crate) const PUBLISHING: Duration = Duration::from_millis(3500);
+/// How long the other gateways' being told may hold up the answer.
+const ANNOUNCING: Duration = Duration::from_secs(1);
+/// How long it may take until this gateway reads its own message in the stream …
+const READING: Duration = Duration::from_secs(4);
+/// … and until another gateway, whose message was the first, has published the request.
+const OTHER: Duration = Duration::from_secs(2);
+
+/// A kickoff that somebody asks for.
+pub(crate) struct Order {
+    pub(crate) id: KickoffId,
+    crew: CrewName,
+    kickoff: Kickoff,
+    meta: Option<Box<RawValue>>,
+    body: Vec<u8>,
+    /// Others may ask for it under the same id.
+    is_named: bool,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Its request is published.
+    New,
+    /// It was before: by an order with the same id and the same body.
+    Before,
+}
+
+impl Order {
+    /// # Errors
+    /// [`ApiError::Validation`], where it is no request.
+    pub(crate) fn new(
+        crew: CrewName,
+        id: KickoffId,
+        kickoff: Kickoff,
+        meta: Option<Box<RawValue>>,
+    ) -> Result<Self, ApiError> {
+        let mut kickoff = kickoff.id(id.clone());
+        if let Some(meta) = &meta {
+            kickoff = kickoff.meta(meta);
+        }
+        Ok(Self {
+            body: kickoff.body()?,
+            id,
+            crew,
+            kickoff,
+            meta,
+            is_named: false,
+        })
+    }
+
+    /// Under an id that its caller chose.
+    pub(crate) fn named(mut self) -> Self {
+        self.is_named = true;
+        self
+    }
+
+    /// In the trace that its caller names.
+    pub(crate) fn in_context(mut self, context: Headers) -> Self {
+        self.kickoff = self.kickoff.context(context);
+        self
+    }
+
+    fn body_hash(&self) -> String {
+        body_hash(&Sha256::digest(&self.body).into())
+    }
+}
+
+impl Gateway {
+    /// Publishes a request, once for all who ask for it under its id.
+    ///
+    /// # Errors
+    /// [`ApiError`]: another request has this id, RabbitMQ does not take it, …
+    pub(crate) async fn take(&self, order: Order) -> Result<Taken, ApiError> {
+        self.may_publish()?;
+        if !order.is_named {
+            let claim = Uuid::now_v7().to_string();
+            let (kept, published) = tokio::join!(
+                self.keep(&order, &claim),
+                self.publish(&order, order.kickoff.clone())
+            );
+            if let Err(error) = kept {
+                // It runs all the same.
+                warn!(kickoff_id = %order.id, %error, "the inputs of this kickoff are not kept");
+            }
+            return published.map(|()| Taken::New);
+        }
+        // What is not read yet may have the id already.
+        self.store.is_current().map_err(|reason| {
+            ApiError::unavailable(format!("The gateway does not know all kickoffs yet: {reason}"))
+        })?;
+        if let Some(before) = self.store.queries.request(order.id.as_str()).await? {
+            return self.join(&order, &before).await;
+        }
+        if self.store.queries.kickoff(order.id.as_str()).await?.is_some() {
+            // It did not come over HTTP: whoever has it knows its request.
+            return match order.kickoff.known().await? {
+                Some(_) => Ok(Taken::Before),
+                None => Err(ApiError::Conflict(other_request(&order.id))),
+            };
+        }
+        let claim = Uuid::now_v7().to_string();
+        let news = self.store.subscribers.of_kickoff(order.id.as_str());
+        self.keep(&order, &claim)
+            .await
+            .map_err(|error| self.refused(&order, error))?;
+        let deadline = Instant::now() + READING;
+        loop {
+            if let Some(first) = self.store.queries.request(order.id.as_str()).await? {
+                return match first.claim == claim {
+                    true => self
+                        .publish(&order, order.kickoff.clone())
+                        .await
+                        .map(|()| Taken::New),
+                    false => self.join(&order, &first).await,
+                };
+            }
+            timeout_at(deadline, news.changed()).await.map_err(|_| {
+                ApiError::unavailable("The message broker takes too long; nothing was started")
+            })?;
+        }
+    }
+
+    /// The same request was taken before. Should whoever took it have failed to publish it, it is published now.
+    async fn join(&self, order: &Order, before: &Request) -> Result<Taken, ApiError> {
+        if before.body_hash != order.body_hash() || before.crew != order.crew.as_str() {
+            return Err(ApiError::Conflict(other_request(&order.id)));
+        }
+        let news = self.store.subscribers.of_kickoff(order.id.as_str());
+        let deadline = Instant::now() + OTHER;
+        loop {
+            if self.store.queries.kickoff(order.id.as_str()).await?.is_some() {
+                return Ok(Taken::Before);
+            }
+            if timeout_at(deadline, news.changed()).await.is_err() {
+                break;
+            }
+        }
+        self.publish(order, order.kickoff.clone().possible_duplicate())
+            .await?;
+        Ok(Taken::New)
+    }
+
+    /// Publishes the request for the gateways.
+    async fn keep(&self, order: &Order, claim: &str) -> Result<(), PublishError> {
+        let message = Message {
+            exchange: self.client.names().http_requests(),
+            routing_key: order.crew.to_string(),
+            properties: Properties::json(message_type::REQUEST)
+                .with_message_id(claim)
+                .with_correlation_id(order.id.as_str())
+                .with_timestamp_now(),
+            body: order.body.clone(),
+            mandatory: true,
+        };
+        let (publisher, _) = self.client.publisher();
+        publisher.publish(message, PUBLISHING).await
+    }
+
+    /// Publishes the request for its crew, and has all gateways know of it.
+    async fn publish(&self, order: &Order, kickoff: Kickoff) -> Result<(), ApiError> {
+        kickoff
+            .detach()
+            .await
+            .map_err(|error| self.not_taken(order, error))?;
+        let taken = News::Taken {
+            id: order.id.to_string(),
+            crew: order.crew.to_string(),
+            meta: order.meta.as_deref().map(|meta| meta.get().to_owned()),
+        };
+        // It is the gateway's end that may keep it from being written; the streams tell the next one.
+        let _ = self.store.writer.write(taken).await;
+        self.announce(order).await;
+        Ok(())
+    }
+
+    fn not_taken(&self, order: &Order, error: ClientError) -> ApiError {
+        match error {
+            ClientError::Publish { cause, .. } => self.refused(order, cause),
+            error => error.into(),
+        }
+    }
+
+    fn refused(&self, order: &Order, cause: PublishError) -> ApiError {
+        match cause {
+            PublishError::Refused { .. } => {
+                warn!(crew = %order.crew, "the crew's queue is full; a kickoff is not taken");
+                ApiError::full(order.crew.as_str())
+            }
+            cause => {
+                // Nothing went out.
+                let blocked = match &cause {
+                    PublishError::InDoubt { sent: false, .. } => self.may_publish().err(),
+                    _ => None,
+                };
+                blocked.unwrap_or_else(|| {
+                    let kickoff_id = order.id.clone();
+                    ClientError::Publish { kickoff_id, cause }.into()
+                })
+            }
+        }
+    }
+
+    /// Has the other gateways know of a kickoff, whether or not a worker has begun with it. It runs all the same where this
+    /// fails.
+    async fn announce(&self, order: &Order) {
+        let id = order.id.as_str();
+        let event = Event {
+            kickoff_id: id.to_owned(),
+            crew: order.crew.to_string(),
+            attempt: 1,
+            redrive: 0,
+            // Those of the worker count from 1.
+            sequence: 0,
+            time: Utc::now(),
+            event_type: event_type::QUEUED.to_owned(),
+            data: to_raw_value(&json!({})).unwrap_or_default(),
+            meta: order.meta.clone(),
+        };
+        let Ok(body) = serde_json::to_vec(&event) else {
+            return;
+        };
+        let message = Message {
+            exchange: self.client.names().events(),
+            routing_key: Names::event_key(&event.kickoff_id, &event.event_type),
+            // Confirmed, so it needs a name of its own: the request has the id.
+            properties: Properties::json(message_type::EVENT)
+                .with_message_id(&format!("{id}.queued"))
+                .with_correlation_id(id),
+            body,
+            mandatory: false,
+        };
+        let (publisher, _) = self.client.publisher();
+        if let Err(error) = publisher.publish(message, ANNOUNCING).await {
+            warn!(kickoff_id = id, %error, "other gateways do not know of this kickoff until a worker has it");
+        }
+    }
+}
+
+fn other_request(id: &KickoffId) -> String {
+    format!(
+        "Another request has the id {id}, or the idempotency key that stands for it. Nothing was done; use another one"
+    )
+}
