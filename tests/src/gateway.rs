@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -109,6 +109,11 @@ impl GatewayProcess {
         self.caller_of(format!("/crews/{crew}"), token)
     }
 
+    /// Somebody who calls the native API.
+    pub fn native(&self, token: &str) -> Caller {
+        self.caller_of("/v1".to_owned(), token)
+    }
+
     /// Somebody who names no crew.
     pub fn at_the_root(&self, token: &str) -> Caller {
         self.caller_of(String::new(), token)
@@ -124,8 +129,68 @@ impl GatewayProcess {
     }
 }
 
-/// Somebody who calls one crew, as a client of CrewAI AMP does.
+/// A stream of server-sent events that is being read.
 #[derive(Debug)]
+pub struct ServerSentEvents {
+    response: Response,
+    read: String,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerSentEvent {
+    /// Its type.
+    pub event: String,
+    /// Its id, or nothing.
+    pub id: String,
+    /// What it says.
+    pub data: Value,
+}
+
+impl ServerSentEvents {
+    /// The next one; `None` when the stream is over.
+    pub async fn next(&mut self) -> Option<ServerSentEvent> {
+        loop {
+            if let Some((block, rest)) = self.read.split_once("\n\n") {
+                let block = block.to_owned();
+                self.read = rest.to_owned();
+                let field = |name: &str| {
+                    let lines = block
+                        .lines()
+                        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+                    lines.map(str::trim_start).collect::<Vec<_>>().join("\n")
+                };
+                // A comment says that the stream lives.
+                if let Ok(data) = serde_json::from_str(&field("data")) {
+                    let (event, id) = (field("event"), field("id"));
+                    return Some(ServerSentEvent { event, id, data });
+                }
+                continue;
+            }
+            let chunk = timeout(PATIENCE, self.response.chunk())
+                .await
+                .expect("something comes");
+            let chunk = chunk.ok().flatten()?;
+            self.read.push_str(std::str::from_utf8(&chunk).expect("a text"));
+        }
+    }
+
+    /// All up to one of this type.
+    pub async fn until(&mut self, event: &str) -> Vec<ServerSentEvent> {
+        let mut all = Vec::new();
+        while let Some(next) = self.next().await {
+            let is_last = next.event == event;
+            all.push(next);
+            if is_last {
+                return all;
+            }
+        }
+        panic!("the stream is over before {event}: {all:#?}");
+    }
+}
+
+/// Somebody who calls one crew, as a client of CrewAI AMP does.
+#[derive(Debug, Clone)]
 pub struct Caller {
     client: reqwest::Client,
     base: String,
@@ -162,6 +227,38 @@ impl Caller {
         let value = value.map(|value| value.to_str().expect("a text").to_owned());
         let (status, answer) = read(response, &url).await;
         (status, answer, value.unwrap_or_default())
+    }
+
+    /// The status, the headers and the JSON of a call.
+    pub async fn full(
+        &self,
+        method: Method,
+        path: impl Display,
+        body: impl Display,
+    ) -> (StatusCode, HeaderMap, Value) {
+        let (response, url) = self.send(method, path, body.to_string()).await;
+        let headers = response.headers().clone();
+        let (status, answer) = read(response, &url).await;
+        (status, headers, answer)
+    }
+
+    /// Follows a stream of server-sent events.
+    pub async fn follow(&self, path: impl Display) -> ServerSentEvents {
+        let accepting = Self {
+            headers: [
+                self.headers.clone(),
+                vec![("Accept".to_owned(), "text/event-stream".to_owned())],
+            ]
+            .concat(),
+            ..self.clone()
+        };
+        let (response, url) = accepting.send(Method::GET, path, String::new()).await;
+        assert_eq!(response.status(), 200, "{url}");
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        ServerSentEvents {
+            response,
+            read: String::new(),
+        }
     }
 
     /// Kicks off with this body, and returns the id.
