@@ -32,6 +32,8 @@ mod gateway_broker;
 mod gateway_callers;
 mod gateway_clocks;
 mod gateway_memory;
+mod gateway_tls;
+mod gateway_tokens;
 mod harness;
 mod leftovers;
 mod limits;
