@@ -96,7 +96,7 @@ async fn a_token_is_good_for_its_scopes_alone() {
     let refused = audited(&gateway, "stop", 403).await;
     assert_eq!(
         (&refused["level"], &refused["token"], &refused["kickoff_id"]),
-        (&json!("WARN"), &json!("reader"), &Value::Null),
+        (&json!("WARN"), &json!("reader"), &json!(id)),
         "{refused:#}"
     );
     assert_eq!(caller(&operator).post(&stop, "").await.0, 200);

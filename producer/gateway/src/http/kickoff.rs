@@ -66,6 +66,9 @@ fn asked_for(
 }
 
 fn refused(gateway: &Gateway, caller: &Caller, error: ClientError) -> ApiError {
+    if let ClientError::Publish { kickoff_id, .. } = &error {
+        caller.identity.concerns(kickoff_id.as_str());
+    }
     match error {
         ClientError::Publish {
             cause: PublishError::Refused { .. },
