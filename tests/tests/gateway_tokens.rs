@@ -210,7 +210,7 @@ async fn no_more_calls_of_a_token_are_under_way_than_it_is_good_for() {
     let (code, answer, after) = caller.post_for("/kickoff", &body, "retry-after").await;
     assert_eq!((code.as_u16(), after.as_str()), (429, "1"), "{answer}");
     assert!(
-        answer["message"].as_str().unwrap().contains("1 calls under way"),
+        answer["message"].as_str().unwrap().contains("1 call under way"),
         "{answer}"
     );
     first.write_all(body.as_bytes()).await.expect("sent");
