@@ -78,8 +78,10 @@ impl GatewayProcess {
         let process = cli.spawn_with_environment(&["gateway"], &environment);
         let listens = |line: &str| {
             let line: Value = serde_json::from_str(line).ok()?;
-            let url = |key: &str| Some(format!("http://{}", line[key].as_str()?));
-            (line["message"] == "the gateway listens").then(|| Some((url("addr")?, url("admin_addr")?)))?
+            let scheme = if line["tls"] == true { "https" } else { "http" };
+            let url = |scheme: &str, key: &str| Some(format!("{scheme}://{}", line[key].as_str()?));
+            (line["message"] == "the gateway listens")
+                .then(|| Some((url(scheme, "addr")?, url("http", "admin_addr")?)))?
         };
         let (url, admin_url) = process.stderr.first("the gateway listens", listens).await;
         Self {
@@ -97,6 +99,11 @@ impl GatewayProcess {
     /// The base URL of `/metrics`, `/healthz` and `/readyz`.
     pub fn admin_url(&self) -> &str {
         &self.admin_url
+    }
+
+    /// `HOST:PORT` of its API.
+    pub fn addr(&self) -> &str {
+        self.url.split_once("://").map_or(&self.url, |(_, addr)| addr)
     }
 
     /// The process.
@@ -199,6 +206,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The same, by another client.
+    pub fn by(mut self, client: reqwest::Client) -> Self {
+        self.client = client;
+        self
+    }
+
     /// The same, with one more header in all that it sends.
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));

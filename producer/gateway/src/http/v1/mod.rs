@@ -24,4 +24,4 @@ mod routes;
 mod search;
 mod view;
 
-pub(crate) use self::routes::router;
+pub(crate) use self::routes::{router, unknown};

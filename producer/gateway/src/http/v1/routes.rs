@@ -18,7 +18,6 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
     let (router, document) = all().split_for_parts();
     let document = openapi::finished(document);
     router
-        .fallback(unknown)
         .method_not_allowed_fallback(other_method)
         .with_state(Arc::clone(gateway))
         .route("/openapi.json", openapi::served(document))
@@ -37,7 +36,8 @@ pub(super) fn all() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(actions::retry))
 }
 
-async fn unknown(uri: Uri) -> Refusal {
+/// Whatever else below `/v1`.
+pub(crate) fn unknown(uri: &Uri) -> Refusal {
     ApiError::NotFound(format!(
         "There is nothing at {}; /openapi.json has all calls",
         uri.path()
