@@ -25,8 +25,7 @@ impl Site {
             .builtin(&["echo", "fail", "sleep"])
             .ready()
             .await;
-        let cli = Cli::new(&url, &namespace)
-            .with_free_gateway_ports();
+        let cli = Cli::new(&url, &namespace).with_free_gateway_ports();
         let config = "[gateway.store]\nmeta_keys = [\"order\"]\n";
         std::fs::write(cli.dir().join("crewfleet.toml"), config).expect("the file is written");
         let token = cli
@@ -312,11 +311,9 @@ async fn events_come_as_they_happen_and_go_on_where_they_were() {
     let mut live = caller.follow(format!("/kickoffs/{id}/events")).await;
     let events = live.until("end").await;
     let kinds: Vec<_> = events.iter().map(|event| &*event.event).collect();
-    assert_eq!(kinds.first().copied(), Some("kickoff_queued"));
-    assert!(
-        kinds.contains(&"kickoff_started") && kinds.contains(&"kickoff_finished"),
-        "{kinds:?}"
-    );
+    for kind in ["kickoff_queued", "kickoff_started", "kickoff_finished"] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
+    }
     let end = events.last().expect("an end");
     assert_eq!((&end.data["status"], &*end.id), (&json!("succeeded"), ""));
     assert_eq!(live.next().await, None);

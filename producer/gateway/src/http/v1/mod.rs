@@ -24,4 +24,5 @@ mod routes;
 mod search;
 mod view;
 
+pub(crate) use self::problem::problems;
 pub(crate) use self::routes::{router, unknown};
