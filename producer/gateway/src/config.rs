@@ -8,7 +8,7 @@ use crewfleet_protocol::CrewName;
 use crewfleet_protocol::topology::Retention;
 use serde::Deserialize;
 
-use crate::store::Bounds;
+use crate::store::{Bounds, Indexes};
 use crate::tokens::UsesFile;
 
 /// The key of the certificate's file …
@@ -78,6 +78,8 @@ pub struct StoreConfig {
     pub inputs_max_bytes: u64,
     /// The keys of `meta` that kickoffs are searched by.
     pub meta_keys: Vec<String>,
+    /// Whether the words of inputs and results are searched, of what comes from then on.
+    pub full_text: bool,
 }
 
 /// The key of `meta` that says whose a kickoff is.
@@ -97,6 +99,7 @@ impl Default for StoreConfig {
             inputs_max_age_s: 7 * DAY,
             inputs_max_bytes: GIB,
             meta_keys: Vec::new(),
+            full_text: false,
         }
     }
 }
@@ -117,10 +120,13 @@ impl StoreConfig {
         }
     }
 
-    /// The keys of `meta` that kickoffs are searched by: always the tenant, by which tokens see them.
-    pub(crate) fn keys(&self) -> Vec<String> {
+    /// What kickoffs are searched by: always the tenant, by which tokens see them.
+    pub(crate) fn indexes(&self) -> Indexes {
         let others = self.meta_keys.iter().filter(|key| *key != TENANT).cloned();
-        std::iter::once(TENANT.to_owned()).chain(others).collect()
+        Indexes {
+            meta_keys: std::iter::once(TENANT.to_owned()).chain(others).collect(),
+            full_text: self.full_text,
+        }
     }
 
     fn check(&self) -> Result<(), Problem> {

@@ -12,12 +12,14 @@
 //! | `writer` | the thread that writes |
 //! | `retention` | what is let go |
 //! | `database` | the file |
+//! | `full_text` | the words of inputs and results |
 //! | `filter`, `queries` | what is asked |
 //! | `subscribers` | who waits for news |
 
 mod database;
 pub(crate) mod filter;
 mod followers;
+mod full_text;
 mod projection;
 pub(crate) mod queries;
 mod retention;
@@ -28,7 +30,7 @@ pub(crate) mod subscribers;
 mod writer;
 
 pub use self::database::StoreError;
-pub(crate) use self::projection::{News, Request};
+pub(crate) use self::projection::{Indexes, News, Request};
 pub(crate) use self::retention::{Bounds, Retention};
 pub(crate) use self::store::{Prefetch, Store, StreamTopology};
 
