@@ -28,7 +28,8 @@ async fn every_call_of_the_native_api_that_is_shown_succeeds() {
     let gateway = GatewayProcess::ready(&cli).await;
     let caller = gateway.native(&token);
     let kickoff = async |id: &str| {
-        let body = json!({"crew": "marketing", "inputs": {"BUSINESS_DETAILS": "a bakery"}, "kickoff_id": id});
+        let body = json!({"crew": "marketing", "inputs": {"BUSINESS_DETAILS": "a bakery"}, "kickoff_id": id,
+            "meta": {"tenant": "acme"}});
         let (status, answer) = caller.post("/kickoffs", &body).await;
         assert_eq!(status, 202, "{answer}");
     };

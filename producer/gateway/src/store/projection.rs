@@ -310,8 +310,8 @@ impl<'db> Projection<'db> {
     fn missed(&mut self, stream: Stream, moment: i64) -> rusqlite::Result<()> {
         self.flush()?;
         self.db.execute(
-            "INSERT INTO stream (name, place, hash, known_since) VALUES (?1, -1, 0, ?2) \
-             ON CONFLICT (name) DO UPDATE SET known_since = ?2",
+            "INSERT INTO stream (name, place, hash, known_since) VALUES (?, -1, 0, ?) \
+             ON CONFLICT (name) DO UPDATE SET known_since = excluded.known_since",
             params![stream.as_str(), moment],
         )?;
         if stream == Stream::History {
@@ -324,8 +324,8 @@ impl<'db> Projection<'db> {
         self.flush()?;
         self.marks.remove(&stream);
         self.db.execute(
-            "UPDATE stream SET place = -1, hash = 0, known_since = ?2 WHERE name = ?1",
-            params![stream.as_str(), self.now],
+            "UPDATE stream SET place = -1, hash = 0, known_since = ? WHERE name = ?",
+            params![self.now, stream.as_str()],
         )?;
         if stream == Stream::History {
             self.lose_track()?;
