@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Refusal;
-use super::{actions, conditional, create, events, kickoffs, openapi, result};
+use super::{actions, conditional, create, events, kickoffs, openapi, problem, result};
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 
@@ -21,6 +21,7 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
         .method_not_allowed_fallback(other_method)
         .with_state(Arc::clone(gateway))
         .route("/openapi.json", openapi::served(document))
+        .layer(middleware::from_fn(problem::problems))
         .layer(middleware::from_fn(conditional::tag))
         .layer(CompressionLayer::new())
 }

@@ -22,9 +22,11 @@ const LARGEST_PAGE: usize = 200;
 #[expect(dead_code, reason = "it is there for the document; read() takes the pairs")]
 pub(crate) struct Query {
     /// Kickoffs of these crews: names, separated by commas.
+    #[param(pattern = "^([a-z0-9_-]{1,64}(,[a-z0-9_-]{1,64})*)?$")]
     crew: Option<String>,
     /// Kickoffs in these states, separated by commas: `queued`, `running`, `succeeded`, `failed`, `timed_out`, `cancelled`,
     /// `expired`, `rejected`, `unknown`.
+    #[param(pattern = "^((queued|running|succeeded|failed|timed_out|cancelled|expired|rejected|unknown)(,|$))*$")]
     status: Option<String>,
     /// Created at this moment or later (RFC 3339).
     since: Option<DateTime<Utc>>,
@@ -38,6 +40,7 @@ pub(crate) struct Query {
     /// full_text`. Inputs are searched of what came over HTTP, and of each text the first 64 KiB.
     q: Option<String>,
     /// Where the page begins: the `next_cursor` of the page before it.
+    #[param(pattern = "^([0-9a-f]{1,15}-[0-9a-f]{1,15})?$")]
     cursor: Option<String>,
     /// How many items a page has: 50 unless you say otherwise, at most 200.
     #[param(minimum = 1, maximum = 200)]
@@ -63,7 +66,8 @@ impl Search {
         pairs: &[(String, String)],
     ) -> Result<Self, ApiError> {
         let (mut filter, mut behind, mut limit) = (Filter::default(), None, PAGE);
-        for (name, value) in pairs {
+        // A name without a value, as forms send it, asks for nothing.
+        for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
             let refused = |why: String| ApiError::validation(format!("{name}={value:?}: {why}"));
             match &**name {
                 "crew" => filter.crews = crews(identity, value).map_err(refused)?,
@@ -155,7 +159,7 @@ fn states(value: &str) -> Result<Vec<State>, String> {
         name.parse::<State>()
             .map_err(|_| format!("{name:?} is no status; there are {}", State::names()))
     };
-    value.split(',').map(state).collect()
+    value.split(',').filter(|name| !name.is_empty()).map(state).collect()
 }
 
 fn time(value: &str) -> Result<i64, String> {
