@@ -32,6 +32,7 @@ mod gateway_broker;
 mod gateway_callers;
 mod gateway_clocks;
 mod gateway_memory;
+mod gateway_operations;
 mod harness;
 mod leftovers;
 mod limits;

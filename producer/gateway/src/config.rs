@@ -82,6 +82,8 @@ pub struct StoreConfig {
 
 /// The key of `meta` that says whose a kickoff is.
 const TENANT: &str = "tenant";
+/// The key of `meta` that says which batch a kickoff is of.
+pub(crate) const BATCH: &str = "batch";
 const DAY: u64 = 24 * 60 * 60;
 const GIB: u64 = 1024 * 1024 * 1024;
 
@@ -117,10 +119,18 @@ impl StoreConfig {
         }
     }
 
-    /// The keys of `meta` that kickoffs are searched by: always the tenant, by which tokens see them.
+    /// The keys of `meta` that kickoffs are searched by: always the tenant, by which tokens see them, and the batch.
     pub(crate) fn keys(&self) -> Vec<String> {
-        let others = self.meta_keys.iter().filter(|key| *key != TENANT).cloned();
-        std::iter::once(TENANT.to_owned()).chain(others).collect()
+        let always = [TENANT, BATCH];
+        let others = self
+            .meta_keys
+            .iter()
+            .filter(|key| !always.contains(&key.as_str()));
+        always
+            .map(str::to_owned)
+            .into_iter()
+            .chain(others.cloned())
+            .collect()
     }
 
     fn check(&self) -> Result<(), Problem> {
@@ -135,7 +145,7 @@ impl StoreConfig {
         ] {
             if value < least {
                 let problem = format!("it must be {least} or more");
-                return Err(Problem::new(&format!("gateway.store.{key}"), value, problem));
+                return Err(Problem::new(format!("gateway.store.{key}"), value, problem));
             }
         }
         Ok(())

@@ -13,6 +13,7 @@
 //! | `retention` | what is let go |
 //! | `database` | the file |
 //! | `filter`, `queries` | what is asked |
+//! | `totals` | what is asked of many kickoffs at once |
 //! | `subscribers` | who waits for news |
 
 mod database;
@@ -25,6 +26,7 @@ pub(crate) mod row;
 pub(crate) mod state;
 mod store;
 pub(crate) mod subscribers;
+mod totals;
 mod writer;
 
 pub use self::database::StoreError;
