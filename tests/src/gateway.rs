@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -78,8 +78,10 @@ impl GatewayProcess {
         let process = cli.spawn_with_environment(&["gateway"], &environment);
         let listens = |line: &str| {
             let line: Value = serde_json::from_str(line).ok()?;
-            let url = |key: &str| Some(format!("http://{}", line[key].as_str()?));
-            (line["message"] == "the gateway listens").then(|| Some((url("addr")?, url("admin_addr")?)))?
+            let scheme = if line["tls"] == true { "https" } else { "http" };
+            let url = |scheme: &str, key: &str| Some(format!("{scheme}://{}", line[key].as_str()?));
+            (line["message"] == "the gateway listens")
+                .then(|| Some((url(scheme, "addr")?, url("http", "admin_addr")?)))?
         };
         let (url, admin_url) = process.stderr.first("the gateway listens", listens).await;
         Self {
@@ -97,6 +99,11 @@ impl GatewayProcess {
     /// The base URL of `/metrics`, `/healthz` and `/readyz`.
     pub fn admin_url(&self) -> &str {
         &self.admin_url
+    }
+
+    /// `HOST:PORT` of its API.
+    pub fn addr(&self) -> &str {
+        self.url.split_once("://").map_or(&self.url, |(_, addr)| addr)
     }
 
     /// The process.
@@ -129,8 +136,68 @@ impl GatewayProcess {
     }
 }
 
-/// Somebody who calls one crew, as a client of CrewAI AMP does.
+/// A stream of server-sent events that is being read.
 #[derive(Debug)]
+pub struct ServerSentEvents {
+    response: Response,
+    read: String,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerSentEvent {
+    /// Its type.
+    pub event: String,
+    /// Its id, or nothing.
+    pub id: String,
+    /// What it says.
+    pub data: Value,
+}
+
+impl ServerSentEvents {
+    /// The next one; `None` when the stream is over.
+    pub async fn next(&mut self) -> Option<ServerSentEvent> {
+        loop {
+            if let Some((block, rest)) = self.read.split_once("\n\n") {
+                let block = block.to_owned();
+                self.read = rest.to_owned();
+                let field = |name: &str| {
+                    let lines = block
+                        .lines()
+                        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+                    lines.map(str::trim_start).collect::<Vec<_>>().join("\n")
+                };
+                // A comment says that the stream lives.
+                if let Ok(data) = serde_json::from_str(&field("data")) {
+                    let (event, id) = (field("event"), field("id"));
+                    return Some(ServerSentEvent { event, id, data });
+                }
+                continue;
+            }
+            let chunk = timeout(PATIENCE, self.response.chunk())
+                .await
+                .expect("something comes");
+            let chunk = chunk.ok().flatten()?;
+            self.read.push_str(std::str::from_utf8(&chunk).expect("a text"));
+        }
+    }
+
+    /// All up to one of this type.
+    pub async fn until(&mut self, event: &str) -> Vec<ServerSentEvent> {
+        let mut all = Vec::new();
+        while let Some(next) = self.next().await {
+            let is_last = next.event == event;
+            all.push(next);
+            if is_last {
+                return all;
+            }
+        }
+        panic!("the stream is over before {event}: {all:#?}");
+    }
+}
+
+/// Somebody who calls one crew, as a client of CrewAI AMP does.
+#[derive(Debug, Clone)]
 pub struct Caller {
     client: reqwest::Client,
     base: String,
@@ -139,6 +206,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The same, by another client.
+    pub fn by(mut self, client: reqwest::Client) -> Self {
+        self.client = client;
+        self
+    }
+
     /// The same, with one more header in all that it sends.
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -167,6 +240,38 @@ impl Caller {
         let value = value.map(|value| value.to_str().expect("a text").to_owned());
         let (status, answer) = read(response, &url).await;
         (status, answer, value.unwrap_or_default())
+    }
+
+    /// The status, the headers and the JSON of a call.
+    pub async fn full(
+        &self,
+        method: Method,
+        path: impl Display,
+        body: impl Display,
+    ) -> (StatusCode, HeaderMap, Value) {
+        let (response, url) = self.send(method, path, body.to_string()).await;
+        let headers = response.headers().clone();
+        let (status, answer) = read(response, &url).await;
+        (status, headers, answer)
+    }
+
+    /// Follows a stream of server-sent events.
+    pub async fn follow(&self, path: impl Display) -> ServerSentEvents {
+        let accepting = Self {
+            headers: [
+                self.headers.clone(),
+                vec![("Accept".to_owned(), "text/event-stream".to_owned())],
+            ]
+            .concat(),
+            ..self.clone()
+        };
+        let (response, url) = accepting.send(Method::GET, path, String::new()).await;
+        assert_eq!(response.status(), 200, "{url}");
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        ServerSentEvents {
+            response,
+            read: String::new(),
+        }
     }
 
     /// Kicks off with this body, and returns the id.

@@ -53,6 +53,7 @@ const STRINGS: &[&str] = &[
     "start",
     "stream",
     "target",
+    "tenant",
     "uri.vhost",
     "user",
     "value",

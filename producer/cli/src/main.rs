@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     // What the AMQP client says of itself comes back to us as errors, which we tell; of a returned message it
     // would write the whole body.
     let (level, service) = match cli.command {
-        Command::Gateway => ("info,lapin=off", "crewfleet-gateway"),
+        Command::Gateway => ("info,lapin=off,rusqlite_migration=warn", "crewfleet-gateway"),
         _ => ("warn,lapin=off", "crewfleet"),
     };
     let _logging = telemetry::init(level);

@@ -5,6 +5,7 @@ mod list;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Subcommand};
 use crewfleet::{ClientError, KickoffClient};
 use crewfleet_gateway::tokens::{Scope, Token, TokensFile};
@@ -48,8 +49,8 @@ pub(crate) struct Create {
     /// It is good for all crews, also for those to come
     #[arg(long)]
     all_crews: bool,
-    /// What it is good for: kickoff, read, operate or admin; may be repeated [default: kickoff, read, operate]
-    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = Scope::parse)]
+    /// What it is good for; may be repeated [default: kickoff, read, operate]
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = scope())]
     scopes: Vec<Scope>,
     /// For whom its kickoffs are; the gateway writes it into their meta.tenant
     #[arg(long)]
@@ -111,6 +112,12 @@ impl Create {
             ..Token::named(&self.name)
         }
     }
+}
+
+/// Shells complete their names.
+fn scope() -> impl TypedValueParser<Value = Scope> {
+    let names = PossibleValuesParser::new(Scope::ALL.map(Scope::as_str));
+    names.try_map(|name| Scope::parse(&name))
 }
 
 /// When a time ends that begins now.

@@ -27,9 +27,7 @@ impl Caller {
     /// The kickoff that the path names. What is no kickoff's id is one that nobody has.
     pub(crate) fn kickoff_id(&self) -> Result<KickoffId, ApiError> {
         let id = self.id.as_deref().unwrap_or_default();
-        let id = KickoffId::parse(id).map_err(|_| ApiError::NoExecution(id.to_owned()))?;
-        self.identity.concerns(id.as_str());
-        Ok(id)
+        KickoffId::parse(id).map_err(|_| ApiError::NoExecution(id.to_owned()))
     }
 
     /// The file that the path names.
@@ -51,12 +49,17 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
             Some(crew) => CrewName::parse(&crew).map_err(|e| ApiError::NotFound(e.to_string()))?,
             None => at_the_root(&identity, gateway)?,
         };
+        let id = path.remove("kickoff_id");
+        // The log has nothing of a caller's that is no id.
+        if let Some(id) = id.as_deref().and_then(|id| KickoffId::parse(id).ok()) {
+            identity.concerns(id.as_str());
+        }
         identity.reach(&crew)?;
         Ok(Self {
             token: identity.name().to_owned(),
             identity,
             crew,
-            id: path.remove("kickoff_id"),
+            id,
             file: path.remove("path"),
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::Method;
+use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use crewfleet::received_reply::read;
 use crewfleet_protocol::{Command, KickoffId, Reply};
@@ -15,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::http::auth::Caller;
 use crate::http::dto::{self, ResumeBody, StatusAnswer};
+use crate::http::v1;
 use crate::store::queries::Details;
 use crate::store::state as store;
 use crate::tokens::Scope;
@@ -121,12 +122,17 @@ pub(crate) async fn other_method(method: Method) -> ApiError {
 }
 
 /// Whatever else.
-pub(crate) async fn unknown() -> ApiError {
+pub(crate) async fn unknown(uri: Uri) -> Response {
+    if uri.path().starts_with("/v1") {
+        return v1::unknown(&uri).into_response();
+    }
     ApiError::NotFound(
         "There are GET /, GET /inputs, POST /kickoff, GET /status/<kickoff_id>, GET /files/<kickoff_id>[/<path>], \
-         POST /stop/<kickoff_id> and POST /resume, each also below /crews/<crew>"
+         POST /stop/<kickoff_id> and POST /resume, each also below /crews/<crew>; the native API is below /v1, and \
+         /openapi.json has its calls"
             .into(),
     )
+    .into_response()
 }
 
 /// What is known of the kickoff that the path names, if it is one of this crew.

@@ -141,7 +141,8 @@ fn refused(exceeded: Exceeded, token: &Token) -> ApiError {
         }
         Exceeded::Concurrency => {
             let most = token.max_concurrent.unwrap_or_default();
-            let limit = format!("{most} calls under way at once");
+            let calls = if most == 1 { "call" } else { "calls" };
+            let limit = format!("{most} {calls} under way at once");
             (limit, Duration::from_secs(1))
         }
     };
@@ -272,7 +273,7 @@ mod tests {
         assert!(Identity::of(&mut parts, &site.tokens).await.is_ok());
         let refused = site.call().await.unwrap_err();
         assert!(
-            matches!(&refused, ApiError::RateLimited { message, retry_after_s: 1 } if message.contains("1 calls under way")),
+            matches!(&refused, ApiError::RateLimited { message, retry_after_s: 1 } if message.contains("1 call under way")),
             "{refused:?}"
         );
         drop(first.notes.noted().under_way.take());

@@ -125,6 +125,28 @@ mod tests {
     use crewfleet_amqp::metrics::BrokerMetrics;
 
     use super::*;
+    use crate::tokens::Token;
+    use crate::tokens::meter::Meter;
+
+    #[tokio::test]
+    async fn a_call_is_under_way_until_its_answer_is_sent() {
+        let (meter, token) = (
+            Meter::default(),
+            Token {
+                max_concurrent: Some(1),
+                ..Token::named("one")
+            },
+        );
+        // One that is there as a whole is as good as sent.
+        let whole = held_by(Response::new(Body::from("whole")), meter.begin(&token).ok());
+        assert_eq!(whole.body().size_hint().exact(), Some(5));
+        let parts = futures_util::stream::iter(["a", "b"].map(Ok::<_, std::io::Error>));
+        let answer = held_by(Response::new(Body::from_stream(parts)), meter.begin(&token).ok());
+        assert!(meter.begin(&token).is_err());
+        let sent = axum::body::to_bytes(answer.into_body(), 8).await.unwrap();
+        assert_eq!(sent, "ab");
+        assert!(meter.begin(&token).is_ok());
+    }
 
     /// After a wanted change: `UPDATE_METRICS=1 cargo test -p crewfleet-gateway --lib metrics`.
     #[test]

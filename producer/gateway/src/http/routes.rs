@@ -43,6 +43,7 @@ pub(crate) fn router(gateway: &Arc<Gateway>, metrics: Arc<RequestMetrics>) -> No
         .merge(v1::router(gateway))
         .layer(middleware::from_fn(within_limit))
         .layer(middleware::from_fn(within_head))
+        .layer(middleware::from_fn(v1::problems))
         .layer(middleware::from_fn_with_state(
             Arc::clone(gateway),
             last_of_connection,

@@ -12,6 +12,7 @@
 //! | `writer` | the thread that writes |
 //! | `retention` | what is let go |
 //! | `database` | the file |
+//! | `full_text` | the words of inputs and results |
 //! | `filter`, `queries` | what is asked |
 //! | `totals` | what is asked of many kickoffs at once |
 //! | `subscribers` | who waits for news |
@@ -19,6 +20,7 @@
 mod database;
 pub(crate) mod filter;
 mod followers;
+mod full_text;
 mod projection;
 pub(crate) mod queries;
 mod retention;
@@ -30,7 +32,7 @@ mod totals;
 mod writer;
 
 pub use self::database::StoreError;
-pub(crate) use self::projection::{News, Request};
+pub(crate) use self::projection::{Indexes, News, Request};
 pub(crate) use self::retention::{Bounds, Retention};
 pub(crate) use self::store::{Prefetch, Store, StreamTopology};
 

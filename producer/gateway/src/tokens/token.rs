@@ -95,8 +95,9 @@ impl Token {
     /// # Errors
     /// What cannot be, and what can.
     pub fn check(&self) -> Result<(), String> {
-        if !is_name(&self.name) {
-            return Err(format!("{:?} is no name for a token: {A_NAME}", self.name));
+        let name = &self.name;
+        if !is_name(name) {
+            return Err(format!("{name:?} is no name for a token: {A_NAME}"));
         }
         if let Some(tenant) = self.tenant.as_ref().filter(|tenant| !is_name(tenant)) {
             return Err(format!("{tenant:?} is no name for a tenant: {A_NAME}"));

@@ -277,7 +277,7 @@ impl BulkFilter {
         if let Some(key) = self.meta.keys().find(|key| !gateway.searches_meta(key)) {
             return Err(ApiError::validation(format!(
                 "filter.meta has {key:?}: nothing is searched by this key; there are {} ([gateway.store] meta_keys)",
-                gateway.meta_keys.join(", ")
+                gateway.indexes.meta_keys.join(", ")
             )));
         }
         let mut filter = Filter {

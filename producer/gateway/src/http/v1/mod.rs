@@ -41,4 +41,5 @@ mod search;
 mod view;
 mod workers;
 
-pub(crate) use self::routes::router;
+pub(crate) use self::problem::problems;
+pub(crate) use self::routes::{router, unknown};

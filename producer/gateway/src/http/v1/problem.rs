@@ -1,7 +1,9 @@
 //! Errors, as RFC 9457 has them.
 
-use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -12,6 +14,8 @@ use crate::store::queries::QueryError;
 
 /// The media type of [`Problem`].
 const MEDIA_TYPE: &str = "application/problem+json";
+/// The longest text of an error that is not told as a problem yet, in bytes.
+const LONGEST: usize = 64 * 1024;
 
 /// Why a call is refused, on its way to the caller.
 #[derive(Debug)]
@@ -77,26 +81,47 @@ impl From<QueryError> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (detail, more) = self.0.told();
-        let response = self.0.into_response();
-        let status = response.status();
-        let problem = Problem {
-            kind: "about:blank",
-            title: title(status),
-            status: status.as_u16(),
-            detail,
-            more,
-        };
-        let (mut parts, _) = response.into_parts();
-        // Plain texts and numbers can be written.
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        parts.headers.remove(header::CONTENT_LENGTH);
-        parts
-            .headers
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        Response::from_parts(parts, Body::from(body))
+        problem(self.0.into_response(), detail, more)
     }
 }
 
-fn title(status: StatusCode) -> String {
-    status.canonical_reason().unwrap_or("Error").to_owned()
+/// Whatever refuses a call below `/v1`, before it comes to its handler or in place of it, is told as a problem.
+pub(crate) async fn problems(request: Request, next: Next) -> Response {
+    let is_native = request.uri().path().starts_with("/v1/");
+    let response = next.run(request).await;
+    let is_told = response.headers().get(header::CONTENT_TYPE) == Some(&HeaderValue::from_static(MEDIA_TYPE));
+    let status = response.status();
+    if !is_native || is_told || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = to_bytes(body, LONGEST).await.unwrap_or_default();
+    let detail = match serde_json::from_slice::<Map<String, Value>>(&text) {
+        Ok(fields) => fields.get("message").and_then(Value::as_str).map(str::to_owned),
+        Err(_) => Some(String::from_utf8_lossy(&text).into_owned()),
+    };
+    problem(
+        Response::from_parts(parts, Body::empty()),
+        detail.unwrap_or_default(),
+        Map::new(),
+    )
+}
+
+/// The same answer, with a problem for a body.
+fn problem(response: Response, detail: String, more: Map<String, Value>) -> Response {
+    let (mut parts, _) = response.into_parts();
+    let problem = Problem {
+        kind: "about:blank",
+        title: parts.status.canonical_reason().unwrap_or("Error").to_owned(),
+        status: parts.status.as_u16(),
+        detail,
+        more,
+    };
+    // Plain texts and numbers can be written.
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts
+        .headers
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    Response::from_parts(parts, Body::from(body))
 }

@@ -21,7 +21,6 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
     let (router, document) = all().split_for_parts();
     let document = openapi::finished(document);
     router
-        .fallback(unknown)
         .method_not_allowed_fallback(other_method)
         .with_state(Arc::clone(gateway))
         .route("/openapi.json", openapi::served(document))
@@ -53,7 +52,8 @@ pub(super) fn all() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(dead_letter_actions::purge))
 }
 
-async fn unknown(uri: Uri) -> Refusal {
+/// Whatever else below `/v1`.
+pub(crate) fn unknown(uri: &Uri) -> Refusal {
     ApiError::NotFound(format!(
         "There is nothing at {}; /openapi.json has all calls",
         uri.path()

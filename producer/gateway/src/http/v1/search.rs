@@ -34,6 +34,9 @@ pub(crate) struct Query {
     worker: Option<String>,
     /// Kickoffs whose error has this fingerprint.
     error: Option<String>,
+    /// Kickoffs whose inputs or result have all these words: among the 10,000 newest that do. It needs `[gateway.store]
+    /// full_text`. Inputs are searched of what came over HTTP, and of each text the first 64 KiB.
+    q: Option<String>,
     /// Where the page begins: the `next_cursor` of the page before it.
     cursor: Option<String>,
     /// How many items a page has: 50 unless you say otherwise, at most 200.
@@ -69,6 +72,12 @@ impl Search {
                 "until" => filter.until = Some(time(value).map_err(refused)?),
                 "worker" => filter.worker = Some(value.clone()),
                 "error" => filter.fingerprint = Some(value.clone()),
+                "q" if !gateway.indexes.full_text => {
+                    return Err(refused(
+                        "words are not searched here; set [gateway.store] full_text".into(),
+                    ));
+                }
+                "q" => filter.text = Some(value.clone()).filter(|text| !text.trim().is_empty()),
                 "cursor" => {
                     let cursor = Cursor::read(value);
                     let why = "it is no cursor; send the next_cursor of the page before";
@@ -118,12 +127,13 @@ pub(crate) fn restrict(identity: &Identity, filter: &mut Filter) -> Result<(), A
 
 fn unknown(gateway: &Gateway) -> String {
     let keys: Vec<_> = gateway
+        .indexes
         .meta_keys
         .iter()
         .map(|key| format!("meta.{key}"))
         .collect();
     format!(
-        "nothing is searched by this name; there are crew, status, since, until, worker, error, cursor, limit, {} \
+        "nothing is searched by this name; there are crew, status, since, until, worker, error, q, cursor, limit, {} \
          ([gateway.store] meta_keys)",
         keys.join(", ")
     )

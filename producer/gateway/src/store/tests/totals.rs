@@ -5,11 +5,12 @@ use super::*;
 /// A store that searches by the batch.
 fn site() -> Site {
     let dir = tempfile::tempdir().unwrap();
-    let (file, keys) = (
-        dir.path().join("store"),
-        vec!["tenant".to_owned(), "batch".to_owned()],
-    );
-    let store = Store::open(&file, 4 << 20, keys, ALL, &Names::new("kickoff")).unwrap();
+    let file = dir.path().join("store");
+    let indexes = Indexes {
+        meta_keys: vec!["tenant".to_owned(), "batch".to_owned()],
+        full_text: false,
+    };
+    let store = Store::open(&file, 4 << 20, indexes, ALL, &Names::new("kickoff")).unwrap();
     Site { dir, store, place: 0 }
 }
 
