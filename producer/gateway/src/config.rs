@@ -84,6 +84,8 @@ pub struct StoreConfig {
 
 /// The key of `meta` that says whose a kickoff is.
 const TENANT: &str = "tenant";
+/// The key of `meta` that says which batch a kickoff is of.
+pub(crate) const BATCH: &str = "batch";
 const DAY: u64 = 24 * 60 * 60;
 const GIB: u64 = 1024 * 1024 * 1024;
 
@@ -120,11 +122,19 @@ impl StoreConfig {
         }
     }
 
-    /// What kickoffs are searched by: always the tenant, by which tokens see them.
+    /// What kickoffs are searched by: always the tenant, by which tokens see them, and the batch.
     pub(crate) fn indexes(&self) -> Indexes {
-        let others = self.meta_keys.iter().filter(|key| *key != TENANT).cloned();
+        let always = [TENANT, BATCH];
+        let others = self
+            .meta_keys
+            .iter()
+            .filter(|key| !always.contains(&key.as_str()));
         Indexes {
-            meta_keys: std::iter::once(TENANT.to_owned()).chain(others).collect(),
+            meta_keys: always
+                .map(str::to_owned)
+                .into_iter()
+                .chain(others.cloned())
+                .collect(),
             full_text: self.full_text,
         }
     }
@@ -141,7 +151,7 @@ impl StoreConfig {
         ] {
             if value < least {
                 let problem = format!("it must be {least} or more");
-                return Err(Problem::new(&format!("gateway.store.{key}"), value, problem));
+                return Err(Problem::new(format!("gateway.store.{key}"), value, problem));
             }
         }
         Ok(())

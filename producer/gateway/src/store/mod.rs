@@ -14,6 +14,7 @@
 //! | `database` | the file |
 //! | `full_text` | the words of inputs and results |
 //! | `filter`, `queries` | what is asked |
+//! | `totals` | what is asked of many kickoffs at once |
 //! | `subscribers` | who waits for news |
 
 mod database;
@@ -27,6 +28,7 @@ pub(crate) mod row;
 pub(crate) mod state;
 mod store;
 pub(crate) mod subscribers;
+mod totals;
 mod writer;
 
 pub use self::database::StoreError;

@@ -12,6 +12,8 @@ use super::state::State;
 use super::state::tests::{event, reply};
 use super::*;
 
+mod totals;
+
 /// A store in a folder of its own.
 struct Site {
     dir: tempfile::TempDir,
@@ -298,7 +300,12 @@ async fn they_are_found_by_what_they_are() {
     ];
     for (filter, expected) in by {
         assert_eq!(site.ids(filter.clone()).await, expected, "{filter:?}");
-        let count = site.store.queries.count(filter.clone(), 1_000).await.unwrap();
+        let count = site
+            .store
+            .queries
+            .count_behind(filter.clone(), None, 1_000)
+            .await
+            .unwrap();
         assert_eq!(count as usize, expected.len(), "{filter:?}");
         for number in 0..6 {
             let id = format!("k-{number}");

@@ -19,6 +19,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
     tags(
         (name = "kickoffs", description = "Start kickoffs, find them, get what they came to."),
         (name = "events", description = "What happens during kickoffs."),
+        (name = "batches", description = "Many kickoffs by one call."),
+        (name = "crews", description = "What the fleet serves."),
+        (name = "workers", description = "Who serves it."),
+        (name = "dead letters", description = "Requests that could not be done, until somebody runs them again or throws them away."),
     ),
 )]
 struct About;
