@@ -8,9 +8,13 @@
 {{- end }}
 {{- end }}
 
-{{- /* Of all that a release makes. */}}
+{{- /* Of all that a release makes, but for the gateway's. */}}
 {{- define "crewfleet.labels" -}}
 {{ include "crewfleet.selector" . }}
+{{ include "crewfleet.commonLabels" . }}
+{{- end }}
+
+{{- define "crewfleet.commonLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
