@@ -71,10 +71,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- fail "crewGroups.gateway would have the names of the gateway's objects; name the group otherwise" }}
 {{- end }}
 {{- if gt (len $gateway.fullname) 63 }}
-{{- fail (printf "a Service cannot have the name %s, since it has more than 63 characters; set fullnameOverride" $gateway.fullname) }}
+{{- fail (printf "a Service cannot have the name %s, since it has more than 63 characters; set fullnameOverride"
+      $gateway.fullname) }}
 {{- end }}
 {{- $settings := $root.Values.broker.settings }}
-{{- if or (eq (toString (get $settings "streams")) "false") (and (hasKey $settings "results_max_age_s") (eq (int $settings.results_max_age_s) 0)) }}
+{{- if not (and (dig "streams" true $settings) (dig "results_max_age_s" 1 $settings)) }}
 {{- fail "the gateway reads RabbitMQ's streams; broker.settings must have neither streams: false nor results_max_age_s: 0" }}
 {{- end }}
 {{- range $gateway.env }}
