@@ -63,7 +63,37 @@ def container(deployment):
     return only
 
 
+def is_workers(manifest):
+    """Whether it is a group's, and not the gateway's."""
+    return "crewfleet/group" in manifest["metadata"]["labels"]
+
+
+def workers(manifests):
+    """The Deployments of groups, by name."""
+    return {name: deployment for name, deployment in of_kind(manifests, "Deployment").items() if is_workers(deployment)}
+
+
 def configurations(manifests):
-    """The crewfleet.toml of each Deployment, by name."""
+    """The crewfleet.toml of each group, by its Deployment's name."""
     maps = of_kind(manifests, "ConfigMap")
-    return {name: maps[name]["data"]["crewfleet.toml"] for name in of_kind(manifests, "Deployment")}
+    return {name: maps[name]["data"]["crewfleet.toml"] for name in workers(manifests)}
+
+
+def for_each(kind, only=lambda _: True):
+    """Makes a check a test of every manifest of a kind, which it gets beside all that is rendered with it."""
+
+    def decorate(check):
+        @functools.wraps(check)
+        def test(self):
+            found = 0
+            for values in VALUE_SETS:
+                for name, manifest in of_kind(rendered(values), kind).items():
+                    if only(manifest):
+                        found += 1
+                        with self.subTest(values=values.name, kind=kind, name=name):
+                            check(self, manifest, rendered(values))
+            self.assertGreater(found, 0, f"no value set makes such a {kind}")
+
+        return test
+
+    return decorate

@@ -1,34 +1,29 @@
 """What the rendered manifests promise, whatever the values: safe pods, time to finish, no secret in the open, one autoscaler."""
 
-import functools
 import json
 import unittest
 
 import tomllib
 import yaml
-from chart import CHART, MINIMAL, MONITORING, VALUE_SETS, configurations, container, of_kind, one, pod, render, rendered
+from chart import (
+    CHART,
+    MINIMAL,
+    MONITORING,
+    VALUE_SETS,
+    configurations,
+    container,
+    for_each,
+    is_workers,
+    of_kind,
+    one,
+    pod,
+    render,
+    rendered,
+    workers,
+)
 
 PRODUCTION = CHART / "ci/production-values.yaml"
 KEDA = CHART / "ci/keda-values.yaml"
-
-
-def for_each(kind):
-    """Makes a check a test of every manifest of a kind, which it gets beside all that is rendered with it."""
-
-    def decorate(check):
-        @functools.wraps(check)
-        def test(self):
-            found = 0
-            for values in VALUE_SETS:
-                for name, manifest in of_kind(rendered(values), kind).items():
-                    found += 1
-                    with self.subTest(values=values.name, kind=kind, name=name):
-                        check(self, manifest, rendered(values))
-            self.assertGreater(found, 0, f"no value set makes a {kind}")
-
-        return test
-
-    return decorate
 
 
 class Broker(unittest.TestCase):
@@ -36,7 +31,7 @@ class Broker(unittest.TestCase):
         def source(values):
             [volume] = {
                 json.dumps(volume["secret"])
-                for deployment in of_kind(rendered(values), "Deployment").values()
+                for deployment in workers(rendered(values)).values()
                 for volume in pod(deployment)["volumes"]
                 if volume["name"] == "broker"
             }
@@ -54,7 +49,7 @@ class Broker(unittest.TestCase):
 class Pods(unittest.TestCase):
     @for_each("Deployment")
     def test_they_meet_the_restricted_standard(self, deployment, _):
-        spec, worker = pod(deployment), container(deployment)
+        spec, only = pod(deployment), container(deployment)
         self.assertTrue(spec["securityContext"]["runAsNonRoot"])
         self.assertEqual(spec["securityContext"]["runAsUser"], 65532)
         self.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
@@ -62,10 +57,10 @@ class Pods(unittest.TestCase):
         self.assertNotIn("initContainers", spec)
         for volume in spec["volumes"]:
             [source] = volume.keys() - {"name"}
-            self.assertIn(source, {"configMap", "secret", "emptyDir", "persistentVolumeClaim"})
+            self.assertIn(source, {"configMap", "secret", "emptyDir", "ephemeral", "persistentVolumeClaim"})
         wanted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
-        self.assertEqual(worker["securityContext"], wanted)
-        self.assertFalse(any("hostPort" in port for port in worker["ports"]))
+        self.assertEqual(only["securityContext"], wanted)
+        self.assertFalse(any("hostPort" in port for port in only["ports"]))
 
     @for_each("Deployment")
     def test_they_get_no_token_of_the_cluster(self, deployment, _):
@@ -73,24 +68,29 @@ class Pods(unittest.TestCase):
         self.assertIs(pod(deployment)["enableServiceLinks"], False)
 
     @for_each("Deployment")
-    def test_their_memory_and_disks_have_limits_and_can_be_written_where_the_worker_writes(self, deployment, manifests):
-        worker = container(deployment)
-        self.assertIn("memory", worker["resources"]["limits"])
-        self.assertIn("memory", worker["resources"]["requests"])
-        sized = {v["name"] for v in pod(deployment)["volumes"] if v.get("emptyDir", {}).get("sizeLimit")}
-        writable = {mount["mountPath"] for mount in worker["volumeMounts"] if mount["name"] in sized}
+    def test_their_memory_and_disks_have_limits_and_can_be_written_where_the_program_writes(self, deployment, _):
+        only = container(deployment)
+        self.assertIn("memory", only["resources"]["limits"])
+        self.assertIn("memory", only["resources"]["requests"])
+        sized = {v["name"] for v in pod(deployment)["volumes"] if v.get("emptyDir", {}).get("sizeLimit") or "ephemeral" in v}
+        writable = {mount["mountPath"] for mount in only["volumeMounts"] if mount["name"] in sized}
         self.assertEqual(writable, {"/tmp", "/var/lib/crewfleet"})
+
+    @for_each("Deployment", is_workers)
+    def test_a_worker_has_a_folder_of_its_own(self, deployment, manifests):
         # Kubernetes gives the folder of an emptyDir to root, and the worker takes none that is another's.
         data_dir = tomllib.loads(configurations(manifests)[deployment["metadata"]["name"]])["worker"]["data_dir"]
         self.assertEqual(data_dir, "/var/lib/crewfleet/data")
 
     @for_each("Deployment")
     def test_only_readiness_depends_on_the_broker(self, deployment, _):
-        worker = container(deployment)
-        asked = {probe: worker[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+        only = container(deployment)
+        probes = {probe: only[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
         wanted = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
-        self.assertEqual(asked, wanted)
-        self.assertEqual([port["name"] for port in worker["ports"]], ["admin"])
+        self.assertEqual({probe: asked["path"] for probe, asked in probes.items()}, wanted)
+        self.assertEqual({asked["port"] for asked in probes.values()}, {"admin"})
+        ports = ["admin"] if is_workers(deployment) else ["api", "admin"]
+        self.assertEqual([port["name"] for port in only["ports"]], ports)
 
     @for_each("Deployment")
     def test_replicas_are_spread(self, deployment, _):
@@ -100,7 +100,7 @@ class Pods(unittest.TestCase):
 
 
 class Grace(unittest.TestCase):
-    @for_each("Deployment")
+    @for_each("Deployment", is_workers)
     def test_longest_crew_then_drain_then_termination(self, deployment, manifests):
         name = deployment["metadata"]["name"]
         configuration = tomllib.loads(configurations(manifests)[name])
@@ -125,17 +125,17 @@ class Grace(unittest.TestCase):
 class Secrets(unittest.TestCase):
     @for_each("Deployment")
     def test_they_are_files(self, deployment, _):
-        worker = container(deployment)
-        for variable in worker.get("env", []):
+        only = container(deployment)
+        for variable in only.get("env", []):
             self.assertNotIn("secretKeyRef", variable.get("valueFrom", {}))
-        mounts = {mount["name"]: mount for mount in worker["volumeMounts"]}
+        mounts = {mount["name"]: mount for mount in only["volumeMounts"]}
         secrets = [volume for volume in pod(deployment)["volumes"] if "secret" in volume]
         self.assertIn("broker", [volume["name"] for volume in secrets])
         for volume in secrets:
             self.assertTrue(mounts[volume["name"]]["readOnly"])
             self.assertEqual(volume["secret"]["defaultMode"], 0o440)
 
-    @for_each("Deployment")
+    @for_each("Deployment", is_workers)
     def test_the_configuration_names_the_files_that_are_mounted(self, deployment, manifests):
         configuration = tomllib.loads(configurations(manifests)[deployment["metadata"]["name"]])
         named = {configuration["broker"]["url_file"]}
@@ -155,8 +155,8 @@ class Secrets(unittest.TestCase):
 
 class Rollouts(unittest.TestCase):
     def changed(self, values, change):
-        """The Deployments whose pods a change of the values replaces."""
-        before, after = (of_kind(m, "Deployment") for m in (rendered(values), render(values, change)))
+        """The groups whose pods a change of the values replaces."""
+        before, after = (workers(m) for m in (rendered(values), render(values, change)))
         self.assertEqual(before.keys(), after.keys())
         return {name for name in before if before[name]["spec"]["template"] != after[name]["spec"]["template"]}
 
@@ -172,7 +172,7 @@ class Rollouts(unittest.TestCase):
     def test_more_replicas_roll_nothing(self):
         self.assertEqual(self.changed(PRODUCTION, {"crewGroups": {"writers": {"replicas": 9}}}), set())
 
-    @for_each("Deployment")
+    @for_each("Deployment", is_workers)
     def test_selectors_never_change(self, deployment, _):
         selector = deployment["spec"]["selector"]["matchLabels"]
         name = deployment["metadata"]["name"].removeprefix("fleet-crewfleet-")
@@ -181,7 +181,7 @@ class Rollouts(unittest.TestCase):
         self.assertLessEqual(selector.items(), deployment["spec"]["template"]["metadata"]["labels"].items())
 
     def test_a_digest_stays_with_its_image(self):
-        images = {name: container(d)["image"] for name, d in of_kind(rendered(PRODUCTION), "Deployment").items()}
+        images = {name: container(d)["image"] for name, d in workers(rendered(PRODUCTION)).items()}
         self.assertEqual(images["fleet-crewfleet-reports"], "registry.example.com/crews/reports:2.3")
         self.assertRegex(images["fleet-crewfleet-writers"], r"^registry\.example\.com/crews/marketing@sha256:[0-9a-f]{64}$")
         [image] = [container(d)["image"] for d in of_kind(rendered(MINIMAL), "Deployment").values()]
@@ -225,7 +225,7 @@ class Scaling(unittest.TestCase):
 
 
 class Network(unittest.TestCase):
-    @for_each("NetworkPolicy")
+    @for_each("NetworkPolicy", is_workers)
     def test_only_prometheus_comes_in(self, policy, manifests):
         self.assertEqual(policy["spec"]["policyTypes"], ["Ingress", "Egress"])
         deployment = one(manifests, "Deployment", policy["metadata"]["name"])
@@ -245,7 +245,7 @@ class Network(unittest.TestCase):
 class Monitoring(unittest.TestCase):
     def test_the_job_is_one_that_the_alerts_look_for(self):
         monitor = one(rendered(PRODUCTION), "PodMonitor", "fleet-crewfleet")
-        for deployment in of_kind(rendered(PRODUCTION), "Deployment").values():
+        for deployment in workers(rendered(PRODUCTION)).values():
             labels = deployment["spec"]["template"]["metadata"]["labels"]
             self.assertLessEqual(monitor["spec"]["selector"]["matchLabels"].items(), labels.items())
             self.assertTrue(labels[monitor["spec"]["jobLabel"]].startswith("crewfleet"))

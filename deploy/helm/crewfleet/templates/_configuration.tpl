@@ -2,12 +2,6 @@
 {{- define "crewfleet.configuration" -}}
 {{- $root := index . 0 }}
 {{- $group := index . 1 }}
-{{- $broker := $root.Values.broker }}
-{{- $settings := merge (dict "namespace" $broker.namespace) $broker.settings }}
-{{- with $broker.consumerTimeoutSeconds }}
-{{- $_ := set $settings "consumer_timeout_s" . }}
-{{- end }}
-{{- $_ := set $settings "url_file" "/run/secrets/crewfleet/broker-url" }}
 {{- /* The volume itself belongs to root; the worker wants a folder of its own. */}}
 {{- $worker := merge (dict
       "admin_addr" "0.0.0.0:9464"
@@ -16,7 +10,7 @@
       "termination_grace_s" $group.grace.termination
     ) $group.worker -}}
 [broker]
-{{- include "crewfleet.toml.table" ($settings | toJson | fromJson) }}
+{{- include "crewfleet.brokerTable" (list $root dict) }}
 
 [worker]
 {{- include "crewfleet.toml.table" $worker }}
@@ -28,6 +22,17 @@
 [crews.{{ $name }}]
 {{- include "crewfleet.toml.table" (omit $crew "envSecret") }}
 {{- end }}
+{{- end }}
+
+{{- /* The lines of [broker], with settings that win over the values': (list $ SETTINGS). */}}
+{{- define "crewfleet.brokerTable" -}}
+{{- $broker := (index . 0).Values.broker }}
+{{- $settings := merge (dict "namespace" $broker.namespace) (index . 1) $broker.settings }}
+{{- with $broker.consumerTimeoutSeconds }}
+{{- $_ := set $settings "consumer_timeout_s" . }}
+{{- end }}
+{{- $_ := set $settings "url_file" "/run/secrets/crewfleet/broker-url" }}
+{{- include "crewfleet.toml.table" ($settings | toJson | fromJson) }}
 {{- end }}
 
 {{- /* The lines of a table. Values come from JSON. */}}

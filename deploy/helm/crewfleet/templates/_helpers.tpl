@@ -8,9 +8,13 @@
 {{- end }}
 {{- end }}
 
-{{- /* Of all that a release makes. */}}
+{{- /* Of all that a release makes, but for the gateway's. */}}
 {{- define "crewfleet.labels" -}}
 {{ include "crewfleet.selector" . }}
+{{ include "crewfleet.commonLabels" . }}
+{{- end }}
+
+{{- define "crewfleet.commonLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
@@ -21,6 +25,12 @@ label job, and the alerts look for "crewfleet". */}}
 {{- define "crewfleet.selector" -}}
 app.kubernetes.io/name: crewfleet
 app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- /* Of a group: (list $ NAME). */}}
+{{- define "crewfleet.groupSelector" -}}
+{{ include "crewfleet.selector" (index . 0) }}
+crewfleet/group: {{ index . 1 }}
 {{- end }}
 
 {{- /* A group with all its values, as JSON: (list $ NAME). */}}
@@ -146,14 +156,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- printf "%s-rabbitmq" (include "crewfleet.fullname" .) }}
 {{- end }}
 
-{{- /* The Secret with the broker's URL, as JSON. The cluster operator names its own so, and writes a URL into it
+{{- /* The Secret with the broker's URL, as JSON: (list $ GIVEN). The cluster operator names its own so, and writes a URL into it
 (https://www.rabbitmq.com/kubernetes/operator/using-operator#find). */}}
 {{- define "crewfleet.brokerSecret" -}}
-{{- $given := .Values.broker.existingSecret }}
+{{- $given := index . 1 }}
 {{- if $given.name }}
 {{- dict "name" $given.name "key" ($given.key | default "broker-url") | toJson }}
 {{- else }}
-{{- $own := printf "%s-default-user" (include "crewfleet.rabbitmqCluster" .) }}
+{{- $own := printf "%s-default-user" (include "crewfleet.rabbitmqCluster" (index . 0)) }}
 {{- dict "name" $own "key" ($given.key | default "connection_string") | toJson }}
 {{- end }}
 {{- end }}
