@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::body;
-use super::dead_letters::{GroupView, Look, Looked, refused};
+use super::dead_letter_view::{GroupView, Looked};
+use super::dead_letters::{Look, refused};
 use super::no_query::NoQuery;
 use super::problem::{Refusal, Refusals};
 use crate::gateway::Gateway;
@@ -135,7 +136,7 @@ pub(crate) struct PurgeAnswer {
 #[utoipa::path(
     post, path = "/v1/dead-letters/redrive", tag = "dead letters", operation_id = "redriveDeadLetters",
     request_body = Redrive,
-    responses((status = 200, body = RedriveAnswer), Refusals),
+    responses((status = 200, body = RedriveAnswer, description = "What was done, or would be."), Refusals),
 )]
 pub(crate) async fn redrive(
     State(gateway): State<Arc<Gateway>>,
@@ -222,7 +223,7 @@ pub(crate) async fn redrive(
 #[utoipa::path(
     post, path = "/v1/dead-letters/purge", tag = "dead letters", operation_id = "purgeDeadLetters",
     request_body = Purge,
-    responses((status = 200, body = PurgeAnswer), Refusals),
+    responses((status = 200, body = PurgeAnswer, description = "What was done, or would be."), Refusals),
 )]
 pub(crate) async fn purge(
     State(gateway): State<Arc<Gateway>>,

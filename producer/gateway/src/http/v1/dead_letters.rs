@@ -8,20 +8,17 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query as Pairs, State};
-use chrono::{DateTime, Utc};
 use crewfleet::ClientError;
-use crewfleet::dead_letters::{
-    BrowsedQueue, DeadLetterError, DeadLetters, Group, Letter, Looking, Reach, Selection, WholeLetter,
-};
+use crewfleet::dead_letters::{DeadLetterError, DeadLetters, Looking, Reach, Selection, WholeLetter};
 use crewfleet_amqp::reply_code;
 use crewfleet_protocol::{CrewName, KickoffId};
-use serde::Serialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
 use tracing::warn;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::crews::known;
+use super::dead_letter_view::{
+    DeadLetterList, GroupList, GroupView, LetterList, LetterView, Looked, WholeView,
+};
 use super::no_query::NoQuery;
 use super::problem::{Problem, Refusal, Refusals};
 use crate::gateway::Gateway;
@@ -60,154 +57,6 @@ pub(crate) struct Query {
     /// see others.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
-}
-
-/// Dead letters, or groups of them.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-pub(crate) enum DeadLetterList {
-    Letters(LetterList),
-    Groups(GroupList),
-}
-
-/// Dead letters.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct LetterList {
-    /// The last that died first.
-    items: Vec<LetterView>,
-    /// How many there are of this kind among those that were looked at.
-    matched: usize,
-    #[serde(flatten)]
-    looked: Looked,
-}
-
-/// Dead letters that died alike.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct GroupList {
-    /// By crew, reason and fingerprint.
-    groups: Vec<GroupView>,
-    #[serde(flatten)]
-    looked: Looked,
-}
-
-/// What was looked at. A call looks at 20,000 letters at most, for 20 s at most.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct Looked {
-    /// How many letters were looked at.
-    seen: u64,
-    /// How many were not: name a crew, or use `crewfleet dead-letters`, which looks at all.
-    unseen: u64,
-    /// How many somebody else took in between.
-    missed: u64,
-}
-
-/// A dead letter: a request that could not be done, and why.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = DeadLetter)]
-pub(crate) struct LetterView {
-    /// The kickoff; `null` where the request names none that is valid.
-    kickoff_id: Option<String>,
-    /// The crew.
-    #[schema(example = "marketing")]
-    crew: String,
-    /// Why it died.
-    #[schema(example = "failed")]
-    reason: String,
-    /// Kind and message of its error.
-    error: Option<String>,
-    /// Equal for errors that differ only in digits and quoted values.
-    fingerprint: Option<String>,
-    /// The attempt that failed, from 1.
-    attempt: u32,
-    /// How often it was started again from the dead letters.
-    redrive: u32,
-    /// When it died.
-    dead_at: Option<DateTime<Utc>>,
-}
-
-/// A dead letter with its request.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = WholeDeadLetter)]
-pub(crate) struct WholeView {
-    #[serde(flatten)]
-    letter: LetterView,
-    /// The request as it came, where it is JSON.
-    #[schema(value_type = Option<Object>)]
-    request: Option<Box<RawValue>>,
-    /// Any other request, as text.
-    text: Option<String>,
-    /// Its size in bytes.
-    bytes: usize,
-    /// The properties of its message, by AMQP's names.
-    #[schema(value_type = Object)]
-    properties: Value,
-    /// Letters of the same kickoff from before: it was redriven while they were kept.
-    earlier: Vec<LetterView>,
-}
-
-/// Letters that died alike.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = DeadLetterGroup)]
-pub(crate) struct GroupView {
-    /// The crew.
-    crew: String,
-    /// Why they died.
-    reason: String,
-    /// The fingerprint of their errors; `null` where RabbitMQ itself took them off their queue.
-    fingerprint: Option<String>,
-    /// How many there are.
-    count: u64,
-    /// When the first of them died.
-    oldest_at: Option<DateTime<Utc>>,
-    /// When the last of them died.
-    newest_at: Option<DateTime<Utc>>,
-    /// How often the one was started again that was so most often.
-    redrives: u32,
-    /// The error of one of them.
-    error: Option<String>,
-    /// One of them.
-    example: Option<String>,
-}
-
-impl From<Letter> for LetterView {
-    fn from(letter: Letter) -> Self {
-        Self {
-            kickoff_id: letter.kickoff_id.map(|id| id.to_string()),
-            crew: letter.crew,
-            reason: letter.reason,
-            error: letter.error,
-            fingerprint: letter.fingerprint,
-            attempt: letter.attempt,
-            redrive: letter.redrive,
-            dead_at: letter.dead_at,
-        }
-    }
-}
-
-impl From<Group> for GroupView {
-    fn from(group: Group) -> Self {
-        Self {
-            crew: group.crew,
-            reason: group.reason,
-            fingerprint: group.fingerprint,
-            count: group.count,
-            oldest_at: group.oldest,
-            newest_at: group.newest,
-            redrives: group.redrives,
-            error: group.error,
-            example: group.example.map(|id| id.to_string()),
-        }
-    }
-}
-
-impl Looked {
-    pub(super) fn at(queues: &[BrowsedQueue]) -> Self {
-        Self {
-            seen: queues.iter().filter_map(|queue| queue.letters).sum(),
-            unseen: queues.iter().map(|queue| u64::from(queue.unseen)).sum(),
-            missed: queues.iter().map(|queue| u64::from(queue.missed)).sum(),
-        }
-    }
 }
 
 /// Where to look, and for what.
@@ -253,7 +102,7 @@ impl Look {
 /// RabbitMQ counts each look as a delivery of every letter, which ends nothing.
 #[utoipa::path(
     get, path = "/v1/dead-letters", tag = "dead letters", operation_id = "listDeadLetters", params(Query),
-    responses((status = 200, body = DeadLetterList), Refusals),
+    responses((status = 200, body = DeadLetterList, description = "The letters, or groups of them."), Refusals),
 )]
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
@@ -295,7 +144,7 @@ pub(crate) async fn list(
     get, path = "/v1/dead-letters/{kickoff_id}", tag = "dead letters", operation_id = "getDeadLetter",
     params(("kickoff_id" = String, Path, description = "The kickoff.")),
     responses(
-        (status = 200, body = WholeView),
+        (status = 200, body = WholeView, description = "The letter."),
         (status = 409, body = Problem, content_type = "application/problem+json",
          description = "It is not among those that one call looks at, and may be among the others."),
         Refusals,
