@@ -152,7 +152,7 @@ pub(crate) async fn create(
 #[utoipa::path(
     get, path = "/v1/batches/{batch_id}", tag = "batches", operation_id = "getBatch",
     params(("batch_id" = String, Path, description = "Its id.")),
-    responses((status = 200, body = BatchView), Refusals),
+    responses((status = 200, body = BatchView, description = "How far it is."), Refusals),
 )]
 pub(crate) async fn get(
     State(gateway): State<Arc<Gateway>>,

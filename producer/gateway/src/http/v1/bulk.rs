@@ -121,7 +121,7 @@ pub(crate) struct BulkFailure {
     post, path = "/v1/kickoffs/bulk", tag = "kickoffs", operation_id = "bulkKickoffs",
     params(("Idempotency-Key" = Option<String>, Header, description = "Names this sweep over the kickoffs. At most 255 characters.")),
     request_body = Bulk,
-    responses((status = 200, body = BulkAnswer), Refusals),
+    responses((status = 200, body = BulkAnswer, description = "What was done, or would be."), Refusals),
 )]
 pub(crate) async fn bulk(
     State(gateway): State<Arc<Gateway>>,

@@ -114,7 +114,7 @@ pub(crate) struct PauseOrder {
 /// List the crews: those that workers serve, and those of which there are kickoffs.
 #[utoipa::path(
     get, path = "/v1/crews", tag = "crews", operation_id = "listCrews",
-    responses((status = 200, body = CrewList), Refusals),
+    responses((status = 200, body = CrewList, description = "The crews."), Refusals),
 )]
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
@@ -133,7 +133,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     get, path = "/v1/crews/{crew}", tag = "crews", operation_id = "getCrew",
     params(("crew" = String, Path, description = "Its name.")),
-    responses((status = 200, body = CrewView), Refusals),
+    responses((status = 200, body = CrewView, description = "The crew."), Refusals),
 )]
 pub(crate) async fn get(
     State(gateway): State<Arc<Gateway>>,

@@ -67,7 +67,7 @@ pub(crate) struct WorkerCrew {
 /// List the workers that live.
 #[utoipa::path(
     get, path = "/v1/workers", tag = "workers", operation_id = "listWorkers",
-    responses((status = 200, body = WorkerList), Refusals),
+    responses((status = 200, body = WorkerList, description = "The workers."), Refusals),
 )]
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
