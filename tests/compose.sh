@@ -58,6 +58,21 @@ validate_mounted() {
     rm -rf "$folder"
 }
 
+# What the gateway writes lies on its volume, and what it may take of memory leaves room for callers, its tmpfs and itself.
+validate_gateway() {
+    local config=deploy/compose/crewfleet.toml gateway folder file files limit
+    gateway=$("${compose[@]}" config --format json | jq .services.gateway)
+    folder=$(jq --raw-output '.volumes[] | select(.type == "volume" and (.read_only | not)) | .target' <<<"$gateway")
+    mapfile -t files < <(sed -n 's/^\(tokens_file\|file\) = "\([^"]*\)".*/\2/p' "$config")
+    [ ${#files[@]} = 2 ] || fail "the gateway has ${#files[@]} files" "name its tokens_file and its store's file in $config"
+    for file in "${files[@]}"; do
+        [ "$(dirname "$file")" = "$folder" ] || fail "the gateway's $file is not on its volume, $folder" "name it there in $config"
+    done
+    limit=$(sed -n 's/^memory_limit = "\([0-9]*\)MiB".*/\1/p' "$config" | tail -n 1)
+    [ $(((limit + 64 + 192) * 1024 * 1024)) -le "$(jq --raw-output .mem_limit <<<"$gateway")" ] ||
+        fail "the gateway's mem_limit leaves too little beside its memory_limit of $limit MiB" "raise mem_limit in deploy/compose.yaml"
+}
+
 validate() {
     local granted promised
     say "compose.yaml"
@@ -67,6 +82,7 @@ validate() {
     promised=$(number termination_grace_s deploy/compose/crewfleet.toml)
     [ "$granted" = "$promised" ] ||
         fail "a worker's stop_grace_period is $granted s, but its termination_grace_s $promised" "make them equal"
+    validate_gateway
     validate_mounted
 }
 
@@ -144,7 +160,7 @@ check_gateway() {
     id=$(ask "$token" /kickoff --data '{"inputs": {"BUSINESS_DETAILS": "a bakery", "PRODUCT_DESCRIPTION": "rye bread"}}')
     id=${id#*\"kickoff_id\":\"} id=${id%\"*}
     await 60 "the kickoff by HTTP succeeds" has_state "$token" "$id" SUCCESS
-    # It keeps nothing of its own.
+    # By its store.
     quietly compose-restart.log "${compose[@]}" restart gateway
     await 60 "the gateway knows it after a restart" has_state "$token" "$id" SUCCESS
     await 60 "Prometheus sees that the gateway is ready" is 'crewfleet_gateway_ready{job="crewfleet-gateway"}' 1

@@ -29,6 +29,14 @@ done
 unit=deploy/systemd/crewfleet-worker@.service
 [ "$(sed -n 's/^TimeoutStopSec=//p' "$unit")" = "$(sed -n 's/^Environment=CREWFLEET__WORKER__TERMINATION_GRACE_S=//p' "$unit")" ] ||
     fail "TimeoutStopSec and CREWFLEET__WORKER__TERMINATION_GRACE_S differ in $unit" "make them one number"
+# The gateway's files are where systemd lets it write, and nobody else read.
+unit=deploy/systemd/crewfleet-gateway.service
+folder=$(sed -n 's/^StateDirectory=//p' "$unit")
+for key in STORE__FILE TOKENS_USED_FILE; do
+    grep --quiet "^Environment=CREWFLEET__GATEWAY__$key=%S/${folder:-none}/" "$unit" ||
+        fail "$unit does not put CREWFLEET__GATEWAY__$key into its state directory" "name it below %S/ and StateDirectory"
+done
+grep --quiet '^StateDirectoryMode=0700$' "$unit" || fail "others may read the state directory of $unit" "set StateDirectoryMode=0700"
 
 tests/helm.sh "$@"
 tests/images.sh "$@"

@@ -118,6 +118,8 @@ id=$(call /kickoff --data '{"inputs": {"a": "b"}}')
 id=${id#*:\"} id=${id%\"*}
 status() { [[ "$(call "/status/$id")" == *'"state":"SUCCESS"'* ]]; }
 await 30 "a kickoff by HTTP succeeds" status
+holds "the gateway's store is in its state directory" in_it test -s /var/lib/crewfleet-gateway/store.sqlite
+holds "nobody else reads it" equal "$(in_it stat --dereference --format %a /var/lib/crewfleet-gateway)" 700
 
 say "a crew in its project"
 # stands WAY NAMESPACES: a kickoff reads and writes in its project by WAY, and may make namespaces or not; never what the unit hides.

@@ -155,7 +155,7 @@ class Pods(unittest.TestCase):
             size = volume["emptyDir"]["sizeLimit"]
         store = written["store"]
         kept = sum(store[f"{what}_max_bytes"] for what in ("events", "replies", "inputs"))
-        self.assertGreaterEqual(int(size.removesuffix("Gi")) * GIB, 1.25 * kept)
+        self.assertGreaterEqual(int(size.removesuffix("Gi")) * GIB, 2 * kept)
         for file in (store["file"], written["tokens_used_file"]):
             self.assertEqual(str(Path(file).parent), mount["mountPath"])
         self.assertNotIn("readOnly", mount)

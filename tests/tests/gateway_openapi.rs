@@ -36,9 +36,14 @@ print(ended.status)
 async fn site() -> (WorkerProcess, Cli, GatewayProcess, String) {
     let namespace = Namespace::new();
     let url = broker().await.url();
-    let worker = WorkerProcess::builder(&url, &namespace).builtin(&["echo"]).ready().await;
+    let worker = WorkerProcess::builder(&url, &namespace)
+        .builtin(&["echo"])
+        .ready()
+        .await;
     let cli = Cli::new(&url, &namespace).with_free_gateway_ports();
-    let made = cli.run(&["token", "create", "all", "--all-crews", "--scope", "admin"]).await;
+    let made = cli
+        .run(&["token", "create", "all", "--all-crews", "--scope", "admin"])
+        .await;
     let token = made.success().trim().to_owned();
     let gateway = GatewayProcess::ready(&cli).await;
     (worker, cli, gateway, token)
@@ -56,7 +61,16 @@ async fn every_operation_is_answered_as_the_document_says() {
         .args(["--exclude-checks", "positive_data_acceptance"])
         // A stream does not end by itself.
         .args(["--exclude-path", "/v1/events"])
-        .args(["--max-examples", "20", "--seed", "7", "--generation-database", "none", "--request-timeout", "45"])
+        .args([
+            "--max-examples",
+            "20",
+            "--seed",
+            "7",
+            "--generation-database",
+            "none",
+            "--request-timeout",
+            "45",
+        ])
         .current_dir(cli.dir());
     let called = Process::spawn("schemathesis", &tool, b"").output().await;
     assert_eq!(called.code, Some(0), "{}", called.stdout.join("\n"));
@@ -68,16 +82,29 @@ async fn a_client_that_a_generator_makes_of_the_document_works() {
     let (_worker, cli, gateway, token) = site().await;
     let mut generator = Command::new(test_environment("test-openapi/bin/openapi-python-client"));
     generator
-        .args(["generate", "--meta", "none", "--output-path", "crewfleet_client", "--url"])
+        .args([
+            "generate",
+            "--meta",
+            "none",
+            "--output-path",
+            "crewfleet_client",
+            "--url",
+        ])
         .arg(format!("{}/openapi.json", gateway.url()))
         .current_dir(cli.dir());
-    Process::spawn("the generator", &generator, b"").output().await.ended_with(0);
+    Process::spawn("the generator", &generator, b"")
+        .output()
+        .await
+        .ended_with(0);
     let mut program = Command::new(test_environment("test-openapi/bin/python"));
     program
         .args(["-c", PROGRAM])
         .env("GATEWAY", gateway.url())
         .env("TOKEN", token)
         .current_dir(cli.dir());
-    let printed = Process::spawn("the program", &program, b"").output().await.success();
+    let printed = Process::spawn("the program", &program, b"")
+        .output()
+        .await
+        .success();
     assert_eq!(printed, "succeeded");
 }

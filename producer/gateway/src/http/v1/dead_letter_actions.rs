@@ -136,7 +136,7 @@ pub(crate) struct PurgeAnswer {
 #[utoipa::path(
     post, path = "/v1/dead-letters/redrive", tag = "dead letters", operation_id = "redriveDeadLetters",
     request_body = Redrive,
-    responses((status = 200, body = RedriveAnswer, description = "What was done, or would be."), Refusals),
+    responses((status = 200, body = RedriveAnswer, description = "What was redriven, or would be."), Refusals),
 )]
 pub(crate) async fn redrive(
     State(gateway): State<Arc<Gateway>>,
@@ -223,7 +223,7 @@ pub(crate) async fn redrive(
 #[utoipa::path(
     post, path = "/v1/dead-letters/purge", tag = "dead letters", operation_id = "purgeDeadLetters",
     request_body = Purge,
-    responses((status = 200, body = PurgeAnswer, description = "What was done, or would be."), Refusals),
+    responses((status = 200, body = PurgeAnswer, description = "What was purged, or would be."), Refusals),
 )]
 pub(crate) async fn purge(
     State(gateway): State<Arc<Gateway>>,

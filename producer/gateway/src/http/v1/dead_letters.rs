@@ -102,7 +102,7 @@ impl Look {
 /// RabbitMQ counts each look as a delivery of every letter, which ends nothing.
 #[utoipa::path(
     get, path = "/v1/dead-letters", tag = "dead letters", operation_id = "listDeadLetters", params(Query),
-    responses((status = 200, body = DeadLetterList, description = "The letters, or groups of them."), Refusals),
+    responses((status = 200, body = DeadLetterList, description = "The dead letters."), Refusals),
 )]
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
@@ -144,7 +144,7 @@ pub(crate) async fn list(
     get, path = "/v1/dead-letters/{kickoff_id}", tag = "dead letters", operation_id = "getDeadLetter",
     params(("kickoff_id" = String, Path, description = "The kickoff.")),
     responses(
-        (status = 200, body = WholeView, description = "The letter."),
+        (status = 200, body = WholeView, description = "The answer."),
         (status = 409, body = Problem, content_type = "application/problem+json",
          description = "It is not among those that one call looks at, and may be among the others."),
         Refusals,

@@ -67,6 +67,9 @@ mod tests {
             std::fs::write(&file, &document).unwrap();
         }
         let committed = std::fs::read_to_string(&file).unwrap_or_default();
-        assert!(committed == document, "producer/openapi.json differs; write it with UPDATE_SCHEMAS=1");
+        assert!(
+            committed == document,
+            "producer/openapi.json differs; write it with UPDATE_SCHEMAS=1"
+        );
     }
 }

@@ -26,7 +26,9 @@ pub(crate) struct Query {
     crew: Option<String>,
     /// Kickoffs in these states, separated by commas: `queued`, `running`, `succeeded`, `failed`, `timed_out`, `cancelled`,
     /// `expired`, `rejected`, `unknown`.
-    #[param(pattern = "^((queued|running|succeeded|failed|timed_out|cancelled|expired|rejected|unknown)(,|$))*$")]
+    #[param(
+        pattern = "^((queued|running|succeeded|failed|timed_out|cancelled|expired|rejected|unknown)(,|$))*$"
+    )]
     status: Option<String>,
     /// Created at this moment or later (RFC 3339).
     since: Option<DateTime<Utc>>,
@@ -67,7 +69,10 @@ impl Search {
     ) -> Result<Self, ApiError> {
         let (mut filter, mut behind, mut limit) = (Filter::default(), None, PAGE);
         // A name without a value, as forms send it, asks for nothing.
-        for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+        let asks = |(name, value): &&(String, String)| {
+            !value.is_empty() || ["since", "until", "limit"].contains(&&**name)
+        };
+        for (name, value) in pairs.iter().filter(asks) {
             let refused = |why: String| ApiError::validation(format!("{name}={value:?}: {why}"));
             match &**name {
                 "crew" => filter.crews = crews(identity, value).map_err(refused)?,
@@ -159,7 +164,11 @@ fn states(value: &str) -> Result<Vec<State>, String> {
         name.parse::<State>()
             .map_err(|_| format!("{name:?} is no status; there are {}", State::names()))
     };
-    value.split(',').filter(|name| !name.is_empty()).map(state).collect()
+    value
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(state)
+        .collect()
 }
 
 fn time(value: &str) -> Result<i64, String> {
