@@ -4,6 +4,7 @@
 #   .crewfleet/test-client         what the Python package needs, and its tests
 #   .crewfleet/test-javascript     amqplib, for the same page
 #   .crewfleet/test-asyncapi       what lints the AsyncAPI document; only this, and only where the argument is asyncapi
+#   .crewfleet/test-openapi        what calls the gateway by its OpenAPI document, and test-openapi-lint, what lints it; likewise
 #   .crewfleet/test-crew-packages  what the tests' crews import
 #   .crewfleet/test-tools          the programs that check what is shipped
 #   .crewfleet/tools               Helm, Prometheus, Alertmanager and libfaketime; PostgreSQL is installed
@@ -78,6 +79,11 @@ make_helm() {
 
 if [ "${1:-}" = asyncapi ]; then
     make_javascript test-asyncapi tests/asyncapi "the lint of the AsyncAPI document"
+    exit
+fi
+if [ "${1:-}" = openapi ]; then
+    make_python test-openapi tests/openapi/requirements.lock "the tests of the OpenAPI document"
+    make_javascript test-openapi-lint tests/openapi "the lint of the OpenAPI document"
     exit
 fi
 make_python test-python tests/python/requirements.lock "the publishers' and the traces' tests"

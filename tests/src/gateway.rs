@@ -116,14 +116,14 @@ impl GatewayProcess {
         self.caller_of(format!("/crews/{crew}"), token)
     }
 
-    /// Somebody who calls the native API.
-    pub fn native(&self, token: &str) -> Caller {
-        self.caller_of("/v1".to_owned(), token)
-    }
-
     /// Somebody who names no crew.
     pub fn at_the_root(&self, token: &str) -> Caller {
         self.caller_of(String::new(), token)
+    }
+
+    /// Somebody who calls the native API.
+    pub fn native(&self, token: &str) -> Caller {
+        self.caller_of("/v1".to_owned(), token)
     }
 
     fn caller_of(&self, path: String, token: &str) -> Caller {
@@ -335,6 +335,24 @@ impl Caller {
         };
         let asked = timeout(PATIENCE, asking).await;
         asked.unwrap_or_else(|_| panic!("{path} does not answer {status}"))
+    }
+
+    /// Asks until the answer is `what` it is to be, and returns it.
+    pub async fn shows(&self, path: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let asking = async {
+            loop {
+                let (status, answer) = self.get(path).await;
+                last = answer;
+                if status == 200 && holds(&last) {
+                    return;
+                }
+                tokio::time::sleep(http::POLL).await;
+            }
+        };
+        let asked = timeout(REPLY_LATE + PATIENCE, asking).await;
+        assert!(asked.is_ok(), "{path} does not show {what}: {last:#}");
+        last
     }
 
     async fn call(&self, method: Method, path: impl Display, body: String) -> (StatusCode, Value) {

@@ -34,6 +34,8 @@ mod gateway_clocks;
 mod gateway_https;
 mod gateway_memory;
 mod gateway_native;
+mod gateway_openapi;
+mod gateway_operations;
 mod gateway_tokens;
 mod harness;
 mod leftovers;

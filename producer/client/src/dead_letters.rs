@@ -27,6 +27,7 @@
 //! | [`letter`] | one dead letter: what its message says |
 //! | [`selection`] | which letters are meant |
 //! | [`groups`] | letters that died alike |
+//! | `looking` | what a look may take |
 //! | [`queues`] | reading the queues, without taking anything away |
 //! | [`plan`] | the selected letters, as they were at one moment, and the walk over them |
 //! | [`redrive`] | running them again |
@@ -40,6 +41,7 @@ mod access;
 mod error;
 pub mod groups;
 pub mod letter;
+mod looking;
 pub mod plan;
 pub mod purge;
 pub mod queues;
@@ -50,8 +52,9 @@ pub use self::access::DeadLetters;
 pub use self::error::DeadLetterError;
 pub use self::groups::Group;
 pub use self::letter::{Letter, WholeLetter};
+pub use self::looking::Looking;
 pub use self::plan::Plan;
 pub use self::purge::PurgeReport;
 pub use self::queues::{BrowsedQueue, Listing};
 pub use self::redrive::{Forecast, RedriveOptions, RedriveReport, Undone};
-pub use self::selection::Selection;
+pub use self::selection::{Reach, Selection};

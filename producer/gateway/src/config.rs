@@ -8,7 +8,7 @@ use crewfleet_protocol::CrewName;
 use crewfleet_protocol::topology::Retention;
 use serde::Deserialize;
 
-use crate::store::Bounds;
+use crate::store::{Bounds, Indexes};
 use crate::tokens::UsesFile;
 
 /// The key of the certificate's file …
@@ -78,10 +78,14 @@ pub struct StoreConfig {
     pub inputs_max_bytes: u64,
     /// The keys of `meta` that kickoffs are searched by.
     pub meta_keys: Vec<String>,
+    /// Whether the words of inputs and results are searched, of what comes from then on.
+    pub full_text: bool,
 }
 
 /// The key of `meta` that says whose a kickoff is.
 const TENANT: &str = "tenant";
+/// The key of `meta` that says which batch a kickoff is of.
+pub(crate) const BATCH: &str = "batch";
 const DAY: u64 = 24 * 60 * 60;
 const GIB: u64 = 1024 * 1024 * 1024;
 
@@ -97,6 +101,7 @@ impl Default for StoreConfig {
             inputs_max_age_s: 7 * DAY,
             inputs_max_bytes: GIB,
             meta_keys: Vec::new(),
+            full_text: false,
         }
     }
 }
@@ -117,10 +122,21 @@ impl StoreConfig {
         }
     }
 
-    /// The keys of `meta` that kickoffs are searched by: always the tenant, by which tokens see them.
-    pub(crate) fn keys(&self) -> Vec<String> {
-        let others = self.meta_keys.iter().filter(|key| *key != TENANT).cloned();
-        std::iter::once(TENANT.to_owned()).chain(others).collect()
+    /// What kickoffs are searched by: always the tenant, by which tokens see them, and the batch.
+    pub(crate) fn indexes(&self) -> Indexes {
+        let always = [TENANT, BATCH];
+        let others = self
+            .meta_keys
+            .iter()
+            .filter(|key| !always.contains(&key.as_str()));
+        Indexes {
+            meta_keys: always
+                .map(str::to_owned)
+                .into_iter()
+                .chain(others.cloned())
+                .collect(),
+            full_text: self.full_text,
+        }
     }
 
     fn check(&self) -> Result<(), Problem> {
@@ -135,7 +151,7 @@ impl StoreConfig {
         ] {
             if value < least {
                 let problem = format!("it must be {least} or more");
-                return Err(Problem::new(&format!("gateway.store.{key}"), value, problem));
+                return Err(Problem::new(format!("gateway.store.{key}"), value, problem));
             }
         }
         Ok(())

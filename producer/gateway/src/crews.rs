@@ -1,10 +1,12 @@
-//! Which inputs crews ask for, as their workers say in their heartbeats.
+//! What workers serve, and which inputs their crews ask for, as they say in their heartbeats.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use crewfleet_protocol::fleet::HEARTBEAT_INTERVAL;
 use crewfleet_protocol::{CrewName, CrewStatus, Heartbeat};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -14,13 +16,38 @@ use crewfleet::KickoffClient;
 
 /// The pause before listening that failed begins again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A worker that was not heard for so long is gone.
+const GONE: Duration = HEARTBEAT_INTERVAL.saturating_mul(3);
 
-/// What workers serve. What was heard last stays when they are gone.
+/// What workers serve. What was heard last of a crew's inputs stays when they are gone.
 #[derive(Debug)]
 pub(crate) struct Crews {
-    known: Mutex<HashMap<String, Inputs>>,
+    known: Mutex<Known>,
     /// Whether every worker that lives has had the time to say what it serves.
     were_heard: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    inputs: HashMap<String, Inputs>,
+    /// By their ids.
+    workers: BTreeMap<String, Worker>,
+}
+
+/// A worker that lives, as it was heard last.
+#[derive(Debug, Clone)]
+pub(crate) struct Worker {
+    pub(crate) said: Arc<Heartbeat>,
+    /// By our clock.
+    pub(crate) heard_at: DateTime<Utc>,
+    heard: Instant,
+}
+
+impl Worker {
+    /// What it says of a crew.
+    pub(crate) fn crew(&self, name: &str) -> Option<&CrewStatus> {
+        self.said.crews.iter().find(|crew| crew.name == name)
+    }
 }
 
 /// What a crew says of its inputs.
@@ -44,10 +71,20 @@ impl Inputs {
         told.unwrap_or_default()
     }
 
-    fn of(crew: CrewStatus) -> Self {
+    /// All that it asks for, where it says.
+    pub(crate) fn asked(&self) -> Option<Vec<String>> {
+        self.asked.as_deref().map(<[_]>::to_vec)
+    }
+
+    /// Those that a request must have, where it says.
+    pub(crate) fn said_to_be_required(&self) -> Option<Vec<String>> {
+        self.required.as_deref().map(<[_]>::to_vec)
+    }
+
+    fn of(crew: &CrewStatus) -> Self {
         Self {
-            asked: crew.inputs.map(Into::into),
-            required: crew.required_inputs.map(Into::into),
+            asked: crew.inputs.clone().map(Into::into),
+            required: crew.required_inputs.clone().map(Into::into),
         }
     }
 }
@@ -74,7 +111,17 @@ impl Crews {
 
     /// `None` when no worker with this crew was heard.
     pub(crate) fn inputs(&self, crew: &CrewName) -> Option<Inputs> {
-        self.known().get(crew.as_str()).cloned()
+        self.known().inputs.get(crew.as_str()).cloned()
+    }
+
+    /// All crews that were ever heard of.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.known().inputs.keys().cloned().collect()
+    }
+
+    /// The workers that live, by their ids.
+    pub(crate) fn workers(&self) -> Vec<Worker> {
+        self.known().workers(Instant::now())
     }
 
     /// Whether every worker that lives has said by now what it serves.
@@ -108,18 +155,74 @@ impl Crews {
     }
 
     fn hear(&self, heartbeat: Heartbeat) {
-        let mut known = self.known();
-        for crew in heartbeat.crews {
-            let (name, inputs) = (crew.name.clone(), Inputs::of(crew));
-            match inputs.asked {
-                Some(_) => drop(known.insert(name, inputs)),
-                // Of a crew that is not loaded a worker cannot say.
-                None => drop(known.entry(name).or_default()),
-            }
-        }
+        self.known().hear(heartbeat, Instant::now());
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Inputs>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn hear(&mut self, heartbeat: Heartbeat, now: Instant) {
+        for crew in &heartbeat.crews {
+            let (name, inputs) = (crew.name.clone(), Inputs::of(crew));
+            match inputs.asked {
+                Some(_) => drop(self.inputs.insert(name, inputs)),
+                // Of a crew that is not loaded a worker cannot say.
+                None => drop(self.inputs.entry(name).or_default()),
+            }
+        }
+        let worker = Worker {
+            said: Arc::new(heartbeat),
+            heard_at: Utc::now(),
+            heard: now,
+        };
+        self.workers.insert(worker.said.worker.clone(), worker);
+        self.forget(now);
+    }
+
+    fn workers(&mut self, now: Instant) -> Vec<Worker> {
+        self.forget(now);
+        self.workers.values().cloned().collect()
+    }
+
+    fn forget(&mut self, now: Instant) {
+        self.workers
+            .retain(|_, worker| now.duration_since(worker.heard) <= GONE);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn heartbeat(worker: &str, inputs: Option<&[&str]>) -> Heartbeat {
+        serde_json::from_value(json!({
+            "worker": worker, "host": "h", "version": "1", "time": "2026-11-30T12:00:00Z",
+            "started_at": "2026-11-30T11:00:00Z", "draining": false,
+            "crews": [{"name": "echo", "runner": "builtin", "concurrency": 2, "in_flight": 1, "paused": false,
+                       "timeout_s": 60.0, "inputs": inputs}],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_worker_that_is_not_heard_is_gone_and_the_inputs_of_its_crew_stay() {
+        let (mut known, start) = (Known::default(), Instant::now());
+        known.hear(heartbeat("a", Some(&["TOPIC"])), start);
+        let later = start + HEARTBEAT_INTERVAL * 2;
+        known.hear(heartbeat("b", None), later);
+        let ids = |workers: Vec<Worker>| -> Vec<_> {
+            let ids = workers.iter().map(|worker| worker.said.worker.clone());
+            ids.collect()
+        };
+        assert_eq!(ids(known.workers(start + GONE)), ["a", "b"]);
+        assert_eq!(ids(known.workers(start + GONE + Duration::from_millis(1))), ["b"]);
+        assert!(known.workers(later + GONE * 2).is_empty());
+        assert_eq!(known.inputs["echo"].asked().unwrap(), ["TOPIC"]);
     }
 }

@@ -20,7 +20,7 @@ use crate::crews::Crews;
 use crate::http::api_error::ApiError;
 use crate::http::request_limits::RequestLimits;
 use crate::store::queries::Details;
-use crate::store::{Prefetch, Store, StoreError, StreamTopology};
+use crate::store::{Indexes, Prefetch, Store, StoreError, StreamTopology};
 use crate::tokens::valid::ValidTokens;
 
 /// How long calls that run when the gateway is told to end may take.
@@ -50,8 +50,8 @@ pub(crate) struct Gateway {
     pub(crate) default_crew: Option<CrewName>,
     pub(crate) bodies: RequestLimits,
     pub(crate) limits: Limits,
-    /// The keys of `meta` that kickoffs are searched by.
-    pub(crate) meta_keys: Vec<String>,
+    /// What kickoffs are searched by.
+    pub(crate) indexes: Indexes,
     /// Told to end.
     ending: CancellationToken,
 }
@@ -74,11 +74,11 @@ impl Gateway {
         // that are on their way.
         let memory = config.memory_limit.as_u64();
         let (of_store, names) = (memory / 8 * 3, client.names());
-        let meta_keys = config.store.keys();
+        let indexes = config.store.indexes();
         let store = Store::open(
             &config.store.file,
             of_store,
-            meta_keys.clone(),
+            indexes.clone(),
             config.store.retention(),
             names,
         )?;
@@ -103,7 +103,7 @@ impl Gateway {
             default_crew,
             bodies: RequestLimits::new(broker.max_request_bytes, limits.connections),
             limits,
-            meta_keys,
+            indexes,
             ending: stop.clone(),
         })
     }
@@ -120,7 +120,7 @@ impl Gateway {
 
     /// Whether kickoffs are searched by this key of `meta`.
     pub(crate) fn searches_meta(&self, key: &str) -> bool {
-        self.meta_keys.iter().any(|known| known == key)
+        self.indexes.meta_keys.iter().any(|known| known == key)
     }
 
     /// Whether it knows all that there is to know, and takes kickoffs.

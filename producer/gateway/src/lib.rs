@@ -14,7 +14,7 @@
 //! | `taking` | the way of a kickoff that is taken, once under one id |
 //! | `store` | what is known of kickoffs, in a SQLite file |
 //! | `alarms` | whether RabbitMQ takes anything |
-//! | `crews` | which inputs crews ask for, by their workers' heartbeats |
+//! | `crews` | what workers serve, and which inputs their crews ask for, by their heartbeats |
 //! | [`tokens`] | the tokens that callers show |
 
 mod alarms;

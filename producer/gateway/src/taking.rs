@@ -75,6 +75,14 @@ impl Order {
         })
     }
 
+    /// The same under another id.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn under(self, id: KickoffId) -> Result<Self, ApiError> {
+        Self::new(self.crew, id, self.kickoff, self.meta)
+    }
+
     /// Under an id that its caller chose.
     pub(crate) fn named(mut self) -> Self {
         self.is_named = true;

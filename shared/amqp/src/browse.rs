@@ -144,6 +144,11 @@ impl Browse {
         self.others
     }
 
+    /// How many of the messages that were ready at the beginning are still to be seen.
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
     /// How many messages went to somebody else in between, though they were ready.
     pub fn missed(&self) -> u32 {
         self.missed

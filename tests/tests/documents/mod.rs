@@ -11,6 +11,7 @@
 
 mod commands;
 mod form;
+mod http;
 mod names;
 mod page;
 mod readme;

@@ -265,17 +265,27 @@ async fn a_gateway(connection: &Connection) {
         Declare("kickoff.history"),
         Bind("kickoff.history", "kickoff.events", "#"),
         Consume("kickoff.history"),
+        DeclareExchange("kickoff.http-requests"),
+        Declare("kickoff.http-requests"),
+        Bind("kickoff.http-requests", "kickoff.http-requests", ""),
+        Publish("kickoff.http-requests", "echo"),
+        Consume("kickoff.http-requests"),
+        // To look at dead letters, one at a time.
+        Consume("kickoff.dead-letters.echo"),
+        Consume("kickoff.dead-letters.unroutable"),
+        Declare("kickoff.clients.looking-at.kickoff.dead-letters.echo"),
     ];
     succeed(connection, "gateway", &own).await;
     let others = [
         Consume("kickoff.requests.echo"),
-        Consume("kickoff.dead-letters.echo"),
         Consume("kickoff.control"),
         Consume("kickoff.clients.producer.own"),
         Purge("kickoff.requests.echo"),
         Delete("kickoff.requests.echo"),
+        Delete("kickoff.dead-letters.echo"),
         Delete("kickoff.results"),
         DeleteExchange("kickoff.events"),
+        Publish("kickoff.dead-letters.unroutable", "echo"),
         Declare("kickoff.requests.other"),
         DeclareExchange("kickoff.other"),
         Publish("kickoff.replies", "0193-one-kickoff"),

@@ -111,6 +111,38 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
     let log = process.process().stderr.so_far().join("\n");
     assert!(!log.contains("ACCESS_REFUSED"), "{log}");
 
+    // What others' failures left behind it runs again, and throws away.
+    producer
+        .run(&["kickoff", "fail", "--input", "message=as asked"])
+        .await
+        .ended_with(1);
+    let admin = gateway
+        .run(&[
+            "token",
+            "create",
+            "ops",
+            "--all-crews",
+            "--scope",
+            "read,operate,admin",
+        ])
+        .await
+        .success();
+    let native = process.native(&admin);
+    let once = |letters: &Value| letters["items"][0]["redrive"] == 0;
+    native
+        .shows("/dead-letters?crew=fail", "one that failed", once)
+        .await;
+    let (code, answer) = native
+        .post("/dead-letters/redrive", json!({"crew": "fail"}))
+        .await;
+    assert_eq!((code.as_u16(), &answer["redriven"]), (200, &json!(1)), "{answer}");
+    let again = |letters: &Value| letters["items"][0]["redrive"] == 1;
+    native.shows("/dead-letters?crew=fail", "it again", again).await;
+    let (code, answer) = native.post("/dead-letters/purge", json!({"crew": "fail"})).await;
+    assert_eq!((code.as_u16(), &answer["purged"]), (200, &json!(1)), "{answer}");
+    let log = process.process().stderr.so_far().join("\n");
+    assert!(!log.contains("ACCESS_REFUSED"), "{log}");
+
     // An operator: dead letters, commands, and what is wrong. The failure went through a retry tier first.
     let failed = [
         "kickoff",

@@ -87,6 +87,7 @@ impl Selectors {
             crews: self.crews.crews.clone(),
             reason: self.reason.clone(),
             fingerprint: self.fingerprint.clone(),
+            ..Selection::default()
         })
     }
 }

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use crewfleet_protocol::CrewName;
 
 use super::error::DeadLetterError;
+use super::looking::Looking;
 use crate::client::KickoffClient;
 
 /// The dead letters of a namespace.
 #[derive(Clone)]
 pub struct DeadLetters {
     pub(super) client: KickoffClient,
+    pub(super) looking: Looking,
 }
 
 impl DeadLetters {
@@ -18,7 +20,14 @@ impl DeadLetters {
     pub fn of(client: &KickoffClient) -> Self {
         Self {
             client: client.clone(),
+            looking: Looking::default(),
         }
+    }
+
+    /// The same, for looks that may take no more than this.
+    pub fn looking(mut self, looking: Looking) -> Self {
+        self.looking = looking;
+        self
     }
 
     /// The crews that workers serve at present, by their heartbeats; takes as long as

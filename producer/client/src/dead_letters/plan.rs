@@ -107,13 +107,13 @@ impl DeadLetters {
     /// As [`Self::list`].
     pub async fn plan(&self, crews: &[CrewName], selection: &Selection) -> Result<Plan, DeadLetterError> {
         let (mut groups, mut parts, mut latest) = (Groups::default(), Vec::<Part>::new(), HashMap::new());
-        let each = |letter: Letter, _: Delivery| {
+        let each = |letter: Letter, delivery: Delivery| {
             let marks = letter.marks;
             if let Some(kickoff) = marks.kickoff {
                 let latest = latest.entry(kickoff).or_insert(letter.redrive);
                 *latest = letter.redrive.max(*latest);
             }
-            if !selection.selects(&letter) {
+            if !selection.selects_delivery(&letter, &delivery.body) {
                 return;
             }
             groups.add(&letter);
@@ -157,7 +157,7 @@ impl DeadLetters {
         let mut losses = 0;
         while !part.letters.is_empty() && !stop.is_cancelled() {
             let before = part.letters();
-            let walked = match self.browse(&part.queue, ACTING).await {
+            let walked = match self.browse(&part.queue, ACTING.min(self.looking.window)).await {
                 Ok(Some(mut browse)) => {
                     let walked = pass(&mut browse, part, stop, step).await;
                     // Also after an error: what was settled by then is to be out.

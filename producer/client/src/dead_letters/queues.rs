@@ -1,5 +1,6 @@
 //! Reading the queues of dead letters, without taking anything away.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use crewfleet_amqp::browse::{Browse, Browsing};
 use crewfleet_amqp::{BrokerError, Delivery, Link};
 use crewfleet_protocol::{CrewName, KickoffId};
 use serde::Serialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::access::DeadLetters;
 use super::error::DeadLetterError;
@@ -15,13 +16,6 @@ use super::groups::{Group, Groups};
 use super::letter::{Letter, WholeLetter};
 use super::selection::Selection;
 use crate::error::ClientError;
-
-/// How many messages are on their way to a look that reads on at once. Fewer cost time (20,000 letters take 2.5 s with
-/// 2,000, 3.5 s with 200), more cost memory: a body may have megabytes.
-const READING: u16 = 1000;
-
-/// How long we wait for another command that looks at the same queue.
-const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long we wait for a broker that is just away.
 const BROKER_PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +33,8 @@ pub struct BrowsedQueue {
     pub others: u32,
     /// How many letters went to such consumers in between.
     pub missed: u32,
+    /// How many letters were not looked at, since that would have taken more than it [may](super::Looking).
+    pub unseen: u32,
 }
 
 /// Dead letters in groups.
@@ -58,8 +54,8 @@ impl DeadLetters {
     /// when the selection names a crew that has neither a queue nor a letter.
     pub async fn list(&self, crews: &[CrewName], selection: &Selection) -> Result<Listing, DeadLetterError> {
         let mut groups = Groups::default();
-        let each = |letter: Letter, _: Delivery| {
-            if selection.selects(&letter) {
+        let each = |letter: Letter, delivery: Delivery| {
+            if selection.selects_delivery(&letter, &delivery.body) {
                 groups.add(&letter);
             }
         };
@@ -67,6 +63,28 @@ impl DeadLetters {
         let groups = groups.into_sorted();
         self.check_named(selection, &queues, &groups)?;
         Ok(Listing { groups, queues })
+    }
+
+    /// Each of the selected letters, the last that died first, without their requests.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn letters(
+        &self,
+        crews: &[CrewName],
+        selection: &Selection,
+    ) -> Result<(Vec<Letter>, Vec<BrowsedQueue>), DeadLetterError> {
+        let (mut letters, mut groups) = (Vec::new(), Groups::default());
+        let each = |letter: Letter, delivery: Delivery| {
+            if selection.selects_delivery(&letter, &delivery.body) {
+                groups.add(&letter);
+                letters.push(letter);
+            }
+        };
+        let queues = self.read_all(crews, each).await?;
+        self.check_named(selection, &queues, &groups.into_sorted())?;
+        letters.sort_by_key(|letter| Reverse(letter.dead_at));
+        Ok((letters, queues))
     }
 
     /// The letters of a kickoff: several, where it was redriven while an earlier letter was kept.
@@ -78,9 +96,25 @@ impl DeadLetters {
         crews: &[CrewName],
         id: &KickoffId,
     ) -> Result<(Vec<WholeLetter>, Vec<BrowsedQueue>), DeadLetterError> {
+        let selection = Selection {
+            kickoff_id: Some(id.clone()),
+            ..Selection::default()
+        };
+        self.show_selected(crews, &selection).await
+    }
+
+    /// The selected letters with their requests. All of them are in memory: select one kickoff's.
+    ///
+    /// # Errors
+    /// As [`Self::list`], but for crews that there are not.
+    pub async fn show_selected(
+        &self,
+        crews: &[CrewName],
+        selection: &Selection,
+    ) -> Result<(Vec<WholeLetter>, Vec<BrowsedQueue>), DeadLetterError> {
         let mut found = Vec::new();
         let each = |letter: Letter, delivery: Delivery| {
-            if letter.kickoff_id.as_ref() == Some(id) {
+            if selection.selects_delivery(&letter, &delivery.body) {
                 found.push(WholeLetter::read(letter, delivery));
             }
         };
@@ -130,9 +164,11 @@ impl DeadLetters {
         }
         wanted.sort();
         wanted.dedup();
-        let mut looks = Vec::new();
+        let (mut looks, mut left) = (Vec::new(), self.looking.letters);
+        let end = Instant::now() + self.looking.time;
         for (queue, crew) in wanted {
-            let browse = self.read(&queue, &mut each).await?;
+            let browse = self.read(&queue, left, end, &mut each).await?;
+            left = left.saturating_sub(browse.letters.unwrap_or(0));
             looks.push(BrowsedQueue {
                 crew: crew.cloned(),
                 ..browse
@@ -150,19 +186,34 @@ impl DeadLetters {
     async fn read(
         &self,
         queue: &str,
+        most: u64,
+        end: Instant,
         each: &mut impl FnMut(Letter, Delivery),
     ) -> Result<BrowsedQueue, DeadLetterError> {
-        let Some(mut browse) = self.browse(queue, READING).await? else {
-            return Ok(BrowsedQueue {
-                queue: queue.to_owned(),
-                crew: None,
-                letters: None,
-                others: 0,
-                missed: 0,
-            });
+        let not_looked_at = |letters, unseen| BrowsedQueue {
+            queue: queue.to_owned(),
+            crew: None,
+            letters,
+            others: 0,
+            missed: 0,
+            unseen,
+        };
+        if most == 0 || Instant::now() >= end {
+            let state = self.connected().await?.queue_state(queue).await?;
+            let unseen = state.as_ref().map_or(0, |state| state.messages);
+            return Ok(not_looked_at(state.map(|_| 0), unseen));
+        }
+        let Some(mut browse) = self.browse(queue, self.looking.window).await? else {
+            return Ok(not_looked_at(None, 0));
         };
         let mut letters = 0;
-        while let Some(delivery) = browse.next().await? {
+        while letters < most {
+            let Ok(next) = timeout_at(end, browse.next()).await else {
+                break;
+            };
+            let Some(delivery) = next? else {
+                break;
+            };
             letters += 1;
             each(Letter::read(&delivery, queue), delivery);
         }
@@ -172,6 +223,7 @@ impl DeadLetters {
             letters: Some(letters),
             others: browse.others(),
             missed: browse.missed(),
+            unseen: browse.left(),
         };
         browse.close().await?;
         Ok(seen)
@@ -185,7 +237,7 @@ impl DeadLetters {
     ) -> Result<Option<Box<Browse>>, DeadLetterError> {
         // A client's own queue, for whoever grants permissions by prefix.
         let lock = self.client.names().client_queue(&format!("looking-at.{queue}"));
-        let end = Instant::now() + BUSY_PATIENCE;
+        let end = Instant::now() + self.looking.patience;
         loop {
             match self.connected().await?.browse(queue, &lock, window).await? {
                 Browsing::At(browse) => return Ok(Some(browse)),

@@ -26,6 +26,8 @@ pub(crate) enum ApiError {
     Expired { at: DateTime<Utc> },
     /// A token that is not good for this crew.
     Forbidden { crew: String },
+    /// A token that is not good for this, whatever its scopes: a message says why.
+    NotAllowed(String),
     /// A token without the scope that the call needs.
     Lacks {
         scope: Scope,
@@ -140,7 +142,7 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized | Self::Expired { .. } => StatusCode::UNAUTHORIZED,
-            Self::Forbidden { .. } | Self::Lacks { .. } => StatusCode::FORBIDDEN,
+            Self::Forbidden { .. } | Self::Lacks { .. } | Self::NotAllowed(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::NoExecution(_) => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Gone(_) => StatusCode::GONE,
@@ -184,6 +186,7 @@ impl ApiError {
                 "Forbidden",
                 &format!("This token is not good for the crew \"{crew}\""),
             ),
+            Self::NotAllowed(message) => told("Forbidden", message),
             Self::NotFound(message) => told("Not Found", message),
             Self::Method(method) => told("Method Not Allowed", &format!("This path does not take {method}")),
             Self::Gone(message) => told("Gone", message),

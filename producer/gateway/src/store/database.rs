@@ -10,6 +10,8 @@ use deadpool_sqlite::{Config, Hook, HookError, Pool, PoolConfig, Runtime};
 use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
 
+use super::full_text;
+
 /// Readers at the same time: more would wait for the disk, or for the two cores that a gateway has.
 const READERS: usize = 4;
 /// How long a call waits for a reader.
@@ -63,7 +65,7 @@ impl Database {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(super) fn open(file: &Path, memory: u64) -> Result<Self, StoreError> {
+    pub(super) fn open(file: &Path, memory: u64, full_text: bool) -> Result<Self, StoreError> {
         let lock = lock(file)?;
         let unusable = |cause: &dyn std::fmt::Display, hint| StoreError::Unusable {
             file: file.to_owned(),
@@ -80,6 +82,8 @@ impl Database {
             // A quarter for the one who writes, the rest for the readers.
             configure(&writing, memory / 4)?;
             MIGRATIONS.to_latest(&mut writing)?;
+            full_text::switch(&writing, full_text)?;
+            optimize(&writing)?;
             Ok(writing)
         };
         let writing = open().map_err(|cause| unusable(&cause, hint(&cause)))?;
@@ -119,6 +123,11 @@ impl Database {
             lock,
         })
     }
+}
+
+/// Has SQLite look what its indexes hold, as far as that has changed much.
+pub(super) fn optimize(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch("PRAGMA analysis_limit = 1000; PRAGMA optimize = 0x10002")
 }
 
 fn configure(db: &Connection, memory: u64) -> rusqlite::Result<()> {
@@ -163,7 +172,7 @@ mod tests {
     use super::*;
 
     fn refused(file: &Path) -> String {
-        Database::open(file, 1 << 20).err().unwrap().to_string()
+        Database::open(file, 1 << 20, false).err().unwrap().to_string()
     }
 
     #[test]
@@ -175,14 +184,14 @@ mod tests {
     fn two_gateways_never_share_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("store");
-        let first = Database::open(&file, 1 << 20).unwrap();
+        let first = Database::open(&file, 1 << 20, false).unwrap();
         assert!(
             refused(&file).contains("belongs to another gateway"),
             "{}",
             refused(&file)
         );
         drop(first);
-        Database::open(&file, 1 << 20).unwrap();
+        Database::open(&file, 1 << 20, false).unwrap();
     }
 
     #[test]
@@ -195,7 +204,7 @@ mod tests {
         assert!(refused(&file).contains("move it away"), "{}", refused(&file));
         assert!(std::fs::read_to_string(&file).unwrap().starts_with("no database"));
         let newer = dir.path().join("newer");
-        let database = Database::open(&newer, 1 << 20).unwrap();
+        let database = Database::open(&newer, 1 << 20, false).unwrap();
         database
             .writing
             .pragma_update(None, "user_version", 1_000)

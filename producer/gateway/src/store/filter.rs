@@ -156,14 +156,17 @@ impl Filter {
         if let Some(until) = self.until {
             search.add(format!("{} < ?", search.created), until);
         }
+        // Few have the same fingerprint: a plus keeps SQLite from the index of the others, which it takes for as good (with a
+        // million kickoffs it took half a second where now it takes two milliseconds).
+        let plus = if self.fingerprint.is_some() { "+" } else { "" };
         if let Some(crew) = crew {
-            search.add("kickoff.crew = ?", crew.clone());
+            search.add(format!("{plus}kickoff.crew = ?"), crew.clone());
         }
         if let Some(state) = state {
-            search.add("kickoff.status = ?", state.code());
+            search.add(format!("{plus}kickoff.status = ?"), state.code());
         }
         if let Some(worker) = &self.worker {
-            search.add("kickoff.worker = ?", worker.clone());
+            search.add(format!("{plus}kickoff.worker = ?"), worker.clone());
         }
         if let Some(fingerprint) = &self.fingerprint {
             search.add("kickoff.fingerprint = ?", fingerprint.clone());

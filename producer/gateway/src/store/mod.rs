@@ -12,12 +12,15 @@
 //! | `writer` | the thread that writes |
 //! | `retention` | what is let go |
 //! | `database` | the file |
+//! | `full_text` | the words of inputs and results |
 //! | `filter`, `queries` | what is asked |
+//! | `totals` | what is asked of many kickoffs at once |
 //! | `subscribers` | who waits for news |
 
 mod database;
 pub(crate) mod filter;
 mod followers;
+mod full_text;
 mod projection;
 pub(crate) mod queries;
 mod retention;
@@ -25,10 +28,11 @@ pub(crate) mod row;
 pub(crate) mod state;
 mod store;
 pub(crate) mod subscribers;
+mod totals;
 mod writer;
 
 pub use self::database::StoreError;
-pub(crate) use self::projection::{News, Request};
+pub(crate) use self::projection::{Indexes, News, Request};
 pub(crate) use self::retention::{Bounds, Retention};
 pub(crate) use self::store::{Prefetch, Store, StreamTopology};
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::full_text;
 use super::row::{Kickoff, meta_text, millis};
 use super::state::{Progress, State};
 
@@ -96,6 +97,15 @@ pub(crate) struct Stored {
     pub(crate) event: Arc<Event>,
 }
 
+/// What is searched by, besides what each kickoff has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Indexes {
+    /// Keys of `meta`.
+    pub(crate) meta_keys: Vec<String>,
+    /// The words of inputs and results.
+    pub(crate) full_text: bool,
+}
+
 /// What a transaction changed.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -108,8 +118,7 @@ pub(super) struct Changes {
 /// One transaction's worth of news.
 pub(super) struct Projection<'db> {
     db: &'db Connection,
-    /// The keys of `meta` that are searched by.
-    meta_keys: &'db [String],
+    indexes: &'db Indexes,
     /// By our clock, in milliseconds.
     now: i64,
     /// Those that have changed, with what they were indexed by.
@@ -120,10 +129,10 @@ pub(super) struct Projection<'db> {
 }
 
 impl<'db> Projection<'db> {
-    pub(super) fn new(db: &'db Connection, meta_keys: &'db [String], now: i64) -> Self {
+    pub(super) fn new(db: &'db Connection, indexes: &'db Indexes, now: i64) -> Self {
         Self {
             db,
-            meta_keys,
+            indexes,
             now,
             kickoffs: HashMap::new(),
             marks: HashMap::new(),
@@ -242,6 +251,9 @@ impl<'db> Projection<'db> {
         let bytes = i64::try_from(body.len()).unwrap_or(i64::MAX);
         put.execute(params![number, reply.redrive, self.now, bytes, body])?;
         self.keep("reply", 1, body.len());
+        if self.indexes.full_text {
+            full_text::add_result(self.db, number, reply)?;
+        }
         Ok(())
     }
 
@@ -262,6 +274,13 @@ impl<'db> Projection<'db> {
         ])?;
         if added > 0 {
             self.keep("request", 1, request.body.len());
+            let known = match self.kickoffs.get(&request.id) {
+                Some(kickoff) => kickoff.number,
+                None => Kickoff::find(self.db, &request.id)?.and_then(|kickoff| kickoff.number),
+            };
+            if let Some(number) = known.filter(|_| self.indexes.full_text) {
+                full_text::add_inputs(self.db, number, &request.body)?;
+            }
         }
         self.changes.ids.insert(request.id.clone());
         Ok(())
@@ -291,8 +310,8 @@ impl<'db> Projection<'db> {
     fn missed(&mut self, stream: Stream, moment: i64) -> rusqlite::Result<()> {
         self.flush()?;
         self.db.execute(
-            "INSERT INTO stream (name, place, hash, known_since) VALUES (?1, -1, 0, ?2) \
-             ON CONFLICT (name) DO UPDATE SET known_since = ?2",
+            "INSERT INTO stream (name, place, hash, known_since) VALUES (?, -1, 0, ?) \
+             ON CONFLICT (name) DO UPDATE SET known_since = excluded.known_since",
             params![stream.as_str(), moment],
         )?;
         if stream == Stream::History {
@@ -305,8 +324,8 @@ impl<'db> Projection<'db> {
         self.flush()?;
         self.marks.remove(&stream);
         self.db.execute(
-            "UPDATE stream SET place = -1, hash = 0, known_since = ?2 WHERE name = ?1",
-            params![stream.as_str(), self.now],
+            "UPDATE stream SET place = -1, hash = 0, known_since = ? WHERE name = ?",
+            params![self.now, stream.as_str()],
         )?;
         if stream == Stream::History {
             self.lose_track()?;
@@ -361,6 +380,11 @@ impl<'db> Projection<'db> {
                 let meta = kickoff.meta.clone();
                 let created = kickoff.created;
                 self.keep("kickoff", 1, 0);
+                if self.indexes.full_text {
+                    let mut find = db.prepare_cached("SELECT body FROM request WHERE id = ?")?;
+                    let body: Option<Vec<u8>> = find.query_row([id], |row| row.get(0)).optional()?;
+                    body.map_or(Ok(()), |body| full_text::add_inputs(db, number, &body))?;
+                }
                 self.index_meta(number, created, meta.as_deref())?;
                 Ok(number)
             }
@@ -385,13 +409,13 @@ impl<'db> Projection<'db> {
     }
 
     fn index_meta(&self, number: i64, created: i64, meta: Option<&str>) -> rusqlite::Result<()> {
-        let Some(meta) = meta.filter(|_| !self.meta_keys.is_empty()) else {
+        let Some(meta) = meta else {
             return Ok(());
         };
         let Ok(Value::Object(fields)) = serde_json::from_str(meta) else {
             return Ok(());
         };
-        for key in self.meta_keys {
+        for key in &self.indexes.meta_keys {
             let Some(value) = fields.get(key).and_then(meta_text) else {
                 continue;
             };

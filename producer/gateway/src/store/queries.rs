@@ -114,22 +114,6 @@ impl Queries {
         self.ask(move |db| list(db, &filter, behind, limit)).await
     }
 
-    /// How many kickoffs a filter takes, but no more than `most`.
-    pub(crate) async fn count(&self, filter: Filter, most: u64) -> Result<u64, QueryError> {
-        self.ask(move |db| {
-            let mut count = 0;
-            for search in filter.searches() {
-                let sql = format!("SELECT count(*) FROM (SELECT 1 {} LIMIT {most})", search.sql());
-                let found: i64 = db
-                    .prepare_cached(&sql)?
-                    .query_row(params_from_iter(search.values), |row| row.get(0))?;
-                count += found.cast_unsigned();
-            }
-            Ok(count.min(most))
-        })
-        .await
-    }
-
     /// The events of a kickoff behind a place, so many at most.
     pub(crate) async fn events_of(
         &self,
@@ -196,7 +180,7 @@ impl Queries {
         .await
     }
 
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueryError> {

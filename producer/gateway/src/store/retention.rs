@@ -133,10 +133,10 @@ fn kickoffs(db: &Transaction<'_>, before: i64) -> rusqlite::Result<i64> {
     // An id may be older than its kickoff: what there was news of is not too old.
     let mut delete = db.prepare_cached(
         "DELETE FROM kickoff WHERE number IN \
-         (SELECT number FROM kickoff WHERE created < ?1 AND heard < ?1 ORDER BY created LIMIT ?2) RETURNING number, id",
+         (SELECT number FROM kickoff WHERE created < ? AND heard < ? ORDER BY created LIMIT ?) RETURNING number, id",
     )?;
     let gone = delete
-        .query_map(params![before, ROUND], |row| {
+        .query_map(params![before, before, ROUND], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;

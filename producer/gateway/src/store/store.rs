@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::{Database, StoreError};
 use super::followers::{self, Follower, Progress};
-use super::projection::{Mark, Stream};
+use super::projection::{Indexes, Mark, Stream};
 use super::queries::Queries;
 use super::retention::Retention;
 use super::subscribers::Subscribers;
@@ -62,11 +62,11 @@ impl Store {
     pub(crate) fn open(
         file: &Path,
         memory: u64,
-        meta_keys: Vec<String>,
+        indexes: Indexes,
         retention: Retention,
         names: &Names,
     ) -> Result<Self, StoreError> {
-        let database = Database::open(file, memory)?;
+        let database = Database::open(file, memory, indexes.full_text)?;
         let marks = Marks::read(&database.writing).map_err(|cause| StoreError::Unusable {
             file: file.to_owned(),
             cause: cause.to_string(),
@@ -74,8 +74,7 @@ impl Store {
         })?;
         let (subscribers, size) = (Arc::<Subscribers>::default(), Arc::<Size>::default());
         let (of_subscribers, of_size) = (Arc::clone(&subscribers), Arc::clone(&size));
-        let (writer, readers) =
-            Writer::start(database, memory, meta_keys, retention, of_subscribers, of_size)?;
+        let (writer, readers) = Writer::start(database, memory, indexes, retention, of_subscribers, of_size)?;
         Ok(Self {
             queries: Queries::new(readers),
             writer,

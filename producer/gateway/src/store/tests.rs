@@ -12,6 +12,8 @@ use super::state::State;
 use super::state::tests::{event, reply};
 use super::*;
 
+mod totals;
+
 /// A store in a folder of its own.
 struct Site {
     dir: tempfile::TempDir,
@@ -32,8 +34,12 @@ const ALL: Retention = Retention {
 };
 
 fn open(dir: &tempfile::TempDir, retention: Retention) -> Store {
-    let (file, keys) = (dir.path().join("store"), vec!["tenant".to_owned()]);
-    Store::open(&file, 4 << 20, keys, retention, &Names::new("kickoff")).unwrap()
+    let file = dir.path().join("store");
+    let indexes = Indexes {
+        meta_keys: vec!["tenant".to_owned()],
+        full_text: true,
+    };
+    Store::open(&file, 4 << 20, indexes, retention, &Names::new("kickoff")).unwrap()
 }
 
 impl Site {
@@ -294,7 +300,12 @@ async fn they_are_found_by_what_they_are() {
     ];
     for (filter, expected) in by {
         assert_eq!(site.ids(filter.clone()).await, expected, "{filter:?}");
-        let count = site.store.queries.count(filter.clone(), 1_000).await.unwrap();
+        let count = site
+            .store
+            .queries
+            .count_behind(filter.clone(), None, 1_000)
+            .await
+            .unwrap();
         assert_eq!(count as usize, expected.len(), "{filter:?}");
         for number in 0..6 {
             let id = format!("k-{number}");
@@ -306,6 +317,13 @@ async fn they_are_found_by_what_they_are() {
             );
         }
     }
+    let words = async |text: &str| {
+        let text = Some(text.to_owned());
+        site.ids(Filter { text, ..all() }).await
+    };
+    assert_eq!(words("BAD item").await, ["k-2", "k-0"]);
+    assert_eq!(words("item good").await, Vec::<String>::new());
+    assert_eq!(words("NOT \" * ( item").await, Vec::<String>::new());
     // Page by page: all of them, each once.
     let (mut seen, mut behind) = (Vec::new(), None);
     loop {
@@ -315,6 +333,45 @@ async fn they_are_found_by_what_they_are() {
         behind = Cursor::behind(last);
     }
     assert_eq!(seen, ["k-5", "k-4", "k-3", "k-2", "k-1", "k-0"]);
+}
+
+#[tokio::test]
+async fn the_words_of_inputs_are_found_whichever_comes_first_and_go_with_them() {
+    let mut site = Site::new();
+    for (id, is_first) in [("early", true), ("late", false)] {
+        if !is_first {
+            site.take(id).await;
+        }
+        let request = Request {
+            id: id.to_owned(),
+            crew: "echo".into(),
+            time: 0,
+            body_hash: "h".into(),
+            claim: id.to_owned(),
+            body: br#"{"inputs": {"TOPIC": "Rye bread"}}"#.to_vec(),
+        };
+        let mark = site.mark();
+        site.tell(News::Request(mark, request)).await;
+        site.take(id).await;
+    }
+    let bread = || Filter {
+        text: Some("rye bread".into()),
+        ..Filter::default()
+    };
+    assert_eq!(site.ids(bread()).await, ["late", "early"]);
+    let retention = Retention {
+        requests: Bounds {
+            age_ms: 0,
+            ..FOR_EVER
+        },
+        ..ALL
+    };
+    let mut db = rusqlite::Connection::open(site.dir.path().join("store")).unwrap();
+    retention
+        .apply(&mut db, chrono::Utc::now().timestamp_millis())
+        .unwrap();
+    assert_eq!(site.ids(bread()).await, Vec::<String>::new());
+    assert_eq!(site.state("late").await, Some(State::Queued));
 }
 
 #[tokio::test]

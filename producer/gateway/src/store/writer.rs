@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{error, warn};
 
-use super::database::{Database, StoreError};
-use super::projection::{News, Projection};
+use super::database::{self, Database, StoreError};
+use super::projection::{Indexes, News, Projection};
 use super::retention::{Retained, Retention};
 use super::subscribers::Subscribers;
 
@@ -24,6 +24,8 @@ const UNIT: usize = 1024;
 const OVERHEAD: usize = 512;
 /// How often what is too old, or too much, is let go.
 const TIDYING: Duration = Duration::from_secs(10);
+/// How often SQLite looks again what its indexes hold, by which it chooses one.
+const OPTIMIZING: Duration = Duration::from_secs(60 * 60);
 /// The pause after a transaction that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -66,7 +68,7 @@ impl Writer {
     pub(super) fn start(
         database: Database,
         memory: u64,
-        meta_keys: Vec<String>,
+        indexes: Indexes,
         retention: Retention,
         subscribers: Arc<Subscribers>,
         size: Arc<Size>,
@@ -80,7 +82,7 @@ impl Writer {
         } = database;
         let mut thread = Thread {
             db: writing,
-            meta_keys,
+            indexes,
             retention,
             subscribers,
             size,
@@ -136,7 +138,7 @@ impl Writer {
 
 struct Thread {
     db: Connection,
-    meta_keys: Vec<String>,
+    indexes: Indexes,
     retention: Retention,
     subscribers: Arc<Subscribers>,
     size: Arc<Size>,
@@ -145,7 +147,7 @@ struct Thread {
 
 impl Thread {
     fn run(&mut self, mut news: mpsc::Receiver<Work>) {
-        let mut tidied = Instant::now();
+        let (mut tidied, mut optimized) = (Instant::now(), Instant::now());
         self.measure();
         loop {
             let first = self
@@ -171,6 +173,11 @@ impl Thread {
                     tidied = Instant::now();
                 }
                 self.measure();
+            }
+            if optimized.elapsed() >= OPTIMIZING {
+                optimized = Instant::now();
+                database::optimize(&self.db)
+                    .unwrap_or_else(|cause| warn!(%cause, "the store is not measured"));
             }
         }
     }
@@ -212,7 +219,7 @@ impl Thread {
         let transaction = self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut projection = Projection::new(&transaction, &self.meta_keys, Utc::now().timestamp_millis());
+        let mut projection = Projection::new(&transaction, &self.indexes, Utc::now().timestamp_millis());
         for one in news {
             projection.apply(one)?;
         }

@@ -98,11 +98,13 @@ pub(crate) async fn retry(
     let (body, _room) = gateway.bodies.read(request, identity.name()).await?;
     let retry = match body.trim_ascii().is_empty() {
         true => Retry::default(),
-        false => serde_json::from_slice(&body).map_err(|e| {
-            ApiError::validation(format!(
-                "The body is not a JSON object as in {{\"inputs\": {{}}}}: {e}"
-            ))
-        })?,
+        false => serde_json::from_slice::<Option<Retry>>(&body)
+            .map(Option::unwrap_or_default)
+            .map_err(|e| {
+                ApiError::validation(format!(
+                    "The body is not a JSON object as in {{\"inputs\": {{}}}}: {e}"
+                ))
+            })?,
     };
     drop(body);
     let kickoff = find(&gateway, &identity, &id).await?;

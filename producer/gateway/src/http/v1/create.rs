@@ -143,7 +143,8 @@ fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>)
     }
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+/// The key of a request that is to be done once, where it has one.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };

@@ -29,7 +29,7 @@ pub(crate) struct KickoffPage {
 /// List kickoffs, the newest first.
 #[utoipa::path(
     get, path = "/v1/kickoffs", tag = "kickoffs", operation_id = "listKickoffs", params(Query),
-    responses((status = 200, body = KickoffPage), Refusals),
+    responses((status = 200, body = KickoffPage, description = "A page of them."), Refusals),
 )]
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
@@ -57,7 +57,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     get, path = "/v1/kickoffs/{kickoff_id}", tag = "kickoffs", operation_id = "getKickoff",
     params(("kickoff_id" = String, Path, description = "Its id.")),
-    responses((status = 200, body = KickoffView), Refusals),
+    responses((status = 200, body = KickoffView, description = "The kickoff."), Refusals),
 )]
 pub(crate) async fn get(
     State(gateway): State<Arc<Gateway>>,

@@ -10,19 +10,36 @@
 //! | `events`, `live` | their events: a page, and as they come |
 //! | `actions` | cancel and retry |
 //! | `conditional` | answers that a caller has already |
+//! | `crews`, `workers` | what workers serve; pause, resume, drain |
+//! | `dead_letters`, `dead_letter_actions` | what could not be done: list, redrive, purge |
+//! | `bulk` | cancel and retry of all that a filter takes |
+//! | `batches`, `batch_items`, `batch_meta` | many kickoffs by one call, and how far they are |
+//! | `many` | the same done to many, some at once, in bounded time |
+//! | `body`, `no_query` | what calls are sent |
 
 mod actions;
+mod batch_items;
+mod batch_meta;
+mod batches;
+mod body;
+mod bulk;
 mod conditional;
 mod create;
+mod crews;
+mod dead_letter_actions;
+mod dead_letters;
 mod events;
 mod kickoffs;
 mod live;
+mod many;
+mod no_query;
 mod openapi;
 mod problem;
 mod result;
 mod routes;
 mod search;
 mod view;
+mod workers;
 
 pub(crate) use self::problem::problems;
 pub(crate) use self::routes::{router, unknown};

@@ -19,6 +19,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
     tags(
         (name = "kickoffs", description = "Start kickoffs, find them, get what they came to."),
         (name = "events", description = "What happens during kickoffs."),
+        (name = "batches", description = "Many kickoffs by one call."),
+        (name = "crews", description = "What the fleet serves."),
+        (name = "workers", description = "Who serves it."),
+        (name = "dead letters", description = "Requests that could not be done, until somebody runs them again or throws them away."),
     ),
 )]
 struct About;
@@ -44,4 +48,28 @@ pub(super) fn served(document: OpenApi) -> MethodRouter {
     // It was made of our own types, so it can be written.
     let text = document.to_json().unwrap_or_default();
     get(async move || ([(header::CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// `UPDATE_SCHEMAS=1 cargo test -p crewfleet-gateway openapi` writes it.
+    #[test]
+    fn the_committed_document_is_that_of_the_handlers() {
+        let (_, document) = super::super::routes::all().split_for_parts();
+        let document = finished(document).to_pretty_json().unwrap() + "\n";
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../openapi.json");
+        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+            std::fs::write(&file, &document).unwrap();
+        }
+        let committed = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            committed == document,
+            "producer/openapi.json differs; write it with UPDATE_SCHEMAS=1"
+        );
+    }
 }

@@ -9,7 +9,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Refusal;
-use super::{actions, conditional, create, events, kickoffs, openapi, result};
+use super::{
+    actions, batches, bulk, conditional, create, crews, dead_letter_actions, dead_letters, events, kickoffs,
+    openapi, problem, result, workers,
+};
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 
@@ -21,6 +24,7 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
         .method_not_allowed_fallback(other_method)
         .with_state(Arc::clone(gateway))
         .route("/openapi.json", openapi::served(document))
+        .layer(middleware::from_fn(problem::problems))
         .layer(middleware::from_fn(conditional::tag))
         .layer(CompressionLayer::new())
 }
@@ -34,6 +38,19 @@ pub(super) fn all() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(events::of_filter))
         .routes(routes!(actions::cancel))
         .routes(routes!(actions::retry))
+        .routes(routes!(bulk::bulk))
+        .routes(routes!(batches::create))
+        .routes(routes!(batches::get))
+        .routes(routes!(crews::list))
+        .routes(routes!(crews::get))
+        .routes(routes!(crews::pause))
+        .routes(routes!(crews::resume))
+        .routes(routes!(workers::list))
+        .routes(routes!(workers::drain))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::get))
+        .routes(routes!(dead_letter_actions::redrive))
+        .routes(routes!(dead_letter_actions::purge))
 }
 
 /// Whatever else below `/v1`.

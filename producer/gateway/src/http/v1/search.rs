@@ -22,9 +22,13 @@ const LARGEST_PAGE: usize = 200;
 #[expect(dead_code, reason = "it is there for the document; read() takes the pairs")]
 pub(crate) struct Query {
     /// Kickoffs of these crews: names, separated by commas.
+    #[param(pattern = "^([a-z0-9_-]{1,64}(,[a-z0-9_-]{1,64})*)?$")]
     crew: Option<String>,
     /// Kickoffs in these states, separated by commas: `queued`, `running`, `succeeded`, `failed`, `timed_out`, `cancelled`,
     /// `expired`, `rejected`, `unknown`.
+    #[param(
+        pattern = "^((queued|running|succeeded|failed|timed_out|cancelled|expired|rejected|unknown)(,|$))*$"
+    )]
     status: Option<String>,
     /// Created at this moment or later (RFC 3339).
     since: Option<DateTime<Utc>>,
@@ -34,7 +38,11 @@ pub(crate) struct Query {
     worker: Option<String>,
     /// Kickoffs whose error has this fingerprint.
     error: Option<String>,
+    /// Kickoffs whose inputs or result have all these words: among the 10,000 newest that do. It needs `[gateway.store]
+    /// full_text`. Inputs are searched of what came over HTTP, and of each text the first 64 KiB.
+    q: Option<String>,
     /// Where the page begins: the `next_cursor` of the page before it.
+    #[param(pattern = "^([0-9a-f]{1,15}-[0-9a-f]{1,15})?$")]
     cursor: Option<String>,
     /// How many items a page has: 50 unless you say otherwise, at most 200.
     #[param(minimum = 1, maximum = 200)]
@@ -60,7 +68,11 @@ impl Search {
         pairs: &[(String, String)],
     ) -> Result<Self, ApiError> {
         let (mut filter, mut behind, mut limit) = (Filter::default(), None, PAGE);
-        for (name, value) in pairs {
+        // A name without a value, as forms send it, asks for nothing.
+        let asks = |(name, value): &&(String, String)| {
+            !value.is_empty() || ["since", "until", "limit"].contains(&&**name)
+        };
+        for (name, value) in pairs.iter().filter(asks) {
             let refused = |why: String| ApiError::validation(format!("{name}={value:?}: {why}"));
             match &**name {
                 "crew" => filter.crews = crews(identity, value).map_err(refused)?,
@@ -69,6 +81,12 @@ impl Search {
                 "until" => filter.until = Some(time(value).map_err(refused)?),
                 "worker" => filter.worker = Some(value.clone()),
                 "error" => filter.fingerprint = Some(value.clone()),
+                "q" if !gateway.indexes.full_text => {
+                    return Err(refused(
+                        "words are not searched here; set [gateway.store] full_text".into(),
+                    ));
+                }
+                "q" => filter.text = Some(value.clone()).filter(|text| !text.trim().is_empty()),
                 "cursor" => {
                     let cursor = Cursor::read(value);
                     let why = "it is no cursor; send the next_cursor of the page before";
@@ -118,12 +136,13 @@ pub(crate) fn restrict(identity: &Identity, filter: &mut Filter) -> Result<(), A
 
 fn unknown(gateway: &Gateway) -> String {
     let keys: Vec<_> = gateway
+        .indexes
         .meta_keys
         .iter()
         .map(|key| format!("meta.{key}"))
         .collect();
     format!(
-        "nothing is searched by this name; there are crew, status, since, until, worker, error, cursor, limit, {} \
+        "nothing is searched by this name; there are crew, status, since, until, worker, error, q, cursor, limit, {} \
          ([gateway.store] meta_keys)",
         keys.join(", ")
     )
@@ -145,7 +164,11 @@ fn states(value: &str) -> Result<Vec<State>, String> {
         name.parse::<State>()
             .map_err(|_| format!("{name:?} is no status; there are {}", State::names()))
     };
-    value.split(',').map(state).collect()
+    value
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(state)
+        .collect()
 }
 
 fn time(value: &str) -> Result<i64, String> {

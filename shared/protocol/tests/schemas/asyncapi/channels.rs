@@ -45,6 +45,12 @@ fn uses(names: &Names) -> Vec<Use> {
             be lost.",
         ),
         (
+            names.http_requests(),
+            "{crew}",
+            &["request"],
+            "The requests that gateways take, for other gateways. Workers do not read them.",
+        ),
+        (
             names.fleet(),
             "{worker}",
             &["heartbeat"],
@@ -111,8 +117,12 @@ pub(super) fn all(names: &Names) -> Value {
     let crew = CrewName::parse(ANY_CREW).unwrap();
     let mut topology = Topology::of(names, &[crew], RESULTS);
     let history = Topology::history(names, HISTORY);
-    topology.queues.extend(history.queues);
-    topology.bindings.extend(history.bindings);
+    let requests = Topology::http_requests(names, HISTORY);
+    for more in [history, requests] {
+        topology.exchanges.extend(more.exchanges);
+        topology.queues.extend(more.queues);
+        topology.bindings.extend(more.bindings);
+    }
     let uses = uses(names);
     assert_eq!(
         uses.len(),

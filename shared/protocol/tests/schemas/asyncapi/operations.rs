@@ -265,6 +265,21 @@ fn observer(names: &Names) -> Vec<Operation> {
             "event",
             "Tell other gateways of a kickoff that is queued.",
         ),
+        send(
+            "gateway",
+            "keepRequest",
+            &names.http_requests(),
+            "request",
+            "Tell other gateways of a request that is taken. Of two \
+            under one id the first one counts.",
+        ),
+        receive(
+            "gateway",
+            "readRequests",
+            format!("{}.stream", id(&names.http_requests())),
+            "request",
+            "Read the requests that gateways took.",
+        ),
     ]
 }
 

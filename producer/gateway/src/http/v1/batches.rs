@@ -1,0 +1,257 @@
+//! `POST /v1/batches` and `GET /v1/batches/{batch_id}`: many kickoffs by one call, and how far they are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use crewfleet_protocol::{CrewName, KickoffId};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::batch_items::{BesideLines, NewBatch};
+use super::batch_meta::{batch_meta, size_of};
+use super::many::{self, Outcome};
+use super::no_query::NoQuery;
+use super::problem::{Problem, Refusal, Refusals};
+use super::search::restrict;
+use crate::config::BATCH;
+use crate::gateway::Gateway;
+use crate::http::api_error::ApiError;
+use crate::http::identity::Identity;
+use crate::http::tenant_meta::meta_for;
+use crate::store::filter::Filter;
+use crate::store::state::State as Status;
+use crate::taking::Order;
+use crate::tokens::Scope;
+
+/// The longest id, in characters: those of its kickoffs have a number behind it.
+const LONGEST_ID: usize = 120;
+
+/// What was taken of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BatchTaken {
+    /// Its id. Its kickoffs have the ids `<batch_id>-0`, `<batch_id>-1`, …
+    #[schema(example = "monday")]
+    batch_id: String,
+    /// How many items were sent.
+    total: u64,
+    /// How many of them are taken, by this call or by an earlier one of the same batch.
+    taken: u64,
+    /// Those that cannot be.
+    failed: Vec<BatchFailure>,
+    /// How many there was no time for, or that RabbitMQ did not take: send the same again, with this `batch_id` or with its
+    /// `Idempotency-Key`.
+    remaining: u64,
+    /// Why not all were taken, where that was not for want of time.
+    detail: Option<String>,
+}
+
+/// An item that is not taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BatchFailure {
+    /// Its place, from 0.
+    index: usize,
+    /// Why.
+    detail: String,
+}
+
+/// How far a batch is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BatchView {
+    /// Its id.
+    batch_id: String,
+    /// How many items it has; `null` where that is not known.
+    total: Option<u64>,
+    /// How many of its kickoffs there are: those that were taken.
+    taken: u64,
+    /// How many of its kickoffs are in which state, for each state that one is in.
+    #[schema(example = json!({"running": 2, "succeeded": 8}))]
+    by_status: BTreeMap<&'static str, u64>,
+    /// How many of them have ended.
+    ended: u64,
+    /// Kickoffs beside its own that carry its name: those that were started once more.
+    retries: u64,
+}
+
+/// Start many kickoffs of a crew by one call.
+///
+/// Send a JSON object, or upload JSON lines (`Content-Type: application/jsonl`), each the inputs of a kickoff, with the rest in
+/// the query. Each item becomes a kickoff `<batch_id>-<index>` with `meta.batch` and `meta.batch_size`. A call takes 10,000
+/// items at most, in as many bytes as a request may have, and ends within 40 s. The same call again takes what is missing,
+/// and nothing twice.
+#[utoipa::path(
+    post, path = "/v1/batches", tag = "batches", operation_id = "createBatch",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the batch's id. At most 255 characters."),
+        BesideLines,
+    ),
+    request_body(content((NewBatch = "application/json"), (String = "application/jsonl"))),
+    responses(
+        (status = 202, body = BatchTaken, description = "What was taken of it.", headers(("Location" = String, description = "How far it is."))),
+        (status = 408, body = Problem, content_type = "application/problem+json", description = "The body did not come in time."),
+        (status = 413, body = Problem, content_type = "application/problem+json", description = "The body is too large: send several batches."),
+        Refusals,
+    ),
+)]
+pub(crate) async fn create(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, Refusal> {
+    identity.act("batch", Scope::Kickoff)?;
+    let end = Instant::now() + many::BEGINNING;
+    let key = super::create::key(&headers)?;
+    let uri = request.uri().clone();
+    let (body, _room) = gateway.bodies.read(request, identity.name()).await?;
+    let batch = NewBatch::read(&uri, &headers, &body)?;
+    let crew = CrewName::parse(&batch.crew).map_err(|e| ApiError::validation(e.to_string()))?;
+    identity.reach(&crew)?;
+    let id = id(&crew, batch.batch_id.as_deref(), key.as_deref())?;
+    let meta = batch_meta(batch.meta.as_deref(), &id, batch.items.len())?;
+    let meta = meta_for(&identity, Some(meta))?;
+    let total = batch.items.len();
+    let outcome = many::each(total, None, end, async |index| {
+        let order = order(&gateway, &batch, &crew, &id, index, meta.clone())?;
+        gateway.take(order).await.map(drop)
+    })
+    .await;
+    let Outcome {
+        done,
+        failed,
+        left,
+        hindrance,
+    } = outcome;
+    let detail = match hindrance {
+        Some(error) if done == 0 && failed.is_empty() => return Err(error.into()),
+        hindrance => hindrance.map(|error| error.told().0),
+    };
+    let location = [(header::LOCATION, format!("/v1/batches/{id}"))];
+    let answer = BatchTaken {
+        batch_id: id,
+        total: total as u64,
+        taken: done,
+        failed: failed
+            .into_iter()
+            .map(|(index, detail)| BatchFailure { index, detail })
+            .collect(),
+        remaining: left.len() as u64,
+        detail,
+    };
+    Ok((StatusCode::ACCEPTED, location, Json(answer)).into_response())
+}
+
+/// Get how far a batch is: how many of its kickoffs are in which state.
+///
+/// `GET /v1/kickoffs?meta.batch=<batch_id>` lists them.
+#[utoipa::path(
+    get, path = "/v1/batches/{batch_id}", tag = "batches", operation_id = "getBatch",
+    params(("batch_id" = String, Path, description = "Its id.")),
+    responses((status = 200, body = BatchView, description = "How far it is."), Refusals),
+)]
+pub(crate) async fn get(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    Path(id): Path<String>,
+    _: NoQuery,
+) -> Result<Json<BatchView>, Refusal> {
+    identity.require(Scope::Read)?;
+    let mut filter = Filter {
+        meta: vec![(BATCH.to_owned(), id.clone())],
+        ..Filter::default()
+    };
+    restrict(&identity, &mut filter)?;
+    let totals = gateway.store.queries.batch(filter, &id).await?;
+    let known: u64 = totals.states.values().sum();
+    if known == 0 {
+        gateway.store.is_current().map_err(|reason| {
+            ApiError::unavailable(format!("The gateway does not know all kickoffs yet: {reason}"))
+        })?;
+        return Err(ApiError::NotFound(format!(
+            "There is no batch {id}, or its kickoffs are kept no longer"
+        ))
+        .into());
+    }
+    let over = |name: &str| name.parse::<Status>().is_ok_and(Status::is_over);
+    let ended = totals
+        .states
+        .iter()
+        .filter(|(name, _)| over(name))
+        .map(|(_, count)| count)
+        .sum();
+    let total = totals.meta.as_deref().and_then(size_of);
+    Ok(Json(BatchView {
+        batch_id: id,
+        total,
+        taken: known,
+        by_status: totals.states,
+        ended,
+        retries: totals.others,
+    }))
+}
+
+fn id(crew: &CrewName, own: Option<&str>, key: Option<&str>) -> Result<String, ApiError> {
+    match (own, key) {
+        (Some(_), Some(_)) => Err(ApiError::validation(
+            "batch_id and Idempotency-Key are both there: the key makes the id, so send one of them",
+        )),
+        (Some(id), None) => match KickoffId::parse(id) {
+            Ok(_) if id.len() <= LONGEST_ID => Ok(id.to_owned()),
+            _ => Err(ApiError::validation(format!(
+                "batch_id = {id:?}: it must be 1 to {LONGEST_ID} characters of A-Z, a-z, 0-9, _ and -"
+            ))),
+        },
+        (None, Some(key)) => Ok(KickoffId::of_key(crew, key).to_string()),
+        (None, None) => Ok(KickoffId::generate().to_string()),
+    }
+}
+
+fn order(
+    gateway: &Gateway,
+    batch: &NewBatch<'_>,
+    crew: &CrewName,
+    id: &str,
+    index: usize,
+    meta: Option<Box<RawValue>>,
+) -> Result<Order, ApiError> {
+    let none = || ApiError::validation("There is no such item");
+    let inputs = *batch.items.get(index).ok_or_else(none)?;
+    let required = gateway.crews.inputs(crew).unwrap_or_default();
+    crate::http::dto::checked_inputs(inputs, required.required())?;
+    let mut kickoff = gateway.client.kickoff(crew.as_str(), inputs);
+    if let Some(seconds) = batch.timeout_s {
+        kickoff = kickoff.timeout_s(seconds);
+    }
+    if let Some(deadline) = batch.deadline {
+        kickoff = kickoff.deadline(deadline);
+    }
+    let id = KickoffId::parse(&format!("{id}-{index}")).map_err(|e| ApiError::validation(e.to_string()))?;
+    Ok(Order::new(crew.clone(), id, kickoff, meta)?.named())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_has_one_id_whatever_names_it() {
+        let crew = CrewName::parse("echo").unwrap();
+        assert_eq!(id(&crew, Some("monday"), None).unwrap(), "monday");
+        let of_key = id(&crew, None, Some("monday")).unwrap();
+        assert_eq!(of_key, id(&crew, None, Some("monday")).unwrap());
+        assert_ne!(id(&crew, None, None).unwrap(), id(&crew, None, None).unwrap());
+        for wrong in ["", "a b", &"x".repeat(LONGEST_ID + 1)] {
+            assert!(id(&crew, Some(wrong), None).is_err(), "{wrong}");
+        }
+        assert!(id(&crew, Some("a"), Some("b")).is_err());
+        // The longest, with the highest number.
+        let longest = format!("{}-9999", "x".repeat(LONGEST_ID));
+        assert!(KickoffId::parse(&longest).is_ok());
+    }
+}

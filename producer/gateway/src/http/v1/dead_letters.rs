@@ -1,0 +1,454 @@
+//! `GET /v1/dead-letters` and `GET /v1/dead-letters/{kickoff_id}`.
+//!
+//! The letters are in queues, which are read from their beginnings for each look. So a look is bounded, and one at a time
+//! sees a queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query as Pairs, State};
+use chrono::{DateTime, Utc};
+use crewfleet::ClientError;
+use crewfleet::dead_letters::{
+    BrowsedQueue, DeadLetterError, DeadLetters, Group, Letter, Looking, Reach, Selection, WholeLetter,
+};
+use crewfleet_amqp::reply_code;
+use crewfleet_protocol::{CrewName, KickoffId};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tracing::warn;
+use utoipa::{IntoParams, ToSchema};
+
+use super::crews::known;
+use super::no_query::NoQuery;
+use super::problem::{Problem, Refusal, Refusals};
+use crate::gateway::Gateway;
+use crate::http::api_error::ApiError;
+use crate::http::identity::Identity;
+use crate::tokens::Scope;
+
+/// What one call looks at. Bodies that are on their way are in memory, and one may have megabytes.
+const LOOKING: Looking = Looking {
+    window: 100,
+    letters: 20_000,
+    time: Duration::from_secs(20),
+    patience: Duration::from_secs(5),
+};
+/// Letters of an answer, unless the caller says otherwise, and at most.
+const PAGE: usize = 50;
+const LARGEST_PAGE: usize = 1_000;
+
+/// Which dead letters. All that is named must hold.
+#[derive(Debug, Default, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "it is there for the document; Asked::read takes the pairs"
+)]
+pub(crate) struct Query {
+    /// Letters of these crews: names, separated by commas.
+    crew: Option<String>,
+    /// Letters with this reason: `failed`, `rejected`, `timed_out`, `crashed`, …
+    reason: Option<String>,
+    /// Letters whose error has this fingerprint.
+    fingerprint: Option<String>,
+    /// Count those that died alike, instead of listing each.
+    group: Option<bool>,
+    /// How many letters the answer has: 50 unless you say otherwise, at most 1000. Name a crew, a reason or a fingerprint to
+    /// see others.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// Dead letters, or groups of them.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum DeadLetterList {
+    Letters(LetterList),
+    Groups(GroupList),
+}
+
+/// Dead letters.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LetterList {
+    /// The last that died first.
+    items: Vec<LetterView>,
+    /// How many there are of this kind among those that were looked at.
+    matched: usize,
+    #[serde(flatten)]
+    looked: Looked,
+}
+
+/// Dead letters that died alike.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GroupList {
+    /// By crew, reason and fingerprint.
+    groups: Vec<GroupView>,
+    #[serde(flatten)]
+    looked: Looked,
+}
+
+/// What was looked at. A call looks at 20,000 letters at most, for 20 s at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Looked {
+    /// How many letters were looked at.
+    seen: u64,
+    /// How many were not: name a crew, or use `crewfleet dead-letters`, which looks at all.
+    unseen: u64,
+    /// How many somebody else took in between.
+    missed: u64,
+}
+
+/// A dead letter: a request that could not be done, and why.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
+pub(crate) struct LetterView {
+    /// The kickoff; `null` where the request names none that is valid.
+    kickoff_id: Option<String>,
+    /// The crew.
+    #[schema(example = "marketing")]
+    crew: String,
+    /// Why it died.
+    #[schema(example = "failed")]
+    reason: String,
+    /// Kind and message of its error.
+    error: Option<String>,
+    /// Equal for errors that differ only in digits and quoted values.
+    fingerprint: Option<String>,
+    /// The attempt that failed, from 1.
+    attempt: u32,
+    /// How often it was started again from the dead letters.
+    redrive: u32,
+    /// When it died.
+    dead_at: Option<DateTime<Utc>>,
+}
+
+/// A dead letter with its request.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WholeDeadLetter)]
+pub(crate) struct WholeView {
+    #[serde(flatten)]
+    letter: LetterView,
+    /// The request as it came, where it is JSON.
+    #[schema(value_type = Option<Object>)]
+    request: Option<Box<RawValue>>,
+    /// Any other request, as text.
+    text: Option<String>,
+    /// Its size in bytes.
+    bytes: usize,
+    /// The properties of its message, by AMQP's names.
+    #[schema(value_type = Object)]
+    properties: Value,
+    /// Letters of the same kickoff from before: it was redriven while they were kept.
+    earlier: Vec<LetterView>,
+}
+
+/// Letters that died alike.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetterGroup)]
+pub(crate) struct GroupView {
+    /// The crew.
+    crew: String,
+    /// Why they died.
+    reason: String,
+    /// The fingerprint of their errors; `null` where RabbitMQ itself took them off their queue.
+    fingerprint: Option<String>,
+    /// How many there are.
+    count: u64,
+    /// When the first of them died.
+    oldest_at: Option<DateTime<Utc>>,
+    /// When the last of them died.
+    newest_at: Option<DateTime<Utc>>,
+    /// How often the one was started again that was so most often.
+    redrives: u32,
+    /// The error of one of them.
+    error: Option<String>,
+    /// One of them.
+    example: Option<String>,
+}
+
+impl From<Letter> for LetterView {
+    fn from(letter: Letter) -> Self {
+        Self {
+            kickoff_id: letter.kickoff_id.map(|id| id.to_string()),
+            crew: letter.crew,
+            reason: letter.reason,
+            error: letter.error,
+            fingerprint: letter.fingerprint,
+            attempt: letter.attempt,
+            redrive: letter.redrive,
+            dead_at: letter.dead_at,
+        }
+    }
+}
+
+impl From<Group> for GroupView {
+    fn from(group: Group) -> Self {
+        Self {
+            crew: group.crew,
+            reason: group.reason,
+            fingerprint: group.fingerprint,
+            count: group.count,
+            oldest_at: group.oldest,
+            newest_at: group.newest,
+            redrives: group.redrives,
+            error: group.error,
+            example: group.example.map(|id| id.to_string()),
+        }
+    }
+}
+
+impl Looked {
+    pub(super) fn at(queues: &[BrowsedQueue]) -> Self {
+        Self {
+            seen: queues.iter().filter_map(|queue| queue.letters).sum(),
+            unseen: queues.iter().map(|queue| u64::from(queue.unseen)).sum(),
+            missed: queues.iter().map(|queue| u64::from(queue.missed)).sum(),
+        }
+    }
+}
+
+/// Where to look, and for what.
+pub(super) struct Look {
+    pub(super) letters: DeadLetters,
+    pub(super) crews: Vec<CrewName>,
+    pub(super) selection: Selection,
+}
+
+impl Look {
+    /// For what this caller may see of what it selects.
+    pub(super) async fn new(
+        gateway: &Gateway,
+        identity: &Identity,
+        mut selection: Selection,
+    ) -> Result<Self, ApiError> {
+        for crew in &selection.crews {
+            identity.reach(crew)?;
+        }
+        let crews = match (&selection.kickoff_id, selection.crews.is_empty()) {
+            (_, false) => selection.crews.clone(),
+            // Its own queue alone, where its crew is known.
+            (Some(id), true) => match gateway.store.queries.kickoff(id.as_str()).await? {
+                Some(kickoff) => CrewName::parse(&kickoff.crew).into_iter().collect(),
+                None => known(gateway, identity).await?.into_iter().collect(),
+            },
+            (None, true) => known(gateway, identity).await?.into_iter().collect(),
+        };
+        selection.reach = Reach {
+            crews: identity.crews().map(<[_]>::to_vec),
+            tenant: identity.tenant().map(str::to_owned),
+        };
+        Ok(Self {
+            letters: DeadLetters::of(&gateway.client).looking(LOOKING),
+            crews,
+            selection,
+        })
+    }
+}
+
+/// List dead letters.
+///
+/// RabbitMQ counts each look as a delivery of every letter, which ends nothing.
+#[utoipa::path(
+    get, path = "/v1/dead-letters", tag = "dead letters", operation_id = "listDeadLetters", params(Query),
+    responses((status = 200, body = DeadLetterList, description = "The dead letters."), Refusals),
+)]
+pub(crate) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    Pairs(pairs): Pairs<Vec<(String, String)>>,
+) -> Result<Json<DeadLetterList>, Refusal> {
+    identity.require(Scope::Read)?;
+    let asked = Asked::read(&pairs)?;
+    let look = Look::new(&gateway, &identity, asked.selection).await?;
+    if asked.in_groups {
+        let listing = look
+            .letters
+            .list(&look.crews, &look.selection)
+            .await
+            .map_err(refused)?;
+        return Ok(Json(DeadLetterList::Groups(GroupList {
+            looked: Looked::at(&listing.queues),
+            groups: listing.groups.into_iter().map(GroupView::from).collect(),
+        })));
+    }
+    let (letters, queues) = look
+        .letters
+        .letters(&look.crews, &look.selection)
+        .await
+        .map_err(refused)?;
+    Ok(Json(DeadLetterList::Letters(LetterList {
+        matched: letters.len(),
+        items: letters
+            .into_iter()
+            .take(asked.limit)
+            .map(LetterView::from)
+            .collect(),
+        looked: Looked::at(&queues),
+    })))
+}
+
+/// Get the dead letter of a kickoff, with its request.
+#[utoipa::path(
+    get, path = "/v1/dead-letters/{kickoff_id}", tag = "dead letters", operation_id = "getDeadLetter",
+    params(("kickoff_id" = String, Path, description = "The kickoff.")),
+    responses(
+        (status = 200, body = WholeView, description = "The answer."),
+        (status = 409, body = Problem, content_type = "application/problem+json",
+         description = "It is not among those that one call looks at, and may be among the others."),
+        Refusals,
+    ),
+)]
+pub(crate) async fn get(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    Path(id): Path<String>,
+    _: NoQuery,
+) -> Result<Json<WholeView>, Refusal> {
+    identity.require(Scope::Read)?;
+    identity.concerns(&id);
+    let none = || ApiError::NotFound(format!("There is no dead letter of a kickoff {id}"));
+    let kickoff_id = KickoffId::parse(&id).map_err(|_| none())?;
+    let selection = Selection {
+        kickoff_id: Some(kickoff_id),
+        ..Selection::default()
+    };
+    let look = Look::new(&gateway, &identity, selection).await?;
+    let found = look.letters.show_selected(&look.crews, &look.selection).await;
+    let (mut found, queues) = found.map_err(refused)?;
+    found.sort_by_key(|whole| whole.letter.redrive);
+    let Some(WholeLetter {
+        letter,
+        properties,
+        request,
+        text,
+        bytes,
+    }) = found.pop()
+    else {
+        let unseen = Looked::at(&queues).unseen;
+        return Err(match unseen {
+            0 => none(),
+            _ => ApiError::Conflict(format!(
+                "The letter of {id} is not among those that one call looks at, and {unseen} were not looked at; \
+                 `crewfleet dead-letters show {id}` looks at all"
+            )),
+        }
+        .into());
+    };
+    Ok(Json(WholeView {
+        letter: letter.into(),
+        request,
+        text,
+        bytes,
+        properties,
+        earlier: found.into_iter().rev().map(|whole| whole.letter.into()).collect(),
+    }))
+}
+
+/// What a query asks for.
+#[derive(Debug)]
+struct Asked {
+    selection: Selection,
+    in_groups: bool,
+    limit: usize,
+}
+
+impl Asked {
+    fn read(pairs: &[(String, String)]) -> Result<Self, ApiError> {
+        let mut asked = Self {
+            selection: Selection::default(),
+            in_groups: false,
+            limit: PAGE,
+        };
+        for (name, value) in pairs {
+            let refused = |why: &str| ApiError::validation(format!("{name}={value:?}: {why}"));
+            match &**name {
+                "crew" => {
+                    let crews = value.split(',').map(CrewName::parse).collect::<Result<_, _>>();
+                    asked.selection.crews = crews.map_err(|e| refused(&e.to_string()))?;
+                }
+                "reason" => asked.selection.reason = Some(value.clone()),
+                "fingerprint" => asked.selection.fingerprint = Some(value.clone()),
+                "group" => {
+                    asked.in_groups = value.parse().map_err(|_| refused("it must be true or false"))?
+                }
+                "limit" => {
+                    let limit = value
+                        .parse()
+                        .ok()
+                        .filter(|limit| (1..=LARGEST_PAGE).contains(limit));
+                    asked.limit = limit.ok_or_else(|| refused(&format!("it must be 1 to {LARGEST_PAGE}")))?;
+                }
+                _ => {
+                    let why =
+                        "nothing is searched by this name; there are crew, reason, fingerprint, group, limit";
+                    return Err(refused(why));
+                }
+            }
+        }
+        Ok(asked)
+    }
+}
+
+/// What a caller is told.
+pub(super) fn refused(error: DeadLetterError) -> ApiError {
+    match error {
+        DeadLetterError::Busy { queue } => ApiError::unavailable(format!(
+            "Somebody else looks at the dead letters in {queue} at present: one at a time sees them. Try again when that \
+             has ended"
+        )),
+        error @ DeadLetterError::InDoubt { .. } => ApiError::unavailable(error.to_string()),
+        DeadLetterError::Client(ClientError::NotDeclared { .. }) => {
+            ApiError::NotFound("There are no dead letters: no worker has ever run here".into())
+        }
+        DeadLetterError::Client(error) => error.into(),
+        DeadLetterError::Broker(error) if error.code() == Some(reply_code::ACCESS_REFUSED) => {
+            warn!(%error, "RabbitMQ does not let the gateway look at dead letters");
+            ApiError::unavailable(
+                "RabbitMQ does not let the gateway's user look at dead letters; give it the permissions of \
+                 deploy/rabbitmq/definitions.json",
+            )
+        }
+        DeadLetterError::Broker(error) => ClientError::Broker(error).into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn read(query: &[(&str, &str)]) -> Result<Asked, String> {
+        let owned = query
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Asked::read(&owned.collect::<Vec<_>>()).map_err(|error| error.told().0)
+    }
+
+    #[test]
+    fn a_query_is_read_and_what_is_none_is_told_by_its_name() {
+        let asked = read(&[
+            ("crew", "a,b"),
+            ("group", "true"),
+            ("reason", "failed"),
+            ("limit", "7"),
+        ])
+        .unwrap();
+        let crews = ["a", "b"].map(|name| CrewName::parse(name).unwrap());
+        assert_eq!(asked.selection.crews, crews);
+        assert_eq!((asked.in_groups, asked.limit), (true, 7));
+        assert_eq!(asked.selection.reason.as_deref(), Some("failed"));
+        for (name, value) in [
+            ("crews", "a"),
+            ("crew", "A"),
+            ("group", "yes"),
+            ("limit", "0"),
+            ("limit", "1001"),
+        ] {
+            let told = read(&[(name, value)]).unwrap_err();
+            assert!(told.contains(&format!("{name}={value:?}")), "{told}");
+        }
+    }
+}
