@@ -38,6 +38,7 @@ impl Reader {
             ("CREWFLEET__GATEWAY__ADDR", "127.0.0.1:0".into()),
             ("CREWFLEET__GATEWAY__ADMIN_ADDR", "127.0.0.1:0".into()),
             ("CREWFLEET__GATEWAY__TOKENS_FILE", own("tokens.json")),
+            ("CREWFLEET__GATEWAY__STORE__FILE", own("store.sqlite")),
             ("CREWFLEET__WORKER__DATA_DIR", own("data")),
             // The README's path is that of a checkout in which deploy/python-env.sh ran.
             (

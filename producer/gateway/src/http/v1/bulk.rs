@@ -266,7 +266,7 @@ impl BulkFilter {
         }
         if let Some(other) = self.status.iter().find(|status| !action.takes(**status)) {
             return Err(ApiError::validation(format!(
-                "filter.status has {:?}: a kickoff that is so cannot be {}",
+                "filter.status has \"{}\": a kickoff that is so cannot be {}",
                 other.as_str(),
                 match action {
                     Action::Cancel => "cancelled",
@@ -335,7 +335,7 @@ impl Place {
         };
         read().ok_or_else(|| {
             let why = "it is no cursor; send the next_cursor of the call before";
-            ApiError::validation(format!("cursor = {cursor:?}: {why}"))
+            ApiError::validation(format!("cursor = \"{cursor}\": {why}"))
         })
     }
 

@@ -20,7 +20,7 @@ impl FromRequestParts<Arc<Gateway>> for NoQuery {
             None | Some("") => Ok(Self),
             Some(query) => {
                 let path = parts.uri.path();
-                let problem = format!("{path} takes no query, and there is {query:?}; leave it out");
+                let problem = format!("{path} takes no query, and there is \"{query}\"; leave it out");
                 Err(ApiError::validation(problem).into())
             }
         }
