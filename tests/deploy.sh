@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Validates what is in deploy/ with the programs that it is for. Needs the debug build, and what tests/test-env.sh makes.
 #   tests/deploy.sh         all that takes seconds
-#   tests/deploy.sh --full  and has each alert fire, builds the images, and runs them, the Compose file, a rendered Deployment
+#   tests/deploy.sh --full  and has each alert fire, builds the images, and runs them, the Compose file, rendered Deployments
 #                           and the units of systemd; needs root, installs Docker and podman without their services
 set -euo pipefail
 cd "$(dirname "$0")/.."

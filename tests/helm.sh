@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks the Helm chart: lints and renders each value set of its ci/, validates the manifests, tests what they promise, and that
-# values which cannot be are refused. Needs the worker's debug build; installs Helm and the validators into .crewfleet.
+# values which cannot be are refused. Needs the debug build of both programs; installs Helm and the validators into .crewfleet.
 #   tests/helm.sh          all of that
-#   tests/helm.sh --full   and runs a rendered Deployment with podman (tests/helm-run.sh)
+#   tests/helm.sh --full   and runs rendered Deployments with podman (tests/helm-run.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/lib.sh

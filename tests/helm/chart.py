@@ -2,9 +2,11 @@
 
 import functools
 import os
+import re
 import subprocess
 from pathlib import Path
 
+import tomllib
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +63,14 @@ def pod(deployment):
 def container(deployment):
     [only] = pod(deployment)["containers"]
     return only
+
+
+@functools.cache
+def documented():
+    """The sections of deploy/CONFIGURATION.md, with the keys that have no default."""
+    block = re.search(r"```toml\n(.*?)```", (ROOT / "deploy/CONFIGURATION.md").read_text(), re.DOTALL)
+    assert block is not None
+    return tomllib.loads(re.sub(r"^# (?=[a-z_]+ = )", "", block[1], flags=re.MULTILINE))
 
 
 def is_workers(manifest):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tomllib
 import yaml
-from chart import CHART, ROOT, VALUE_SETS, WORKER, configurations, rendered
+from chart import CHART, VALUE_SETS, WORKER, configurations, documented, rendered
 
 
 def asked(configuration):
@@ -66,21 +66,18 @@ class Configuration(unittest.TestCase):
                     self.assertLessEqual(group.get("worker", {}).items(), written["worker"].items())
 
     def test_the_schema_has_the_keys_that_are_documented(self):
-        text = (ROOT / "deploy/CONFIGURATION.md").read_text()
-        block = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
-        assert block is not None
-        documented = tomllib.loads(re.sub(r"^# (?=[a-z_]+ = )", "", block[1], flags=re.MULTILINE))
-        crew_keys = set().union(*documented["crews"].values())
+        sections = documented()
+        crew_keys = set().union(*sections["crews"].values())
         definitions = yaml.safe_load((CHART / "values.schema.json").read_text())["definitions"]
         computed = {
             "brokerSettings": {"url", "url_file", "management_url", "namespace", "consumer_timeout_s"},
             "workerSettings": {"id", "admin_addr", "data_dir", "drain_grace_s", "termination_grace_s"},
         }
         for name, keys in {
-            "brokerSettings": set(documented["broker"]),
-            "workerSettings": set(documented["worker"]),
+            "brokerSettings": set(sections["broker"]),
+            "workerSettings": set(sections["worker"]),
             "crew": crew_keys | {"envSecret"},
-            "retry": set(documented["crews"]["marketing"]["retry"]),
+            "retry": set(sections["crews"]["marketing"]["retry"]),
         }.items():
             with self.subTest(definition=name):
                 self.assertEqual(set(definitions[name]["properties"]), keys - computed.get(name, set()))

@@ -87,10 +87,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- fail "gateway.resources.limits.memory is missing; callers could take the node's memory" }}
 {{- end }}
 {{- $store := $gateway.settings.store }}
-{{- $kept := addf $store.events_max_bytes $store.replies_max_bytes $store.inputs_max_bytes | mulf 2 }}
+{{- $times := dig "full_text" false $store | ternary 2.5 2.0 }}
+{{- $kept := addf $store.events_max_bytes $store.replies_max_bytes $store.inputs_max_bytes | mulf $times }}
 {{- if lt (include "crewfleet.bytes" $gateway.storage.store | float64) $kept }}
-{{- fail (printf "gateway.storage.store is %s, but the store may take %.1f Gi, %s; make it larger, or these smaller"
-      $gateway.storage.store (divf $kept 1073741824)
-      "twice the events_max_bytes, replies_max_bytes and inputs_max_bytes of gateway.settings.store") }}
+{{- fail (printf "gateway.storage.store is %s, but the store may take %.1f Gi, %v times %s; make it larger, or these smaller"
+      $gateway.storage.store (divf $kept 1073741824) $times
+      "the events_max_bytes, replies_max_bytes and inputs_max_bytes of gateway.settings.store") }}
 {{- end }}
 {{- end }}
