@@ -485,7 +485,7 @@ async fn a_token_sees_its_crews_and_its_tenant_alone() {
     }
     let (status, _) = echo.get("/kickoffs?crew=sleep").await;
     assert_eq!(status, 403);
-    let (status, _) = acme.get(format!("/kickoffs?meta.tenant=other")).await;
+    let (status, _) = acme.get("/kickoffs?meta.tenant=other").await;
     assert_eq!(status, 200);
     let (status, problem) = reader
         .post("/kickoffs", json!({"crew": "echo", "inputs": {}}))

@@ -5,6 +5,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `handle` | the store as its users hold it |
 //! | `state` | how far a kickoff is, and what events and replies make of that |
 //! | `row` | one kickoff as a row |
 //! | `projection` | what messages make of the rows, in one transaction |
@@ -21,20 +22,20 @@ mod database;
 pub(crate) mod filter;
 mod followers;
 mod full_text;
+mod handle;
 mod projection;
 pub(crate) mod queries;
 mod retention;
 pub(crate) mod row;
 pub(crate) mod state;
-mod store;
 pub(crate) mod subscribers;
 mod totals;
 mod writer;
 
 pub use self::database::StoreError;
+pub(crate) use self::handle::{Prefetch, Store, StreamTopology};
 pub(crate) use self::projection::{Indexes, News, Request};
 pub(crate) use self::retention::{Bounds, Retention};
-pub(crate) use self::store::{Prefetch, Store, StreamTopology};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -114,6 +114,19 @@ impl Queries {
         self.ask(move |db| list(db, &filter, behind, limit)).await
     }
 
+    /// Whether the event is here that says that this redrive of a kickoff has ended.
+    pub(crate) async fn has_last_event(&self, id: &str, redrive: u32) -> Result<bool, QueryError> {
+        let id = id.to_owned();
+        self.ask(move |db| {
+            let mut find = db.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM event WHERE kickoff = (SELECT number FROM kickoff WHERE id = ?) \
+                 AND type = 'kickoff_finished' AND redrive = ?)",
+            )?;
+            find.query_row(params![id, redrive], |row| row.get(0))
+        })
+        .await
+    }
+
     /// The events of a kickoff behind a place, so many at most.
     pub(crate) async fn events_of(
         &self,

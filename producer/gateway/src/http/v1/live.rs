@@ -13,6 +13,7 @@ use futures_util::Stream;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::events::EventView;
@@ -29,6 +30,8 @@ const AHEAD: usize = 16;
 const CHUNK: usize = 200;
 /// How often a stream without news says that it lives: proxies cut what is silent for a minute.
 const ALIVE: Duration = Duration::from_secs(15);
+/// How long the last events of a kickoff are waited for when its reply is here.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Why a stream ends.
 #[derive(Debug)]
@@ -83,6 +86,7 @@ async fn follow_kickoff(
 ) -> Result<(), Over> {
     let queries = &gateway.store.queries;
     let news = gateway.store.subscribers.of_kickoff(id);
+    let mut waited = false;
     loop {
         // Looked at before its events are: none of those that it had then is left out.
         let kickoff = queries.kickoff(id).await?;
@@ -96,13 +100,17 @@ async fn follow_kickoff(
                 break;
             }
         }
-        match kickoff {
-            Some(kickoff) if kickoff.standing.state.is_over() => {
-                return reader.say("end", &KickoffView::from(kickoff)).await;
-            }
-            Some(_) => news.changed().await,
+        let Some(kickoff) = kickoff else {
             // Its time is over.
-            None => return Ok(()),
+            return Ok(());
+        };
+        if !kickoff.standing.state.is_over() {
+            news.changed().await;
+        } else if queries.has_last_event(id, kickoff.standing.redrive).await? || waited {
+            return reader.say("end", &KickoffView::from(kickoff)).await;
+        } else {
+            // Its reply was faster than its last events; of a crew without events none come.
+            waited = timeout(LAST_EVENTS, news.changed()).await.is_err();
         }
     }
 }
