@@ -301,68 +301,6 @@ async fn a_key_starts_one_kickoff_on_whichever_gateway_it_is_shown_also_after_a_
 }
 
 #[tokio::test]
-async fn events_come_as_they_happen_and_go_on_where_they_were() {
-    let site = Site::new().await;
-    let caller = site.caller();
-    let mut all = caller.follow("/events?crew=echo").await;
-    let id = site
-        .start(json!({"crew": "sleep", "inputs": {"seconds": 1.5}}))
-        .await;
-    let mut live = caller.follow(format!("/kickoffs/{id}/events")).await;
-    let events = live.until("end").await;
-    let kinds: Vec<_> = events.iter().map(|event| &*event.event).collect();
-    for kind in ["kickoff_queued", "kickoff_started", "kickoff_finished"] {
-        assert!(kinds.contains(&kind), "{kinds:?}");
-    }
-    let end = events.last().expect("an end");
-    assert_eq!((&end.data["status"], &*end.id), (&json!("succeeded"), ""));
-    assert_eq!(live.next().await, None);
-    // Behind the first one, at another gateway: the places are those of the stream.
-    let second = GatewayProcess::ready(&site.cli).await;
-    let behind = second
-        .native(&site.token)
-        .with_header("Last-Event-ID", &events[0].id);
-    let rest = behind
-        .follow(format!("/kickoffs/{id}/events"))
-        .await
-        .until("end")
-        .await;
-    assert_eq!(rest, events[1..]);
-    let (_, page) = caller.get(format!("/kickoffs/{id}/events?limit=2")).await;
-    let next = page["next_cursor"].as_u64().expect("a cursor");
-    let (_, page_2) = caller.get(format!("/kickoffs/{id}/events?after={next}")).await;
-    let places = |page: &Value| -> Vec<String> {
-        let items = page["items"].as_array().expect("items");
-        items.iter().map(|item| item["id"].to_string()).collect()
-    };
-    let told: Vec<_> = events[..events.len() - 1]
-        .iter()
-        .map(|event| event.id.clone())
-        .collect();
-    assert_eq!([places(&page), places(&page_2)].concat(), told);
-    // A filter's stream has what the filter takes, and nothing else.
-    let other = site.start(json!({"crew": "echo", "inputs": {}})).await;
-    let seen = all.until("kickoff_finished").await;
-    assert!(
-        seen.iter().all(|event| event.data["kickoff_id"] == json!(other)),
-        "{seen:#?}"
-    );
-    let first = &seen[0];
-    let again = site.caller().with_header("Last-Event-ID", &first.id);
-    let again = again
-        .follow("/events?crew=echo&status=succeeded")
-        .await
-        .until("kickoff_finished")
-        .await;
-    assert_eq!(again.len(), seen.len() - 1);
-    // The end of a gateway ends its streams; its readers go elsewhere.
-    let mut last = second.native(&site.token).follow("/events").await;
-    second.process().signal(Signal::SIGTERM);
-    while last.next().await.is_some() {}
-    assert_eq!(second.process().exit().await.code(), Some(0));
-}
-
-#[tokio::test]
 async fn a_kickoff_is_cancelled_and_started_once_more() {
     let site = Site::new().await;
     let caller = site.caller();
@@ -446,56 +384,5 @@ async fn an_answer_that_a_caller_has_already_is_not_sent_again() {
     assert_eq!(headers["content-encoding"], "gzip");
 }
 
-#[tokio::test]
-async fn a_token_sees_its_crews_and_its_tenant_alone() {
-    let site = Site::new().await;
-    let token = async |arguments: &[&str]| {
-        let made = [&["token", "create"], arguments].concat();
-        site.cli.run(&made).await.success()
-    };
-    let echo = site.gateway.native(&token(&["echo", "--crew", "echo"]).await);
-    let acme = site
-        .gateway
-        .native(&token(&["acme", "--all-crews", "--tenant", "acme"]).await);
-    let reader = site
-        .gateway
-        .native(&token(&["reader", "--all-crews", "--scope", "read"]).await);
-    let others = site
-        .start(json!({"crew": "sleep", "inputs": {"seconds": 0}}))
-        .await;
-    let (status, own) = acme
-        .post("/kickoffs", json!({"crew": "sleep", "inputs": {"seconds": 0}}))
-        .await;
-    assert_eq!(
-        (status.as_u16(), &own["meta"]["tenant"]),
-        (202, &json!("acme")),
-        "{own}"
-    );
-    let own = own["kickoff_id"].as_str().expect("an id");
-    for (caller, visible) in [(&echo, vec![]), (&acme, vec![own]), (&reader, vec![own, &others])] {
-        let (status, page) = caller.get("/kickoffs").await;
-        assert_eq!((status.as_u16(), ids(&page)), (200, visible.clone()), "{page:#}");
-        for id in [own, &others] {
-            let expected = if visible.contains(&id) { 200 } else { 404 };
-            for path in ["", "/events", "/result?wait=30"] {
-                let (status, answer) = caller.get(format!("/kickoffs/{id}{path}")).await;
-                assert_eq!(status, expected, "{id}{path} {answer}");
-            }
-        }
-    }
-    let (status, _) = echo.get("/kickoffs?crew=sleep").await;
-    assert_eq!(status, 403);
-    let (status, _) = acme.get("/kickoffs?meta.tenant=other").await;
-    assert_eq!(status, 200);
-    let (status, problem) = reader
-        .post("/kickoffs", json!({"crew": "echo", "inputs": {}}))
-        .await;
-    assert_eq!(status, 403, "{problem}");
-    assert!(
-        problem["detail"].as_str().unwrap_or_default().contains("kickoff"),
-        "{problem}"
-    );
-    let (_, page) = acme.get("/kickoffs?meta.tenant=other").await;
-    assert_eq!(ids(&page), Vec::<&str>::new());
-    drop(site.namespace);
-}
+mod callers;
+mod live;

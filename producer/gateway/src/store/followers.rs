@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, interval, timeout};
 use tracing::{debug, info, warn};
 
-use super::projection::{Mark, News, Request, Stream};
+use super::news::{Mark, News, Request, Stream};
 use super::row::millis;
 use super::writer::Writer;
 

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::{Database, StoreError};
 use super::followers::{self, Follower, Progress};
-use super::projection::{Indexes, Mark, Stream};
+use super::news::{Mark, Stream};
+use super::projection::Indexes;
 use super::queries::Queries;
 use super::retention::Retention;
 use super::subscribers::Subscribers;

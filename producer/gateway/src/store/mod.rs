@@ -8,6 +8,7 @@
 //! | `handle` | the store as its users hold it |
 //! | `state` | how far a kickoff is, and what events and replies make of that |
 //! | `row` | one kickoff as a row |
+//! | `news` | what the streams tell |
 //! | `projection` | what messages make of the rows, in one transaction |
 //! | `followers` | the streams, read into it |
 //! | `writer` | the thread that writes |
@@ -23,6 +24,7 @@ pub(crate) mod filter;
 mod followers;
 mod full_text;
 mod handle;
+mod news;
 mod projection;
 pub(crate) mod queries;
 mod retention;
@@ -34,7 +36,8 @@ mod writer;
 
 pub use self::database::StoreError;
 pub(crate) use self::handle::{Prefetch, Store, StreamTopology};
-pub(crate) use self::projection::{Indexes, News, Request};
+pub(crate) use self::news::{News, Request};
+pub(crate) use self::projection::Indexes;
 pub(crate) use self::retention::{Bounds, Retention};
 
 #[cfg(test)]

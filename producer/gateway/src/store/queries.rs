@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde_json::value::RawValue;
 
 use super::filter::{Cursor, Filter};
-use super::projection::Request;
+use super::news::Request;
 use super::row::{COLUMNS, Kickoff, moment};
 
 /// So many of the last events of a kickoff are told at once by AMP's API.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
 
-use super::projection::{Changes, Stored};
+use super::news::Stored;
+use super::projection::Changes;
 
 /// So many events may wait for one subscriber. Of more, it reads the store: a slow one holds up nobody.
 const WAITING: usize = 256;

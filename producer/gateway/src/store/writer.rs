@@ -11,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{error, warn};
 
 use super::database::{self, Database, StoreError};
-use super::projection::{Indexes, News, Projection};
+use super::news::News;
+use super::projection::{Changes, Indexes, Projection};
 use super::retention::{Retained, Retention};
 use super::subscribers::Subscribers;
 
@@ -215,7 +216,7 @@ impl Thread {
         }
     }
 
-    fn transaction(&mut self, news: &[News]) -> rusqlite::Result<super::projection::Changes> {
+    fn transaction(&mut self, news: &[News]) -> rusqlite::Result<Changes> {
         let transaction = self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)?;

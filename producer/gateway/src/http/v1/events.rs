@@ -6,10 +6,10 @@ use axum::Json;
 use axum::extract::{Path, Query as Pairs, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use crewfleet_protocol::Event;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
+use super::event_view::EventView;
 use super::kickoffs::find;
 use super::live;
 use super::problem::{Refusal, Refusals};
@@ -36,58 +36,12 @@ pub(crate) struct Which {
     limit: Option<u32>,
 }
 
-/// An event of a kickoff.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Event)]
-pub(crate) struct EventView {
-    /// Its place in the stream of events; `Last-Event-ID` of a stream.
-    id: u64,
-    /// The kickoff.
-    kickoff_id: String,
-    /// Its crew.
-    crew: String,
-    /// `kickoff_queued`, `kickoff_started`, `task_started`, `log`, …
-    #[serde(rename = "type")]
-    kind: String,
-    /// Which attempt, from 1.
-    attempt: u32,
-    /// Which redrive, from 0.
-    redrive: u32,
-    /// Its number among those of its attempt.
-    sequence: u64,
-    /// When it happened.
-    time: chrono::DateTime<chrono::Utc>,
-    /// What it says, by its type.
-    #[schema(value_type = Object)]
-    data: Box<serde_json::value::RawValue>,
-}
-
 /// A page of events.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventPage {
     items: Vec<EventView>,
     /// `after` of the next page; `null` where there is none yet.
     next_cursor: Option<u64>,
-}
-
-impl EventView {
-    pub(super) fn new(place: u64, event: Event) -> Self {
-        Self {
-            id: place,
-            kickoff_id: event.kickoff_id,
-            crew: event.crew,
-            kind: event.event_type,
-            attempt: event.attempt,
-            redrive: event.redrive,
-            sequence: event.sequence,
-            time: event.time,
-            data: event.data,
-        }
-    }
-
-    pub(super) fn kind(&self) -> &str {
-        &self.kind
-    }
 }
 
 /// Get the events of a kickoff: a page, or with `Accept: text/event-stream` all of them as they come.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::events::EventView;
+use super::event_view::EventView;
 use super::view::KickoffView;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;

@@ -7,7 +7,7 @@
 //! | `view` | a kickoff as callers see it |
 //! | `search` | what a list is filtered by |
 //! | `create`, `kickoffs`, `result` | start kickoffs, find them, get what they came to |
-//! | `events`, `live` | their events: a page, and as they come |
+//! | `events`, `event_view`, `live` | their events: a page, and as they come |
 //! | `actions` | cancel and retry |
 //! | `conditional` | answers that a caller has already |
 //! | `crews`, `workers` | what workers serve; pause, resume, drain |
@@ -29,6 +29,7 @@ mod crews;
 mod dead_letter_actions;
 mod dead_letter_view;
 mod dead_letters;
+mod event_view;
 mod events;
 mod kickoffs;
 mod live;

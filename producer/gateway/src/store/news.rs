@@ -1,0 +1,91 @@
+//! What the store is told: by the streams, and by the gateway itself.
+
+use std::sync::Arc;
+
+use crewfleet_protocol::{Event, Reply};
+use serde_json::value::RawValue;
+
+/// The streams that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Stream {
+    /// Events.
+    History,
+    /// Replies.
+    Results,
+    /// The requests that gateways took.
+    Requests,
+}
+
+impl Stream {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::History => "history",
+            Self::Results => "results",
+            Self::Requests => "http-requests",
+        }
+    }
+}
+
+/// Where a message stands in its stream, and what makes it this one: the times in messages are those of several machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) place: u64,
+    pub(crate) hash: u64,
+}
+
+/// Something that the store is told.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// An event, at its mark in the history; its `meta` is apart, since it is the caller's own.
+    Event {
+        mark: Mark,
+        event: Arc<Event>,
+        meta: Option<Box<RawValue>>,
+    },
+    /// A reply to a kickoff, and its bytes.
+    Reply {
+        mark: Mark,
+        id: String,
+        reply: Arc<Reply>,
+        body: Vec<u8>,
+    },
+    /// A request that some gateway takes under this id.
+    Request(Mark, Request),
+    /// A message that cannot be read, or is for nobody: it is passed.
+    Passed(Stream, Mark),
+    /// This gateway has published a kickoff.
+    Taken {
+        id: String,
+        crew: String,
+        meta: Option<String>,
+    },
+    /// The stream was read up to what it held at this moment (ms): what was published before is known.
+    ReadTo(Stream, i64),
+    /// What was older than this moment (ms) had left the stream before it was read.
+    Missed(Stream, i64),
+    /// It is another stream than the one that was read, and is read from its beginning.
+    Replaced(Stream),
+}
+
+/// A request that came over HTTP.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) id: String,
+    pub(crate) crew: String,
+    /// When it was taken (ms).
+    pub(crate) time: i64,
+    /// The protocol's hash of the body.
+    pub(crate) body_hash: String,
+    /// The id of the message by which it was taken.
+    pub(crate) claim: String,
+    /// The body of the request as it is published.
+    pub(crate) body: Vec<u8>,
+}
+
+/// An event as it was stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub(crate) place: u64,
+    /// Without its `meta`.
+    pub(crate) event: Arc<Event>,
+}
