@@ -30,7 +30,7 @@ need_nothing=(format build lint)
 beside_build=(scripts lint_python supply python)
 beside=(deploy client home campaign quickstart)
 # End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
-seldom=(alarms:: alerting:: cluster:: dev::once_gives dev::own::missing_ dev::own::a_project dev::own::without_inputs doctor::management::policies gateway_clocks:: leftovers:: no_streams:: systemd:: tls:: permissions:: dashboards::each_panel_ gateway_memory:: node::)
+seldom=(alarms:: alerting:: cluster:: dev::once_gives dev::own::missing_ dev::own::a_project dev::own::without_inputs doctor::management::policies gateway_clocks:: gateway_https:: gateway_operations:: leftovers:: no_streams:: systemd:: tls:: permissions:: dashboards::each_panel_ gateway_memory:: node::)
 with_broker=(build e2e mixed_fleet openapi campaign)
 
 # Clippy's compiler makes the same programs, and keeps what it has to say of each crate of the workspace.

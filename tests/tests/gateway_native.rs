@@ -73,8 +73,21 @@ async fn a_kickoff_is_started_awaited_and_found() {
     let site = Site::new().await;
     let caller = site.caller();
     let body = json!({"crew": "echo", "inputs": {"A": 1.50}, "meta": {"order": 7, "tenant": "acme"}, "timeout_s": 30});
-    let (status, headers, answer) = caller.full(Method::POST, "/kickoffs", &body).await;
+    let naming = site.caller().with_header("X-Request-Id", "order-7-first");
+    let (status, headers, answer) = naming.full(Method::POST, "/kickoffs", &body).await;
     assert_eq!(status, 202, "{answer}");
+    assert_eq!(headers["x-request-id"], "order-7-first");
+    let audited = |line: &str| {
+        line.contains("\"request_id\":\"order-7-first\"")
+            .then(|| line.to_owned())
+    };
+    let line = site
+        .gateway
+        .process()
+        .stderr
+        .first("the call in the log", audited)
+        .await;
+    assert!(line.contains("\"audit\"") && !line.contains("1.5"), "{line}");
     let id = answer["kickoff_id"].as_str().expect("an id").to_owned();
     assert_eq!(headers["location"], format!("/v1/kickoffs/{id}"));
     let reply = result(&caller, &id).await;

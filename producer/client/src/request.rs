@@ -76,6 +76,16 @@ impl Kickoff {
         self.with(|parts| parts.kickoff_id = kickoff_id)
     }
 
+    /// Under the id that an idempotency key stands for: the same as over HTTP, and in the package for Python. See
+    /// [`Self::id`].
+    pub fn idempotency_key(self, key: &str) -> Self {
+        match CrewName::parse(&self.crew) {
+            Ok(crew) => self.id(KickoffId::of_key(&crew, key)),
+            // It is refused when it is sent.
+            Err(_) => self,
+        }
+    }
+
     /// With `meta`, which is opaque to crewfleet and comes back in the reply and in every event. At most 16 KiB.
     pub fn meta(mut self, meta: &(impl Serialize + ?Sized)) -> Self {
         match to_raw_value(meta) {

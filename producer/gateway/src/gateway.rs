@@ -19,7 +19,7 @@ use crate::config::GatewayConfig;
 use crate::crews::Crews;
 use crate::http::api_error::ApiError;
 use crate::http::request_limits::RequestLimits;
-use crate::store::queries::Details;
+use crate::store::row::Kickoff;
 use crate::store::{Indexes, Prefetch, Store, StoreError, StreamTopology};
 use crate::tokens::valid::ValidTokens;
 
@@ -146,12 +146,12 @@ impl Gateway {
         }
     }
 
-    /// All that is known of a kickoff. One that another gateway has just taken, or that is known only once the streams are
+    /// What is known of a kickoff. One that another gateway has just taken, or that is known only once the streams are
     /// read, is waited for.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`] where the streams are not read yet, and nothing is known of it.
-    pub(crate) async fn find(&self, id: &KickoffId) -> Result<Option<Details>, ApiError> {
+    pub(crate) async fn find(&self, id: &KickoffId) -> Result<Option<Kickoff>, ApiError> {
         let age = id.created_at().map(|at| Utc::now() - at);
         let patience = match self.store.is_current() {
             Err(_) => READING,
@@ -161,7 +161,7 @@ impl Gateway {
         let deadline = Instant::now() + patience;
         let news = self.store.subscribers.of_kickoff(id.as_str());
         loop {
-            let known = self.store.queries.details(id.as_str()).await?;
+            let known = self.store.queries.kickoff(id.as_str()).await?;
             if known.is_some() {
                 return Ok(known);
             }

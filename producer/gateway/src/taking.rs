@@ -15,7 +15,7 @@ use crewfleet_protocol::{CrewName, Event, Names, body_hash, message_type};
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -202,8 +202,8 @@ impl Gateway {
             crew: order.crew.to_string(),
             meta: order.meta.as_deref().map(|meta| meta.get().to_owned()),
         };
-        // It is the gateway's end that may keep it from being written; the streams tell the next one.
-        let _ = self.store.writer.write(taken).await;
+        // A disk that is full, or the gateway's end, may keep it from being written here; the streams tell it again.
+        let _ = timeout(ANNOUNCING, self.store.writer.write(taken)).await;
         self.announce(order).await;
         Ok(())
     }

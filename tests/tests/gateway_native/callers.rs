@@ -41,8 +41,22 @@ async fn a_token_sees_its_crews_and_its_tenant_alone() {
     }
     let (status, _) = echo.get("/kickoffs?crew=sleep").await;
     assert_eq!(status, 403);
-    let (status, _) = acme.get("/kickoffs?meta.tenant=other").await;
-    assert_eq!(status, 200);
+    // Nor are other crews left out in silence.
+    let (status, _) = echo.get("/kickoffs?crew=sleep,fail").await;
+    assert_eq!(status, 403);
+    // Two tenants may have the same key.
+    let umbrella = token(&["umbrella", "--all-crews", "--tenant", "umbrella"]).await;
+    let umbrella = site.gateway.native(&umbrella);
+    let mut keyed = Vec::new();
+    for caller in [&acme, &umbrella] {
+        let caller = caller.clone().with_header("Idempotency-Key", "first");
+        let (status, kickoff) = caller
+            .post("/kickoffs", json!({"crew": "echo", "inputs": {}}))
+            .await;
+        assert_eq!(status, 202, "{kickoff}");
+        keyed.push(kickoff["kickoff_id"].clone());
+    }
+    assert_ne!(keyed[0], keyed[1]);
     let (status, problem) = reader
         .post("/kickoffs", json!({"crew": "echo", "inputs": {}}))
         .await;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderName, Method, StatusCode};
 use tracing::field::display;
 use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use crate::http::notes::{Noted, Notes};
 use crate::tokens::meter::UnderWay;
@@ -17,8 +18,14 @@ use crate::tokens::meter::UnderWay;
 /// Of a path that is logged, in characters.
 const LONGEST_PATH: usize = 200;
 
+/// The header by which a caller, or a proxy, names a request, and by which the answer does.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest name of a request that is taken over, in characters.
+const LONGEST_ID: usize = 128;
+
 /// A call that is being answered.
 pub(crate) struct Call {
+    request_id: String,
     method: Method,
     path: String,
     /// Who has the other end of the connection: a proxy, where there is one.
@@ -33,13 +40,22 @@ impl Call {
         let notes = Arc::<Notes>::default();
         request.extensions_mut().insert(Arc::clone(&notes));
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let shown = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
+        let shown = shown
+            .filter(|id| (1..=LONGEST_ID).contains(&id.len()) && id.chars().all(|c| c.is_ascii_graphic()));
         Self {
+            request_id: shown.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
             method: request.method().clone(),
             path: request.uri().path().chars().take(LONGEST_PATH).collect(),
             peer: peer.map(|ConnectInfo(peer)| *peer),
             notes,
             is_logged: false,
         }
+    }
+
+    /// What it is called: as its caller says, else by us.
+    pub(crate) fn request_id(&self) -> &str {
+        &self.request_id
     }
 
     /// What counts among its token's calls until it is dropped.
@@ -51,6 +67,7 @@ impl Call {
     pub(crate) fn log(mut self, status: StatusCode, took: Duration) {
         self.is_logged = true;
         let (method, path, peer) = (&self.method, &self.path, self.peer.map(display));
+        let request_id = &*self.request_id;
         let noted = self.notes.noted();
         let Noted {
             token,
@@ -65,18 +82,20 @@ impl Call {
         let is_refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
         match noted.action {
             Some(action) if is_refused => {
-                warn!(target: "audit", action, %method, path, status_code, took_ms, peer, token, tenant, crew, kickoff_id, "unauthorized call");
+                warn!(target: "audit", action, %method, path, status_code, took_ms, request_id, peer, token, tenant, crew, kickoff_id, "unauthorized call");
             }
             Some(action) => {
-                info!(target: "audit", action, %method, path, status_code, took_ms, peer, token, tenant, crew, kickoff_id, "a call");
+                info!(target: "audit", action, %method, path, status_code, took_ms, request_id, peer, token, tenant, crew, kickoff_id, "a call");
             }
             None if is_refused => {
-                warn!(%method, path, status_code, took_ms, peer, token, tenant, crew, "unauthorized call");
+                warn!(%method, path, status_code, took_ms, request_id, peer, token, tenant, crew, "unauthorized call");
             }
             None if status.is_success() && method == Method::GET => {
-                debug!(%method, path, status_code, took_ms, peer, token, tenant, crew, "a call");
+                debug!(%method, path, status_code, took_ms, request_id, peer, token, tenant, crew, "a call");
             }
-            None => info!(%method, path, status_code, took_ms, peer, token, tenant, crew, "a call"),
+            None => {
+                info!(%method, path, status_code, took_ms, request_id, peer, token, tenant, crew, "a call")
+            }
         }
     }
 }
@@ -98,6 +117,7 @@ impl Drop for Call {
         } = &*noted;
         let (token, tenant) = (token.as_deref(), tenant.as_deref());
         let (crew, kickoff_id) = (crew.as_deref(), kickoff_id.as_deref());
-        info!(target: "audit", action, %method, path, peer, token, tenant, crew, kickoff_id, "the caller went away before the answer");
+        let request_id = &*self.request_id;
+        info!(target: "audit", action, %method, path, request_id, peer, token, tenant, crew, kickoff_id, "the caller went away before the answer");
     }
 }

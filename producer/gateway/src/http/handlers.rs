@@ -141,19 +141,13 @@ pub(crate) async fn known(gateway: &Gateway, caller: &Caller) -> Result<Details,
 }
 
 async fn known_by(gateway: &Gateway, caller: &Caller, id: KickoffId) -> Result<Details, ApiError> {
-    let known = gateway.find(&id).await?;
-    match known {
-        Some(known)
-            if known.kickoff.crew != caller.crew.as_str() || !caller.identity.sees(&known.kickoff) =>
-        {
-            Err(ApiError::NoExecution(id.to_string()))
-        }
-        Some(known) if known.kickoff.standing.state == store::State::Unknown => {
-            Err(ApiError::NotKnown(known.kickoff.id))
-        }
-        Some(known) => Ok(known),
+    let none = || ApiError::NoExecution(id.to_string());
+    match gateway.find(&id).await? {
+        Some(known) if known.crew != caller.crew.as_str() || !caller.identity.sees(&known) => Err(none()),
+        Some(known) if known.standing.state == store::State::Unknown => Err(ApiError::NotKnown(known.id)),
+        Some(known) => gateway.store.queries.details(&known.id).await?.ok_or_else(none),
         None if gateway.may_have_missed(&id).await? => Err(ApiError::NotKnown(id.to_string())),
-        None => Err(ApiError::NoExecution(id.to_string())),
+        None => Err(none()),
     }
 }
 

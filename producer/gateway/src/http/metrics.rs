@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use crewfleet_amqp::traces::{self, Headers};
@@ -14,7 +14,7 @@ use crewfleet_service::metrics::{MetricsRegistry, histogram_opts, opts};
 use futures_util::StreamExt;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, exponential_buckets};
 
-use crate::http::access_log::Call;
+use crate::http::access_log::{Call, REQUEST_ID};
 use crate::tokens::meter::UnderWay;
 
 /// The gateway's metrics.
@@ -75,7 +75,10 @@ pub(crate) async fn count(
     let start = Instant::now();
     let call = Call::of(&mut request);
     let span = traces::serve(request.method().as_str(), &route, &context(request.headers()));
-    let response = span.with(next.run(request)).await;
+    let mut response = span.with(next.run(request)).await;
+    if let Ok(id) = HeaderValue::try_from(call.request_id()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
     span.set("http.response.status_code", u64::from(response.status().as_u16()));
     if response.status().is_server_error() {
         span.fail(response.status().as_str());

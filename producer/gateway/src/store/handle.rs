@@ -150,6 +150,11 @@ impl Store {
 
     /// Whether all streams are read to their ends, so that what is not known is not there.
     pub(crate) fn is_current(&self) -> Result<(), String> {
+        if let Some(trouble) = self.size.trouble() {
+            return Err(format!(
+                "the store cannot be written ({trouble}); look at the disk of [gateway.store] file"
+            ));
+        }
         for stream in [&self.history, &self.results, &self.requests] {
             stream.get()?;
         }

@@ -1,7 +1,7 @@
 //! The one who writes: a thread that takes what has come by now into one transaction, and then tells who waits for it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -53,12 +53,27 @@ pub(crate) struct Writer {
 #[error("the store of the gateway ends")]
 pub(crate) struct Ended;
 
-/// How much the store holds.
+/// How much the store holds, and what keeps it from being written.
 #[derive(Debug, Default)]
 pub(crate) struct Size {
+    trouble: Mutex<Option<String>>,
     pub(crate) kickoffs: AtomicU64,
     /// Of events, replies and requests.
     pub(crate) bytes: AtomicU64,
+}
+
+impl Size {
+    /// What keeps the store from being written at present.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
 }
 
 impl Writer {
@@ -197,6 +212,7 @@ impl Thread {
                 Err(cause) => {
                     if !std::mem::replace(&mut failed, true) {
                         error!(%cause, "the gateway's store cannot be written; trying again");
+                        self.size.set_trouble(Some(cause.to_string()));
                     }
                     std::thread::sleep(PAUSE);
                 }
@@ -204,6 +220,7 @@ impl Thread {
         };
         if failed {
             warn!("the gateway's store is written again");
+            self.size.set_trouble(None);
         }
         self.measure();
         self.subscribers.tell(changes);

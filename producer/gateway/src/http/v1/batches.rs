@@ -112,7 +112,12 @@ pub(crate) async fn create(
     let batch = NewBatch::read(&uri, &headers, &body)?;
     let crew = CrewName::parse(&batch.crew).map_err(|e| ApiError::validation(e.to_string()))?;
     identity.reach(&crew)?;
-    let id = id(&crew, batch.batch_id.as_deref(), key.as_deref())?;
+    let id = id(
+        identity.tenant(),
+        &crew,
+        batch.batch_id.as_deref(),
+        key.as_deref(),
+    )?;
     let meta = batch_meta(batch.meta.as_deref(), &id, batch.items.len())?;
     let meta = meta_for(&identity, Some(meta))?;
     let total = batch.items.len();
@@ -195,7 +200,12 @@ pub(crate) async fn get(
     }))
 }
 
-fn id(crew: &CrewName, own: Option<&str>, key: Option<&str>) -> Result<String, ApiError> {
+fn id(
+    tenant: Option<&str>,
+    crew: &CrewName,
+    own: Option<&str>,
+    key: Option<&str>,
+) -> Result<String, ApiError> {
     match (own, key) {
         (Some(_), Some(_)) => Err(ApiError::validation(
             "batch_id and Idempotency-Key are both there: the key makes the id, so send one of them",
@@ -206,7 +216,7 @@ fn id(crew: &CrewName, own: Option<&str>, key: Option<&str>) -> Result<String, A
                 "batch_id = {id:?}: it must be 1 to {LONGEST_ID} characters of A-Z, a-z, 0-9, _ and -"
             ))),
         },
-        (None, Some(key)) => Ok(KickoffId::of_key(crew, key).to_string()),
+        (None, Some(key)) => Ok(super::create::of_key(tenant, crew, key).to_string()),
         (None, None) => Ok(KickoffId::generate().to_string()),
     }
 }
@@ -242,14 +252,18 @@ mod tests {
     #[test]
     fn a_batch_has_one_id_whatever_names_it() {
         let crew = CrewName::parse("echo").unwrap();
-        assert_eq!(id(&crew, Some("monday"), None).unwrap(), "monday");
-        let of_key = id(&crew, None, Some("monday")).unwrap();
-        assert_eq!(of_key, id(&crew, None, Some("monday")).unwrap());
-        assert_ne!(id(&crew, None, None).unwrap(), id(&crew, None, None).unwrap());
+        assert_eq!(id(None, &crew, Some("monday"), None).unwrap(), "monday");
+        let of_key = id(None, &crew, None, Some("monday")).unwrap();
+        assert_eq!(of_key, id(None, &crew, None, Some("monday")).unwrap());
+        assert_ne!(of_key, id(Some("acme"), &crew, None, Some("monday")).unwrap());
+        assert_ne!(
+            id(None, &crew, None, None).unwrap(),
+            id(None, &crew, None, None).unwrap()
+        );
         for wrong in ["", "a b", &"x".repeat(LONGEST_ID + 1)] {
-            assert!(id(&crew, Some(wrong), None).is_err(), "{wrong}");
+            assert!(id(None, &crew, Some(wrong), None).is_err(), "{wrong}");
         }
-        assert!(id(&crew, Some("a"), Some("b")).is_err());
+        assert!(id(None, &crew, Some("a"), Some("b")).is_err());
         // The longest, with the highest number.
         let longest = format!("{}-9999", "x".repeat(LONGEST_ID));
         assert!(KickoffId::parse(&longest).is_ok());

@@ -124,7 +124,7 @@ fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>)
             return Err(ApiError::validation(problem));
         }
         (Some(id), None) => Some(KickoffId::parse(id).map_err(|e| ApiError::validation(e.to_string()))?),
-        (None, Some(key)) => Some(KickoffId::of_key(&crew, key)),
+        (None, Some(key)) => Some(of_key(identity.tenant(), &crew, key)),
         (None, None) => None,
     };
     let required = gateway.crews.inputs(&crew).unwrap_or_default();
@@ -140,6 +140,14 @@ fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>)
     match id {
         Some(id) => Ok(Order::new(crew, id, kickoff, meta)?.named()),
         None => Order::new(crew, KickoffId::generate(), kickoff, meta),
+    }
+}
+
+/// The id that a caller's key stands for. Tenants do not know of each other, so their keys are apart.
+pub(super) fn of_key(tenant: Option<&str>, crew: &CrewName, key: &str) -> KickoffId {
+    match tenant {
+        Some(tenant) => KickoffId::of_key(crew, &format!("{tenant}\0{key}")),
+        None => KickoffId::of_key(crew, key),
     }
 }
 

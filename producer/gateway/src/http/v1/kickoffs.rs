@@ -75,7 +75,7 @@ pub(super) async fn find(gateway: &Gateway, identity: &Identity, id: &str) -> Re
     let id = KickoffId::parse(id).map_err(|_| none())?;
     identity.concerns(id.as_str());
     match gateway.find(&id).await? {
-        Some(details) if identity.sees(&details.kickoff) => Ok(details.kickoff),
+        Some(kickoff) if identity.sees(&kickoff) => Ok(kickoff),
         Some(_) => Err(none()),
         None if gateway.may_have_missed(&id).await? => Err(ApiError::NotKnown(id.to_string())),
         None => Err(none()),
