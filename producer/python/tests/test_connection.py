@@ -145,15 +145,27 @@ def test_what_is_not_declared_is_pickled_well() -> None:
 ABANDONS = """
 import signal
 import sys
-from crewfleet import Fleet
+import threading
+import time
+import traceback
+from crewfleet import Fleet, Kickoff
 
 # A shell ignores Ctrl-C for what it runs in the background, and so would this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+def say_when_it_waits():
+    # Whoever is interrupted before that abandons nothing.
+    awaiting = {Kickoff.result.__code__.co_filename, threading.__file__}
+    while not awaiting <= {frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._current_frames()[main])}:
+        time.sleep(0.01)
+    print("waits", flush=True)
+
+main = threading.main_thread().ident
+
 def run(fleet):
     kickoff = fleet.crew("sleep").with_options(kickoff_id=sys.argv[3], cancel_on_abandon=True).start({"seconds": 600})
     fleet.run(kickoff.sent())
-    print("sent", flush=True)
+    threading.Thread(target=say_when_it_waits, daemon=True).start()
     kickoff.result()
 
 fleet = Fleet(sys.argv[1], namespace=sys.argv[2])
@@ -168,7 +180,7 @@ run(fleet)
 def test_ctrl_c_cancels_before_the_program_ends(site: Site, fleet: Fleet, way: str) -> None:
     kickoff_id = uuid.uuid4().hex
     program = subprocess.Popen([sys.executable, "-c", ABANDONS, site.url, site.namespace, kickoff_id, way], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert program.stdout is not None and program.stdout.readline() == b"sent\n"
+    assert program.stdout is not None and program.stdout.readline() == b"waits\n"
     program.send_signal(signal.SIGINT)
     program.wait(60)
     with pytest.raises(CrewCancelled):
