@@ -25,21 +25,9 @@ const SPAN: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Percentiles of one run, in milliseconds.
-pub(crate) struct Run {
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
-}
-
-impl Run {
-    /// Of so many milliseconds each.
-    pub(crate) fn of(mut waits: Vec<f64>) -> Self {
-        waits.sort_by(f64::total_cmp);
-        let percentile = |percent: usize| waits[(waits.len() - 1) * percent / 100];
-        Self {
-            p50: percentile(50),
-            p99: percentile(99),
-        }
-    }
+struct Run {
+    p50: f64,
+    p99: f64,
 }
 
 /// Measures all of it.
@@ -72,8 +60,7 @@ pub(crate) async fn measure(site: &Site, pairs: usize, report: &mut Report) -> a
     Ok(())
 }
 
-/// Requests over AMQP, at this rate.
-pub(crate) async fn run(site: &Site, rate: u32) -> anyhow::Result<Run> {
+async fn run(site: &Site, rate: u32) -> anyhow::Result<Run> {
     let mut replies = replies(site).await?;
     let channel = site.connection.create_channel().await?;
     let (exchange, body) = (
@@ -124,7 +111,7 @@ pub(crate) async fn run(site: &Site, rate: u32) -> anyhow::Result<Run> {
     };
     let ((), received) = tokio::try_join!(sending, receiving)?;
     let sent = sent.into_inner();
-    let waits: Vec<f64> = received
+    let mut waits: Vec<f64> = received
         .iter()
         .filter_map(|(id, at)| Some((*at - sent.get(id).copied()??).as_secs_f64() * 1e3))
         .collect();
@@ -133,7 +120,12 @@ pub(crate) async fn run(site: &Site, rate: u32) -> anyhow::Result<Run> {
         "{} of {count} replies came",
         waits.len()
     );
-    Ok(Run::of(waits))
+    waits.sort_by(f64::total_cmp);
+    let percentile = |percent: usize| waits[(waits.len() - 1) * percent / 100];
+    Ok(Run {
+        p50: percentile(50),
+        p99: percentile(99),
+    })
 }
 
 /// All replies from now on.

@@ -7,7 +7,6 @@ mod crewai;
 mod cycle;
 mod figures;
 mod for_each;
-mod gateway;
 mod idle;
 mod in_flight;
 mod latency;
@@ -35,8 +34,6 @@ enum Subject {
     Cycle,
     /// What a requester waits at an open load, against a bare relay.
     Latency,
-    /// What callers over HTTP wait beside 1,000 who follow events, against AMQP.
-    Gateway,
     /// `kickoff-for-each` against a bare publisher and collector.
     ForEach,
     /// One worker that holds 10,000 and 50,000 sleeping kickoffs.
@@ -95,7 +92,6 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
         match subject {
             Subject::Cycle => cycle::measure(&site, arguments.pairs, &mut report).await?,
             Subject::Latency => latency::measure(&site, arguments.pairs, &mut report).await?,
-            Subject::Gateway => gateway::measure(&site, arguments.pairs, &mut report).await?,
             Subject::ForEach => for_each::measure(&site, arguments.pairs, &mut report).await?,
             Subject::InFlight => in_flight::measure(&site, arguments.pairs, &mut report).await?,
             Subject::CrewAi => crewai::measure(&site, arguments.pairs, &mut report).await?,

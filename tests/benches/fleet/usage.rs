@@ -31,14 +31,6 @@ pub(crate) fn with_ended_children(pid: Pid) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
-/// What a process had of memory at most, in MiB.
-pub(crate) fn peak_mib(pid: Pid) -> anyhow::Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: f64 = peak.context("VmHWM")?.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
-}
-
 /// The CPU time of this process's own children that have ended.
 pub(crate) fn ended_children() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("the kernel counts");
