@@ -60,8 +60,9 @@ pub(crate) async fn result(
         return Err(ApiError::validation(problem).into());
     }
     let deadline = Instant::now() + Duration::from_secs(wait.into());
+    // First this: what comes between the two would be waited for in vain.
+    let news = gateway.store.subscribers.of_kickoff(&id);
     let mut kickoff = find(&gateway, &identity, &id).await?;
-    let news = gateway.store.subscribers.of_kickoff(&kickoff.id);
     while !kickoff.standing.state.is_over() {
         let in_time = tokio::select! {
             changed = timeout_at(deadline, news.changed()) => changed.is_ok(),
