@@ -169,10 +169,15 @@ impl Gateway {
                 break;
             }
         }
+        self.knows_all()?;
+        Ok(None)
+    }
+
+    /// Refuses to say that there is no such kickoff as long as the streams are not read.
+    pub(crate) fn knows_all(&self) -> Result<(), ApiError> {
         let incomplete =
             |reason| ApiError::unavailable(format!("The gateway does not know all kickoffs yet: {reason}"));
-        self.store.is_current().map_err(incomplete)?;
-        Ok(None)
+        self.store.is_current().map_err(incomplete)
     }
 
     /// Whether one of which nothing is known may wait or run all the same: the events of its time may have left their stream

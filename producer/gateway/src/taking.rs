@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use crewfleet::{ClientError, Kickoff, KickoffId};
 use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties, PublishError};
@@ -53,9 +53,7 @@ pub(crate) enum Taken {
 }
 
 impl Order {
-    /// # Errors
-    /// [`ApiError::Validation`], where it is no request.
-    pub(crate) fn new(
+    fn new(
         crew: CrewName,
         id: KickoffId,
         kickoff: Kickoff,
@@ -78,7 +76,7 @@ impl Order {
     /// The same under another id.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// As [`Gateway::order`].
     pub(crate) fn under(self, id: KickoffId) -> Result<Self, ApiError> {
         Self::new(self.crew, id, self.kickoff, self.meta)
     }
@@ -100,7 +98,40 @@ impl Order {
     }
 }
 
+/// What a caller may say of the time of a kickoff.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Times {
+    /// Lowers its crew's limit, in seconds.
+    pub(crate) timeout_s: Option<f64>,
+    /// It is not started after this moment.
+    pub(crate) deadline: Option<DateTime<Utc>>,
+}
+
 impl Gateway {
+    /// An order of a kickoff.
+    ///
+    /// # Errors
+    /// [`ApiError::Validation`], where it is no request, or lacks inputs that its crew must be given.
+    pub(crate) fn order(
+        &self,
+        crew: CrewName,
+        id: KickoffId,
+        inputs: &RawValue,
+        meta: Option<Box<RawValue>>,
+        times: Times,
+    ) -> Result<Order, ApiError> {
+        let of_crew = self.crews.inputs(&crew).unwrap_or_default();
+        checked_inputs(inputs, of_crew.required())?;
+        let mut kickoff = self.client.kickoff(crew.as_str(), inputs);
+        if let Some(seconds) = times.timeout_s {
+            kickoff = kickoff.timeout_s(seconds);
+        }
+        if let Some(deadline) = times.deadline {
+            kickoff = kickoff.deadline(deadline);
+        }
+        Order::new(crew, id, kickoff, meta)
+    }
+
     /// Publishes a request, once for all who ask for it under its id.
     ///
     /// # Errors
@@ -120,9 +151,7 @@ impl Gateway {
             return published.map(|()| Taken::New);
         }
         // What is not read yet may have the id already.
-        self.store.is_current().map_err(|reason| {
-            ApiError::unavailable(format!("The gateway does not know all kickoffs yet: {reason}"))
-        })?;
+        self.knows_all()?;
         if let Some(before) = self.store.queries.request(order.id.as_str()).await? {
             return self.join(&order, &before).await;
         }
@@ -268,6 +297,22 @@ impl Gateway {
         if let Err(error) = publisher.publish(message, ANNOUNCING).await {
             warn!(kickoff_id = id, %error, "other gateways do not know of this kickoff until a worker has it");
         }
+    }
+}
+
+/// Refuses inputs that are no object, or that lack some which the crew must be given.
+pub(crate) fn checked_inputs(inputs: &RawValue, required: &[String]) -> Result<(), ApiError> {
+    if !inputs.get().trim_start().starts_with('{') {
+        let problem = "inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}";
+        return Err(ApiError::validation(problem));
+    }
+    let lacking = crewfleet::inputs::missing(required, inputs);
+    match lacking.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::Validation {
+            message: "Missing required inputs".into(),
+            details: json!({ "missing_inputs": lacking }),
+        }),
     }
 }
 

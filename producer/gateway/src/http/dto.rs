@@ -9,6 +9,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use crate::http::api_error::{ApiError, REPLY_GONE};
+use crate::http::json_object;
 use crate::store::queries::Details;
 use crate::store::state::{Progress, Standing, State};
 
@@ -18,7 +19,7 @@ use crate::store::state::{Progress, Standing, State};
 pub(crate) struct KickoffBody {
     /// Passed on byte for byte. `null`, or no such field, are none.
     #[serde(default = "none", deserialize_with = "or_none")]
-    inputs: Box<RawValue>,
+    pub(crate) inputs: Box<RawValue>,
     pub(crate) meta: Option<Box<RawValue>>,
     task_webhook_url: Option<Value>,
     step_webhook_url: Option<Value>,
@@ -52,15 +53,7 @@ impl KickoffBody {
     /// Reads it. What asks for something that this gateway does not do is refused: a caller who waits for a webhook
     /// must not wait for ever.
     pub(crate) fn read(body: &[u8]) -> Result<Self, ApiError> {
-        let refused = |why: &str| {
-            let message = format!("The body is not a JSON object as in {{\"inputs\": {{}}}}: {why}");
-            ApiError::validation(message)
-        };
-        // A list would be taken for the fields in their order.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(refused("it does not begin with \"{\""));
-        }
-        let body: Self = serde_json::from_slice(body).map_err(|e| refused(&e.to_string()))?;
+        let body: Self = json_object::parse(body, "{\"inputs\": {}}").map_err(ApiError::validation)?;
         let fields = [
             ("taskWebhookUrl", &body.task_webhook_url),
             ("stepWebhookUrl", &body.step_webhook_url),
@@ -83,28 +76,6 @@ impl KickoffBody {
             }),
         }
     }
-
-    /// The inputs, when all that the crew must be given are among them.
-    pub(crate) fn inputs(&self, required: &[String]) -> Result<&RawValue, ApiError> {
-        checked_inputs(&self.inputs, required)?;
-        Ok(&self.inputs)
-    }
-}
-
-/// Refuses inputs that are no object, or that lack some which the crew must be given.
-pub(crate) fn checked_inputs(inputs: &RawValue, required: &[String]) -> Result<(), ApiError> {
-    if !inputs.get().trim_start().starts_with('{') {
-        let problem = "inputs is not a JSON object, as in {\"TOPIC\": \"bread\"}";
-        return Err(ApiError::validation(problem));
-    }
-    let lacking = crewfleet::inputs::missing(required, inputs);
-    match lacking.is_empty() {
-        true => Ok(()),
-        false => Err(ApiError::Validation {
-            message: "Missing required inputs".into(),
-            details: json!({ "missing_inputs": lacking }),
-        }),
-    }
 }
 
 /// The body of `POST /resume`, as far as anybody asks for it: no kickoff waits for a human, so its `task_id` and what
@@ -117,14 +88,8 @@ pub(crate) struct ResumeBody {
 
 impl ResumeBody {
     pub(crate) fn read(body: &[u8]) -> Result<Self, ApiError> {
-        let refused = |why: &str| {
-            let form = r#"{"execution_id": "…", "task_id": "…"}"#;
-            ApiError::Invalid(format!("The body is not a JSON object as in {form}: {why}"))
-        };
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(refused("it does not begin with \"{\""));
-        }
-        serde_json::from_slice(body).map_err(|e| refused(&e.to_string()))
+        let form = r#"{"execution_id": "…", "task_id": "…"}"#;
+        json_object::parse(body, form).map_err(ApiError::Invalid)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::http::dto::KickoffBody;
 use crate::http::handlers::Answer;
 use crate::http::metrics;
 use crate::http::tenant_meta::meta_for;
-use crate::taking::Order;
+use crate::taking::{Order, Times};
 use crate::tokens::Scope;
 use crewfleet::KickoffId;
 
@@ -34,8 +34,12 @@ fn asked_for(gateway: &Gateway, caller: &Caller, body: Vec<u8>) -> Result<Order,
     let mut asked = KickoffBody::read(&body)?;
     asked.meta = meta_for(&caller.identity, asked.meta)?;
     drop(body);
-    let of_crew = gateway.crews.inputs(&caller.crew).unwrap_or_default();
-    let inputs = asked.inputs(of_crew.required())?;
-    let kickoff = gateway.client.kickoff(caller.crew.as_str(), inputs);
-    Order::new(caller.crew.clone(), KickoffId::generate(), kickoff, asked.meta)
+    let id = KickoffId::generate();
+    gateway.order(
+        caller.crew.clone(),
+        id,
+        &asked.inputs,
+        asked.meta,
+        Times::default(),
+    )
 }

@@ -20,6 +20,7 @@ mod dto;
 mod files;
 mod handlers;
 mod identity;
+mod json_object;
 pub(crate) mod kickoff;
 pub(crate) mod metrics;
 mod notes;

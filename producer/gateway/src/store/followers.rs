@@ -165,7 +165,8 @@ impl Follower {
             let mark = Mark::of(&delivery);
             let expected = last.map_or(0, |last| last.place + 1);
             *last = Some(mark);
-            let read = read_message(self.stream, mark, &delivery);
+            let bytes = delivery.body.len();
+            let read = read_message(self.stream, mark, delivery);
             if is_first
                 && mark.place > expected
                 && let Some((_, time)) = &read
@@ -180,7 +181,7 @@ impl Follower {
             }
             is_first &= read.is_none();
             let news = read.map_or(News::Passed(self.stream, mark), |(news, _)| news);
-            if self.writer.send(news, delivery.body.len()).await.is_err() {
+            if self.writer.send(news, bytes).await.is_err() {
                 return std::future::pending().await;
             }
         }
@@ -216,9 +217,9 @@ impl Mark {
 }
 
 /// What a message says, and when it was written.
-fn read_message(stream: Stream, mark: Mark, delivery: &Delivery) -> Option<(News, DateTime<Utc>)> {
+fn read_message(stream: Stream, mark: Mark, delivery: Delivery) -> Option<(News, DateTime<Utc>)> {
     match stream {
-        Stream::History => event(mark, delivery),
+        Stream::History => event(mark, &delivery),
         Stream::Results => reply(mark, delivery),
         Stream::Requests => request(mark, delivery),
     }
@@ -234,13 +235,13 @@ fn event(mark: Mark, delivery: &Delivery) -> Option<(News, DateTime<Utc>)> {
     Some((News::Event { mark, event, meta }, time))
 }
 
-fn reply(mark: Mark, delivery: &Delivery) -> Option<(News, DateTime<Utc>)> {
-    let id = id_of(delivery).to_owned();
+fn reply(mark: Mark, delivery: Delivery) -> Option<(News, DateTime<Utc>)> {
+    let id = id_of(&delivery).to_owned();
     let reply: Arc<Reply> = read(&delivery.body)
         .inspect_err(|error| warn!(kickoff_id = id, error, "a reply that cannot be read"))
         .ok()?;
     let time = reply.finished_at;
-    let body = delivery.body.clone();
+    let body = delivery.message.body;
     Some((
         News::Reply {
             mark,
@@ -252,7 +253,7 @@ fn reply(mark: Mark, delivery: &Delivery) -> Option<(News, DateTime<Utc>)> {
     ))
 }
 
-fn request(mark: Mark, delivery: &Delivery) -> Option<(News, DateTime<Utc>)> {
+fn request(mark: Mark, delivery: Delivery) -> Option<(News, DateTime<Utc>)> {
     let time = delivery.properties.timestamp().unwrap_or_else(Utc::now);
     let request = Request {
         id: delivery.properties.correlation_id()?.to_owned(),
@@ -260,7 +261,7 @@ fn request(mark: Mark, delivery: &Delivery) -> Option<(News, DateTime<Utc>)> {
         time: millis(time),
         body_hash: body_hash(&Sha256::digest(&delivery.body).into()),
         claim: delivery.properties.message_id()?.to_owned(),
-        body: delivery.body.clone(),
+        body: delivery.message.body,
     };
     Some((News::Request(mark, request), time))
 }

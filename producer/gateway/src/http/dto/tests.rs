@@ -1,11 +1,12 @@
 use super::*;
 use crate::store::row::Kickoff;
 use crate::store::state::tests::{event, kickoff, reply};
+use crate::taking::checked_inputs;
 
 fn refused(body: &str, required: &[&str]) -> ApiError {
     let required: Vec<_> = required.iter().map(ToString::to_string).collect();
     let read = KickoffBody::read(body.as_bytes());
-    read.and_then(|body| body.inputs(&required).map(drop))
+    read.and_then(|body| checked_inputs(&body.inputs, &required))
         .unwrap_err()
 }
 
@@ -13,8 +14,9 @@ fn refused(body: &str, required: &[&str]) -> ApiError {
 fn inputs_go_through_as_they_were_written() {
     let body = KickoffBody::read(br#"{"inputs": {"b": 1.50, "a" : "\u00e4"}, "more": 1, "webhooks": null}"#);
     let required = ["a".to_owned()];
-    let inputs = body.as_ref().unwrap().inputs(&required).unwrap().get();
-    assert_eq!(inputs, r#"{"b": 1.50, "a" : "\u00e4"}"#);
+    let inputs = &body.as_ref().unwrap().inputs;
+    assert_eq!(checked_inputs(inputs, &required), Ok(()));
+    assert_eq!(inputs.get(), r#"{"b": 1.50, "a" : "\u00e4"}"#);
 }
 
 fn details(events: Vec<Event>, standing: Standing) -> Details {
@@ -141,7 +143,8 @@ fn what_asks_for_nothing_is_no_reason_to_refuse() {
     let empty = r#"{"inputs": null, "crewWebhookUrl": "", "webhooks": {}, "taskWebhookUrl": null, "restoreFromStateId": ""}"#;
     for body in ["{}", empty] {
         let body = KickoffBody::read(body.as_bytes()).unwrap();
-        assert_eq!(body.inputs(&[]).unwrap().get(), "{}");
+        assert_eq!(checked_inputs(&body.inputs, &[]), Ok(()));
+        assert_eq!(body.inputs.get(), "{}");
     }
     for field in ["restoreFromStateId", "humanInputWebhook"] {
         let body = json!({"inputs": {}, field: {"url": "x"}}).to_string();

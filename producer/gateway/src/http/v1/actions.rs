@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::body;
 use super::create::answer;
 use super::kickoffs::find;
 use super::problem::{Problem, Refusal, Refusals};
@@ -20,7 +21,7 @@ use crate::http::api_error::ApiError;
 use crate::http::identity::Identity;
 use crate::http::tenant_meta::meta_for;
 use crate::store::row::Kickoff;
-use crate::taking::Order;
+use crate::taking::{Order, Times};
 use crate::tokens::Scope;
 
 /// Cancel a kickoff, queued or running.
@@ -96,15 +97,9 @@ pub(crate) async fn retry(
 ) -> Result<Response, Refusal> {
     identity.act("retry", Scope::Operate)?;
     let (body, _room) = gateway.bodies.read(request, identity.name()).await?;
-    let retry = match body.trim_ascii().is_empty() {
-        true => Retry::default(),
-        false => serde_json::from_slice::<Option<Retry>>(&body)
-            .map(Option::unwrap_or_default)
-            .map_err(|e| {
-                ApiError::validation(format!(
-                    "The body is not a JSON object as in {{\"inputs\": {{}}}}: {e}"
-                ))
-            })?,
+    let retry = match body.trim_ascii() {
+        b"" | b"null" => Retry::default(),
+        body => body::parse(body, "{\"inputs\": {}}")?,
     };
     drop(body);
     let kickoff = find(&gateway, &identity, &id).await?;
@@ -141,15 +136,19 @@ pub(super) async fn again(
         }
     };
     let crew = CrewName::parse(&kickoff.crew).map_err(|e| ApiError::validation(e.to_string()))?;
-    let required = gateway.crews.inputs(&crew).unwrap_or_default();
-    crate::http::dto::checked_inputs(&inputs, required.required())?;
-    let mut new = gateway.client.kickoff(crew.as_str(), &inputs);
-    if let Some(seconds) = timeout_s {
-        new = new.timeout_s(seconds);
-    }
     let meta = kickoff
         .meta
         .clone()
         .and_then(|meta| RawValue::from_string(meta).ok());
-    Order::new(crew, KickoffId::generate(), new, meta_for(identity, meta)?)
+    let times = Times {
+        timeout_s,
+        deadline: None,
+    };
+    gateway.order(
+        crew,
+        KickoffId::generate(),
+        &inputs,
+        meta_for(identity, meta)?,
+        times,
+    )
 }

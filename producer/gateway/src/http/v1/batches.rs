@@ -26,7 +26,7 @@ use crate::http::identity::Identity;
 use crate::http::tenant_meta::meta_for;
 use crate::store::filter::Filter;
 use crate::store::state::State as Status;
-use crate::taking::Order;
+use crate::taking::{Order, Times};
 use crate::tokens::Scope;
 
 /// The longest id, in characters: those of its kickoffs have a number behind it.
@@ -121,21 +121,15 @@ pub(crate) async fn create(
     let meta = batch_meta(batch.meta.as_deref(), &id, batch.items.len())?;
     let meta = meta_for(&identity, Some(meta))?;
     let total = batch.items.len();
-    let outcome = many::each(total, None, end, async |index| {
+    let mut outcome = many::each(total, None, end, async |index| {
         let order = order(&gateway, &batch, &crew, &id, index, meta.clone())?;
         gateway.take(order).await.map(drop)
     })
     .await;
+    let detail = outcome.detail()?;
     let Outcome {
-        done,
-        failed,
-        left,
-        hindrance,
+        done, failed, left, ..
     } = outcome;
-    let detail = match hindrance {
-        Some(error) if done == 0 && failed.is_empty() => return Err(error.into()),
-        hindrance => hindrance.map(|error| error.told().0),
-    };
     let location = [(header::LOCATION, format!("/v1/batches/{id}"))];
     let answer = BatchTaken {
         batch_id: id,
@@ -174,9 +168,7 @@ pub(crate) async fn get(
     let totals = gateway.store.queries.batch(filter, &id).await?;
     let known: u64 = totals.states.values().sum();
     if known == 0 {
-        gateway.store.is_current().map_err(|reason| {
-            ApiError::unavailable(format!("The gateway does not know all kickoffs yet: {reason}"))
-        })?;
+        gateway.knows_all()?;
         return Err(ApiError::NotFound(format!(
             "There is no batch {id}, or its kickoffs are kept no longer"
         ))
@@ -231,17 +223,12 @@ fn order(
 ) -> Result<Order, ApiError> {
     let none = || ApiError::validation("There is no such item");
     let inputs = *batch.items.get(index).ok_or_else(none)?;
-    let required = gateway.crews.inputs(crew).unwrap_or_default();
-    crate::http::dto::checked_inputs(inputs, required.required())?;
-    let mut kickoff = gateway.client.kickoff(crew.as_str(), inputs);
-    if let Some(seconds) = batch.timeout_s {
-        kickoff = kickoff.timeout_s(seconds);
-    }
-    if let Some(deadline) = batch.deadline {
-        kickoff = kickoff.deadline(deadline);
-    }
     let id = KickoffId::parse(&format!("{id}-{index}")).map_err(|e| ApiError::validation(e.to_string()))?;
-    Ok(Order::new(crew.clone(), id, kickoff, meta)?.named())
+    let times = Times {
+        timeout_s: batch.timeout_s,
+        deadline: batch.deadline,
+    };
+    Ok(gateway.order(crew.clone(), id, inputs, meta, times)?.named())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::http::identity::Identity;
+use crate::http::json_object;
 
 /// Reads a small body. `form` shows what one looks like.
 ///
@@ -23,11 +24,5 @@ pub(super) async fn read<T: DeserializeOwned>(
 
 /// The same of a body that was read.
 pub(super) fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8], form: &str) -> Result<T, ApiError> {
-    let refused =
-        |why: &str| ApiError::validation(format!("The body is not a JSON object as in {form}: {why}"));
-    // A list would be taken for the fields in their order.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(refused("it does not begin with \"{\""));
-    }
-    serde_json::from_slice(body).map_err(|e| refused(&e.to_string()))
+    json_object::parse(body, form).map_err(ApiError::validation)
 }

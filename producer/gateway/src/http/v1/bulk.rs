@@ -139,9 +139,7 @@ pub(crate) async fn bulk(
     if !(1..=LARGEST).contains(&limit) {
         return Err(ApiError::validation(format!("limit = {limit}: it must be 1 to {LARGEST}")).into());
     }
-    if let Some(rate) = bulk.rate_per_s.filter(|rate| !(0.1..=1000.0).contains(rate)) {
-        return Err(ApiError::validation(format!("rate_per_s = {rate}: it must be 0.1 to 1000")).into());
-    }
+    many::check_rate(bulk.rate_per_s)?;
     let place = Place::read(bulk.cursor.as_deref(), &headers)?;
     let filter = bulk.filter.read(&gateway, &identity, action)?;
     let queries = &gateway.store.queries;
@@ -163,7 +161,7 @@ pub(crate) async fn bulk(
     let mut found = queries.list(filter, place.behind, limit + 1).await?;
     let is_last = found.len() <= limit;
     found.truncate(limit);
-    let outcome = many::each(found.len(), bulk.rate_per_s, end, async |number| {
+    let mut outcome = many::each(found.len(), bulk.rate_per_s, end, async |number| {
         let kickoff = found.get(number).ok_or_else(gone)?;
         match action {
             Action::Cancel => cancelled(&gateway, kickoff).await,
@@ -171,18 +169,10 @@ pub(crate) async fn bulk(
         }
     })
     .await;
+    answer.detail = outcome.detail()?;
     let Outcome {
-        done,
-        failed,
-        left,
-        hindrance,
+        done, failed, left, ..
     } = outcome;
-    if let Some(error) = hindrance {
-        if done == 0 && failed.is_empty() {
-            return Err(error.into());
-        }
-        answer.detail = Some(error.told().0);
-    }
     answer.done = done;
     // What there are fewer of than were counted has changed meanwhile.
     answer.remaining = answer.remaining.saturating_sub(done + failed.len() as u64);

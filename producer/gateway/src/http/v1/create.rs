@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::body;
 use super::problem::{Refusal, Refusals};
 use super::view::KickoffView;
 use crate::gateway::Gateway;
@@ -19,7 +20,7 @@ use crate::http::api_error::ApiError;
 use crate::http::identity::Identity;
 use crate::http::metrics;
 use crate::http::tenant_meta::meta_for;
-use crate::taking::{Order, Taken};
+use crate::taking::{Order, Taken, Times};
 use crate::tokens::Scope;
 
 /// The request header with the key of a request that is to be done once.
@@ -110,11 +111,7 @@ pub(super) async fn answer(gateway: &Gateway, id: &KickoffId, taken: Taken) -> R
 }
 
 fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>) -> Result<Order, ApiError> {
-    let asked: NewKickoff = serde_json::from_slice(body).map_err(|e| {
-        ApiError::validation(format!(
-            "The body is not a JSON object as in {{\"crew\": \"marketing\", \"inputs\": {{}}}}: {e}"
-        ))
-    })?;
+    let asked: NewKickoff = body::parse(body, "{\"crew\": \"marketing\", \"inputs\": {}}")?;
     let crew = CrewName::parse(&asked.crew).map_err(|e| ApiError::validation(e.to_string()))?;
     identity.reach(&crew)?;
     let id = match (&asked.kickoff_id, key) {
@@ -127,20 +124,20 @@ fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>)
         (None, Some(key)) => Some(of_key(identity.tenant(), &crew, key)),
         (None, None) => None,
     };
-    let required = gateway.crews.inputs(&crew).unwrap_or_default();
-    crate::http::dto::checked_inputs(&asked.inputs, required.required())?;
-    let mut kickoff = gateway.client.kickoff(crew.as_str(), &asked.inputs);
-    if let Some(seconds) = asked.timeout_s {
-        kickoff = kickoff.timeout_s(seconds);
-    }
-    if let Some(deadline) = asked.deadline {
-        kickoff = kickoff.deadline(deadline);
-    }
+    let times = Times {
+        timeout_s: asked.timeout_s,
+        deadline: asked.deadline,
+    };
     let meta = meta_for(identity, asked.meta)?;
-    match id {
-        Some(id) => Ok(Order::new(crew, id, kickoff, meta)?.named()),
-        None => Order::new(crew, KickoffId::generate(), kickoff, meta),
-    }
+    let is_named = id.is_some();
+    let order = gateway.order(
+        crew,
+        id.unwrap_or_else(KickoffId::generate),
+        &asked.inputs,
+        meta,
+        times,
+    )?;
+    Ok(if is_named { order.named() } else { order })
 }
 
 /// The id that a caller's key stands for. Tenants do not know of each other, so their keys are apart.

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::body;
 use super::dead_letter_view::{GroupView, Looked};
 use super::dead_letters::{Look, refused};
+use super::many;
 use super::no_query::NoQuery;
 use super::problem::{Refusal, Refusals};
 use crate::gateway::Gateway;
@@ -147,10 +148,7 @@ pub(crate) async fn redrive(
     identity.act("redrive", Scope::Operate)?;
     let start = Instant::now();
     let asked: Redrive = body::read(&gateway, &identity, request, "{\"crew\": \"marketing\"}").await?;
-    let rate = asked.rate_per_s;
-    if let Some(rate) = rate.filter(|rate| !(0.1..=1000.0).contains(rate)) {
-        return Err(ApiError::validation(format!("rate_per_s = {rate}: it must be 0.1 to 1000")).into());
-    }
+    many::check_rate(asked.rate_per_s)?;
     let is_meant = asked.all || asked.dry_run;
     let selection = selection(
         asked.crew,
@@ -162,14 +160,10 @@ pub(crate) async fn redrive(
     let look = Look::new(&gateway, &identity, selection).await?;
     gateway.may_publish()?;
     let options = RedriveOptions {
-        rate,
+        rate: asked.rate_per_s,
         ..RedriveOptions::default()
     };
-    let plan = look
-        .letters
-        .plan(&look.crews, &look.selection)
-        .await
-        .map_err(refused)?;
+    let plan = look.plan().await?;
     let (planned, looked) = (plan.letters(), Looked::at(&plan.queues));
     if asked.dry_run {
         let forecast = plan.forecast(&options);
@@ -243,11 +237,7 @@ pub(crate) async fn purge(
         is_meant,
     )?;
     let look = Look::new(&gateway, &identity, selection).await?;
-    let plan = look
-        .letters
-        .plan(&look.crews, &look.selection)
-        .await
-        .map_err(refused)?;
+    let plan = look.plan().await?;
     let (planned, looked) = (plan.letters(), Looked::at(&plan.queues));
     if asked.dry_run {
         return Ok(Json(PurgeAnswer {

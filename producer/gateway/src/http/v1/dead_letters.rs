@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, Query as Pairs, State};
 use crewfleet::ClientError;
-use crewfleet::dead_letters::{DeadLetterError, DeadLetters, Looking, Reach, Selection, WholeLetter};
+use crewfleet::dead_letters::{DeadLetterError, DeadLetters, Looking, Plan, Reach, Selection, WholeLetter};
 use crewfleet_amqp::reply_code;
 use crewfleet_protocol::{CrewName, KickoffId};
 use tracing::warn;
@@ -94,6 +94,14 @@ impl Look {
             crews,
             selection,
         })
+    }
+
+    /// Which letters are meant.
+    pub(super) async fn plan(&self) -> Result<Plan, ApiError> {
+        self.letters
+            .plan(&self.crews, &self.selection)
+            .await
+            .map_err(refused)
     }
 }
 

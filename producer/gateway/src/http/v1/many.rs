@@ -28,6 +28,29 @@ pub(super) struct Outcome {
     pub(super) hindrance: Option<ApiError>,
 }
 
+impl Outcome {
+    /// Why it went no further, for an answer that tells what was done.
+    ///
+    /// # Errors
+    /// The hindrance itself, where nothing was done.
+    pub(super) fn detail(&mut self) -> Result<Option<String>, ApiError> {
+        match self.hindrance.take() {
+            Some(error) if self.done == 0 && self.failed.is_empty() => Err(error),
+            hindrance => Ok(hindrance.map(|error| error.told().0)),
+        }
+    }
+}
+
+/// Refuses a rate that is none.
+pub(super) fn check_rate(rate_per_s: Option<f64>) -> Result<(), ApiError> {
+    match rate_per_s.filter(|rate| !(0.1..=1000.0).contains(rate)) {
+        Some(rate) => Err(ApiError::validation(format!(
+            "rate_per_s = {rate}: it must be 0.1 to 1000"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Does something to each of so many, `rate_per_s` of them at most, and begins with none after `end`. What is wrong with one
 /// keeps no other from being done; what is wrong with RabbitMQ or the store ends it.
 pub(super) async fn each<F: Future<Output = Result<(), ApiError>>>(

@@ -91,8 +91,7 @@ pub(crate) async fn problems(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let is_told = response.headers().get(header::CONTENT_TYPE) == Some(&HeaderValue::from_static(MEDIA_TYPE));
     let status = response.status();
-    let is_compressed = response.headers().contains_key(header::CONTENT_ENCODING);
-    if !is_native || is_told || is_compressed || !(status.is_client_error() || status.is_server_error()) {
+    if !is_native || is_told || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let (parts, body) = response.into_parts();
