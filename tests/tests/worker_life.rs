@@ -1,7 +1,7 @@
 //! How a worker starts, dies and drains.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crewfleet_node::{Node, NodeOptions};
@@ -13,12 +13,21 @@ use crewfleet_tests::process::Process;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 const SLEEP: &str = "runner = \"builtin\"\ntarget = \"sleep\"\n";
 
 /// Most need a crew in Python, and none of CrewAI's.
 fn misbehaving() -> String {
     plain_crew_toml("bad", "deeds:Plain", &checkout().join("tests/crews"), 4)
+}
+
+/// A file that is not there yet: outside the worker's folder, of whose changes a crew that runs in an overlay of it need not
+/// see anything.
+fn signal_file() -> (TempDir, PathBuf) {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("go-on");
+    (elsewhere, file)
 }
 
 /// A kickoff that goes on when the file exists.
@@ -48,7 +57,7 @@ async fn a_kickoff_whose_worker_is_killed_is_answered_by_another() {
     let first = builder(&namespace).await.crews(&misbehaving()).ready().await;
     let client = PlainClient::connect(&broker().await.url(), &namespace).await;
     let mut replies = client.replies(&["#"]).await;
-    let go_on = first.dir().join("go-on");
+    let (_elsewhere, go_on) = signal_file();
     client
         .request("bad", "survivor", &awaiting(&go_on, "survivor"))
         .await;
@@ -74,7 +83,7 @@ async fn sigterm_lets_a_running_kickoff_finish_on_the_same_worker() {
         .await;
     let client = PlainClient::connect(&broker().await.url(), &namespace).await;
     let mut replies = client.replies(&["#"]).await;
-    let go_on = worker.dir().join("go-on");
+    let (_elsewhere, go_on) = signal_file();
     client
         .request("bad", "finishing", &awaiting(&go_on, "finishing"))
         .await;

@@ -22,6 +22,7 @@ use crate::coordination::peers::Peers;
 use crate::crews::crew::Crew;
 use crate::execution::events::EventPublisher;
 use crate::execution::execute::Site;
+use crate::execution::followers::Followers;
 use crate::folders::workdir::WorkDirs;
 use crate::intake::registry::RunRegistry;
 use crate::intake::room::Admission;
@@ -91,6 +92,8 @@ pub(crate) struct Limits {
 pub(crate) struct Telemetry {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: EventPublisher,
+    /// Who wants to be told of each word.
+    pub(crate) followers: Arc<Followers>,
 }
 
 /// Where the worker is between start and end.

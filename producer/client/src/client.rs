@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use crewfleet_amqp::subscription::Receive;
 use crewfleet_amqp::uri::Endpoint;
 use crewfleet_amqp::{Broker, BrokerConfig, Publisher};
 use crewfleet_protocol::{Command, CrewName, Event, KickoffId, Names, Reply};
@@ -13,7 +14,9 @@ use crate::connection::Connection;
 use crate::error::ClientError;
 use crate::event_history;
 use crate::events::EventStream;
+use crate::following::Follow;
 use crate::handle::KickoffHandle;
+use crate::listening::Listening;
 use crate::options::ClientOptions;
 use crate::request::Kickoff;
 
@@ -147,6 +150,23 @@ impl KickoffClient {
     /// [`ClientError::NotDeclared`] where no worker ever ran, and [`ClientError::Broker`].
     pub async fn events(&self, id: &KickoffId) -> Result<EventStream, ClientError> {
         self.connection.events(id).await
+    }
+
+    /// Has the fleet know that somebody follows this kickoff, until what is returned is dropped: its worker sends what models
+    /// say as they say it. With `cancel_after_s` it is cancelled once nobody has followed it for so many seconds, by a
+    /// gateway.
+    pub fn follow(&self, id: &str, cancel_after_s: Option<u32>) -> Follow {
+        self.connection.follow(id, cancel_after_s)
+    }
+
+    /// Hands what followers tell, [`Query`](crewfleet_protocol::Query) each, to `receiver` as long as what is returned lives.
+    pub fn hear_followers(&self, receiver: Arc<impl Receive>) -> Listening {
+        self.connection.hear_followers(receiver)
+    }
+
+    /// Under which name this client follows.
+    pub fn follower(&self) -> &str {
+        self.connection.follower()
     }
 
     /// The events of a kickoff so far, as a gateway's stream `kickoff.history` keeps them; `None` where no gateway ever

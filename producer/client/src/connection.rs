@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use crewfleet_amqp::subscription::Receive;
 use crewfleet_amqp::traces::{self, Span};
 use crewfleet_amqp::{
     Broker, BrokerConfig, BrokerError, Message, PublishError, Publisher, Subscription, reply_code,
 };
+use crewfleet_protocol::query::FOLLOW_KEY;
 use crewfleet_protocol::{Command, Control, CrewName, KickoffId, Names, topology};
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -16,6 +18,8 @@ use tracing::{debug, warn};
 
 use crate::error::ClientError;
 use crate::events::{EventStream, Events};
+use crate::following::{Follow, Follows};
+use crate::listening::Listening;
 use crate::looking_back::LookingBack;
 use crate::questions::Questions;
 use crate::replies::Replies;
@@ -41,6 +45,7 @@ pub(crate) struct Connection {
     events: Arc<Events>,
     event_queue: OnceCell<Arc<Subscription>>,
     questions: OnceLock<Arc<Questions>>,
+    follows: OnceLock<Follows>,
     /// When we last looked whether a crew has workers.
     looked_at: Mutex<HashMap<CrewName, Instant>>,
     stop: CancellationToken,
@@ -74,6 +79,7 @@ impl Connection {
             events: Arc::default(),
             event_queue: OnceCell::new(),
             questions: OnceLock::new(),
+            follows: OnceLock::new(),
             looked_at: Mutex::default(),
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
@@ -82,6 +88,9 @@ impl Connection {
 
     /// Closes the connections, after deleting the client's queues if asked to.
     pub(crate) async fn close(&self, delete_queues: bool) {
+        if let Some(follows) = self.follows.get() {
+            follows.close().await;
+        }
         self.stop.cancel();
         for queue in [&self.reply_queue, &self.event_queue] {
             if let Some(subscription) = queue.get().filter(|_| delete_queues) {
@@ -130,7 +139,30 @@ impl Connection {
             .bind(exchange.clone(), format!("{id}.#"))
             .await
             .map_err(|e| self.not_declared(e, exchange))?;
-        Ok(self.events.follow(id.as_str(), bound))
+        // Bound before: the first words that a worker sends come here.
+        let follow = self.follow(id.as_str(), None);
+        Ok(self.events.follow(id.as_str(), bound, follow))
+    }
+
+    /// Has the fleet know that somebody follows a kickoff.
+    pub(crate) fn follow(&self, id: &str, cancel_after_s: Option<u32>) -> Follow {
+        let start = || {
+            let (publisher, names) = (self.publisher.clone(), self.names.clone());
+            Follows::start(publisher, names, self.id.clone(), &self.stop)
+        };
+        self.follows.get_or_init(start).follow(id, cancel_after_s)
+    }
+
+    /// Under which name it follows.
+    pub(crate) fn follower(&self) -> &str {
+        &self.id
+    }
+
+    /// Hands what followers tell to `receiver`.
+    pub(crate) fn hear_followers(&self, receiver: Arc<impl Receive>) -> Listening {
+        let queue = self.own_queue("followers");
+        let bindings = vec![(self.names.queries(), FOLLOW_KEY.to_owned())];
+        Listening::start(self.broker.clone(), queue, bindings, receiver, &self.stop)
     }
 
     /// What asks the workers; its queue is made with the first question.

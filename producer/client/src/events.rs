@@ -13,6 +13,8 @@ use crewfleet_protocol::event::event_type;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use crate::following::Follow;
+
 /// Events that may wait to be read; further ones are dropped.
 const BUFFER: usize = 4096;
 
@@ -22,6 +24,7 @@ pub struct EventStream {
     receiver: mpsc::Receiver<Event>,
     router: Arc<Events>,
     _bound: Bound,
+    _follow: Follow,
 }
 
 impl EventStream {
@@ -45,7 +48,7 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub(crate) fn follow(self: &Arc<Self>, id: &str, bound: Bound) -> EventStream {
+    pub(crate) fn follow(self: &Arc<Self>, id: &str, bound: Bound, follow: Follow) -> EventStream {
         let (sender, receiver) = mpsc::channel(BUFFER);
         self.followers().entry(id.to_owned()).or_default().push(sender);
         EventStream {
@@ -53,6 +56,7 @@ impl Events {
             receiver,
             router: Arc::clone(self),
             _bound: bound,
+            _follow: follow,
         }
     }
 

@@ -24,7 +24,7 @@
 //! | [`stream_reader`] | reading a stream to its end and beyond |
 //! | `reply_history`, `looking_back` | replies that came before anybody waited, read from the results stream |
 //! | `event_history` | events from before, where a gateway keeps them |
-//! | [`events`] | [`EventStream`]: live events |
+//! | [`events`], `following` | [`EventStream`]: live events; the fleet is told who follows what |
 //! | [`control`] | commands to the workers: cancel, pause, resume, drain |
 //! | [`status`], `whereabouts` | what is known of a kickoff; which kickoffs run and wait |
 //! | `questions`, `survey` | questions to the workers, and their answers |
@@ -43,6 +43,7 @@ mod event_history;
 pub mod events;
 pub mod files;
 pub mod fleet;
+mod following;
 mod handle;
 pub mod inputs;
 mod known;
@@ -66,7 +67,9 @@ pub use crewfleet_protocol::{Event, Heartbeat, KickoffId, KickoffResult, Reply, 
 pub use error::ClientError;
 pub use events::EventStream;
 pub use files::FileError;
+pub use following::Follow;
 pub use handle::KickoffHandle;
+pub use listening::Listening;
 pub use options::ClientOptions;
 pub use request::{Kickoff, check};
 pub use status::{KickoffStatus, Kickoffs};

@@ -15,7 +15,7 @@ use tracing::debug;
 const PREFETCH: u16 = 32;
 
 /// Messages that are handed to a receiver, until this is dropped.
-pub(crate) struct Listening {
+pub struct Listening {
     hearing: watch::Receiver<Hearing>,
     stop: DropGuard,
 }
@@ -79,7 +79,7 @@ impl Listening {
     ///
     /// # Errors
     /// [`BrokerError`]: the broker refuses it.
-    pub(crate) async fn hears(&self, end: Instant) -> Result<bool, BrokerError> {
+    pub async fn hears(&self, end: Instant) -> Result<bool, BrokerError> {
         let mut hearing = self.hearing.clone();
         let is_known = |hearing: &Hearing| !matches!(hearing, Hearing::NotNow);
         match timeout_at(end, hearing.wait_for(is_known)).await {
@@ -89,6 +89,11 @@ impl Listening {
             },
             _ => Ok(false),
         }
+    }
+
+    /// Whether messages come at present.
+    pub fn hears_now(&self) -> bool {
+        matches!(*self.hearing.borrow(), Hearing::Yes)
     }
 
     /// Stops, and waits until the queue is gone, or the broker does not answer.

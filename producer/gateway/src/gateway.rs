@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet::KickoffClient;
 use crewfleet_amqp::BrokerConfig;
 use crewfleet_protocol::topology::Topology;
-use crewfleet_protocol::{CrewName, KickoffId};
+use crewfleet_protocol::{Command, CrewName, KickoffId};
 use crewfleet_service::http::{self, Limits};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use tracing::warn;
 
 use crate::config::GatewayConfig;
 use crate::crews::Crews;
+use crate::followers::Followers;
 use crate::http::api_error::ApiError;
 use crate::http::request_limits::RequestLimits;
 use crate::store::row::Kickoff;
@@ -46,6 +47,7 @@ pub(crate) struct Gateway {
     pub(crate) client: KickoffClient,
     pub(crate) store: Store,
     pub(crate) crews: Arc<Crews>,
+    pub(crate) followers: Followers,
     pub(crate) tokens: Arc<ValidTokens>,
     pub(crate) default_crew: Option<CrewName>,
     pub(crate) bodies: RequestLimits,
@@ -97,6 +99,7 @@ impl Gateway {
         let limits = limits(config, http::descriptors());
         Ok(Self {
             crews: Crews::listen(client.clone(), end.clone()),
+            followers: Followers::listen(&client),
             client,
             store,
             tokens,
@@ -171,6 +174,28 @@ impl Gateway {
         }
         self.knows_all()?;
         Ok(None)
+    }
+
+    /// Has whatever worker has it, or will have it, cancel it.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] where it has ended.
+    pub(crate) async fn cancel(&self, kickoff: &Kickoff) -> Result<(), ApiError> {
+        if kickoff.standing.state.is_over() {
+            return Err(ApiError::Conflict(format!(
+                "The kickoff has ended already: it is {}",
+                kickoff.standing.state.as_str()
+            )));
+        }
+        self.may_publish()?;
+        let is_current = self.store.is_current().is_ok();
+        let cancel = Command::Cancel {
+            kickoff_id: kickoff.id.clone(),
+            // A command that names the redrive forgives clocks that differ. It must not name one of yesterday.
+            redrive: is_current.then_some(kickoff.standing.redrive),
+            crew: Some(kickoff.crew.clone()),
+        };
+        Ok(self.client.command(cancel).await?)
     }
 
     /// Refuses to say that there is no such kickoff as long as the streams are not read.

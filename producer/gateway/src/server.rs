@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::alarms;
 use crate::config::{GatewayConfig, TLS_CERTIFICATE, TLS_KEY};
 use crate::gateway::Gateway;
 use crate::http::metrics::RequestMetrics;
@@ -27,6 +26,7 @@ use crate::store::StoreError;
 use crate::taking::PUBLISHING;
 use crate::tokens::valid::ValidTokens;
 use crate::tokens::{TokensError, TokensFile};
+use crate::{abandoned, alarms};
 
 /// Why a gateway does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +116,10 @@ pub async fn serve(
     let looking_out = Arc::clone(&gateway);
     let _looking_out = AbortOnDropHandle::new(tokio::spawn(async move {
         alarms::look_out(&looking_out.client, &looking_out.store).await;
+    }));
+    let cancelling = Arc::clone(&gateway);
+    let _cancelling = AbortOnDropHandle::new(tokio::spawn(async move {
+        abandoned::look_out(&cancelling).await;
     }));
     let has_tls = tls.is_some();
     if is_exposed && !has_tls {

@@ -32,8 +32,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        About, Answer, Answered, Command, Control, CrewStatus, Event, FilePart, Heartbeat, HeldKickoff,
-        HeldState, KickoffError, KickoffResult, KickoffsAsked, Query, Question, Reply, Status, TaskOutput,
+        About, Answer, Answered, Command, Control, CrewStatus, Event, FilePart, Following, Heartbeat,
+        HeldKickoff, HeldState, KickoffError, KickoffResult, KickoffsAsked, Query, Question, Reply, Status,
+        TaskOutput,
     };
 
     /// Whatever times and numbers a message holds.
@@ -120,9 +121,15 @@ mod tests {
             length: u64::MAX,
         };
         let all = Question::Kickoffs(KickoffsAsked::default());
-        for question in [Question::File(part), Question::Beat, all] {
+        let follow = Question::Follow(Following {
+            follower: "f".into(),
+            kickoffs: vec!["a".into()],
+            for_s: u32::MAX,
+            cancel_after_s: Some(u32::MAX),
+        });
+        for question in [Question::File(part), Question::Beat, all, follow] {
             match question {
-                Question::File(_) | Question::Beat | Question::Kickoffs(_) => {
+                Question::File(_) | Question::Beat | Question::Kickoffs(_) | Question::Follow(_) => {
                     written(&Query::new(Some("w"), question))
                 }
             }

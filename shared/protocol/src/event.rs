@@ -57,4 +57,9 @@ pub mod event_type {
     pub const FINISHED: &str = "kickoff_finished";
     /// The crew printed a line: `{stream, line}`.
     pub const LOG: &str = "log";
+    /// CrewAI's: a piece of a model's answer, `{chunk, offset, call_id, model, agent, task}`, sent while somebody follows the
+    /// kickoff. `offset` counts the characters of the answer before it.
+    pub const STREAM_CHUNK: &str = "llm_stream_chunk";
+    /// CrewAI's: the same of what a model thinks.
+    pub const THINKING_CHUNK: &str = "llm_thinking_chunk";
 }

@@ -38,7 +38,7 @@ pub use id::{CrewName, InvalidName, KickoffId};
 pub use input_file::{FileSource, InputFile};
 pub use names::Names;
 pub use outgoing::Outgoing;
-pub use query::{FilePart, Query, Question};
+pub use query::{FilePart, Following, Query, Question};
 pub use reply::{KickoffError, KickoffResult, Reply, Status, TaskOutput, Usage};
 pub use request::{KickoffRequest, Request};
 pub use result_file::{Encoding, FilesLeftOut, ResultFile};

@@ -2,6 +2,10 @@
 //!
 //! The message's `reply_to` is the key under which the answer goes to `kickoff.answers`; its `message_id` is the
 //! question's id, which the answer repeats as `correlation_id`. A worker ignores a question that it doesn't know.
+//!
+//! Whoever follows kickoffs says so under [`FOLLOW_KEY`], to workers and gateways; nobody answers that.
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -16,6 +20,14 @@ use super::outgoing::Outgoing;
 
 /// A part of a file has at most so many bytes: written as JSON it stays below a megabyte.
 pub const MAX_PART: u64 = 512 * 1024;
+/// The routing key under which followers tell what they follow; no worker's id has a colon.
+pub const FOLLOW_KEY: &str = ":followers";
+/// How long a follower counts as one after it has said so.
+pub const FOLLOW_LEASE: Duration = Duration::from_secs(20);
+/// How often it says so again.
+pub const FOLLOW_RENEWAL: Duration = Duration::from_secs(5);
+/// So many kickoffs stand in one message at most.
+pub const MAX_FOLLOWED: usize = 1_000;
 
 /// One question: `{id, time, worker, query, …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +56,23 @@ pub enum Question {
     Beat,
     /// The kickoffs that a worker has. Every worker answers, whatever it has.
     Kickoffs(KickoffsAsked),
+    /// Somebody follows kickoffs as they run. It goes to all under [`FOLLOW_KEY`], and has no answer.
+    Follow(Following),
+}
+
+/// Kickoffs that somebody follows as they run. Their workers send the model's answers piece by piece as long as anybody
+/// does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Following {
+    /// Who follows: an id that no other follower has.
+    pub follower: String,
+    /// The kickoffs, at most 1,000 in one message.
+    pub kickoffs: Vec<String>,
+    /// For how many seconds that holds, unless it is said again. 0: it is over.
+    pub for_s: u32,
+    /// Nobody wants their results once nobody has followed them for so many seconds: then the gateways cancel them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_after_s: Option<u32>,
 }
 
 /// A part of a file that a kickoff left.
@@ -88,6 +117,17 @@ impl Query {
             mandatory: true,
         }
     }
+
+    /// The message that tells all who serve or watch kickoffs that somebody follows some.
+    pub fn following(&self, names: &Names) -> Outgoing {
+        Outgoing {
+            routing_key: FOLLOW_KEY.to_owned(),
+            reply_to: None,
+            // Where nobody listens nobody sends anything either.
+            mandatory: false,
+            ..self.message(names, "")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +151,12 @@ mod tests {
         )
         .unwrap();
         assert!(matches!(query.question, Question::Kickoffs(asked) if asked.crew.as_deref() == Some("echo")));
+        let query: Query = serde_json::from_str(
+            r#"{"id": "a", "time": "2026-11-22T10:00:00Z", "worker": null, "query": "follow", "follower": "f",
+            "kickoffs": ["k"], "for_s": 20}"#,
+        )
+        .unwrap();
+        assert!(matches!(query.question, Question::Follow(told) if told.cancel_after_s.is_none()));
         let unknown = known.replace("\"file\"", "\"status\"");
         assert!(serde_json::from_str::<Query>(&unknown).is_err());
     }

@@ -106,14 +106,15 @@ def slim(event: Any, names: Names) -> dict[str, Any]:
         ("agent", names.agent(event)),
         ("tool", _first(event, "tool_name")),
         ("model", _first(event, "model")),
+        ("call_id", _first(event, "call_id")),
     ):
         if value:
             data[name] = _line(value)
     error, chunk = getattr(event, "error", None), getattr(event, "chunk", None)
     if error is not None:
         data["error"] = names.without_prompts(str(error))[:_MAX_TEXT]
-    if chunk is not None:  # of the answer, as it comes
-        data["chunk"] = str(chunk)[:_MAX_TEXT]
+    if chunk is not None:  # of the answer, as it comes; whole, since its reader joins them
+        data["chunk"] = str(chunk)
     usage = tokens(getattr(event, "usage", None))
     if usage is not None:
         data["usage"] = {name: usage[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}

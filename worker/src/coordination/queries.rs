@@ -1,5 +1,5 @@
 //! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files, for a heartbeat at once, and for the
-//! kickoffs that it has; and what the workers say to each other.
+//! kickoffs that it has; which kickoffs somebody follows; and what the workers say to each other.
 //!
 //! A worker that is asked by its name answers; where nobody is named, only one that knows does. Who asks gets the
 //! answer under a key of its own. Few are answered at once, off the runtime, so no kickoff waits for them.
@@ -11,6 +11,7 @@ use chrono::Utc;
 use crewfleet_amqp::retrying::Retrying;
 use crewfleet_amqp::{BrokerError, Delivery, Link, Message, reply_code};
 use crewfleet_protocol::control::TALK_KEY;
+use crewfleet_protocol::query::FOLLOW_KEY;
 use crewfleet_protocol::topology::QUERY_LIFETIME;
 use crewfleet_protocol::{Answer, Answered, Control, Query, Question};
 use tokio::task::JoinSet;
@@ -62,6 +63,7 @@ async fn listen(
     let bindings = [
         (names.queries(), worker.id.clone()),
         (names.queries(), String::new()),
+        (names.queries(), FOLLOW_KEY.to_owned()),
         (names.talk(), TALK_KEY.to_owned()),
     ];
     let mut consumer = link.consume_ephemeral(&queue, &bindings, AT_ONCE).await?;
@@ -73,9 +75,13 @@ async fn listen(
     loop {
         tokio::select! {
             next = consumer.next() => match next.transpose()? {
-                // In its order, and so not in a task of its own.
+                // In their order, and so not in tasks of their own.
                 Some(delivery) if delivery.routing_key == TALK_KEY => {
                     hear(worker, &delivery.body);
+                    delivery.ack().await;
+                }
+                Some(delivery) if delivery.routing_key == FOLLOW_KEY => {
+                    follow(worker, &delivery.body);
                     delivery.ack().await;
                 }
                 Some(delivery) => {
@@ -98,6 +104,18 @@ fn hear(worker: &WorkerState, talk: &[u8]) {
         Ok(control) => control::apply_talk(worker, control),
         // Another version's.
         Err(error) => debug!(%error, "talk of another worker that this one does not know"),
+    }
+}
+
+fn follow(worker: &WorkerState, told: &[u8]) {
+    match serde_json::from_slice::<Query>(told) {
+        Ok(Query {
+            question: Question::Follow(told),
+            ..
+        }) => worker.telemetry.followers.hear(told),
+        Ok(_) => debug!("a question under the key of followers"),
+        // Another version's.
+        Err(error) => debug!(%error, "what a follower tells, and this worker does not know"),
     }
 }
 
@@ -142,7 +160,7 @@ async fn answer_to(worker: &WorkerState, question: Question, is_named: bool) -> 
             let (kickoffs, left_out) = worker.runs.held(&asked);
             return Some(Answered::Kickoffs { kickoffs, left_out });
         }
-        Question::Beat => return None,
+        Question::Beat | Question::Follow(_) => return None,
     };
     let missing = |reason: String| is_named.then_some(Answered::Missing { reason });
     let offset = asked.offset;

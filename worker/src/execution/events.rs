@@ -1,18 +1,23 @@
 //! The way of events out: in order, never in the way of a kickoff, lost rather than late.
 
 use std::future::pending;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::Utc;
 use crewfleet_amqp::{Message, Properties, Publisher};
+use crewfleet_protocol::event::event_type;
 use crewfleet_protocol::{Body, CrewName, Event, KickoffId, Names, Request, message_type};
 use prometheus::IntCounter;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tracing::debug;
 
+use crate::execution::chunks::{Chunks, Joined};
+use crate::execution::followers::Followers;
 use crate::lifecycle::panics::caught;
 use crate::lifecycle::part::Part;
 use crate::lifecycle::tasks::Tasks;
@@ -22,12 +27,18 @@ use crate::metrics::Metrics;
 const BUFFER: usize = 4096;
 /// How many go out in one write at most.
 const BATCH: usize = 256;
+/// How long a piece of a model's answer waits for the next ones, to be sent together with them.
+const JOINING: Duration = Duration::from_millis(100);
+/// What CrewAI's events of a model's call begin with.
+const CALL: &str = "llm_call_";
+const CALL_STARTED: &str = "llm_call_started";
 
 /// Takes the events of all kickoffs and publishes them in order.
 #[derive(Clone)]
 pub(crate) struct EventPublisher {
     queue: mpsc::Sender<Queued>,
     lost: IntCounter,
+    followers: Arc<Followers>,
 }
 
 /// An event on its way; its `meta` is shared, since a request may carry much of it and a crew emit thousands.
@@ -45,7 +56,13 @@ impl Queued {
 
 impl EventPublisher {
     /// Starts to publish; ends when the last clone is dropped.
-    pub(crate) fn start(names: &Names, publisher: Publisher, metrics: Arc<Metrics>, tasks: &Tasks) -> Self {
+    pub(crate) fn start(
+        names: &Names,
+        publisher: Publisher,
+        metrics: Arc<Metrics>,
+        followers: &Arc<Followers>,
+        tasks: &Tasks,
+    ) -> Self {
         let (queue, mut events) = mpsc::channel::<Queued>(BUFFER);
         let exchange = names.events();
         let lost = metrics.events_lost.clone();
@@ -57,12 +74,17 @@ impl EventPublisher {
                 }
             }
         });
-        Self { queue, lost }
+        Self {
+            queue,
+            lost,
+            followers: Arc::clone(followers),
+        }
     }
 
     /// The sink of one attempt. Of a crew without events (`sends` is false) it leads nowhere.
     pub(crate) fn sink(&self, request: &Request, sends: bool) -> EventSink {
-        EventSink::new(&self.queue, &self.lost, request, sends)
+        let followers = Some(Arc::clone(&self.followers));
+        EventSink::new(&self.queue, &self.lost, followers, request, sends)
     }
 }
 
@@ -106,7 +128,19 @@ struct Inner {
     attempt: u32,
     redrive: u32,
     meta: Option<Arc<RawValue>>,
-    sequence: AtomicU64,
+    /// `None`: whoever has the events follows them.
+    followers: Option<Arc<Followers>>,
+    order: Mutex<Order>,
+}
+
+/// What keeps the events in their order.
+#[derive(Default)]
+struct Order {
+    /// The number of the last one.
+    sequence: u64,
+    chunks: Chunks,
+    /// What waits in `chunks` goes out by itself.
+    is_timed: bool,
 }
 
 /// The events of one attempt that no broker is told of.
@@ -132,12 +166,18 @@ impl EventSink {
     pub(crate) fn local(request: &Request, sends: bool, metrics: &Metrics) -> (Self, LocalEvents) {
         let (queue, events) = mpsc::channel(BUFFER);
         (
-            Self::new(&queue, &metrics.events_lost, request, sends),
+            Self::new(&queue, &metrics.events_lost, None, request, sends),
             LocalEvents(events),
         )
     }
 
-    fn new(queue: &mpsc::Sender<Queued>, lost: &IntCounter, request: &Request, sends: bool) -> Self {
+    fn new(
+        queue: &mpsc::Sender<Queued>,
+        lost: &IntCounter,
+        followers: Option<Arc<Followers>>,
+        request: &Request,
+        sends: bool,
+    ) -> Self {
         let inner = || Inner {
             queue: queue.clone(),
             lost: lost.clone(),
@@ -146,7 +186,8 @@ impl EventSink {
             attempt: request.attempt,
             redrive: request.redrive,
             meta: request.meta.clone().map(Into::into),
-            sequence: AtomicU64::new(0),
+            followers,
+            order: Mutex::default(),
         };
         Self(sends.then(inner).map(Arc::new))
     }
@@ -165,30 +206,95 @@ impl EventSink {
         }
     }
 
-    /// Sends an event whose data is JSON already.
+    /// Sends an event whose data is JSON already. Pieces of a model's answer (`llm_stream_chunk`) are joined, and sent only
+    /// while somebody follows the kickoff.
     pub fn emit_raw(&self, event_type: &str, data: Box<RawValue>) {
         let Some(inner) = &self.0 else {
             return;
         };
+        let mut order = inner.order();
+        if is_chunk(event_type)
+            && let Some(due) = order.chunks.push(event_type, &data, inner.is_followed())
+        {
+            inner.send_joined(&mut order, due);
+            if order.chunks.is_waiting() && !order.is_timed {
+                order.is_timed = Inner::send_later(inner);
+            }
+            return;
+        }
+        let due = order.chunks.take();
+        inner.send_joined(&mut order, due);
+        if event_type.starts_with(CALL) && event_type != CALL_STARTED {
+            order.chunks.ended(&data);
+        }
+        inner.send(&mut order, event_type, data);
+    }
+}
+
+fn is_chunk(event_type: &str) -> bool {
+    [event_type::STREAM_CHUNK, event_type::THINKING_CHUNK].contains(&event_type)
+}
+
+impl Inner {
+    fn is_followed(&self) -> bool {
+        let followers = self.followers.as_ref();
+        followers.is_none_or(|followers| followers.has(self.kickoff_id.as_str()))
+    }
+
+    /// Sends what waits once it has waited long enough. Whether it will: a thread outside the runtime can't have that, and
+    /// what it says waits for the next event.
+    fn send_later(inner: &Arc<Self>) -> bool {
+        let Ok(runtime) = Handle::try_current() else {
+            return false;
+        };
+        let later = Arc::downgrade(inner);
+        runtime.spawn(async move {
+            sleep(JOINING).await;
+            if let Some(inner) = later.upgrade() {
+                let mut order = inner.order();
+                order.is_timed = false;
+                let due = order.chunks.take();
+                inner.send_joined(&mut order, due);
+            }
+        });
+        true
+    }
+
+    fn send_joined(&self, order: &mut Order, due: Vec<Joined>) {
+        for Joined { event_type, data } in due {
+            // Maps with string keys can be written.
+            if let Ok(data) = to_raw_value(&data) {
+                self.send(order, &event_type, data);
+            }
+        }
+    }
+
+    fn send(&self, order: &mut Order, event_type: &str, data: Box<RawValue>) {
+        order.sequence += 1;
         let event = Event {
-            kickoff_id: inner.kickoff_id.to_string(),
-            crew: inner.crew.to_string(),
-            attempt: inner.attempt,
-            redrive: inner.redrive,
-            sequence: inner.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+            kickoff_id: self.kickoff_id.to_string(),
+            crew: self.crew.to_string(),
+            attempt: self.attempt,
+            redrive: self.redrive,
+            sequence: order.sequence,
             time: Utc::now(),
             event_type: event_type.to_owned(),
             data,
             meta: None,
         };
-        let meta = inner.meta.clone();
-        if inner.queue.try_send(Queued { event, meta }).is_err() {
-            inner.lost.inc();
+        let meta = self.meta.clone();
+        if self.queue.try_send(Queued { event, meta }).is_err() {
+            self.lost.inc();
             debug!(
                 event = event_type,
                 "too many events wait for the broker; one is lost"
             );
         }
+    }
+
+    /// The lock guards plain data that every holder leaves whole.
+    fn order(&self) -> MutexGuard<'_, Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -197,6 +303,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use crewfleet_amqp::{Broker, BrokerConfig};
+    use crewfleet_protocol::Following;
+    use serde_json::json;
 
     use super::*;
 
@@ -204,7 +312,10 @@ mod tests {
         IntCounter::new("lost", "events").unwrap()
     }
 
-    fn sink(waiting: usize) -> (EventSink, mpsc::Receiver<Queued>, IntCounter) {
+    fn sink(
+        waiting: usize,
+        followers: Option<Arc<Followers>>,
+    ) -> (EventSink, mpsc::Receiver<Queued>, IntCounter) {
         let ((queue, events), lost) = (mpsc::channel(waiting), counter());
         let inner = Inner {
             queue,
@@ -214,14 +325,15 @@ mod tests {
             attempt: 1,
             redrive: 0,
             meta: None,
-            sequence: AtomicU64::new(0),
+            followers,
+            order: Mutex::default(),
         };
         (EventSink(Some(Arc::new(inner))), events, lost)
     }
 
     #[tokio::test]
     async fn each_event_that_is_lost_counts() {
-        let (sink, mut events, lost) = sink(2);
+        let (sink, mut events, lost) = sink(2, None);
         for _ in 0..3 {
             sink.emit("step", &"done");
         }
@@ -237,5 +349,67 @@ mod tests {
         let broker = Broker::start(&config, "test").unwrap();
         publish_all("events", &broker.publisher(), &lost, &mut events).await;
         assert_eq!(lost.get(), 4, "no broker");
+    }
+
+    fn chunk(text: &str) -> serde_json::Value {
+        json!({"call_id": "1", "chunk": text})
+    }
+
+    #[tokio::test]
+    async fn a_models_words_go_out_joined_before_what_follows_them_and_only_to_followers() {
+        let followers = Arc::<Followers>::default();
+        let (sink, mut events, _) = sink(100, Some(Arc::clone(&followers)));
+        let follow = |for_s| {
+            followers.hear(Following {
+                follower: "f".into(),
+                kickoffs: vec![sink.0.as_ref().unwrap().kickoff_id.to_string()],
+                for_s,
+                cancel_after_s: None,
+            });
+        };
+        sink.emit(event_type::STREAM_CHUNK, &chunk("nobody "));
+        follow(20);
+        sink.emit(event_type::STREAM_CHUNK, &chunk("hears "));
+        sink.emit(event_type::STREAM_CHUNK, &chunk("this"));
+        // By itself, since nothing follows.
+        let Queued { event, .. } = events.recv().await.unwrap();
+        let joined: serde_json::Value = serde_json::from_str(event.data.get()).unwrap();
+        assert_eq!(
+            joined,
+            json!({"call_id": "1", "chunk": "hears this", "offset": 7})
+        );
+        sink.emit(event_type::STREAM_CHUNK, &chunk("."));
+        sink.emit("llm_call_completed", &json!({"call_id": "1"}));
+        sink.emit(event_type::STREAM_CHUNK, &chunk("anew"));
+        follow(0);
+        sink.emit(event_type::STREAM_CHUNK, &chunk("unheard"));
+        sink.emit(event_type::FINISHED, &json!({}));
+        drop(sink);
+        let mut told = Vec::new();
+        while let Some(Queued { event, .. }) = events.recv().await {
+            let data: serde_json::Value = serde_json::from_str(event.data.get()).unwrap();
+            told.push((
+                event.sequence,
+                event.event_type,
+                data["chunk"].clone(),
+                data["offset"].clone(),
+            ));
+        }
+        let chunk = |sequence, text, offset| {
+            (
+                sequence,
+                "llm_stream_chunk".to_owned(),
+                json!(text),
+                json!(offset),
+            )
+        };
+        let other = |sequence, kind: &str| (sequence, kind.to_owned(), json!(null), json!(null));
+        let expected = [
+            chunk(2, ".", 17),
+            other(3, "llm_call_completed"),
+            chunk(4, "anew", 0),
+            other(5, "kickoff_finished"),
+        ];
+        assert_eq!(told, expected);
     }
 }

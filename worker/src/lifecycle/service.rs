@@ -226,8 +226,11 @@ impl Service<'_> {
             ),
             control_synced,
         };
+        let followers = Arc::default();
+        let (of_events, publishing) = (publisher.clone(), &self.publishing);
         let telemetry = Telemetry {
-            events: EventPublisher::start(names, publisher.clone(), Arc::clone(metrics), &self.publishing),
+            events: EventPublisher::start(names, of_events, Arc::clone(metrics), &followers, publishing),
+            followers,
             metrics: Arc::clone(metrics),
         };
         Arc::new(WorkerState {

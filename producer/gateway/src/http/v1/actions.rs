@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use crewfleet_protocol::{Command, CrewName, KickoffId, KickoffRequest};
+use crewfleet_protocol::{CrewName, KickoffId, KickoffRequest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -43,27 +43,8 @@ pub(crate) async fn cancel(
 ) -> Result<Response, Refusal> {
     identity.act("cancel", Scope::Operate)?;
     let kickoff = find(&gateway, &identity, &id).await?;
-    cancelled(&gateway, &kickoff).await?;
+    gateway.cancel(&kickoff).await?;
     Ok((StatusCode::ACCEPTED, Json(KickoffView::from(kickoff))).into_response())
-}
-
-/// Has whatever worker has it, or will have it, cancel it.
-pub(super) async fn cancelled(gateway: &Gateway, kickoff: &Kickoff) -> Result<(), ApiError> {
-    if kickoff.standing.state.is_over() {
-        return Err(ApiError::Conflict(format!(
-            "The kickoff has ended already: it is {}",
-            kickoff.standing.state.as_str()
-        )));
-    }
-    gateway.may_publish()?;
-    let is_current = gateway.store.is_current().is_ok();
-    let cancel = Command::Cancel {
-        kickoff_id: kickoff.id.clone(),
-        // A command that names the redrive forgives clocks that differ. It must not name one of yesterday.
-        redrive: is_current.then_some(kickoff.standing.redrive),
-        crew: Some(kickoff.crew.clone()),
-    };
-    Ok(gateway.client.command(cancel).await?)
 }
 
 /// What to change.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::actions::{again, cancelled};
+use super::actions::again;
 use super::body;
 use super::many::{self, Outcome};
 use super::no_query::NoQuery;
@@ -164,7 +164,7 @@ pub(crate) async fn bulk(
     let mut outcome = many::each(found.len(), bulk.rate_per_s, end, async |number| {
         let kickoff = found.get(number).ok_or_else(gone)?;
         match action {
-            Action::Cancel => cancelled(&gateway, kickoff).await,
+            Action::Cancel => gateway.cancel(kickoff).await,
             Action::Retry => retried(&gateway, &identity, kickoff, &place.sweep).await,
         }
     })

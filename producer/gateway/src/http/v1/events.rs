@@ -23,6 +23,9 @@ use crate::tokens::Scope;
 /// Events of a page, unless the caller says otherwise, and at most.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1_000;
+/// How long a reader that has gone may take to come back, unless the caller says otherwise, and at most; in seconds.
+const GRACE_S: u32 = 10;
+const LONGEST_GRACE_S: u32 = 3_600;
 
 /// Which events.
 #[derive(Debug, Default, IntoParams)]
@@ -34,6 +37,23 @@ pub(crate) struct Which {
     /// How many events a page has: 100 unless you say otherwise, at most 1000. A stream has all.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
+    /// Of a stream: what becomes of the kickoff when its last reader has gone and none comes back. `cancel` needs the scope
+    /// that cancelling needs.
+    on_disconnect: Option<OnDisconnect>,
+    /// For how many seconds `on_disconnect=cancel` waits for a reader to come back: 10 unless you say otherwise, at most
+    /// 3600.
+    #[param(minimum = 0, maximum = 3600)]
+    grace_s: Option<u32>,
+}
+
+/// What becomes of a kickoff that nobody follows any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "snake_case")]
+enum OnDisconnect {
+    /// It goes on.
+    Continue,
+    /// It is cancelled.
+    Cancel,
 }
 
 /// A page of events.
@@ -46,7 +66,8 @@ pub(crate) struct EventPage {
 
 /// Get the events of a kickoff: a page, or with `Accept: text/event-stream` all of them as they come.
 ///
-/// A stream begins with what is kept, and ends after the kickoff has. `Last-Event-ID` goes on behind that event.
+/// A stream begins with what is kept, and ends after the kickoff has. `Last-Event-ID` goes on behind that event. As long as a
+/// stream is read, it also has what models say, as they say it (`llm_stream_chunk`).
 #[utoipa::path(
     get, path = "/v1/kickoffs/{kickoff_id}/events", tag = "events", operation_id = "listEventsOfKickoff",
     params(
@@ -68,9 +89,16 @@ pub(crate) async fn of_kickoff(
 ) -> Result<Response, Refusal> {
     identity.require(Scope::Read)?;
     let page = Page::read(&pairs, &headers)?;
+    if page.cancel_after_s.is_some() {
+        identity.act("cancel on disconnect", Scope::Operate)?;
+    }
     let kickoff = find(&gateway, &identity, &id).await?;
     if wants_stream(&headers) {
-        return Ok(live::of_kickoff(&gateway, kickoff, page.after));
+        return Ok(live::of_kickoff(&gateway, kickoff, page.after, page.cancel_after_s).await?);
+    }
+    if page.on_disconnect.is_some() {
+        let problem = "on_disconnect is for streams: ask with Accept: text/event-stream, or leave it out";
+        return Err(ApiError::validation(problem).into());
     }
     let found = gateway
         .store
@@ -103,38 +131,54 @@ pub(crate) async fn of_filter(
 struct Page {
     after: Option<u64>,
     limit: usize,
+    on_disconnect: Option<OnDisconnect>,
+    /// With `on_disconnect=cancel`: its grace.
+    cancel_after_s: Option<u32>,
 }
 
 impl Page {
     fn read(pairs: &[(String, String)], headers: &HeaderMap) -> Result<Self, ApiError> {
         let (mut after, mut limit) = (None, PAGE);
+        let (mut on_disconnect, mut grace_s) = (None, None);
         for (name, value) in pairs {
             let refused = |why: &str| ApiError::validation(format!("{name}={value:?}: {why}"));
             match &**name {
                 "after" => {
-                    after = Some(
-                        value
-                            .parse()
-                            .map_err(|_| refused("it must be the id of an event"))?,
-                    )
+                    let read = value.parse().ok();
+                    after = Some(read.ok_or_else(|| refused("it must be the id of an event"))?);
                 }
                 "limit" => {
-                    let read = value
-                        .parse()
-                        .ok()
-                        .filter(|limit| (1..=LARGEST_PAGE).contains(limit));
+                    let read = value.parse().ok();
+                    let read = read.filter(|limit| (1..=LARGEST_PAGE).contains(limit));
                     limit = read.ok_or_else(|| refused("it must be 1 to 1000"))?;
+                }
+                "on_disconnect" => {
+                    on_disconnect = Some(match &**value {
+                        "continue" => OnDisconnect::Continue,
+                        "cancel" => OnDisconnect::Cancel,
+                        _ => return Err(refused("it must be continue or cancel")),
+                    });
+                }
+                "grace_s" => {
+                    let read = value.parse().ok().filter(|grace| *grace <= LONGEST_GRACE_S);
+                    grace_s = Some(read.ok_or_else(|| refused("it must be whole seconds, 0 to 3600"))?);
                 }
                 _ => {
                     return Err(refused(
-                        "nothing is asked for by this name; there are after and limit",
+                        "nothing is asked for by this name; there are after, limit, on_disconnect and grace_s",
                     ));
                 }
             }
         }
+        let cancels = on_disconnect == Some(OnDisconnect::Cancel);
+        if grace_s.is_some() && !cancels {
+            return Err(ApiError::validation("grace_s is of on_disconnect=cancel alone"));
+        }
         Ok(Self {
             after: last_event_id(headers)?.or(after),
             limit,
+            on_disconnect,
+            cancel_after_s: cancels.then(|| grace_s.unwrap_or(GRACE_S)),
         })
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use crewfleet_protocol::event::event_type;
 use futures_util::Stream;
 use serde::Serialize;
 use serde_json::json;
@@ -70,12 +71,30 @@ fn event(kind: &str, what: &impl Serialize) -> SseEvent {
         .data(serde_json::to_string(what).unwrap_or_default())
 }
 
-/// The events of a kickoff: those that are kept behind a place, those to come, and its end.
-pub(super) fn of_kickoff(gateway: &Arc<Gateway>, kickoff: Kickoff, after: Option<u64>) -> Response {
+/// The events of a kickoff: those that are kept behind a place, those to come, and its end. `cancel_after_s`: it is cancelled
+/// once nobody has followed it for so many seconds.
+///
+/// # Errors
+/// [`ApiError::Unavailable`] where nobody would cancel it.
+pub(super) async fn of_kickoff(
+    gateway: &Arc<Gateway>,
+    kickoff: Kickoff,
+    after: Option<u64>,
+    cancel_after_s: Option<u32>,
+) -> Result<Response, ApiError> {
+    let is_over = kickoff.standing.state.is_over();
+    let follow = (!is_over).then(|| gateway.client.follow(&kickoff.id, cancel_after_s));
+    if follow.is_some() && cancel_after_s.is_some() && !gateway.followers.is_known(&kickoff.id).await {
+        return Err(ApiError::unavailable(
+            "Gateways do not hear who follows kickoffs, so nobody would cancel it: RabbitMQ is away, or the gateway's user may \
+             not read and write kickoff.queries (deploy/PERMISSIONS.md)",
+        ));
+    }
     let following = Arc::clone(gateway);
-    stream(gateway, move |reader| async move {
+    Ok(stream(gateway, move |reader| async move {
+        let _follow = follow;
         follow_kickoff(&following, &reader, &kickoff.id, after).await
-    })
+    }))
 }
 
 async fn follow_kickoff(
@@ -115,7 +134,7 @@ async fn follow_kickoff(
     }
 }
 
-/// The events of all kickoffs that a filter takes.
+/// The events of all kickoffs that a filter takes, without the words of models: these are for who follows one kickoff.
 ///
 /// # Errors
 /// [`ApiError`], where the store does not answer.
@@ -182,6 +201,9 @@ async fn follow_filter(
 
 /// Whether a filter takes the kickoff of an event, as it is now.
 async fn takes(gateway: &Gateway, filter: &Filter, placed: &PlacedEvent) -> Result<bool, QueryError> {
+    if [event_type::STREAM_CHUNK, event_type::THINKING_CHUNK].contains(&&*placed.event.event_type) {
+        return Ok(false);
+    }
     if !filter.crews.is_empty() && !filter.crews.contains(&placed.event.crew) {
         return Ok(false);
     }

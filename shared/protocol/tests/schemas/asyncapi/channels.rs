@@ -60,7 +60,7 @@ fn uses(names: &Names) -> Vec<Use> {
             names.queries(),
             "{worker}",
             &["query"],
-            "Questions to one worker; with an empty routing key, to all.",
+            "Questions to one worker; with an empty routing key, to all. Under `:followers`, which kickoffs somebody follows.",
         ),
         (
             names.answers(),

@@ -94,7 +94,7 @@ fn producer(names: &Names) -> Vec<Operation> {
             "ask",
             &names.queries(),
             "query",
-            "Ask workers for files, or for the kickoffs that they have.",
+            "Ask workers for files, or for the kickoffs that they have; say which kickoffs you follow.",
         )
         .mandatory()
         .answered_on(&names.answers()),

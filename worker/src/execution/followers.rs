@@ -1,0 +1,107 @@
+//! Which kickoffs somebody follows as they run, as followers tell again and again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crewfleet_protocol::Following;
+use crewfleet_protocol::query::{FOLLOW_LEASE, MAX_FOLLOWED};
+use tokio::time::Instant;
+use tracing::warn;
+
+/// More kickoffs than anybody follows: what comes beyond is somebody's mistake.
+const MAX: usize = 50_000;
+
+/// Who follows which kickoff, and until when that holds.
+#[derive(Debug, Default)]
+pub(crate) struct Followers(Mutex<HashMap<String, HashMap<String, Instant>>>);
+
+impl Followers {
+    /// A follower has told what it follows.
+    pub(crate) fn hear(&self, told: Following) {
+        self.hear_at(told, Instant::now());
+    }
+
+    fn hear_at(&self, told: Following, now: Instant) {
+        // However long a follower asks for, one that is gone is not followed for ever.
+        let until = now + Duration::from_secs(told.for_s.into()).min(FOLLOW_LEASE);
+        let mut kickoffs = self.lock();
+        kickoffs.retain(|_, followers| {
+            followers.retain(|_, until| *until > now);
+            !followers.is_empty()
+        });
+        for id in told.kickoffs.into_iter().take(MAX_FOLLOWED) {
+            if until == now {
+                if let Some(followers) = kickoffs.get_mut(&id) {
+                    followers.remove(&told.follower);
+                }
+            } else if kickoffs.len() < MAX || kickoffs.contains_key(&id) {
+                kickoffs
+                    .entry(id)
+                    .or_default()
+                    .insert(told.follower.clone(), until);
+            } else {
+                warn!(
+                    most = MAX,
+                    "more kickoffs are followed than this worker remembers"
+                );
+                return;
+            }
+        }
+    }
+
+    /// Whether anybody follows this kickoff.
+    pub(crate) fn has(&self, kickoff_id: &str) -> bool {
+        self.has_at(kickoff_id, Instant::now())
+    }
+
+    fn has_at(&self, kickoff_id: &str, now: Instant) -> bool {
+        let kickoffs = self.lock();
+        let followers = kickoffs.get(kickoff_id);
+        followers.is_some_and(|followers| followers.values().any(|until| *until > now))
+    }
+
+    /// The lock guards plain data that every holder leaves whole.
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, HashMap<String, Instant>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(follower: &str, kickoff: &str, for_s: u32) -> Following {
+        Following {
+            follower: follower.into(),
+            kickoffs: vec![kickoff.into()],
+            for_s,
+            cancel_after_s: None,
+        }
+    }
+
+    #[test]
+    fn a_kickoff_is_followed_until_the_last_follower_is_gone_or_silent() {
+        let followers = Followers::default();
+        assert!(!followers.has("a"));
+        followers.hear(told("x", "a", 20));
+        followers.hear(told("y", "a", 20));
+        followers.hear(told("x", "a", 0));
+        assert!(followers.has("a") && !followers.has("b"));
+        followers.hear(told("y", "a", 0));
+        assert!(!followers.has("a"));
+        let now = Instant::now();
+        followers.hear_at(told("x", "a", u32::MAX), now);
+        assert!(followers.has_at("a", now + FOLLOW_LEASE - Duration::from_secs(1)));
+        assert!(
+            !followers.has_at("a", now + FOLLOW_LEASE),
+            "nobody has said so again"
+        );
+        followers.hear_at(told("x", "b", 20), now + FOLLOW_LEASE);
+        assert_eq!(
+            followers.lock().len(),
+            1,
+            "those whose time is over are forgotten"
+        );
+    }
+}
