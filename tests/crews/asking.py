@@ -1,6 +1,6 @@
 """A crew that asks OpenAI's models, wherever the environment says that they are, with a tool. Its input: ORDER."""
 
-from crewai import Agent, Crew, Task
+from crewai import LLM, Agent, Crew, Task
 from crewai.tools import tool
 
 
@@ -11,7 +11,7 @@ def look_up(what: str) -> str:
 
 
 def asking() -> Crew:
-    """The crew: one agent, one task."""
-    agent = Agent(role="Asker", goal="find out", backstory="it asks", llm="openai/gpt-4o", tools=[look_up], max_retry_limit=0)
+    """The crew: one agent, one task. Its model's answers come in pieces."""
+    agent = Agent(role="Asker", goal="find out", backstory="it asks", llm=LLM(model="openai/gpt-4o", stream=True), tools=[look_up], max_retry_limit=0)
     task = Task(description="Find out about {ORDER}.", expected_output="a sentence about {ORDER}", agent=agent)
     return Crew(agents=[agent], tasks=[task])

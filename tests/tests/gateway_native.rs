@@ -3,7 +3,7 @@
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::gateway::{Caller, GatewayProcess};
-use crewfleet_tests::worker::WorkerProcess;
+use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,12 +19,16 @@ struct Site {
 
 impl Site {
     async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these crews besides.
+    async fn with(crews: &[(&str, &str)]) -> Self {
         let namespace = Namespace::new();
         let url = broker().await.url();
-        let worker = WorkerProcess::builder(&url, &namespace)
-            .builtin(&["echo", "fail", "sleep"])
-            .ready()
-            .await;
+        let worker = WorkerProcess::builder(&url, &namespace).builtin(&["echo", "fail", "sleep"]);
+        let add = |worker: WorkerBuilder, (name, toml): &(&str, &str)| worker.crew(name, toml);
+        let worker = crews.iter().fold(worker, add).ready().await;
         let cli = Cli::new(&url, &namespace).with_free_gateway_ports();
         let config = "[gateway.store]\nmeta_keys = [\"order\"]\n";
         std::fs::write(cli.dir().join("crewfleet.toml"), config).expect("the file is written");
@@ -398,4 +402,5 @@ async fn an_answer_that_a_caller_has_already_is_not_sent_again() {
 }
 
 mod callers;
+mod following;
 mod live;

@@ -15,7 +15,7 @@
 | `testing`, `pytest_plugin` | kickoffs in the process of a test, without a broker |
 | `settings` | `crewfleet.toml` and `CREWFLEET__BROKER__…` |
 | `session`, `background` | what the kickoffs of a fleet share: an event loop of its own, in a thread |
-| `client` | what that loop does over RabbitMQ; `broker`, `replies`, `events`, `stream`, `workers` are its parts |
+| `client` | what that loop does over RabbitMQ; `broker`, `replies`, `events`, `following`, `stream`, `workers` are its parts |
 """
 
 from .client import KickoffStatus

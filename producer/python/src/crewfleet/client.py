@@ -14,6 +14,7 @@ from .awaiting import kept
 from .broker import Broker, Unroutable
 from .errors import NoSuchCrew, OtherKickoff
 from .events import Events, Follower
+from .following import Following
 from .header import Names
 from .ids import created_at, new_id
 from .replies import Replies, Waiter
@@ -91,7 +92,8 @@ class BrokerClient:
         self._names = Names(settings.namespace, full_id)
         self._broker = Broker(settings, f"crewfleet-python {full_id}", publish_timeout_s)
         self._replies = Replies(self._broker, self._names)
-        self._events = Events(self._broker, self._names)
+        self._following = Following(self._broker, self._names, full_id)
+        self._events = Events(self._broker, self._names, self._following)
         self._workers = Workers(self._broker, self._names)
         self._looked_at: dict[str, float] = {}
 
@@ -162,6 +164,7 @@ class BrokerClient:
         """See `Transport`. The reply queue of a client with an id of its own goes on collecting, for an hour."""
         if not self._keeps_queue:
             await self._replies.delete()
+        await self._following.close()
         await self._broker.close()
 
     async def _kept_reply(self, kickoff_id: str) -> Reply | None:

@@ -13,6 +13,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from . import header
 from .awaiting import kept
 from .broker import LINK_ENDED, Broker, Link
+from .following import Following
 from .header import Names
 from .replies import not_declared
 from .reply import Event, WrongMessage, read_event
@@ -64,8 +65,9 @@ class Follower:
 class Events:
     """The queue of a fleet's events, and who follows what."""
 
-    def __init__(self, broker: Broker, names: Names) -> None:
+    def __init__(self, broker: Broker, names: Names, following: Following) -> None:
         """The queue is made with the first follower."""
+        self._following = following
         self._broker = broker
         self._names = names
         self._followers: dict[str, list[Follower]] = {}
@@ -80,6 +82,8 @@ class Events:
             # The next link binds all that is followed.
             with contextlib.suppress(*LINK_ENDED):
                 await kept(self._queue.bind(self._names.events, _key(kickoff_id)))
+        # Bound before: the first words that a worker sends come here.
+        self._following.follow(kickoff_id)
         return follower
 
     async def leave(self, follower: Follower) -> None:
@@ -87,6 +91,7 @@ class Events:
         followers = self._followers.get(follower.kickoff_id, [])
         if follower in followers:
             followers.remove(follower)
+            self._following.leave(follower.kickoff_id)
         if not followers and self._followers.pop(follower.kickoff_id, None) is not None and self._queue is not None:
             # With its link the binding stays; what comes by it is for nobody.
             with contextlib.suppress(*LINK_ENDED):

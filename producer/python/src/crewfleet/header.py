@@ -7,6 +7,9 @@ REQUEST = "kickoff.request.v1"
 CONTROL = "kickoff.control.v1"
 QUERY = "kickoff.query.v1"
 
+#: The routing key under which followers tell what they follow, on the exchange of questions.
+FOLLOW_KEY = ":followers"
+
 #: A client's own queue is gone, in milliseconds, after its last consumer.
 QUEUE_EXPIRES_MS = 60 * 60 * 1000
 
