@@ -153,10 +153,9 @@ impl KickoffClient {
     }
 
     /// Has the fleet know that somebody follows this kickoff, until what is returned is dropped: its worker sends what models
-    /// say as they say it. With `cancel_after_s` it is cancelled once nobody has followed it for so many seconds, by a
-    /// gateway.
-    pub fn follow(&self, id: &str, cancel_after_s: Option<u32>) -> Follow {
-        self.connection.follow(id, cancel_after_s)
+    /// say as they say it.
+    pub fn follow(&self, id: &str) -> Follow {
+        self.connection.follow(id)
     }
 
     /// Hands what followers tell, [`Query`](crewfleet_protocol::Query) each, to `receiver` as long as what is returned lives.

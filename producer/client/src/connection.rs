@@ -140,17 +140,17 @@ impl Connection {
             .await
             .map_err(|e| self.not_declared(e, exchange))?;
         // Bound before: the first words that a worker sends come here.
-        let follow = self.follow(id.as_str(), None);
+        let follow = self.follow(id.as_str());
         Ok(self.events.follow(id.as_str(), bound, follow))
     }
 
     /// Has the fleet know that somebody follows a kickoff.
-    pub(crate) fn follow(&self, id: &str, cancel_after_s: Option<u32>) -> Follow {
+    pub(crate) fn follow(&self, id: &str) -> Follow {
         let start = || {
             let (publisher, names) = (self.publisher.clone(), self.names.clone());
             Follows::start(publisher, names, self.id.clone(), &self.stop)
         };
-        self.follows.get_or_init(start).follow(id, cancel_after_s)
+        self.follows.get_or_init(start).follow(id)
     }
 
     /// Under which name it follows.

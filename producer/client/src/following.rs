@@ -1,7 +1,7 @@
 //! Following kickoffs as they run: the fleet is told, as long as somebody here does, so that workers send the words of
 //! models as they come, and gateways cancel nothing that is still wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,13 +36,12 @@ struct State {
 struct Followed {
     kickoffs: BTreeMap<String, Kickoff>,
     /// Followed no longer, which is not told yet.
-    gone: BTreeMap<String, Option<u32>>,
+    gone: BTreeSet<String>,
 }
 
 #[derive(Default)]
 struct Kickoff {
-    /// What each follower says of its leaving.
-    followers: Vec<Option<u32>>,
+    followers: usize,
     is_told: bool,
 }
 
@@ -50,7 +49,6 @@ struct Kickoff {
 pub struct Follow {
     state: Arc<State>,
     id: String,
-    cancel_after_s: Option<u32>,
 }
 
 impl Follows {
@@ -80,20 +78,16 @@ impl Follows {
         }
     }
 
-    /// Somebody follows this kickoff. `cancel_after_s`: gateways cancel it when nobody has followed it for so long.
-    pub(crate) fn follow(&self, id: &str, cancel_after_s: Option<u32>) -> Follow {
+    /// Somebody follows this kickoff.
+    pub(crate) fn follow(&self, id: &str) -> Follow {
         let mut followed = self.state.followed();
         followed.gone.remove(id);
-        let kickoff = followed.kickoffs.entry(id.to_owned()).or_default();
-        // What is told by now may say otherwise of its end.
-        kickoff.is_told &= kickoff.followers.contains(&cancel_after_s);
-        kickoff.followers.push(cancel_after_s);
+        followed.kickoffs.entry(id.to_owned()).or_default().followers += 1;
         drop(followed);
         self.state.changed.notify_one();
         Follow {
             state: Arc::clone(&self.state),
             id: id.to_owned(),
-            cancel_after_s,
         }
     }
 
@@ -113,63 +107,47 @@ impl Drop for Follow {
         let Some(kickoff) = followed.kickoffs.get_mut(&self.id) else {
             return;
         };
-        let at = kickoff
-            .followers
-            .iter()
-            .position(|after| *after == self.cancel_after_s);
-        if let Some(at) = at {
-            kickoff.followers.swap_remove(at);
-        }
-        if kickoff.followers.is_empty() {
+        kickoff.followers -= 1;
+        if kickoff.followers == 0 {
             followed.kickoffs.remove(&self.id);
-            followed.gone.insert(self.id.clone(), self.cancel_after_s);
+            followed.gone.insert(self.id.clone());
             drop(followed);
             self.state.changed.notify_one();
         }
     }
 }
 
-impl Kickoff {
-    /// The longest patience of its followers.
-    fn cancel_after_s(&self) -> Option<u32> {
-        self.followers.iter().copied().flatten().max()
-    }
-}
-
 impl State {
-    /// What is to be told: by `for_s`, `cancel_after_s`, at most [`MAX_FOLLOWED`] in one.
+    /// What is to be told, at most [`MAX_FOLLOWED`] in one.
     fn due(&self, all: bool) -> Vec<Following> {
         let mut followed = self.followed();
-        let mut due: BTreeMap<(u32, Option<u32>), Vec<String>> = BTreeMap::new();
-        for (id, after) in std::mem::take(&mut followed.gone) {
-            due.entry((0, after)).or_default().push(id);
-        }
-        let lease = u32::try_from(FOLLOW_LEASE.as_secs()).unwrap_or(u32::MAX);
-        for (id, kickoff) in &mut followed.kickoffs {
-            if all || !kickoff.is_told {
+        let gone: Vec<_> = std::mem::take(&mut followed.gone).into_iter().collect();
+        let due = followed
+            .kickoffs
+            .iter_mut()
+            .filter(|(_, kickoff)| all || !kickoff.is_told);
+        let due: Vec<_> = due
+            .map(|(id, kickoff)| {
                 kickoff.is_told = true;
-                let told = (lease, kickoff.cancel_after_s());
-                due.entry(told).or_default().push(id.clone());
-            }
-        }
-        let told = due.into_iter().flat_map(|((for_s, cancel_after_s), kickoffs)| {
-            let told = |kickoffs: &[String]| Following {
-                follower: self.follower.clone(),
-                kickoffs: kickoffs.to_vec(),
-                for_s,
-                cancel_after_s,
-            };
-            kickoffs.chunks(MAX_FOLLOWED).map(told).collect::<Vec<_>>()
-        });
-        told.collect()
+                id.clone()
+            })
+            .collect();
+        let lease = u32::try_from(FOLLOW_LEASE.as_secs()).unwrap_or(u32::MAX);
+        let told = |kickoffs: &[String], for_s| Following {
+            follower: self.follower.clone(),
+            kickoffs: kickoffs.to_vec(),
+            for_s,
+        };
+        let over = gone.chunks(MAX_FOLLOWED).map(|gone| told(gone, 0));
+        let followed = due.chunks(MAX_FOLLOWED).map(|due| told(due, lease));
+        over.chain(followed).collect()
     }
 
     /// Nothing is followed any more.
     fn leave(&self) {
         let mut followed = self.followed();
-        for (id, kickoff) in std::mem::take(&mut followed.kickoffs) {
-            followed.gone.insert(id, kickoff.cancel_after_s());
-        }
+        let kickoffs = std::mem::take(&mut followed.kickoffs);
+        followed.gone.extend(kickoffs.into_keys());
     }
 
     /// The lock guards plain data that every holder leaves whole.
@@ -244,62 +222,50 @@ mod tests {
         }
     }
 
-    fn due(follows: &Follows, all: bool) -> Vec<(String, u32, Option<u32>)> {
+    fn due(follows: &Follows, all: bool) -> Vec<(String, u32)> {
         let due = follows.state.due(all).into_iter();
-        due.flat_map(|told| {
-            let (for_s, after) = (told.for_s, told.cancel_after_s);
-            told.kickoffs.into_iter().map(move |id| (id, for_s, after))
-        })
-        .collect()
+        due.flat_map(|told| told.kickoffs.into_iter().map(move |id| (id, told.for_s)))
+            .collect()
     }
 
-    fn told(id: &str, for_s: u32, after: Option<u32>) -> (String, u32, Option<u32>) {
-        (id.to_owned(), for_s, after)
+    fn told(id: &str, for_s: u32) -> (String, u32) {
+        (id.to_owned(), for_s)
     }
 
     #[test]
     fn what_is_followed_is_told_at_once_and_again_and_its_end_once() {
         let follows = follows();
-        let a = follows.follow("a", None);
-        let b = follows.follow("b", Some(10));
-        assert_eq!(
-            due(&follows, false),
-            [told("a", 20, None), told("b", 20, Some(10))]
-        );
+        let (a, b, again) = (follows.follow("a"), follows.follow("b"), follows.follow("a"));
+        assert_eq!(due(&follows, false), [told("a", 20), told("b", 20)]);
         assert!(due(&follows, false).is_empty());
         assert_eq!(due(&follows, true).len(), 2);
         drop(a);
-        assert_eq!(due(&follows, false), [told("a", 0, None)]);
+        assert!(due(&follows, false).is_empty(), "another follows it");
+        drop(again);
+        assert_eq!(due(&follows, false), [told("a", 0)]);
         drop(b);
-        assert_eq!(due(&follows, true), [told("b", 0, Some(10))]);
+        assert_eq!(due(&follows, true), [told("b", 0)]);
         assert!(due(&follows, true).is_empty());
     }
 
     #[test]
-    fn the_last_of_several_ends_it_and_the_most_patient_says_when_it_is_cancelled() {
+    fn who_comes_back_before_anybody_knew_was_never_away() {
         let follows = follows();
-        let (first, second) = (follows.follow("a", None), follows.follow("a", Some(3)));
-        let third = follows.follow("a", Some(9));
-        assert_eq!(due(&follows, false), [told("a", 20, Some(9))]);
-        drop((first, third));
-        assert_eq!(due(&follows, true), [told("a", 20, Some(3))]);
-        drop(second);
-        let again = follows.follow("a", None);
-        assert_eq!(
-            due(&follows, false),
-            [told("a", 20, None)],
-            "it has come back before anybody knew"
-        );
+        let first = follows.follow("a");
+        due(&follows, false);
+        drop(first);
+        let again = follows.follow("a");
+        assert_eq!(due(&follows, false), [told("a", 20)]);
         follows.state.leave();
         drop(again);
-        assert_eq!(due(&follows, false), [told("a", 0, None)]);
+        assert_eq!(due(&follows, false), [told("a", 0)]);
     }
 
     #[test]
     fn no_message_names_too_many() {
         let follows = follows();
         let _all: Vec<_> = (0..=MAX_FOLLOWED)
-            .map(|n| follows.follow(&n.to_string(), None))
+            .map(|n| follows.follow(&n.to_string()))
             .collect();
         let sizes: Vec<_> = follows
             .state

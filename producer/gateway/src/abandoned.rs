@@ -1,11 +1,13 @@
-//! Cancels kickoffs that nobody follows any more, where their followers have said so (`on_disconnect=cancel`).
+//! Cancels kickoffs that end with their readers (`on_disconnect=cancel`), once these have gone.
 
 use std::time::Duration;
 
 use crewfleet_protocol::KickoffId;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use crewfleet_protocol::event::event_type;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tracing::{debug, info};
 
+use crate::followers::MAX;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 
@@ -16,33 +18,72 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) async fn look_out(gateway: &Gateway) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard: Option<Instant> = None;
+    loop {
+        // First the news, then those of before: nothing can fall between.
+        let mut news = gateway
+            .store
+            .subscribers
+            .of_events(|stored| stored.event.event_type == event_type::WATCHED);
+        if learn(gateway, &mut ticks).await.is_err() {
+            continue;
+        }
+        let mut heard: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                event = news.next() => match event {
+                    Ok(stored) => gateway.followers.watch(&stored.event),
+                    // Too many came at once: they are in the store.
+                    Err(_) => break,
+                },
+                _ = ticks.tick() => {
+                    heard = heard_since(gateway, heard);
+                    if let Some(since) = heard {
+                        judge(gateway, since).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Learns of those that were watched before, once the streams are read.
+async fn learn(gateway: &Gateway, ticks: &mut Interval) -> Result<(), ()> {
     loop {
         ticks.tick().await;
-        let followers = &gateway.followers;
-        let since = match (followers.hears(), heard) {
-            (true, Some(since)) => since,
-            (true, None) => {
-                followers.heard_again();
-                Instant::now()
-            }
-            (false, _) => {
-                heard = None;
-                continue;
-            }
-        };
-        heard = Some(since);
-        for id in followers.abandoned(since) {
-            match cancel(gateway, &id).await {
-                Ok(()) => followers.forget(&id),
-                // RabbitMQ may be away, or the store behind.
-                Err(error) => {
-                    let (error, _) = error.told();
-                    debug!(
-                        kickoff_id = id,
-                        error, "nobody follows it any more; cancelling it later"
-                    );
-                }
+        if gateway.store.is_current().is_err() {
+            continue;
+        }
+        let events = gateway.store.queries.watched(MAX).await;
+        let events =
+            events.map_err(|error| debug!(%error, "which kickoffs end with their readers is not known"))?;
+        for placed in events {
+            gateway.followers.watch(&placed.event);
+        }
+        return Ok(());
+    }
+}
+
+/// Since when followers are heard without a break.
+fn heard_since(gateway: &Gateway, heard: Option<Instant>) -> Option<Instant> {
+    let hears = gateway.followers.hears();
+    if hears && heard.is_none() {
+        gateway.followers.heard_again();
+    }
+    hears.then(|| heard.unwrap_or_else(Instant::now))
+}
+
+async fn judge(gateway: &Gateway, heard: Instant) {
+    let followers = &gateway.followers;
+    for id in followers.abandoned(heard) {
+        match cancel(gateway, &id).await {
+            Ok(()) => followers.forget(&id),
+            // RabbitMQ may be away, or the store behind.
+            Err(error) => {
+                let (error, _) = error.told();
+                debug!(
+                    kickoff_id = id,
+                    error, "its readers have gone; cancelling it later"
+                );
             }
         }
     }
@@ -52,15 +93,12 @@ async fn cancel(gateway: &Gateway, id: &str) -> Result<(), ApiError> {
     let Ok(id) = KickoffId::parse(id) else {
         return Ok(());
     };
-    let Some(kickoff) = gateway
-        .find(&id)
-        .await?
-        .filter(|kickoff| !kickoff.standing.state.is_over())
-    else {
+    let kickoff = gateway.find(&id).await?;
+    let Some(kickoff) = kickoff.filter(|kickoff| !kickoff.standing.state.is_over()) else {
         return Ok(());
     };
     gateway.cancel(&kickoff).await?;
     let crew = &kickoff.crew;
-    info!(target: "audit", action = "cancel", kickoff_id = %id, crew, "nobody follows it any more (on_disconnect=cancel)");
+    info!(target: "audit", action = "cancel", kickoff_id = %id, crew, "its readers have gone (on_disconnect=cancel)");
     Ok(())
 }

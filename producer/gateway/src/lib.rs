@@ -15,11 +15,13 @@
 //! | `store` | what is known of kickoffs, in a SQLite file |
 //! | `alarms` | whether RabbitMQ takes anything |
 //! | `crews` | what workers serve, and which inputs their crews ask for, by their heartbeats |
+//! | `announcing` | events of the gateways' own |
 //! | `followers`, `abandoned` | who follows which kickoffs; those that are cancelled when nobody does |
 //! | [`tokens`] | the tokens that callers show |
 
 mod abandoned;
 mod alarms;
+mod announcing;
 pub mod config;
 mod crews;
 mod followers;

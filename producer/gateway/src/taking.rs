@@ -11,22 +11,21 @@ use crewfleet::{ClientError, Kickoff, KickoffId};
 use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties, PublishError};
 use crewfleet_protocol::event::event_type;
-use crewfleet_protocol::{CrewName, Event, Names, body_hash, message_type};
+use crewfleet_protocol::{CrewName, body_hash, message_type};
 use serde_json::json;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::announcing::{ANNOUNCING, About};
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::store::{News, Request};
 
 /// How long a kickoff is tried to be published: clients of AMP wait for 5 s.
 pub(crate) const PUBLISHING: Duration = Duration::from_millis(3500);
-/// How long the other gateways' being told may hold up the answer.
-const ANNOUNCING: Duration = Duration::from_secs(1);
 /// How long it may take until this gateway reads its own message in the stream …
 const READING: Duration = Duration::from_secs(4);
 /// … and until another gateway, whose message was the first, has published the request.
@@ -233,7 +232,7 @@ impl Gateway {
         };
         // A disk that is full, or the gateway's end, may keep it from being written here; the streams tell it again.
         let _ = timeout(ANNOUNCING, self.store.writer.write(taken)).await;
-        self.announce(order).await;
+        self.announce_taken(order).await;
         Ok(())
     }
 
@@ -266,36 +265,17 @@ impl Gateway {
 
     /// Has the other gateways know of a kickoff, whether or not a worker has begun with it. It runs all the same where this
     /// fails.
-    async fn announce(&self, order: &Order) {
-        let id = order.id.as_str();
-        let event = Event {
-            kickoff_id: id.to_owned(),
-            crew: order.crew.to_string(),
+    async fn announce_taken(&self, order: &Order) {
+        let about = About {
+            kickoff_id: order.id.as_str(),
+            crew: order.crew.as_str(),
             attempt: 1,
             redrive: 0,
-            // Those of the worker count from 1.
-            sequence: 0,
-            time: Utc::now(),
-            event_type: event_type::QUEUED.to_owned(),
-            data: to_raw_value(&json!({})).unwrap_or_default(),
             meta: order.meta.clone(),
         };
-        let Ok(body) = serde_json::to_vec(&event) else {
-            return;
-        };
-        let message = Message {
-            exchange: self.client.names().events(),
-            routing_key: Names::event_key(&event.kickoff_id, &event.event_type),
-            // Confirmed, so it needs a name of its own: the request has the id.
-            properties: Properties::json(message_type::EVENT)
-                .with_message_id(&format!("{id}.queued"))
-                .with_correlation_id(id),
-            body,
-            mandatory: false,
-        };
-        let (publisher, _) = self.client.publisher();
-        if let Err(error) = publisher.publish(message, ANNOUNCING).await {
-            warn!(kickoff_id = id, %error, "other gateways do not know of this kickoff until a worker has it");
+        if let Err(error) = self.announce(about, event_type::QUEUED, &json!({})).await {
+            let id = &order.id;
+            warn!(kickoff_id = %id, %error, "other gateways do not know of this kickoff until a worker has it");
         }
     }
 }

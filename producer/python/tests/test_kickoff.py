@@ -7,12 +7,13 @@ import gc
 import json
 import pickle
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import aio_pika
 import pytest
-from conftest import Site, started
+from conftest import Site, Worker, started
 from crewfleet import (
     CrewCancelled,
     CrewFailed,
@@ -195,6 +196,24 @@ def test_events_come_in_order_to_the_last_one(fleet: Fleet) -> None:
 
     types = asyncio.run(followed())
     assert (types[0], types[-1]) == ("kickoff_started", "kickoff_finished")
+
+
+def test_a_model_s_words_come_while_somebody_follows(site: Site, start_worker: Callable[..., Worker]) -> None:
+    says = 'while :; do echo \'{"type": "llm_stream_chunk", "data": {"call_id": "c", "chunk": "word "}}\' >&3; sleep 0.02; done'
+    start_worker(site.url, site.namespace, f'[crews.talker]\nrunner = "command"\ncommand = {json.dumps(["sh", "-c", says])}\n')
+
+    async def followed() -> None:
+        async with site.fleet() as fleet:
+            kickoff = fleet.crew("talker").start({}, events=True)
+            async for event in kickoff.events():
+                if event.type == "llm_stream_chunk":
+                    break
+            assert event.data["chunk"].startswith("word ") and event.data["offset"] % 5 == 0
+            await kickoff.cancel()
+            with pytest.raises(CrewCancelled):
+                await kickoff
+
+    asyncio.run(followed())
 
 
 def test_an_idempotency_key_runs_once(site: Site, fleet: Fleet) -> None:

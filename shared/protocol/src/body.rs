@@ -125,7 +125,6 @@ mod tests {
             follower: "f".into(),
             kickoffs: vec!["a".into()],
             for_s: u32::MAX,
-            cancel_after_s: Some(u32::MAX),
         });
         for question in [Question::File(part), Question::Beat, all, follow] {
             match question {

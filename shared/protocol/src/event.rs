@@ -47,6 +47,9 @@ pub mod event_type {
     /// A gateway took it and published it: `{token}`, the name of the caller's token. Of attempt 1, with the sequence
     /// 0.
     pub const QUEUED: &str = "kickoff_queued";
+    /// Somebody reads its events at a gateway, and wants no result else: gateways cancel it once nobody has followed it for
+    /// the grace: `{grace_s}`. A gateway's, with the sequence 0.
+    pub const WATCHED: &str = "kickoff_watched";
     /// An attempt starts: `{worker}`.
     pub const STARTED: &str = "kickoff_started";
     /// An attempt failed, and another follows: `{delay_s, reason, attempt}`, the attempt being the next one.

@@ -70,9 +70,6 @@ pub struct Following {
     pub kickoffs: Vec<String>,
     /// For how many seconds that holds, unless it is said again. 0: it is over.
     pub for_s: u32,
-    /// Nobody wants their results once nobody has followed them for so many seconds: then the gateways cancel them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cancel_after_s: Option<u32>,
 }
 
 /// A part of a file that a kickoff left.
@@ -156,7 +153,7 @@ mod tests {
             "kickoffs": ["k"], "for_s": 20}"#,
         )
         .unwrap();
-        assert!(matches!(query.question, Question::Follow(told) if told.cancel_after_s.is_none()));
+        assert!(matches!(query.question, Question::Follow(told) if told.for_s == 20));
         let unknown = known.replace("\"file\"", "\"status\"");
         assert!(serde_json::from_str::<Query>(&unknown).is_err());
     }

@@ -119,7 +119,7 @@ async fn a_kickoff_is_cancelled_when_its_last_reader_is_gone_for_good() {
     drop(plain);
     let reply = result(&here, &kept).await;
     assert_eq!(reply["status"], "cancelled", "{reply}");
-    let cancelled = |line: &str| line.contains("nobody follows it any more").then_some(());
+    let cancelled = |line: &str| line.contains("its readers have gone").then_some(());
     let gateways = [site.gateway.process(), second.process()];
     let told = futures_util::future::select_all(
         gateways.map(|gateway| Box::pin(gateway.stderr.first("that it is cancelled", cancelled))),

@@ -3,6 +3,7 @@
 mod dead_letters;
 mod fleet;
 mod many;
+mod readers;
 
 use std::time::Duration;
 

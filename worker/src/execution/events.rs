@@ -364,7 +364,6 @@ mod tests {
                 follower: "f".into(),
                 kickoffs: vec![sink.0.as_ref().unwrap().kickoff_id.to_string()],
                 for_s,
-                cancel_after_s: None,
             });
         };
         sink.emit(event_type::STREAM_CHUNK, &chunk("nobody "));

@@ -76,7 +76,6 @@ mod tests {
             follower: follower.into(),
             kickoffs: vec![kickoff.into()],
             for_s,
-            cancel_after_s: None,
         }
     }
 

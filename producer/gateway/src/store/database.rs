@@ -19,7 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// So many prepared statements a connection keeps: each filter has its own.
 const STATEMENTS: usize = 64;
 
-const SCHEMA: &[M<'static>] = &[M::up(include_str!("schema.sql"))];
+const SCHEMA: &[M<'static>] = &[
+    M::up(include_str!("schema.sql")),
+    M::up(include_str!("watched.sql")),
+];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 
 /// Why the store cannot be used.

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::filter::{Cursor, Filter};
 use super::news::Request;
 use super::row::{COLUMNS, Kickoff, moment};
+use super::state::State;
 
 /// So many of the last events of a kickoff are told at once by AMP's API.
 const LAST_EVENTS: usize = 20;
@@ -159,6 +160,20 @@ impl Queries {
                  WHERE place > ? ORDER BY place LIMIT ?"
             ))?;
             let events = find.query_map(params![place, limit as i64], placed)?;
+            events.collect()
+        })
+        .await
+    }
+
+    /// The events that say that a kickoff ends with its readers, of those that have not ended; so many at most.
+    pub(crate) async fn watched(&self, limit: usize) -> Result<Vec<PlacedEvent>, QueryError> {
+        self.ask(move |db| {
+            let mut find = db.prepare_cached(&format!(
+                "SELECT {EVENT} FROM event INDEXED BY event_watched JOIN kickoff ON kickoff.number = event.kickoff \
+                 WHERE type = 'kickoff_watched' AND event.redrive = kickoff.redrive AND kickoff.status IN (?, ?, ?) LIMIT ?"
+            ))?;
+            let [queued, running, unknown] = [State::Queued, State::Running, State::Unknown].map(State::code);
+            let events = find.query_map(params![queued, running, unknown, limit as i64], placed)?;
             events.collect()
         })
         .await

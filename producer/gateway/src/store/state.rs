@@ -151,7 +151,7 @@ impl Standing {
         match event.event_type.as_str() {
             // The order of what two publishers send is not kept.
             event_type::QUEUED if self.state == State::Unknown => self.waits(),
-            event_type::QUEUED | event_type::CANCELLING => {}
+            event_type::QUEUED | event_type::CANCELLING | event_type::WATCHED => {}
             event_type::FINISHED => {
                 if let Some(state) = ended_as(event) {
                     self.ending = Some(Ending { state, heard: now });

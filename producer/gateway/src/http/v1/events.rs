@@ -89,12 +89,12 @@ pub(crate) async fn of_kickoff(
 ) -> Result<Response, Refusal> {
     identity.require(Scope::Read)?;
     let page = Page::read(&pairs, &headers)?;
-    if page.cancel_after_s.is_some() {
+    if page.grace_s.is_some() {
         identity.act("cancel on disconnect", Scope::Operate)?;
     }
     let kickoff = find(&gateway, &identity, &id).await?;
     if wants_stream(&headers) {
-        return Ok(live::of_kickoff(&gateway, kickoff, page.after, page.cancel_after_s).await?);
+        return Ok(live::of_kickoff(&gateway, kickoff, page.after, page.grace_s).await?);
     }
     if page.on_disconnect.is_some() {
         let problem = "on_disconnect is for streams: ask with Accept: text/event-stream, or leave it out";
@@ -133,7 +133,7 @@ struct Page {
     limit: usize,
     on_disconnect: Option<OnDisconnect>,
     /// With `on_disconnect=cancel`: its grace.
-    cancel_after_s: Option<u32>,
+    grace_s: Option<u32>,
 }
 
 impl Page {
@@ -178,7 +178,7 @@ impl Page {
             after: last_event_id(headers)?.or(after),
             limit,
             on_disconnect,
-            cancel_after_s: cancels.then(|| grace_s.unwrap_or(GRACE_S)),
+            grace_s: cancels.then(|| grace_s.unwrap_or(GRACE_S)),
         })
     }
 }

@@ -13,12 +13,15 @@ use crewfleet_protocol::event::event_type;
 use futures_util::Stream;
 use serde::Serialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::event_view::EventView;
 use super::view::KickoffView;
+use crate::announcing::About;
+use crate::followers::Watched;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::store::filter::Filter;
@@ -71,8 +74,8 @@ fn event(kind: &str, what: &impl Serialize) -> SseEvent {
         .data(serde_json::to_string(what).unwrap_or_default())
 }
 
-/// The events of a kickoff: those that are kept behind a place, those to come, and its end. `cancel_after_s`: it is cancelled
-/// once nobody has followed it for so many seconds.
+/// The events of a kickoff: those that are kept behind a place, those to come, and its end. `grace_s`: it is cancelled once
+/// nobody has followed it for so long.
 ///
 /// # Errors
 /// [`ApiError::Unavailable`] where nobody would cancel it.
@@ -80,21 +83,49 @@ pub(super) async fn of_kickoff(
     gateway: &Arc<Gateway>,
     kickoff: Kickoff,
     after: Option<u64>,
-    cancel_after_s: Option<u32>,
+    grace_s: Option<u32>,
 ) -> Result<Response, ApiError> {
     let is_over = kickoff.standing.state.is_over();
-    let follow = (!is_over).then(|| gateway.client.follow(&kickoff.id, cancel_after_s));
-    if follow.is_some() && cancel_after_s.is_some() && !gateway.followers.is_known(&kickoff.id).await {
-        return Err(ApiError::unavailable(
-            "Gateways do not hear who follows kickoffs, so nobody would cancel it: RabbitMQ is away, or the gateway's user may \
-             not read and write kickoff.queries (deploy/PERMISSIONS.md)",
-        ));
+    let follow = (!is_over).then(|| gateway.client.follow(&kickoff.id));
+    if let Some(grace_s) = grace_s.filter(|_| !is_over) {
+        watch(gateway, &kickoff, grace_s).await?;
     }
     let following = Arc::clone(gateway);
     Ok(stream(gateway, move |reader| async move {
         let _follow = follow;
         follow_kickoff(&following, &reader, &kickoff.id, after).await
     }))
+}
+
+/// Has all gateways know that a kickoff ends with its readers.
+async fn watch(gateway: &Gateway, kickoff: &Kickoff, grace_s: u32) -> Result<(), ApiError> {
+    if !gateway.followers.is_watched(&kickoff.id, grace_s) {
+        let about = About {
+            kickoff_id: &kickoff.id,
+            crew: &kickoff.crew,
+            attempt: kickoff.standing.attempt,
+            redrive: kickoff.standing.redrive,
+            meta: kickoff
+                .meta
+                .clone()
+                .and_then(|meta| RawValue::from_string(meta).ok()),
+        };
+        let watched = gateway
+            .announce(about, event_type::WATCHED, &Watched { grace_s })
+            .await;
+        watched.map_err(|error| unwatched(&error.to_string()))?;
+    }
+    match gateway.followers.knows(&kickoff.id, grace_s).await {
+        true => Ok(()),
+        false => Err(unwatched("it does not hear of its own readers")),
+    }
+}
+
+fn unwatched(why: &str) -> ApiError {
+    ApiError::unavailable(format!(
+        "This gateway would not cancel it on a disconnect: {why}. RabbitMQ may be away, or the gateway's user lack rights \
+         (kickoff.events, kickoff.queries)"
+    ))
 }
 
 async fn follow_kickoff(

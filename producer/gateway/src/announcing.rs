@@ -1,0 +1,64 @@
+//! Events of the gateways' own: that they took a kickoff, and that one ends with its readers.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use crewfleet_amqp::{Message, Properties, PublishError};
+use crewfleet_protocol::{Body, Event, Names, message_type};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use uuid::Uuid;
+
+use crate::gateway::Gateway;
+
+/// How long the other gateways' being told may hold up an answer.
+pub(crate) const ANNOUNCING: Duration = Duration::from_secs(1);
+
+/// Of which run of which kickoff an event is.
+pub(crate) struct About<'a> {
+    pub(crate) kickoff_id: &'a str,
+    pub(crate) crew: &'a str,
+    pub(crate) attempt: u32,
+    pub(crate) redrive: u32,
+    /// The kickoff's `meta`.
+    pub(crate) meta: Option<Box<RawValue>>,
+}
+
+impl Gateway {
+    /// Publishes an event; returns when the broker has it.
+    ///
+    /// # Errors
+    /// [`PublishError`], after [`ANNOUNCING`] at the latest.
+    pub(crate) async fn announce(
+        &self,
+        about: About<'_>,
+        event_type: &str,
+        data: &impl Serialize,
+    ) -> Result<(), PublishError> {
+        let event = Event {
+            kickoff_id: about.kickoff_id.to_owned(),
+            crew: about.crew.to_owned(),
+            attempt: about.attempt,
+            redrive: about.redrive,
+            // Those of the worker count from 1.
+            sequence: 0,
+            time: Utc::now(),
+            event_type: event_type.to_owned(),
+            // Maps with string keys can be written.
+            data: to_raw_value(data).unwrap_or_default(),
+            meta: about.meta,
+        };
+        let message = Message {
+            exchange: self.client.names().events(),
+            routing_key: Names::event_key(&event.kickoff_id, event_type),
+            // Confirmed, so it needs a name of its own: the request has the id.
+            properties: Properties::json(message_type::EVENT)
+                .with_message_id(&Uuid::now_v7().to_string())
+                .with_correlation_id(about.kickoff_id),
+            body: event.body(),
+            mandatory: false,
+        };
+        let (publisher, _) = self.client.publisher();
+        publisher.publish(message, ANNOUNCING).await
+    }
+}
