@@ -227,6 +227,8 @@ async fn the_webhooks_of_a_caller_are_in_its_request_and_in_its_retry_and_in_no_
     assert_eq!(code, 409, "{answer}");
     told.see(answer);
 
+    bad_ones_are_refused(&amp, &native).await;
+
     // Its store has it, and so has the store of the next gateway.
     retried(&native, &mut told, &mut requests).await;
     told.see(gateway.process().stderr.so_far().join("\n"));
@@ -248,20 +250,8 @@ async fn retried(caller: &Caller, told: &mut Told, requests: &mut Messages) {
     told.end(again).await;
 }
 
-#[tokio::test]
-async fn a_webhook_that_cannot_be_is_refused_by_its_name_and_an_empty_one_asks_for_nothing() {
-    let (namespace, url) = (Namespace::new(), broker().await.url());
-    let _worker = WorkerProcess::builder(&url, &namespace)
-        .builtin(&["echo"])
-        .ready()
-        .await;
-    let cli = Cli::new(&url, &namespace).with_free_gateway_ports();
-    let token = cli
-        .run(&["token", "create", "shop", "--all-crews"])
-        .await
-        .success();
-    let gateway = GatewayProcess::ready(&cli).await;
-    let (amp, native) = (gateway.caller("echo", &token), gateway.native(&token));
+/// One that cannot be is refused by its name, and an empty one asks for nothing.
+async fn bad_ones_are_refused(amp: &Caller, native: &Caller) {
     for (field, value, name) in [
         (
             "crewWebhookUrl",
