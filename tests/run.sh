@@ -19,7 +19,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
 all=(format build lint structure unit e2e scripts lint_python supply python deploy client home campaign quickstart)
 # What `--full` runs as well.
-full=(doc doc_full asyncapi openapi pyright deploy_full e2e_full mixed_fleet python_full home_full imported quickstart_full client_pythons wheel_full campaign_600 campaign_3000 bench)
+full=(doc doc_full asyncapi openapi amp_clients pyright deploy_full e2e_full mixed_fleet python_full home_full imported quickstart_full client_pythons wheel_full campaign_600 campaign_3000 bench)
 quick=(format build lint lint_python unit one_kickoff)
 # Run by name only.
 others=(one_kickoff versions wheel)
@@ -31,7 +31,7 @@ beside_build=(scripts lint_python supply python)
 beside=(deploy client home campaign quickstart)
 # End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
 seldom=(alarms:: alerting:: cluster:: dev::once_gives dev::own::missing_ dev::own::a_project dev::own::without_inputs doctor::management::policies gateway_clocks:: gateway_https:: gateway_operations:: leftovers:: no_streams:: systemd:: tls:: permissions:: dashboards::each_panel_ gateway_memory:: node::)
-with_broker=(build e2e mixed_fleet openapi campaign)
+with_broker=(build e2e mixed_fleet openapi amp_clients campaign)
 
 # Clippy's compiler makes the same programs, and keeps what it has to say of each crate of the workspace.
 RUSTC_WORKSPACE_WRAPPER=$(rustc --print sysroot)/bin/clippy-driver
@@ -50,6 +50,8 @@ openapi() {
     tests/test-env.sh openapi && "$CREWFLEET_DIR/test-openapi-lint/node_modules/.bin/redocly" lint --extends recommended producer/openapi.json &&
         cargo test --locked --workspace --no-fail-fast --test e2e -- gateway_openapi::
 }
+# Public clients of CrewAI AMP, unchanged, with a gateway in AMP's place.
+amp_clients() { tests/test-env.sh amp-clients && cargo test --locked --workspace --no-fail-fast --test e2e -- gateway_amp_clients::; }
 supply() { tests/supply-chain.sh; }
 deploy() { tests/deploy.sh; }
 deploy_full() { tests/deploy.sh --full; }
@@ -104,7 +106,7 @@ imported() { at_home by_client.py; }
 # The crew host's tests with older CrewAIs and other Pythons; an hour, and 8 GB.
 versions() { tests/versions.sh; }
 # These tests wait more than they work, so more run at once than there are cores.
-e2e() { RUST_TEST_THREADS=8 cargo test --locked --workspace --no-fail-fast --test '*' -- "${seldom[@]/#/--skip=}" --skip=mixed_fleet:: --skip=gateway_openapi::; }
+e2e() { RUST_TEST_THREADS=8 cargo test --locked --workspace --no-fail-fast --test '*' -- "${seldom[@]/#/--skip=}" --skip=mixed_fleet:: --skip=gateway_openapi:: --skip=gateway_amp_clients::; }
 # Those that are about many, with all of them, and those that `e2e` leaves out.
 e2e_full() {
     CREWFLEET_TEST_FULL=1 cargo test --locked --workspace --no-fail-fast --test e2e -- "${seldom[@]}" bad_input:: client::many_ crewai::many_ forks::no_answer limits::many_ dead_letters::browse::two_

@@ -5,6 +5,7 @@
 #   .crewfleet/test-javascript     amqplib, for the same page
 #   .crewfleet/test-asyncapi       what lints the AsyncAPI document; only this, and only where the argument is asyncapi
 #   .crewfleet/test-openapi        what calls the gateway by its OpenAPI document, and test-openapi-lint, what lints it; likewise
+#   .crewfleet/test-amp-clients    Semantic Kernel, which calls the gateway as AMP; only where the argument is amp-clients
 #   .crewfleet/test-crew-packages  what the tests' crews import
 #   .crewfleet/test-tools          the programs that check what is shipped
 #   .crewfleet/tools               Helm, Prometheus, Alertmanager and libfaketime; PostgreSQL is installed
@@ -60,6 +61,20 @@ make_javascript() {
     took "made the JavaScript environment of $3" "$start"
 }
 
+# Public clients of CrewAI AMP. Two packages of theirs have no wheels: what builds them comes first, by its hash too.
+make_amp_clients() {
+    local venv=$CREWFLEET_DIR/test-amp-clients locks=tests/amp_clients start=$SECONDS
+    tests/as_at_home/python-env.sh >/dev/null
+    if is_made "$venv" "$locks/requirements.lock"; then return; fi
+    rm -rf "$venv"
+    quietly test-amp-clients.log "$python" -m venv "$venv" ||
+        fail "$python could not make a virtual environment in $venv" "use a Python that has venv and ensurepip"
+    python_packages "$venv/bin/python" "$locks/build.lock"
+    python_packages "$venv/bin/python" "$locks/requirements.lock" --no-binary pybars4 --no-binary pymeta3 --no-build-isolation
+    mark_made "$venv" "$locks/requirements.lock"
+    took "made the Python environment of the clients of AMP" "$start"
+}
+
 make_helm() {
     local dir=$CREWFLEET_DIR/tools/helm lock=tests/helm/tools/package-lock.json start=$SECONDS
     if is_made "$dir" "$lock"; then return; fi
@@ -79,6 +94,10 @@ make_helm() {
 
 if [ "${1:-}" = asyncapi ]; then
     make_javascript test-asyncapi tests/asyncapi "the lint of the AsyncAPI document"
+    exit
+fi
+if [ "${1:-}" = amp-clients ]; then
+    make_amp_clients
     exit
 fi
 if [ "${1:-}" = openapi ]; then

@@ -153,7 +153,7 @@ async fn what_cannot_be_is_refused_with_a_reason() {
             "/kickoff",
             json!({"inputs": {}, "webhooks": {"url": "http://127.0.0.1"}}).to_string(),
             422,
-            "no webhooks",
+            "webhooks.events",
         ),
         (
             "/kickoff",

@@ -63,6 +63,7 @@ mod whereabouts;
 pub use client::KickoffClient;
 pub use control::{Cancel, Cancellation};
 pub use crewfleet_amqp::BrokerConfig;
+pub use crewfleet_protocol::webhooks::{self, Webhooks};
 pub use crewfleet_protocol::{Event, Heartbeat, KickoffId, KickoffResult, Reply, Status};
 pub use error::ClientError;
 pub use events::EventStream;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties};
+use crewfleet_protocol::webhooks::WebhookFields;
 use crewfleet_protocol::{CrewName, KickoffId, KickoffRequest, Names, decode, message_type};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -46,6 +47,7 @@ struct Parts {
     timeout_s: Option<f64>,
     deadline: Option<DateTime<Utc>>,
     priority: Option<u8>,
+    webhooks: WebhookFields,
 }
 
 impl Kickoff {
@@ -58,6 +60,7 @@ impl Kickoff {
                 timeout_s: None,
                 deadline: None,
                 priority: None,
+                webhooks: WebhookFields::default(),
             })
             .map_err(|e| ClientError::InvalidInput(format!("the inputs cannot be written as JSON: {e}")));
         Self {
@@ -111,6 +114,23 @@ impl Kickoff {
     /// With an AMQP priority. RabbitMQ heeds it on quorum queues from 4.0 on: above 4 is high.
     pub fn priority(self, priority: u8) -> Self {
         self.with(|parts| parts.priority = Some(priority))
+    }
+
+    /// With webhooks: where it is to be told of what happens to it. This version carries them, and calls none yet.
+    ///
+    /// ```no_run
+    /// # fn example(client: &crewfleet::KickoffClient) -> Result<(), String> {
+    /// use crewfleet::Webhooks;
+    ///
+    /// let crew = Some("https://example.org/hook".parse()?);
+    /// let kickoff = client.kickoff("marketing", &()).webhooks(&Webhooks { crew, ..Webhooks::default() });
+    /// # drop(kickoff);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn webhooks(self, webhooks: impl Into<WebhookFields>) -> Self {
+        let webhooks = webhooks.into();
+        self.with(|parts| parts.webhooks = webhooks)
     }
 
     /// With its events from the first one on: [`KickoffHandle::events`] is bound before the kickoff is sent.
@@ -247,6 +267,11 @@ impl Parts {
             meta: self.meta,
             timeout_s: self.timeout_s,
             deadline: self.deadline,
+            task_webhook_url: self.webhooks.task,
+            step_webhook_url: self.webhooks.step,
+            crew_webhook_url: self.webhooks.crew,
+            webhooks: self.webhooks.events,
+            human_input_webhook: self.webhooks.human_input,
         };
         let body = serde_json::to_vec(&request)
             .map_err(|e| ClientError::InvalidInput(format!("the kickoff cannot be written as JSON: {e}")))?;
@@ -282,6 +307,7 @@ pub fn check(
         timeout_s: None,
         deadline: None,
         priority: None,
+        webhooks: WebhookFields::default(),
     };
     // The names of exchanges are no part of what is checked.
     parts
@@ -292,6 +318,9 @@ pub fn check(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use crewfleet_protocol::Webhooks;
+    use crewfleet_protocol::webhooks::{Authentication, HumanInputWebhook};
+
     use super::*;
 
     fn parts(inputs: &str) -> Parts {
@@ -302,6 +331,7 @@ mod tests {
             timeout_s: None,
             deadline: None,
             priority: None,
+            webhooks: WebhookFields::default(),
         }
     }
 
@@ -343,5 +373,38 @@ mod tests {
                 "{seconds}"
             );
         }
+    }
+
+    #[test]
+    fn webhooks_are_sent_by_amp_s_names_and_a_bad_one_is_refused_without_its_secrets() {
+        let webhooks = Webhooks {
+            crew: Some("https://example.org/hook?k=hunter2".parse().unwrap()),
+            ..Webhooks::default()
+        };
+        let mut asking = parts("{}");
+        asking.webhooks = (&webhooks).into();
+        let sent = String::from_utf8(message(asking).unwrap().body).unwrap();
+        let field = r#""crewWebhookUrl":"https://example.org/hook?k=hunter2"}"#;
+        assert!(sent.ends_with(field), "{sent}");
+        let mut wrong = parts("{}");
+        let user = Authentication::Basic {
+            username: "a:b".into(),
+            password: "hunter2".into(),
+        };
+        let human_input = HumanInputWebhook {
+            url: "https://example.org".parse().unwrap(),
+            authentication: Some(user),
+        };
+        let webhooks = Webhooks {
+            human_input: Some(human_input),
+            ..webhooks
+        };
+        wrong.webhooks = (&webhooks).into();
+        let refused = message(wrong).unwrap_err().to_string();
+        assert!(
+            refused.contains("invalid_webhook: humanInputWebhook.authentication.username has a colon"),
+            "{refused}"
+        );
+        assert!(!refused.contains("hunter2"), "{refused}");
     }
 }

@@ -211,6 +211,20 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_is_told_of_the_inputs_that_it_must_send_where_a_worker_says_which() {
+        let (mut known, start) = (Known::default(), Instant::now());
+        let mut said = heartbeat("a", Some(&["LENGTH", "TOPIC"]));
+        known.hear(said.clone(), start);
+        assert_eq!(known.inputs["echo"].told(), ["LENGTH", "TOPIC"]);
+        said.crews[0].required_inputs = Some(vec!["TOPIC".into()]);
+        known.hear(said.clone(), start);
+        assert_eq!(known.inputs["echo"].told(), ["TOPIC"]);
+        said.crews[0].required_inputs = Some(Vec::new());
+        known.hear(said, start);
+        assert!(known.inputs["echo"].told().is_empty());
+    }
+
+    #[test]
     fn a_worker_that_is_not_heard_is_gone_and_the_inputs_of_its_crew_stay() {
         let (mut known, start) = (Known::default(), Instant::now());
         known.hear(heartbeat("a", Some(&["TOPIC"])), start);

@@ -11,6 +11,7 @@ use crewfleet::{ClientError, Kickoff, KickoffId};
 use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties, PublishError};
 use crewfleet_protocol::event::event_type;
+use crewfleet_protocol::webhooks::WebhookFields;
 use crewfleet_protocol::{CrewName, body_hash, message_type};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 use crate::announcing::{ANNOUNCING, About};
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
+use crate::http::webhooks;
 use crate::store::{News, Request};
 
 /// How long a kickoff is tried to be published: clients of AMP wait for 5 s.
@@ -38,6 +40,8 @@ pub(crate) struct Order {
     kickoff: Kickoff,
     meta: Option<Box<RawValue>>,
     body: Vec<u8>,
+    /// What its caller is to know of it.
+    pub(crate) note: Option<&'static str>,
     /// Others may ask for it under the same id.
     is_named: bool,
 }
@@ -57,6 +61,7 @@ impl Order {
         id: KickoffId,
         kickoff: Kickoff,
         meta: Option<Box<RawValue>>,
+        note: Option<&'static str>,
     ) -> Result<Self, ApiError> {
         let mut kickoff = kickoff.id(id.clone());
         if let Some(meta) = &meta {
@@ -68,6 +73,7 @@ impl Order {
             crew,
             kickoff,
             meta,
+            note,
             is_named: false,
         })
     }
@@ -77,7 +83,7 @@ impl Order {
     /// # Errors
     /// As [`Gateway::order`].
     pub(crate) fn under(self, id: KickoffId) -> Result<Self, ApiError> {
-        Self::new(self.crew, id, self.kickoff, self.meta)
+        Self::new(self.crew, id, self.kickoff, self.meta, self.note)
     }
 
     /// Under an id that its caller chose.
@@ -118,6 +124,7 @@ impl Gateway {
         inputs: &RawValue,
         meta: Option<Box<RawValue>>,
         times: Times,
+        webhooks: WebhookFields,
     ) -> Result<Order, ApiError> {
         let of_crew = self.crews.inputs(&crew).unwrap_or_default();
         checked_inputs(inputs, of_crew.required())?;
@@ -128,7 +135,8 @@ impl Gateway {
         if let Some(deadline) = times.deadline {
             kickoff = kickoff.deadline(deadline);
         }
-        Order::new(crew, id, kickoff, meta)
+        let note = webhooks::note(&webhooks);
+        Order::new(crew, id, kickoff.webhooks(webhooks), meta, note)
     }
 
     /// Publishes a request, once for all who ask for it under its id.

@@ -1,6 +1,7 @@
 //! Consuming: deliveries and what becomes of them.
 
 use std::any::Any;
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -64,8 +65,7 @@ pub struct Delivery {
     pub message: Box<Received>,
 }
 
-/// A message as it came.
-#[derive(Debug)]
+/// A message as it came. Its debug form has nothing of the body, which may hold secrets.
 pub struct Received {
     /// The message's body.
     pub body: Vec<u8>,
@@ -79,6 +79,16 @@ pub struct Received {
     pub delivery_count: u32,
     /// Its place, when the queue is a stream.
     pub stream_offset: Option<u64>,
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received")
+            .field("routing_key", &self.routing_key)
+            .field("properties", &self.properties)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Deref for Delivery {

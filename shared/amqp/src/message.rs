@@ -11,8 +11,8 @@ use crewfleet_protocol::{Outgoing, header};
 use super::headers::Properties;
 use super::operation::within;
 
-/// A message on its way out.
-#[derive(Debug, Clone)]
+/// A message on its way out. Its debug form has nothing of the body, which may hold secrets.
+#[derive(Clone)]
 pub struct Message {
     /// The exchange.
     pub exchange: String,
@@ -24,6 +24,18 @@ pub struct Message {
     pub body: Vec<u8>,
     /// Whether it is an error that no queue takes it.
     pub mandatory: bool,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("exchange", &self.exchange)
+            .field("routing_key", &self.routing_key)
+            .field("properties", &self.properties)
+            .field("bytes", &self.body.len())
+            .field("mandatory", &self.mandatory)
+            .finish()
+    }
 }
 
 impl Message {

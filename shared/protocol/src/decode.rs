@@ -138,7 +138,7 @@ fn read(
             Err(e) => refuse("invalid_json", format!("the request is not JSON: {e}")),
         };
     }
-    let request: KickoffRequest = serde_json::from_str(text).map_err(|e| {
+    let mut request: KickoffRequest = serde_json::from_str(text).map_err(|e| {
         told_by_body(text, properties, seen);
         let kind = if e.is_data() {
             "invalid_request"
@@ -153,6 +153,9 @@ fn read(
     seen.meta = request.meta.clone().filter(is_repeatable);
     let kickoff_id = agreed_id(&request, properties, seen)?;
     check_fields(&request, crew)?;
+    if let Err(problem) = request.take_webhooks().read() {
+        return refuse("invalid_webhook", problem.to_string());
+    }
     let requested_at = seen.requested_at.or_else(|| kickoff_id.created_at());
     seen.requested_at = requested_at;
     Ok(Request {

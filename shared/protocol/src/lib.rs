@@ -25,6 +25,7 @@ pub mod request;
 pub mod result_file;
 pub mod schema;
 pub mod topology;
+pub mod webhooks;
 
 pub use answer::{Answer, Answered};
 pub use body::Body;
@@ -42,3 +43,4 @@ pub use query::{FilePart, Following, Query, Question};
 pub use reply::{KickoffError, KickoffResult, Reply, Status, TaskOutput, Usage};
 pub use request::{KickoffRequest, Request};
 pub use result_file::{Encoding, FilesLeftOut, ResultFile};
+pub use webhooks::Webhooks;

@@ -5,12 +5,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::webhooks::{EventWebhook, HumanInputWebhook, Sent, WebhookFields, WebhookUrl};
 use super::{CrewName, KickoffId};
 
 /// The body of a kickoff request as it stands on the wire.
 ///
 /// Everything but `inputs` is optional: a publisher that knows nothing of crewfleet sends `{"inputs": {…}}`
 /// with a `correlation_id`. Unknown fields are ignored (and kept when the message is published again).
+///
+/// The fields of webhooks have the names of CrewAI AMP. An empty one (`""`, `{}`, `[]`) asks for nothing.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct KickoffRequest {
     /// The kickoff's id; when absent the property `correlation_id`, else `message_id`, is the id.
@@ -33,6 +36,43 @@ pub struct KickoffRequest {
     /// The kickoff is not started after this moment (RFC 3339); its outcome is then `expired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
+    /// To be called after each task.
+    #[serde(default, rename = "taskWebhookUrl", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<WebhookUrl>")]
+    pub task_webhook_url: Option<Sent>,
+    /// To be called after each step of an agent.
+    #[serde(default, rename = "stepWebhookUrl", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<WebhookUrl>")]
+    pub step_webhook_url: Option<Sent>,
+    /// To be called when the crew has ended.
+    #[serde(default, rename = "crewWebhookUrl", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<WebhookUrl>")]
+    pub crew_webhook_url: Option<Sent>,
+    /// To be called with events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<EventWebhook>")]
+    pub webhooks: Option<Sent>,
+    /// To be called when a human is asked.
+    #[serde(
+        default,
+        rename = "humanInputWebhook",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<HumanInputWebhook>")]
+    pub human_input_webhook: Option<Sent>,
+}
+
+impl KickoffRequest {
+    /// Its fields that ask for calls; they are not in it any more.
+    pub fn take_webhooks(&mut self) -> WebhookFields {
+        WebhookFields {
+            task: self.task_webhook_url.take(),
+            step: self.step_webhook_url.take(),
+            crew: self.crew_webhook_url.take(),
+            events: self.webhooks.take(),
+            human_input: self.human_input_webhook.take(),
+        }
+    }
 }
 
 /// A request that has been read and checked against its properties: all that a worker needs to run it.

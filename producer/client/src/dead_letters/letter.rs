@@ -1,5 +1,6 @@
 //! One dead letter: the request as it came, and why it died.
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use chrono::{DateTime, Utc};
@@ -51,8 +52,8 @@ pub(super) struct Marks {
     pub(super) delivered_before: bool,
 }
 
-/// A dead letter with its whole message.
-#[derive(Debug, Clone, Serialize)]
+/// A dead letter with its whole message. Its debug form has nothing of the request, which may hold secrets.
+#[derive(Clone, Serialize)]
 pub struct WholeLetter {
     /// What it says of itself.
     #[serde(flatten)]
@@ -128,6 +129,16 @@ impl Letter {
             self.marks.run = Some(hash(&|h| (id, self.redrive).hash(h)));
             self.marks.kickoff = Some(hash(&|h| id.hash(h)));
         }
+    }
+}
+
+impl fmt::Debug for WholeLetter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut whole = f.debug_struct("WholeLetter");
+        whole
+            .field("letter", &self.letter)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
+use crewfleet_protocol::webhooks::{Sent, WebhookFields};
 use crewfleet_protocol::{Event, KickoffResult, Reply};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use crate::http::api_error::{ApiError, REPLY_GONE};
-use crate::http::json_object;
+use crate::http::{json_object, webhooks};
 use crate::store::queries::Details;
 use crate::store::state::{Progress, Standing, State};
 
@@ -21,11 +22,11 @@ pub(crate) struct KickoffBody {
     #[serde(default = "none", deserialize_with = "or_none")]
     pub(crate) inputs: Box<RawValue>,
     pub(crate) meta: Option<Box<RawValue>>,
-    task_webhook_url: Option<Value>,
-    step_webhook_url: Option<Value>,
-    crew_webhook_url: Option<Value>,
-    webhooks: Option<Value>,
-    human_input_webhook: Option<Value>,
+    task_webhook_url: Option<Sent>,
+    step_webhook_url: Option<Sent>,
+    crew_webhook_url: Option<Sent>,
+    webhooks: Option<Sent>,
+    human_input_webhook: Option<Sent>,
     restore_from_state_id: Option<Value>,
 }
 
@@ -38,43 +39,33 @@ fn or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<RawValue>, 
     Ok(Option::deserialize(deserializer)?.unwrap_or_else(none))
 }
 
-/// A field that is there and says nothing, as forms and clients send it, asks for nothing.
-fn asks_for_something(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::String(text) => !text.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        Value::Bool(_) | Value::Number(_) => true,
-    }
-}
-
 impl KickoffBody {
-    /// Reads it. What asks for something that this gateway does not do is refused: a caller who waits for a webhook
-    /// must not wait for ever.
+    /// Reads it. What asks for something that this gateway does not do is refused.
     pub(crate) fn read(body: &[u8]) -> Result<Self, ApiError> {
         let body: Self = json_object::parse(body, "{\"inputs\": {}}").map_err(ApiError::validation)?;
-        let fields = [
-            ("taskWebhookUrl", &body.task_webhook_url),
-            ("stepWebhookUrl", &body.step_webhook_url),
-            ("crewWebhookUrl", &body.crew_webhook_url),
-            ("webhooks", &body.webhooks),
-            ("humanInputWebhook", &body.human_input_webhook),
-            ("restoreFromStateId", &body.restore_from_state_id),
-        ];
-        let asked: Vec<_> = fields
-            .iter()
-            .filter(|(_, value)| value.as_ref().is_some_and(asks_for_something))
-            .map(|(name, _)| name)
-            .collect();
-        match asked.is_empty() {
-            true => Ok(body),
-            false => Err(ApiError::Validation {
-                message: "This gateway calls no webhooks and restores no states; leave these fields out, and poll the status"
-                    .into(),
-                details: json!({ "not_supported": asked }),
+        match &body.restore_from_state_id {
+            None | Some(Value::Null) => Ok(body),
+            // As forms and clients send what nobody filled in.
+            Some(Value::String(id)) if id.is_empty() => Ok(body),
+            Some(_) => Err(ApiError::Validation {
+                message: "This gateway restores no states; leave restoreFromStateId out".into(),
+                details: json!({"not_supported": ["restoreFromStateId"]}),
             }),
         }
+    }
+
+    /// The webhooks that it asks for; they are not in it any more.
+    ///
+    /// # Errors
+    /// [`ApiError::Validation`] names the first that cannot be.
+    pub(crate) fn take_webhooks(&mut self) -> Result<WebhookFields, ApiError> {
+        webhooks::checked(WebhookFields {
+            task: self.task_webhook_url.take(),
+            step: self.step_webhook_url.take(),
+            crew: self.crew_webhook_url.take(),
+            events: self.webhooks.take(),
+            human_input: self.human_input_webhook.take(),
+        })
     }
 }
 

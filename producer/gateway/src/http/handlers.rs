@@ -100,7 +100,7 @@ pub(crate) async fn stop(State(gateway): State<Arc<Gateway>>, caller: Caller) ->
     Ok(Json(answer))
 }
 
-/// `POST /resume`: no kickoff ever waits for a human here, since `humanInputWebhook` is refused.
+/// `POST /resume`: no kickoff ever waits for a human here yet: `humanInputWebhook` is carried, and not called.
 pub(crate) async fn resume(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,

@@ -25,14 +25,19 @@ pub(crate) async fn kickoff(State(gateway): State<Arc<Gateway>>, caller: Caller,
     let order = asked_for(&gateway, &caller, body)?;
     let id = order.id.clone();
     caller.identity.concerns(id.as_str());
+    let mut answer = json!({ "kickoff_id": id.as_str() });
+    if let Some(note) = order.note {
+        answer["message"] = note.into();
+    }
     gateway.take(order.in_context(context)).await?;
-    Ok(Json(json!({ "kickoff_id": id.as_str() })))
+    Ok(Json(answer))
 }
 
 /// What the body asks for. It may be large, and ends here.
 fn asked_for(gateway: &Gateway, caller: &Caller, body: Vec<u8>) -> Result<Order, ApiError> {
     let mut asked = KickoffBody::read(&body)?;
     asked.meta = meta_for(&caller.identity, asked.meta)?;
+    let webhooks = asked.take_webhooks()?;
     drop(body);
     let id = KickoffId::generate();
     gateway.order(
@@ -41,5 +46,6 @@ fn asked_for(gateway: &Gateway, caller: &Caller, body: Vec<u8>) -> Result<Order,
         &asked.inputs,
         asked.meta,
         Times::default(),
+        webhooks,
     )
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `routes` | routes, and what holds for all calls |
+//! | `routes`, `paths` | routes, and what holds for all calls; paths as clients write them |
 //! | `kickoff` | the way of `POST /kickoff` |
 //! | `files` | what kickoffs wrote |
 //! | `handlers` | the way of each other call |
@@ -10,6 +10,7 @@
 //! | `tenant_meta` | whose a kickoff is |
 //! | `request_limits`, `shares` | bodies: not too long, not too many; and how callers share the room |
 //! | `dto` | what is read and answered |
+//! | `webhooks` | where callers want to be called |
 //! | `api_error` | what is refused, and how that is told |
 //! | `metrics`, `access_log`, `notes` | requests, counted and logged; and what is learnt of one until then |
 
@@ -24,8 +25,10 @@ mod json_object;
 pub(crate) mod kickoff;
 pub(crate) mod metrics;
 mod notes;
+mod paths;
 pub(crate) mod request_limits;
 pub(crate) mod routes;
 mod shares;
 mod tenant_meta;
 mod v1;
+pub(crate) mod webhooks;

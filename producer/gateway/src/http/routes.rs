@@ -10,9 +10,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::time::timeout;
-use tower_http::normalize_path::NormalizePath;
+use tower::ServiceExt;
+use tower::util::MapRequest;
 
-use super::{files, handlers, kickoff, v1};
+use super::{files, handlers, kickoff, paths, v1};
 use crate::gateway::Gateway;
 use crate::http::api_error::{ApiError, HEAD, HEADERS};
 use crate::http::metrics::{self, RequestMetrics};
@@ -20,8 +21,11 @@ use crate::http::metrics::{self, RequestMetrics};
 /// No call takes longer: a body may take 30 s.
 const CALL_LIMIT: Duration = Duration::from_secs(45);
 
-/// All of them, each also with a slash at its end: many clients put one behind the base URL, or behind the path.
-pub(crate) fn router(gateway: &Arc<Gateway>, metrics: Arc<RequestMetrics>) -> NormalizePath<Router> {
+/// All of them, and each with slashes that say nothing.
+pub(crate) fn router(
+    gateway: &Arc<Gateway>,
+    metrics: Arc<RequestMetrics>,
+) -> MapRequest<Router, fn(Request) -> Request> {
     let of_crew = Router::new()
         .route("/healthcheck", get(handlers::healthcheck))
         .route("/inputs", get(handlers::inputs))
@@ -50,7 +54,7 @@ pub(crate) fn router(gateway: &Arc<Gateway>, metrics: Arc<RequestMetrics>) -> No
         ))
         .layer(middleware::from_fn_with_state(metrics, metrics::count));
     // Before the routes are looked at.
-    NormalizePath::trim_trailing_slash(all)
+    all.map_request(paths::normal as fn(Request) -> Request)
 }
 
 /// A head that is too long is told of in words.

@@ -1,5 +1,6 @@
 //! What the store is told: by the streams, and by the gateway itself.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crewfleet_protocol::{Event, Reply};
@@ -67,8 +68,8 @@ pub(crate) enum News {
     Replaced(Stream),
 }
 
-/// A request that came over HTTP.
-#[derive(Debug, Clone)]
+/// A request that came over HTTP. Its debug form has nothing of the body, which may hold secrets.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) id: String,
     pub(crate) crew: String,
@@ -80,6 +81,16 @@ pub(crate) struct Request {
     pub(crate) claim: String,
     /// The body of the request as it is published.
     pub(crate) body: Vec<u8>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut request = f.debug_struct("Request");
+        request
+            .field("id", &self.id)
+            .field("crew", &self.crew)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An event as it was stored.

@@ -42,6 +42,7 @@ from .output import CrewOutput, TaskOutput, UsageMetrics
 from .reply import Event, Reply, ReplyError
 from .request import Options
 from .settings import SettingsError
+from .webhooks import Webhooks
 
 __all__ = [
     "BrokerUnavailable",
@@ -71,4 +72,5 @@ __all__ = [
     "TaskOutput",
     "UnreadableReply",
     "UsageMetrics",
+    "Webhooks",
 ]

@@ -16,6 +16,7 @@ from .request import Options
 if TYPE_CHECKING:
     from .reply import Reply
     from .session import Session
+    from .webhooks import Webhooks
 
 T = TypeVar("T")
 R = TypeVar("R", bound="_Remote[Any]")
@@ -44,6 +45,7 @@ class _Remote(Generic[T]):
         kickoff_id: str | None = None,
         idempotency_key: str | None = None,
         cancel_on_abandon: bool | None = None,
+        webhooks: Webhooks | None = None,
     ) -> R:
         """The same, whose kickoffs have these options, and those of before (see `Options`)."""
         given = {name: value for name, value in locals().items() if name != "self" and value is not None}

@@ -12,11 +12,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 
-from . import header, tracing
+from . import header, tracing, webhooks
 from .broker import Outgoing
 from .errors import InvalidKickoff
 from .header import Names
 from .ids import checked_crew, checked_id, id_of_key, new_id
+from .webhooks import Webhooks
 
 #: How many bytes `meta` may have: it is repeated in the reply and in every event.
 MAX_META_BYTES = 16 * 1024
@@ -42,6 +43,8 @@ class Options:
     idempotency_key: str | None = None
     #: Cancelling the asyncio task that awaits the result, or Ctrl-C in a blocking call, cancels the kickoff, too.
     cancel_on_abandon: bool = False
+    #: Where it is to be told of what happens to it, by AMP's names. This version carries them, and calls none yet.
+    webhooks: Webhooks | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ def make(crew: str, inputs: Mapping[str, Any] | None, files: Mapping[str, Any] |
         request["timeout_s"] = options.timeout_s
     if options.deadline is not None:
         request["deadline"] = _moment(options.deadline)
+    if options.webhooks is not None:
+        request |= webhooks.checked(options.webhooks)
     if options.priority is not None and not 0 <= options.priority <= 255:
         raise InvalidKickoff(f"priority is {options.priority}; it must be from 0 to 255")
     body = _encoded(request, "the request")

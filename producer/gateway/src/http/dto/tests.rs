@@ -130,27 +130,44 @@ fn what_is_no_kickoff_is_refused() {
             "{body}"
         );
     }
-    let ApiError::Validation { details, .. } =
-        refused(r#"{"inputs": {}, "crewWebhookUrl": "http://127.0.0.1/"}"#, &[])
-    else {
-        panic!("accepted");
-    };
-    assert_eq!(details, json!({"not_supported": ["crewWebhookUrl"]}));
 }
 
 #[test]
 fn what_asks_for_nothing_is_no_reason_to_refuse() {
     let empty = r#"{"inputs": null, "crewWebhookUrl": "", "webhooks": {}, "taskWebhookUrl": null, "restoreFromStateId": ""}"#;
     for body in ["{}", empty] {
-        let body = KickoffBody::read(body.as_bytes()).unwrap();
+        let mut body = KickoffBody::read(body.as_bytes()).unwrap();
         assert_eq!(checked_inputs(&body.inputs, &[]), Ok(()));
         assert_eq!(body.inputs.get(), "{}");
+        assert!(body.take_webhooks().unwrap().is_empty());
     }
-    for field in ["restoreFromStateId", "humanInputWebhook"] {
-        let body = json!({"inputs": {}, field: {"url": "x"}}).to_string();
+    for state in [json!("a"), json!({"id": "a"}), json!(7)] {
+        let body = json!({"inputs": {}, "restoreFromStateId": state}).to_string();
         let ApiError::Validation { details, .. } = refused(&body, &[]) else {
             panic!("accepted");
         };
-        assert_eq!(details, json!({ "not_supported": [field] }));
+        assert_eq!(details, json!({"not_supported": ["restoreFromStateId"]}));
     }
+}
+
+#[test]
+fn webhooks_are_taken_and_a_bad_one_is_named() {
+    let body = r#"{"inputs": {}, "crewWebhookUrl": "https://example.org/hook", "taskWebhookUrl": ""}"#;
+    let webhooks = KickoffBody::read(body.as_bytes())
+        .unwrap()
+        .take_webhooks()
+        .unwrap();
+    assert!(webhooks.crew.is_some() && webhooks.task.is_none());
+    assert!(webhooks::note(&webhooks).is_some());
+    let body = r#"{"inputs": {}, "crewWebhookUrl": "example.org"}"#;
+    let Err(ApiError::Validation { message, details }) =
+        KickoffBody::read(body.as_bytes()).unwrap().take_webhooks()
+    else {
+        panic!("accepted");
+    };
+    assert!(
+        message.starts_with("crewWebhookUrl is \"example.org\": it is no absolute URL"),
+        "{message}"
+    );
+    assert_eq!(details, json!({"invalid_webhook": "crewWebhookUrl"}));
 }

@@ -58,7 +58,8 @@ pub(crate) struct Retry {
 
 /// Start a kickoff once more, as a new one.
 ///
-/// The new kickoff has the same crew, inputs, `meta` and time limit, and an id of its own; a deadline is not carried over.
+/// The new kickoff has the same crew, inputs, `meta`, time limit and webhooks, and an id of its own; a deadline is not
+/// carried over.
 #[utoipa::path(
     post, path = "/v1/kickoffs/{kickoff_id}/retry", tag = "kickoffs", operation_id = "retryKickoff",
     params(("kickoff_id" = String, Path, description = "Its id.")),
@@ -86,8 +87,9 @@ pub(crate) async fn retry(
     let kickoff = find(&gateway, &identity, &id).await?;
     let order = again(&gateway, &identity, &kickoff, retry.inputs).await?;
     let id = order.id.clone();
+    let note = order.note;
     let taken = gateway.take(order).await?;
-    answer(&gateway, &id, taken).await
+    answer(&gateway, &id, taken, note).await
 }
 
 /// The order for the same once more.
@@ -104,7 +106,8 @@ pub(super) async fn again(
     }
     let kept = gateway.store.queries.request(&kickoff.id).await?;
     // What is kept was written by a gateway.
-    let kept: Option<KickoffRequest> = kept.and_then(|kept| serde_json::from_slice(&kept.body).ok());
+    let mut kept: Option<KickoffRequest> = kept.and_then(|kept| serde_json::from_slice(&kept.body).ok());
+    let webhooks = kept.as_mut().map(KickoffRequest::take_webhooks);
     let (timeout_s, inputs) = match (kept, inputs) {
         (Some(kept), inputs) => (kept.timeout_s, inputs.unwrap_or(kept.inputs)),
         (None, Some(inputs)) => (None, inputs),
@@ -131,5 +134,6 @@ pub(super) async fn again(
         &inputs,
         meta_for(identity, meta)?,
         times,
+        webhooks.unwrap_or_default(),
     )
 }

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use crewfleet_protocol::webhooks::WebhookFields;
 use crewfleet_protocol::{CrewName, KickoffId};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -228,7 +229,8 @@ fn order(
         timeout_s: batch.timeout_s,
         deadline: batch.deadline,
     };
-    Ok(gateway.order(crew.clone(), id, inputs, meta, times)?.named())
+    let order = gateway.order(crew.clone(), id, inputs, meta, times, WebhookFields::default());
+    Ok(order?.named())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use crewfleet_protocol::webhooks::{Sent, WebhookFields};
 use crewfleet_protocol::{CrewName, KickoffId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,11 +16,13 @@ use utoipa::ToSchema;
 use super::body;
 use super::problem::{Refusal, Refusals};
 use super::view::KickoffView;
+use super::webhook_schema::{EventWebhook, HumanInputWebhook};
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::http::identity::Identity;
 use crate::http::metrics;
 use crate::http::tenant_meta::meta_for;
+use crate::http::webhooks;
 use crate::taking::{Order, Taken, Times};
 use crate::tokens::Scope;
 
@@ -51,6 +54,25 @@ pub(crate) struct NewKickoff {
     /// An id of your own: 1 to 128 letters, digits, `_` and `-`. A UUIDv7 unless you say otherwise.
     #[schema(pattern = "^[A-Za-z0-9_-]{1,128}$")]
     kickoff_id: Option<String>,
+    /// To be called after each task: `https://` or `http://`.
+    #[serde(rename = "taskWebhookUrl")]
+    #[schema(value_type = Option<String>, max_length = 2048, example = "https://example.org/hook")]
+    task_webhook_url: Option<Sent>,
+    /// To be called after each step of an agent.
+    #[serde(rename = "stepWebhookUrl")]
+    #[schema(value_type = Option<String>, max_length = 2048, example = "https://example.org/hook")]
+    step_webhook_url: Option<Sent>,
+    /// To be called when the crew has ended.
+    #[serde(rename = "crewWebhookUrl")]
+    #[schema(value_type = Option<String>, max_length = 2048, example = "https://example.org/hook")]
+    crew_webhook_url: Option<Sent>,
+    /// To be called with events.
+    #[schema(value_type = Option<EventWebhook>)]
+    webhooks: Option<Sent>,
+    /// To be called when a human is asked.
+    #[serde(rename = "humanInputWebhook")]
+    #[schema(value_type = Option<HumanInputWebhook>)]
+    human_input_webhook: Option<Sent>,
 }
 
 /// Start a kickoff.
@@ -86,12 +108,18 @@ pub(crate) async fn create(
     drop(body);
     let id = order.id.clone();
     identity.concerns(id.as_str());
+    let note = order.note;
     let taken = gateway.take(order.in_context(context)).await?;
-    answer(&gateway, &id, taken).await
+    answer(&gateway, &id, taken, note).await
 }
 
 /// The kickoff as it is now.
-pub(super) async fn answer(gateway: &Gateway, id: &KickoffId, taken: Taken) -> Result<Response, Refusal> {
+pub(super) async fn answer(
+    gateway: &Gateway,
+    id: &KickoffId,
+    taken: Taken,
+    note: Option<&'static str>,
+) -> Result<Response, Refusal> {
     // The store ends only with the gateway.
     let ending = || ApiError::unavailable("The gateway ends; the kickoff was taken");
     let kickoff = gateway
@@ -101,7 +129,11 @@ pub(super) async fn answer(gateway: &Gateway, id: &KickoffId, taken: Taken) -> R
         .await?
         .ok_or_else(ending)?;
     let location = [(header::LOCATION, format!("/v1/kickoffs/{id}"))];
-    let view = (StatusCode::ACCEPTED, location, Json(KickoffView::from(kickoff)));
+    let view = (
+        StatusCode::ACCEPTED,
+        location,
+        Json(KickoffView::from(kickoff).with(note)),
+    );
     let mut response = view.into_response();
     if taken == Taken::Before {
         let replayed = HeaderValue::from_static("true");
@@ -128,6 +160,13 @@ fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>)
         timeout_s: asked.timeout_s,
         deadline: asked.deadline,
     };
+    let webhooks = webhooks::checked(WebhookFields {
+        task: asked.task_webhook_url,
+        step: asked.step_webhook_url,
+        crew: asked.crew_webhook_url,
+        events: asked.webhooks,
+        human_input: asked.human_input_webhook,
+    })?;
     let meta = meta_for(identity, asked.meta)?;
     let is_named = id.is_some();
     let order = gateway.order(
@@ -136,6 +175,7 @@ fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>)
         &asked.inputs,
         meta,
         times,
+        webhooks,
     )?;
     Ok(if is_named { order.named() } else { order })
 }

@@ -76,7 +76,7 @@ pub(crate) struct LetterView {
 pub(crate) struct WholeView {
     #[serde(flatten)]
     pub(super) letter: LetterView,
-    /// The request as it came, where it is JSON.
+    /// The request as it came, where it is JSON; without the secrets of its webhooks.
     #[schema(value_type = Option<Object>)]
     pub(super) request: Option<Box<RawValue>>,
     /// Any other request, as text.

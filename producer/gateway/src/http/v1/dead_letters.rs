@@ -3,6 +3,7 @@
 //! The letters are in queues, which are read from their beginnings for each look. So a look is bounded, and one at a time
 //! sees a queue.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use axum::extract::{Path, Query as Pairs, State};
 use crewfleet::ClientError;
 use crewfleet::dead_letters::{DeadLetterError, DeadLetters, Looking, Plan, Reach, Selection, WholeLetter};
 use crewfleet_amqp::reply_code;
-use crewfleet_protocol::{CrewName, KickoffId};
+use crewfleet_protocol::{CrewName, KickoffId, webhooks};
+use serde_json::value::RawValue;
 use tracing::warn;
 use utoipa::IntoParams;
 
@@ -194,6 +196,7 @@ pub(crate) async fn get(
         }
         .into());
     };
+    let (request, text) = shown(request, text);
     Ok(Json(WholeView {
         letter: letter.into(),
         request,
@@ -202,6 +205,17 @@ pub(crate) async fn get(
         properties,
         earlier: found.into_iter().rev().map(|whole| whole.letter.into()).collect(),
     }))
+}
+
+/// A request, or another text in its place, without the secrets of its webhooks.
+fn shown(request: Option<Box<RawValue>>, text: Option<String>) -> (Option<Box<RawValue>>, Option<String>) {
+    const HIDDEN: &str = "(It is not shown: it is no request, and may have the secrets of a webhook.)";
+    let sent = request.as_deref().map(RawValue::get).or(text.as_deref());
+    match sent.map(webhooks::shown) {
+        Some(None) => (None, Some(HIDDEN.to_owned())),
+        Some(Some(Cow::Owned(shown))) => (RawValue::from_string(shown).ok(), None),
+        Some(Some(Cow::Borrowed(_))) | None => (request, text),
+    }
 }
 
 /// What a query asks for.

@@ -6,6 +6,7 @@
 //! | `problem` | errors, as RFC 9457 has them |
 //! | `view` | a kickoff as callers see it |
 //! | `search` | what a list is filtered by |
+//! | `webhook_schema` | webhooks, for the document |
 //! | `create`, `kickoffs`, `result` | start kickoffs, find them, get what they came to |
 //! | `events`, `event_view`, `live` | their events: a page, and as they come |
 //! | `actions` | cancel and retry |
@@ -41,6 +42,7 @@ mod result;
 mod routes;
 mod search;
 mod view;
+mod webhook_schema;
 mod workers;
 
 pub(crate) use self::problem::problems;

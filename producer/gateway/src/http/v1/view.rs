@@ -38,6 +38,16 @@ pub(crate) struct KickoffView {
     /// What its caller sent along.
     #[schema(value_type = Option<Object>)]
     meta: Option<Value>,
+    /// What there is to know of what you sent, when you started it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
+}
+
+impl KickoffView {
+    /// The same, with what its caller is to know.
+    pub(super) fn with(self, note: Option<&'static str>) -> Self {
+        Self { note, ..self }
+    }
 }
 
 /// Why a kickoff did not succeed, in a line. The whole error is in its reply.
@@ -73,6 +83,7 @@ impl From<Kickoff> for KickoffView {
             worker: kickoff.worker,
             kickoff_id: kickoff.id,
             crew: kickoff.crew,
+            note: None,
         }
     }
 }
