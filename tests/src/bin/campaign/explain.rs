@@ -71,7 +71,7 @@ pub(crate) fn interruptions<'a>(
             // RabbitMQ 3.10 closes a whole connection (541, internal error) when a consumer starts on a queue that it
             // is just deleting (seen): those of the workers that serve the queue's crew.
             Target::Queue(_) => [SWIFT, IDLE].contains(&history.asked[&execution.id].crew.as_str()),
-            Target::Producer(_) | Target::ProducerLine(_) | Target::Gateway => false,
+            Target::Producer(_) | Target::ProducerLine(_) | Target::Gateway(_) => false,
         };
         hits && fault.kind.interrupts() && fault.begin <= acked && fault.done + AFTERMATH >= execution.start
     })
