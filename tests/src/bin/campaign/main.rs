@@ -41,8 +41,8 @@
 //! A caller of the native API sends its key again, to either gateway, until it is accepted, and later once more: one
 //! key is one kickoff, and another body under it is refused. "Not now" says when to ask again, and each answer comes
 //! within the gateway's own limits. When all is settled, each gateway lists every kickoff exactly once and as its reply
-//! has it, whoever published it, also where its file was lost. Filters take what they name of the list. The kickoff, its
-//! result and its events say the same.
+//! has it, whoever published it, also where its file was lost. Filters take what they name of the list. The kickoff,
+//! its result and its events say the same.
 
 mod caller;
 mod calls;
