@@ -139,13 +139,15 @@ fn a_key_s_request_runs_under_its_id_alone() {
         (1, 1)
     );
 
-    // Under its id it runs once, whichever gateway was killed.
+    // Under its id it runs once, whoever was killed of those who sent it.
     let mut history = keyed(&[Outcome::Unheard, taken()]);
     let mut second = execution("w2-1", 20, 1);
     second.id = history.keyed[0].id();
     history.executions.push(second);
     let gateway = Target::Gateway("g1".to_owned());
     history.faults.push(fault(Kind::GatewayFileLost, gateway, 8, 9));
+    let caller = Target::Producer("p5".to_owned());
+    history.faults.push(fault(Kind::ProducerSigkill, caller, 8, 9));
     caught(&resolved(history.clone()), Rule::UnexplainedRepeat);
     history.faults.push(fault(Kind::WorkerCut, line_of("w1"), 10, 14));
     passes(&resolved(history));
