@@ -32,8 +32,9 @@ const MOST_LARGE: u64 = 64;
 const EVENTS: RangeInclusive<u64> = 16..=500;
 /// So long an event may be: what a crew says in one, 256 KiB, its `meta`, and what JSON adds.
 const LARGEST_EVENT: u64 = 320 * 1024;
-/// A kickoff may be new to this gateway for so long after another took it; its id tells when that was.
+/// A kickoff may be new to this gateway for so long after another took it …
 const NEW: TimeDelta = TimeDelta::seconds(10);
+/// … and is heard of within this time.
 const HEARSAY: Duration = Duration::from_secs(2);
 /// How long a call waits for a gateway that has just started, or has just got its connection back.
 const READING: Duration = Duration::from_secs(4);
@@ -155,21 +156,20 @@ impl Gateway {
     /// # Errors
     /// [`ApiError::Unavailable`] where the streams are not read yet, and nothing is known of it.
     pub(crate) async fn find(&self, id: &KickoffId) -> Result<Option<Kickoff>, ApiError> {
-        let age = id.created_at().map(|at| Utc::now() - at);
+        // First this: what comes between the two would be waited for in vain.
+        let news = self.store.subscribers.of_kickoff(id.as_str());
+        if let Some(known) = self.store.queries.kickoff(id.as_str()).await? {
+            return Ok(Some(known));
+        }
         let patience = match self.store.is_current() {
             Err(_) => READING,
-            Ok(()) if age.is_some_and(|age| age < NEW) => HEARSAY,
+            Ok(()) if self.may_be_new(id).await? => HEARSAY,
             Ok(()) => Duration::ZERO,
         };
         let deadline = Instant::now() + patience;
-        let news = self.store.subscribers.of_kickoff(id.as_str());
-        loop {
-            let known = self.store.queries.kickoff(id.as_str()).await?;
-            if known.is_some() {
-                return Ok(known);
-            }
-            if timeout_at(deadline, news.changed()).await.is_err() {
-                break;
+        while timeout_at(deadline, news.changed()).await.is_ok() {
+            if let Some(known) = self.store.queries.kickoff(id.as_str()).await? {
+                return Ok(Some(known));
             }
         }
         self.knows_all()?;
@@ -196,6 +196,15 @@ impl Gateway {
             crew: Some(kickoff.crew.clone()),
         };
         Ok(self.client.command(cancel).await?)
+    }
+
+    /// Whether one of which nothing is known may have been taken a moment ago, by another gateway. The id tells when
+    /// that was; of one that its caller chose the request is here before the kickoff is.
+    async fn may_be_new(&self, id: &KickoffId) -> Result<bool, ApiError> {
+        match id.created_at() {
+            Some(at) => Ok(Utc::now() - at < NEW),
+            None => Ok(self.store.queries.request(id.as_str()).await?.is_some()),
+        }
     }
 
     /// Refuses to say that there is no such kickoff as long as the streams are not read.

@@ -90,12 +90,15 @@ impl Kickoff {
         if self.meta.is_none() {
             self.meta = reply.meta.as_deref().and_then(written);
         }
-        if !self
-            .standing
-            .end(reply.status.into(), reply.redrive, reply.attempt)
-        {
+        let mut standing = self.standing;
+        if standing.state.is_over() && self.finished.is_none() {
+            // Its end is known by an event alone. This reply was given up too early: the broker was slow to send it.
+            standing.state = State::Running;
+        }
+        if !standing.end(reply.status.into(), reply.redrive, reply.attempt) {
             return false;
         }
+        self.standing = standing;
         self.started = reply.started_at.map(millis).or(self.started);
         self.finished = Some(millis(reply.finished_at));
         self.worker = Some(reply.worker.clone());

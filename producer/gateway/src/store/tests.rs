@@ -187,6 +187,26 @@ async fn an_end_without_a_reply_counts_once_the_stream_of_replies_was_read_beyon
 }
 
 #[tokio::test]
+async fn a_reply_that_was_given_up_counts_when_it_comes_all_the_same() {
+    let mut site = Site::new();
+    site.see(event("a", "kickoff_finished", 1)).await;
+    let later = chrono::Utc::now().timestamp_millis() + 60_000;
+    site.tell(News::ReadTo(Stream::Results, later)).await;
+    assert_eq!(site.state("a").await, Some(State::Failed));
+    // That of an earlier run does not.
+    site.end(reply("a", "timed_out", 0)).await;
+    assert_eq!(site.store.queries.reply("a").await.unwrap(), None);
+    assert_eq!(site.state("a").await, Some(State::Failed));
+    let comes = reply("a", "failed", 1);
+    let body = serde_json::to_vec(&comes).unwrap();
+    site.end(comes).await;
+    assert_eq!(site.store.queries.reply("a").await.unwrap(), Some(body.clone()));
+    site.end(reply("a", "cancelled", 1)).await;
+    assert_eq!(site.store.queries.reply("a").await.unwrap(), Some(body));
+    assert_eq!(site.state("a").await, Some(State::Failed));
+}
+
+#[tokio::test]
 async fn what_was_missed_makes_nothing_run_for_ever() {
     let mut site = Site::new();
     for id in ["waits", "runs", "ended", "ends"] {

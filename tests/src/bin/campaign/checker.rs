@@ -11,6 +11,8 @@ use super::{
 };
 
 mod calls;
+mod keyed;
+mod shown;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -38,6 +40,12 @@ pub(crate) enum Rule {
     LeftInQueues,
     /// A caller over HTTP was told what is not so.
     FalselyTold,
+    /// One key was answered with two ids, or ran as two kickoffs, or was taken for another body.
+    DoubledKey,
+    /// A caller over HTTP got its answer too late.
+    Hangs,
+    /// When all is settled, a gateway shows a kickoff otherwise than its reply has it.
+    WrongState,
     /// A process of the fleet did what it must not.
     Trouble,
 }
@@ -120,6 +128,8 @@ pub(crate) fn check(history: &History) -> Findings {
     }
     queues(&mut findings, history, &replies);
     calls::told(&mut findings, history, &replies);
+    keyed::told(&mut findings, history, &replies);
+    shown::at_the_end(&mut findings, history, &replies);
     for trouble in &history.troubles {
         findings.violation(Rule::Trouble, trouble.clone());
     }
@@ -145,6 +155,7 @@ pub(crate) fn missing(history: &History, planned: u64) -> Vec<String> {
             "{forked} of {planned} kickoffs ran in forked Python children; it was to be one of {FORKED_SHARE}"
         ));
     }
+    missing.extend(keyed::missing(history));
     missing
 }
 
@@ -327,6 +338,6 @@ pub(crate) fn concerns(target: &Target, worker: &str) -> bool {
         | Target::WorkerLine(name)
         | Target::Host(name)
         | Target::Child { worker: name, .. } => name == worker,
-        Target::Producer(_) | Target::ProducerLine(_) | Target::Gateway | Target::Queue(_) => false,
+        Target::Producer(_) | Target::ProducerLine(_) | Target::Gateway(_) | Target::Queue(_) => false,
     }
 }

@@ -7,6 +7,7 @@
 use super::{
     history::{Asked, Execution, Fault, History, Publish, Target, place},
     journal::Nanos,
+    producers::NATIVE,
     schedule::Kind,
     workload::{FORKED, IDLE, SWIFT},
 };
@@ -71,7 +72,7 @@ pub(crate) fn interruptions<'a>(
             // RabbitMQ 3.10 closes a whole connection (541, internal error) when a consumer starts on a queue that it
             // is just deleting (seen): those of the workers that serve the queue's crew.
             Target::Queue(_) => [SWIFT, IDLE].contains(&history.asked[&execution.id].crew.as_str()),
-            Target::Producer(_) | Target::ProducerLine(_) | Target::Gateway => false,
+            Target::Producer(_) | Target::ProducerLine(_) | Target::Gateway(_) => false,
         };
         hits && fault.kind.interrupts() && fault.begin <= acked && fault.done + AFTERMATH >= execution.start
     })
@@ -109,6 +110,10 @@ fn acked_by(history: &History, execution: &Execution) -> Nanos {
 
 /// The fault that left a publish of its producer in doubt.
 fn publish_in_doubt<'a>(history: &'a History, asked: &Asked) -> Option<&'a Fault> {
+    if asked.producer == NATIVE {
+        // What a gateway publishes again under a key is marked as a copy, so a worker asks who has the first.
+        return None;
+    }
     history.faults.iter().find(|fault| {
         let hits = match &fault.target {
             Target::Broker => true,

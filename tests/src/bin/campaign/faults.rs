@@ -1,10 +1,6 @@
 //! Doing harm, as scheduled, and writing down what was done to whom and when.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use crewfleet_protocol::{CrewName, Names};
@@ -22,14 +18,14 @@ use tokio::{
 
 use super::{
     fleet::{Fleet, Member},
-    gateway::Gateway,
+    gateway::Gateways,
     history::{Fault, Target},
     journal::{Journal, Nanos, now},
     misdeclared, producer,
     producers::Producers,
     schedule::{Kind, Lane, Scheduled},
     site::{NAMESPACE, Site},
-    workload::{IDLE, LATE, SWIFT},
+    workload::{BURSTS, IDLE, LATE, SWIFT},
 };
 
 /// How long a fault waits for somebody to hit: a child at work, as a rule.
@@ -39,6 +35,9 @@ const LOOK: Duration = Duration::from_millis(50);
 const NEIGHBOUR_WITHIN: Duration = Duration::from_secs(90);
 /// What is left in peace after a fault of its lane, so that one can see it recover.
 const PEACE: Duration = Duration::from_secs(1);
+
+/// How long calls of a burst are under way.
+const BURST_LASTS_MS: usize = 150;
 
 /// RabbitMQ's own defaults, which the alarms are lifted by.
 const MEMORY_WATERMARK: &str = "0.4";
@@ -60,8 +59,8 @@ pub(crate) struct Arena {
     pub site: Site,
     /// The workers.
     pub fleet: Fleet,
-    /// The gateway.
-    pub gateway: Gateway,
+    /// The gateways.
+    pub gateways: Gateways,
     /// The producers.
     pub producers: Producers,
     /// Kickoffs that show whether a queue works again.
@@ -70,34 +69,24 @@ pub(crate) struct Arena {
     pub late_probes: Mutex<Probes>,
     /// Where everybody writes.
     pub folder: PathBuf,
+    /// The campaign's start.
+    pub start: Instant,
 }
 
 /// Does what is scheduled, and returns when all of it is over and healed.
-pub(crate) async fn inject(
-    arena: &Arena,
-    schedule: &[Scheduled],
-    began: Instant,
-    folder: &Path,
-) -> anyhow::Result<()> {
-    let journal = Journal::open(&folder.join(FILE))?;
+pub(crate) async fn inject(arena: &Arena, schedule: &[Scheduled]) -> anyhow::Result<()> {
+    let journal = Journal::open(&arena.folder.join(FILE))?;
     let mut lanes: BTreeMap<Lane, Vec<&Scheduled>> = BTreeMap::new();
     for fault in schedule {
         lanes.entry(fault.lane).or_default().push(fault);
     }
-    let lanes = lanes
-        .into_values()
-        .map(|faults| lane(arena, faults, began, &journal));
+    let lanes = lanes.into_values().map(|faults| lane(arena, faults, &journal));
     try_join_all(lanes).await.map(drop)
 }
 
-async fn lane(
-    arena: &Arena,
-    faults: Vec<&Scheduled>,
-    began: Instant,
-    journal: &Journal,
-) -> anyhow::Result<()> {
+async fn lane(arena: &Arena, faults: Vec<&Scheduled>, journal: &Journal) -> anyhow::Result<()> {
     for fault in faults {
-        sleep_until(began + fault.at).await;
+        sleep_until(arena.start + fault.at).await;
         let done = arena.harm(fault).await;
         match done.with_context(|| format!("{} of {:?}", fault.kind, fault.lane))? {
             Some(done) => journal.write(&done),
@@ -131,7 +120,7 @@ impl Arena {
             Lane::Broker => Some(self.harm_broker(fault).await?),
             Lane::Worker(place) => self.harm_worker(fault, place).await?,
             Lane::Producer(place) => self.harm_producer(fault, place).await?,
-            Lane::Gateway => Some(self.harm_gateway(fault).await?),
+            Lane::Gateway(place) => Some(self.harm_gateway(fault, place).await?),
         };
         Ok(done.map(|(target, (begin, done, healed))| Fault {
             kind: fault.kind,
@@ -271,13 +260,25 @@ impl Arena {
         Ok(Some((Target::Producer(name), (begin, done, now()))))
     }
 
-    async fn harm_gateway(&self, fault: &Scheduled) -> anyhow::Result<(Target, Times)> {
+    /// When callers are sending, some more or less.
+    fn in_next_burst(&self, draw: usize) -> Instant {
+        let bursts = self.start.elapsed().as_millis() / BURSTS.as_millis() + 1;
+        let within = Duration::from_millis((draw % BURST_LASTS_MS) as u64);
+        self.start + BURSTS * u32::try_from(bursts).unwrap_or(u32::MAX) + within
+    }
+
+    async fn harm_gateway(&self, fault: &Scheduled, place: usize) -> anyhow::Result<(Target, Times)> {
+        let gateway = self.gateways.member(place);
+        sleep_until(self.in_next_burst(fault.draw)).await;
         let begin = now();
-        let killed = self.gateway.kill().await?;
+        let killed = gateway.kill().await?;
         let done = now();
         sleep(fault.lasts).await;
+        if fault.kind == Kind::GatewayFileLost {
+            killed.lose_file()?;
+        }
         killed.begin_again()?;
-        Ok((Target::Gateway, (begin, done, now())))
+        Ok((Target::Gateway(gateway.name().to_owned()), (begin, done, now())))
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{
     calls::Call,
+    keyed::Keyed,
+    shown::Survey,
     workload::{PROBER, Planned},
 };
 pub(crate) use super::{
@@ -19,8 +21,12 @@ pub(crate) use super::{
 pub(crate) struct History {
     /// What was asked for, by kickoff id.
     pub asked: BTreeMap<String, Asked>,
-    /// What was asked for over HTTP: see [`History::resolve_calls`].
+    /// What was asked for over AMP's API: see [`History::resolve_calls`].
     pub calls: Vec<Call>,
+    /// What was asked for over the native API: see [`History::resolve_keyed`].
+    pub keyed: Vec<Keyed>,
+    /// What each gateway shows at the end.
+    pub surveys: Vec<Survey>,
     /// What the crews wrote, in the order of their starts.
     pub executions: Vec<Execution>,
     /// All replies on the reply exchange, in order.

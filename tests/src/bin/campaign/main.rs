@@ -15,13 +15,16 @@
 //! | [`site`] | the broker, and the proxies before it |
 //! | [`fleet`] | the worker processes |
 //! | [`crew`] | what the crews do: in Rust, in this binary as a program, and the configuration of the Python one |
-//! | [`producer`], [`caller`], [`producers`] | a producer process with the client library; one that calls the gateway; all of them |
-//! | [`gateway`] | the gateway |
+//! | [`producer`], [`producers`] | a producer process with the client library; all producers |
+//! | [`caller`], [`native`] | producers that call gateways: AMP's API; the native one, under keys |
+//! | [`gateway`] | the gateways |
 //! | [`faults`], [`misdeclared`] | doing harm, as scheduled; to one queue |
 //! | [`journal`] | lines that survive a SIGKILL of their writer |
-//! | [`records`], [`calls`] | what is seen, each as a value; of it what is seen over HTTP |
+//! | [`records`] | what is seen, each as a value |
+//! | [`calls`], [`keyed`] | the same of what is seen over HTTP: of AMP's API, and of the native one |
 //! | [`history`], [`resolve`] | all that was seen, as one value; finding what was asked for over HTTP in it |
 //! | [`evidence`] | reading the history from the files and the broker |
+//! | [`survey`], [`shown`] | what the gateways show at the end: asking for it; as a value |
 //! | [`checker`], [`explain`], [`endings`] | what the history must not hold; which fault explains which repeat, and which ending |
 //! | [`summary`] | the last line |
 //!
@@ -32,8 +35,14 @@
 //! fault at all. What is never allowed: a confirmed kickoff without a terminal reply; a reply, an execution or a dead
 //! letter that belongs to nobody; an answer with another's payload; two different answers of one attempt; an ending
 //! that neither the kickoff's plan nor a fault explains; anything left in a queue; a caller over HTTP who is told another
-//! end than the reply's, or that what was accepted is not there. A caller that hears no answer asks again: then one
-//! kickoff of the plan may run under two ids, which is counted; after "not taken" it may not.
+//! end than the reply's, or that what was accepted is not there. A caller of AMP's API that hears no answer asks again:
+//! then one kickoff of the plan may run under two ids, which is counted; after "not taken" it may not.
+//!
+//! A caller of the native API sends its key again, to either gateway, until it is accepted, and later once more: one
+//! key is one kickoff, and another body under it is refused. "Not now" says when to ask again, and each answer comes
+//! within the gateway's own limits. When all is settled, each gateway lists every kickoff exactly once and as its reply
+//! has it, whoever published it, also where its file was lost. Filters take what they name of the list. The kickoff,
+//! its result and its events say the same.
 
 mod caller;
 mod calls;
@@ -47,7 +56,9 @@ mod fleet;
 mod gateway;
 mod history;
 mod journal;
+mod keyed;
 mod misdeclared;
+mod native;
 mod options;
 mod producer;
 mod producers;
@@ -55,8 +66,10 @@ mod records;
 mod resolve;
 mod run;
 mod schedule;
+mod shown;
 mod site;
 mod summary;
+mod survey;
 mod workload;
 
 use std::process::ExitCode;
@@ -73,6 +86,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Some(Role::Crew) => crew::program()?,
         Some(Role::Producer(arguments)) => producer::run(&arguments).await?,
         Some(Role::Caller(arguments)) => caller::run(&arguments).await?,
+        Some(Role::Native(arguments)) => native::run(&arguments).await?,
         Some(Role::Gateway(arguments)) => gateway::run(&arguments).await?,
         None if !run::run(&arguments.options).await? => return Ok(ExitCode::FAILURE),
         None => {}

@@ -9,6 +9,7 @@ use crewfleet_tests::{clock, crews};
 use super::{
     caller::CallerArguments,
     gateway::GatewayArguments,
+    native::NativeArguments,
     producer::ProducerArguments,
     schedule::{self, Kind},
 };
@@ -81,10 +82,13 @@ pub(crate) enum Role {
     /// A producer.
     #[command(hide = true)]
     Producer(ProducerArguments),
-    /// A producer that calls the gateway.
+    /// A producer that calls a gateway as a client of AMP does.
     #[command(hide = true)]
     Caller(CallerArguments),
-    /// The gateway.
+    /// A producer that calls the gateways' native API.
+    #[command(hide = true)]
+    Native(NativeArguments),
+    /// A gateway.
     #[command(hide = true)]
     Gateway(GatewayArguments),
 }

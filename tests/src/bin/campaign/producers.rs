@@ -1,4 +1,4 @@
-//! All producers: each has a part of the plan. All but the last use the client library; the last calls the gateway.
+//! All producers: each has a part of the plan. The first ones use the client library, the others call gateways.
 
 use std::{
     fs,
@@ -14,19 +14,28 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     calls,
-    gateway::Gateway,
+    gateway::{Gateway, Gateways},
     history::History,
     journal::{self, CLOCK_VARIABLE, Journal, Nanos, clock_base},
+    keyed,
     site::Site,
     workload::Planned,
 };
 
 /// How many there are.
-pub(crate) const PRODUCERS: usize = LIBRARY + 1;
+pub(crate) const PRODUCERS: usize = LIBRARY + 2;
 /// How many of them use the client library.
 pub(crate) const LIBRARY: usize = 3;
-/// The one that calls the gateway.
+/// The one that calls a gateway as a client of AMP does …
 pub(crate) const CALLER: &str = "p4";
+/// … at this place …
+const CALLER_AT: usize = LIBRARY;
+/// … and the gateway that it calls.
+pub(crate) const CALLED: &str = "g1";
+/// The one that calls the native API of all gateways …
+pub(crate) const NATIVE: &str = "p5";
+/// … at this place.
+const NATIVE_AT: usize = LIBRARY + 1;
 /// Those behind a proxy.
 pub(crate) const BEHIND_PROXIES: [usize; 1] = [1];
 
@@ -68,7 +77,7 @@ impl Producers {
     /// Starts them.
     pub(crate) fn start(
         site: &Site,
-        gateway: &Gateway,
+        gateways: &Gateways,
         folder: &Path,
         plan: &[Planned],
         epoch: Nanos,
@@ -81,21 +90,26 @@ impl Producers {
             plan.iter()
                 .filter(|planned| of_number(planned.number) == place)
                 .map(|planned| match place {
-                    LIBRARY => planned.clone().over_http(),
+                    CALLER_AT => planned.clone().over_amp(),
+                    NATIVE_AT => planned.clone().in_bursts(),
                     _ => planned.clone(),
                 })
                 .for_each(|planned| journal.write(&planned));
             let proxy = BEHIND_PROXIES.contains(&place).then(|| site.proxy());
             let url = proxy.as_ref().map_or_else(|| site.url(), Proxy::url);
             let file = |path: &Path| path.to_str().expect("a path of ours").to_owned();
+            let gateway = |gateway: &Gateway| format!("--gateway={}", gateway.url());
             let mut command = match place {
-                LIBRARY => vec![
-                    "caller".to_owned(),
-                    format!("--gateway={}", gateway.url()),
-                    format!("--token-file={}", file(gateway.token_file())),
-                ],
+                CALLER_AT => vec!["caller".to_owned(), gateway(gateways.named(CALLED))],
+                NATIVE_AT => ["native".to_owned()]
+                    .into_iter()
+                    .chain(gateways.iter().map(gateway))
+                    .collect(),
                 _ => vec!["producer".to_owned(), format!("--url={url}")],
             };
+            if [CALLER_AT, NATIVE_AT].contains(&place) {
+                command.push(format!("--token-file={}", file(gateways.token_file())));
+            }
             command.extend([
                 format!("--plan={}", file(&part)),
                 format!("--history={}", file(&history)),
@@ -210,8 +224,8 @@ pub(super) fn files(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
     )
 }
 
-/// What all producers wrote, the prober among them, in one history; the caller's waits for
-/// [`History::resolve_calls`].
+/// What all producers wrote, the prober among them, in one history; that of callers waits for
+/// [`History::resolve_calls`] and [`History::resolve_keyed`].
 pub(crate) fn read_histories(folder: &Path, into: &mut History) -> anyhow::Result<()> {
     for place in 0..=PRODUCERS {
         let name = format!("p{place}");
@@ -220,11 +234,16 @@ pub(crate) fn read_histories(folder: &Path, into: &mut History) -> anyhow::Resul
             .into_iter()
             .map(|planned| (planned.number, planned));
         let plan = plan.collect();
-        if name == CALLER {
-            let calls = calls::read(&name, &plan, journal::read(&history)?);
-            into.calls.extend(calls.into_values());
-        } else {
-            into.add_producer(&name, &plan, journal::read(&history)?);
+        match name.as_str() {
+            CALLER => {
+                let calls = calls::read(&name, &plan, journal::read(&history)?);
+                into.calls.extend(calls.into_values());
+            }
+            NATIVE => {
+                let keyed = keyed::read(&name, &plan, journal::read(&history)?);
+                into.keyed.extend(keyed.into_values());
+            }
+            _ => into.add_producer(&name, &plan, journal::read(&history)?),
         }
     }
     Ok(())

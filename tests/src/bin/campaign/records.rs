@@ -149,8 +149,8 @@ pub(crate) enum Target {
     Queue(String),
     /// The connections of all workers.
     WorkerLines,
-    /// The gateway's process.
-    Gateway,
+    /// A gateway's process.
+    Gateway(String),
     /// The broker, and so all connections.
     Broker,
 }

@@ -5,9 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     calls::{Outcome, Post, kept},
     history::History,
+    keyed::Keyed,
 };
 
 impl History {
+    /// What was asked for under keys becomes asked for.
+    pub(crate) fn resolve_keyed(&mut self) {
+        let asked: Vec<_> = self.keyed.iter().map(Keyed::asked).collect();
+        self.asked.extend(asked.into_iter().flatten());
+    }
+
     /// Finds what was asked for over HTTP among the executions and the replies, once these are read: it becomes asked
     /// for. A kickoff that ran under an id that nobody was told belongs to a call only where that may have been taken.
     pub(crate) fn resolve_calls(&mut self) {

@@ -1,6 +1,7 @@
 //! The campaign from start to end.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,7 +17,7 @@ use super::{
     evidence,
     faults::{self, Arena},
     fleet::{self, Fleet},
-    gateway::Gateway,
+    gateway::{self, Gateways},
     history::History,
     journal::{self, Journal, now},
     options::Options,
@@ -24,6 +25,7 @@ use super::{
     schedule::{self, Crowd, Kind, Scheduled},
     site::{HEARTBEAT_S, Site},
     summary::{self, Frame},
+    survey,
     workload::{self, Planned},
 };
 
@@ -104,6 +106,7 @@ fn schedule(options: &Options, seed: u64) -> anyhow::Result<Vec<Scheduled>> {
         producers: producers::PRODUCERS,
         library_producers: producers::LIBRARY,
         producers_behind_proxies: &producers::BEHIND_PROXIES,
+        gateways: gateway::GATEWAYS,
         heartbeat_s: HEARTBEAT_S,
     };
     Ok(schedule::faults(
@@ -140,7 +143,7 @@ async fn play(
         }
     );
     let fleet = Fleet::start(&site, folder, old.as_deref()).await?;
-    let gateway = Gateway::start(&site, folder).await?;
+    let gateways = Gateways::start(&site, folder).await?;
     // A queue must not be lost to a SIGKILL that comes right after its declaration.
     site.sync_names().await?;
     eprintln!(
@@ -151,18 +154,19 @@ async fn play(
 
     let start = Instant::now() + LEAD;
     let epoch = now() + u64::try_from(LEAD.as_nanos())?;
-    let producers = Producers::start(&site, &gateway, folder, plan, epoch)?;
+    let producers = Producers::start(&site, &gateways, folder, plan, epoch)?;
     let arena = Arena {
         site,
         fleet,
-        gateway,
+        gateways,
         producers,
         idle_probes: Mutex::default(),
         late_probes: Mutex::default(),
         folder: folder.to_owned(),
+        start,
     };
     let telling = tokio::spawn(tell(folder.to_owned(), plan.len(), schedule.len(), start));
-    faults::inject(&arena, schedule, start, folder).await?;
+    faults::inject(&arena, schedule).await?;
     arena.fleet.heal();
     arena.producers.heal();
     let left_s = options.span().saturating_sub(start.elapsed()).as_secs_f64();
@@ -186,8 +190,20 @@ async fn play(
         ));
     }
 
-    arena.gateway.stop().await?;
-    arena.fleet.stop().await;
+    let answered = answered(folder)?;
+    eprintln!(
+        "campaign: {:4.0} s: all is settled",
+        start.elapsed().as_secs_f64()
+    );
+    let survey = survey::take(&arena.gateways, &answered, folder);
+    let (surveys, ()) = tokio::join!(survey, arena.fleet.stop());
+    history.surveys = surveys?;
+    eprintln!(
+        "campaign: {:4.0} s: the gateways have shown {} kickoffs",
+        start.elapsed().as_secs_f64(),
+        answered.len()
+    );
+    arena.gateways.stop().await?;
     let names = Names {
         workers: arena.fleet.names(),
         producers: arena.producers.names(),
@@ -196,15 +212,16 @@ async fn play(
         site,
         fleet,
         producers,
-        gateway,
+        gateways,
         ..
     } = arena;
     history.troubles.extend(fleet.troubles());
-    drop((producers, gateway));
+    drop((producers, gateways));
     evidence::read(&site, &mut history).await?;
     drop(site);
     producers::read_histories(folder, &mut history)?;
     history.add_crew(fleet::read_journals(folder)?);
+    history.resolve_keyed();
     history.resolve_calls();
     history
         .troubles
@@ -212,6 +229,21 @@ async fn play(
     history.faults.sort_by_key(|fault| fault.begin);
     let findings = checker::check(&history);
     Ok((history, findings, names))
+}
+
+/// The kickoffs whose producers know how they ended.
+fn answered(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let mut seen = History::default();
+    producers::read_histories(folder, &mut seen)?;
+    seen.resolve_keyed();
+    let told = seen.calls.iter().filter(|call| !call.told.is_empty());
+    let called = told.filter_map(|call| call.id().map(str::to_owned));
+    let called: Vec<String> = called.collect();
+    let others = seen
+        .asked
+        .into_iter()
+        .filter(|(_, asked)| !asked.answers.is_empty());
+    Ok(others.map(|(id, _)| id).chain(called).collect())
 }
 
 /// Waits until every producer has its replies, and the queues are empty.

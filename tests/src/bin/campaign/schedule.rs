@@ -1,7 +1,7 @@
 //! The faults of a campaign, made from its seed: what, to whom, when and for how long.
 //!
-//! Each fault belongs to a lane: the broker, a worker, a producer, the gateway. Those of one lane come one after another, those of
-//! different lanes overlap as the seed has it.
+//! Each fault belongs to a lane: the broker, a worker, a producer, a gateway. Those of one lane come one after another,
+//! those of different lanes overlap as the seed has it.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -63,8 +63,10 @@ pub(crate) enum Kind {
     WorkerClock,
     /// A producer likewise.
     ProducerClock,
-    /// SIGKILL of the gateway, which is started again.
+    /// SIGKILL of a gateway, which is started again.
     GatewaySigkill,
+    /// The same, and its file is gone: it knows what it reads of the streams.
+    GatewayFileLost,
     /// Cluster: SIGKILL of the node that leads the queue with most kickoffs; it is started again.
     LeaderSigkill,
     /// Cluster: one node is cut off from the others for a while.
@@ -76,7 +78,7 @@ pub(crate) enum Kind {
 use Kind::*;
 
 /// What ends processes of a fleet.
-const PROCESSES: [Kind; 11] = [
+const PROCESSES: [Kind; 12] = [
     WorkerSigkill,
     WorkerSigterm,
     ChildSigkill,
@@ -88,6 +90,7 @@ const PROCESSES: [Kind; 11] = [
     WorkerClock,
     ProducerClock,
     GatewaySigkill,
+    GatewayFileLost,
 ];
 /// What takes down a broker of one node.
 const ONE_NODE: [Kind; 2] = [BrokerRestart, BrokerSigkill];
@@ -110,6 +113,9 @@ const CONNECTIONS: [Kind; 13] = [
     CredentialsRotated,
 ];
 
+/// How often a gateway's fault comes for each of any other kind: it is over in a second, and there are others to ask.
+const OF_GATEWAYS: usize = 4;
+
 /// Of whom a fault takes hold: one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,8 +126,8 @@ pub(crate) enum Lane {
     Worker(usize),
     /// The producer at this place.
     Producer(usize),
-    /// The gateway.
-    Gateway,
+    /// The gateway at this place.
+    Gateway(usize),
 }
 
 /// A fault that is to come.
@@ -159,6 +165,8 @@ pub(crate) struct Crowd<'a> {
     pub library_producers: usize,
     /// Those of them that are behind a proxy.
     pub producers_behind_proxies: &'a [usize],
+    /// How many gateways there are.
+    pub gateways: usize,
     /// In seconds; a silent connection is lost after two.
     pub heartbeat_s: u16,
 }
@@ -181,6 +189,10 @@ impl Kind {
         matches!(self, ChildSigkill | ChildSigterm | HostSigkill)
     }
 
+    fn is_of_gateways(self) -> bool {
+        matches!(self, GatewaySigkill | GatewayFileLost)
+    }
+
     /// Whether it needs `libfaketime`.
     pub(crate) fn is_of_clocks(self) -> bool {
         matches!(self, WorkerClock | ProducerClock)
@@ -199,7 +211,7 @@ impl Kind {
             CrewUnbuildable => Lane::Worker(crowd.late_worker),
             WorkerClock => Lane::Worker(one_of(crowd.workers_of_any_clock)),
             ProducerClock => Lane::Producer(random.usize(0..crowd.library_producers)),
-            GatewaySigkill => Lane::Gateway,
+            GatewaySigkill | GatewayFileLost => Lane::Gateway(random.usize(0..crowd.gateways)),
             _ => Lane::Broker,
         }
     }
@@ -208,7 +220,7 @@ impl Kind {
         let heartbeat_ms = u64::from(heartbeat_s) * 1000;
         let range = match self {
             WorkerSigkill | WorkerSigterm | ProducerSigkill | ProducerSigterm => 0..2_000,
-            WorkerClock | ProducerClock | GatewaySigkill => 0..2_000,
+            WorkerClock | ProducerClock | GatewaySigkill | GatewayFileLost => 0..2_000,
             QueueMisdeclared | CrewUnbuildable => 2_000..6_000,
             CredentialsRotated => 0..3_000,
             ChildSigkill | ChildSigterm | HostSigkill => 0..1,
@@ -226,7 +238,8 @@ impl Kind {
     }
 }
 
-/// The faults of a seed, in the order of their times: each kind as often as any other, spread over most of `span`.
+/// The faults of a seed, in the order of their times: each kind as often as any other, but for those of gateways,
+/// spread over most of `span`.
 pub(crate) fn faults(
     seed: u64,
     kinds: &[Kind],
@@ -240,6 +253,10 @@ pub(crate) fn faults(
     // Other numbers than those of the kickoffs.
     let mut random = Rng::with_seed(!seed);
     let mut drawn: Vec<Kind> = kinds.iter().copied().cycle().take(count).collect();
+    let of_gateways = drawn.iter().filter(|kind| kind.is_of_gateways());
+    let more: Vec<Kind> = of_gateways.flat_map(|kind| [*kind; OF_GATEWAYS - 1]).collect();
+    drawn.extend(more);
+    let count = drawn.len();
     random.shuffle(&mut drawn);
     let (first, last) = (span.mul_f64(0.05), span.mul_f64(0.9));
     let step = (last - first) / u32::try_from(count).unwrap_or(u32::MAX);
@@ -305,6 +322,7 @@ mod tests {
         producers: 3,
         library_producers: 2,
         producers_behind_proxies: &[1],
+        gateways: 2,
         heartbeat_s: 3,
     };
 

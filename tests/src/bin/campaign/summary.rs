@@ -9,7 +9,8 @@ use super::{
     explain,
     history::{Fault, History, Target, place},
     journal::{Nanos, seconds},
-    producers::CALLER,
+    keyed::Outcome,
+    producers::{CALLED, CALLER, NATIVE},
     schedule::Kind,
     workload::IDLE,
 };
@@ -36,7 +37,8 @@ pub(crate) fn summary(history: &History, findings: &Findings, frame: Frame<'_>) 
     let broken = |rule| findings.broken(rule);
     json!({
         "kickoffs": history.kickoffs().count(),
-        "over_http": history.calls.len(),
+        "over_http": history.calls.len() + history.keyed.len(),
+        "keys": keys(history),
         "probes": history.asked.len() - history.kickoffs().count(),
         "seed": frame.seed,
         "nodes": frame.nodes,
@@ -56,6 +58,9 @@ pub(crate) fn summary(history: &History, findings: &Findings, frame: Frame<'_>) 
         "unexpected_endings": broken(Rule::UnexpectedEnding),
         "left_in_queues": broken(Rule::LeftInQueues),
         "falsely_told": broken(Rule::FalselyTold),
+        "doubled_keys": broken(Rule::DoubledKey),
+        "hangs": broken(Rule::Hangs),
+        "wrong_states": broken(Rule::WrongState),
         "troubles": broken(Rule::Trouble),
         "explained_repeats": by_kind(&findings.repeats, |count| json!(count)),
         "explained_repeats_of_survivors": findings.repeats_of_survivors,
@@ -67,6 +72,24 @@ pub(crate) fn summary(history: &History, findings: &Findings, frame: Frame<'_>) 
         "taken_unsaid": findings.taken_unsaid,
         "recovery_s": recovery(history, frame),
         "duration_s": round(frame.duration_s),
+    })
+}
+
+/// What was done with keys: how many there were, how often one that was accepted was sent again, how often with another
+/// body, and what kept posts from being answered. `slowest_s` is the longest that an answer took.
+fn keys(history: &History) -> Value {
+    let again = |is_other| history.keyed.iter().flat_map(move |keyed| keyed.again(is_other));
+    let posts = || history.keyed.iter().flat_map(|keyed| &keyed.posts);
+    let refused = posts().filter(|post| matches!(post.outcome, Outcome::Refused(_)));
+    let took = posts().filter_map(|post| Some(seconds(post.begin, post.end?)));
+    json!({
+        "keys": history.keyed.len(),
+        "posts": posts().count(),
+        "refused": refused.count(),
+        "unheard": posts().filter(|post| post.outcome == Outcome::Unheard).count(),
+        "sent_again": again(false).count(),
+        "other_bodies": again(true).count(),
+        "slowest_s": round(took.fold(0.0, f64::max)),
     })
 }
 
@@ -175,7 +198,7 @@ fn recovered(history: &History, fault: &Fault, frame: Frame<'_>) -> Vec<Option<N
         let hits = |target: &Target| match target {
             Target::Broker => true,
             Target::Producer(name) | Target::ProducerLine(name) => name == producer,
-            Target::Gateway => producer == CALLER,
+            Target::Gateway(name) => (producer == CALLER && name == CALLED) || producer == NATIVE,
             _ => false,
         };
         if !hits(&fault.target) {

@@ -27,6 +27,10 @@ pub(crate) const MAX_CRASHES: u32 = 2;
 /// How many workers may die with a kickoff: what crews have by default.
 pub(crate) const CRASH_LIMIT: u32 = 3;
 
+/// Callers of the native API come in bursts, with this time between them: a gateway that is killed in one has calls
+/// under way.
+pub(crate) const BURSTS: Duration = Duration::from_secs(2);
+
 /// One kickoff, before it is sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Planned {
@@ -74,12 +78,19 @@ pub(crate) enum Act {
 }
 
 impl Planned {
-    /// The same for a caller over HTTP, who gives neither a time limit nor a deadline.
-    pub(crate) fn over_http(mut self) -> Self {
+    /// The same for a caller of AMP's API, who gives neither a time limit nor a deadline.
+    pub(crate) fn over_amp(mut self) -> Self {
         (self.timeout_s, self.deadline_ms) = (None, None);
         if self.order.acts == [Act::Hang] {
             self.order.acts = vec![Act::Succeed];
         }
+        self
+    }
+
+    /// The same in a burst with others.
+    pub(crate) fn in_bursts(mut self) -> Self {
+        let apart = u64::try_from(BURSTS.as_millis()).expect("seconds");
+        self.at_ms -= self.at_ms % apart;
         self
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -16,6 +16,8 @@ use crate::store::queries::QueryError;
 const MEDIA_TYPE: &str = "application/problem+json";
 /// The longest text of an error that is not told as a problem yet, in bytes.
 const LONGEST: usize = 64 * 1024;
+/// When a call that was not answered is worth another try, in seconds, where nothing better is known.
+const AGAIN_S: u32 = 5;
 
 /// Why a call is refused, on its way to the caller.
 #[derive(Debug)]
@@ -120,8 +122,33 @@ fn problem(response: Response, detail: String, more: Map<String, Value>) -> Resp
     // Plain texts and numbers can be written.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     parts.headers.remove(header::CONTENT_LENGTH);
+    if parts.status == StatusCode::SERVICE_UNAVAILABLE {
+        // Also where it is not known what became of a kickoff: its caller asks again, under its key or its id.
+        parts.headers.entry(header::RETRY_AFTER).or_insert(AGAIN_S.into());
+    }
     parts
         .headers
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     Response::from_parts(parts, Body::from(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_told_not_now_is_told_when_to_ask_again() {
+        let kickoff_id = "k".to_owned();
+        for (error, seconds) in [
+            (ApiError::NotKnown(kickoff_id.clone()), "5"),
+            (ApiError::InDoubt { kickoff_id }, "5"),
+            (ApiError::unavailable("not yet"), "1"),
+        ] {
+            let response = Refusal(error).into_response();
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers()[header::RETRY_AFTER], seconds);
+        }
+        let response = Refusal(ApiError::NotFound("none".into())).into_response();
+        assert!(!response.headers().contains_key(header::RETRY_AFTER));
+    }
 }

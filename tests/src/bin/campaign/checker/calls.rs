@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use super::{Findings, Rule};
 use crate::{
-    calls::{Call, Outcome, Told, kept},
+    calls::{Outcome, Told, kept},
     history::{History, ReplySeen, Target},
-    journal::Nanos,
+    journal::{Nanos, seconds},
+    keyed::AMP_ANSWERED_WITHIN,
 };
 
 /// How long after an answer the gateway may still try to have the other gateways know of the kickoff.
 const TOLD_WITHIN: Nanos = 10_000_000_000;
 
-/// Each end that was told is that of the reply that counts, and nothing that was accepted is said not to be there.
+/// Each end that was told is that of the reply that counts. Nothing that was accepted is said not to be there. Answers
+/// come in time.
 pub(super) fn told(findings: &mut Findings, history: &History, replies: &BTreeMap<&str, Vec<&ReplySeen>>) {
     for call in &history.calls {
         let taken = call.posts.iter().filter(|post| post.outcome != Outcome::Refused);
@@ -22,6 +24,12 @@ pub(super) fn told(findings: &mut Findings, history: &History, replies: &BTreeMa
                 && replies.contains_key(id.as_str())
         });
         findings.taken_unsaid += unsaid.count().min(taken.count());
+        for post in &call.posts {
+            let took = post.end.map_or(0.0, |end| seconds(post.begin, end));
+            if took > AMP_ANSWERED_WITHIN.as_secs_f64() {
+                findings.violation(Rule::Hangs, format!("POST /kickoff took {took:.1} s: {call:?}"));
+            }
+        }
         let Some(id) = call.id() else {
             continue;
         };
@@ -42,8 +50,12 @@ pub(super) fn told(findings: &mut Findings, history: &History, replies: &BTreeMa
                 );
             }
         }
+        let accepted = call.posts.iter().find_map(|post| match &post.outcome {
+            Outcome::Accepted(_) => Some((post.begin, post.end?)),
+            _ => None,
+        });
         if let Some((at, answer)) = call.denied.first()
-            && !broker_was_hit(history, call)
+            && !broker_was_hit(history, accepted)
         {
             findings.violation(
                 Rule::FalselyTold,
@@ -53,13 +65,9 @@ pub(super) fn told(findings: &mut Findings, history: &History, replies: &BTreeMa
     }
 }
 
-/// Whether the broker was hit while the kickoff was taken: other gateways, and the next life of this one, know of one
-/// that waits only if the broker has what the gateway says of it.
-fn broker_was_hit(history: &History, call: &Call) -> bool {
-    let accepted = call.posts.iter().find_map(|post| match &post.outcome {
-        Outcome::Accepted(_) => Some((post.begin, post.end?)),
-        _ => None,
-    });
+/// Whether the broker was hit while a kickoff was accepted, from one moment to another: other gateways, and the next
+/// life of this one, know of one that waits only if the broker has what the gateway says of it.
+pub(super) fn broker_was_hit(history: &History, accepted: Option<(Nanos, Nanos)>) -> bool {
     accepted.is_some_and(|(begin, end)| {
         history.faults.iter().any(|fault| {
             fault.target == Target::Broker && fault.begin <= end && fault.done + TOLD_WITHIN >= begin

@@ -2,8 +2,10 @@
 
 mod calls;
 mod endings;
+mod keyed;
 mod repeats;
 mod replies;
+mod shown;
 
 use super::*;
 use crate::{

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     calls::{Call, Outcome, Post, Told},
+    keyed::AMP_ANSWERED_WITHIN,
     workload::Planned,
 };
 
@@ -131,13 +132,24 @@ fn what_is_accepted_is_never_said_not_to_be_there() {
     let denied = (11 * SECOND, "Execution not found".to_owned());
     history.calls[0].denied.push(denied);
     caught(&resolved(history.clone()), Rule::FalselyTold);
-    history
-        .faults
-        .push(fault(Kind::GatewaySigkill, Target::Gateway, 8, 9));
+    history.faults.push(fault(
+        Kind::GatewaySigkill,
+        Target::Gateway("g1".to_owned()),
+        8,
+        9,
+    ));
     caught(&resolved(history.clone()), Rule::FalselyTold);
     // A broker that is away does not take what the gateway says of it.
     history
         .faults
         .push(fault(Kind::BrokerRestart, Target::Broker, 8, 9));
     passes(&resolved(history));
+}
+
+#[test]
+fn an_answer_comes_in_time() {
+    let mut history = called(&[accepted()]);
+    let late = Nanos::try_from(AMP_ANSWERED_WITHIN.as_nanos()).expect("a time") + SECOND;
+    history.calls[0].posts[0].end = Some(8 * SECOND + late);
+    caught(&resolved(history), Rule::Hangs);
 }

@@ -52,7 +52,7 @@ fn a_repeat_needs_a_fault_that_hit_the_first_execution_s_worker_in_time() {
         ("after its ack", fault(Kind::WorkerCut, line_of("w1"), 16, 18)),
         (
             "the gateway's",
-            fault(Kind::GatewaySigkill, Target::Gateway, 10, 12),
+            fault(Kind::GatewaySigkill, Target::Gateway("g1".to_owned()), 10, 12),
         ),
         (
             "interrupts nothing",

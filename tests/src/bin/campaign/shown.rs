@@ -1,0 +1,107 @@
+//! What the gateways show at the end, as values.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::records::ReplySeen;
+
+/// All that one gateway shows.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Survey {
+    /// Its name.
+    pub gateway: String,
+    /// The whole list, page by page.
+    pub listed: Vec<Shown>,
+    /// What filters take of it.
+    pub filtered: Vec<Filtered>,
+    /// What it shows of each kickoff that it was asked for.
+    pub looks: BTreeMap<String, Look>,
+    /// What it answers for ids that never were: the id, and the status.
+    pub never: Vec<(String, u16)>,
+    /// What it did not answer.
+    pub unanswered: Vec<String>,
+}
+
+/// A kickoff as a gateway shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    /// Its id.
+    pub kickoff_id: String,
+    /// Its crew.
+    pub crew: String,
+    /// `succeeded`, …
+    pub status: String,
+    /// From 1.
+    pub attempt: u32,
+    /// From 0.
+    pub redrive: u32,
+    /// The worker that had it last.
+    pub worker: Option<String>,
+    /// Why it did not succeed.
+    pub error: Option<ErrorShown>,
+}
+
+/// An error as a gateway shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ErrorShown {
+    /// Its kind.
+    pub kind: String,
+}
+
+/// What a filter took: each kickoff of one of these crews and of one of these states, where any are named.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Filtered {
+    /// The crews.
+    pub crews: Vec<String>,
+    /// The states.
+    pub states: Vec<String>,
+    /// The ids, page by page.
+    pub ids: Vec<String>,
+}
+
+impl Filtered {
+    /// Whether it is to take this one.
+    pub(crate) fn takes(&self, shown: &Shown) -> bool {
+        (self.crews.is_empty() || self.crews.contains(&shown.crew))
+            && (self.states.is_empty() || self.states.contains(&shown.status))
+    }
+}
+
+/// What a gateway shows of one kickoff. `Err` is what it answered instead.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Look {
+    /// The kickoff.
+    pub shown: Result<Shown, String>,
+    /// Its result.
+    pub result: Result<ReplySeen, String>,
+    /// Its events, in their order.
+    pub events: Result<Vec<EventShown>, String>,
+}
+
+/// An event as a gateway shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EventShown {
+    /// Its place in the stream.
+    pub id: u64,
+    /// The kickoff.
+    pub kickoff_id: String,
+    /// Its crew.
+    pub crew: String,
+    /// `kickoff_started`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// From 1.
+    pub attempt: u32,
+    /// From 0.
+    pub redrive: u32,
+    /// What it says.
+    pub data: serde_json::Value,
+}
+
+impl EventShown {
+    /// How the kickoff ended, where it says so.
+    pub(crate) fn end(&self) -> Option<&str> {
+        (self.kind == "kickoff_finished").then(|| self.data["status"].as_str().unwrap_or("none"))
+    }
+}
