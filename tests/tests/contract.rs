@@ -1,5 +1,6 @@
 //! The wire contract, as a publisher in any language meets it.
 
+use crewfleet_protocol::{CrewName, KickoffId};
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
@@ -232,6 +233,40 @@ async fn every_bad_request_is_rejected_told_and_kept() {
     client.publish("echo", good, id("still-there")).await;
     assert_eq!(replies.next().await.json()["kickoff_id"], "still-there");
     assert_eq!(worker.get("/readyz").await.0, 200);
+    // A key instead of an id, and the same by the command.
+    let mut headers = FieldTable::default();
+    headers.insert(
+        "x-kickoff-idempotency-key".into(),
+        AMQPValue::LongString("order-7".into()),
+    );
+    let keyed = BasicProperties::default().with_headers(headers);
+    client.publish("echo", br#"{"inputs": {"A": 1}}"#, keyed).await;
+    let reply = replies.next().await.json();
+    let id = KickoffId::of_key(&CrewName::parse("echo").unwrap(), "order-7");
+    assert_eq!(
+        (&reply["kickoff_id"], &reply["status"]),
+        (&json!(id.as_str()), &json!("succeeded"))
+    );
+    let cli = Cli::new(&broker().await.url(), &namespace);
+    let arguments = [
+        "kickoff",
+        "echo",
+        "--input",
+        "A=1",
+        "--idempotency-key",
+        "order-8",
+    ];
+    let sent = cli.run(&[&arguments[..], &["--detach"]].concat()).await.success();
+    assert_eq!(
+        sent.trim(),
+        KickoffId::of_key(&CrewName::parse("echo").unwrap(), "order-8").as_str()
+    );
+    assert_eq!(replies.next().await.json()["kickoff_id"], json!(sent.trim()));
+    let again = cli.run(&arguments).await;
+    assert!(
+        again.stderr.iter().any(|line| line.contains("is known already")),
+        "{again:?}"
+    );
 }
 
 #[tokio::test]

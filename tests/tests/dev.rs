@@ -320,7 +320,9 @@ async fn its_gateway_answers(dev: &Process) {
     let addr = dev
         .stderr
         .first("where the gateway is", |line| {
-            let addr = line.split_once("the gateway, with CrewAI AMP's API: http://")?.1;
+            let addr = line
+                .split_once("the gateway, with CrewAI AMP's API and its own below /v1: http://")?
+                .1;
             Some(addr.split_once(' ')?.0.to_owned())
         })
         .await;

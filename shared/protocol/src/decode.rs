@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
+use super::header::IDEMPOTENCY_KEY;
 use super::id::{CrewName, KickoffId};
 use super::message_type;
 use super::reply::KickoffError;
@@ -13,6 +14,9 @@ pub const MAX_DEPTH: usize = 128;
 
 /// How many bytes `meta` may have: it is repeated in the reply and in every event.
 pub const MAX_META_BYTES: usize = 16 * 1024;
+
+/// How many bytes an idempotency key may have.
+pub const MAX_KEY_BYTES: usize = 255;
 
 /// A message that is not a kickoff request, with all that could still be read of it.
 #[derive(Debug, Clone)]
@@ -50,6 +54,8 @@ pub struct RequestProperties<'a> {
     pub message_type: Option<&'a str>,
     /// `timestamp`.
     pub timestamp: Option<DateTime<Utc>>,
+    /// The header [`header::IDEMPOTENCY_KEY`](crate::header::IDEMPOTENCY_KEY).
+    pub idempotency_key: Option<&'a str>,
     /// The header [`header::ATTEMPT`](crate::header::ATTEMPT).
     pub attempt: Option<u32>,
     /// The header [`header::REDRIVE`](crate::header::REDRIVE).
@@ -65,8 +71,9 @@ impl<'a> RequestProperties<'a> {
 
 /// Reads a request that arrived on the queue of `crew`.
 ///
-/// The id is the body's `kickoff_id`, else the property `correlation_id`, else `message_id`; where body and
-/// properties disagree the request is refused and answered on the properties' id.
+/// The id is that of the header `x-kickoff-idempotency-key`, else the body's `kickoff_id`, else the property
+/// `correlation_id`, else `message_id`. Where they disagree the request is refused and answered on the properties' id; a
+/// `message_id` beside the header is none.
 ///
 /// # Errors
 /// [`Rejection`] for everything that is not a request of version 1; nothing is ever repaired silently.
@@ -79,7 +86,7 @@ pub fn decode<'a>(
     let properties = &properties.into();
     let mut seen = Rejection {
         error: KickoffError::new("invalid_request", ""),
-        kickoff_id: property_id(properties).and_then(|id| KickoffId::parse(id).ok()),
+        kickoff_id: requester_id(properties, crew),
         reply_to: usable_reply_to(properties).ok().flatten(),
         meta: None,
         attempt: properties.attempt.filter(|a| *a > 0).unwrap_or(1),
@@ -151,7 +158,10 @@ fn read(
         )
     })?;
     seen.meta = request.meta.clone().filter(is_repeatable);
-    let kickoff_id = agreed_id(&request, properties, seen)?;
+    let kickoff_id = match properties.idempotency_key {
+        Some(key) => id_of_key(key, &request, properties, crew)?,
+        None => agreed_id(&request, properties, seen)?,
+    };
     check_fields(&request, crew)?;
     if let Err(problem) = request.take_webhooks().read() {
         return refuse("invalid_webhook", problem.to_string());
@@ -183,7 +193,7 @@ fn told_by_body(text: &str, properties: &RequestProperties<'_>, seen: &mut Rejec
         return;
     };
     seen.meta = told.meta.filter(is_repeatable);
-    if property_id(properties).is_none() {
+    if seen.kickoff_id.is_none() && property_id(properties).is_none() {
         seen.kickoff_id = told.kickoff_id.and_then(|id| KickoffId::parse(&id).ok());
     }
 }
@@ -260,6 +270,45 @@ fn check_fields(request: &KickoffRequest, crew: &CrewName) -> Result<(), Kickoff
         return Err(KickoffError::new("invalid_request", message));
     }
     Ok(())
+}
+
+/// On which id the requester waits, by the properties alone.
+fn requester_id(properties: &RequestProperties<'_>, crew: &CrewName) -> Option<KickoffId> {
+    let named = properties.correlation_id.filter(|id| !id.is_empty());
+    match (properties.idempotency_key, named) {
+        (Some(key), None) => Some(KickoffId::of_key(crew, key)),
+        _ => property_id(properties).and_then(|id| KickoffId::parse(id).ok()),
+    }
+}
+
+/// The id that the header's key stands for. Whoever names another one waits for that.
+fn id_of_key(
+    key: &str,
+    request: &KickoffRequest,
+    properties: &RequestProperties<'_>,
+    crew: &CrewName,
+) -> Result<KickoffId, KickoffError> {
+    if !(1..=MAX_KEY_BYTES).contains(&key.len()) {
+        let message = format!(
+            "{IDEMPOTENCY_KEY} has {} bytes; it must be 1 to {MAX_KEY_BYTES}",
+            key.len()
+        );
+        return Err(KickoffError::new("invalid_idempotency_key", message));
+    }
+    let id = KickoffId::of_key(crew, key);
+    let named = [
+        request.kickoff_id.as_deref(),
+        properties.correlation_id.filter(|id| !id.is_empty()),
+    ];
+    if let Some(other) = named.into_iter().flatten().find(|named| *named != id.as_str()) {
+        let other: String = other.chars().take(KickoffId::MAX).collect();
+        let message = format!(
+            "{IDEMPOTENCY_KEY} makes the id {:?}, and the request names {other:?} (kickoff_id or correlation_id); leave that out",
+            id.as_str()
+        );
+        return Err(KickoffError::new("contradicting_ids", message));
+    }
+    Ok(id)
 }
 
 /// The id that body and properties agree on.

@@ -23,6 +23,9 @@ pub const EXECUTIONS: &str = "x-kickoff-executions";
 /// A message whose first publish is in doubt (no confirm came): the broker may hold two copies. A worker treats it
 /// like a redelivery, and asks whether another worker has the first.
 pub const POSSIBLE_DUPLICATE: &str = "x-kickoff-possible-duplicate";
+/// Requests: a key of the publisher's own for what is to be done once. The kickoff's id is made of it and the crew's name;
+/// see [`KickoffId::of_key`](crate::KickoffId::of_key).
+pub const IDEMPOTENCY_KEY: &str = "x-kickoff-idempotency-key";
 /// Dead letters: why it died (a [`Reason`](crate::topology::Reason)).
 pub const REASON: &str = "x-kickoff-reason";
 /// Dead letters: kind and message of the error.
@@ -31,8 +34,8 @@ pub const ERROR: &str = "x-kickoff-error";
 pub const FINGERPRINT: &str = "x-kickoff-fingerprint";
 /// Dead letters: when it died (RFC 3339).
 pub const DEAD_AT: &str = "x-kickoff-dead-at";
-/// Those that are ours to write.
-pub const OURS: [&str; 13] = [
+/// Those that mean something to us, so that copies keep them.
+pub const OURS: [&str; 14] = [
     ATTEMPT,
     REDRIVE,
     NOT_BEFORE,
@@ -42,6 +45,7 @@ pub const OURS: [&str; 13] = [
     WORKER_FAULTS,
     EXECUTIONS,
     POSSIBLE_DUPLICATE,
+    IDEMPOTENCY_KEY,
     REASON,
     ERROR,
     FINGERPRINT,

@@ -43,6 +43,10 @@ pub(crate) struct Arguments {
     /// a known one again: a new id, or `crewfleet dead-letters redrive ID` for one that failed
     #[arg(long, value_name = "ID")]
     id: Option<KickoffId>,
+    /// A key of your own for what is to be done once, instead of an id: the id is made of it and the crew's name, as over HTTP.
+    /// Then as with `--id`
+    #[arg(long, value_name = "KEY", conflicts_with = "id")]
+    idempotency_key: Option<String>,
     /// JSON that comes back in the reply and in every event
     #[arg(long, value_name = "JSON")]
     meta: Option<String>,
@@ -54,6 +58,16 @@ pub(crate) struct Arguments {
     deadline: Option<DateTime<Utc>>,
 }
 
+impl Arguments {
+    /// The id that the user has chosen.
+    fn own_id(&self) -> Option<KickoffId> {
+        let key = self.idempotency_key.as_deref();
+        self.id
+            .clone()
+            .or_else(|| Some(KickoffId::of_key(&self.crew, key?)))
+    }
+}
+
 pub(crate) async fn run(
     settings: &Settings,
     arguments: Arguments,
@@ -61,7 +75,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Exit> {
     let inputs = arguments.inputs.gather_or(&[])?;
     let meta = inputs::meta(arguments.meta.as_deref())?;
-    let id = arguments.id.clone().unwrap_or_else(KickoffId::generate);
+    let id = arguments.own_id().unwrap_or_else(KickoffId::generate);
 
     let sending = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet kickoff").await?;
@@ -102,7 +116,7 @@ async fn send(
     let crew = arguments.crew.as_str();
     let heard = crews::heard(client, crew, crews::GLANCE);
     let known = async {
-        match arguments.id {
+        match arguments.own_id() {
             Some(_) => kickoff.known().await,
             None => Ok(None),
         }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::Delivery;
-use crewfleet_protocol::{KickoffId, header};
+use crewfleet_protocol::{CrewName, KickoffId, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -161,13 +161,17 @@ impl WholeLetter {
     }
 }
 
-/// As workers read it: the properties' id, else the body's.
+/// As workers read it: that of an idempotency key, else the properties' id, else the body's.
 fn id(delivery: &Delivery) -> Option<KickoffId> {
     #[derive(Deserialize)]
     struct Named {
         kickoff_id: String,
     }
     let properties = &delivery.properties;
+    if let Some(key) = properties.header_str(header::IDEMPOTENCY_KEY) {
+        let crew = CrewName::parse(&delivery.routing_key).ok();
+        return crew.map(|crew| KickoffId::of_key(&crew, key));
+    }
     let given = [properties.correlation_id(), properties.message_id()];
     match given.into_iter().flatten().find(|id| !id.is_empty()) {
         Some(id) => KickoffId::parse(id).ok(),

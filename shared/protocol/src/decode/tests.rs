@@ -153,3 +153,41 @@ fn a_meta_that_is_too_large_to_be_repeated_is_refused_and_not_repeated() {
     );
     assert!(rejection.meta.is_none() && rejection.kickoff_id.is_some());
 }
+
+#[test]
+fn a_key_in_the_header_makes_the_id() {
+    let (body, crew) = (br#"{"inputs": {}}"#.as_slice(), CrewName::parse("echo").unwrap());
+    let id = KickoffId::of_key(&crew, "order-7");
+    let keyed = |correlation_id, message_id| RequestProperties {
+        correlation_id,
+        message_id,
+        idempotency_key: Some("order-7"),
+        ..RequestProperties::default()
+    };
+    for properties in [
+        keyed(None, None),
+        keyed(None, Some("a-message-of-its-own")),
+        keyed(Some(""), None),
+        keyed(Some(id.as_str()), None),
+    ] {
+        assert_eq!(decode_as(body, properties).unwrap().kickoff_id, id);
+    }
+    assert_eq!(kind(body, keyed(Some("other"), None)), "contradicting_ids");
+    let named = br#"{"inputs": {}, "kickoff_id": "other"}"#;
+    let rejection = decode_as(named, keyed(None, None)).unwrap_err();
+    assert_eq!(
+        (rejection.error.kind.as_str(), rejection.kickoff_id),
+        ("contradicting_ids", Some(id.clone()))
+    );
+    let long = "k".repeat(MAX_KEY_BYTES + 1);
+    for key in ["", &long] {
+        let properties = RequestProperties {
+            idempotency_key: Some(key),
+            ..RequestProperties::default()
+        };
+        assert_eq!(kind(body, properties), "invalid_idempotency_key");
+    }
+    // One that cannot be read at all is told of under its id, too.
+    let rejection = decode_as(b"no JSON", keyed(None, None)).unwrap_err();
+    assert_eq!(rejection.kickoff_id, Some(id));
+}

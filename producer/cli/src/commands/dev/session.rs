@@ -209,7 +209,7 @@ impl Session {
             ));
         }
         say(&format!(
-            "the gateway, with CrewAI AMP's API: http://{} (its token is good for this run){}",
+            "the gateway, with CrewAI AMP's API and its own below /v1: http://{} (its token is good for this run){}",
             gateway.addr,
             other_port(&gateway.addr)
         ));

@@ -36,6 +36,10 @@ fn described(name: &str) -> (&'static str, &'static str) {
             "integer",
             "1: no confirm came for an earlier publish of this very message.",
         ),
+        header::IDEMPOTENCY_KEY => (
+            "string",
+            "A key of the publisher's own for what is to be done once, at most 255 bytes: it makes the id.",
+        ),
         header::REASON => ("string", "Why it is dead."),
         header::ERROR => ("string", "Kind and message of the error, at most 2 KiB."),
         header::FINGERPRINT => (
@@ -58,7 +62,7 @@ fn described(name: &str) -> (&'static str, &'static str) {
 
 const TRACE: [&str; 2] = [header::TRACEPARENT, header::TRACESTATE];
 /// What a copy of a request carries, beside the trace.
-const COPY: [&str; 9] = [
+const COPY: [&str; 10] = [
     header::ATTEMPT,
     header::REDRIVE,
     header::NOT_BEFORE,
@@ -68,6 +72,7 @@ const COPY: [&str; 9] = [
     header::WORKER_FAULTS,
     header::EXECUTIONS,
     header::POSSIBLE_DUPLICATE,
+    header::IDEMPOTENCY_KEY,
 ];
 const DEAD: [&str; 4] = [
     header::REASON,
@@ -90,7 +95,7 @@ pub(super) fn all() -> Value {
             "A kickoff request",
             "`correlation_id` is the kickoff's id. `reply_to` is a \
             routing key of your own for the reply; it is no queue's name. Workers write the headers `x-kickoff-…` into \
-            copies; a publisher needs none.",
+            copies; a publisher needs none. With `x-kickoff-idempotency-key` the kickoff's id is made of that key.",
             of_request,
         ),
         (
