@@ -32,6 +32,8 @@ pub(crate) const PUBLISHING: Duration = Duration::from_millis(3500);
 const READING: Duration = Duration::from_secs(4);
 /// … and until another gateway, whose message was the first, has published the request.
 const OTHER: Duration = Duration::from_secs(2);
+/// How much later than a kickoff its request may be read: they are in two streams.
+const APART: Duration = Duration::from_secs(2);
 
 /// A kickoff that somebody asks for.
 pub(crate) struct Order {
@@ -163,11 +165,7 @@ impl Gateway {
             return self.join(&order, &before).await;
         }
         if self.store.queries.kickoff(order.id.as_str()).await?.is_some() {
-            // It did not come over HTTP: whoever has it knows its request.
-            return match order.kickoff.known().await? {
-                Some(_) => Ok(Taken::Before),
-                None => Err(ApiError::Conflict(other_request(&order.id))),
-            };
+            return self.join_unread(&order).await;
         }
         let claim = Uuid::now_v7().to_string();
         let news = self.store.subscribers.of_kickoff(order.id.as_str());
@@ -209,6 +207,25 @@ impl Gateway {
         self.publish(order, order.kickoff.clone().possible_duplicate())
             .await?;
         Ok(Taken::New)
+    }
+
+    /// There is a kickoff with this id, and no request of it here. It may have been read before its request was, which is
+    /// in another stream; else it did not come over HTTP, and whoever has it knows its request.
+    async fn join_unread(&self, order: &Order) -> Result<Taken, ApiError> {
+        let news = self.store.subscribers.of_kickoff(order.id.as_str());
+        let deadline = Instant::now() + APART;
+        loop {
+            if let Some(before) = self.store.queries.request(order.id.as_str()).await? {
+                return self.join(order, &before).await;
+            }
+            if timeout_at(deadline, news.changed()).await.is_err() {
+                break;
+            }
+        }
+        match order.kickoff.known().await? {
+            Some(_) => Ok(Taken::Before),
+            None => Err(ApiError::Conflict(other_request(&order.id))),
+        }
     }
 
     /// Publishes the request for the gateways.
