@@ -303,8 +303,7 @@ fn id_of_key(
     if let Some(other) = named.into_iter().flatten().find(|named| *named != id.as_str()) {
         let other: String = other.chars().take(KickoffId::MAX).collect();
         let message = format!(
-            "{IDEMPOTENCY_KEY} makes the id {:?}, and the request names {other:?} (kickoff_id or correlation_id); leave that out",
-            id.as_str()
+            "{IDEMPOTENCY_KEY} makes the id {id}, and the request names {other:?} (kickoff_id or correlation_id); leave that out"
         );
         return Err(KickoffError::new("contradicting_ids", message));
     }

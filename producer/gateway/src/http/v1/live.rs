@@ -140,6 +140,12 @@ async fn follow_kickoff(
     loop {
         // Looked at before its events are: none of those that it had then is left out.
         let kickoff = queries.kickoff(id).await?;
+        let over = kickoff.as_ref().map(|kickoff| kickoff.standing);
+        let over = over.filter(|standing| standing.state.is_over());
+        let is_last_here = match over {
+            Some(standing) => queries.has_last_event(id, standing.redrive).await?,
+            None => false,
+        };
         loop {
             let events = queries.events_of(id, after, CHUNK).await?;
             let is_all = events.len() < CHUNK;
@@ -154,9 +160,9 @@ async fn follow_kickoff(
             // Its time is over.
             return Ok(());
         };
-        if !kickoff.standing.state.is_over() {
+        if over.is_none() {
             news.changed().await;
-        } else if queries.has_last_event(id, kickoff.standing.redrive).await? || waited {
+        } else if is_last_here || waited {
             return reader.say("end", &KickoffView::from(kickoff)).await;
         } else {
             // Its reply was faster than its last events; of a crew without events none come.
