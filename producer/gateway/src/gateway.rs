@@ -159,6 +159,11 @@ impl Gateway {
             Ok(()) => Duration::ZERO,
         };
         let deadline = Instant::now() + patience;
+        // As nearly all are: only for others somebody waits.
+        let known = self.store.queries.kickoff(id.as_str()).await?;
+        if known.is_some() {
+            return Ok(known);
+        }
         let news = self.store.subscribers.of_kickoff(id.as_str());
         loop {
             let known = self.store.queries.kickoff(id.as_str()).await?;

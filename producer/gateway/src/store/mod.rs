@@ -13,12 +13,14 @@
 //! | `followers` | the streams, read into it |
 //! | `writer` | the thread that writes |
 //! | `retention` | what is let go |
-//! | `database` | the file |
+//! | `database`, `connection` | the file |
+//! | `readers` | connections that read, one for each who asks |
 //! | `full_text` | the words of inputs and results |
 //! | `filter`, `queries` | what is asked |
 //! | `totals` | what is asked of many kickoffs at once |
 //! | `subscribers` | who waits for news |
 
+mod connection;
 mod database;
 pub(crate) mod filter;
 mod followers;
@@ -27,6 +29,7 @@ mod handle;
 mod news;
 mod projection;
 pub(crate) mod queries;
+mod readers;
 mod retention;
 pub(crate) mod row;
 pub(crate) mod state;
