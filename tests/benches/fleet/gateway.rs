@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Kickoffs a second that are tried, until a rate does not hold.
-const RATES: [u32; 9] = [50, 250, 500, 750, 1000, 1250, 1500, 1750, 2000];
+const RATES: [u32; 12] = [50, 250, 500, 600, 700, 800, 900, 1000, 1250, 1500, 1750, 2000];
 /// What is measured at a rate far below that, too.
 const MODERATE: u32 = 500;
 const SPAN: Duration = Duration::from_secs(5);

@@ -1,13 +1,19 @@
 //! A thousand who follow events over HTTP: nearly all of them a kickoff of their own each, that takes its time, and then the
 //! next; a few all that happens to a crew.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use anyhow::bail;
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::{
     calls::{Caller, Events},
@@ -21,6 +27,10 @@ pub(crate) const OF_CREW: usize = 4;
 /// The crew of the others' kickoffs, and how long one takes, in seconds.
 pub(crate) const SLEEPING: &str = "sleep";
 pub(crate) const SLEEP_S: f64 = 60.0;
+
+/// So long a kickoff of theirs is tried, and after such pauses.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// All of them, the last one of the crew's apart: it may be slow.
 pub(crate) struct Readers {
@@ -95,7 +105,14 @@ impl Readers {
 
 async fn begin_own(caller: &Caller, seconds: f64) -> anyhow::Result<Events> {
     let body = format!(r#"{{"crew": "{SLEEPING}", "inputs": {{"seconds": {seconds:.3}}}}}"#);
-    let id = caller.kickoff(body.as_bytes()).await?;
+    let begin = Instant::now();
+    let id = loop {
+        match caller.kickoff(body.as_bytes()).await {
+            // A gateway that has too much to do says so.
+            Err(_) if begin.elapsed() < PATIENCE => sleep(PAUSE).await,
+            started => break started?,
+        }
+    };
     caller.follow(&format!("/v1/kickoffs/{id}/events")).await
 }
 

@@ -11,6 +11,7 @@
 //! | `news` | what the streams tell |
 //! | `projection` | what messages make of the rows, in one transaction |
 //! | `followers` | the streams, read into it |
+//! | `window` | how many messages of a stream are on their way |
 //! | `writer` | the thread that writes |
 //! | `retention` | what is let go |
 //! | `database`, `connection` | the file |
@@ -35,13 +36,15 @@ pub(crate) mod row;
 pub(crate) mod state;
 pub(crate) mod subscribers;
 mod totals;
+mod window;
 mod writer;
 
 pub use self::database::StoreError;
-pub(crate) use self::handle::{Prefetch, Store, StreamTopology};
+pub(crate) use self::handle::{Store, StreamTopology, Windows};
 pub(crate) use self::news::{News, Request};
 pub(crate) use self::projection::Indexes;
 pub(crate) use self::retention::{Bounds, Retention};
+pub(crate) use self::window::Window;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
