@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the fleet against its yardsticks on a private RabbitMQ node: a table on stdout, .crewfleet/bench.json. Installs what it
-# needs, and builds in release. Everything takes about 45 minutes; single subjects take minutes. Leave the machine alone meanwhile.
-#   tests/bench.sh [SUBJECT...] [--pairs N]     tests/bench.sh --help tells the subjects
+# needs, and builds in release. Everything takes about an hour; single subjects take minutes. Leave the machine alone meanwhile.
+#   tests/bench.sh [SUBJECT...] [--pairs N] [--stored N]     tests/bench.sh --help tells the subjects
 #   CREWFLEET_BENCH_PROFILE=dev tests/bench.sh for-each --pairs 1     that it runs, as tests/run.sh --full checks; no figures
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -21,7 +21,7 @@ use crate::followers::Followers;
 use crate::http::api_error::ApiError;
 use crate::http::request_limits::RequestLimits;
 use crate::store::row::Kickoff;
-use crate::store::{Indexes, Prefetch, Store, StoreError, StreamTopology};
+use crate::store::{Indexes, Store, StoreError, StreamTopology, Window, Windows};
 use crate::tokens::valid::ValidTokens;
 
 /// How long calls that run when the gateway is told to end may take.
@@ -30,6 +30,9 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 const MOST_LARGE: u64 = 64;
 /// Likewise of events, most of which are small; with fewer than the first, reading is slow.
 const EVENTS: RangeInclusive<u64> = 16..=500;
+/// As many replies, requests and events are on their way where they are small.
+const AT_ONCE: u16 = 32;
+const EVENTS_AT_ONCE: u16 = 128;
 /// So long an event may be: what a crew says in one, 256 KiB, its `meta`, and what JSON adds.
 const LARGEST_EVENT: u64 = 320 * 1024;
 /// A kickoff may be new to this gateway for so long after another took it …
@@ -91,12 +94,13 @@ impl Gateway {
             results: (results.max_age_s > 0).then(|| Topology::results(names, results)),
             requests: Topology::http_requests(names, config.requests()),
         };
-        let prefetch = Prefetch {
-            events: events_at_once(memory / 16),
-            replies: at_once(memory / 8, broker.max_reply_bytes),
-            requests: at_once(memory / 16, broker.max_request_bytes),
+        let of_any = |memory, largest| Window::new(memory, at_once(memory, largest), AT_ONCE);
+        let windows = Windows {
+            events: Window::new(memory / 16, events_at_once(memory / 16), EVENTS_AT_ONCE),
+            replies: of_any(memory / 8, broker.max_reply_bytes),
+            requests: of_any(memory / 16, broker.max_request_bytes),
         };
-        store.follow(client.broker(), names, topology, prefetch, end);
+        store.follow(client.broker(), names, topology, windows, end);
         let limits = limits(config, http::descriptors());
         Ok(Self {
             crews: Crews::listen(client.clone(), end.clone()),
@@ -156,6 +160,10 @@ impl Gateway {
     /// # Errors
     /// [`ApiError::Unavailable`] where the streams are not read yet, and nothing is known of it.
     pub(crate) async fn find(&self, id: &KickoffId) -> Result<Option<Kickoff>, ApiError> {
+        // As nearly all are: only for others somebody waits.
+        if let Some(known) = self.store.queries.kickoff(id.as_str()).await? {
+            return Ok(Some(known));
+        }
         // First this: what comes between the two would be waited for in vain.
         let news = self.store.subscribers.of_kickoff(id.as_str());
         if let Some(known) = self.store.queries.kickoff(id.as_str()).await? {

@@ -256,8 +256,8 @@ impl Gateway {
             meta: order.meta.as_deref().map(|meta| meta.get().to_owned()),
         };
         // A disk that is full, or the gateway's end, may keep it from being written here; the streams tell it again.
-        let _ = timeout(ANNOUNCING, self.store.writer.write(taken)).await;
-        self.announce_taken(order).await;
+        let writing = timeout(ANNOUNCING, self.store.writer.write(taken));
+        let _ = tokio::join!(writing, self.announce_taken(order));
         Ok(())
     }
 

@@ -40,6 +40,28 @@ pub(crate) enum Target {
     AtMost(f64),
 }
 
+/// How long something took those who waited for it, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+impl Waits {
+    /// Of one wait each; of none it is not known.
+    pub(crate) fn of(mut each: Vec<f64>) -> Self {
+        each.sort_by(f64::total_cmp);
+        let percentile = |percent: usize| {
+            let place = each.len().saturating_sub(1) * percent / 100;
+            each.get(place).copied().unwrap_or(f64::NAN)
+        };
+        Self {
+            p50: percentile(50),
+            p99: percentile(99),
+        }
+    }
+}
+
 impl Report {
     /// A figure without a yardstick.
     pub(crate) fn alone(&mut self, name: &str, values: Vec<f64>, target: Option<Target>) {

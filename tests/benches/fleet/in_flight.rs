@@ -1,6 +1,6 @@
 //! One worker that holds very many kickoffs that only wait.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use crewfleet_tests::{client::PlainClient, crews::builtin_crew_toml, worker::WorkerProcess};
@@ -13,6 +13,7 @@ use crate::{
     figures::{Report, Target},
     load,
     site::Site,
+    usage,
 };
 
 const CREW: &str = "sleep";
@@ -67,14 +68,14 @@ async fn run(site: &Site, count: u32, seconds: u32) -> anyhow::Result<Run> {
         .crew(CREW, &builtin_crew_toml(CREW, count))
         .ready()
         .await;
-    let before = resident(&worker)?;
+    let before = usage::resident(worker.pid())?;
     site.cli().run(&["resume", CREW, "--no-wait"]).await.success();
 
     until(&worker, "crewfleet_kickoffs_in_flight", count).await?;
     let last = Instant::now() + Duration::from_secs(seconds.into());
     // The payload, as the worker holds it: the body and the inputs read from it.
     let payload = 2.0 * body.len() as f64;
-    let kib = ((resident(&worker)? - before) as f64 / f64::from(count) - payload) / 1024.0;
+    let kib = ((usage::resident(worker.pid())? - before) as f64 / f64::from(count) - payload) / 1024.0;
     site.cli().run(&["cancel", &unlucky]).await.success();
     ensure!(
         cancelled.next().await.json()["status"] == "cancelled",
@@ -99,15 +100,4 @@ async fn until(worker: &WorkerProcess, series: &str, value: u32) -> anyhow::Resu
         sleep(LOOK).await;
     }
     Ok(())
-}
-
-/// In bytes.
-fn resident(worker: &WorkerProcess) -> anyhow::Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", worker.pid()))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib * 1024)
 }

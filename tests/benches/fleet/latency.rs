@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
     cycle::{self, CREW, Sides},
-    figures::Report,
+    figures::{Report, Waits},
     load,
     relay::Kind,
     site::Site,
@@ -23,12 +23,6 @@ const RATES: [u32; 2] = [200, 1000];
 const SPAN: Duration = Duration::from_secs(5);
 /// The last replies come within this, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Percentiles of one run, in milliseconds.
-struct Run {
-    p50: f64,
-    p99: f64,
-}
 
 /// Measures all of it.
 pub(crate) async fn measure(site: &Site, pairs: usize, report: &mut Report) -> anyhow::Result<()> {
@@ -45,7 +39,7 @@ pub(crate) async fn measure(site: &Site, pairs: usize, report: &mut Report) -> a
             drop(relay);
         }
         for (name, of) in [
-            ("p50", (|run| run.p50) as fn(&Run) -> f64),
+            ("p50", (|run| run.p50) as fn(&Waits) -> f64),
             ("p99", |run| run.p99),
         ] {
             let pairs: Vec<_> = runs.iter().map(|(fleet, bare)| (of(fleet), of(bare))).collect();
@@ -60,7 +54,7 @@ pub(crate) async fn measure(site: &Site, pairs: usize, report: &mut Report) -> a
     Ok(())
 }
 
-async fn run(site: &Site, rate: u32) -> anyhow::Result<Run> {
+async fn run(site: &Site, rate: u32) -> anyhow::Result<Waits> {
     let mut replies = replies(site).await?;
     let channel = site.connection.create_channel().await?;
     let (exchange, body) = (
@@ -111,7 +105,7 @@ async fn run(site: &Site, rate: u32) -> anyhow::Result<Run> {
     };
     let ((), received) = tokio::try_join!(sending, receiving)?;
     let sent = sent.into_inner();
-    let mut waits: Vec<f64> = received
+    let waits: Vec<f64> = received
         .iter()
         .filter_map(|(id, at)| Some((*at - sent.get(id).copied()??).as_secs_f64() * 1e3))
         .collect();
@@ -120,12 +114,7 @@ async fn run(site: &Site, rate: u32) -> anyhow::Result<Run> {
         "{} of {count} replies came",
         waits.len()
     );
-    waits.sort_by(f64::total_cmp);
-    let percentile = |percent: usize| waits[(waits.len() - 1) * percent / 100];
-    Ok(Run {
-        p50: percentile(50),
-        p99: percentile(99),
-    })
+    Ok(Waits::of(waits))
 }
 
 /// All replies from now on.

@@ -2,20 +2,25 @@
 //! by side with its yardstick, in turns, in one run on one machine, so that the ratio means something where the numbers
 //! depend on the machine. `tests/bench.sh` runs it.
 
+mod calls;
 mod collect;
 mod crewai;
 mod cycle;
 mod figures;
 mod for_each;
+mod gateway;
+mod gateway_store;
 mod idle;
 mod in_flight;
 mod latency;
 mod load;
 mod model;
+mod readers;
 mod relay;
 mod scale;
 mod shapes;
 mod site;
+mod stored;
 mod usage;
 
 use std::path::PathBuf;
@@ -34,6 +39,10 @@ enum Subject {
     Cycle,
     /// What a requester waits at an open load, against a bare relay.
     Latency,
+    /// What callers over HTTP wait beside 1,000 who follow events, against AMQP.
+    Gateway,
+    /// A gateway that knows a million kickoffs: its start, its lists and filters, its memory.
+    GatewayStore,
     /// `kickoff-for-each` against a bare publisher and collector.
     ForEach,
     /// One worker that holds 10,000 and 50,000 sleeping kickoffs.
@@ -57,6 +66,9 @@ struct Arguments {
     /// How often each figure is measured against its yardstick.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
+    /// How many kickoffs the store of `gateway-store` holds.
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+    stored: u32,
     /// Where the figures go as JSON, from the root of the checkout.
     #[arg(long, value_name = "FILE", default_value = ".crewfleet/bench.json")]
     json: PathBuf,
@@ -92,6 +104,10 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
         match subject {
             Subject::Cycle => cycle::measure(&site, arguments.pairs, &mut report).await?,
             Subject::Latency => latency::measure(&site, arguments.pairs, &mut report).await?,
+            Subject::Gateway => gateway::measure(&site, arguments.pairs, &mut report).await?,
+            Subject::GatewayStore => {
+                gateway_store::measure(&site, arguments.stored, arguments.pairs, &mut report).await?;
+            }
             Subject::ForEach => for_each::measure(&site, arguments.pairs, &mut report).await?,
             Subject::InFlight => in_flight::measure(&site, arguments.pairs, &mut report).await?,
             Subject::CrewAi => crewai::measure(&site, arguments.pairs, &mut report).await?,

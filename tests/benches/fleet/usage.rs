@@ -31,6 +31,24 @@ pub(crate) fn with_ended_children(pid: Pid) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
+/// The memory that a process has at present, in bytes.
+pub(crate) fn resident(pid: Pid) -> anyhow::Result<u64> {
+    memory(pid, "VmRSS")
+}
+
+/// The most that it has had.
+pub(crate) fn most_resident(pid: Pid) -> anyhow::Result<u64> {
+    memory(pid, "VmHWM")
+}
+
+fn memory(pid: Pid, field: &str) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let line = line.with_context(|| format!("process {pid} has no {field}"))?;
+    let kib = line.trim_start_matches(':').trim().trim_end_matches(" kB");
+    Ok(kib.parse::<u64>()? * 1024)
+}
+
 /// The CPU time of this process's own children that have ended.
 pub(crate) fn ended_children() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("the kernel counts");

@@ -4,20 +4,13 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use deadpool_sqlite::{Config, Hook, HookError, Pool, PoolConfig, Runtime};
 use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
 
+use super::connection::configure;
 use super::full_text;
-
-/// Readers at the same time: more would wait for the disk, or for the two cores that a gateway has.
-const READERS: usize = 4;
-/// How long a call waits for a reader.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// So many prepared statements a connection keeps: each filter has its own.
-const STATEMENTS: usize = 64;
+use super::readers::Readers;
 
 const SCHEMA: &[M<'static>] = &[
     M::up(include_str!("schema.sql")),
@@ -58,7 +51,7 @@ pub enum StoreError {
 pub(super) struct Database {
     /// The only one that writes.
     pub(super) writing: Connection,
-    pub(super) readers: Pool,
+    pub(super) readers: Readers,
     /// Held as long as this lives.
     pub(super) lock: File,
 }
@@ -90,36 +83,7 @@ impl Database {
             Ok(writing)
         };
         let writing = open().map_err(|cause| unusable(&cause, hint(&cause)))?;
-        let of_reader = memory / 4 * 3 / READERS as u64;
-        let mut config = Config::new(file);
-        config.pool = Some(PoolConfig {
-            max_size: READERS,
-            timeouts: deadpool_sqlite::Timeouts {
-                wait: Some(PATIENCE),
-                ..Default::default()
-            },
-            ..Default::default()
-        });
-        let readers = config
-            .builder(Runtime::Tokio1)
-            .map_err(|cause| unusable(&cause, ""))?
-            .post_create(Hook::async_fn(move |reader, _| {
-                Box::pin(async move {
-                    let configured = reader
-                        .interact(move |db| {
-                            configure(db, of_reader)?;
-                            db.pragma_update(None, "query_only", true)
-                        })
-                        .await;
-                    match configured {
-                        Ok(Ok(())) => Ok(()),
-                        Ok(Err(cause)) => Err(HookError::Backend(cause)),
-                        Err(cause) => Err(HookError::message(cause.to_string())),
-                    }
-                })
-            }))
-            .build()
-            .map_err(|cause| unusable(&cause, ""))?;
+        let readers = Readers::new(file, memory / 4 * 3).map_err(|cause| unusable(&cause, ""))?;
         Ok(Self {
             writing,
             readers,
@@ -131,14 +95,6 @@ impl Database {
 /// Has SQLite look what its indexes hold, as far as that has changed much.
 pub(super) fn optimize(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch("PRAGMA analysis_limit = 1000; PRAGMA optimize = 0x10002")
-}
-
-fn configure(db: &Connection, memory: u64) -> rusqlite::Result<()> {
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
-    db.busy_timeout(PATIENCE)?;
-    // Negative: in KiB, not in pages.
-    let kib = i64::try_from(memory / 1024).unwrap_or(i64::MAX);
-    db.pragma_update(None, "cache_size", -kib)
 }
 
 fn hint(cause: &rusqlite_migration::Error) -> &'static str {

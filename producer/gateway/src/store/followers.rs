@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::news::{Mark, News, Request, Stream};
 use super::row::millis;
+use super::window::Window;
 use super::writer::Writer;
 
 /// The pause before a stream that could not be read is read again.
@@ -70,7 +71,7 @@ pub(super) struct Follower {
     pub(super) broker: Broker,
     pub(super) writer: Writer,
     /// How many messages are on their way to us at most.
-    pub(super) prefetch: u16,
+    pub(super) window: Window,
     /// How it is made where it is missing …
     pub(super) topology: Option<Topology>,
     /// … or at each beginning, since nobody else does.
@@ -81,9 +82,10 @@ pub(super) struct Follower {
 impl Follower {
     /// Reads from behind `last` on, until it is dropped.
     pub(super) async fn follow(self, mut last: Option<Mark>) {
+        let mut window = self.window;
         loop {
             let link = self.broker.connected().await;
-            let Err(error) = self.read(&link, &mut last).await;
+            let Err(error) = self.read(&link, &mut last, &mut window).await;
             let reason = match error.is_missing() {
                 true => self.make(&link, &error).await,
                 false => error.to_string(),
@@ -116,14 +118,19 @@ impl Follower {
     }
 
     /// Reads until something fails.
-    async fn read(&self, link: &Arc<Link>, last: &mut Option<Mark>) -> Result<Infallible, BrokerError> {
+    async fn read(
+        &self,
+        link: &Arc<Link>,
+        last: &mut Option<Mark>,
+        window: &mut Window,
+    ) -> Result<Infallible, BrokerError> {
         if let Some(topology) = self.topology.as_ref().filter(|_| self.is_ours) {
             link.declare(topology).await?;
         }
         loop {
             let began = millis(Utc::now());
             let from = last.map_or(StreamOffset::First, |last| StreamOffset::Place(last.place));
-            let mut reading = StreamReader::start(link, &self.name, from, self.prefetch).await?;
+            let mut reading = StreamReader::start(link, &self.name, from, window.prefetch()).await?;
             let mut first = None;
             if let Some(known) = *last {
                 // It goes on where it was only if what was read last is still there, in its place, or was let go before
@@ -138,18 +145,21 @@ impl Follower {
                 }
                 first = next.filter(|_| mark != Some(known));
             }
-            self.take_in(&mut reading, first, began, last).await?;
+            self.take_in(&mut reading, first, began, last, window).await?;
+            reading.close().await;
         }
     }
 
-    /// Takes in what comes, from `first` on. What was there at `began` is read when the end is.
+    /// Takes in what comes, from `first` on, until another number of messages may be on their way. What was there at
+    /// `began` is read when the end is.
     async fn take_in(
         &self,
         reading: &mut StreamReader,
         mut first: Option<Delivery>,
         began: i64,
         last: &mut Option<Mark>,
-    ) -> Result<Infallible, BrokerError> {
+        window: &mut Window,
+    ) -> Result<(), BrokerError> {
         let mut is_first = true;
         loop {
             let next = match first.take() {
@@ -183,6 +193,9 @@ impl Follower {
             let news = read.map_or(News::Passed(self.stream, mark), |(news, _)| news);
             if self.writer.send(news, bytes).await.is_err() {
                 return std::future::pending().await;
+            }
+            if window.saw(bytes) {
+                return Ok(());
             }
         }
     }

@@ -16,6 +16,7 @@ use super::projection::Indexes;
 use super::queries::Queries;
 use super::retention::Retention;
 use super::subscribers::Subscribers;
+use super::window::Window;
 use super::writer::{Size, Writer};
 
 /// What the gateway knows of kickoffs.
@@ -40,10 +41,10 @@ struct Marks {
 
 /// How many messages of each stream are on their way to us at most.
 #[derive(Clone, Copy)]
-pub(crate) struct Prefetch {
-    pub(crate) events: u16,
-    pub(crate) replies: u16,
-    pub(crate) requests: u16,
+pub(crate) struct Windows {
+    pub(crate) events: Window,
+    pub(crate) replies: Window,
+    pub(crate) requests: Window,
 }
 
 /// How the streams are made.
@@ -94,15 +95,15 @@ impl Store {
         broker: &Broker,
         names: &Names,
         topology: StreamTopology,
-        prefetch: Prefetch,
+        windows: Windows,
         stop: &CancellationToken,
     ) {
-        let follower = |stream, name, topology, is_ours, prefetch, progress: &Arc<Progress>| Follower {
+        let follower = |stream, name, topology, is_ours, window, progress: &Arc<Progress>| Follower {
             stream,
             name,
             broker: broker.clone(),
             writer: self.writer.clone(),
-            prefetch,
+            window,
             topology,
             is_ours,
             progress: Arc::clone(progress),
@@ -117,7 +118,7 @@ impl Store {
             names.history(),
             Some(history),
             true,
-            prefetch.events,
+            windows.events,
             &self.history,
         );
         // Workers make it; it is made here only where somebody has deleted it.
@@ -126,7 +127,7 @@ impl Store {
             names.results(),
             results,
             false,
-            prefetch.replies,
+            windows.replies,
             &self.results,
         );
         let requests = follower(
@@ -134,7 +135,7 @@ impl Store {
             names.http_requests(),
             Some(requests),
             true,
-            prefetch.requests,
+            windows.requests,
             &self.requests,
         );
         let (marks, results_read, writer) = (self.marks, Arc::clone(&self.results), self.writer.clone());

@@ -11,14 +11,17 @@
 //! | `news` | what the streams tell |
 //! | `projection` | what messages make of the rows, in one transaction |
 //! | `followers` | the streams, read into it |
+//! | `window` | how many messages of a stream are on their way |
 //! | `writer` | the thread that writes |
 //! | `retention` | what is let go |
-//! | `database` | the file |
+//! | `database`, `connection` | the file |
+//! | `readers` | connections that read, one for each who asks |
 //! | `full_text` | the words of inputs and results |
 //! | `filter`, `queries` | what is asked |
 //! | `totals` | what is asked of many kickoffs at once |
 //! | `subscribers` | who waits for news |
 
+mod connection;
 mod database;
 pub(crate) mod filter;
 mod followers;
@@ -27,18 +30,21 @@ mod handle;
 mod news;
 mod projection;
 pub(crate) mod queries;
+mod readers;
 mod retention;
 pub(crate) mod row;
 pub(crate) mod state;
 pub(crate) mod subscribers;
 mod totals;
+mod window;
 mod writer;
 
 pub use self::database::StoreError;
-pub(crate) use self::handle::{Prefetch, Store, StreamTopology};
+pub(crate) use self::handle::{Store, StreamTopology, Windows};
 pub(crate) use self::news::{News, Request};
 pub(crate) use self::projection::Indexes;
 pub(crate) use self::retention::{Bounds, Retention};
+pub(crate) use self::window::Window;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -27,6 +27,8 @@ pub(crate) struct Indexes {
 pub(super) struct Changes {
     /// The kickoffs of which there is news.
     pub(super) ids: BTreeSet<String>,
+    /// Those among them that have ended.
+    pub(super) ended: BTreeSet<String>,
     /// The events that came, in their order.
     pub(super) events: Vec<Stored>,
 }
@@ -152,6 +154,7 @@ impl<'db> Projection<'db> {
         if !kickoff.end(reply) {
             return Ok(());
         }
+        self.changes.ended.insert(id.to_owned());
         let number = self.number(id)?;
         let mut find = self
             .db
@@ -211,9 +214,8 @@ impl<'db> Projection<'db> {
         let ids = find
             .query_map([moment], |row| row.get(0))?
             .collect::<rusqlite::Result<Vec<String>>>()?;
-        for id in ids {
-            self.changes.ids.insert(id);
-        }
+        self.changes.ids.extend(ids.iter().cloned());
+        self.changes.ended.extend(ids);
         let mut settle = self.db.prepare_cached(
             "UPDATE kickoff SET status = ending, ending = NULL, ending_heard = NULL \
              WHERE ending IS NOT NULL AND ending_heard < ?",

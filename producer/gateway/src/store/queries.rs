@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use crewfleet_protocol::Event;
-use deadpool_sqlite::Pool;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde_json::value::RawValue;
 
 use super::filter::{Cursor, Filter};
 use super::news::Request;
+pub(crate) use super::readers::QueryError;
+use super::readers::Readers;
 use super::row::{COLUMNS, Kickoff, moment};
 use super::state::State;
 
@@ -19,20 +20,9 @@ const LAST_EVENTS: usize = 20;
 /// So many types of events are counted apart; crews name types, too.
 const TYPES: usize = 64;
 
-/// Why the store does not answer. The log has it; callers cannot mend it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum QueryError {
-    /// All readers are busy.
-    #[error("the gateway's store is busy")]
-    Busy,
-    /// SQLite failed.
-    #[error("the gateway's store cannot be read: {0}")]
-    Failed(String),
-}
-
 /// What asks.
 #[derive(Clone)]
-pub(crate) struct Queries(Pool);
+pub(crate) struct Queries(Readers);
 
 /// An event and its place in the stream.
 #[derive(Debug, Clone)]
@@ -56,7 +46,7 @@ pub(crate) struct Details {
 }
 
 impl Queries {
-    pub(super) fn new(readers: Pool) -> Self {
+    pub(super) fn new(readers: Readers) -> Self {
         Self(readers)
     }
 
@@ -212,16 +202,7 @@ impl Queries {
         &self,
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueryError> {
-        let reader = self.0.get().await.map_err(|cause| match cause {
-            deadpool_sqlite::PoolError::Timeout(_) => QueryError::Busy,
-            cause => QueryError::Failed(cause.to_string()),
-        })?;
-        // One snapshot for all that is asked in one go.
-        let answered = reader
-            .interact(move |db| db.unchecked_transaction().and_then(|snapshot| ask(&snapshot)))
-            .await;
-        let answered = answered.map_err(|cause| QueryError::Failed(cause.to_string()))?;
-        answered.map_err(|cause| QueryError::Failed(cause.to_string()))
+        self.0.read(ask).await
     }
 }
 

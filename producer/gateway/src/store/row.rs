@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use crewfleet_protocol::event::event_type;
 use crewfleet_protocol::{Event, KickoffId, Reply, fingerprint};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -165,52 +165,62 @@ impl Kickoff {
 
     /// Writes it, and returns the number of its row.
     pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<i64> {
-        let mut write = self.writing(db)?;
         let standing = &self.standing;
+        let (state, progress) = (standing.state.code(), standing.progress as i64);
+        let (ending, ending_heard) = (
+            standing.ending.map(|ending| ending.state.code()),
+            standing.ending.map(|ending| ending.heard),
+        );
         let error = self.error.as_ref();
-        write.execute(named_params! {
-            ":number": self.number,
-            ":id": self.id,
-            ":crew": self.crew,
-            ":status": standing.state.code(),
-            ":progress": standing.progress as i64,
-            ":ending": standing.ending.map(|ending| ending.state.code()),
-            ":ending_heard": standing.ending.map(|ending| ending.heard),
-            ":created": self.created,
+        let (kind, message, fingerprint) = (
+            error.map(|error| &error.kind),
+            error.map(|error| &error.message),
+            error.map(|error| &error.fingerprint),
+        );
+        let changing = named_params! {
+            ":status": state,
+            ":progress": progress,
+            ":ending": ending,
+            ":ending_heard": ending_heard,
             ":heard": self.heard,
             ":started": self.started,
             ":finished": self.finished,
             ":attempt": standing.attempt,
             ":redrive": standing.redrive,
             ":worker": self.worker,
-            ":error_kind": error.map(|error| &error.kind),
-            ":error_message": error.map(|error| &error.message),
-            ":fingerprint": error.map(|error| &error.fingerprint),
+            ":error_kind": kind,
+            ":error_message": message,
+            ":fingerprint": fingerprint,
             ":tokens": self.tokens,
             ":meta": self.meta,
-        })?;
-        Ok(self.number.unwrap_or_else(|| db.last_insert_rowid()))
-    }
-
-    fn writing<'db>(&self, db: &'db Connection) -> rusqlite::Result<CachedStatement<'db>> {
-        // An upsert would look its row up in every index.
-        db.prepare_cached(match self.number {
+        };
+        match self.number {
             None => {
-                "INSERT INTO kickoff (number, id, crew, status, progress, ending, ending_heard, created, heard, started, finished, \
-                 attempt, redrive, worker, error_kind, error_message, fingerprint, tokens, meta) VALUES (:number, :id, :crew, \
-                 :status, :progress, :ending, :ending_heard, :created, :heard, :started, :finished, :attempt, :redrive, :worker, \
-                 :error_kind, :error_message, :fingerprint, :tokens, :meta)"
+                let lasting = named_params! {":id": self.id, ":crew": self.crew, ":created": self.created};
+                db.prepare_cached(INSERT)?
+                    .execute(&[changing, lasting].concat()[..])?;
+                Ok(db.last_insert_rowid())
             }
-            Some(_) => {
-                "UPDATE kickoff SET id = :id, crew = :crew, status = :status, progress = :progress, ending = :ending, \
-                 ending_heard = :ending_heard, created = :created, heard = :heard, started = :started, finished = :finished, \
-                 attempt = :attempt, redrive = :redrive, worker = :worker, error_kind = :error_kind, \
-                 error_message = :error_message, fingerprint = :fingerprint, tokens = :tokens, meta = :meta \
-                 WHERE number = :number"
+            Some(number) => {
+                let row = named_params! {":number": number};
+                db.prepare_cached(UPDATE)?
+                    .execute(&[changing, row].concat()[..])?;
+                Ok(number)
             }
-        })
+        }
     }
 }
+
+const INSERT: &str = "INSERT INTO kickoff (id, crew, status, progress, ending, ending_heard, created, heard, started, finished, \
+     attempt, redrive, worker, error_kind, error_message, fingerprint, tokens, meta) VALUES (:id, :crew, :status, :progress, \
+     :ending, :ending_heard, :created, :heard, :started, :finished, :attempt, :redrive, :worker, :error_kind, :error_message, \
+     :fingerprint, :tokens, :meta)";
+/// What lasts is not among it: SQLite writes the entry of a row anew in each index of a column that is set. An upsert would
+/// look its row up in every index.
+const UPDATE: &str = "UPDATE kickoff SET status = :status, progress = :progress, ending = :ending, \
+     ending_heard = :ending_heard, heard = :heard, started = :started, finished = :finished, attempt = :attempt, \
+     redrive = :redrive, worker = :worker, error_kind = :error_kind, error_message = :error_message, \
+     fingerprint = :fingerprint, tokens = :tokens, meta = :meta WHERE number = :number";
 
 /// Milliseconds since 1970.
 pub(crate) fn millis(at: DateTime<Utc>) -> i64 {

@@ -22,9 +22,22 @@ pub(crate) struct Subscribers {
 struct Waiting {
     last: u64,
     /// Of one kickoff, by its id.
-    kickoffs: HashMap<String, Vec<(u64, Arc<Notify>)>>,
+    kickoffs: HashMap<String, Vec<Waiter>>,
     /// Of events.
     events: HashMap<u64, Subscriber>,
+}
+
+struct Waiter {
+    number: u64,
+    news: News,
+    notify: Arc<Notify>,
+}
+
+/// What somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    Any,
+    TheEnd,
 }
 
 type Wanted = Box<dyn Fn(&Stored) -> bool + Send>;
@@ -56,12 +69,25 @@ pub(crate) struct Lagged;
 impl Subscribers {
     /// What becomes of a kickoff from now on.
     pub(crate) fn of_kickoff(self: &Arc<Self>, id: &str) -> KickoffNews {
+        self.wait_for(News::Any, id)
+    }
+
+    /// The end of a kickoff, and of each redrive of it.
+    pub(crate) fn of_end(self: &Arc<Self>, id: &str) -> KickoffNews {
+        self.wait_for(News::TheEnd, id)
+    }
+
+    fn wait_for(self: &Arc<Self>, news: News, id: &str) -> KickoffNews {
         let notify = Arc::new(Notify::new());
         let mut waiting = self.waiting();
         waiting.last += 1;
         let number = waiting.last;
         let of_id = waiting.kickoffs.entry(id.to_owned()).or_default();
-        of_id.push((number, Arc::clone(&notify)));
+        of_id.push(Waiter {
+            number,
+            news,
+            notify: Arc::clone(&notify),
+        });
         KickoffNews {
             subscribers: Arc::clone(self),
             id: id.to_owned(),
@@ -93,8 +119,12 @@ impl Subscribers {
         let mut waiting = self.waiting();
         if !waiting.kickoffs.is_empty() {
             for id in &changes.ids {
-                for (_, notify) in waiting.kickoffs.get(id).into_iter().flatten() {
-                    notify.notify_one();
+                let Some(of_id) = waiting.kickoffs.get(id) else {
+                    continue;
+                };
+                let has_ended = changes.ended.contains(id);
+                for waiter in of_id.iter().filter(|one| has_ended || one.news == News::Any) {
+                    waiter.notify.notify_one();
                 }
             }
         }
@@ -122,7 +152,7 @@ impl Drop for KickoffNews {
     fn drop(&mut self) {
         let mut waiting = self.subscribers.waiting();
         if let Some(of_id) = waiting.kickoffs.get_mut(&self.id) {
-            of_id.retain(|(number, _)| *number != self.number);
+            of_id.retain(|one| one.number != self.number);
             if of_id.is_empty() {
                 waiting.kickoffs.remove(&self.id);
             }
@@ -149,6 +179,8 @@ impl Drop for EventNews {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use futures_util::FutureExt;
 
     use super::*;
@@ -157,6 +189,7 @@ mod tests {
     fn changes(ids: &[&str]) -> Changes {
         Changes {
             ids: ids.iter().map(ToString::to_string).collect(),
+            ended: BTreeSet::new(),
             events: (0..)
                 .zip(ids)
                 .map(|(place, id)| Stored {
@@ -180,6 +213,20 @@ mod tests {
         drop((a, b, of_b));
         let waiting = subscribers.waiting();
         assert!(waiting.kickoffs.is_empty() && waiting.events.is_empty());
+    }
+
+    #[test]
+    fn who_waits_for_the_end_is_woken_by_nothing_else() {
+        let subscribers = Arc::new(Subscribers::default());
+        let end = subscribers.of_end("a");
+        subscribers.tell(changes(&["a"]));
+        assert!(end.changed().now_or_never().is_none());
+        let ended = BTreeSet::from(["a".to_owned()]);
+        subscribers.tell(Changes {
+            ended,
+            ..changes(&["a"])
+        });
+        assert!(end.changed().now_or_never().is_some());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tracing::{error, warn};
 use super::database::{self, Database, StoreError};
 use super::news::News;
 use super::projection::{Changes, Indexes, Projection};
+use super::readers::Readers;
 use super::retention::{Retained, Retention};
 use super::subscribers::Subscribers;
 
@@ -88,7 +89,7 @@ impl Writer {
         retention: Retention,
         subscribers: Arc<Subscribers>,
         size: Arc<Size>,
-    ) -> Result<(Self, deadpool_sqlite::Pool), StoreError> {
+    ) -> Result<(Self, Readers), StoreError> {
         let (queue, news) = mpsc::channel(QUEUE);
         let units = u32::try_from(memory / UNIT as u64).unwrap_or(u32::MAX).max(1);
         let Database {
@@ -172,8 +173,7 @@ impl Thread {
             match first {
                 Ok(None) => return,
                 Ok(Some(first)) => {
-                    let mut batch = Vec::with_capacity(BATCH);
-                    batch.push(first);
+                    let mut batch = vec![first];
                     while batch.len() < BATCH
                         && let Ok(next) = news.try_recv()
                     {

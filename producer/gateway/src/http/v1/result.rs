@@ -61,7 +61,7 @@ pub(crate) async fn result(
     }
     let deadline = Instant::now() + Duration::from_secs(wait.into());
     // First this: what comes between the two would be waited for in vain.
-    let news = gateway.store.subscribers.of_kickoff(&id);
+    let news = gateway.store.subscribers.of_end(&id);
     let mut kickoff = find(&gateway, &identity, &id).await?;
     while !kickoff.standing.state.is_over() {
         let in_time = tokio::select! {
