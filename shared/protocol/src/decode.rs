@@ -164,7 +164,7 @@ fn read(
     };
     check_fields(&request, crew)?;
     if let Err(problem) = request.take_webhooks().read() {
-        return refuse("invalid_webhook", problem.to_string());
+        return Err(KickoffError::new("invalid_webhook", problem.to_string()));
     }
     let requested_at = seen.requested_at.or_else(|| kickoff_id.created_at());
     seen.requested_at = requested_at;

@@ -34,8 +34,8 @@ pub(crate) struct ValidTokens {
     /// By their hashes.
     known: RwLock<HashMap<String, Arc<Known>>>,
     file: TokensFile,
-    /// When the file was read for a token that was not known.
-    looked: Mutex<Option<Instant>>,
+    /// When it was begun to read the file last; held while it is read.
+    looked: tokio::sync::Mutex<Option<Instant>>,
     uses: Mutex<Keeping>,
 }
 
@@ -54,7 +54,7 @@ impl ValidTokens {
         Self {
             known: RwLock::default(),
             file: file.clone(),
-            looked: Mutex::default(),
+            looked: tokio::sync::Mutex::default(),
             uses: Mutex::new(Keeping {
                 file: uses,
                 kept: Uses::new(),
@@ -87,23 +87,19 @@ impl ValidTokens {
                 .await
                 .is_some()
             {
-                let reading = file.clone();
-                let read = tokio::task::spawn_blocking(move || reading.read().map_err(|e| e.to_string()));
-                match read.await {
-                    Ok(Ok(read)) => {
+                match watched.read_again().await {
+                    Ok(read) => {
                         told = None;
                         if read != known {
                             info!(tokens = read.len(), "the tokens have changed");
-                            known.clone_from(&read);
+                            known = read;
                         }
-                        // Whatever was read in between, for a token that was not known.
-                        watched.set(read);
                     }
-                    Ok(Err(error)) if told.as_ref() != Some(&error) => {
+                    Err(error) if told.as_ref() != Some(&error) => {
                         warn!(error, "the tokens cannot be read; those read last stay good");
                         told = Some(error);
                     }
-                    _ => {}
+                    Err(_) => {}
                 }
                 watched.keep_uses(KEEPING_INTERVAL).await;
             }
@@ -125,23 +121,33 @@ impl ValidTokens {
         if let Some(known) = self.known(shown) {
             return Some(known);
         }
-        // Whoever shows wrong ones has the file read so often, and no more.
-        let due = {
-            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = looked.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
-            if due {
-                *looked = Some(Instant::now());
+        let came = Instant::now();
+        let mut looked = self.looked.lock().await;
+        // What somebody else began to read since then is good for this one, too.
+        if looked.is_none_or(|at| at < came) {
+            // Whoever shows wrong ones has the file read so often, and no more.
+            if let Some(at) = *looked {
+                tokio::time::sleep(LOOK_INTERVAL.saturating_sub(at.elapsed())).await;
             }
-            due
-        };
-        if due {
-            let file = self.file.clone();
             // What is wrong with the file, the watch tells.
-            if let Ok(Ok(read)) = tokio::task::spawn_blocking(move || file.read()).await {
-                self.set(read);
-            }
+            let _ = self.read_now(&mut looked).await;
         }
+        drop(looked);
         self.known(shown)
+    }
+
+    /// Reads the file. One at a time: who read it before must not have the last word.
+    async fn read_again(&self) -> Result<Vec<Token>, String> {
+        self.read_now(&mut *self.looked.lock().await).await
+    }
+
+    async fn read_now(&self, looked: &mut Option<Instant>) -> Result<Vec<Token>, String> {
+        *looked = Some(Instant::now());
+        let file = self.file.clone();
+        let reading = tokio::task::spawn_blocking(move || file.read().map_err(|e| e.to_string()));
+        let read = reading.await.map_err(|e| e.to_string())??;
+        self.set(read.clone());
+        Ok(read)
     }
 
     /// Writes when tokens were used, if that is news, and was not done for so long.
@@ -227,6 +233,19 @@ mod tests {
         let found = tokens.find(secret.expose_secret()).await.unwrap();
         assert_eq!(found.token.name, "ci");
         assert!(tokens.known("").is_none() && tokens.known(&found.token.sha256).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_new_token_is_good_whoever_shows_another_at_that_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, tokens) = tokens(dir.path(), "used.json");
+        assert!(tokens.find("wrong").await.is_none());
+        let secret = file.create(Token::named("ci")).unwrap();
+        let (first, second) = tokio::join!(
+            tokens.find(secret.expose_secret()),
+            tokens.find(secret.expose_secret())
+        );
+        assert!(first.is_some() && second.is_some());
     }
 
     #[tokio::test]
