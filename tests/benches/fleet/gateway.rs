@@ -99,7 +99,8 @@ pub(crate) async fn measure(site: &Site, pairs: usize, report: &mut Report) -> a
         bench.against_amqp(*rate, pairs, report).await?;
     }
     drop(reading);
-    bench.with_a_slow_reader(highest, pairs, report).await?;
+    // At the highest rate, all wait for everything.
+    bench.with_a_slow_reader(rates[0], pairs, report).await?;
     let most = usage::most_resident(bench.gateway.process().pid())? as f64 / MIB;
     report.alone("gateway MiB at most", vec![most], None);
     bench.client.close().await;
