@@ -159,6 +159,7 @@ impl KickoffClient {
     }
 
     /// Hands what followers tell, [`Query`](crewfleet_protocol::Query) each, to `receiver` as long as what is returned lives.
+    /// From now on this client tells every five seconds, also where it follows nothing: who hears that hears all others.
     pub fn hear_followers(&self, receiver: Arc<impl Receive>) -> Listening {
         self.connection.hear_followers(receiver)
     }

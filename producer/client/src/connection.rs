@@ -146,11 +146,14 @@ impl Connection {
 
     /// Has the fleet know that somebody follows a kickoff.
     pub(crate) fn follow(&self, id: &str) -> Follow {
-        let start = || {
+        self.follows().follow(id)
+    }
+
+    fn follows(&self) -> &Follows {
+        self.follows.get_or_init(|| {
             let (publisher, names) = (self.publisher.clone(), self.names.clone());
             Follows::start(publisher, names, self.id.clone(), &self.stop)
-        };
-        self.follows.get_or_init(start).follow(id)
+        })
     }
 
     /// Under which name it follows.
@@ -158,8 +161,9 @@ impl Connection {
         &self.id
     }
 
-    /// Hands what followers tell to `receiver`.
+    /// Hands what followers tell to `receiver`, this client among them.
     pub(crate) fn hear_followers(&self, receiver: Arc<impl Receive>) -> Listening {
+        self.follows().always_tell();
         let queue = self.own_queue("followers");
         let bindings = vec![(self.names.queries(), FOLLOW_KEY.to_owned())];
         Listening::start(self.broker.clone(), queue, bindings, receiver, &self.stop)

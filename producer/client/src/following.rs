@@ -2,6 +2,7 @@
 //! models as they come, and gateways cancel nothing that is still wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,12 +12,14 @@ use crewfleet_protocol::query::{FOLLOW_LEASE, FOLLOW_RENEWAL, MAX_FOLLOWED};
 use crewfleet_protocol::{Following, Names, Query, Question};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 /// The last word, that nothing is followed any more, may take so long.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// The pause where RabbitMQ refuses it.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// What a client follows.
 pub(crate) struct Follows {
@@ -28,6 +31,8 @@ pub(crate) struct Follows {
 struct State {
     /// Who follows.
     follower: String,
+    /// It tells that it follows nothing, too: by that, who listens knows that it hears.
+    always_tells: AtomicBool,
     followed: Mutex<Followed>,
     changed: Notify,
 }
@@ -62,6 +67,7 @@ impl Follows {
         let stop = stop.child_token();
         let state = Arc::new(State {
             follower,
+            always_tells: AtomicBool::new(false),
             followed: Mutex::default(),
             changed: Notify::new(),
         });
@@ -76,6 +82,12 @@ impl Follows {
             telling: Mutex::new(Some(telling)),
             stop,
         }
+    }
+
+    /// From now on it tells every [`FOLLOW_RENEWAL`], also where it follows nothing.
+    pub(crate) fn always_tell(&self) {
+        self.state.always_tells.store(true, Ordering::Relaxed);
+        self.state.changed.notify_one();
     }
 
     /// Somebody follows this kickoff.
@@ -140,7 +152,11 @@ impl State {
         };
         let over = gone.chunks(MAX_FOLLOWED).map(|gone| told(gone, 0));
         let followed = due.chunks(MAX_FOLLOWED).map(|due| told(due, lease));
-        over.chain(followed).collect()
+        let mut all_told: Vec<_> = over.chain(followed).collect();
+        if all && all_told.is_empty() && self.always_tells.load(Ordering::Relaxed) {
+            all_told.push(told(&[], lease));
+        }
+        all_told
     }
 
     /// Nothing is followed any more.
@@ -165,7 +181,7 @@ struct Telling {
 
 impl Telling {
     async fn until(self, stop: CancellationToken) {
-        let mut renewal = Instant::now() + FOLLOW_RENEWAL;
+        let mut renewal = Instant::now();
         let mut retrying = Retrying::default();
         loop {
             let all = tokio::select! {
@@ -176,19 +192,23 @@ impl Telling {
             if all {
                 renewal = Instant::now() + FOLLOW_RENEWAL;
             }
-            if let Err(error) = self.tell(all).await {
-                // What is not told now is told with all others at the next renewal.
-                if retrying.failed(&error) {
-                    debug!(%error, "the fleet does not hear what this client follows");
+            match self.tell(all).await {
+                Ok(()) => drop(retrying.works()),
+                Err(error) => {
+                    if retrying.failed(&error) {
+                        debug!(%error, "the fleet does not hear what this client follows");
+                    }
+                    // What was not told is told again with all that is followed: sooner than others forget it. What RabbitMQ
+                    // refuses, a person must mend.
+                    let pause = match error {
+                        PublishError::Broker(_) => REFUSED_PAUSE,
+                        _ => retrying.pause().min(FOLLOW_RENEWAL),
+                    };
+                    if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                        break;
+                    }
+                    renewal = Instant::now();
                 }
-                renewal = Instant::now() + retrying.pause().max(FOLLOW_RENEWAL);
-                let paused = sleep_until(renewal);
-                if stop.run_until_cancelled(paused).await.is_none() {
-                    break;
-                }
-                renewal = Instant::now();
-            } else {
-                retrying.works();
             }
         }
         self.state.leave();
@@ -212,6 +232,7 @@ mod tests {
     fn follows() -> Follows {
         let state = State {
             follower: "f".into(),
+            always_tells: AtomicBool::new(false),
             followed: Mutex::default(),
             changed: Notify::new(),
         };
@@ -259,6 +280,16 @@ mod tests {
         follows.state.leave();
         drop(again);
         assert_eq!(due(&follows, false), [told("a", 0)]);
+    }
+
+    #[test]
+    fn one_that_always_tells_says_that_it_follows_nothing() {
+        let follows = follows();
+        assert!(follows.state.due(true).is_empty());
+        follows.always_tell();
+        assert!(follows.state.due(false).is_empty());
+        let told = follows.state.due(true);
+        assert!(told.len() == 1 && told[0].kickoffs.is_empty());
     }
 
     #[test]

@@ -91,11 +91,6 @@ impl Listening {
         }
     }
 
-    /// Whether messages come at present.
-    pub fn hears_now(&self) -> bool {
-        matches!(*self.hearing.borrow(), Hearing::Yes)
-    }
-
     /// Stops, and waits until the queue is gone, or the broker does not answer.
     pub(crate) async fn close(self) {
         let Self { mut hearing, stop } = self;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use crewfleet_protocol::KickoffId;
 use crewfleet_protocol::event::event_type;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{debug, info};
 
 use crate::followers::MAX;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
+use crate::store::row::Kickoff;
 
 /// How often it is looked for.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,7 +28,6 @@ pub(crate) async fn look_out(gateway: &Gateway) {
         if learn(gateway, &mut ticks).await.is_err() {
             continue;
         }
-        let mut heard: Option<Instant> = None;
         loop {
             tokio::select! {
                 event = news.next() => match event {
@@ -35,12 +35,7 @@ pub(crate) async fn look_out(gateway: &Gateway) {
                     // Too many came at once: they are in the store.
                     Err(_) => break,
                 },
-                _ = ticks.tick() => {
-                    heard = heard_since(gateway, heard);
-                    if let Some(since) = heard {
-                        judge(gateway, since).await;
-                    }
-                }
+                _ = ticks.tick() => judge(gateway).await,
             }
         }
     }
@@ -63,38 +58,37 @@ async fn learn(gateway: &Gateway, ticks: &mut Interval) -> Result<(), ()> {
     }
 }
 
-/// Since when followers are heard without a break.
-fn heard_since(gateway: &Gateway, heard: Option<Instant>) -> Option<Instant> {
-    let hears = gateway.followers.hears();
-    if hears && heard.is_none() {
-        gateway.followers.heard_again();
-    }
-    hears.then(|| heard.unwrap_or_else(Instant::now))
-}
-
-async fn judge(gateway: &Gateway, heard: Instant) {
+/// Cancels those whose readers have gone.
+async fn judge(gateway: &Gateway) {
     let followers = &gateway.followers;
-    for id in followers.abandoned(heard) {
-        match cancel(gateway, &id).await {
+    for id in followers.abandoned() {
+        // Somebody may have come back while others were cancelled.
+        let Some(redrive) = followers.abandoned_run(&id) else {
+            continue;
+        };
+        match cancel(gateway, &id, redrive).await {
             Ok(()) => followers.forget(&id),
-            // RabbitMQ may be away, or the store behind.
+            // RabbitMQ may be away, or the store behind: then it is not known either who has come back.
             Err(error) => {
                 let (error, _) = error.told();
                 debug!(
                     kickoff_id = id,
                     error, "its readers have gone; cancelling it later"
                 );
+                return;
             }
         }
     }
 }
 
-async fn cancel(gateway: &Gateway, id: &str) -> Result<(), ApiError> {
+async fn cancel(gateway: &Gateway, id: &str, redrive: u32) -> Result<(), ApiError> {
     let Ok(id) = KickoffId::parse(id) else {
         return Ok(());
     };
     let kickoff = gateway.find(&id).await?;
-    let Some(kickoff) = kickoff.filter(|kickoff| !kickoff.standing.state.is_over()) else {
+    let is_meant =
+        |kickoff: &Kickoff| kickoff.standing.redrive == redrive && !kickoff.standing.state.is_over();
+    let Some(kickoff) = kickoff.filter(is_meant) else {
         return Ok(());
     };
     gateway.cancel(&kickoff).await?;

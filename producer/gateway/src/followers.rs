@@ -20,8 +20,13 @@ use tracing::{debug, warn};
 
 /// More kickoffs than anybody follows: what comes beyond is somebody's mistake.
 pub(crate) const MAX: usize = 50_000;
-/// How long all must have been heard without a break before somebody counts as gone.
+/// By what this gateway tells of itself, every five seconds, it knows that it hears. Without that for so long, or since it
+/// hears again for so long, nobody counts as gone. It is shorter than a lease.
 const HEARD: Duration = FOLLOW_RENEWAL.saturating_mul(2);
+/// Of one kickoff; more don't make it more followed.
+const MOST_FOLLOWERS: usize = 1_000;
+/// The longest name of a follower, in bytes.
+const LONGEST_NAME: usize = 256;
 /// Other gateways than the last follower's own leave it so much more time.
 const OTHERS: Duration = Duration::from_secs(3);
 /// How long what a gateway tells may take to come back to it.
@@ -30,9 +35,7 @@ const COMES_BACK: Duration = Duration::from_secs(5);
 /// Who follows kickoffs.
 pub(crate) struct Followers {
     heard: Arc<Heard>,
-    listening: Listening,
-    /// Under which name this gateway follows.
-    own: String,
+    _listening: Listening,
 }
 
 /// What `kickoff_watched` says.
@@ -41,8 +44,9 @@ pub(crate) struct Watched {
     pub(crate) grace_s: u32,
 }
 
-#[derive(Default)]
 struct Heard {
+    /// Under which name this gateway follows.
+    own: String,
     known: Mutex<Known>,
     changed: Notify,
 }
@@ -51,6 +55,10 @@ struct Heard {
 struct Known {
     followed: HashMap<String, Followed>,
     watched: HashMap<String, Watch>,
+    /// Since when this gateway has heard itself without a break, and when it did last.
+    heard: Option<(Instant, Instant)>,
+    /// When more was followed than it remembers.
+    overflowed: Option<Instant>,
 }
 
 /// A kickoff that is followed.
@@ -61,6 +69,7 @@ struct Followed {
 
 /// A kickoff that ends with its readers.
 struct Watch {
+    redrive: u32,
     /// Nobody wants its result once nobody has followed it for so long.
     grace: Duration,
     /// Since when nobody is known to follow it, unless somebody does.
@@ -72,28 +81,29 @@ struct Watch {
 impl Followers {
     /// Listens as long as it lives.
     pub(crate) fn listen(client: &KickoffClient) -> Self {
-        let heard = Arc::<Heard>::default();
+        let heard = Arc::new(Heard::of(client.follower()));
         Self {
-            listening: client.hear_followers(Arc::clone(&heard)),
+            _listening: client.hear_followers(Arc::clone(&heard)),
             heard,
-            own: client.follower().to_owned(),
         }
     }
 
-    /// Whether a kickoff ends with its readers by what is known here, after no less than this grace.
-    pub(crate) fn is_watched(&self, kickoff_id: &str, grace_s: u32) -> bool {
+    /// Whether this run of a kickoff ends with its readers by what is known here, after no less than this grace.
+    pub(crate) fn is_watched(&self, kickoff_id: &str, redrive: u32, grace_s: u32) -> bool {
         let known = self.heard.known();
         let watch = known.watched.get(kickoff_id);
-        watch.is_some_and(|watch| watch.grace >= Duration::from_secs(grace_s.into()))
+        watch.is_some_and(|watch| {
+            watch.redrive == redrive && watch.grace >= Duration::from_secs(grace_s.into())
+        })
     }
 
     /// Waits until it is known here that a kickoff ends with its readers, and that this gateway follows it; `false` where that
     /// takes too long.
-    pub(crate) async fn knows(&self, kickoff_id: &str, grace_s: u32) -> bool {
+    pub(crate) async fn knows(&self, kickoff_id: &str, redrive: u32, grace_s: u32) -> bool {
         let known = async {
             loop {
                 let changed = self.heard.changed.notified();
-                if self.is_watched(kickoff_id, grace_s) && self.heard.follows(kickoff_id, &self.own) {
+                if self.is_watched(kickoff_id, redrive, grace_s) && self.heard.follows_itself(kickoff_id) {
                     return;
                 }
                 changed.await;
@@ -105,106 +115,125 @@ impl Followers {
     /// An event says that a kickoff ends with its readers.
     pub(crate) fn watch(&self, event: &Event) {
         match serde_json::from_str::<Watched>(event.data.get()) {
-            Ok(watched) => self.heard.watch(&event.kickoff_id, watched, Instant::now()),
+            Ok(watched) => self
+                .heard
+                .watch(&event.kickoff_id, event.redrive, watched, Instant::now()),
             Err(error) => debug!(kickoff_id = event.kickoff_id, %error, "an event that cannot be read"),
         }
     }
 
-    /// Whether followers are heard at present.
-    pub(crate) fn hears(&self) -> bool {
-        self.listening.hears_now()
+    /// The kickoffs whose readers have gone for good.
+    pub(crate) fn abandoned(&self) -> Vec<String> {
+        self.heard.abandoned(Instant::now())
     }
 
-    /// The kickoffs whose readers have gone for good. `heard`: since when followers are heard without a break.
-    pub(crate) fn abandoned(&self, heard: Instant) -> Vec<String> {
-        let now = Instant::now();
-        match now.duration_since(heard) < HEARD {
-            true => Vec::new(),
-            false => self.heard.abandoned(&self.own, now),
-        }
+    /// Which run of a kickoff it is whose readers have gone for good; `None` where somebody has come back.
+    pub(crate) fn abandoned_run(&self, kickoff_id: &str) -> Option<u32> {
+        self.heard.abandoned_run(kickoff_id, Instant::now())
     }
 
     /// It is cancelled, or has ended.
     pub(crate) fn forget(&self, kickoff_id: &str) {
         self.heard.known().watched.remove(kickoff_id);
     }
-
-    /// Followers are heard again: until they have said so again, those of before count as ones.
-    pub(crate) fn heard_again(&self) {
-        let until = Instant::now() + FOLLOW_LEASE;
-        for followed in self.heard.known().followed.values_mut() {
-            for lease in followed.followers.values_mut() {
-                *lease = until;
-            }
-        }
-    }
 }
 
 impl Heard {
+    fn of(own: &str) -> Self {
+        Self {
+            own: own.to_owned(),
+            known: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
     fn hear(&self, told: Following, now: Instant) {
+        if told.follower.len() > LONGEST_NAME {
+            return;
+        }
         let until = now + Duration::from_secs(told.for_s.into()).min(FOLLOW_LEASE);
         let mut known = self.known();
+        if told.follower == self.own {
+            known.heard_itself(now);
+        }
+        if known.followed.len() >= MAX {
+            known.expire(now);
+        }
+        let mut left_out = 0_usize;
         for id in told.kickoffs.into_iter().take(MAX_FOLLOWED) {
             if until == now {
                 known.leave(&id, &told.follower, now);
-            } else if known.followed.len() < MAX || known.followed.contains_key(&id) {
-                let followed = known.followed.entry(id).or_insert_with(|| Followed {
-                    followers: HashMap::new(),
-                });
-                followed.followers.insert(told.follower.clone(), until);
-            } else {
-                warn!(
-                    most = MAX,
-                    "more kickoffs are followed than this gateway remembers"
-                );
-                break;
+            } else if !known.follow(id, &told.follower, until) {
+                left_out += 1;
             }
+        }
+        if left_out > 0 {
+            warn!(
+                left_out,
+                most = MAX,
+                "more kickoffs are followed than this gateway remembers; it cancels none for now"
+            );
+            known.overflowed = Some(now);
         }
         drop(known);
         self.changed.notify_waiters();
     }
 
-    fn watch(&self, kickoff_id: &str, watched: Watched, now: Instant) {
+    fn watch(&self, kickoff_id: &str, redrive: u32, watched: Watched, now: Instant) {
         let grace = Duration::from_secs(watched.grace_s.into());
         let mut known = self.known();
-        if let Some(watch) = known.watched.get_mut(kickoff_id) {
-            watch.grace = watch.grace.max(grace);
-        } else if known.watched.len() < MAX {
-            let watch = Watch {
-                grace,
-                alone_since: now,
-                last: None,
-            };
-            known.watched.insert(kickoff_id.to_owned(), watch);
-        } else {
-            warn!(
+        let has_room = known.watched.len() < MAX || known.watched.contains_key(kickoff_id);
+        match known.watched.get_mut(kickoff_id) {
+            Some(watch) if watch.redrive == redrive => watch.grace = watch.grace.max(grace),
+            // This one is of an earlier run.
+            Some(watch) if watch.redrive > redrive => {}
+            _ if has_room => {
+                let watch = Watch {
+                    redrive,
+                    grace,
+                    alone_since: now,
+                    last: None,
+                };
+                known.watched.insert(kickoff_id.to_owned(), watch);
+            }
+            _ => warn!(
                 kickoff_id,
                 most = MAX,
                 "it does not end with its readers: too many do"
-            );
+            ),
         }
         drop(known);
         self.changed.notify_waiters();
     }
 
-    fn follows(&self, kickoff_id: &str, follower: &str) -> bool {
+    fn follows_itself(&self, kickoff_id: &str) -> bool {
         let known = self.known();
         let followed = known.followed.get(kickoff_id);
-        followed.is_some_and(|followed| followed.followers.contains_key(follower))
+        followed.is_some_and(|followed| followed.followers.contains_key(&self.own))
     }
 
-    fn abandoned(&self, own: &str, now: Instant) -> Vec<String> {
+    fn abandoned(&self, now: Instant) -> Vec<String> {
         let mut known = self.known();
+        if !known.hears_all(now) {
+            return Vec::new();
+        }
         known.expire(now);
-        let Known { followed, watched } = &*known;
-        let alone = watched.iter().filter(|(id, watch)| {
-            let grace = match watch.last.as_deref() {
-                Some(last) if last == own => watch.grace,
-                _ => watch.grace + OTHERS,
-            };
-            !followed.contains_key(*id) && now.saturating_duration_since(watch.alone_since) >= grace
-        });
-        alone.map(|(id, _)| id.clone()).collect()
+        let alone = known
+            .watched
+            .keys()
+            .filter(|id| known.is_alone(id, &self.own, now));
+        alone.cloned().collect()
+    }
+
+    fn abandoned_run(&self, kickoff_id: &str, now: Instant) -> Option<u32> {
+        let mut known = self.known();
+        if !known.hears_all(now) {
+            return None;
+        }
+        known.expire(now);
+        let is_abandoned = known.is_alone(kickoff_id, &self.own, now);
+        let watch = known.watched.get(kickoff_id).filter(|_| is_abandoned)?;
+        Some(watch.redrive)
     }
 
     /// The lock guards plain data that every holder leaves whole.
@@ -214,6 +243,56 @@ impl Heard {
 }
 
 impl Known {
+    /// What this gateway has told has come back to it. After a break those of before count as followers until they have said
+    /// so again.
+    fn heard_itself(&mut self, now: Instant) {
+        match &mut self.heard {
+            Some((_, last)) if now.saturating_duration_since(*last) < HEARD => *last = now.max(*last),
+            heard => {
+                *heard = Some((now, now));
+                for followed in self.followed.values_mut() {
+                    for until in followed.followers.values_mut() {
+                        *until = (*until).max(now + FOLLOW_LEASE);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether it would have heard of anybody who follows.
+    fn hears_all(&self, now: Instant) -> bool {
+        let has_heard = self.heard.is_some_and(|(since, last)| {
+            now.saturating_duration_since(last) < HEARD && now.saturating_duration_since(since) >= HEARD
+        });
+        let overflowed = self.overflowed;
+        has_heard && overflowed.is_none_or(|at| now.saturating_duration_since(at) >= FOLLOW_LEASE)
+    }
+
+    fn is_alone(&self, id: &str, own: &str, now: Instant) -> bool {
+        let Some(watch) = self.watched.get(id).filter(|_| !self.followed.contains_key(id)) else {
+            return false;
+        };
+        let grace = match watch.last.as_deref() {
+            Some(last) if last == own => watch.grace,
+            _ => watch.grace + OTHERS,
+        };
+        now.saturating_duration_since(watch.alone_since) >= grace
+    }
+
+    /// Somebody follows it. `false`: there is no room to remember that.
+    fn follow(&mut self, id: String, follower: &str, until: Instant) -> bool {
+        if self.followed.len() >= MAX && !self.followed.contains_key(&id) && !self.watched.contains_key(&id) {
+            return false;
+        }
+        let followed = self.followed.entry(id).or_insert_with(|| Followed {
+            followers: HashMap::new(),
+        });
+        if followed.followers.len() < MOST_FOLLOWERS || followed.followers.contains_key(follower) {
+            followed.followers.insert(follower.to_owned(), until);
+        }
+        true
+    }
+
     /// A follower has gone, at this moment.
     fn leave(&mut self, id: &str, follower: &str, at: Instant) {
         let Some(followed) = self.followed.get_mut(id) else {
@@ -263,6 +342,7 @@ mod tests {
     use super::*;
 
     const OWN: &str = "own";
+    const OTHER: &str = "other";
 
     fn told(follower: &str, for_s: u32) -> Following {
         Following {
@@ -278,57 +358,111 @@ mod tests {
 
     /// One that is watched with a grace of ten seconds.
     fn watched() -> (Heard, Instant) {
-        let (heard, start) = (Heard::default(), Instant::now());
-        heard.watch("a", Watched { grace_s: 10 }, start);
+        let (heard, start) = (Heard::of(OWN), Instant::now());
+        heard.watch("a", 0, Watched { grace_s: 10 }, start);
         (heard, start)
+    }
+
+    /// It hears itself every five seconds, from `from` to `to` seconds after `start`.
+    fn hears(heard: &Heard, start: Instant, from: u64, to: u64) {
+        for s in (from..=to).step_by(5) {
+            let nothing = Following {
+                kickoffs: vec![],
+                ..told(OWN, 20)
+            };
+            heard.hear(nothing, after(start, s));
+        }
     }
 
     #[test]
     fn a_kickoff_is_abandoned_when_the_last_follower_has_been_gone_for_its_grace() {
-        let (heard, start) = watched();
-        heard.hear(told(OWN, 20), start);
-        heard.hear(told("other", 20), start);
-        heard.hear(told(OWN, 0), after(start, 1));
-        assert!(
-            heard.abandoned(OWN, after(start, 12)).is_empty(),
-            "another follows it"
-        );
-        heard.hear(told("other", 0), after(start, 13));
-        assert!(heard.abandoned("other", after(start, 22)).is_empty());
-        assert_eq!(heard.abandoned("other", after(start, 23)), ["a"]);
-        assert!(
-            heard.abandoned(OWN, after(start, 25)).is_empty(),
-            "the last one's own gateway comes first"
-        );
-        assert_eq!(heard.abandoned(OWN, after(start, 26)), ["a"]);
+        for (last, s) in [(OWN, 23), (OTHER, 26)] {
+            let (heard, start) = watched();
+            let first = if last == OWN { OTHER } else { OWN };
+            heard.hear(told(first, 20), start);
+            heard.hear(told(last, 20), start);
+            heard.hear(told(first, 0), after(start, 1));
+            hears(&heard, start, 0, 25);
+            assert!(heard.abandoned(after(start, 12)).is_empty(), "another follows it");
+            heard.hear(told(last, 0), after(start, 13));
+            assert!(heard.abandoned(after(start, s - 1)).is_empty());
+            assert_eq!(heard.abandoned(after(start, s)), ["a"]);
+            assert_eq!(heard.abandoned_run("a", after(start, s)), Some(0));
+            heard.hear(told(OTHER, 20), after(start, s));
+            assert_eq!(heard.abandoned_run("a", after(start, s)), None, "one came back");
+        }
     }
 
     #[test]
     fn who_comes_back_in_time_keeps_it() {
         let (heard, start) = watched();
-        heard.hear(told(OWN, 20), start);
-        heard.hear(told(OWN, 0), after(start, 5));
-        heard.hear(told("other", 20), after(start, 14));
-        assert!(heard.abandoned(OWN, after(start, 30)).is_empty());
+        heard.hear(told(OTHER, 20), start);
+        heard.hear(told(OTHER, 0), after(start, 5));
+        heard.hear(told(OTHER, 20), after(start, 14));
+        hears(&heard, start, 0, 45);
         // It is silent: its gateway was killed.
-        assert!(heard.abandoned(OWN, after(start, 46)).is_empty());
-        assert_eq!(heard.abandoned(OWN, after(start, 47)), ["a"]);
+        assert!(heard.abandoned(after(start, 46)).is_empty());
+        assert_eq!(heard.abandoned(after(start, 47)), ["a"]);
+    }
+
+    #[test]
+    fn nobody_counts_as_gone_where_nothing_is_heard_and_just_after_that() {
+        let (heard, start) = watched();
+        heard.hear(told(OTHER, 20), start);
+        hears(&heard, start, 0, 10);
+        // RabbitMQ takes nothing for a minute: nobody can say so again.
+        for s in [35, 60, 70] {
+            assert!(heard.abandoned(after(start, s)).is_empty());
+        }
+        hears(&heard, start, 70, 100);
+        assert!(heard.abandoned(after(start, 79)).is_empty());
+        heard.hear(told(OTHER, 20), after(start, 78));
+        assert!(heard.abandoned(after(start, 97)).is_empty());
     }
 
     #[test]
     fn one_whose_reader_never_came_back_to_a_restarted_gateway_is_abandoned() {
         let (heard, start) = watched();
-        assert!(heard.abandoned(OWN, after(start, 12)).is_empty());
-        assert_eq!(heard.abandoned(OWN, after(start, 13)), ["a"]);
+        hears(&heard, start, 0, 10);
+        assert!(heard.abandoned(after(start, 12)).is_empty());
+        assert_eq!(heard.abandoned(after(start, 13)), ["a"]);
     }
 
     #[test]
-    fn what_nobody_wants_cancelled_is_forgotten_when_nobody_follows_it() {
-        let (heard, start) = (Heard::default(), Instant::now());
-        heard.hear(told("gone", 0), start);
-        heard.hear(told(OWN, 20), start);
-        assert!(heard.follows("a", OWN) && !heard.follows("a", "gone"));
-        assert!(heard.abandoned(OWN, after(start, 20)).is_empty());
-        assert!(heard.known().followed.is_empty());
+    fn a_later_run_is_watched_by_itself() {
+        let (heard, start) = watched();
+        heard.watch("a", 1, Watched { grace_s: 1 }, start);
+        heard.watch("a", 0, Watched { grace_s: 3_600 }, start);
+        hears(&heard, start, 0, 10);
+        assert_eq!(heard.abandoned_run("a", after(start, 11)), Some(1));
+    }
+
+    #[test]
+    fn where_more_is_followed_than_it_remembers_it_cancels_none_and_keeps_those_it_knows() {
+        let (heard, start) = watched();
+        for n in 0..=MAX / MAX_FOLLOWED {
+            let kickoffs = (0..MAX_FOLLOWED).map(|k| format!("{n}-{k}")).collect();
+            heard.hear(
+                Following {
+                    kickoffs,
+                    ..told("flood", 20)
+                },
+                start,
+            );
+        }
+        let both = vec!["new".into(), "0-0".into(), "a".into()];
+        heard.hear(
+            Following {
+                kickoffs: both,
+                ..told(OTHER, 20)
+            },
+            start,
+        );
+        let known = heard.known();
+        assert!(known.followed.len() <= MAX + 1 && !known.followed.contains_key("new"));
+        assert!(known.followed["0-0"].followers.contains_key(OTHER) && known.followed.contains_key("a"));
+        drop(known);
+        hears(&heard, start, 0, 15);
+        assert!(heard.abandoned(after(start, 19)).is_empty());
     }
 }

@@ -261,7 +261,9 @@ impl<'a> From<&'a Properties> for RequestProperties<'a> {
             content_encoding: text(properties.0.content_encoding()),
             message_type: properties.kind(),
             timestamp: properties.timestamp(),
-            idempotency_key: properties.header_str(header::IDEMPOTENCY_KEY),
+            idempotency_key: properties
+                .has_header(header::IDEMPOTENCY_KEY)
+                .then(|| properties.header_str(header::IDEMPOTENCY_KEY).unwrap_or_default()),
             attempt: properties.header_u32(header::ATTEMPT),
             redrive: properties.header_u32(header::REDRIVE),
         }

@@ -54,7 +54,7 @@ pub struct RequestProperties<'a> {
     pub message_type: Option<&'a str>,
     /// `timestamp`.
     pub timestamp: Option<DateTime<Utc>>,
-    /// The header [`header::IDEMPOTENCY_KEY`](crate::header::IDEMPOTENCY_KEY).
+    /// The header [`header::IDEMPOTENCY_KEY`](crate::header::IDEMPOTENCY_KEY); empty where it is there and no text.
     pub idempotency_key: Option<&'a str>,
     /// The header [`header::ATTEMPT`](crate::header::ATTEMPT).
     pub attempt: Option<u32>,
@@ -276,7 +276,7 @@ fn check_fields(request: &KickoffRequest, crew: &CrewName) -> Result<(), Kickoff
 fn requester_id(properties: &RequestProperties<'_>, crew: &CrewName) -> Option<KickoffId> {
     let named = properties.correlation_id.filter(|id| !id.is_empty());
     match (properties.idempotency_key, named) {
-        (Some(key), None) => Some(KickoffId::of_key(crew, key)),
+        (Some(key), None) if !key.is_empty() => Some(KickoffId::of_key(crew, key)),
         _ => property_id(properties).and_then(|id| KickoffId::parse(id).ok()),
     }
 }
@@ -289,10 +289,7 @@ fn id_of_key(
     crew: &CrewName,
 ) -> Result<KickoffId, KickoffError> {
     if !(1..=MAX_KEY_BYTES).contains(&key.len()) {
-        let message = format!(
-            "{IDEMPOTENCY_KEY} has {} bytes; it must be 1 to {MAX_KEY_BYTES}",
-            key.len()
-        );
+        let message = format!("{IDEMPOTENCY_KEY} must be a text of 1 to {MAX_KEY_BYTES} bytes");
         return Err(KickoffError::new("invalid_idempotency_key", message));
     }
     let id = KickoffId::of_key(crew, key);

@@ -30,6 +30,7 @@ impl Followers {
             followers.retain(|_, until| *until > now);
             !followers.is_empty()
         });
+        let mut left_out = 0;
         for id in told.kickoffs.into_iter().take(MAX_FOLLOWED) {
             if until == now {
                 if let Some(followers) = kickoffs.get_mut(&id) {
@@ -41,12 +42,15 @@ impl Followers {
                     .or_default()
                     .insert(told.follower.clone(), until);
             } else {
-                warn!(
-                    most = MAX,
-                    "more kickoffs are followed than this worker remembers"
-                );
-                return;
+                left_out += 1;
             }
+        }
+        if left_out > 0 {
+            warn!(
+                left_out,
+                most = MAX,
+                "more kickoffs are followed than this worker remembers"
+            );
         }
     }
 

@@ -161,14 +161,19 @@ impl WholeLetter {
     }
 }
 
-/// As workers read it: that of an idempotency key, else the properties' id, else the body's.
+/// As workers answer it: on the `correlation_id`, else on the id of an idempotency key, else of the `message_id`, else of the
+/// body.
 fn id(delivery: &Delivery) -> Option<KickoffId> {
     #[derive(Deserialize)]
     struct Named {
         kickoff_id: String,
     }
     let properties = &delivery.properties;
-    if let Some(key) = properties.header_str(header::IDEMPOTENCY_KEY) {
+    let names_none = properties.correlation_id().is_none_or(str::is_empty);
+    if let Some(key) = properties
+        .header_str(header::IDEMPOTENCY_KEY)
+        .filter(|_| names_none)
+    {
         let crew = CrewName::parse(&delivery.routing_key).ok();
         return crew.map(|crew| KickoffId::of_key(&crew, key));
     }

@@ -127,6 +127,7 @@ impl Follower {
         if let Some(topology) = self.topology.as_ref().filter(|_| self.is_ours) {
             link.declare(topology).await?;
         }
+        let mut goes_on = false;
         loop {
             let began = millis(Utc::now());
             let from = last.map_or(StreamOffset::First, |last| StreamOffset::Place(last.place));
@@ -135,17 +136,23 @@ impl Follower {
             if let Some(known) = *last {
                 // It goes on where it was only if what was read last is still there, in its place, or was let go before
                 // what is there now.
-                let next = reading.next().await?;
+                let mut next = reading.next().await?;
+                // Where only another number may be on their way it is there: the broker is slow to send it.
+                while goes_on && next.is_none() {
+                    next = reading.next().await?;
+                }
                 let mark = next.as_ref().map(Mark::of);
                 if mark.is_none_or(|mark| mark != known && mark.place <= known.place) {
                     self.replaced().await;
                     *last = None;
+                    goes_on = false;
                     reading.close().await;
                     continue;
                 }
                 first = next.filter(|_| mark != Some(known));
             }
             self.take_in(&mut reading, first, began, last, window).await?;
+            goes_on = true;
             reading.close().await;
         }
     }
@@ -167,9 +174,12 @@ impl Follower {
                 None => reading.next().await?,
             };
             let Some(delivery) = next else {
-                info!(stream = self.name, "the stream is read");
                 self.tell(News::ReadTo(self.stream, began)).await;
-                self.progress.set(Ok(Instant::now()));
+                // It is read since then, also where another number of messages is on their way by now.
+                if self.progress.get().is_err() {
+                    info!(stream = self.name, "the stream is read");
+                    self.progress.set(Ok(Instant::now()));
+                }
                 continue;
             };
             let mark = Mark::of(&delivery);

@@ -12,11 +12,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import AMQPError
 
 from . import header
-from .broker import LINK_ENDED, Broker, Link, Outgoing
-from .errors import BrokerUnavailable
+from .awaiting import alone
+from .broker import Broker, Link, Outgoing
 from .header import Names
 from .ids import new_id
 
@@ -25,8 +24,8 @@ log = logging.getLogger("crewfleet")
 #: For how long what is told holds, and how often it is told again, in seconds.
 _LEASE_S = 20
 _RENEWAL_S = 5.0
-#: After a failure; where RabbitMQ refuses it, a person must mend that.
-_PAUSE_S = 30.0
+#: After a failure: sooner than others forget what was told.
+_PAUSE_S = 2.0
 #: So many kickoffs stand in one message at most.
 _AT_ONCE = 1000
 
@@ -49,7 +48,7 @@ class Following:
         """Somebody follows this kickoff."""
         self._followed[kickoff_id] += 1
         self._changed.set()
-        if self._telling is None:
+        if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell())
 
     def leave(self, kickoff_id: str) -> None:
@@ -78,12 +77,15 @@ class Following:
             followed = set(self._followed)
             new, gone = followed - self._told, self._told - followed
             try:
-                await self._publish(sorted(gone), 0)
-                await self._publish(sorted(new), _LEASE_S)
+                await alone(self._publish(sorted(gone), 0))
+                await alone(self._publish(sorted(new), _LEASE_S))
                 self._told = followed
-            except (*LINK_ENDED, AMQPError, BrokerUnavailable) as error:
+            # Whatever it is: what was not told is told again, with all that is followed.
+            except Exception as error:
                 log.debug("the fleet does not hear what is followed here: %s", error)
+                self._told.clear()
                 await asyncio.sleep(_PAUSE_S)
+                self._changed.set()
 
     async def _publish(self, kickoffs: list[str], for_s: int) -> None:
         for at in range(0, len(kickoffs), _AT_ONCE):
@@ -97,6 +99,6 @@ class Following:
     async def _own_channel(self) -> AbstractChannel:
         """A refusal ends a channel, so it must not be one that carries kickoffs."""
         link = await self._broker.link(_RENEWAL_S)
-        if self._channel is None or self._channel[0] is not link:
+        if self._channel is None or self._channel[0] is not link or self._channel[1].is_closed:
             self._channel = (link, await link.channel())
         return self._channel[1]

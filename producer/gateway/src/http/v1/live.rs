@@ -99,7 +99,8 @@ pub(super) async fn of_kickoff(
 
 /// Has all gateways know that a kickoff ends with its readers.
 async fn watch(gateway: &Gateway, kickoff: &Kickoff, grace_s: u32) -> Result<(), ApiError> {
-    if !gateway.followers.is_watched(&kickoff.id, grace_s) {
+    let redrive = kickoff.standing.redrive;
+    if !gateway.followers.is_watched(&kickoff.id, redrive, grace_s) {
         let about = About {
             kickoff_id: &kickoff.id,
             crew: &kickoff.crew,
@@ -115,7 +116,7 @@ async fn watch(gateway: &Gateway, kickoff: &Kickoff, grace_s: u32) -> Result<(),
             .await;
         watched.map_err(|error| unwatched(&error.to_string()))?;
     }
-    match gateway.followers.knows(&kickoff.id, grace_s).await {
+    match gateway.followers.knows(&kickoff.id, redrive, grace_s).await {
         true => Ok(()),
         false => Err(unwatched("it does not hear of its own readers")),
     }
@@ -123,7 +124,7 @@ async fn watch(gateway: &Gateway, kickoff: &Kickoff, grace_s: u32) -> Result<(),
 
 fn unwatched(why: &str) -> ApiError {
     ApiError::unavailable(format!(
-        "This gateway would not cancel it on a disconnect: {why}. RabbitMQ may be away, or the gateway's user lack rights \
+        "Whether it would be cancelled on a disconnect is not sure: {why}. RabbitMQ may be away, or the gateway's user lack rights \
          (kickoff.events, kickoff.queries)"
     ))
 }
