@@ -72,7 +72,8 @@ impl Follows {
             changed: Notify::new(),
         });
         let telling = Telling {
-            publisher,
+            // Clients may lack the right to it.
+            publisher: publisher.apart(),
             names,
             state: Arc::clone(&state),
         };

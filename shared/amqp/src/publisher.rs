@@ -32,6 +32,8 @@ pub struct Publisher {
     broker: Broker,
     /// What its links have to pass.
     readiness: Option<Arc<LinkReadiness>>,
+    /// Each message has a channel to itself.
+    apart: bool,
 }
 
 impl Broker {
@@ -46,7 +48,15 @@ impl Publisher {
         Self {
             broker,
             readiness: None,
+            apart: false,
         }
+    }
+
+    /// A publisher whose messages share no channel: for what RabbitMQ may refuse, which takes along all that is under way on
+    /// its channel.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        Self { apart: true, ..self }
     }
 
     /// A publisher that publishes only over links that are ready.
@@ -161,7 +171,7 @@ impl Publisher {
     async fn once(&self, link: &Link, attempts: &mut Attempts<'_>) -> Result<(), Failure> {
         let message = Arc::clone(attempts.message());
         // Boxed, since it is rare and would make every publish larger.
-        let verdict = match wants_its_own(&message) {
+        let verdict = match self.apart || wants_its_own(&message) {
             true => Box::pin(exclusively(link, &message)).await,
             false => match link.pools.batch_publisher.publish(&message).await {
                 // A refusal closes the shared channel, and every message on it meets the same error: a channel of its
