@@ -53,18 +53,13 @@ struct Heard {
 
 #[derive(Default)]
 struct Known {
-    followed: HashMap<String, Followed>,
+    /// Of each kickoff, until when each follower counts as one.
+    followed: HashMap<String, HashMap<String, Instant>>,
     watched: HashMap<String, Watch>,
     /// Since when this gateway has heard itself without a break, and when it did last.
     heard: Option<(Instant, Instant)>,
     /// When more was followed than it remembers.
     overflowed: Option<Instant>,
-}
-
-/// A kickoff that is followed.
-struct Followed {
-    /// Until when each follower counts as one.
-    followers: HashMap<String, Instant>,
 }
 
 /// A kickoff that ends with its readers.
@@ -209,7 +204,7 @@ impl Heard {
     fn follows_itself(&self, kickoff_id: &str) -> bool {
         let known = self.known();
         let followed = known.followed.get(kickoff_id);
-        followed.is_some_and(|followed| followed.followers.contains_key(&self.own))
+        followed.is_some_and(|followed| followed.contains_key(&self.own))
     }
 
     fn abandoned(&self, now: Instant) -> Vec<String> {
@@ -251,7 +246,7 @@ impl Known {
             heard => {
                 *heard = Some((now, now));
                 for followed in self.followed.values_mut() {
-                    for until in followed.followers.values_mut() {
+                    for until in followed.values_mut() {
                         *until = (*until).max(now + FOLLOW_LEASE);
                     }
                 }
@@ -284,11 +279,9 @@ impl Known {
         if self.followed.len() >= MAX && !self.followed.contains_key(&id) && !self.watched.contains_key(&id) {
             return false;
         }
-        let followed = self.followed.entry(id).or_insert_with(|| Followed {
-            followers: HashMap::new(),
-        });
-        if followed.followers.len() < MOST_FOLLOWERS || followed.followers.contains_key(follower) {
-            followed.followers.insert(follower.to_owned(), until);
+        let followed = self.followed.entry(id).or_default();
+        if followed.len() < MOST_FOLLOWERS || followed.contains_key(follower) {
+            followed.insert(follower.to_owned(), until);
         }
         true
     }
@@ -298,10 +291,10 @@ impl Known {
         let Some(followed) = self.followed.get_mut(id) else {
             return;
         };
-        if followed.followers.remove(follower).is_none() {
+        if followed.remove(follower).is_none() {
             return;
         }
-        if followed.followers.is_empty() {
+        if followed.is_empty() {
             self.followed.remove(id);
         }
         if let Some(watch) = self.watched.get_mut(id) {
@@ -314,7 +307,7 @@ impl Known {
     fn expire(&mut self, now: Instant) {
         let mut gone = Vec::new();
         for (id, followed) in &self.followed {
-            let late = followed.followers.iter().filter(|(_, until)| **until <= now);
+            let late = followed.iter().filter(|(_, until)| **until <= now);
             gone.extend(late.map(|(follower, until)| (id.clone(), follower.clone(), *until)));
         }
         for (id, follower, until) in gone {

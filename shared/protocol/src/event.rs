@@ -65,4 +65,9 @@ pub mod event_type {
     pub const STREAM_CHUNK: &str = "llm_stream_chunk";
     /// CrewAI's: the same of what a model thinks.
     pub const THINKING_CHUNK: &str = "llm_thinking_chunk";
+
+    /// Whether events of this type are pieces of what a model says or thinks.
+    pub fn is_chunk(event_type: &str) -> bool {
+        [STREAM_CHUNK, THINKING_CHUNK].contains(&event_type)
+    }
 }

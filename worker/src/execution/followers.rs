@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crewfleet_protocol::Following;
-use crewfleet_protocol::query::{FOLLOW_LEASE, MAX_FOLLOWED};
+use crewfleet_protocol::query::{FOLLOW_LEASE, FOLLOW_RENEWAL, MAX_FOLLOWED};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -14,7 +14,14 @@ const MAX: usize = 50_000;
 
 /// Who follows which kickoff, and until when that holds.
 #[derive(Debug, Default)]
-pub(crate) struct Followers(Mutex<HashMap<String, HashMap<String, Instant>>>);
+pub(crate) struct Followers(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    kickoffs: HashMap<String, HashMap<String, Instant>>,
+    /// When those whose time was over were forgotten last.
+    tidied: Option<Instant>,
+}
 
 impl Followers {
     /// A follower has told what it follows.
@@ -25,11 +32,15 @@ impl Followers {
     fn hear_at(&self, told: Following, now: Instant) {
         // However long a follower asks for, one that is gone is not followed for ever.
         let until = now + Duration::from_secs(told.for_s.into()).min(FOLLOW_LEASE);
-        let mut kickoffs = self.lock();
-        kickoffs.retain(|_, followers| {
-            followers.retain(|_, until| *until > now);
-            !followers.is_empty()
-        });
+        let mut known = self.lock();
+        // Not with each message: there are as many as followers who come and go.
+        if known
+            .tidied
+            .is_none_or(|at| now.duration_since(at) >= FOLLOW_RENEWAL)
+        {
+            known.tidy(now);
+        }
+        let kickoffs = &mut known.kickoffs;
         let mut left_out = 0;
         for id in told.kickoffs.into_iter().take(MAX_FOLLOWED) {
             if until == now {
@@ -60,14 +71,24 @@ impl Followers {
     }
 
     fn has_at(&self, kickoff_id: &str, now: Instant) -> bool {
-        let kickoffs = self.lock();
-        let followers = kickoffs.get(kickoff_id);
+        let known = self.lock();
+        let followers = known.kickoffs.get(kickoff_id);
         followers.is_some_and(|followers| followers.values().any(|until| *until > now))
     }
 
     /// The lock guards plain data that every holder leaves whole.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, HashMap<String, Instant>>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn tidy(&mut self, now: Instant) {
+        self.tidied = Some(now);
+        self.kickoffs.retain(|_, followers| {
+            followers.retain(|_, until| *until > now);
+            !followers.is_empty()
+        });
     }
 }
 
@@ -102,7 +123,7 @@ mod tests {
         );
         followers.hear_at(told("x", "b", 20), now + FOLLOW_LEASE);
         assert_eq!(
-            followers.lock().len(),
+            followers.lock().kickoffs.len(),
             1,
             "those whose time is over are forgotten"
         );

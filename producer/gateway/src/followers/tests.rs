@@ -119,7 +119,7 @@ fn where_more_is_followed_than_it_remembers_it_cancels_none_and_keeps_those_it_k
     );
     let known = heard.known();
     assert!(known.followed.len() <= MAX + 1 && !known.followed.contains_key("new"));
-    assert!(known.followed["0-0"].followers.contains_key(OTHER) && known.followed.contains_key("a"));
+    assert!(known.followed["0-0"].contains_key(OTHER) && known.followed.contains_key("a"));
     drop(known);
     hears(&heard, start, 0, 15);
     assert!(heard.abandoned(after(start, 19)).is_empty());

@@ -239,7 +239,7 @@ async fn follow_filter(
 
 /// Whether a filter takes the kickoff of an event, as it is now.
 async fn takes(gateway: &Gateway, filter: &Filter, placed: &PlacedEvent) -> Result<bool, QueryError> {
-    if [event_type::STREAM_CHUNK, event_type::THINKING_CHUNK].contains(&&*placed.event.event_type) {
+    if event_type::is_chunk(&placed.event.event_type) {
         return Ok(false);
     }
     if !filter.crews.is_empty() && !filter.crews.contains(&placed.event.crew) {
