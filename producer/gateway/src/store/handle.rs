@@ -14,6 +14,7 @@ use super::followers::{self, Follower, Progress};
 use super::news::{Mark, Stream};
 use super::projection::Indexes;
 use super::queries::Queries;
+use super::recent::Recent;
 use super::retention::Retention;
 use super::subscribers::Subscribers;
 use super::window::Window;
@@ -76,9 +77,19 @@ impl Store {
         })?;
         let (subscribers, size) = (Arc::<Subscribers>::default(), Arc::<Size>::default());
         let (of_subscribers, of_size) = (Arc::clone(&subscribers), Arc::clone(&size));
-        let (writer, readers) = Writer::start(database, memory, indexes, retention, of_subscribers, of_size)?;
+        let recent = Arc::<Recent>::default();
+        let of_recent = Arc::clone(&recent);
+        let (writer, readers) = Writer::start(
+            database,
+            memory,
+            indexes,
+            retention,
+            of_subscribers,
+            of_size,
+            of_recent,
+        )?;
         Ok(Self {
-            queries: Queries::new(readers),
+            queries: Queries::new(readers, recent),
             writer,
             subscribers,
             size,

@@ -16,6 +16,7 @@
 //! | `retention` | what is let go |
 //! | `database`, `connection` | the file |
 //! | `readers` | connections that read, one for each who asks |
+//! | `recent` | what there was news of last, without a reading |
 //! | `full_text` | the words of inputs and results |
 //! | `filter`, `queries` | what is asked |
 //! | `totals` | what is asked of many kickoffs at once |
@@ -31,6 +32,7 @@ mod news;
 mod projection;
 pub(crate) mod queries;
 mod readers;
+mod recent;
 mod retention;
 pub(crate) mod row;
 pub(crate) mod state;

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::full_text;
 use super::news::{Mark, News, Request, Stored, Stream};
+use super::recent::{Recent, ReplyNews, Written};
 use super::row::{Kickoff, meta_text, millis};
 use super::state::{Progress, State};
 
@@ -31,28 +32,37 @@ pub(super) struct Changes {
     pub(super) ended: BTreeSet<String>,
     /// The events that came, in their order.
     pub(super) events: Vec<Stored>,
+    /// What is written of kickoffs by now.
+    pub(super) written: Vec<Written>,
+    /// Rows were changed that are not among it.
+    pub(super) others: bool,
 }
 
 /// One transaction's worth of news.
 pub(super) struct Projection<'db> {
     db: &'db Connection,
     indexes: &'db Indexes,
+    /// As the file was before this transaction.
+    recent: &'db Recent,
     /// By our clock, in milliseconds.
     now: i64,
     /// Those that have changed, with what they were indexed by.
     kickoffs: HashMap<String, Kickoff>,
+    replies: HashMap<String, ReplyNews>,
     marks: HashMap<Stream, Mark>,
     kept: HashMap<&'static str, (i64, i64)>,
     changes: Changes,
 }
 
 impl<'db> Projection<'db> {
-    pub(super) fn new(db: &'db Connection, indexes: &'db Indexes, now: i64) -> Self {
+    pub(super) fn new(db: &'db Connection, indexes: &'db Indexes, recent: &'db Recent, now: i64) -> Self {
         Self {
             db,
             indexes,
+            recent,
             now,
             kickoffs: HashMap::new(),
+            replies: HashMap::new(),
             marks: HashMap::new(),
             kept: HashMap::new(),
             changes: Changes::default(),
@@ -170,6 +180,7 @@ impl<'db> Projection<'db> {
         let bytes = i64::try_from(body.len()).unwrap_or(i64::MAX);
         put.execute(params![number, reply.redrive, self.now, bytes, body])?;
         self.keep("reply", 1, body.len());
+        self.replies.insert(id.to_owned(), ReplyNews::of(body));
         if self.indexes.full_text {
             full_text::add_result(self.db, number, reply)?;
         }
@@ -195,7 +206,7 @@ impl<'db> Projection<'db> {
             self.keep("request", 1, request.body.len());
             let known = match self.kickoffs.get(&request.id) {
                 Some(kickoff) => kickoff.number,
-                None => Kickoff::find(self.db, &request.id)?.and_then(|kickoff| kickoff.number),
+                None => self.find(&request.id)?.and_then(|kickoff| kickoff.number),
             };
             if let Some(number) = known.filter(|_| self.indexes.full_text) {
                 full_text::add_inputs(self.db, number, &request.body)?;
@@ -214,6 +225,10 @@ impl<'db> Projection<'db> {
         let ids = find
             .query_map([moment], |row| row.get(0))?
             .collect::<rusqlite::Result<Vec<String>>>()?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.changes.others = true;
         self.changes.ids.extend(ids.iter().cloned());
         self.changes.ended.extend(ids);
         let mut settle = self.db.prepare_cached(
@@ -227,6 +242,7 @@ impl<'db> Projection<'db> {
     /// What waited or ran may have ended in what was missed. Its reply, or its next event, tells.
     fn missed(&mut self, stream: Stream, moment: i64) -> rusqlite::Result<()> {
         self.flush()?;
+        self.changes.others = true;
         self.db.execute(
             "INSERT INTO stream (name, place, hash, known_since) VALUES (?, -1, 0, ?) \
              ON CONFLICT (name) DO UPDATE SET known_since = excluded.known_since",
@@ -240,6 +256,7 @@ impl<'db> Projection<'db> {
 
     fn replaced(&mut self, stream: Stream) -> rusqlite::Result<()> {
         self.flush()?;
+        self.changes.others = true;
         self.marks.remove(&stream);
         self.db.execute(
             "UPDATE stream SET place = -1, hash = 0, known_since = ? WHERE name = ?",
@@ -271,7 +288,7 @@ impl<'db> Projection<'db> {
     /// A kickoff that changes.
     fn kickoff(&mut self, id: &str, crew: &str) -> rusqlite::Result<&mut Kickoff> {
         if !self.kickoffs.contains_key(id) {
-            let known = Kickoff::find(self.db, id)?;
+            let known = self.find(id)?;
             let mut kickoff = known.unwrap_or_else(|| Kickoff::new(id, crew, self.now));
             kickoff.heard = self.now;
             self.kickoffs.insert(id.to_owned(), kickoff);
@@ -282,6 +299,15 @@ impl<'db> Projection<'db> {
             .kickoffs
             .entry(id.to_owned())
             .or_insert_with(|| Kickoff::new(id, crew, self.now)))
+    }
+
+    /// One as the file has it by now.
+    fn find(&self, id: &str) -> rusqlite::Result<Option<Kickoff>> {
+        let is_fresh = self.changes.written.is_empty() && !self.changes.others;
+        match self.recent.kickoff(id).filter(|_| is_fresh) {
+            Some(known) => Ok(Some(known)),
+            None => Kickoff::find(self.db, id),
+        }
     }
 
     /// The number of its row, which is written if it is not there yet.
@@ -318,10 +344,15 @@ impl<'db> Projection<'db> {
                 .get(&id)
                 .is_some_and(|kickoff| kickoff.number.is_none());
             let number = self.number(&id)?;
-            if let Some(kickoff) = self.kickoffs.remove(&id).filter(|_| !is_new) {
+            let Some(kickoff) = self.kickoffs.remove(&id) else {
+                continue;
+            };
+            if !is_new {
                 kickoff.write(self.db)?;
                 self.index_meta(number, kickoff.created, kickoff.meta.as_deref())?;
             }
+            let reply = self.replies.remove(&id).unwrap_or_default();
+            self.changes.written.push(Written { kickoff, reply });
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What is asked of the store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use crewfleet_protocol::Event;
@@ -12,6 +13,7 @@ use super::filter::{Cursor, Filter};
 use super::news::Request;
 pub(crate) use super::readers::QueryError;
 use super::readers::Readers;
+use super::recent::Recent;
 use super::row::{COLUMNS, Kickoff, moment};
 use super::state::State;
 
@@ -22,7 +24,10 @@ const TYPES: usize = 64;
 
 /// What asks.
 #[derive(Clone)]
-pub(crate) struct Queries(Readers);
+pub(crate) struct Queries {
+    readers: Readers,
+    recent: Arc<Recent>,
+}
 
 /// An event and its place in the stream.
 #[derive(Debug, Clone)]
@@ -46,12 +51,15 @@ pub(crate) struct Details {
 }
 
 impl Queries {
-    pub(super) fn new(readers: Readers) -> Self {
-        Self(readers)
+    pub(super) fn new(readers: Readers, recent: Arc<Recent>) -> Self {
+        Self { readers, recent }
     }
 
     /// One kickoff.
     pub(crate) async fn kickoff(&self, id: &str) -> Result<Option<Kickoff>, QueryError> {
+        if let Some(kickoff) = self.recent.kickoff(id) {
+            return Ok(Some(kickoff));
+        }
         let id = id.to_owned();
         self.ask(move |db| Kickoff::find(db, &id)).await
     }
@@ -64,6 +72,9 @@ impl Queries {
 
     /// The reply of a kickoff, as it came.
     pub(crate) async fn reply(&self, id: &str) -> Result<Option<Vec<u8>>, QueryError> {
+        if let Some(reply) = self.recent.reply(id) {
+            return Ok(Some(reply.to_vec()));
+        }
         let id = id.to_owned();
         self.ask(move |db| {
             let mut find = db.prepare_cached(
@@ -202,7 +213,7 @@ impl Queries {
         &self,
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueryError> {
-        self.0.read(ask).await
+        self.readers.read(ask).await
     }
 }
 

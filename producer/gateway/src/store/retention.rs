@@ -26,6 +26,8 @@ pub(crate) struct Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retained {
     All,
+    /// There was nothing to let go.
+    Nothing,
     /// There is more to let go.
     Some,
 }
@@ -78,9 +80,10 @@ impl Retention {
             // Pages that became free go back to the file system, a few at a time.
             db.execute_batch("PRAGMA incremental_vacuum(2000)")?;
         }
-        Ok(match gone < ROUND {
-            true => Retained::All,
-            false => Retained::Some,
+        Ok(match gone {
+            0 => Retained::Nothing,
+            gone if gone < ROUND => Retained::All,
+            _ => Retained::Some,
         })
     }
 }

@@ -197,6 +197,7 @@ mod tests {
                     event: Arc::new(event(id, "kickoff_started", 0)),
                 })
                 .collect(),
+            ..Changes::default()
         }
     }
 

@@ -114,6 +114,10 @@ impl Site {
 
     async fn state(&self, id: &str) -> Option<State> {
         let known = self.store.queries.kickoff(id).await.unwrap();
+        // What is at hand is what the file has.
+        let of_id = id.to_owned();
+        let filed = self.store.queries.ask(move |db| row::Kickoff::find(db, &of_id));
+        assert_eq!(known, filed.await.unwrap());
         known.map(|kickoff| kickoff.standing.state)
     }
 

@@ -14,6 +14,7 @@ use super::database::{self, Database, StoreError};
 use super::news::News;
 use super::projection::{Changes, Indexes, Projection};
 use super::readers::Readers;
+use super::recent::Recent;
 use super::retention::{Retained, Retention};
 use super::subscribers::Subscribers;
 
@@ -28,6 +29,9 @@ const OVERHEAD: usize = 512;
 const TIDYING: Duration = Duration::from_secs(10);
 /// How often SQLite looks again what its indexes hold, by which it chooses one.
 const OPTIMIZING: Duration = Duration::from_secs(60 * 60);
+/// From the beginning of a transaction to that of the next one: what comes meanwhile is written together, so that many
+/// kickoffs a second are few transactions. Who comes to an idle store waits for nothing.
+const PACE: Duration = Duration::from_millis(4);
 /// The pause after a transaction that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -89,6 +93,7 @@ impl Writer {
         retention: Retention,
         subscribers: Arc<Subscribers>,
         size: Arc<Size>,
+        recent: Arc<Recent>,
     ) -> Result<(Self, Readers), StoreError> {
         let (queue, news) = mpsc::channel(QUEUE);
         let units = u32::try_from(memory / UNIT as u64).unwrap_or(u32::MAX).max(1);
@@ -103,6 +108,7 @@ impl Writer {
             retention,
             subscribers,
             size,
+            recent,
             runtime: Handle::current(),
         };
         let file = thread.db.path().unwrap_or_default().into();
@@ -159,12 +165,13 @@ struct Thread {
     retention: Retention,
     subscribers: Arc<Subscribers>,
     size: Arc<Size>,
+    recent: Arc<Recent>,
     runtime: Handle,
 }
 
 impl Thread {
     fn run(&mut self, mut news: mpsc::Receiver<Work>) {
-        let (mut tidied, mut optimized) = (Instant::now(), Instant::now());
+        let (mut tidied, mut optimized, mut began) = (Instant::now(), Instant::now(), Instant::now());
         self.measure();
         loop {
             let first = self
@@ -173,6 +180,8 @@ impl Thread {
             match first {
                 Ok(None) => return,
                 Ok(Some(first)) => {
+                    std::thread::sleep(PACE.saturating_sub(began.elapsed()));
+                    began = Instant::now();
                     let mut batch = vec![first];
                     while batch.len() < BATCH
                         && let Ok(next) = news.try_recv()
@@ -185,8 +194,12 @@ impl Thread {
             }
             if tidied.elapsed() >= TIDYING {
                 // While there is much to let go, what comes is written in between.
-                if self.tidy() == Retained::All {
+                let retained = self.tidy();
+                if retained != Retained::Some {
                     tidied = Instant::now();
+                }
+                if retained != Retained::Nothing {
+                    self.recent.clear();
                 }
                 self.measure();
             }
@@ -223,7 +236,7 @@ impl Thread {
             self.size.set_trouble(None);
         }
         self.measure();
-        self.subscribers.tell(changes);
+        self.tell(changes);
         for (room, written) in others {
             drop(room);
             if let Some(written) = written {
@@ -233,11 +246,26 @@ impl Thread {
         }
     }
 
+    /// Who is told of it finds it, so that it is kept at hand first.
+    fn tell(&self, mut changes: Changes) {
+        if changes.others {
+            self.recent.clear();
+        } else {
+            self.recent.put(std::mem::take(&mut changes.written));
+        }
+        self.subscribers.tell(changes);
+    }
+
     fn transaction(&mut self, news: &[News]) -> rusqlite::Result<Changes> {
         let transaction = self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut projection = Projection::new(&transaction, &self.indexes, Utc::now().timestamp_millis());
+        let mut projection = Projection::new(
+            &transaction,
+            &self.indexes,
+            &self.recent,
+            Utc::now().timestamp_millis(),
+        );
         for one in news {
             projection.apply(one)?;
         }
