@@ -137,7 +137,10 @@ impl Gateway {
             return Err("it ends; call another".to_owned());
         }
         match self.client.broker().link() {
-            None => Err("no connection to the broker".to_owned()),
+            None => Err(match self.client.broker().failure() {
+                Some(failure) => format!("no connection to the broker: {failure}"),
+                None => "no connection to the broker".to_owned(),
+            }),
             Some(link) if link.is_blocked() => {
                 Err("RabbitMQ blocks publishers (a memory or disk alarm), so no kickoff is taken".to_owned())
             }
