@@ -30,6 +30,7 @@ mod forks;
 mod gateway;
 mod gateway_amp;
 mod gateway_amp_clients;
+mod gateway_announcing;
 mod gateway_broker;
 mod gateway_callers;
 mod gateway_clocks;

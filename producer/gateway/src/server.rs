@@ -27,7 +27,7 @@ use crate::store::StoreError;
 use crate::taking::PUBLISHING;
 use crate::tokens::valid::ValidTokens;
 use crate::tokens::{TokensError, TokensFile};
-use crate::{abandoned, alarms};
+use crate::{abandoned, alarms, announcing};
 
 /// How long the broker has to say at the start that it does not take us. One that says nothing may come later.
 const REFUSING: Duration = Duration::from_secs(5);
@@ -123,6 +123,10 @@ pub async fn serve(
     let cancelling = Arc::clone(&gateway);
     let _cancelling = AbortOnDropHandle::new(tokio::spawn(async move {
         abandoned::look_out(&cancelling).await;
+    }));
+    let telling = Arc::clone(&gateway);
+    let _announcing = AbortOnDropHandle::new(tokio::spawn(async move {
+        announcing::look_out(&telling).await;
     }));
     let has_tls = tls.is_some();
     if is_exposed && !has_tls {

@@ -18,6 +18,7 @@
 //! | `readers` | connections that read, one for each who asks |
 //! | `full_text` | the words of inputs and results |
 //! | `filter`, `queries` | what is asked |
+//! | `untold` | kickoffs of which no stream tells |
 //! | `totals` | what is asked of many kickoffs at once |
 //! | `subscribers` | who waits for news |
 
@@ -36,6 +37,7 @@ pub(crate) mod row;
 pub(crate) mod state;
 pub(crate) mod subscribers;
 mod totals;
+mod untold;
 mod window;
 mod writer;
 
