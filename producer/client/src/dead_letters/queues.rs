@@ -80,7 +80,7 @@ impl DeadLetters {
         };
         let queues = self.read_all(crews, each).await?;
         self.check_named(selection, &queues, &groups.into_sorted())?;
-        letters.sort_by_key(|letter| Reverse(letter.dead_at));
+        letters.sort_by_key(|letter| Reverse(letter.order()));
         Ok((letters, queues))
     }
 
