@@ -34,6 +34,7 @@ mod gateway_announcing;
 mod gateway_broker;
 mod gateway_callers;
 mod gateway_clocks;
+mod gateway_disk;
 mod gateway_https;
 mod gateway_memory;
 mod gateway_native;

@@ -196,9 +196,11 @@ impl Gateway {
                     false => self.join(&order, &first).await,
                 };
             }
-            timeout_at(deadline, news.changed())
-                .await
-                .map_err(|_| ApiError::unavailable(SLOW))?;
+            if timeout_at(deadline, news.changed()).await.is_err() {
+                // Perhaps the store cannot be written.
+                self.knows_all()?;
+                return Err(ApiError::unavailable(SLOW));
+            }
         }
     }
 
