@@ -74,12 +74,29 @@ impl Cli {
         self.spawn_with(arguments, b"", more)
     }
 
+    /// The same by another program, which is told what to run behind arguments of its own.
+    pub fn spawn_by(&self, program: &[&str], arguments: &[&str], more: &[(&str, &str)]) -> Process {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(crews::binary("crewfleet"));
+        self.spawn_command(command, arguments, b"", more)
+    }
+
     fn spawn_with_input(&self, arguments: &[&str], input: &[u8]) -> Process {
         self.spawn_with(arguments, input, &[])
     }
 
     fn spawn_with(&self, arguments: &[&str], input: &[u8], more: &[(&str, &str)]) -> Process {
-        let mut command = Command::new(crews::binary("crewfleet"));
+        let command = Command::new(crews::binary("crewfleet"));
+        self.spawn_command(command, arguments, input, more)
+    }
+
+    fn spawn_command(
+        &self,
+        mut command: Command,
+        arguments: &[&str],
+        input: &[u8],
+        more: &[(&str, &str)],
+    ) -> Process {
         let environment = self.environment.iter().map(|(name, value)| (name, value));
         command
             .args(arguments)

@@ -159,6 +159,24 @@ impl PlainClient {
         within("a queue", declared).await;
     }
 
+    /// Binds a queue to the exchange `<namespace>.<what>` by a key.
+    pub async fn bind(&self, queue: &str, what: &str, key: &str) {
+        let channel = within("a channel", self.connection.create_channel()).await;
+        let exchange = self.namespace.exchange(what);
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        let bound = channel.queue_bind(queue.into(), exchange.as_str().into(), key.into(), options, none);
+        within("a binding", bound).await;
+    }
+
+    /// Undoes [`Self::bind`].
+    pub async fn unbind(&self, queue: &str, what: &str, key: &str) {
+        let channel = within("a channel", self.connection.create_channel()).await;
+        let exchange = self.namespace.exchange(what);
+        let none = FieldTable::default();
+        let unbound = channel.queue_unbind(queue.into(), exchange.as_str().into(), key.into(), none);
+        within("the end of a binding", unbound).await;
+    }
+
     /// Deletes a queue with all that is in it, as an operator would.
     pub async fn delete(&self, queue: &str) {
         let channel = within("a channel", self.connection.create_channel()).await;

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Display,
+    path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -14,6 +15,9 @@ use crate::{PATIENCE, cli::Cli, http, process::Process};
 
 /// How long a gateway expects the reply of a kickoff that it knows to have ended.
 const REPLY_LATE: Duration = Duration::from_secs(20);
+
+/// The folder of a small disk.
+const DISK: &str = "disk";
 
 /// Each gateway has a store of its own.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
@@ -75,7 +79,40 @@ impl GatewayProcess {
 
     async fn listening_with(cli: &Cli, store: &str) -> Self {
         let environment = [("CREWFLEET__GATEWAY__STORE__FILE", store)];
-        let process = cli.spawn_with_environment(&["gateway"], &environment);
+        Self::of(cli.spawn_with_environment(&["gateway"], &environment)).await
+    }
+
+    /// Starts one whose store is on a disk of so many MiB, and waits until it listens. Nobody else has this disk: it is
+    /// mounted for this process.
+    pub async fn on_small_disk(cli: &Cli, mib: usize) -> Self {
+        std::fs::create_dir(cli.dir().join(DISK)).expect("a folder");
+        let script = format!("mount -t tmpfs -o size={mib}m tmpfs {DISK} && exec \"$@\"");
+        let program = [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            &script,
+            "sh",
+        ];
+        let environment = [("CREWFLEET__GATEWAY__STORE__FILE", format!("{DISK}/store"))];
+        let environment = environment
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        Self::of(cli.spawn_by(&program, &["gateway"], &environment)).await
+    }
+
+    /// The folder of [`Self::on_small_disk`], as this process can reach it.
+    pub fn disk(&self, cli: &Cli) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.process.pid()));
+        let folder = cli.dir().canonicalize().expect("a folder");
+        root.join(folder.strip_prefix("/").expect("an absolute path"))
+            .join(DISK)
+    }
+
+    async fn of(process: Process) -> Self {
         let listens = |line: &str| {
             let line: Value = serde_json::from_str(line).ok()?;
             let scheme = if line["tls"] == true { "https" } else { "http" };

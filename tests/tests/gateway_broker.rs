@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crewfleet_node::{Node, NodeOptions};
 use crewfleet_tests::broker::{Namespace, alone, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::PlainClient;
@@ -9,8 +10,11 @@ use crewfleet_tests::crews::builtin_crew_toml;
 use crewfleet_tests::gateway::GatewayProcess;
 use crewfleet_tests::http;
 use crewfleet_tests::worker::WorkerProcess;
+use futures_util::future::join_all;
 use lapin::BasicProperties;
+use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -84,6 +88,89 @@ async fn where_nothing_was_sent_there_is_no_doubt() {
         1,
         "one was taken"
     );
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_before_its_broker_waits_for_it() {
+    let mut options = NodeOptions::temporary().expect("a temporary folder");
+    let url = options.reserve().expect("free ports");
+    let namespace = Namespace::new();
+    let cli = Cli::new(&url, &namespace).with_free_gateway_ports();
+    let token = token(&cli).await;
+    let gateway = GatewayProcess::listening(&cli).await;
+    gateway
+        .is_not_ready("no connection to the broker: cannot connect to RabbitMQ at amqp://127.0.0.1")
+        .await;
+    let (code, _) = http::get(&format!("{}/healthz", gateway.admin_url())).await;
+    assert_eq!(code, 200);
+    let (caller, native) = (gateway.caller("echo", &token), gateway.native(&token));
+    let keyed = native.clone().with_header("Idempotency-Key", "order-7");
+    let body = json!({"crew": "echo", "inputs": {}}).to_string();
+    let id = "0193f5a0-0000-7000-8000-000000000000";
+    let one = format!("/kickoffs/{id}");
+    let not_all = "does not know all kickoffs yet";
+    let calls = [
+        (&caller, Method::POST, "/kickoff", "was not taken; try again"),
+        (&native, Method::POST, "/kickoffs", "was not taken; try again"),
+        (&keyed, Method::POST, "/kickoffs", not_all),
+        (&caller, Method::GET, "/inputs", "was heard yet"),
+        (&caller, Method::GET, &format!("/status/{id}"), not_all),
+        (&caller, Method::POST, &format!("/stop/{id}"), not_all),
+        (&native, Method::GET, &one, not_all),
+        (&native, Method::POST, &format!("{one}/cancel"), not_all),
+        (&native, Method::GET, "/crews", "does not know all workers yet"),
+        (
+            &native,
+            Method::POST,
+            "/crews/echo/pause",
+            "RabbitMQ does not say",
+        ),
+        (&native, Method::GET, "/workers", "does not know all workers yet"),
+        (&native, Method::GET, "/dead-letters?crew=echo", "did not answer"),
+    ];
+    let calls = calls.map(async |(caller, method, path, why)| {
+        let (code, headers, answer) = caller.full(method, path, &body).await;
+        assert_eq!(code, 503, "{path}: {answer}");
+        assert_eq!(headers["retry-after"], "1", "{path}: {answer}");
+        let said = answer.get("message").or(answer.get("detail"));
+        let said = said.and_then(Value::as_str).expect("why");
+        assert!(said.contains(why), "{path}: {answer}");
+    });
+    join_all(calls).await;
+
+    let node = Node::start(options).await.expect("a node");
+    cli.run(&["topology", "declare", "echo"]).await.success();
+    gateway.is_ready().await;
+    caller.kickoff(&json!({"inputs": {}})).await;
+    let client = PlainClient::connect(&node.url(), &namespace).await;
+    let queue = namespace.requests_of("echo");
+    assert_eq!(client.count(&queue).await, 1, "one was taken");
+}
+
+#[tokio::test]
+async fn what_waiting_cannot_mend_ends_a_gateway_at_its_start() {
+    let namespace = Namespace::new();
+    let node = broker().await;
+    let refused = async |user: &str, vhost: &str, code: i32, said: &[&str]| {
+        let url = format!("amqp://{user}@127.0.0.1:{}/{vhost}", node.port());
+        let cli = Cli::new(&url, &namespace).with_free_gateway_ports();
+        let output = cli.run(&["gateway"]).await.ended_with(code);
+        let said = output.said(said);
+        assert!(!said.contains("hunter2"), "{said}");
+    };
+    refused("guest:hunter2", "%2f", 3, &["correct the user or the password"]).await;
+    refused("guest:guest", "nowhere", 3, &["Create the virtual host"]).await;
+    // An address that is taken, while the broker is away.
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let taken = taken.local_addr().map(|address| (taken, address.to_string()));
+    let (_taken, address) = taken.expect("an address");
+    for key in ["ADDR", "ADMIN_ADDR"] {
+        let cli = Cli::new("amqp://127.0.0.1:1/%2f", &namespace)
+            .with_free_gateway_ports()
+            .env(&format!("CREWFLEET__GATEWAY__{key}"), &address);
+        let output = cli.run(&["gateway"]).await.ended_with(2);
+        output.said(&[&address, &format!("[gateway] {}", key.to_lowercase())]);
+    }
 }
 
 #[tokio::test]

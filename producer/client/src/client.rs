@@ -47,9 +47,25 @@ impl KickoffClient {
         name: &str,
         options: ClientOptions,
     ) -> Result<Self, ClientError> {
+        let broker = Broker::connect(config, name).await?;
+        Ok(Self::of(broker, config, options))
+    }
+
+    /// Keeps connecting until it succeeds: for a service that may start before its broker. Until then all is as while a
+    /// connection is lost.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`] for a URL that is none.
+    pub fn start(config: &BrokerConfig, name: &str, options: ClientOptions) -> Result<Self, ClientError> {
+        let broker = Broker::start(config, name)?;
+        Ok(Self::of(broker, config, options))
+    }
+
+    fn of(broker: Broker, config: &BrokerConfig, options: ClientOptions) -> Self {
         let id = options.id.unwrap_or_else(|| KickoffId::generate().to_string());
-        let connection = Connection::open(config, name, &id, options.publish_timeout).await?;
-        Ok(Self { connection })
+        Self {
+            connection: Connection::over(broker, config, &id, options.publish_timeout),
+        }
     }
 
     /// Another client over the same connections.

@@ -53,18 +53,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects as the client of this id.
-    pub(crate) async fn open(
+    /// The client of this id, over this broker.
+    pub(crate) fn over(
+        broker: Broker,
         config: &BrokerConfig,
-        name: &str,
         id: &str,
         publish_timeout: Duration,
-    ) -> Result<Arc<Self>, ClientError> {
-        let broker = Broker::connect(config, name).await?;
+    ) -> Arc<Self> {
         let id = config.client_id(id);
         let names = Names::new(&config.namespace);
         let stop = CancellationToken::new();
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             publisher: broker.publisher(),
             replies: Arc::new(Replies::new(broker.clone(), names.clone())),
             broker,
@@ -83,7 +82,7 @@ impl Connection {
             looked_at: Mutex::default(),
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
-        }))
+        })
     }
 
     /// Closes the connections, after deleting the client's queues if asked to.

@@ -23,6 +23,7 @@ use crate::http::request_limits::RequestLimits;
 use crate::store::row::Kickoff;
 use crate::store::{Indexes, Store, StoreError, StreamTopology, Window, Windows};
 use crate::tokens::valid::ValidTokens;
+use crate::unannounced::Unannounced;
 
 /// How long calls that run when the gateway is told to end may take.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -52,6 +53,8 @@ pub(crate) struct Gateway {
     pub(crate) store: Store,
     pub(crate) crews: Arc<Crews>,
     pub(crate) followers: Followers,
+    /// Of these the other gateways do not know yet.
+    pub(crate) unannounced: Unannounced,
     pub(crate) tokens: Arc<ValidTokens>,
     pub(crate) default_crew: Option<CrewName>,
     pub(crate) bodies: RequestLimits,
@@ -105,6 +108,7 @@ impl Gateway {
         Ok(Self {
             crews: Crews::listen(client.clone(), end.clone()),
             followers: Followers::listen(&client),
+            unannounced: Unannounced::new(&config.store),
             client,
             store,
             tokens,
@@ -137,7 +141,10 @@ impl Gateway {
             return Err("it ends; call another".to_owned());
         }
         match self.client.broker().link() {
-            None => Err("no connection to the broker".to_owned()),
+            None => Err(match self.client.broker().failure() {
+                Some(failure) => format!("no connection to the broker: {failure}"),
+                None => "no connection to the broker".to_owned(),
+            }),
             Some(link) if link.is_blocked() => {
                 Err("RabbitMQ blocks publishers (a memory or disk alarm), so no kickoff is taken".to_owned())
             }

@@ -15,7 +15,8 @@
 //! | `store` | what is known of kickoffs, in a SQLite file |
 //! | `alarms` | whether RabbitMQ takes anything |
 //! | `crews` | what workers serve, and which inputs their crews ask for, by their heartbeats |
-//! | `announcing` | events of the gateways' own |
+//! | `announcing`, `own_event` | events of the gateways' own |
+//! | `unannounced` | kickoffs of which the other gateways do not know yet |
 //! | `followers`, `abandoned` | who follows which kickoffs; those that are cancelled when nobody does |
 //! | [`tokens`] | the tokens that callers show |
 
@@ -27,10 +28,12 @@ mod crews;
 mod followers;
 mod gateway;
 mod http;
+mod own_event;
 mod server;
 mod store;
 mod taking;
 pub mod tokens;
+mod unannounced;
 
 pub use self::config::{GatewayConfig, StoreConfig};
 pub use self::server::{GatewayError, serve};

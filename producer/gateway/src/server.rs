@@ -14,6 +14,7 @@ use crewfleet_service::http::{self as service_http, Door, NamedFile, Tls};
 use crewfleet_service::metrics::{MetricsRegistry, render};
 use crewfleet_service::systemd;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -26,12 +27,15 @@ use crate::store::StoreError;
 use crate::taking::PUBLISHING;
 use crate::tokens::valid::ValidTokens;
 use crate::tokens::{TokensError, TokensFile};
-use crate::{abandoned, alarms};
+use crate::{abandoned, alarms, announcing};
+
+/// How long the broker has to say at the start that it does not take us. One that says nothing may come later.
+const REFUSING: Duration = Duration::from_secs(5);
 
 /// Why a gateway does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// No connection to the broker.
+    /// The broker does not take us as we are configured.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The tokens cannot be read.
@@ -72,7 +76,7 @@ pub enum GatewayError {
 }
 
 /// Serves the API until `stop`, and for `lame_duck_s` more, in which it says that it is not ready; then lets calls that
-/// run end, for 10 s at most. `config` has been checked, and names the default crew.
+/// run end, for 10 s at most. `config` has been checked, and names the default crew. A broker that is away is waited for.
 ///
 /// # Errors
 /// [`GatewayError`].
@@ -101,8 +105,7 @@ pub async fn serve(
             tokens: file.place(),
         });
     }
-    let options = ClientOptions::default().publish_timeout(PUBLISHING);
-    let client = KickoffClient::connect_with(broker, "crewfleet-gateway", options).await?;
+    let client = client(broker, stop).await?;
     let gateway = Gateway::new(client, broker, config, default_crew, tokens, stop, &end)?;
     let limits = gateway.limits;
     let gateway = Arc::new(gateway);
@@ -120,6 +123,10 @@ pub async fn serve(
     let cancelling = Arc::clone(&gateway);
     let _cancelling = AbortOnDropHandle::new(tokio::spawn(async move {
         abandoned::look_out(&cancelling).await;
+    }));
+    let telling = Arc::clone(&gateway);
+    let _announcing = AbortOnDropHandle::new(tokio::spawn(async move {
+        announcing::look_out(&telling).await;
     }));
     let has_tls = tls.is_some();
     if is_exposed && !has_tls {
@@ -148,6 +155,17 @@ pub async fn serve(
     gateway.tokens.keep_uses(Duration::ZERO).await;
     gateway.client.clone().close().await;
     Ok(())
+}
+
+/// A client that waits for its broker, unless that refuses it.
+async fn client(broker: &BrokerConfig, stop: &CancellationToken) -> Result<KickoffClient, ClientError> {
+    let options = ClientOptions::default().publish_timeout(PUBLISHING);
+    let client = KickoffClient::start(broker, "crewfleet-gateway", options)?;
+    let attempted = timeout(REFUSING, client.broker().attempted());
+    match stop.run_until_cancelled(attempted).await {
+        Some(Ok(Err(error))) if error.is_refusal() => Err(error.into()),
+        _ => Ok(client),
+    }
 }
 
 /// What `[gateway]` says of TLS; `None` where it says nothing. Its values have been checked.

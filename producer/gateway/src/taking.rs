@@ -10,7 +10,6 @@ use chrono::{DateTime, Utc};
 use crewfleet::{ClientError, Kickoff, KickoffId};
 use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties, PublishError};
-use crewfleet_protocol::event::event_type;
 use crewfleet_protocol::webhooks::WebhookFields;
 use crewfleet_protocol::{CrewName, body_hash, message_type};
 use serde_json::json;
@@ -20,11 +19,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::announcing::{ANNOUNCING, About};
+use crate::announcing::ANNOUNCING;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::http::webhooks;
+use crate::store::row::{self, millis};
 use crate::store::{News, Request};
+use crate::unannounced::Telling;
 
 /// How long a kickoff is tried to be published: clients of AMP wait for 5 s.
 pub(crate) const PUBLISHING: Duration = Duration::from_millis(3500);
@@ -34,6 +35,10 @@ const READING: Duration = Duration::from_secs(4);
 const OTHER: Duration = Duration::from_secs(2);
 /// How much later than a kickoff its request may be read: they are in two streams.
 const APART: Duration = Duration::from_secs(2);
+/// How long whoever has a kickoff has to say what its request is: a little more than they are asked for.
+const KNOWN: Duration = Duration::from_secs(15);
+
+const SLOW: &str = "The message broker takes too long; nothing was started";
 
 /// A kickoff that somebody asks for.
 pub(crate) struct Order {
@@ -98,6 +103,14 @@ impl Order {
     pub(crate) fn in_context(mut self, context: Headers) -> Self {
         self.kickoff = self.kickoff.context(context);
         self
+    }
+
+    /// The kickoff that it becomes.
+    pub(crate) fn kickoff(&self) -> row::Kickoff {
+        row::Kickoff {
+            meta: self.meta.as_deref().map(|meta| meta.get().to_owned()),
+            ..row::Kickoff::new(self.id.as_str(), self.crew.as_str(), millis(Utc::now()))
+        }
     }
 
     fn body_hash(&self) -> String {
@@ -183,9 +196,11 @@ impl Gateway {
                     false => self.join(&order, &first).await,
                 };
             }
-            timeout_at(deadline, news.changed()).await.map_err(|_| {
-                ApiError::unavailable("The message broker takes too long; nothing was started")
-            })?;
+            if timeout_at(deadline, news.changed()).await.is_err() {
+                // Perhaps the store cannot be written.
+                self.knows_all()?;
+                return Err(ApiError::unavailable(SLOW));
+            }
         }
     }
 
@@ -222,7 +237,8 @@ impl Gateway {
                 break;
             }
         }
-        match order.kickoff.known().await? {
+        let known = timeout(KNOWN, order.kickoff.known()).await;
+        match known.map_err(|_| ApiError::unavailable(SLOW))?? {
             Some(_) => Ok(Taken::Before),
             None => Err(ApiError::Conflict(other_request(&order.id))),
         }
@@ -250,14 +266,16 @@ impl Gateway {
             .detach()
             .await
             .map_err(|error| self.not_taken(order, error))?;
-        let taken = News::Taken {
-            id: order.id.to_string(),
-            crew: order.crew.to_string(),
-            meta: order.meta.as_deref().map(|meta| meta.get().to_owned()),
-        };
+        let taken = order.kickoff();
+        // From here on it is announced, also where its caller hangs up.
+        let telling = self.unannounced.telling(self.client.names(), &taken);
+        let row::Kickoff { id, crew, meta, .. } = taken;
         // A disk that is full, or the gateway's end, may keep it from being written here; the streams tell it again.
-        let writing = timeout(ANNOUNCING, self.store.writer.write(taken));
-        let _ = tokio::join!(writing, self.announce_taken(order));
+        let writing = timeout(
+            ANNOUNCING,
+            self.store.writer.write(News::Taken { id, crew, meta }),
+        );
+        let _ = tokio::join!(writing, self.announce_taken(order, telling));
         Ok(())
     }
 
@@ -288,19 +306,15 @@ impl Gateway {
         }
     }
 
-    /// Has the other gateways know of a kickoff, whether or not a worker has begun with it. It runs all the same where this
-    /// fails.
-    async fn announce_taken(&self, order: &Order) {
-        let about = About {
-            kickoff_id: order.id.as_str(),
-            crew: order.crew.as_str(),
-            attempt: 1,
-            redrive: 0,
-            meta: order.meta.clone(),
-        };
-        if let Err(error) = self.announce(about, event_type::QUEUED, &json!({})).await {
-            let id = &order.id;
-            warn!(kickoff_id = %id, %error, "other gateways do not know of this kickoff until a worker has it");
+    /// Has the other gateways know of a kickoff, whether or not a worker has begun with it. Where this fails, they are told
+    /// later.
+    async fn announce_taken(&self, order: &Order, telling: Telling<'_>) {
+        match self.tell(telling.event(), ANNOUNCING).await {
+            Ok(()) => telling.told(),
+            Err(error) => {
+                let id = &order.id;
+                warn!(kickoff_id = %id, %error, "other gateways do not know of this kickoff yet; they are told again");
+            }
         }
     }
 }

@@ -78,22 +78,59 @@ pub enum ConnectError {
     },
 }
 
-/// What to do about it, by the broker's own words.
+impl ConnectError {
+    /// Whether the broker is there and does not take us as we are configured: the next attempt meets the same answer until
+    /// somebody changes the configuration, or RabbitMQ's users. What is away may come.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Url(_) => true,
+            Self::Timeout { .. } => false,
+            Self::Tls { refusal, .. } => refusal.is_certain,
+            // One of them may take us yet.
+            Self::All(errors) => errors.iter().all(Self::is_refusal),
+            Self::Refused { cause, .. } => Denial::of(cause).is_some(),
+        }
+    }
+}
+
+/// What the broker does not let a user do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Denial {
+    Login,
+    NoVirtualHost,
+    VirtualHost,
+}
+
+impl Denial {
+    /// By the broker's own words.
+    fn of(cause: &str) -> Option<Self> {
+        if cause.contains("Login was refused") {
+            return Some(Self::Login);
+        }
+        if !cause.contains("vhost") {
+            return None;
+        }
+        if cause.contains("not found") {
+            return Some(Self::NoVirtualHost);
+        }
+        // Where more follows, that passes: `: vhost '/' is down`, `: connection limit (8) is reached`.
+        let (_, user) = cause.split_once("refused for user")?;
+        (!user.contains(": ")).then_some(Self::VirtualHost)
+    }
+}
+
+/// What to do about it.
 fn advice(cause: &str, user: &str) -> String {
-    if cause.contains("Login was refused") {
-        return format!(
-            "RabbitMQ knows no user {user:?} with this password: correct the user or the password"
-        );
+    match Denial::of(cause) {
+        Some(Denial::Login) => {
+            format!("RabbitMQ knows no user {user:?} with this password: correct the user or the password")
+        }
+        Some(Denial::NoVirtualHost) => "Create the virtual host, or correct the path of the URL".to_owned(),
+        Some(Denial::VirtualHost) => {
+            format!("Give user {user:?} permissions for the virtual host, or correct the path of the URL")
+        }
+        None => "Is RabbitMQ running there, and does it listen for AMQP on this port?".to_owned(),
     }
-    if cause.contains("vhost") && cause.contains("not found") {
-        return "Create the virtual host, or correct the path of the URL".to_owned();
-    }
-    if cause.contains("vhost") && cause.contains("refused for user") {
-        return format!(
-            "Give user {user:?} permissions for the virtual host, or correct the path of the URL"
-        );
-    }
-    "Is RabbitMQ running there, and does it listen for AMQP on this port?".to_owned()
 }
 
 /// An operation on the broker failed after a connection was there.
@@ -255,8 +292,13 @@ fn in_turn(errors: &[ConnectError]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::advice;
+    use std::time::Duration;
+
+    use super::{ConnectError, advice};
+    use crate::config::BrokerConfig;
+    use crate::uri;
 
     #[test]
     fn what_to_do_about_a_refusal_follows_from_the_broker_s_words() {
@@ -274,5 +316,44 @@ mod tests {
             let advice = advice(cause, "w");
             assert!(advice.contains(expected), "{cause}: {advice}");
         }
+    }
+
+    #[test]
+    fn what_passes_is_no_refusal() {
+        let (_, endpoint) = uri::parse(&BrokerConfig::default()).unwrap().remove(0);
+        let refused = |cause: &str| ConnectError::Refused {
+            endpoint: endpoint.clone(),
+            user: "w".into(),
+            cause: cause.into(),
+        };
+        let login = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN";
+        let words = [
+            (login, true),
+            ("NOT_ALLOWED - vhost nope not found", true),
+            ("NOT_ALLOWED - access to vhost '/' refused for user 'w'", true),
+            (
+                "INTERNAL_ERROR - access to vhost '/' refused for user 'w': vhost '/' is down",
+                false,
+            ),
+            (
+                "NOT_ALLOWED - access to vhost '/' refused for user 'w': connection limit (8) is reached",
+                false,
+            ),
+            ("Connection refused (os error 111)", false),
+            (
+                "failed to lookup address information: Name or service not known",
+                false,
+            ),
+        ];
+        for (cause, is_refusal) in words {
+            assert_eq!(refused(cause).is_refusal(), is_refusal, "{cause}");
+        }
+        let late = ConnectError::Timeout {
+            endpoint: endpoint.clone(),
+            timeout: Duration::from_secs(1),
+        };
+        assert!(!late.is_refusal());
+        assert!(!ConnectError::All(vec![refused(login), late]).is_refusal());
+        assert!(ConnectError::All(vec![refused(login), refused(login)]).is_refusal());
     }
 }

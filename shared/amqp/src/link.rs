@@ -32,6 +32,8 @@ use super::version::ServerVersion;
 #[derive(Clone)]
 pub struct Broker {
     link: watch::Receiver<Option<Arc<Link>>>,
+    /// What the last attempt to connect met, where it failed.
+    failure: watch::Receiver<Option<ConnectError>>,
     endpoint: Endpoint,
     metrics: BrokerMetrics,
     stop: CancellationToken,
@@ -78,13 +80,19 @@ impl Broker {
     ) -> Result<Self, ConnectError> {
         let endpoint = Endpoint::of_all(&uri::parse(config)?).ok_or(InvalidUrl)?;
         let (sender, link) = watch::channel(first);
+        let (failed, failure) = watch::channel(None);
         let stop = CancellationToken::new();
         let (config, name, counts) = (config.clone(), name.to_owned(), metrics.clone());
-        let connecting = async move || connect(&config, &name, &counts).await;
+        let connecting = async move || {
+            let connected = connect(&config, &name, &counts).await;
+            failed.send_replace(connected.as_ref().err().cloned());
+            connected
+        };
         let supervising = supervisor::supervise(connecting, metrics.clone(), sender, stop.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(supervising));
         Ok(Self {
             link,
+            failure,
             endpoint,
             metrics,
             _supervisor: Arc::new(stop.clone().drop_guard()),
@@ -111,6 +119,34 @@ impl Broker {
                 // The supervisor ends only with the last handle, and we hold one.
                 std::future::pending::<()>().await;
             }
+        }
+    }
+
+    /// Waits until the broker is connected, or an attempt has failed.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: what the last attempt met. More follow.
+    pub async fn attempted(&self) -> Result<(), ConnectError> {
+        let mut failure = self.failure.clone();
+        let failed = async {
+            match failure.wait_for(Option::is_some).await {
+                Ok(failure) => failure.clone(),
+                // It is closed.
+                Err(_) => None,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.connected() => Ok(()),
+            Some(error) = failed => Err(error),
+        }
+    }
+
+    /// Why there is no connection, where that is known.
+    pub fn failure(&self) -> Option<ConnectError> {
+        match self.link() {
+            Some(_) => None,
+            None => self.failure.borrow().clone(),
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Refusal {
     pub cause: String,
     /// What to do.
     pub fix: String,
+    /// Whether TLS itself says so; else the broker hung up, as one does that is about to start or to end.
+    pub is_certain: bool,
 }
 
 /// TLS as `[broker]` has it, with the files as they are now.
@@ -97,6 +99,7 @@ impl From<Problem> for Refusal {
         Self {
             cause: format!("[broker] {name} = {value}"),
             fix: problem,
+            is_certain: true,
         }
     }
 }
@@ -129,6 +132,7 @@ pub(super) fn closed_by_broker(error: &io::Error, has_client_certificate: bool) 
                 format!("its log says why; if it demands a client certificate, {NAME_CLIENT_CERTIFICATE}")
             }
         },
+        is_certain: false,
     })
 }
 
@@ -142,8 +146,11 @@ fn explain(error: &rustls::Error) -> Refusal {
         ),
         error => (error.to_string(), "see its log, and [broker] url"),
     };
-    let fix = fix.to_owned();
-    Refusal { cause, fix }
+    Refusal {
+        cause,
+        fix: fix.to_owned(),
+        is_certain: true,
+    }
 }
 
 fn not_trusted(error: &CertificateError) -> (String, &'static str) {

@@ -35,6 +35,18 @@ async fn dead_letters_are_listed_shown_run_again_and_purged() {
         (&json!(2), &json!(0)),
         "{letters:#}"
     );
+    // Page by page, the last that died first.
+    let (_, newest) = reads.get("/dead-letters?limit=1").await;
+    let cursor = newest["next_cursor"].as_str().expect("there is another page");
+    let (_, oldest) = reads.get(format!("/dead-letters?limit=1&cursor={cursor}")).await;
+    let pages = [&newest["items"][0], &oldest["items"][0]];
+    let whole = [&letters["items"][0], &letters["items"][1]];
+    assert_eq!(pages, whole, "{letters:#}");
+    assert_eq!(
+        (&oldest["matched"], &oldest["next_cursor"]),
+        (&json!(2), &Value::Null),
+        "{oldest:#}"
+    );
     let (_, groups) = reads.get("/dead-letters?group=true").await;
     let group = &groups["groups"][0];
     assert_eq!(

@@ -102,6 +102,12 @@ impl Letter {
         self.kickoff_id.as_ref().map_or("-", KickoffId::as_str)
     }
 
+    /// What letters are sorted by: when it died, and of those that died at one moment something else of it. Equal only for
+    /// copies that nothing tells apart.
+    pub fn order(&self) -> (Option<DateTime<Utc>>, u64) {
+        (self.dead_at, self.marks.identity)
+    }
+
     fn as_the_broker_noted(&mut self, delivery: &Delivery) {
         UNKNOWN_REASON.clone_into(&mut self.reason);
         if let Some(death) = delivery.properties.death() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 /// 2,000, 3.5 s with 200), more cost memory: a body may have megabytes.
 const READING: u16 = 1000;
 
-/// How long we wait for another command that looks at the same queue.
-const BUSY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long we wait for another command that looks at the same queue, and for a broker that is just away.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a look at dead letters may take. A command looks at all there is; a service that many call must not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Looking {
     pub letters: u64,
     /// How long it takes, of all queues together; the rest is unseen.
     pub time: Duration,
-    /// How long it waits for somebody else who looks at the same queue.
+    /// How long it waits for somebody else who looks at the same queue, and for a broker that is away.
     pub patience: Duration,
 }
 
@@ -30,7 +30,7 @@ impl Default for Looking {
             letters: u64::MAX,
             // For ever, as far as a clock goes.
             time: Duration::from_secs(60 * 60 * 24 * 365),
-            patience: BUSY_PATIENCE,
+            patience: PATIENCE,
         }
     }
 }

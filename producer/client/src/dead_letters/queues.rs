@@ -17,9 +17,6 @@ use super::letter::{Letter, WholeLetter};
 use super::selection::Selection;
 use crate::error::ClientError;
 
-/// How long we wait for a broker that is just away.
-const BROKER_PATIENCE: Duration = Duration::from_secs(30);
-
 /// What a look at one queue met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BrowsedQueue {
@@ -83,7 +80,7 @@ impl DeadLetters {
         };
         let queues = self.read_all(crews, each).await?;
         self.check_named(selection, &queues, &groups.into_sorted())?;
-        letters.sort_by_key(|letter| Reverse(letter.dead_at));
+        letters.sort_by_key(|letter| Reverse(letter.order()));
         Ok((letters, queues))
     }
 
@@ -253,7 +250,7 @@ impl DeadLetters {
     }
 
     async fn connected(&self) -> Result<Arc<Link>, BrokerError> {
-        let connected = timeout(BROKER_PATIENCE, self.client.broker().connected());
+        let connected = timeout(self.looking.patience, self.client.broker().connected());
         connected.await.map_err(|_| BrokerError::Disconnected {
             action: "look at dead letters".into(),
         })

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use rusqlite_migration::{M, Migrations};
 
 use super::connection::configure;
@@ -103,6 +103,9 @@ fn hint(cause: &rusqlite_migration::Error) -> &'static str {
         Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
             "; a newer version has written it: start that one, or name another file, which is filled from the streams"
         }
+        Error::RusqliteError { err, .. } if err.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+            "; make room on its disk, or name a file on another one, which is filled from the streams"
+        }
         _ => "; what it knew is read again from the streams if you move it away",
     }
 }
@@ -132,6 +135,13 @@ mod tests {
 
     fn refused(file: &Path) -> String {
         Database::open(file, 1 << 20, false).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn on_a_disk_that_is_full_room_is_advised() {
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let full = rusqlite::Error::SqliteFailure(full, None);
+        assert!(hint(&full.into()).contains("make room"));
     }
 
     #[test]

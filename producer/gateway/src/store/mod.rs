@@ -19,6 +19,7 @@
 //! | `recent` | what there was news of last, without a reading |
 //! | `full_text` | the words of inputs and results |
 //! | `filter`, `queries` | what is asked |
+//! | `untold` | kickoffs of which no stream tells |
 //! | `totals` | what is asked of many kickoffs at once |
 //! | `subscribers` | who waits for news |
 
@@ -38,6 +39,7 @@ pub(crate) mod row;
 pub(crate) mod state;
 pub(crate) mod subscribers;
 mod totals;
+mod untold;
 mod window;
 mod writer;
 

@@ -48,7 +48,7 @@ pub(super) const COLUMNS: &str = "number, id, crew, status, progress, ending, en
 
 impl Kickoff {
     /// One of which nothing was known until `heard`.
-    pub(super) fn new(id: &str, crew: &str, heard: i64) -> Self {
+    pub(crate) fn new(id: &str, crew: &str, heard: i64) -> Self {
         let named = KickoffId::parse(id).ok().and_then(|id| id.created_at());
         Self {
             number: None,

@@ -86,10 +86,9 @@ pub(crate) async fn retry(
     drop(body);
     let kickoff = find(&gateway, &identity, &id).await?;
     let order = again(&gateway, &identity, &kickoff, retry.inputs).await?;
-    let id = order.id.clone();
-    let note = order.note;
+    let (kickoff, note) = (order.kickoff(), order.note);
     let taken = gateway.take(order).await?;
-    answer(&gateway, &id, taken, note).await
+    answer(&gateway, kickoff, taken, note).await
 }
 
 /// The order for the same once more.

@@ -23,6 +23,7 @@ use crate::http::identity::Identity;
 use crate::http::metrics;
 use crate::http::tenant_meta::meta_for;
 use crate::http::webhooks;
+use crate::store::row::Kickoff;
 use crate::taking::{Order, Taken, Times};
 use crate::tokens::Scope;
 
@@ -108,27 +109,22 @@ pub(crate) async fn create(
     drop(body);
     let id = order.id.clone();
     identity.concerns(id.as_str());
-    let note = order.note;
+    let (kickoff, note) = (order.kickoff(), order.note);
     let taken = gateway.take(order.in_context(context)).await?;
-    answer(&gateway, &id, taken, note).await
+    answer(&gateway, kickoff, taken, note).await
 }
 
-/// The kickoff as it is now.
+/// The kickoff as it is now, or as it was taken.
 pub(super) async fn answer(
     gateway: &Gateway,
-    id: &KickoffId,
+    kickoff: Kickoff,
     taken: Taken,
     note: Option<&'static str>,
 ) -> Result<Response, Refusal> {
-    // The store ends only with the gateway.
-    let ending = || ApiError::unavailable("The gateway ends; the kickoff was taken");
-    let kickoff = gateway
-        .store
-        .queries
-        .kickoff(id.as_str())
-        .await?
-        .ok_or_else(ending)?;
-    let location = [(header::LOCATION, format!("/v1/kickoffs/{id}"))];
+    // It is taken, also where the store cannot be written or read.
+    let known = gateway.store.queries.kickoff(&kickoff.id).await;
+    let kickoff = known.ok().flatten().unwrap_or(kickoff);
+    let location = [(header::LOCATION, format!("/v1/kickoffs/{}", kickoff.id))];
     let view = (
         StatusCode::ACCEPTED,
         location,

@@ -22,6 +22,8 @@ pub(crate) struct LetterList {
     pub(super) items: Vec<LetterView>,
     /// How many there are of this kind among those that were looked at.
     pub(super) matched: usize,
+    /// Where the next page begins; `null` where there is none.
+    pub(super) next_cursor: Option<String>,
     #[serde(flatten)]
     pub(super) looked: Looked,
 }

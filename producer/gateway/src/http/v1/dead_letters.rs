@@ -21,6 +21,7 @@ use super::crews::known;
 use super::dead_letter_view::{
     DeadLetterList, GroupList, GroupView, LetterList, LetterView, Looked, WholeView,
 };
+use super::letter_cursor::LetterCursor;
 use super::no_query::NoQuery;
 use super::problem::{Problem, Refusal, Refusals};
 use crate::gateway::Gateway;
@@ -55,8 +56,9 @@ pub(crate) struct Query {
     fingerprint: Option<String>,
     /// Count those that died alike, instead of listing each.
     group: Option<bool>,
-    /// How many letters the answer has: 50 unless you say otherwise, at most 1000. Name a crew, a reason or a fingerprint to
-    /// see others.
+    /// Go on where a page ended: its `next_cursor`. Each page looks at the letters again. Not with `group`.
+    cursor: Option<String>,
+    /// How many letters a page has: 50 unless you say otherwise, at most 1000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
@@ -133,18 +135,20 @@ pub(crate) async fn list(
             groups: listing.groups.into_iter().map(GroupView::from).collect(),
         })));
     }
-    let (letters, queues) = look
+    let (mut letters, queues) = look
         .letters
         .letters(&look.crews, &look.selection)
         .await
         .map_err(refused)?;
+    let matched = letters.len();
+    letters.retain(|letter| asked.behind.is_none_or(|cursor| cursor.is_before(letter)));
+    let is_last = letters.len() <= asked.limit;
+    letters.truncate(asked.limit);
+    let next = letters.last().filter(|_| !is_last).map(LetterCursor::behind);
     Ok(Json(DeadLetterList::Letters(LetterList {
-        matched: letters.len(),
-        items: letters
-            .into_iter()
-            .take(asked.limit)
-            .map(LetterView::from)
-            .collect(),
+        matched,
+        items: letters.into_iter().map(LetterView::from).collect(),
+        next_cursor: next.map(LetterCursor::written),
         looked: Looked::at(&queues),
     })))
 }
@@ -223,6 +227,7 @@ fn shown(request: Option<Box<RawValue>>, text: Option<String>) -> (Option<Box<Ra
 struct Asked {
     selection: Selection,
     in_groups: bool,
+    behind: Option<LetterCursor>,
     limit: usize,
 }
 
@@ -231,6 +236,7 @@ impl Asked {
         let mut asked = Self {
             selection: Selection::default(),
             in_groups: false,
+            behind: None,
             limit: PAGE,
         };
         for (name, value) in pairs {
@@ -245,6 +251,11 @@ impl Asked {
                 "group" => {
                     asked.in_groups = value.parse().map_err(|_| refused("it must be true or false"))?
                 }
+                "cursor" => {
+                    let cursor = LetterCursor::read(value);
+                    let none = "it is not the next_cursor of a page";
+                    asked.behind = Some(cursor.ok_or_else(|| refused(none))?);
+                }
                 "limit" => {
                     let limit = value
                         .parse()
@@ -253,11 +264,15 @@ impl Asked {
                     asked.limit = limit.ok_or_else(|| refused(&format!("it must be 1 to {LARGEST_PAGE}")))?;
                 }
                 _ => {
-                    let why =
-                        "nothing is searched by this name; there are crew, reason, fingerprint, group, limit";
+                    let why = "nothing is searched by this name; there are crew, reason, fingerprint, group, cursor, limit";
                     return Err(refused(why));
                 }
             }
+        }
+        if asked.in_groups && asked.behind.is_some() {
+            let problem =
+                "cursor goes on with a list of letters, and group=true has no pages; leave one of them out";
+            return Err(ApiError::validation(problem));
         }
         Ok(asked)
     }
@@ -317,9 +332,13 @@ mod tests {
             ("group", "yes"),
             ("limit", "0"),
             ("limit", "1001"),
+            ("cursor", "1"),
         ] {
             let told = read(&[(name, value)]).unwrap_err();
             assert!(told.contains(&format!("{name}={value:?}")), "{told}");
         }
+        assert!(read(&[("cursor", "1-1")]).unwrap().behind.is_some());
+        let told = read(&[("cursor", "1-1"), ("group", "true")]).unwrap_err();
+        assert!(told.contains("leave one of them out"), "{told}");
     }
 }

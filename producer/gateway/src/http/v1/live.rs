@@ -20,10 +20,10 @@ use tracing::debug;
 
 use super::event_view::EventView;
 use super::view::KickoffView;
-use crate::announcing::About;
 use crate::followers::Watched;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
+use crate::own_event::About;
 use crate::store::filter::Filter;
 use crate::store::queries::{PlacedEvent, QueryError};
 use crate::store::row::Kickoff;

@@ -12,7 +12,7 @@
 //! | `actions` | cancel and retry |
 //! | `conditional` | answers that a caller has already |
 //! | `crews`, `workers` | what workers serve; pause, resume, drain |
-//! | `dead_letters`, `dead_letter_view`, `dead_letter_actions` | what could not be done: list, redrive, purge |
+//! | `dead_letters`, `dead_letter_view`, `letter_cursor`, `dead_letter_actions` | what could not be done: list, redrive, purge |
 //! | `bulk` | cancel and retry of all that a filter takes |
 //! | `batches`, `batch_items`, `batch_meta` | many kickoffs by one call, and how far they are |
 //! | `many` | the same done to many, some at once, in bounded time |
@@ -33,6 +33,7 @@ mod dead_letters;
 mod event_view;
 mod events;
 mod kickoffs;
+mod letter_cursor;
 mod live;
 mod many;
 mod no_query;
