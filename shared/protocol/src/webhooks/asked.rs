@@ -3,7 +3,7 @@
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::address::WebhookUrl;
 
@@ -58,7 +58,7 @@ pub struct HumanInputWebhook {
 }
 
 /// What a call of a webhook shows of who calls.
-#[derive(Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "strategy", rename_all = "lowercase")]
 pub enum Authentication {
     /// `Authorization: Bearer <token>`.
