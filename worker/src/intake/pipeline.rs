@@ -1,12 +1,14 @@
 //! The way of one delivery through a worker: decode → admit → execute → settle → ack.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use chrono::Utc;
 use crewfleet_amqp::traces::{self, Span};
 use crewfleet_amqp::{Delivery, Received};
 use crewfleet_protocol::decode::{RequestProperties, decode};
-use crewfleet_protocol::{Command, KickoffId, Rejection, Request, header};
+use crewfleet_protocol::{Command, KickoffId, Rejection, Request, body_hash, header};
+use sha2::{Digest, Sha256};
 use tracing::{Instrument, info, info_span};
 
 use super::admission::admit;
@@ -25,6 +27,8 @@ use crate::settlement::attempt::Attempt;
 use crate::settlement::ended::{EndedAttempt, settled_elsewhere};
 use crate::settlement::{reply, settle};
 use crate::state::WorkerState;
+use crate::webhooks::collected::Place;
+use crate::webhooks::orders::WebhookOrders;
 
 /// Takes a delivery to its end, in the room that is held for it, if any. A panic on the way is a fault of this worker,
 /// and no reason to keep the delivery for as long as its channel lives.
@@ -86,7 +90,7 @@ async fn walk(
 
 /// Runs a kickoff, unless it runs or ended here already: admit → execute → settle → ack.
 async fn kickoff(
-    worker: &WorkerState,
+    worker: &Arc<WorkerState>,
     crew: &Crew,
     request: &Request,
     trace: &Span,
@@ -100,8 +104,16 @@ async fn kickoff(
     };
     let run = unacked.begin(run);
     let redelivered = message.redelivered || message.properties.has_header(header::POSSIBLE_DUPLICATE);
-    let events = worker.telemetry.events.sink(request, crew.options.events);
-    let mut attempt = Attempt::of(request, crew, message, &key, trace);
+    let webhooks = orders(worker, request, &key, message);
+    let tap = webhooks.as_deref().map(WebhookOrders::tap).unwrap_or_default();
+    let events = worker
+        .telemetry
+        .events
+        .sink(request, crew.options.events, tap.clone());
+    let mut attempt = Attempt {
+        webhooks: webhooks.as_deref(),
+        ..Attempt::of(request, crew, message, &key, trace)
+    };
     let (outcome, work_dir) = match admit(worker, crew, request, &attempt, run, redelivered, room).await {
         Ok(admitted) => {
             attempt.start(Utc::now(), admitted.crashes.count, admitted.crashes.returned);
@@ -115,8 +127,18 @@ async fn kickoff(
                 start_by: admitted.start_by,
                 stop: run.stop(),
                 events: events.clone(),
+                webhooks: tap,
             };
-            let outcome = execute(worker.site(), crew, request, running).await;
+            let ordering = async {
+                match webhooks.as_deref() {
+                    Some(webhooks) => Box::pin(webhooks.go_on()).await,
+                    None => pending().await,
+                }
+            };
+            let outcome = tokio::select! {
+                outcome = execute(worker.site(), crew, request, running) => outcome,
+                never = ordering => never,
+            };
             (outcome, admitted.work_dir)
         }
         Err(refused) => match refused.outcome(&worker.fleet.commands, request, &mut attempt) {
@@ -136,6 +158,30 @@ async fn kickoff(
     // Boxed: a crew may run for long, and nothing of this is needed meanwhile.
     Box::pin(ended.settle(run, outcome)).await;
     work_dir.finish(keep).await;
+}
+
+/// What the request wants to be called with. Boxed, since few do.
+pub(super) fn orders(
+    worker: &Arc<WorkerState>,
+    request: &Request,
+    key: &RunKey,
+    message: &Received,
+) -> Option<Box<WebhookOrders>> {
+    let asked = request.webhooks.as_deref()?;
+    let place = Place {
+        kickoff_id: &request.kickoff_id,
+        crew: &request.crew,
+        redrive: request.redrive,
+        attempt: request.attempt,
+        meta: request.meta.as_deref(),
+        body_hash: &key.body_hash(),
+    };
+    Some(Box::new(WebhookOrders::new(
+        worker,
+        asked,
+        &place,
+        &message.properties,
+    )))
 }
 
 /// Begins a run for a delivery. `None`: the delivery is not to be run, and is acked, or a run that goes on holds it.
@@ -195,14 +241,18 @@ fn excuse_redelivery(worker: &WorkerState, request: &Request, key: &RunKey, by_b
 
 /// A message that is no request: replied to where its requester can be told, and kept in the dead letters.
 async fn reject(
-    worker: &WorkerState,
+    worker: &Arc<WorkerState>,
     crew: &Crew,
     trace: &Span,
     rejection: Rejection,
     message: &Received,
     unacked: &mut Unacked,
 ) {
-    let attempt = Attempt::of_rejected(&rejection, crew, message, trace);
+    let webhooks = orders_of_rejected(worker, crew, &rejection, message);
+    let attempt = Attempt {
+        webhooks: webhooks.as_ref(),
+        ..Attempt::of_rejected(&rejection, crew, message, trace)
+    };
     let outcome = Outcome::Rejected(rejection.error.clone());
     let reply = settle::reply(worker, &attempt, None, outcome).await;
     if let Some(queue) = RequestProperties::from(&message.properties).reply_queue()
@@ -213,8 +263,27 @@ async fn reject(
     unacked.ack(&worker.telemetry.metrics).await;
 }
 
+/// What can still be told of what was no request.
+fn orders_of_rejected(
+    worker: &Arc<WorkerState>,
+    crew: &Crew,
+    rejection: &Rejection,
+    message: &Received,
+) -> Option<WebhookOrders> {
+    let place = Place {
+        kickoff_id: rejection.kickoff_id.as_ref()?,
+        crew: &crew.name,
+        redrive: rejection.redrive,
+        attempt: rejection.attempt,
+        meta: rejection.meta.as_deref(),
+        body_hash: &body_hash(&Sha256::digest(&message.body).into()),
+    };
+    let asked = rejection.webhooks.as_deref()?;
+    Some(WebhookOrders::new(worker, asked, &place, &message.properties))
+}
+
 /// After a panic. Should that panic, too, RabbitMQ delivers it again when its channel ends.
-async fn put_back(worker: &WorkerState, crew: &Crew, message: &Received, unacked: &mut Unacked) {
+async fn put_back(worker: &Arc<WorkerState>, crew: &Crew, message: &Received, unacked: &mut Unacked) {
     let trace = trace(worker, crew, message);
     let id = message
         .properties
