@@ -101,11 +101,9 @@ async fn a_crew_is_told_of_in_the_form_of_amp_before_its_reply() {
         assert_eq!(order["authentication"], shows, "{order}");
     }
     of_amp(&orders, &reply);
-    let metric = |kind| {
-        worker.metric(
-            "crewfleet_webhook_orders_total",
-            &[("crew", "tell"), ("kind", kind)],
-        )
+    let metric = async |kind| {
+        let labels = [("crew", "tell"), ("kind", kind)];
+        worker.metric("crewfleet_webhook_orders_total", &labels).await
     };
     assert_eq!(metric("task").await, Some(2.0));
     assert_eq!(metric("crew").await, Some(1.0));

@@ -9,7 +9,7 @@ use crewfleet_protocol::{KickoffError, Request, decode, header};
 use serde_json::json;
 
 use super::admission::NOT_EXCLUSIVE_DELAY;
-use super::pipeline::orders;
+use super::asked::orders;
 use super::run_key::RunKey;
 use super::unacked::Unacked;
 use crate::config::OnRedelivery;

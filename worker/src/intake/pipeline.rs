@@ -7,11 +7,11 @@ use chrono::Utc;
 use crewfleet_amqp::traces::{self, Span};
 use crewfleet_amqp::{Delivery, Received};
 use crewfleet_protocol::decode::{RequestProperties, decode};
-use crewfleet_protocol::{Command, KickoffId, Rejection, Request, body_hash, header};
-use sha2::{Digest, Sha256};
+use crewfleet_protocol::{Command, KickoffId, Rejection, Request, header};
 use tracing::{Instrument, info, info_span};
 
 use super::admission::admit;
+use super::asked::{orders, orders_of_rejected};
 use super::faults;
 use super::registry::{Entry, RunHandle};
 use super::room::Room;
@@ -27,7 +27,6 @@ use crate::settlement::attempt::Attempt;
 use crate::settlement::ended::{EndedAttempt, settled_elsewhere};
 use crate::settlement::{reply, settle};
 use crate::state::WorkerState;
-use crate::webhooks::collected::Place;
 use crate::webhooks::orders::WebhookOrders;
 
 /// Takes a delivery to its end, in the room that is held for it, if any. A panic on the way is a fault of this worker,
@@ -160,30 +159,6 @@ async fn kickoff(
     work_dir.finish(keep).await;
 }
 
-/// What the request wants to be called with. Boxed, since few do.
-pub(super) fn orders(
-    worker: &Arc<WorkerState>,
-    request: &Request,
-    key: &RunKey,
-    message: &Received,
-) -> Option<Box<WebhookOrders>> {
-    let asked = request.webhooks.as_deref()?;
-    let place = Place {
-        kickoff_id: &request.kickoff_id,
-        crew: &request.crew,
-        redrive: request.redrive,
-        attempt: request.attempt,
-        meta: request.meta.as_deref(),
-        body_hash: &key.body_hash(),
-    };
-    Some(Box::new(WebhookOrders::new(
-        worker,
-        asked,
-        &place,
-        &message.properties,
-    )))
-}
-
 /// Begins a run for a delivery. `None`: the delivery is not to be run, and is acked, or a run that goes on holds it.
 async fn enter(
     worker: &WorkerState,
@@ -261,25 +236,6 @@ async fn reject(
         reply::reply_to_queue(worker, queue, &reply).await;
     }
     unacked.ack(&worker.telemetry.metrics).await;
-}
-
-/// What can still be told of what was no request.
-fn orders_of_rejected(
-    worker: &Arc<WorkerState>,
-    crew: &Crew,
-    rejection: &Rejection,
-    message: &Received,
-) -> Option<WebhookOrders> {
-    let place = Place {
-        kickoff_id: rejection.kickoff_id.as_ref()?,
-        crew: &crew.name,
-        redrive: rejection.redrive,
-        attempt: rejection.attempt,
-        meta: rejection.meta.as_deref(),
-        body_hash: &body_hash(&Sha256::digest(&message.body).into()),
-    };
-    let asked = rejection.webhooks.as_deref()?;
-    Some(WebhookOrders::new(worker, asked, &place, &message.properties))
 }
 
 /// After a panic. Should that panic, too, RabbitMQ delivers it again when its channel ends.
