@@ -7,7 +7,8 @@ use std::path::Path;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
 use crewfleet_tests::client::{Message, Messages, PlainClient};
-use crewfleet_tests::crews::{builtin_crew_toml, checkout, python_crew_toml};
+use crewfleet_tests::crews::{builtin_crew_toml, checkout, plain_python, python_crew_toml};
+use crewfleet_tests::proxy::Proxy;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use lapin::BasicProperties;
 use nix::sys::stat::Mode;
@@ -378,4 +379,67 @@ async fn a_large_result_is_told_by_where_it_is() {
         (&json!(true), &json!("SUCCESS"))
     );
     assert_eq!(told["result_url"], "/v1/kickoffs/k-1/result");
+}
+
+/// 20 MiB are told while RabbitMQ is away: the program waits, and nothing is lost.
+#[tokio::test]
+async fn a_program_that_tells_more_than_rabbitmq_takes_waits() {
+    const ROWS: u64 = 200;
+    let (namespace, folder) = (Namespace::new(), tempfile::tempdir().expect("a folder"));
+    let gate = folder.path().join("gate");
+    mkfifo(&gate, Mode::S_IRWXU).expect("a FIFO");
+    let script = format!(
+        "import json, os, sys\n\
+         told = os.fdopen(3, 'w')\n\
+         def tell(number):\n\
+         \x20   told.write(json.dumps({{'type': 'row', 'data': {{'number': number, 'fill': 'x' * 100_000}}}}) + '\\n')\n\
+         \x20   told.flush()\n\
+         tell(0)\n\
+         open({gate:?}).read()\n\
+         for number in range(1, {ROWS}): tell(number)\n\
+         print('1')\n"
+    );
+    let command = json!([plain_python(), "-c", script]);
+    let proxy = Proxy::start(broker().await.port());
+    let worker = WorkerProcess::builder(&proxy.url(), &namespace)
+        .crew(
+            "program",
+            &format!("runner = \"command\"\ncommand = {command}\nevents = false\n"),
+        )
+        .ready()
+        .await;
+    let client = PlainClient::connect(&broker().await.url(), &namespace).await;
+    let mut orders = client.subscribe("webhooks", &[KEY]).await;
+    let mut replies = client.replies(&["#"]).await;
+    client
+        .publish(
+            "program",
+            all_four(&json!({}), &["row"], true).to_string(),
+            id("k-1"),
+        )
+        .await;
+    let mut seen = BTreeSet::new();
+    let mut see = |order: &Message| {
+        let order = order.json();
+        seen.extend(order["body"]["events"][0]["data"]["number"].as_u64());
+        order["kind"] == "crew"
+    };
+    see(&orders.of("k-1").await);
+    proxy.refuse();
+    open(&gate).await;
+    worker
+        .logged("that the program waits", |line| {
+            line.to_string()
+                .contains("does not take the kickoff's webhooks as fast")
+        })
+        .await;
+    proxy.pass();
+    while !see(&orders.of("k-1").await) {}
+    let reply = replies.of("k-1").await.json();
+    assert_eq!(
+        (&reply["status"], &reply["executions"]),
+        (&json!("succeeded"), &json!(1))
+    );
+    assert_eq!(seen, (0..ROWS).collect());
+    assert_eq!(worker.metric("crewfleet_events_lost_total", &[]).await, Some(0.0));
 }

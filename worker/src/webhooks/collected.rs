@@ -195,6 +195,12 @@ impl Collected {
 
     /// Completes once there is room, and counts how long that took.
     pub(super) async fn room(&self) {
+        if self.is_full() && self.waited().is_zero() {
+            warn!(
+                limit_bytes = FULL_BYTES,
+                "RabbitMQ does not take the kickoff's webhooks as fast as they come: its crew waits, and its time limit runs on"
+            );
+        }
         let _waiting = Waiting {
             collected: self,
             since: Instant::now(),
@@ -280,14 +286,7 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut state = self.collected.state();
-        if state.waited.is_zero() {
-            warn!(
-                limit_bytes = FULL_BYTES,
-                "RabbitMQ does not take the kickoff's webhooks as fast as they come: its crew waits, and its time limit runs on"
-            );
-        }
-        state.waited += self.since.elapsed();
+        self.collected.state().waited += self.since.elapsed();
     }
 }
 
