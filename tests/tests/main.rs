@@ -67,5 +67,6 @@ mod systemd;
 mod tls;
 mod traces;
 mod unserved;
+mod webhook_orders;
 mod webhooks;
 mod worker_life;

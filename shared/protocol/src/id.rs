@@ -1,4 +1,4 @@
-//! The names that become routing keys: kickoff ids and crew names.
+//! The names that become routing keys: kickoff ids, and the names of crews and sinks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -119,6 +119,35 @@ impl CrewName {
     }
 }
 
+/// The name of a sink, which is a part of its queue's name: 1 to 64 characters of `[a-z0-9_-]`. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+pub struct SinkName(#[schemars(regex(pattern = "^[a-z0-9_-]{1,64}$"))] Arc<str>);
+
+impl SinkName {
+    /// The name of the sink for the webhooks that kickoffs ask for; no configured one may have it.
+    pub const WEBHOOKS: &'static str = "webhooks";
+
+    /// # Errors
+    /// [`InvalidName`] when it is empty, longer than 64, or has another character.
+    pub fn parse(value: &str) -> Result<Self, InvalidName> {
+        checked("sink name", value, 64, "a-z, 0-9, _ and -", |c| {
+            c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-'
+        })
+        .map(Self)
+    }
+
+    /// The sink for the webhooks that kickoffs ask for.
+    pub fn webhooks() -> Self {
+        Self(Self::WEBHOOKS.into())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 macro_rules! text_newtype {
     ($name:ident) => {
         impl fmt::Display for $name {
@@ -147,6 +176,7 @@ macro_rules! text_newtype {
 }
 text_newtype!(KickoffId);
 text_newtype!(CrewName);
+text_newtype!(SinkName);
 
 #[cfg(test)]
 mod tests {
@@ -170,6 +200,16 @@ mod tests {
         // As `hashlib.sha256(b"echo\0order-7").hexdigest()[:40]` says.
         let expected = "key-537ed8761479e94847810d4cc57c1e7d33b8b5cf";
         assert_eq!(KickoffId::of_key(&crew, "order-7").as_str(), expected);
+    }
+
+    #[test]
+    fn a_sink_has_no_crews_key() {
+        assert_eq!(SinkName::parse(SinkName::WEBHOOKS), Ok(SinkName::webhooks()));
+        let key = crate::Names::sink_key(&SinkName::webhooks());
+        assert!(CrewName::parse(&key).is_err(), "{key}");
+        for bad in ["", "a.b", "Invoices", &"x".repeat(65)] {
+            assert!(SinkName::parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

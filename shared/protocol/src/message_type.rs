@@ -14,3 +14,5 @@ pub const FLEET: &str = "kickoff.fleet.v1";
 pub const QUERY: &str = "kickoff.query.v1";
 /// An [`Answer`](super::Answer).
 pub const ANSWER: &str = "kickoff.answer.v1";
+/// A [`WebhookOrder`](super::webhooks::WebhookOrder).
+pub const WEBHOOK: &str = "kickoff.webhook.v1";

@@ -1,6 +1,6 @@
 //! The names of every exchange and queue. This file is the only place that has them.
 
-use super::id::CrewName;
+use super::id::{CrewName, SinkName};
 
 /// The names of everything, under one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,8 @@ impl Names {
         talk => "talk";
         /// Topic exchange: their answers, by the asker's own key.
         answers => "answers";
+        /// Direct exchange: the webhooks that kickoffs ask for, by the one key of their sink.
+        webhooks => "webhooks";
     }
 
     /// What they all begin with.
@@ -66,6 +68,22 @@ impl Names {
     /// The dead-letter queue of a crew.
     pub fn dead_letter_queue(&self, crew: &CrewName) -> String {
         format!("{}.dead-letters.{crew}", self.namespace)
+    }
+
+    /// The queue of a sink.
+    pub fn sink_queue(&self, sink: &SinkName) -> String {
+        format!("{}.{}", self.namespace, Self::sink_key(sink))
+    }
+
+    /// The queue of what a sink could not deliver.
+    pub fn sink_dead_letter_queue(&self, sink: &SinkName) -> String {
+        format!("{}.dead-letters.{}", self.namespace, Self::sink_key(sink))
+    }
+
+    /// The key under which a sink's messages come back from a retry tier, and go to its dead letters. A crew's name has no
+    /// dot, so it is no crew's.
+    pub fn sink_key(sink: &SinkName) -> String {
+        format!("sinks.{sink}")
     }
 
     /// Exchange and queue of a retry tier.

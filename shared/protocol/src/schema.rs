@@ -2,6 +2,7 @@
 
 use schemars::{Schema, schema_for};
 
+use super::webhooks::WebhookOrder;
 use super::{Answer, Control, Event, Heartbeat, InputFile, KickoffRequest, Query, Reply};
 
 /// Every message of the contract, and what may stand in one: its name (also the name of the committed file, with
@@ -16,5 +17,6 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         (super::message_type::FLEET, schema_for!(Heartbeat)),
         (super::message_type::QUERY, schema_for!(Query)),
         (super::message_type::ANSWER, schema_for!(Answer)),
+        (super::message_type::WEBHOOK, schema_for!(WebhookOrder)),
     ]
 }

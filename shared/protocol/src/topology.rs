@@ -2,21 +2,22 @@
 //!
 //! The reasons behind the arguments stand beside them; they were measured on RabbitMQ 3.10 and hold on 4.0.
 
-use std::fmt;
-use std::time::Duration;
+mod declared;
+mod objects;
+mod own_queues;
+mod reason;
+mod sinks;
 
-use serde::Serialize;
+pub use declared::{DEAD_LETTER_DELIVERY_LIMIT, REQUEST_DELIVERY_LIMIT, Topology};
+pub use objects::{Argument, Binding, Exchange, Kind, Queue};
+pub use own_queues::{QUERY_LIFETIME, client_queue, ephemeral_queue_arguments, event_queue};
+pub use reason::Reason;
+pub use sinks::{ORDER_LIFETIME_MS, SinkSource};
+
+use declared::dead_letter_arguments;
 
 use super::id::CrewName;
 use super::names::Names;
-
-/// How often a message may return to a request queue before the broker itself gives up on it. A backstop far
-/// above the worker's own crash limit: poison is the worker's to judge, and to tell its requester.
-pub const REQUEST_DELIVERY_LIMIT: i64 = 1_000;
-
-/// Looking at dead letters by get and requeue counts as deliveries; 21 looks lost a message at a limit of 20,
-/// and `-1` on RabbitMQ 3.10 loses it at once (measured). So: a huge positive number.
-pub const DEAD_LETTER_DELIVERY_LIMIT: i64 = 1_000_000_000;
 
 /// `x-consumer-timeout` of a request queue, in milliseconds: 24 h, the same for every crew, since a queue's
 /// arguments cannot change later. RabbitMQ acts on it from 3.12.
@@ -31,153 +32,8 @@ pub const RETRY_TIERS: [(&str, i64); 5] = [
     ("1h", 3_600_000),
 ];
 
-/// A question that a worker has not read after so long is dropped: whoever asked has given up, or asks again.
-pub const QUERY_LIFETIME: Duration = Duration::from_secs(10);
-
 /// How long a command stays in the control stream.
 pub const CONTROL_RETENTION_S: u64 = 24 * 60 * 60;
-
-/// Why a kickoff is in the dead letters (header `x-kickoff-reason`, metric label `reason`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The request could not be understood.
-    Rejected,
-    /// The crew failed for good.
-    Failed,
-    /// The crew's process died.
-    Crashed,
-    /// The time limit passed.
-    TimedOut,
-    /// Its workers died, as often as the crash limit allows.
-    CrashedWorkers,
-}
-
-impl Reason {
-    /// Every reason, for metrics that show them all from the start.
-    pub const ALL: [Self; 5] = [
-        Self::Rejected,
-        Self::Failed,
-        Self::Crashed,
-        Self::TimedOut,
-        Self::CrashedWorkers,
-    ];
-
-    /// The name in headers and labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rejected => "rejected",
-            Self::Failed => "failed",
-            Self::Crashed => "crashed",
-            Self::TimedOut => "timed_out",
-            Self::CrashedWorkers => "crashed_workers",
-        }
-    }
-}
-
-/// The value of a queue's or exchange's argument.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Argument {
-    /// Text.
-    Text(String),
-    /// A number.
-    Number(i64),
-}
-
-impl From<&str> for Argument {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
-    }
-}
-impl From<String> for Argument {
-    fn from(value: String) -> Self {
-        Self::Text(value)
-    }
-}
-impl From<i64> for Argument {
-    fn from(value: i64) -> Self {
-        Self::Number(value)
-    }
-}
-impl fmt::Display for Argument {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(value) => f.write_str(value),
-            Self::Number(value) => value.fmt(f),
-        }
-    }
-}
-
-/// The kinds of exchange in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "the names are AMQP's")]
-pub enum Kind {
-    Direct,
-    Fanout,
-    Topic,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Direct => "direct",
-            Self::Fanout => "fanout",
-            Self::Topic => "topic",
-        })
-    }
-}
-
-/// A durable exchange.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Exchange {
-    /// Its name.
-    pub name: String,
-    /// Its kind.
-    pub kind: Kind,
-    /// Its arguments.
-    pub arguments: Vec<(&'static str, Argument)>,
-}
-
-/// A durable queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Queue {
-    /// Its name.
-    pub name: String,
-    /// Its arguments, with `x-queue-type` first.
-    pub arguments: Vec<(&'static str, Argument)>,
-}
-
-impl Queue {
-    /// Whether it is a stream.
-    pub fn is_stream(&self) -> bool {
-        self.arguments
-            .iter()
-            .any(|(name, value)| *name == "x-queue-type" && *value == Argument::from("stream"))
-    }
-}
-
-/// A binding of a queue to an exchange.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Binding {
-    /// The exchange.
-    pub exchange: String,
-    /// The queue.
-    pub queue: String,
-    /// The binding key.
-    pub key: String,
-}
-
-/// What a broker must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Topology {
-    /// Exchanges, declared first.
-    pub exchanges: Vec<Exchange>,
-    /// Queues, declared next.
-    pub queues: Vec<Queue>,
-    /// Bindings, declared last.
-    pub bindings: Vec<Binding>,
-}
 
 /// How long messages stay readable in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +50,7 @@ impl Topology {
         let mut topology = Self::default();
         topology.common(names, results);
         topology.retries(names);
+        topology.webhooks(names);
         for crew in crews {
             topology.crew(names, crew);
         }
@@ -343,60 +200,4 @@ impl Topology {
         self.bind(names.due(), requests, crew.as_str());
         self.bind(names.dead_letters(), dead_letters, crew.as_str());
     }
-
-    fn exchange(&mut self, name: String, kind: Kind, arguments: Vec<(&'static str, Argument)>) {
-        self.exchanges.push(Exchange {
-            name,
-            kind,
-            arguments,
-        });
-    }
-
-    fn queue(&mut self, name: String, arguments: Vec<(&'static str, Argument)>) {
-        self.queues.push(Queue { name, arguments });
-    }
-
-    fn bind(&mut self, exchange: String, queue: String, key: &str) {
-        self.bindings.push(Binding {
-            exchange,
-            queue,
-            key: key.to_owned(),
-        });
-    }
-}
-
-fn dead_letter_arguments() -> Vec<(&'static str, Argument)> {
-    vec![
-        ("x-queue-type", "quorum".into()),
-        ("x-delivery-limit", DEAD_LETTER_DELIVERY_LIMIT.into()),
-    ]
-}
-
-/// A client's own queue: durable so that it survives the client's reconnection, gone an hour after the client.
-pub fn client_queue(name: String) -> Queue {
-    let hour_ms = 60 * 60 * 1000;
-    Queue {
-        name,
-        arguments: vec![("x-queue-type", "quorum".into()), ("x-expires", hour_ms.into())],
-    }
-}
-
-/// A client's own queue for events: as [`client_queue`], but on one node, since what is lost of events is not sent again,
-/// and since it is made for single commands, which a quorum queue would make slow.
-pub fn event_queue(name: String) -> Queue {
-    let mut queue = client_queue(name);
-    queue.arguments[0] = ("x-queue-type", "classic".into());
-    queue
-}
-
-/// The queue of one connection's own, for questions or for answers: what nobody reads in time is worth nothing, and
-/// nobody fills the broker's memory with it.
-pub fn ephemeral_queue_arguments() -> Vec<(&'static str, Argument)> {
-    let lifetime_ms = i64::try_from(QUERY_LIFETIME.as_millis()).unwrap_or(i64::MAX);
-    vec![
-        ("x-queue-type", "classic".into()),
-        ("x-message-ttl", lifetime_ms.into()),
-        ("x-max-length", 1_000.into()),
-        ("x-max-length-bytes", (64 * 1024 * 1024).into()),
-    ]
 }

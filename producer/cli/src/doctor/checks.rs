@@ -21,6 +21,8 @@ pub(super) enum Role {
     Requests,
     DeadLetters,
     Retry,
+    /// What a sink delivers.
+    Sink,
     Stream,
 }
 
@@ -29,6 +31,7 @@ impl Role {
     pub(super) fn of(queue: &Queue) -> Self {
         match (argument(queue, "x-queue-type"), argument(queue, "x-message-ttl")) {
             (Some(Argument::Text(kind)), _) if kind == "stream" => Self::Stream,
+            _ if argument(queue, "x-dead-letter-routing-key").is_some() => Self::Sink,
             (_, Some(_)) => Self::Retry,
             _ if argument(queue, "x-overflow").is_some() => Self::Requests,
             _ => Self::DeadLetters,
@@ -109,6 +112,10 @@ fn of_setting(role: Role, key: &str, actual: Actual<'_>, version: &ServerVersion
             "a request that waits longer is dead-lettered, and its requester is not told",
         ),
         ("message-ttl", Role::DeadLetters) => (State::Unsafe, "dead letters vanish after that time"),
+        ("message-ttl", Role::Sink) => (
+            State::Warning,
+            "what nobody delivers becomes a dead letter after another time",
+        ),
         ("message-ttl", Role::Retry) => (State::Warning, "retries return at other times"),
         ("expires", _) => (
             State::Unsafe,
@@ -118,7 +125,7 @@ fn of_setting(role: Role, key: &str, actual: Actual<'_>, version: &ServerVersion
             State::Unsafe,
             "when it is full, the oldest dead letters are dropped",
         ),
-        ("max-length" | "max-length-bytes", Role::Requests | Role::Retry) => {
+        ("max-length" | "max-length-bytes", Role::Requests | Role::Retry | Role::Sink) => {
             (State::Warning, "when it is full, publishes are refused")
         }
         ("max-length-bytes" | "max-age" | "stream-max-segment-size-bytes", Role::Stream) => {
@@ -127,6 +134,10 @@ fn of_setting(role: Role, key: &str, actual: Actual<'_>, version: &ServerVersion
         ("dead-letter-routing-key", Role::Requests | Role::Retry) => (
             State::Unsafe,
             "what the broker dead-letters does not come to its crew's queue",
+        ),
+        ("dead-letter-routing-key", Role::Sink) => (
+            State::Unsafe,
+            "what the broker dead-letters does not come to the sink's dead letters",
         ),
         ("delivery-limit", Role::DeadLetters | Role::Requests) => delivery_limit(role, actual, version),
         ("consumer-timeout", _) => (State::Note, "see the crews' time limits"),

@@ -85,7 +85,7 @@ impl User<'_> {
             false => (
                 of(&own),
                 of(&format!(
-                    "(requests|replies|answers|events|control|fleet|dead-letters|retry[.].+|{own})"
+                    "(requests|replies|answers|events|webhooks|control|fleet|dead-letters|retry[.].+|{own})"
                 )),
                 of(&format!(
                     "(requests[.].+|replies|queries|control|fleet|results|{own})"
@@ -135,7 +135,8 @@ pub(super) async fn examine(
     for queue in &wanted.queues {
         let consumed = match Role::of(queue) {
             Role::Requests | Role::Stream => true,
-            Role::DeadLetters => declares,
+            // Whoever runs sinks reads theirs.
+            Role::DeadLetters | Role::Sink => declares,
             Role::Retry => false,
         };
         let there = present.queues.contains_key(&queue.name);

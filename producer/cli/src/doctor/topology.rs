@@ -123,7 +123,9 @@ fn absent(check: String, wanted: &Topology, present: &Present) -> Finding {
         present.queues.keys().any(|queue| queue.ends_with(&request_queue))
     };
     let is_results = check.ends_with(".results");
-    let unserved = crew.is_some_and(|crew| crew != "unroutable" && !served(crew));
+    // A name with a dot is a sink's.
+    let is_crew = |crew: &str| crew != "unroutable" && !crew.contains('.');
+    let unserved = crew.is_some_and(|crew| is_crew(crew) && !served(crew));
     let nobody = !wanted
         .queues
         .iter()

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de};
 use url::Url;
 
 /// The longest URL, in characters.
@@ -80,6 +80,13 @@ impl FromStr for WebhookUrl {
             return refused("it has a fragment (#…), which is never sent; take it out");
         }
         Ok(Self(value.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for WebhookUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
     }
 }
 

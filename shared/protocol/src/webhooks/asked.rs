@@ -3,7 +3,7 @@
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::address::WebhookUrl;
 
@@ -29,6 +29,13 @@ pub struct Webhooks {
     pub events: Option<EventWebhook>,
     /// Called when a human is asked: `humanInputWebhook`.
     pub human_input: Option<HumanInputWebhook>,
+}
+
+impl Webhooks {
+    /// Whether a worker is to order any call.
+    pub fn orders_any(&self) -> bool {
+        self.task.is_some() || self.step.is_some() || self.crew.is_some() || self.events.is_some()
+    }
 }
 
 /// A webhook for events.
@@ -58,7 +65,7 @@ pub struct HumanInputWebhook {
 }
 
 /// What a call of a webhook shows of who calls.
-#[derive(Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "strategy", rename_all = "lowercase")]
 pub enum Authentication {
     /// `Authorization: Bearer <token>`.

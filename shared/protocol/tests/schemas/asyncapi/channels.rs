@@ -83,28 +83,34 @@ fn uses(names: &Names) -> Vec<Use> {
         (
             names.dead_letters(),
             "{crew}",
-            &["deadLetter"],
-            "Kickoffs that failed for good, by crew.",
+            &["deadLetter", "webhook"],
+            "Kickoffs that failed for good, by crew; what a sink could not deliver, by `sinks.` and its name.",
         ),
         (
             names.unroutable(),
             "{crew}",
-            &["request"],
+            &["request", "webhook"],
             "Retries that come back for a crew whose queue is gone. RabbitMQ \
             publishes here.",
         ),
         (
             names.due(),
             "{crew}",
-            &["request"],
-            "Retries whose delay is over. RabbitMQ publishes here.",
+            &["request", "webhook"],
+            "Retries whose delay is over, of a crew or of a sink. RabbitMQ publishes here.",
+        ),
+        (
+            names.webhooks(),
+            "sinks.webhooks",
+            &["webhook"],
+            "The webhooks that kickoffs ask for, each to be called by whoever runs sinks.",
         ),
     ];
     for (tier, _) in RETRY_TIERS {
         uses.push((
             names.retry(tier),
             "{crew}",
-            &["request"],
+            &["request", "webhook"],
             "Further attempts that wait for their time. The fanout \
             exchange keeps the routing key.",
         ));
@@ -146,10 +152,13 @@ pub(super) fn all(names: &Names) -> Value {
         for binding in bound {
             keys.push(json!({"exchange": binding.exchange, "routingKey": shown(&binding.key)}));
             let (_, _, carried, _) = uses.iter().find(|(name, ..)| *name == binding.exchange).unwrap();
+            // What comes by a sink's key is its own; what comes by a crew's is a kickoff.
+            let is_sink = binding.key.starts_with("sinks.");
+            let comes = |message: &&str| (*message == "webhook") == is_sink || binding.key.is_empty();
             messages.extend(
                 carried
                     .iter()
-                    .filter(|message| !messages.contains(message))
+                    .filter(|message| comes(message) && !messages.contains(message))
                     .collect::<Vec<_>>(),
             );
         }

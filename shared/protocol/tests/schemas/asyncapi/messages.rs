@@ -74,6 +74,8 @@ const COPY: [&str; 10] = [
     header::POSSIBLE_DUPLICATE,
     header::IDEMPOTENCY_KEY,
 ];
+/// What a copy of an order carries, beside the trace.
+const ORDER: [&str; 3] = [header::ATTEMPT, header::NOT_BEFORE, header::DELAY_LEFT];
 const DEAD: [&str; 4] = [
     header::REASON,
     header::ERROR,
@@ -85,6 +87,7 @@ const DEAD: [&str; 4] = [
 pub(super) fn all() -> Value {
     let of_request = [&COPY[..], &TRACE[..]].concat();
     let of_dead_letter = [&DEAD[..], &of_request].concat();
+    let of_webhook = [&ORDER[..], &DEAD, &TRACE].concat();
     for name in header::OURS {
         assert!(of_dead_letter.contains(&name), "{name} is in no message");
     }
@@ -150,6 +153,14 @@ pub(super) fn all() -> Value {
             "The request as it came, and why it is \
             here. A body that could not be read is kept as it was.",
             of_dead_letter,
+        ),
+        (
+            "webhook",
+            message_type::WEBHOOK,
+            "A call that a kickoff asked for",
+            "`message_id` is the id of the call, `correlation_id` the kickoff's. The headers `x-kickoff-…` are those of later \
+            attempts to call, and of an order that is a dead letter.",
+            of_webhook,
         ),
     ];
     let entry = |(name, kind, title, about, headers): (&str, _, _, _, Vec<&str>)| {

@@ -1,7 +1,7 @@
 //! Who sends and who receives what.
 
 use crewfleet_protocol::topology::{RETRY_TIERS, client_queue};
-use crewfleet_protocol::{CrewName, Names};
+use crewfleet_protocol::{CrewName, Names, SinkName};
 use serde_json::{Value, json};
 
 use super::{channels::queue_id, id};
@@ -127,6 +127,14 @@ fn worker(names: &Names) -> Vec<Operation> {
             "reply",
             "Tell how the kickoff ended.",
         ),
+        send(
+            "worker",
+            "orderWebhook",
+            &names.webhooks(),
+            "webhook",
+            "Order a call that the kickoff asked for. All of a kickoff's are confirmed before its reply.",
+        )
+        .mandatory(),
         send(
             "worker",
             "publishEvent",
@@ -283,6 +291,17 @@ fn observer(names: &Names) -> Vec<Operation> {
     ]
 }
 
+fn sinks(names: &Names) -> Vec<Operation> {
+    let queue = names.sink_queue(&SinkName::webhooks());
+    vec![receive(
+        "sinks",
+        "receiveWebhook",
+        format!("{}.queue", id(&queue)),
+        "webhook",
+        "Take a call that a kickoff asked for, and make it.",
+    )]
+}
+
 fn operator(names: &Names) -> Vec<Operation> {
     let crew = CrewName::parse("crew").unwrap();
     vec![
@@ -315,9 +334,15 @@ fn operator(names: &Names) -> Vec<Operation> {
 
 /// Every operation, by role and name.
 pub(super) fn all(names: &Names) -> Value {
-    let all = [producer(names), worker(names), observer(names), operator(names)]
-        .into_iter()
-        .flatten();
+    let all = [
+        producer(names),
+        worker(names),
+        observer(names),
+        sinks(names),
+        operator(names),
+    ]
+    .into_iter()
+    .flatten();
     Value::Object(
         all.map(|operation| {
             (
