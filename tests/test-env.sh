@@ -25,7 +25,9 @@ flock 9
 # make_python FOLDER LOCK WHAT: a virtual environment.
 make_python() {
     local venv=$CREWFLEET_DIR/$1 lock=$2 start=$SECONDS
-    if is_made "$venv" "$lock" && "$venv/bin/python" -c pass 2>/dev/null; then return; fi
+    # One that was made for a checkout in another folder has programs that begin there.
+    if is_made "$venv" "$lock" && "$venv/bin/python" -c pass 2>/dev/null &&
+        grep -qsF "#!$venv/bin/" "$venv/bin/pip"; then return; fi
     [ -x "$python" ] || fail "$python is missing" "run deploy/python-env.sh, which makes it, or correct CREWFLEET_PYTHON"
     rm -rf "$venv"
     quietly "$1.log" "$python" -m venv "$venv" ||
