@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::webhooks::{EventWebhook, HumanInputWebhook, Sent, WebhookFields, WebhookUrl};
-use super::{CrewName, KickoffId};
+use super::{ChainLink, ChainPlace, CrewName, KickoffId, Step};
 
 /// The body of a kickoff request as it stands on the wire.
 ///
@@ -36,6 +36,13 @@ pub struct KickoffRequest {
     /// The kickoff is not started after this moment (RFC 3339); its outcome is then `expired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
+    /// What is to follow, in order: at most 20 steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<Step>>", extend("maxItems" = 20))]
+    pub then: Option<Box<RawValue>>,
+    /// Its place in a chain. Workers alone set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainLink>,
     /// To be called after each task.
     #[serde(default, rename = "taskWebhookUrl", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<WebhookUrl>")]
@@ -90,6 +97,10 @@ pub struct Request {
     pub timeout_s: Option<f64>,
     /// Not to be started after this moment.
     pub deadline: Option<DateTime<Utc>>,
+    /// What is to follow, in order.
+    pub then: Vec<Step>,
+    /// Its place in a chain, where another kickoff was before.
+    pub chain: Option<ChainLink>,
     /// An extra routing key for the reply.
     pub reply_to: Option<String>,
     /// Counted from 1.
@@ -98,4 +109,23 @@ pub struct Request {
     pub redrive: u32,
     /// When it was published: the `timestamp` property, else the moment in a UUIDv7.
     pub requested_at: Option<DateTime<Utc>>,
+}
+
+impl Request {
+    /// Its place in a chain; `None` where nothing was before it, and nothing is to follow.
+    pub fn chain_place(&self) -> Option<ChainPlace> {
+        match &self.chain {
+            Some(link) => Some(ChainPlace {
+                id: link.id.clone(),
+                parent: Some(link.parent.clone()),
+                step: link.step,
+            }),
+            None if self.then.is_empty() => None,
+            None => Some(ChainPlace {
+                id: self.kickoff_id.to_string(),
+                parent: None,
+                step: 0,
+            }),
+        }
+    }
 }
