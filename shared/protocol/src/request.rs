@@ -112,6 +112,14 @@ pub struct Request {
 }
 
 impl Request {
+    /// When its chain was requested, for commands to cancel the chain: of one that was redriven since, when that was.
+    pub fn chain_moment(&self) -> Option<DateTime<Utc>> {
+        match &self.chain {
+            Some(link) if link.redrive == self.redrive => link.requested_at,
+            _ => self.requested_at,
+        }
+    }
+
     /// Its place in a chain; `None` where nothing was before it, and nothing is to follow.
     pub fn chain_place(&self) -> Option<ChainPlace> {
         match &self.chain {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::Utc;
 use crewfleet_amqp::{Message, Properties, Publisher};
 use crewfleet_protocol::event::event_type;
-use crewfleet_protocol::{Body, CrewName, Event, KickoffId, Names, Request, message_type};
+use crewfleet_protocol::{Body, ChainPlace, CrewName, Event, KickoffId, Names, Request, message_type};
 use prometheus::IntCounter;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -128,6 +128,7 @@ struct Inner {
     attempt: u32,
     redrive: u32,
     meta: Option<Arc<RawValue>>,
+    chain: Option<ChainPlace>,
     /// `None`: whoever has the events follows them.
     followers: Option<Arc<Followers>>,
     order: Mutex<Order>,
@@ -186,6 +187,7 @@ impl EventSink {
             attempt: request.attempt,
             redrive: request.redrive,
             meta: request.meta.clone().map(Into::into),
+            chain: request.chain_place(),
             followers,
             order: Mutex::default(),
         };
@@ -277,6 +279,7 @@ impl Inner {
             event_type: event_type.to_owned(),
             data,
             meta: None,
+            chain: self.chain.clone(),
         };
         let meta = self.meta.clone();
         if self.queue.try_send(Queued { event, meta }).is_err() {

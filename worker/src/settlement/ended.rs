@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::attempt::Attempt;
 use super::retry::{self, Retry};
 use super::until_confirmed::before_its_end;
-use super::{reply, settle};
+use super::{reply, settle, successor};
 use crate::crews::crew::Crew;
 use crate::execution::events::EventSink;
 use crate::execution::outcome::{Outcome, RequeueReason};
@@ -40,7 +40,13 @@ impl EndedAttempt<'_> {
             }
             // Told whoever has the request by now.
             Outcome::Succeeded(_) => {
-                let reply = reply::publish_reply(self.worker, self.attempt, &mut outcome, false).await;
+                let in_doubt = run.ownership() != Ownership::Held;
+                let chain = Box::pin(successor::follow(self, &mut outcome, in_doubt)).await;
+                let attempt = Attempt {
+                    chain: chain.as_ref(),
+                    ..*self.attempt
+                };
+                let reply = reply::publish_reply(self.worker, &attempt, &mut outcome, false).await;
                 self.replied(run, &outcome, reply).await;
             }
             _ => Box::pin(self.settle_what_failed(run, outcome, next.as_ref())).await,
@@ -51,6 +57,7 @@ impl EndedAttempt<'_> {
     /// lose them while it says it, so that is decided for each link anew.
     async fn settle_what_failed(&self, run: &mut RunHandle, mut outcome: Outcome, next: Option<&Retry>) {
         let (mut attempt, mut in_doubt) = (*self.attempt, false);
+        let mut followed = None;
         loop {
             let (ownership, link) = ownership(self.worker, run, next).await;
             match follows(ownership, next) {
@@ -70,7 +77,17 @@ impl EndedAttempt<'_> {
                     }
                 }
                 Follows::Reply => {
-                    let telling = reply::publish_reply(self.worker, &attempt, &mut outcome, in_doubt);
+                    let telling = async {
+                        if followed.is_none() {
+                            let in_doubt = in_doubt || ownership != Ownership::Held;
+                            followed = Some(Box::pin(successor::follow(self, &mut outcome, in_doubt)).await);
+                        }
+                        let attempt = Attempt {
+                            chain: followed.as_ref().and_then(Option::as_ref),
+                            ..attempt
+                        };
+                        reply::publish_reply(self.worker, &attempt, &mut outcome, in_doubt).await
+                    };
                     if let Some(reply) = before_its_end(&link, telling).await {
                         return self.replied(run, &outcome, reply).await;
                     }

@@ -5,6 +5,7 @@
 //! | [`ended`] | an attempt that has ended: which of these follows |
 //! | [`retry`] | whether another attempt follows, and when |
 //! | [`settle`] | publishing it |
+//! | [`successor`] | the step of a chain that follows |
 //! | [`reply`] | the reply on its way to its requester |
 //! | [`until_confirmed`] | publishing until the broker has it |
 //! | [`messages`], [`attempt`] | the messages, and what they say of an attempt |
@@ -15,4 +16,5 @@ mod messages;
 pub(crate) mod reply;
 pub(crate) mod retry;
 pub(crate) mod settle;
+pub(crate) mod successor;
 mod until_confirmed;
