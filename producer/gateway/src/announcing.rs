@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use crewfleet_amqp::{Message, Properties, PublishError};
-use crewfleet_protocol::{Body, Event, Names, message_type};
+use crewfleet_protocol::{Body, ChainPlace, Event, Names, message_type};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
@@ -22,6 +22,8 @@ pub(crate) struct About<'a> {
     pub(crate) redrive: u32,
     /// The kickoff's `meta`.
     pub(crate) meta: Option<Box<RawValue>>,
+    /// Its place in a chain.
+    pub(crate) chain: Option<ChainPlace>,
 }
 
 impl Gateway {
@@ -47,6 +49,7 @@ impl Gateway {
             // Maps with string keys can be written.
             data: to_raw_value(data).unwrap_or_default(),
             meta: about.meta,
+            chain: about.chain,
         };
         let message = Message {
             exchange: self.client.names().events(),

@@ -12,7 +12,7 @@ use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties, PublishError};
 use crewfleet_protocol::event::event_type;
 use crewfleet_protocol::webhooks::WebhookFields;
-use crewfleet_protocol::{CrewName, body_hash, message_type};
+use crewfleet_protocol::{ChainPlace, CrewName, Step, body_hash, message_type};
 use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -44,6 +44,8 @@ pub(crate) struct Order {
     body: Vec<u8>,
     /// What its caller is to know of it.
     pub(crate) note: Option<&'static str>,
+    /// Steps follow it.
+    begins_chain: bool,
     /// Others may ask for it under the same id.
     is_named: bool,
 }
@@ -76,6 +78,7 @@ impl Order {
             kickoff,
             meta,
             note,
+            begins_chain: false,
             is_named: false,
         })
     }
@@ -85,7 +88,37 @@ impl Order {
     /// # Errors
     /// As [`Gateway::order`].
     pub(crate) fn under(self, id: KickoffId) -> Result<Self, ApiError> {
-        Self::new(self.crew, id, self.kickoff, self.meta, self.note)
+        let begins_chain = self.begins_chain;
+        let order = Self::new(self.crew, id, self.kickoff, self.meta, self.note)?;
+        Ok(Self {
+            begins_chain,
+            ..order
+        })
+    }
+
+    /// Followed by these steps.
+    ///
+    /// # Errors
+    /// As [`Gateway::order`].
+    pub(crate) fn then(mut self, steps: Vec<Step>) -> Result<Self, ApiError> {
+        if steps.is_empty() {
+            return Ok(self);
+        }
+        for step in steps {
+            self.kickoff = self.kickoff.then(step);
+        }
+        self.begins_chain = true;
+        self.body = self.kickoff.body()?;
+        Ok(self)
+    }
+
+    /// Its place in the chain that it begins, where it does.
+    fn chain(&self) -> Option<ChainPlace> {
+        self.begins_chain.then(|| ChainPlace {
+            id: self.id.to_string(),
+            parent: None,
+            step: 0,
+        })
     }
 
     /// Under an id that its caller chose.
@@ -254,6 +287,7 @@ impl Gateway {
             id: order.id.to_string(),
             crew: order.crew.to_string(),
             meta: order.meta.as_deref().map(|meta| meta.get().to_owned()),
+            chain: order.chain(),
         };
         // A disk that is full, or the gateway's end, may keep it from being written here; the streams tell it again.
         let writing = timeout(ANNOUNCING, self.store.writer.write(taken));
@@ -297,6 +331,7 @@ impl Gateway {
             attempt: 1,
             redrive: 0,
             meta: order.meta.clone(),
+            chain: order.chain(),
         };
         if let Err(error) = self.announce(about, event_type::QUEUED, &json!({})).await {
             let id = &order.id;

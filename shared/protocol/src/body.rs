@@ -70,6 +70,7 @@ mod tests {
             requested_at: Some(TIMES[0]),
             started_at: Some(TIMES[1]),
             body_hash: String::new(),
+            chain: None,
         }
     }
 

@@ -48,8 +48,8 @@ fn is_none(redrive: &u32) -> bool {
 
 /// The event types that crewfleet itself sends.
 pub mod event_type {
-    /// A gateway took it and published it: `{token}`, the name of the caller's token. Of attempt 1, with the sequence
-    /// 0.
+    /// A gateway took it and published it: `{token}`, the name of the caller's token. Or a worker started it as the next step
+    /// of a chain. Of attempt 1, with the sequence 0.
     pub const QUEUED: &str = "kickoff_queued";
     /// Somebody reads its events at a gateway, and wants no result else: gateways cancel it once nobody has followed it for
     /// the grace: `{grace_s}`. A gateway's, with the sequence 0.

@@ -123,11 +123,7 @@ impl Request {
     /// Its place in a chain; `None` where nothing was before it, and nothing is to follow.
     pub fn chain_place(&self) -> Option<ChainPlace> {
         match &self.chain {
-            Some(link) => Some(ChainPlace {
-                id: link.id.clone(),
-                parent: Some(link.parent.clone()),
-                step: link.step,
-            }),
+            Some(link) => Some(link.into()),
             None if self.then.is_empty() => None,
             None => Some(ChainPlace {
                 id: self.kickoff_id.to_string(),

@@ -22,7 +22,8 @@ use crate::folders::workdir::WorkDir;
 use crate::lifecycle::panics;
 use crate::lifecycle::part::Part;
 use crate::settlement::attempt::Attempt;
-use crate::settlement::ended::{EndedAttempt, settled_elsewhere};
+use crate::settlement::ended::settled_elsewhere;
+use crate::settlement::ended_attempt::EndedAttempt;
 use crate::settlement::{reply, settle};
 use crate::state::WorkerState;
 

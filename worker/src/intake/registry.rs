@@ -102,6 +102,7 @@ impl<R: Unsettled> RunRegistry<R> {
             held: vec![delivery],
             requested_at: request.requested_at,
             chain: Chain::of(request),
+            place: request.chain_place(),
             stop: Arc::clone(&stop),
             gone: None,
             statements: None,

@@ -8,27 +8,16 @@ use crewfleet_protocol::{About, Command, Request};
 use tracing::{info, warn};
 
 use super::attempt::Attempt;
+use super::ended_attempt::EndedAttempt;
 use super::retry::{self, Retry};
 use super::until_confirmed::before_its_end;
 use super::{reply, settle, successor};
-use crate::crews::crew::Crew;
-use crate::execution::events::EventSink;
 use crate::execution::outcome::{Outcome, RequeueReason};
 use crate::intake::completed::Completion;
 use crate::intake::registry::{Ownership, Queried, RunHandle};
 use crate::intake::run_key::RunKey;
 use crate::intake::unacked;
 use crate::state::WorkerState;
-
-/// An attempt that has ended.
-pub(crate) struct EndedAttempt<'a> {
-    pub(crate) worker: &'a WorkerState,
-    pub(crate) crew: &'a Crew,
-    pub(crate) request: &'a Request,
-    pub(crate) key: &'a RunKey,
-    pub(crate) attempt: &'a Attempt<'a>,
-    pub(crate) events: &'a EventSink,
-}
 
 impl EndedAttempt<'_> {
     /// Publishes what follows from the outcome, and acks.

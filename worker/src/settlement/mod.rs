@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`ended`] | an attempt that has ended: which of these follows |
+//! | [`ended_attempt`], [`ended`] | an attempt that has ended: which of these follows |
 //! | [`retry`] | whether another attempt follows, and when |
 //! | [`settle`] | publishing it |
 //! | [`successor`] | the step of a chain that follows |
@@ -12,6 +12,7 @@
 
 pub(crate) mod attempt;
 pub(crate) mod ended;
+pub(crate) mod ended_attempt;
 mod messages;
 pub(crate) mod reply;
 pub(crate) mod retry;

@@ -39,6 +39,16 @@ pub struct ChainPlace {
     pub step: u32,
 }
 
+impl From<&ChainLink> for ChainPlace {
+    fn from(link: &ChainLink) -> Self {
+        Self {
+            id: link.id.clone(),
+            parent: Some(link.parent.clone()),
+            step: link.step,
+        }
+    }
+}
+
 /// What a reply says of it: where the kickoff stands, and what follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplyChain {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::Receipt;
-use crewfleet_protocol::{CrewName, Request};
+use crewfleet_protocol::{ChainPlace, CrewName, Request};
 use tokio::sync::{SetOnce, watch};
 
 use crate::execution::stop::StopReason;
@@ -66,6 +66,8 @@ pub(super) struct ActiveRun<R> {
     pub(super) requested_at: Option<DateTime<Utc>>,
     /// The chain that it follows in, where it does.
     pub(super) chain: Option<Chain>,
+    /// Its place there, also of the first.
+    pub(super) place: Option<ChainPlace>,
     pub(super) stop: Arc<SetOnce<StopReason>>,
     /// Goes with the run; for later attempts that wait for that.
     pub(super) gone: Option<watch::Sender<()>>,

@@ -41,6 +41,7 @@ mod problem;
 mod result;
 mod routes;
 mod search;
+mod step_schema;
 mod view;
 mod webhook_schema;
 mod workers;

@@ -1,197 +1,40 @@
-//! The step of a chain that follows a kickoff which has ended: its request is in its queue, confirmed, before the reply
-//! to the kickoff goes out, and long before the ack.
-//!
-//! A worker that dies in between has its kickoff run again, and the step is published again. It is the same one then:
-//! its id and its [`RunKey`](crate::intake::run_key::RunKey) are those of its place in the chain. So a step that cannot be
-//! started is told, and never tried for ever.
+//! The request of a step, and publishing it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use crewfleet_amqp::retrying::Retrying;
 use crewfleet_amqp::traces::{self, Headers};
-use crewfleet_amqp::{Message, Properties, PublishError, reply_code};
-use crewfleet_protocol::event::event_type;
-use crewfleet_protocol::topology::Reason;
-use crewfleet_protocol::{
-    Body, ChainLink, KickoffId, KickoffRequest, NextStep, ReplyChain, Step, decode, fingerprint, header,
-    mapping, message_type,
-};
-use serde_json::json;
+use crewfleet_amqp::{Message, Properties, PublishError};
+use crewfleet_protocol::{ChainLink, KickoffId, KickoffRequest, Step, decode, header, mapping, message_type};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
-use strum::{IntoStaticStr, VariantArray};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
 
-use super::attempt::Attempt;
-use super::ended::EndedAttempt;
-use super::reply;
-use super::until_confirmed::{ROUND, prepare_republish};
-use crate::execution::outcome::Outcome;
-use crate::state::WorkerState;
+use super::unstarted::{Broken, Unstarted, is_too_large};
+use crate::settlement::ended_attempt::EndedAttempt;
+use crate::settlement::until_confirmed::{ROUND, prepare_republish};
 
 /// How long making the inputs of a step may take: a path may look at everything several times over.
 const MAPPING_LIMIT: Duration = Duration::from_secs(30);
-/// What a reply has room for beside its result, so that the chain cannot make it too large.
-const CHAIN_BYTES: usize = 8 * 1024;
-/// How much of a problem a reply tells.
-const PROBLEM_CHARS: usize = 500;
 /// How often a step is published that no queue takes. Its queue may just be declared, or declared again.
 const UNROUTABLE_TRIES: u32 = 3;
 const UNROUTABLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why a step that should follow does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "snake_case")]
-pub(crate) enum Broken {
-    /// Its inputs cannot be made.
-    Mapping,
-    /// Its request is larger than a request may be.
-    TooLarge,
-    /// No queue takes requests for its crew.
-    Unserved,
-    /// What was made is no request.
-    Refused,
-}
-
-/// A step that cannot be started.
-struct Unstarted {
-    why: Broken,
-    problem: String,
-    /// Its request, where it has one.
-    request: Option<Box<Message>>,
-}
-
-impl Unstarted {
-    fn new(why: Broken, problem: impl Into<String>) -> Self {
-        Self {
-            why,
-            problem: problem.into(),
-            request: None,
-        }
-    }
-}
-
-/// Starts what follows an attempt that is the last, and returns what the reply says of it. A result that is too large to be
-/// told is none by then. `in_doubt`: it may have been started before. May be given up half-way.
-pub(super) async fn follow(
-    ended: &EndedAttempt<'_>,
-    outcome: &mut Outcome,
-    in_doubt: bool,
-) -> Option<ReplyChain> {
-    let place = ended.request.chain_place()?;
-    let mut chain = ReplyChain {
-        place,
-        next: None,
-        left_out: 0,
-        problem: None,
-    };
-    let then = &ended.request.then;
-    if then.is_empty() {
-        return Some(chain);
-    }
-    let told = told(ended, outcome).await;
-    let status = outcome.status()?;
-    let Some(index) = then.iter().position(|step| step.when.means(status)) else {
-        chain.left_out = then.len().try_into().unwrap_or(u32::MAX);
-        return Some(chain);
-    };
-    chain.left_out = index.try_into().unwrap_or(u32::MAX);
-    let next = Successor {
-        ended,
-        step: &then[index],
-        index,
-        id: KickoffId::of_step(
-            ended.request.kickoff_id.as_str(),
-            chain.place.step.saturating_add(1),
-        ),
-        link: link(ended, &chain),
-    };
-    match next.start(told, in_doubt).await {
-        Ok(()) => {
-            info!(next = %next.id, crew = %next.step.crew, "the next step of the chain is started");
-            chain.next = Some(NextStep {
-                kickoff_id: next.id.to_string(),
-                crew: next.step.crew.to_string(),
-                step: next.link.step,
-            });
-        }
-        Err(unstarted) => chain.problem = Some(Box::pin(next.broken(unstarted)).await),
-    }
-    Some(chain)
-}
-
-/// The reply as it will be told, but for its chain; a result that is too large becomes a failure that says so.
-async fn told(ended: &EndedAttempt<'_>, outcome: &mut Outcome) -> Vec<u8> {
-    let EndedAttempt {
-        worker,
-        attempt,
-        request,
-        ..
-    } = ended;
-    let body = reply_body(worker, attempt, &request.kickoff_id, outcome);
-    if body.len().saturating_add(CHAIN_BYTES) <= worker.broker.config.max_reply_bytes {
-        return body;
-    }
-    *outcome = Outcome::Failed(
-        Box::pin(reply::too_large(
-            worker,
-            attempt,
-            &request.kickoff_id,
-            outcome,
-            &body,
-        ))
-        .await,
-    );
-    reply_body(worker, attempt, &request.kickoff_id, outcome)
-}
-
-/// The reply's body; the outcome keeps its result.
-fn reply_body(
-    worker: &WorkerState,
-    attempt: &Attempt<'_>,
-    kickoff_id: &KickoffId,
-    outcome: &mut Outcome,
-) -> Vec<u8> {
-    let mut reply = attempt.reply(&worker.id, kickoff_id, outcome);
-    let body = reply.body();
-    if let (Outcome::Succeeded(kept), Some(result)) = (outcome, reply.result.take()) {
-        **kept = result;
-    }
-    body
-}
-
-fn link(ended: &EndedAttempt<'_>, chain: &ReplyChain) -> ChainLink {
-    let request = ended.request;
-    ChainLink {
-        id: chain.place.id.clone(),
-        parent: request.kickoff_id.to_string(),
-        step: chain.place.step.saturating_add(1),
-        parent_hash: ended.key.body_hash(),
-        crew: match &request.chain {
-            Some(link) => link.crew.clone(),
-            None => request.crew.to_string(),
-        },
-        redrive: request.redrive,
-        requested_at: request.chain_moment(),
-    }
-}
-
 /// The step that is to follow.
-struct Successor<'a> {
-    ended: &'a EndedAttempt<'a>,
-    step: &'a Step,
+pub(super) struct Successor<'a> {
+    pub(super) ended: &'a EndedAttempt<'a>,
+    pub(super) step: &'a Step,
     /// Its place in the list.
-    index: usize,
-    id: KickoffId,
-    link: ChainLink,
+    pub(super) index: usize,
+    pub(super) id: KickoffId,
+    pub(super) link: ChainLink,
 }
 
 impl Successor<'_> {
-    async fn start(&self, told: Vec<u8>, in_doubt: bool) -> Result<(), Unstarted> {
+    /// Has it in its queue, confirmed. `told` is the reply to the kickoff before. `in_doubt`: it may be there already.
+    pub(super) async fn start(&self, told: Vec<u8>, in_doubt: bool) -> Result<(), Unstarted> {
         let inputs = self.inputs(told).await?;
         let message = self.message(&inputs)?;
         let again = in_doubt || self.ended.attempt.redelivered || self.ended.attempt.undecided;
@@ -343,67 +186,6 @@ impl Successor<'_> {
         );
         Unstarted::new(Broken::Unserved, problem)
     }
-
-    /// Tells of a step that cannot be started, and keeps its request where it can be redriven. Returns the problem as the
-    /// reply tells it.
-    async fn broken(&self, unstarted: Unstarted) -> String {
-        let worker = self.ended.worker;
-        let Unstarted {
-            why,
-            problem,
-            request,
-        } = unstarted;
-        let problem: String = problem.chars().take(PROBLEM_CHARS).collect();
-        if let Some(request) = request {
-            self.keep(*request, &problem).await;
-        }
-        let labels = [self.ended.crew.name.as_str(), why.into()];
-        worker
-            .telemetry
-            .metrics
-            .chains_broken
-            .with_label_values(&labels)
-            .inc();
-        let data = json!({"problem": problem, "crew": self.step.crew, "kickoff_id": self.id});
-        self.ended.events.emit(event_type::CHAIN_BROKEN, &data);
-        warn!(next = %self.id, crew = %self.step.crew, problem, "the next step of the chain cannot be started");
-        problem
-    }
-
-    async fn keep(&self, request: Message, problem: &str) {
-        let worker = self.ended.worker;
-        let properties = request
-            .properties
-            .with_header(header::REASON, Reason::ChainBroken.as_str())
-            .with_header(header::ERROR, problem)
-            .with_header(header::FINGERPRINT, &fingerprint::of(problem))
-            .with_header_u32(header::REDRIVE, self.ended.request.redrive)
-            .with_header(header::DEAD_AT, &Utc::now().to_rfc3339());
-        let letter = Arc::new(Message {
-            exchange: worker.broker.names.unroutable(),
-            properties,
-            ..request
-        });
-        let mut retrying = Retrying::default();
-        while let Err(failure) = worker.broker.settling.publish(Arc::clone(&letter), ROUND).await {
-            if let PublishError::Broker(error) = &failure
-                && is_too_large(error.code())
-            {
-                warn!(
-                    "the step's request is larger than the broker takes, so it is not kept in the dead letters"
-                );
-                return;
-            }
-            Box::pin(prepare_republish(worker, &failure, &mut retrying)).await;
-        }
-    }
-}
-
-fn is_too_large(code: Option<u16>) -> bool {
-    matches!(
-        code,
-        Some(reply_code::PRECONDITION_FAILED | reply_code::CONTENT_TOO_LARGE)
-    )
 }
 
 /// The inputs by their template; `told` is the reply to the kickoff before, `inputs` are that kickoff's.
