@@ -58,11 +58,11 @@ fn parsed<'a>(text: &'a str, place: &str) -> Result<Text<'a>, MappingError> {
         return Ok(Text::Literal(&text[1..]));
     }
     let refused = |problem: String| {
+        let path = shown(text);
         Err(MappingError {
             place: place.to_owned(),
             problem: format!(
-                "is {:?}: {problem}; give a JSONPath (RFC 9535) as \"$.result.raw\", or begin a text with \"$$\"",
-                shown(text)
+                "is {path:?}: {problem}; give a JSONPath (RFC 9535) as \"$.result.raw\", or begin a text with \"$$\""
             ),
         })
     };
@@ -85,13 +85,15 @@ fn parsed<'a>(text: &'a str, place: &str) -> Result<Text<'a>, MappingError> {
 fn found(path: &JsonPath, root: &Value, text: &str, place: &str) -> Result<Value, MappingError> {
     let nodes = path.query(root).all();
     match nodes.as_slice() {
-        [] => Err(MappingError {
-            place: place.to_owned(),
-            problem: format!(
-                "is {:?}, which finds nothing; name what the kickoff before has, or give a constant",
-                shown(text)
-            ),
-        }),
+        [] => {
+            let path = shown(text);
+            Err(MappingError {
+                place: place.to_owned(),
+                problem: format!(
+                    "is {path:?}, which finds nothing; name what the kickoff before has, or give a constant"
+                ),
+            })
+        }
         [node] => Ok((*node).clone()),
         nodes => Ok(nodes.iter().map(|node| (*node).clone()).collect()),
     }

@@ -20,9 +20,9 @@ fn of_words(text: &str) -> Result<Value, String> {
     let (head, inputs) = text.split_once(':').unwrap_or((text, ""));
     let (crew, when) = head.split_once('@').unwrap_or((head, When::default().as_str()));
     let mut mapped = Map::new();
-    for input in split(inputs) {
-        let Some((name, value)) = input.split_once('=') else {
-            return Err(format!("{input:?} has no '='; {FORM}"));
+    for argument in split(inputs) {
+        let Some((name, value)) = argument.split_once('=') else {
+            return Err(format!("{argument:?} has no '='; {FORM}"));
         };
         let (name, value) = match name.strip_suffix(':') {
             Some(name) => {
@@ -32,7 +32,7 @@ fn of_words(text: &str) -> Result<Value, String> {
             None => (name, Value::from(value)),
         };
         if name.is_empty() {
-            return Err(format!("{input:?} has no name before '='; {FORM}"));
+            return Err(format!("{argument:?} has no name before '='; {FORM}"));
         }
         if mapped.insert(name.to_owned(), value).is_some() {
             return Err(format!("the input {name} is given twice; give it once"));

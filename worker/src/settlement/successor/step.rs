@@ -179,10 +179,10 @@ impl Successor<'_> {
     }
 
     fn unserved(&self) -> Unstarted {
+        let (index, crew) = (self.index, self.step.crew.as_str());
         let problem = format!(
-            "then[{}].crew is {:?}, and no queue takes requests for it. Start a worker that serves it, and redrive the step",
-            self.index,
-            self.step.crew.as_str()
+            "then[{index}].crew is {crew:?}, and no queue takes requests for it. Start a worker that serves it, and redrive the \
+             step"
         );
         Unstarted::new(Broken::Unserved, problem)
     }
