@@ -99,11 +99,7 @@ async fn a_chain_is_one_trace_and_each_span_says_where_it_stands() {
     says(first, &[id.clone(), (step, json!(0))]);
     says(
         second,
-        &[
-            id,
-            (step, json!(1)),
-            ("crewfleet.chain.parent", json!("linked")),
-        ],
+        &[id, (step, json!(1)), ("crewfleet.chain.parent", json!("linked"))],
     );
     assert!(!format!("{trace:?}").contains(SECRET), "{trace:#?}");
 }

@@ -158,11 +158,14 @@ impl Cancel {
     /// It has ended. A chain that it began may go on, and is cancelled by its id.
     async fn chain_of(&self, first: Reply) -> Result<Cancellation, ClientError> {
         let client = &self.client;
-        let Some(live) = self.live_in_chain(&first).await? else {
+        let Some((live, crew)) = self.live_in_chain(&first).await? else {
             return Ok(Cancellation::of(first));
         };
+        // It may wait for a worker in a queue that nobody looks at else.
+        let mut crews = self.crews.clone();
+        crews.extend(crew);
         let (events, mut handle) = tokio::try_join!(client.events(&live), client.attach_from_now(&live))?;
-        let status = client.whereabouts(&mut handle, &self.crews).await?;
+        let status = client.whereabouts(&mut handle, &crews).await?;
         let cancel = Command::Cancel {
             kickoff_id: self.kickoff_id.to_string(),
             redrive: None,
@@ -176,8 +179,11 @@ impl Cancel {
         })
     }
 
-    /// The kickoff that the chain is at; `None` where it is over, or was begun by another kickoff than this one.
-    async fn live_in_chain(&self, first: &Reply) -> Result<Option<KickoffId>, ClientError> {
+    /// The kickoff that the chain is at, and its crew; `None` where it is over, or was begun by another kickoff than this one.
+    async fn live_in_chain(
+        &self,
+        first: &Reply,
+    ) -> Result<Option<(KickoffId, Option<CrewName>)>, ClientError> {
         let begins = |chain: &ReplyChain| chain.place.id == first.kickoff_id;
         if !first.chain.as_ref().is_some_and(begins) {
             return Ok(None);
@@ -189,7 +195,9 @@ impl Cancel {
             };
             next.looked_back().await;
             if !next.is_answered() {
-                return Ok(Some(next.id().clone()));
+                let next_step = last.chain.as_ref().and_then(|chain| chain.next.as_ref());
+                let crew = next_step.and_then(|step| CrewName::parse(&step.crew).ok());
+                return Ok(Some((next.id().clone(), crew)));
             }
             last = next.reply().await?;
         }

@@ -82,6 +82,8 @@ async fn a_redrive_of_what_failed_continues_the_chain() {
         (&reply["status"], &reply["chain"]["next"]),
         (&json!("failed"), &Value::Null)
     );
+    // It comes after the reply.
+    holds(&client, &place.namespace.dead_letters_of("fail")).await;
     drop(worker);
     // Its worker is mended.
     let _worker = place
