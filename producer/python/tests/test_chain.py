@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 from conftest import ROOT
 from crewfleet import CrewFailed, Fleet, InvalidKickoff, Options, ReplyTimeout, Step, request
+from crewfleet.ids import id_of_step
 
 SCHEMA: Any = json.loads((ROOT / "shared/protocol/schemas/kickoff.request.v1.json").read_text())
 
@@ -25,7 +26,8 @@ def test_the_end_of_a_chain_is_awaited(fleet: Fleet) -> None:
     async def awaited() -> None:
         first, last = await kickoff.reply(), await kickoff.chain_reply()
         assert first.chain is not None and first.chain["id"] == kickoff.kickoff_id and first.chain["step"] == 0
-        assert last.chain is not None and last.chain["step"] == 2 and last.next_id is None
+        assert last.chain is not None and last.chain["step"] == last.step == 2 and last.next_id is None
+        assert first.next_id == id_of_step(kickoff.kickoff_id, 1) and last.kickoff_id == id_of_step(first.next_id, 2)
         async for event in kickoff.events():
             assert event.chain == {"id": kickoff.kickoff_id, "parent": None, "step": 0}
             break

@@ -154,6 +154,10 @@ async fn what_cannot_be_mapped_breaks_the_chain_and_is_told() {
         (&*follows("l", 1), "echo")
     );
     assert_eq!(kept.headers["x-kickoff-reason"], json!("chain_broken"));
+    let letters = [("crew", "echo"), ("reason", "chain_broken")];
+    worker
+        .metric_becomes("crewfleet_kickoffs_dead_lettered_total", &letters, 1.0)
+        .await;
     for reason in ["mapping", "too_large"] {
         let labels = [("crew", "echo"), ("reason", reason)];
         worker

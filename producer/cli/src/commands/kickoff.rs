@@ -217,7 +217,10 @@ async fn await_reply(
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let until = arguments.timeout.map(|timeout| Instant::now() + timeout);
+    let mut step = 0;
     loop {
+        step += 1;
+        let early = client.await_step(handle.id(), step);
         let answered = match await_one(client, &mut handle, arguments, until, stop).await {
             Ok(answered) => answered?,
             Err(why) => return Ok(gave_up(handle.id(), why)),
@@ -229,6 +232,7 @@ async fn await_reply(
                 handle = next;
             }
         }
+        drop(early);
     }
 }
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .awaiting import unasked
 from .errors import FleetClosed, ReplyTimeout, UnreadableReply, error_of
 from .events import Follower
+from .ids import id_of_step
 from .output import value_of
 from .replies import Waiter
 from .reply import Event, Reply
@@ -187,18 +188,27 @@ class Kickoff(Generic[T]):
             answered.cancel()
 
     async def _chain_reply(self) -> Reply:
-        """In the fleet's own event loop."""
-        reply = await self._reply()
-        while (following := reply.next_id) is not None:
-            transport = self._session.transport()
-            waiter = transport.wait(following)
-            try:
-                # It may have ended before we knew of it, and its id tells no moment.
-                await transport.attach(waiter, reply.started_at or reply.finished_at)
-                reply = await waiter.reply()
-            finally:
-                waiter.leave()
-        return reply
+        """In the fleet's own event loop. The reply of what follows comes here, too, and may come before we have read that it
+        follows: so it is waited for from the beginning."""
+        transport = self._session.transport()
+        waiter = transport.wait(id_of_step(self.kickoff_id, 1))
+        try:
+            reply = await self._reply()
+            while (following := reply.next_id) is not None:
+                if waiter.kickoff_id != following:
+                    waiter.leave()
+                    waiter = transport.wait(following)
+                after = transport.wait(id_of_step(following, reply.step + 2))
+                try:
+                    # It may have ended before anybody waited, and its id tells no moment.
+                    await transport.attach(waiter, reply.started_at or reply.finished_at)
+                    reply = await waiter.reply()
+                finally:
+                    waiter.leave()
+                    waiter = after
+            return reply
+        finally:
+            waiter.leave()
 
     async def _with(self, call: Callable[[Transport], Awaitable[R]]) -> R:
         return await call(self._session.transport())

@@ -61,6 +61,11 @@ class Reply:
         return self.status == "succeeded"
 
     @property
+    def step(self) -> int:
+        """Which kickoff of its chain it is, from 0; 0 without a chain."""
+        return int((self.chain or {}).get("step", 0))
+
+    @property
     def next_id(self) -> str | None:
         """The id of the kickoff that follows in its chain; `None` where none does."""
         following = (self.chain or {}).get("next")

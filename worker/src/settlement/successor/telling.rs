@@ -23,8 +23,13 @@ const PROBLEM_CHARS: usize = 500;
 pub(super) async fn tell(next: &Successor<'_>, unstarted: Unstarted) -> String {
     let worker = next.ended.worker;
     let problem: String = unstarted.problem.chars().take(PROBLEM_CHARS).collect();
-    if let Some(request) = unstarted.request {
-        keep(next, *request, &problem).await;
+    if let Some(request) = unstarted.request
+        && keep(next, *request, &problem).await
+    {
+        // Whoever asks for a chain names its crews, and each name would be a series.
+        let labels = [next.ended.crew.name.as_str(), Reason::ChainBroken.as_str()];
+        let dead_lettered = &worker.telemetry.metrics.dead_lettered;
+        dead_lettered.with_label_values(&labels).inc();
     }
     let labels = [next.ended.crew.name.as_str(), unstarted.why.into()];
     worker
@@ -41,7 +46,9 @@ pub(super) async fn tell(next: &Successor<'_>, unstarted: Unstarted) -> String {
 
 /// Keeps it in the dead letters of its crew. Those of a crew that nobody serves it reaches as all does that returns for a
 /// crew which is gone: by a retry tier. No worker needs the right to write there itself.
-async fn keep(next: &Successor<'_>, request: Message, problem: &str) {
+///
+/// `false`: the broker refuses it for its size.
+async fn keep(next: &Successor<'_>, request: Message, problem: &str) -> bool {
     let worker = next.ended.worker;
     let properties = request
         .properties
@@ -61,7 +68,7 @@ async fn keep(next: &Successor<'_>, request: Message, problem: &str) {
         match &failure {
             PublishError::Broker(error) if is_too_large(error.code()) => {
                 warn!("the step's request is larger than the broker takes, and is not kept");
-                return;
+                return false;
             }
             PublishError::Unroutable { .. } if letter.exchange != shortest => {
                 letter = Arc::new(Message {
@@ -72,4 +79,5 @@ async fn keep(next: &Successor<'_>, request: Message, problem: &str) {
             _ => Box::pin(prepare_republish(worker, &failure, &mut retrying)).await,
         }
     }
+    true
 }
