@@ -73,6 +73,38 @@ fn is_chain(spans: &[&Span]) {
 }
 
 #[tokio::test]
+async fn a_chain_is_one_trace_and_each_span_says_where_it_stands() {
+    let (namespace, url, collector) = (Namespace::new(), broker().await.url(), Collector::start().await);
+    let worker = WorkerProcess::builder(&url, &namespace)
+        .builtin(&["echo"])
+        .crew("review", &builtin_crew_toml("echo", 2));
+    let _worker = traced(worker, &collector).ready().await;
+    let client = PlainClient::connect(&url, &namespace).await;
+    let body = json!({"inputs": {}, "then": [{"crew": "review", "inputs": {"secret": SECRET}}]});
+    client
+        .publish("echo", body.to_string(), properties("linked"))
+        .await;
+    let [first, second] = ["echo", "review"].map(|crew| format!("process {}", namespace.requests_of(crew)));
+    let publish = format!("publish {}", namespace.exchange("requests"));
+    let trace = collector
+        .trace(TRACE, |trace| {
+            [&first, &second, &publish]
+                .iter()
+                .all(|name| !trace.named(name).is_empty())
+        })
+        .await;
+    let (first, second, publish) = (trace.one(&first), trace.one(&second), trace.one(&publish));
+    is_chain(&[first, publish, second]);
+    let (id, step) = (("crewfleet.chain.id", json!("linked")), "crewfleet.chain.step");
+    says(first, &[id.clone(), (step, json!(0))]);
+    says(
+        second,
+        &[id, (step, json!(1)), ("crewfleet.chain.parent", json!("linked"))],
+    );
+    assert!(!format!("{trace:?}").contains(SECRET), "{trace:#?}");
+}
+
+#[tokio::test]
 async fn a_kickoff_is_one_trace_from_its_publisher_to_its_reply() {
     let (namespace, url, collector) = (Namespace::new(), broker().await.url(), Collector::start().await);
     let worker = WorkerProcess::builder(&url, &namespace)

@@ -17,6 +17,7 @@ use strum::VariantArray;
 
 use crate::execution::outcome::RequeueReason;
 use crate::lifecycle::part::Part;
+use crate::settlement::successor::Broken;
 
 /// The worker's metrics.
 pub(crate) struct Metrics {
@@ -28,6 +29,8 @@ pub(crate) struct Metrics {
     pub(crate) retries: IntCounterVec,
     /// Copies in the dead letters, by reason.
     pub(crate) dead_lettered: IntCounterVec,
+    /// Steps of chains that could not be started, by the crew of the kickoff before and why.
+    pub(crate) chains_broken: IntCounterVec,
     /// Requests that lack an input.
     pub(crate) missing_inputs: IntCounterVec,
     /// Deliveries that had been delivered before.
@@ -116,6 +119,12 @@ impl Metrics {
             dead_lettered: book.add(counter(
                 "kickoffs_dead_lettered_total",
                 "copies put into the dead letters",
+                &["crew", "reason"],
+            )?)?,
+            chains_broken: book.add(counter(
+                "kickoff_chains_broken_total",
+                "steps of chains that should follow and could not be started, by the crew of the kickoff before: `mapping` (its \
+                 inputs cannot be made), `too_large`, `unserved` (no queue takes it), `refused` (it is no request)",
                 &["crew", "reason"],
             )?)?,
             missing_inputs: book.add(counter(
@@ -301,6 +310,9 @@ impl Metrics {
         }
         for kind in WebhookKind::ALL {
             self.webhook_orders.with_label_values(&[crew, kind.as_str()]);
+        }
+        for reason in Broken::VARIANTS {
+            self.chains_broken.with_label_values(&[crew, reason.into()]);
         }
         for reason in RequeueReason::VARIANTS {
             self.requeued.with_label_values(&[crew, reason.as_str()]);

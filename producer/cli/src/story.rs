@@ -45,6 +45,7 @@ struct Data {
     line: Option<String>,
     delay_s: Option<f64>,
     reason: Option<String>,
+    problem: Option<String>,
     attempt: Option<u32>,
 }
 
@@ -106,10 +107,14 @@ impl Story {
                     attempt => format!(", attempt {attempt}"),
                 };
                 let worker = or(&data.worker, "a worker");
+                let step = event.chain.as_ref().filter(|place| place.step > 0);
+                let chain = step.map_or_else(String::new, |place| {
+                    format!(", step {} of chain {}", place.step, place.id)
+                });
                 (
                     0,
                     Style::Heading,
-                    format!("crew {} on {worker}{attempt}", event.crew),
+                    format!("crew {} on {worker}{attempt}{chain}", event.crew),
                 )
             }
             event_type::RETRYING => {
@@ -120,6 +125,10 @@ impl Story {
                     Style::Bad,
                     format!("{reason}; attempt {attempt} in {delay:.0} s"),
                 )
+            }
+            event_type::CHAIN_BROKEN => {
+                let problem = or(&data.problem, "the next step cannot be started");
+                (0, Style::Bad, format!("the chain ends here: {problem}"))
             }
             event_type::CANCELLING => (0, Style::Bad, "being stopped".to_owned()),
             event_type::LOG => (6, Style::Quiet, format!("| {}", data.line.as_deref()?)),

@@ -179,8 +179,13 @@ impl Connection {
 
     /// Begins to look for a reply of this kickoff that is kept in the results stream.
     pub(crate) fn look_back(&self, id: &KickoffId) -> LookingBack {
+        self.look_back_since(id.created_at())
+    }
+
+    /// Begins to look for replies that are kept there since a moment; all of them, where there is none.
+    pub(crate) fn look_back_since(&self, from: Option<DateTime<Utc>>) -> LookingBack {
         let (broker, names) = (self.broker.clone(), self.names.clone());
-        LookingBack::start(broker, names, id.created_at(), Arc::clone(&self.replies))
+        LookingBack::start(broker, names, from, Arc::clone(&self.replies))
     }
 
     /// Hands the replies that the stream keeps since `from` to whoever waits for them here.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crewfleet_protocol::event::event_type;
-use crewfleet_protocol::{Command, CrewName, Event, KickoffId, Reply, Status};
+use crewfleet_protocol::{Command, CrewName, Event, KickoffId, Reply, ReplyChain, Status};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -29,6 +29,13 @@ pub enum Cancellation {
     Cancelled(Box<Reply>),
     /// It has ended otherwise: it was too late.
     Finished(Box<Reply>),
+    /// It has ended otherwise, and the chain that it began goes on: what came of the kickoff that the chain is at.
+    InChain {
+        /// That kickoff.
+        kickoff_id: KickoffId,
+        /// What came of it.
+        cancellation: Box<Cancellation>,
+    },
     /// A worker runs it and is stopping it; its reply has not come yet.
     Cancelling {
         /// The worker, where it says so.
@@ -142,9 +149,66 @@ impl Cancel {
         let (events, mut handle) = tokio::try_join!(client.events(kickoff_id), handle)?;
         let status = client.whereabouts(&mut handle, &self.crews).await?;
         if let Some(reply) = status.reply {
-            return Ok(Cancellation::of(reply));
+            return Box::pin(self.chain_of(reply)).await;
         }
         handle.cancel().await?;
+        self.watched(handle, events, status).await
+    }
+
+    /// It has ended. A chain that it began may go on, and is cancelled by its id.
+    async fn chain_of(&self, first: Reply) -> Result<Cancellation, ClientError> {
+        let client = &self.client;
+        let Some((live, crew)) = self.live_in_chain(&first).await? else {
+            return Ok(Cancellation::of(first));
+        };
+        // It may wait for a worker in a queue that nobody looks at else.
+        let mut crews = self.crews.clone();
+        crews.extend(crew);
+        let (events, mut handle) = tokio::try_join!(client.events(&live), client.attach_from_now(&live))?;
+        let status = client.whereabouts(&mut handle, &crews).await?;
+        let cancel = Command::Cancel {
+            kickoff_id: self.kickoff_id.to_string(),
+            redrive: None,
+            crew: Some(first.crew.clone()),
+        };
+        client.command(cancel).await?;
+        let cancellation = self.watched(handle, events, status).await?;
+        Ok(Cancellation::InChain {
+            kickoff_id: live,
+            cancellation: Box::new(cancellation),
+        })
+    }
+
+    /// The kickoff that the chain is at, and its crew; `None` where it is over, or was begun by another kickoff than this one.
+    async fn live_in_chain(
+        &self,
+        first: &Reply,
+    ) -> Result<Option<(KickoffId, Option<CrewName>)>, ClientError> {
+        let begins = |chain: &ReplyChain| chain.place.id == first.kickoff_id;
+        if !first.chain.as_ref().is_some_and(begins) {
+            return Ok(None);
+        }
+        let mut last = first.clone();
+        loop {
+            let Some(mut next) = self.client.next_of(&last).await? else {
+                return Ok(None);
+            };
+            next.looked_back().await;
+            if !next.is_answered() {
+                let next_step = last.chain.as_ref().and_then(|chain| chain.next.as_ref());
+                let crew = next_step.and_then(|step| CrewName::parse(&step.crew).ok());
+                return Ok(Some((next.id().clone(), crew)));
+            }
+            last = next.reply().await?;
+        }
+    }
+
+    async fn watched(
+        &self,
+        handle: KickoffHandle,
+        events: EventStream,
+        status: KickoffStatus,
+    ) -> Result<Cancellation, ClientError> {
         let patience = self.patience.unwrap_or(match status.stage {
             Stage::Running | Stage::Stopping | Stage::Waiting => CANCEL_PATIENCE,
             _ => QUEUED_PATIENCE,
@@ -172,6 +236,14 @@ impl IntoFuture for Cancel {
 }
 
 impl Cancellation {
+    /// What came of the kickoff that it ended at: of the one that a chain is at, where the first had ended.
+    pub fn innermost(&self) -> &Self {
+        match self {
+            Self::InChain { cancellation, .. } => cancellation.innermost(),
+            other => other,
+        }
+    }
+
     fn of(reply: Reply) -> Self {
         match reply.status {
             Status::Cancelled => Self::Cancelled(Box::new(reply)),

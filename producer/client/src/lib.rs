@@ -18,6 +18,7 @@
 //! | `client`, `options` | [`KickoffClient`]: connect, kick off, attach |
 //! | `request`, `known` | [`Kickoff`]: one kickoff before it is sent, and the message it becomes; whether it is known already |
 //! | `handle` | [`KickoffHandle`]: one kickoff after it was sent; await its reply, stream its events |
+//! | `chain` | from a kickoff to what follows it, to the end of its chain |
 //! | `connection` | what these share: the link to the broker, and the client's own queues |
 //! | `replies` | kickoff_id → waiter: the one reply queue of a client, thousands of waiters |
 //! | [`received_reply`] | a reply as it came, and which of two is the better one |
@@ -34,6 +35,7 @@
 //! | [`dead_letters`] | what could not be done: list, show, redrive, purge |
 //! | `error` | [`ClientError`]: what can go wrong |
 
+mod chain;
 mod client;
 mod connection;
 pub mod control;
@@ -64,7 +66,7 @@ pub use client::KickoffClient;
 pub use control::{Cancel, Cancellation};
 pub use crewfleet_amqp::BrokerConfig;
 pub use crewfleet_protocol::webhooks::{self, Webhooks};
-pub use crewfleet_protocol::{Event, Heartbeat, KickoffId, KickoffResult, Reply, Status};
+pub use crewfleet_protocol::{Event, Heartbeat, KickoffId, KickoffResult, Reply, Status, Step, When};
 pub use error::ClientError;
 pub use events::EventStream;
 pub use files::FileError;

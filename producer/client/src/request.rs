@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties};
 use crewfleet_protocol::webhooks::WebhookFields;
-use crewfleet_protocol::{CrewName, KickoffId, KickoffRequest, Names, decode, message_type};
+use crewfleet_protocol::{CrewName, KickoffId, KickoffRequest, Names, Step, decode, message_type};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -47,6 +47,7 @@ struct Parts {
     timeout_s: Option<f64>,
     deadline: Option<DateTime<Utc>>,
     priority: Option<u8>,
+    then: Vec<Step>,
     webhooks: WebhookFields,
 }
 
@@ -60,6 +61,7 @@ impl Kickoff {
                 timeout_s: None,
                 deadline: None,
                 priority: None,
+                then: Vec::new(),
                 webhooks: WebhookFields::default(),
             })
             .map_err(|e| ClientError::InvalidInput(format!("the inputs cannot be written as JSON: {e}")));
@@ -114,6 +116,25 @@ impl Kickoff {
     /// With an AMQP priority. RabbitMQ heeds it on quorum queues from 4.0 on: above 4 is high.
     pub fn priority(self, priority: u8) -> Self {
         self.with(|parts| parts.priority = Some(priority))
+    }
+
+    /// Followed by this step, and after that by those that are added later: at most 20. The worker that ends a kickoff starts
+    /// the next step; [`KickoffHandle::chain_reply`] waits for the last one.
+    ///
+    /// ```no_run
+    /// # async fn example(client: &crewfleet::KickoffClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// use crewfleet::Step;
+    ///
+    /// let mut review = Step::new("review".parse()?);
+    /// review.inputs.insert("draft".into(), "$.result.raw".into());
+    /// let inputs = serde_json::json!({"topic": "lamps"});
+    /// let mut handle = client.kickoff("write", &inputs).then(review).await?;
+    /// let reply = handle.chain_reply().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn then(self, step: Step) -> Self {
+        self.with(|parts| parts.then.push(step))
     }
 
     /// With webhooks: where it is to be told of what happens to it.
@@ -260,6 +281,12 @@ impl Parts {
             let problem = format!("timeout_s is {timeout}; it must be greater than 0 seconds");
             return Err(ClientError::InvalidInput(problem));
         }
+        let then = match self.then.as_slice() {
+            [] => Ok(None),
+            steps => to_raw_value(steps).map(Some),
+        };
+        let not_written =
+            |e| ClientError::InvalidInput(format!("the kickoff cannot be written as JSON: {e}"));
         let request = KickoffRequest {
             kickoff_id: Some(id.to_owned()),
             crew: Some(crew.to_string()),
@@ -267,14 +294,15 @@ impl Parts {
             meta: self.meta,
             timeout_s: self.timeout_s,
             deadline: self.deadline,
+            then: then.map_err(not_written)?,
+            chain: None,
             task_webhook_url: self.webhooks.task,
             step_webhook_url: self.webhooks.step,
             crew_webhook_url: self.webhooks.crew,
             webhooks: self.webhooks.events,
             human_input_webhook: self.webhooks.human_input,
         };
-        let body = serde_json::to_vec(&request)
-            .map_err(|e| ClientError::InvalidInput(format!("the kickoff cannot be written as JSON: {e}")))?;
+        let body = serde_json::to_vec(&request).map_err(not_written)?;
         // What a worker would reject is refused here, by the worker's own rules and in its words.
         decode(&body, &properties, crew, max_bytes).map_err(|rejection| {
             ClientError::InvalidInput(format!("{}: {}", rejection.error.kind, rejection.error.message))
@@ -307,6 +335,7 @@ pub fn check(
         timeout_s: None,
         deadline: None,
         priority: None,
+        then: Vec::new(),
         webhooks: WebhookFields::default(),
     };
     // The names of exchanges are no part of what is checked.
@@ -331,6 +360,7 @@ mod tests {
             timeout_s: None,
             deadline: None,
             priority: None,
+            then: Vec::new(),
             webhooks: WebhookFields::default(),
         }
     }

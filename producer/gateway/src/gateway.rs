@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use crewfleet::KickoffClient;
 use crewfleet_amqp::BrokerConfig;
+use crewfleet_protocol::chain::MAX_STEPS;
 use crewfleet_protocol::topology::Topology;
 use crewfleet_protocol::{Command, CrewName, KickoffId};
 use crewfleet_service::http::{self, Limits};
@@ -20,6 +21,7 @@ use crate::crews::Crews;
 use crate::followers::Followers;
 use crate::http::api_error::ApiError;
 use crate::http::request_limits::RequestLimits;
+use crate::store::filter::Filter;
 use crate::store::row::Kickoff;
 use crate::store::{Indexes, Store, StoreError, StreamTopology, Window, Windows};
 use crate::tokens::valid::ValidTokens;
@@ -191,12 +193,13 @@ impl Gateway {
         Ok(None)
     }
 
-    /// Has whatever worker has it, or will have it, cancel it.
+    /// Has whatever worker has it, or will have it, cancel it, and what follows in the chain that it begins.
     ///
     /// # Errors
-    /// [`ApiError::Conflict`] where it has ended.
+    /// [`ApiError::Conflict`] where it has ended, and so has its chain.
     pub(crate) async fn cancel(&self, kickoff: &Kickoff) -> Result<(), ApiError> {
-        if kickoff.standing.state.is_over() {
+        let has_ended = kickoff.standing.state.is_over();
+        if has_ended && !self.chain_goes_on(kickoff).await? {
             return Err(ApiError::Conflict(format!(
                 "The kickoff has ended already: it is {}",
                 kickoff.standing.state.as_str()
@@ -207,10 +210,29 @@ impl Gateway {
         let cancel = Command::Cancel {
             kickoff_id: kickoff.id.clone(),
             // A command that names the redrive forgives clocks that differ. It must not name one of yesterday.
-            redrive: is_current.then_some(kickoff.standing.redrive),
+            redrive: (is_current && !has_ended).then_some(kickoff.standing.redrive),
             crew: Some(kickoff.crew.clone()),
         };
         Ok(self.client.command(cancel).await?)
+    }
+
+    /// Whether the chain that it began has not ended, as far as is known: one of its kickoffs has not, or is not here yet.
+    async fn chain_goes_on(&self, first: &Kickoff) -> Result<bool, ApiError> {
+        let chain = first.chain.as_ref().map(|chain| &chain.place.id);
+        if chain != Some(&first.id) {
+            return Ok(false);
+        }
+        let filter = Filter {
+            chain: chain.cloned(),
+            ..Filter::default()
+        };
+        // The first, and what may follow.
+        let all = self.store.queries.list(filter, None, MAX_STEPS + 1).await?;
+        let is_here = |id: &String| all.iter().any(|kickoff| kickoff.id == *id);
+        Ok(all.iter().any(|kickoff| {
+            let next = kickoff.chain.as_ref().and_then(|chain| chain.next.as_ref());
+            !kickoff.standing.state.is_over() || next.is_some_and(|next| !is_here(&next.kickoff_id))
+        }))
     }
 
     /// Whether one of which nothing is known may have been taken a moment ago, by another gateway. The id tells when

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::{Message, Properties};
-use crewfleet_protocol::{Body, Event, Names, message_type};
+use crewfleet_protocol::{Body, ChainPlace, Event, Names, message_type};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
@@ -15,6 +15,8 @@ pub(crate) struct About<'a> {
     pub(crate) redrive: u32,
     /// The kickoff's `meta`.
     pub(crate) meta: Option<Box<RawValue>>,
+    /// Its place in a chain.
+    pub(crate) chain: Option<ChainPlace>,
 }
 
 /// What the stream of events is told.
@@ -37,6 +39,7 @@ pub(crate) fn event(
         // Maps with string keys can be written.
         data: to_raw_value(data).unwrap_or_default(),
         meta: about.meta,
+        chain: about.chain,
     };
     Message {
         exchange: names.events(),

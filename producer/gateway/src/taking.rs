@@ -11,7 +11,7 @@ use crewfleet::{ClientError, Kickoff, KickoffId};
 use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties, PublishError};
 use crewfleet_protocol::webhooks::WebhookFields;
-use crewfleet_protocol::{CrewName, body_hash, message_type};
+use crewfleet_protocol::{ChainPlace, CrewName, Step, body_hash, message_type};
 use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -49,6 +49,8 @@ pub(crate) struct Order {
     body: Vec<u8>,
     /// What its caller is to know of it.
     pub(crate) note: Option<&'static str>,
+    /// Steps follow it.
+    begins_chain: bool,
     /// Others may ask for it under the same id.
     is_named: bool,
 }
@@ -81,6 +83,7 @@ impl Order {
             kickoff,
             meta,
             note,
+            begins_chain: false,
             is_named: false,
         })
     }
@@ -90,7 +93,37 @@ impl Order {
     /// # Errors
     /// As [`Gateway::order`].
     pub(crate) fn under(self, id: KickoffId) -> Result<Self, ApiError> {
-        Self::new(self.crew, id, self.kickoff, self.meta, self.note)
+        let begins_chain = self.begins_chain;
+        let order = Self::new(self.crew, id, self.kickoff, self.meta, self.note)?;
+        Ok(Self {
+            begins_chain,
+            ..order
+        })
+    }
+
+    /// Followed by these steps.
+    ///
+    /// # Errors
+    /// As [`Gateway::order`].
+    pub(crate) fn then(mut self, steps: Vec<Step>) -> Result<Self, ApiError> {
+        if steps.is_empty() {
+            return Ok(self);
+        }
+        for step in steps {
+            self.kickoff = self.kickoff.then(step);
+        }
+        self.begins_chain = true;
+        self.body = self.kickoff.body()?;
+        Ok(self)
+    }
+
+    /// Its place in the chain that it begins, where it does.
+    fn chain(&self) -> Option<ChainPlace> {
+        self.begins_chain.then(|| ChainPlace {
+            id: self.id.to_string(),
+            parent: None,
+            step: 0,
+        })
     }
 
     /// Under an id that its caller chose.
@@ -109,6 +142,7 @@ impl Order {
     pub(crate) fn kickoff(&self) -> row::Kickoff {
         row::Kickoff {
             meta: self.meta.as_deref().map(|meta| meta.get().to_owned()),
+            chain: self.chain().map(row::begun),
             ..row::Kickoff::new(self.id.as_str(), self.crew.as_str(), millis(Utc::now()))
         }
     }
@@ -269,12 +303,22 @@ impl Gateway {
         let taken = order.kickoff();
         // From here on it is announced, also where its caller hangs up.
         let telling = self.unannounced.telling(self.client.names(), &taken);
-        let row::Kickoff { id, crew, meta, .. } = taken;
+        let row::Kickoff {
+            id,
+            crew,
+            meta,
+            chain,
+            ..
+        } = taken;
+        let chain = chain.map(|chain| chain.place);
+        let taken = News::Taken {
+            id,
+            crew,
+            meta,
+            chain,
+        };
         // A disk that is full, or the gateway's end, may keep it from being written here; the streams tell it again.
-        let writing = timeout(
-            ANNOUNCING,
-            self.store.writer.write(News::Taken { id, crew, meta }),
-        );
+        let writing = timeout(ANNOUNCING, self.store.writer.write(taken));
         let _ = tokio::join!(writing, self.announce_taken(order, telling));
         Ok(())
     }

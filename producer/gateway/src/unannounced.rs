@@ -111,6 +111,7 @@ impl Unannounced {
                 .meta
                 .clone()
                 .and_then(|meta| RawValue::from_string(meta).ok()),
+            chain: kickoff.chain.as_ref().map(|chain| chain.place.clone()),
         };
         let heard = moment(kickoff.heard);
         let event = event(names, about, event_type::QUEUED, &json!({}), heard);

@@ -74,6 +74,11 @@ impl Properties {
         text(self.0.kind())
     }
 
+    /// `priority`.
+    pub fn priority(&self) -> Option<u8> {
+        *self.0.priority()
+    }
+
     /// `timestamp`, in whole seconds as AMQP has it.
     pub fn timestamp(&self) -> Option<DateTime<Utc>> {
         let seconds = i64::try_from((*self.0.timestamp())?).ok()?;

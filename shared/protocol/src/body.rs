@@ -32,9 +32,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        About, Answer, Answered, Command, Control, CrewStatus, Event, FilePart, Following, Heartbeat,
-        HeldKickoff, HeldState, KickoffError, KickoffResult, KickoffsAsked, Query, Question, Reply, Status,
-        TaskOutput,
+        About, Answer, Answered, ChainPlace, Command, Control, CrewStatus, Event, FilePart, Following,
+        Heartbeat, HeldKickoff, HeldState, KickoffError, KickoffResult, KickoffsAsked, NextStep, Query,
+        Question, Reply, ReplyChain, Status, TaskOutput,
     };
 
     /// Whatever times and numbers a message holds.
@@ -70,6 +70,7 @@ mod tests {
             requested_at: Some(TIMES[0]),
             started_at: Some(TIMES[1]),
             body_hash: String::new(),
+            chain: None,
         }
     }
 
@@ -156,6 +157,11 @@ mod tests {
     fn replies_events_and_heartbeats_have_a_json() {
         let [from, to] = TIMES;
         let raw = || to_raw_value(&["raw"]).unwrap();
+        let place = ChainPlace {
+            id: "a".into(),
+            parent: None,
+            step: 0,
+        };
         let result = KickoffResult {
             json: Some(raw()),
             tasks: vec![TaskOutput {
@@ -185,6 +191,16 @@ mod tests {
             started_at: Some(to),
             finished_at: to,
             meta: Some(raw()),
+            chain: Some(ReplyChain {
+                place: place.clone(),
+                next: Some(NextStep {
+                    kickoff_id: "b".into(),
+                    crew: "c".into(),
+                    step: u32::MAX,
+                }),
+                left_out: 0,
+                problem: Some(String::new()),
+            }),
         });
         written(&Event {
             kickoff_id: "a".into(),
@@ -196,6 +212,7 @@ mod tests {
             event_type: "t".into(),
             data: raw(),
             meta: Some(raw()),
+            chain: Some(place),
         });
         let crew = CrewStatus {
             name: "c".into(),

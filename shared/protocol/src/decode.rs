@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
+use super::chain::{self, ChainLink};
 use super::header::IDEMPOTENCY_KEY;
 use super::id::{CrewName, KickoffId};
 use super::message_type;
@@ -173,6 +174,12 @@ fn read(
     if let Err(problem) = webhooks {
         return Err(KickoffError::new("invalid_webhook", problem.to_string()));
     }
+    let then = match request.then.as_deref().map(chain::read) {
+        None => Vec::new(),
+        Some(Ok(steps)) => steps,
+        Some(Err(problem)) => return Err(KickoffError::new("invalid_then", problem.to_string())),
+    };
+    check_link(request.chain.as_ref(), &kickoff_id)?;
     let requested_at = seen.requested_at.or_else(|| kickoff_id.created_at());
     seen.requested_at = requested_at;
     Ok(Request {
@@ -184,6 +191,8 @@ fn read(
         timeout_s: request.timeout_s,
         deadline: request.deadline,
         webhooks: seen.webhooks.take(),
+        then,
+        chain: request.chain,
         attempt: seen.attempt,
         redrive: seen.redrive,
         requested_at,
@@ -278,6 +287,17 @@ fn check_fields(request: &KickoffRequest, crew: &CrewName) -> Result<(), Kickoff
         return Err(KickoffError::new("invalid_request", message));
     }
     Ok(())
+}
+
+/// A place in a chain says what a kickoff is, so that nobody else may claim one.
+fn check_link(link: Option<&ChainLink>, kickoff_id: &KickoffId) -> Result<(), KickoffError> {
+    match link {
+        Some(link) if KickoffId::of_step(&link.parent, link.step) != *kickoff_id => {
+            let message = "chain is set by workers, for the steps that they start; leave it out";
+            Err(KickoffError::new("invalid_chain", message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// On which id the requester waits, by the properties alone.

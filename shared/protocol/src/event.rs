@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::ChainPlace;
 use super::body::{Body, sealed};
 
 /// One event, published to `kickoff.events` under the key `<kickoff_id>.<type>`.
@@ -32,6 +33,9 @@ pub struct Event {
     /// The request's `meta`, as sent.
     #[schemars(with = "Option<serde_json::Value>")]
     pub meta: Option<Box<RawValue>>,
+    /// Its place in a chain; absent where nothing was before it, and nothing is to follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainPlace>,
 }
 
 impl sealed::Sealed for Event {}
@@ -44,8 +48,8 @@ fn is_none(redrive: &u32) -> bool {
 
 /// The event types that crewfleet itself sends.
 pub mod event_type {
-    /// A gateway took it and published it: `{token}`, the name of the caller's token. Of attempt 1, with the sequence
-    /// 0.
+    /// A gateway took it and published it: `{token}`, the name of the caller's token. Or a worker started it as the next step
+    /// of a chain. Of attempt 1, with the sequence 0.
     pub const QUEUED: &str = "kickoff_queued";
     /// Somebody reads its events at a gateway, and wants no result else: gateways cancel it once nobody has followed it for
     /// the grace: `{grace_s}`. A gateway's, with the sequence 0.
@@ -58,6 +62,8 @@ pub mod event_type {
     pub const CANCELLING: &str = "kickoff_cancelling";
     /// It ended: `{status}`.
     pub const FINISHED: &str = "kickoff_finished";
+    /// A step that should follow does not, and the chain ends: `{problem, crew, kickoff_id}`, of the step.
+    pub const CHAIN_BROKEN: &str = "kickoff_chain_broken";
     /// The crew printed a line: `{stream, line}`.
     pub const LOG: &str = "log";
     /// CrewAI's: a piece of a model's answer, `{chunk, offset, call_id, model, agent, task}`, sent while somebody follows the

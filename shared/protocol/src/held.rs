@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ChainPlace;
+
 /// A worker lists at most so many kickoffs in one answer.
 pub const MAX_HELD: usize = 1_000;
 
@@ -37,9 +39,12 @@ pub struct HeldKickoff {
     pub requested_at: Option<DateTime<Utc>>,
     /// When its crew started; `null` while it waits.
     pub started_at: Option<DateTime<Utc>>,
-    /// The first 16 hexadecimal characters of the SHA-256 of the request's body: another body under the same id is
-    /// another kickoff.
+    /// The first 16 hexadecimal characters of the SHA-256 of the request's body (of a step of a chain: of its place): another
+    /// body under the same id is another kickoff.
     pub body_hash: String,
+    /// Its place in a chain; absent where it is in none, or the worker does not remember it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainPlace>,
 }
 
 /// How far a kickoff is at a worker.

@@ -70,6 +70,19 @@ impl KickoffId {
         Self(format!("key-{}", &hex::encode(digest.finalize())[..40]).into())
     }
 
+    /// The id of what follows a kickoff in a chain: `step-` and the first 40 hexadecimal characters of the SHA-256 of the
+    /// kickoff's id, a zero byte, and the step.
+    ///
+    /// A kickoff that ran twice, and ended otherwise, may be followed by another step of its list. That is one kickoff
+    /// still: the step counts kickoffs, not places of the list.
+    pub fn of_step(parent: &str, step: u32) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(parent);
+        digest.update([0]);
+        digest.update(step.to_string());
+        Self(format!("step-{}", &hex::encode(digest.finalize())[..40]).into())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -210,6 +223,14 @@ mod tests {
         for bad in ["", "a.b", "Invoices", &"x".repeat(65)] {
             assert!(SinkName::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_step_has_the_same_id_whoever_starts_it() {
+        // As `hashlib.sha256(b"order-7\0" + b"1").hexdigest()[:40]` says.
+        let expected = "step-c2a05481eff77c9488bde3f4a52ceb35b839bd2b";
+        assert_eq!(KickoffId::of_step("order-7", 1).as_str(), expected);
+        assert_ne!(KickoffId::of_step("order-7", 2), KickoffId::of_step("order-7", 1));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod body;
 mod body_hash;
+pub mod chain;
 pub mod control;
 pub mod decode;
 pub mod event;
@@ -16,6 +17,8 @@ pub mod header;
 pub mod held;
 pub mod id;
 pub mod input_file;
+#[cfg(feature = "mapping")]
+pub mod mapping;
 pub mod message_type;
 pub mod names;
 pub mod outgoing;
@@ -30,6 +33,7 @@ pub mod webhooks;
 pub use answer::{Answer, Answered};
 pub use body::Body;
 pub use body_hash::body_hash;
+pub use chain::{ChainLink, ChainPlace, NextStep, ReplyChain, Step, When};
 pub use control::{About, Command, Control};
 pub use decode::{Rejection, decode};
 pub use event::Event;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::body::{Body, sealed};
-use super::{FilesLeftOut, ResultFile};
+use super::{FilesLeftOut, ReplyChain, ResultFile};
 
 /// How a kickoff ended, as its requester sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -81,8 +81,9 @@ pub struct Reply {
     /// once more for each worker that died with it, or handed it on while it ran. `null`: the worker does not say.
     #[serde(default)]
     pub executions: Option<u32>,
-    /// The first 16 hexadecimal characters of the SHA-256 of the request's body: a request with another one under the same id
-    /// is another kickoff. `null`: the worker does not say, or could not read the request.
+    /// The first 16 hexadecimal characters of the SHA-256 of the request's body (of a step of a chain: of its place): a
+    /// request with another one under the same id is another kickoff. `null`: the worker does not say, or could not read
+    /// the request.
     #[serde(default)]
     pub body_hash: Option<String>,
     /// The id of the worker that answers.
@@ -96,6 +97,9 @@ pub struct Reply {
     /// The request's `meta`, as sent.
     #[schemars(with = "Option<serde_json::Value>")]
     pub meta: Option<Box<RawValue>>,
+    /// Its place in a chain, and what follows; absent where nothing was before it, and nothing was to follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ReplyChain>,
 }
 
 impl sealed::Sealed for Reply {}

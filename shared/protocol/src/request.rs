@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::webhooks::{EventWebhook, HumanInputWebhook, Sent, WebhookFields, WebhookUrl, Webhooks};
-use super::{CrewName, KickoffId};
+use super::{ChainLink, ChainPlace, CrewName, KickoffId, Step};
 
 /// The body of a kickoff request as it stands on the wire.
 ///
@@ -36,6 +36,13 @@ pub struct KickoffRequest {
     /// The kickoff is not started after this moment (RFC 3339); its outcome is then `expired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
+    /// What is to follow, in order: at most 20 steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<Step>>", extend("maxItems" = 20))]
+    pub then: Option<Box<RawValue>>,
+    /// Its place in a chain. Workers alone set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainLink>,
     /// To be called after each task.
     #[serde(default, rename = "taskWebhookUrl", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<WebhookUrl>")]
@@ -92,6 +99,10 @@ pub struct Request {
     pub deadline: Option<DateTime<Utc>>,
     /// What it wants to be called with; `None` where a worker is to order no call.
     pub webhooks: Option<Box<Webhooks>>,
+    /// What is to follow, in order.
+    pub then: Vec<Step>,
+    /// Its place in a chain, where another kickoff was before.
+    pub chain: Option<ChainLink>,
     /// An extra routing key for the reply.
     pub reply_to: Option<String>,
     /// Counted from 1.
@@ -100,4 +111,27 @@ pub struct Request {
     pub redrive: u32,
     /// When it was published: the `timestamp` property, else the moment in a UUIDv7.
     pub requested_at: Option<DateTime<Utc>>,
+}
+
+impl Request {
+    /// When its chain was requested, for commands to cancel the chain: of one that was redriven since, when that was.
+    pub fn chain_moment(&self) -> Option<DateTime<Utc>> {
+        match &self.chain {
+            Some(link) if link.redrive == self.redrive => link.requested_at,
+            _ => self.requested_at,
+        }
+    }
+
+    /// Its place in a chain; `None` where nothing was before it, and nothing is to follow.
+    pub fn chain_place(&self) -> Option<ChainPlace> {
+        match &self.chain {
+            Some(link) => Some(link.into()),
+            None if self.then.is_empty() => None,
+            None => Some(ChainPlace {
+                id: self.kickoff_id.to_string(),
+                parent: None,
+                step: 0,
+            }),
+        }
+    }
 }

@@ -71,9 +71,35 @@ impl Commands {
         }
     }
 
-    /// Whether a request was cancelled before it started. A request that was published after the command is
-    /// another one under the same id, and runs; a command that names the redrive forgives clocks that differ.
+    /// Whether a request, or the chain that it is in, was cancelled before it started.
     pub(crate) fn is_cancelled(&self, request: &Request) -> bool {
+        self.is_cancelled_itself(request) || self.is_its_chain_cancelled(request)
+    }
+
+    /// Who cancels a chain means all that follows from its first kickoff, whenever that is published, but nothing that
+    /// somebody has redriven since.
+    fn is_its_chain_cancelled(&self, request: &Request) -> bool {
+        let Some(link) = &request.chain else {
+            return false;
+        };
+        let cancelled = lock(&self.cancelled);
+        let Some((_, commands)) = cancelled.values.get(&link.id) else {
+            return false;
+        };
+        let of_crew = |command: &&Cancelled| command.crew.as_ref().is_none_or(|crew| *crew == link.crew);
+        commands.iter().filter(of_crew).any(|command| {
+            let skew = match command.redrive {
+                Some(redrive) if redrive == request.redrive => CLOCK_SKEW,
+                _ => TimeDelta::zero(),
+            };
+            let moment = request.chain_moment();
+            moment.is_none_or(|requested| requested <= command.at + skew)
+        })
+    }
+
+    /// A request that was published after the command is another one under the same id, and runs; a command that names the
+    /// redrive forgives clocks that differ.
+    fn is_cancelled_itself(&self, request: &Request) -> bool {
         let cancelled = lock(&self.cancelled);
         let Some((_, commands)) = cancelled.values.get(request.kickoff_id.as_str()) else {
             return false;
@@ -182,7 +208,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use crewfleet_amqp::Properties;
-    use crewfleet_protocol::{CrewName, decode};
+    use crewfleet_protocol::{CrewName, KickoffId, decode};
 
     use super::*;
 
@@ -234,6 +260,49 @@ mod tests {
         commands.cancel("a".into(), Some(0), Some("c".into()), Utc::now());
         assert!(commands.is_cancelled(&published(60, 0)));
         assert!(!commands.is_cancelled(&published(60, 1)) && !commands.is_cancelled(&published(600, 0)));
+    }
+
+    #[test]
+    fn a_cancel_of_a_chain_means_what_follows_and_not_what_was_redriven_since() {
+        let first = Utc::now();
+        let step = |published_s: i64, redrive: u32| {
+            let body = serde_json::json!({"inputs": {}, "chain": {"id": "a", "parent": "a", "step": 1, "parent_hash": "",
+                "crew": "first", "requested_at": first}});
+            let properties = Properties::default().with_correlation_id(KickoffId::of_step("a", 1).as_str());
+            let crew = CrewName::parse("second").unwrap();
+            let request = decode(body.to_string().as_bytes(), &properties, &crew, 1000).unwrap();
+            Request {
+                requested_at: Some(first + TimeDelta::seconds(published_s)),
+                redrive,
+                ..request
+            }
+        };
+        let commands = Commands::default();
+        commands.cancel(
+            "a".into(),
+            None,
+            Some("second".into()),
+            first + TimeDelta::seconds(10),
+        );
+        assert!(
+            !commands.is_cancelled(&step(20, 0)),
+            "another kickoff's, under this id"
+        );
+        commands.cancel(
+            "a".into(),
+            Some(0),
+            Some("first".into()),
+            first + TimeDelta::seconds(10),
+        );
+        assert!(commands.is_cancelled(&step(5, 0)) && commands.is_cancelled(&step(20, 0)));
+        assert!(commands.is_cancelled(&step(5, 1)), "it was redriven before");
+        assert!(!commands.is_cancelled(&step(20, 1)), "it was redriven since");
+        let before = Commands::default();
+        before.cancel("a".into(), None, None, first - TimeDelta::seconds(10));
+        assert!(
+            !before.is_cancelled(&step(5, 0)),
+            "the chain is another, under this id"
+        );
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use chrono::Utc;
 use crewfleet_amqp::{Message, Properties, Publisher};
 use crewfleet_protocol::event::event_type;
-use crewfleet_protocol::{Body, CrewName, Event, KickoffId, Names, Request, message_type};
+use crewfleet_protocol::{
+    Body, ChainLink, ChainPlace, CrewName, Event, KickoffId, Names, NextStep, Request, message_type,
+};
 use prometheus::IntCounter;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -129,6 +131,7 @@ struct Inner {
     attempt: u32,
     redrive: u32,
     meta: Option<Arc<RawValue>>,
+    chain: Option<ChainPlace>,
     /// `None`: whoever has the events follows them.
     followers: Option<Arc<Followers>>,
     /// Whether the broker is told.
@@ -199,12 +202,35 @@ impl EventSink {
             attempt: request.attempt,
             redrive: request.redrive,
             meta: request.meta.clone().map(Into::into),
+            chain: request.chain_place(),
             followers,
             sends,
             webhooks,
             order: Mutex::default(),
         };
         Self(is_heard.then(inner).map(Arc::new))
+    }
+
+    /// Tells of the kickoff that follows this one in its chain, and waits in its queue by now. Whoever keeps track of kickoffs
+    /// knows of it before a worker has it.
+    pub(crate) fn emit_queued(&self, next: &NextStep, link: &ChainLink) {
+        let Some(inner) = &self.0 else {
+            return;
+        };
+        let event = Event {
+            kickoff_id: next.kickoff_id.clone(),
+            crew: next.crew.clone(),
+            attempt: 1,
+            redrive: inner.redrive,
+            // Those of its worker count from 1.
+            sequence: 0,
+            time: Utc::now(),
+            event_type: event_type::QUEUED.to_owned(),
+            data: RawValue::from_string("{}".to_owned()).unwrap_or_default(),
+            meta: None,
+            chain: Some(link.into()),
+        };
+        inner.queue(event);
     }
 
     /// Sends an event with `data`, a JSON object.
@@ -300,8 +326,13 @@ impl Inner {
             event_type: event_type.to_owned(),
             data,
             meta: None,
+            chain: self.chain.clone(),
         };
-        let meta = self.meta.clone();
+        self.queue(event);
+    }
+
+    fn queue(&self, event: Event) {
+        let (meta, event_type) = (self.meta.clone(), event.event_type.clone());
         if self.queue.try_send(Queued { event, meta }).is_err() {
             self.lost.inc();
             debug!(

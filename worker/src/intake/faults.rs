@@ -16,7 +16,7 @@ use crate::config::OnRedelivery;
 use crate::crews::crew::Crew;
 use crate::execution::outcome::{Outcome, RequeueReason};
 use crate::settlement::attempt::Attempt;
-use crate::settlement::ended::EndedAttempt;
+use crate::settlement::ended_attempt::EndedAttempt;
 use crate::settlement::settle;
 use crate::state::WorkerState;
 use crate::webhooks::orders::WebhookOrders;

@@ -24,7 +24,8 @@ use crate::folders::workdir::WorkDir;
 use crate::lifecycle::panics;
 use crate::lifecycle::part::Part;
 use crate::settlement::attempt::Attempt;
-use crate::settlement::ended::{EndedAttempt, settled_elsewhere};
+use crate::settlement::ended::settled_elsewhere;
+use crate::settlement::ended_attempt::EndedAttempt;
 use crate::settlement::{reply, settle};
 use crate::state::WorkerState;
 use crate::webhooks::orders::WebhookOrders;
@@ -98,6 +99,7 @@ async fn kickoff(
     mut room: Option<Box<Room>>,
 ) {
     let key = RunKey::new(request, &message.body);
+    trace_chain(trace, request);
     let Some(run) = enter(worker, request, &key, message, unacked, &mut room).await else {
         return;
     };
@@ -255,6 +257,21 @@ async fn put_back(worker: &Arc<WorkerState>, crew: &Crew, message: &Received, un
 fn trace(worker: &WorkerState, crew: &Crew, message: &Received) -> Span {
     let queue = || worker.broker.names.request_queue(&crew.name);
     traces::process(worker.broker.endpoint(), queue, message)
+}
+
+/// Where it stands in its chain.
+fn trace_chain(trace: &Span, request: &Request) {
+    if !trace.exists() {
+        return;
+    }
+    let Some(place) = request.chain_place() else {
+        return;
+    };
+    trace.set("crewfleet.chain.id", place.id.as_str());
+    trace.set("crewfleet.chain.step", u64::from(place.step));
+    if let Some(parent) = &place.parent {
+        trace.set("crewfleet.chain.parent", parent.as_str());
+    }
 }
 
 /// What every log line of a kickoff says.

@@ -20,7 +20,7 @@ use crewfleet_protocol::{About, CrewName, KickoffId, Request};
 use tokio::sync::{SetOnce, watch};
 
 pub(crate) use self::handle::RunHandle;
-use self::state::{ActiveRun, State, lock};
+use self::state::{ActiveRun, Chain, State, lock};
 pub(crate) use self::state::{Ownership, PeerStatement, Queried, Unsettled};
 use crate::execution::stop::StopReason;
 use crate::intake::completed::{CompletedRuns, Completion};
@@ -101,6 +101,8 @@ impl<R: Unsettled> RunRegistry<R> {
             attempt: request.attempt,
             held: vec![delivery],
             requested_at: request.requested_at,
+            chain: Chain::of(request),
+            place: request.chain_place(),
             stop: Arc::clone(&stop),
             gone: None,
             statements: None,
@@ -168,7 +170,7 @@ impl<R: Unsettled> RunRegistry<R> {
     }
 
     /// Asks the runs of a kickoff to stop, or of one redrive; those of one crew, where it is named; those that were
-    /// requested before a moment, where one is.
+    /// requested before a moment, where one is. So are the runs that follow in its chain, of whatever crew and redrive.
     /// `false` when none is here.
     pub(crate) fn stop(
         &self,
@@ -181,11 +183,20 @@ impl<R: Unsettled> RunRegistry<R> {
         let state = lock(&self.state);
         let mut found = false;
         for (key, running) in &state.running {
-            let meant = redrive.is_none_or(|redrive| key.redrive == redrive)
-                && crew.is_none_or(|crew| running.crew.as_str() == crew);
-            let requested = running.requested_at.zip(before);
-            let in_time = requested.is_none_or(|(requested, before)| requested <= before);
-            if key.kickoff_id == *kickoff_id && meant && in_time {
+            let in_time = |requested: Option<DateTime<Utc>>| {
+                let requested = requested.zip(before);
+                requested.is_none_or(|(requested, before)| requested <= before)
+            };
+            let itself = key.kickoff_id == *kickoff_id
+                && redrive.is_none_or(|redrive| key.redrive == redrive)
+                && crew.is_none_or(|crew| running.crew.as_str() == crew)
+                && in_time(running.requested_at);
+            let follows = running.chain.as_ref().is_some_and(|chain| {
+                chain.id == kickoff_id.as_str()
+                    && crew.is_none_or(|crew| chain.crew == crew)
+                    && in_time(chain.moment)
+            });
+            if itself || follows {
                 found |= running.stop.set(reason).is_ok();
             }
         }

@@ -1,8 +1,11 @@
 //! What makes two deliveries the same kickoff: its id, its redrive, and the hash of the body.
+//!
+//! Of a step of a chain it is the hash of its place: the kickoff before may have run twice, with two results, and the step
+//! is to run once.
 
 use std::ops::RangeInclusive;
 
-use crewfleet_protocol::{About, KickoffId, Request, body_hash};
+use crewfleet_protocol::{About, ChainLink, KickoffId, Request, body_hash};
 use sha2::{Digest, Sha256};
 
 /// What makes two deliveries the same kickoff.
@@ -19,7 +22,10 @@ impl RunKey {
         Self {
             kickoff_id: request.kickoff_id.clone(),
             redrive: request.redrive,
-            body: Sha256::digest(body).into(),
+            body: match &request.chain {
+                None => Sha256::digest(body).into(),
+                Some(link) => hash_of_place(link),
+            },
         }
     }
 
@@ -65,5 +71,41 @@ impl RunKey {
             .body_hash
             .as_ref()
             .is_none_or(|hash| *hash == self.body_hash())
+    }
+}
+
+/// The first kickoff's id, crew and moment are not in it: they are the same for all that follow one kickoff.
+fn hash_of_place(link: &ChainLink) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in [link.id.as_str(), &link.parent, &link.parent_hash] {
+        digest.update(part);
+        digest.update([0]);
+    }
+    digest.finalize().into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crewfleet_amqp::Properties;
+    use crewfleet_protocol::{CrewName, decode};
+    use serde_json::json;
+
+    use super::*;
+
+    fn key(parent_hash: &str, inputs: &str) -> RunKey {
+        let id = KickoffId::of_step("first", 1);
+        let body = json!({"inputs": {"draft": inputs}, "chain": {
+            "id": "first", "parent": "first", "step": 1, "parent_hash": parent_hash, "crew": "c"}});
+        let (body, crew) = (body.to_string(), CrewName::parse("c").unwrap());
+        let properties = Properties::default().with_correlation_id(id.as_str());
+        let request = decode(body.as_bytes(), &properties, &crew, 1000).unwrap();
+        RunKey::new(&request, body.as_bytes())
+    }
+
+    #[test]
+    fn a_step_is_one_whatever_its_inputs_and_another_after_another_kickoff() {
+        assert_eq!(key("aa", "one result"), key("aa", "another result"));
+        assert_ne!(key("aa", "one result"), key("bb", "one result"));
     }
 }

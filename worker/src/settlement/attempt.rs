@@ -6,7 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::traces::Span;
 use crewfleet_amqp::{Properties, Received};
-use crewfleet_protocol::{CrewName, KickoffError, KickoffId, Rejection, Reply, Request, Status, header};
+use crewfleet_protocol::{
+    CrewName, KickoffError, KickoffId, Rejection, Reply, ReplyChain, Request, Status, header,
+};
 use serde_json::value::RawValue;
 
 use crate::config::OnRedelivery;
@@ -44,6 +46,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) not_exclusive: u32,
     /// How often the worker itself failed while it had it, if it did now. Its next copy says so.
     pub(crate) faults: u32,
+    /// Its delivery came back before: what follows from it may have been told.
+    pub(crate) redelivered: bool,
     /// Another worker may run it, or hold a delivery of it.
     pub(crate) undecided: bool,
     pub(crate) properties: &'a Properties,
@@ -52,6 +56,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) key: Option<&'a RunKey>,
     /// What is called besides; `None` where nobody asked for it.
     pub(crate) webhooks: Option<&'a WebhookOrders>,
+    /// What its reply says of its chain.
+    pub(crate) chain: Option<&'a ReplyChain>,
     /// The span of processing it.
     pub(crate) trace: &'a Span,
 }
@@ -120,11 +126,13 @@ impl<'a> Attempt<'a> {
             faults: 0,
             // A copy of what came back may be a second one: whoever gets it asks, too. A crew that runs at most once
             // would be failed by the mark alone.
+            redelivered: message.redelivered || properties.has_header(header::POSSIBLE_DUPLICATE),
             undecided: message.redelivered && crew.options.on_redelivery == OnRedelivery::Run,
             properties,
             body: &message.body,
             key: None,
             webhooks: None,
+            chain: None,
             trace,
         }
     }
@@ -166,6 +174,7 @@ impl<'a> Attempt<'a> {
             started_at: self.started_at,
             finished_at: Utc::now(),
             meta: self.meta.map(ToOwned::to_owned),
+            chain: self.chain.cloned(),
         }
     }
 

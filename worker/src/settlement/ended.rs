@@ -8,27 +8,16 @@ use crewfleet_protocol::{About, Command, Request};
 use tracing::{info, warn};
 
 use super::attempt::Attempt;
+use super::ended_attempt::EndedAttempt;
 use super::retry::{self, Retry};
 use super::until_confirmed::before_its_end;
-use super::{reply, settle};
-use crate::crews::crew::Crew;
-use crate::execution::events::EventSink;
+use super::{reply, settle, successor};
 use crate::execution::outcome::{Outcome, RequeueReason};
 use crate::intake::completed::Completion;
 use crate::intake::registry::{Ownership, Queried, RunHandle};
 use crate::intake::run_key::RunKey;
 use crate::intake::unacked;
 use crate::state::WorkerState;
-
-/// An attempt that has ended.
-pub(crate) struct EndedAttempt<'a> {
-    pub(crate) worker: &'a WorkerState,
-    pub(crate) crew: &'a Crew,
-    pub(crate) request: &'a Request,
-    pub(crate) key: &'a RunKey,
-    pub(crate) attempt: &'a Attempt<'a>,
-    pub(crate) events: &'a EventSink,
-}
 
 impl EndedAttempt<'_> {
     /// Publishes what follows from the outcome, and acks.
@@ -40,7 +29,13 @@ impl EndedAttempt<'_> {
             }
             // Told whoever has the request by now.
             Outcome::Succeeded(_) => {
-                let reply = reply::publish_reply(self.worker, self.attempt, &mut outcome, false).await;
+                let in_doubt = run.ownership() != Ownership::Held;
+                let chain = Box::pin(successor::follow(self, &mut outcome, in_doubt)).await;
+                let attempt = Attempt {
+                    chain: chain.as_ref(),
+                    ..*self.attempt
+                };
+                let reply = reply::publish_reply(self.worker, &attempt, &mut outcome, false).await;
                 self.replied(run, &outcome, reply).await;
             }
             _ => Box::pin(self.settle_what_failed(run, outcome, next.as_ref())).await,
@@ -51,6 +46,7 @@ impl EndedAttempt<'_> {
     /// lose them while it says it, so that is decided for each link anew.
     async fn settle_what_failed(&self, run: &mut RunHandle, mut outcome: Outcome, next: Option<&Retry>) {
         let (mut attempt, mut in_doubt) = (*self.attempt, false);
+        let mut followed = None;
         loop {
             let (ownership, link) = ownership(self.worker, run, next).await;
             match follows(ownership, next) {
@@ -70,7 +66,17 @@ impl EndedAttempt<'_> {
                     }
                 }
                 Follows::Reply => {
-                    let telling = reply::publish_reply(self.worker, &attempt, &mut outcome, in_doubt);
+                    let telling = async {
+                        if followed.is_none() {
+                            let in_doubt = in_doubt || ownership != Ownership::Held;
+                            followed = Some(Box::pin(successor::follow(self, &mut outcome, in_doubt)).await);
+                        }
+                        let attempt = Attempt {
+                            chain: followed.as_ref().and_then(Option::as_ref),
+                            ..attempt
+                        };
+                        reply::publish_reply(self.worker, &attempt, &mut outcome, in_doubt).await
+                    };
                     if let Some(reply) = before_its_end(&link, telling).await {
                         return self.replied(run, &outcome, reply).await;
                     }

@@ -2,17 +2,20 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`ended`] | an attempt that has ended: which of these follows |
+//! | [`ended_attempt`], [`ended`] | an attempt that has ended: which of these follows |
 //! | [`retry`] | whether another attempt follows, and when |
 //! | [`settle`] | publishing it |
+//! | [`successor`] | the step of a chain that follows |
 //! | [`reply`] | the reply on its way to its requester |
 //! | [`until_confirmed`] | publishing until the broker has it |
 //! | [`messages`], [`attempt`] | the messages, and what they say of an attempt |
 
 pub(crate) mod attempt;
 pub(crate) mod ended;
+pub(crate) mod ended_attempt;
 mod messages;
 pub(crate) mod reply;
 pub(crate) mod retry;
 pub(crate) mod settle;
+pub(crate) mod successor;
 pub(crate) mod until_confirmed;

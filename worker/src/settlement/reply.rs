@@ -86,7 +86,7 @@ fn traced_reply(
 }
 
 /// Keeps what cannot be sent in a file, and says where.
-async fn too_large(
+pub(super) async fn too_large(
     worker: &WorkerState,
     attempt: &Attempt<'_>,
     kickoff_id: &KickoffId,

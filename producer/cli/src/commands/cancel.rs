@@ -20,7 +20,7 @@ configuration; 3 there is no trace of such a kickoff (the command is kept for 24
 unreachable or did not take the command; 8 interrupted."
 )]
 pub(crate) struct Arguments {
-    /// The kickoff's id
+    /// The kickoff's id; with the id of a chain's first kickoff all that follows is cancelled, also when the first has ended
     id: KickoffId,
     #[command(flatten)]
     crews: LookedAt,
@@ -81,7 +81,7 @@ pub(crate) async fn run(
     if arguments.json {
         print(&one_line(&found(id, &cancellation))?)?;
     }
-    Ok(match cancellation {
+    Ok(match cancellation.innermost() {
         Cancellation::Finished(_) => Exit::Failed,
         Cancellation::Unknown(_) => Exit::Broker,
         _ => Exit::Succeeded,
@@ -105,6 +105,13 @@ fn words(id: &KickoffId, cancellation: &Cancellation) -> String {
             in_words(reply.status),
             reply.finished_at,
             named(&reply.worker)
+        ),
+        Cancellation::InChain {
+            kickoff_id,
+            cancellation,
+        } => format!(
+            "kickoff {id} had ended, and the chain that it began goes on: {}",
+            words(kickoff_id, cancellation)
         ),
         Cancellation::Cancelling { worker: by } => {
             let by = by.as_deref().map_or_else(|| "a worker".to_owned(), named);
@@ -131,12 +138,19 @@ fn words(id: &KickoffId, cancellation: &Cancellation) -> String {
 }
 
 fn found<'a>(kickoff_id: &'a KickoffId, cancellation: &'a Cancellation) -> Found<'a> {
+    if let Cancellation::InChain {
+        kickoff_id,
+        cancellation,
+    } = cancellation
+    {
+        return found(kickoff_id, cancellation);
+    }
     let (found, worker, reply) = match cancellation {
         Cancellation::Cancelled(reply) => ("cancelled", Some(reply.worker.as_str()), Some(&**reply)),
         Cancellation::Finished(reply) => ("finished", Some(reply.worker.as_str()), Some(&**reply)),
         Cancellation::Cancelling { worker } => ("cancelling", worker.as_deref(), None),
         Cancellation::Accepted | Cancellation::Unseen(_) => ("accepted", None, None),
-        Cancellation::Unknown(_) => ("unknown", None, None),
+        Cancellation::Unknown(_) | Cancellation::InChain { .. } => ("unknown", None, None),
     };
     Found {
         kickoff_id,

@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(
             error,
             "no dead letter has the reason \"faild\"; did you mean failed? Reasons: rejected, failed, crashed, timed_out, \
-             crashed_workers, expired, maxlen, delivery_limit, unknown"
+             crashed_workers, chain_broken, expired, maxlen, delivery_limit, unknown"
         );
         assert!(check_reason(&because(Some("expired"))).is_ok() && check_reason(&because(None)).is_ok());
     }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use crewfleet::{ClientError, Kickoff, KickoffClient, KickoffHandle, KickoffId, Reply};
+use crewfleet::{ClientError, Kickoff, KickoffClient, KickoffHandle, KickoffId, Reply, Step};
 use crewfleet_protocol::CrewName;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{crews, events, files, wait};
+use super::{chains, crews, events, files, steps, wait};
 use crate::exit::Exit;
 use crate::format::ReplyFormat;
 use crate::inputs::{self, GivenInputs};
@@ -23,6 +24,12 @@ pub(crate) struct Arguments {
     crew: CrewName,
     #[command(flatten)]
     inputs: GivenInputs,
+    /// What is to follow, as in `review:draft=$.result.raw`: CREW[@WHEN][:NAME=VALUE,…]. WHEN is `succeeded` (the default),
+    /// `failed` or `ended`. A VALUE that begins with `$` is a JSONPath into the reply of the kickoff before, to which its
+    /// `inputs` are added; NAME:=JSON is any JSON. Instead of all this, a step as a JSON object. May be given several times,
+    /// in order. The last reply is printed
+    #[arg(long, value_name = "STEP", value_parser = steps::parse)]
+    then: Vec<Step>,
     /// Don't wait: print the kickoff's id and end
     #[arg(short, long, conflicts_with_all = ["follow", "timeout", "output", "json"])]
     detach: bool,
@@ -193,44 +200,84 @@ fn with_options(mut kickoff: Kickoff, arguments: &Arguments, meta: Option<&RawVa
     if let Some(deadline) = arguments.deadline {
         kickoff = kickoff.deadline(deadline);
     }
+    for step in &arguments.then {
+        kickoff = kickoff.then(step.clone());
+    }
     if arguments.follow {
         kickoff = kickoff.with_events();
     }
     kickoff
 }
 
+/// Waits for the end of the kickoff, and of what follows it. Each that is followed by another is told at stderr.
 async fn await_reply(
     client: &KickoffClient,
     mut handle: KickoffHandle,
     arguments: &Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let followed = if arguments.follow {
-        Some(handle.events().await?)
-    } else {
-        None
-    };
+    let until = arguments.timeout.map(|timeout| Instant::now() + timeout);
+    let mut step = 0;
+    loop {
+        step += 1;
+        let early = client.await_step(handle.id(), step);
+        let answered = match await_one(client, &mut handle, arguments, until, stop).await {
+            Ok(answered) => answered?,
+            Err(why) => return Ok(gave_up(handle.id(), why)),
+        };
+        match client.next_of(&answered).await? {
+            None => return ended(client, &answered, arguments, stop).await,
+            Some(next) => {
+                say(&chains::went_on(&answered));
+                handle = next;
+            }
+        }
+        drop(early);
+    }
+}
+
+/// Prints the last reply.
+async fn ended(
+    client: &KickoffClient,
+    answered: &Reply,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    if let Some(end) = chains::end(answered) {
+        say(&end);
+    }
+    let exit = reply(answered, arguments.format.is_json())?;
+    match &arguments.files {
+        Some(dir) if exit == Exit::Succeeded => fetch(client, answered, dir, stop).await,
+        _ => Ok(exit),
+    }
+}
+
+async fn await_one(
+    client: &KickoffClient,
+    handle: &mut KickoffHandle,
+    arguments: &Arguments,
+    until: Option<Instant>,
+    stop: &CancellationToken,
+) -> Result<anyhow::Result<Reply>, String> {
     let id = handle.id().clone();
     let answered = async {
-        match followed {
-            Some(stream) => {
+        match arguments.follow {
+            true => {
+                let stream = handle.events().await?;
                 let reply = async { Ok(handle.reply().await?) };
                 events::until_reply(stream, reply, &mut events::to_stderr).await
             }
-            None => Ok(handle.reply().await?),
+            false => Ok(handle.reply().await?),
         }
     };
-    match wait::patiently(client, &id, answered, arguments.timeout, stop).await {
-        Ok(answered) => {
-            let answered = answered?;
-            let exit = reply(&answered, arguments.format.is_json())?;
-            match &arguments.files {
-                Some(dir) if exit == Exit::Succeeded => fetch(client, &answered, dir, stop).await,
-                _ => Ok(exit),
-            }
-        }
-        Err(why) => Ok(gave_up(&id, why)),
-    }
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    let waited = wait::patiently(client, &id, answered, left, stop).await;
+    // What is said is what was asked for.
+    waited.map_err(|why| match arguments.timeout {
+        Some(timeout) if !stop.is_cancelled() => format!("no reply within {} s", timeout.as_secs_f64()),
+        _ => why,
+    })
 }
 
 /// The result is told by now; what is left undone here can be done later.

@@ -7,8 +7,8 @@ use crewfleet::{KickoffClient, Kickoffs};
 use crewfleet_protocol::CrewName;
 use tokio_util::sync::CancellationToken;
 
-use super::crews;
 use super::status::counted;
+use super::{chains, crews};
 use crate::exit::Exit;
 use crate::format::{Format, age, table};
 use crate::output::say;
@@ -98,7 +98,10 @@ fn remarks(found: &Kickoffs) {
 
 /// A line a kickoff. `AGE` is since the request was published, `RUNS` since the crew started.
 fn listing(kickoffs: &[KickoffAt], now: DateTime<Utc>) -> String {
-    let rows: Vec<_> = kickoffs
+    let columns = [
+        "KICKOFF", "CREW", "STATE", "AGE", "RUNS", "ATTEMPT", "REDRIVE", "WORKER",
+    ];
+    let rows: Vec<[String; 8]> = kickoffs
         .iter()
         .map(|KickoffAt { worker, kickoff }| {
             let attempt = kickoff.attempt.map_or("-".into(), |attempt| attempt.to_string());
@@ -114,12 +117,26 @@ fn listing(kickoffs: &[KickoffAt], now: DateTime<Utc>) -> String {
             ]
         })
         .collect();
+    if kickoffs.iter().all(|at| at.kickoff.chain.is_none()) {
+        return table(columns, &rows);
+    }
+    // Most fleets have no chains, and the lines are long.
+    let [id, crew, state, age, runs, attempt, redrive, worker] = columns;
+    let rows: Vec<_> = rows.into_iter().zip(kickoffs).map(with_chain).collect();
     table(
-        [
-            "KICKOFF", "CREW", "STATE", "AGE", "RUNS", "ATTEMPT", "REDRIVE", "WORKER",
-        ],
+        [id, crew, state, age, runs, attempt, redrive, worker, "CHAIN"],
         &rows,
     )
+}
+
+fn with_chain((row, at): ([String; 8], &KickoffAt)) -> [String; 9] {
+    let chain = at
+        .kickoff
+        .chain
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), chains::place);
+    let [id, crew, state, age, runs, attempt, redrive, worker] = row;
+    [id, crew, state, age, runs, attempt, redrive, worker, chain]
 }
 
 #[cfg(test)]
@@ -151,6 +168,17 @@ mod tests {
             "KICKOFF  CREW  STATE    AGE  RUNS  ATTEMPT  REDRIVE  WORKER\n\
              a        echo  running  10m  42s   2        0        w-1\n\
              bb       echo  waiting  -    -     1        1        w-1"
+        );
+        let chained = at(
+            r#"{"kickoff_id": "c", "crew": "echo", "state": "waiting", "attempt": 1, "redrive": 0, "body_hash": "00",
+                "requested_at": null, "started_at": null, "chain": {"id": "a", "parent": "b", "step": 2}}"#,
+        );
+        let lines = listing(&[kickoffs[1].clone(), chained], Utc::now());
+        assert!(
+            lines.contains("WORKER  CHAIN\n")
+                && lines.contains("w-1     -\n")
+                && lines.ends_with("w-1     step 2 of chain a"),
+            "{lines}"
         );
     }
 }

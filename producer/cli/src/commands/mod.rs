@@ -1,6 +1,7 @@
 //! A file a command.
 
 pub(crate) mod cancel;
+mod chains;
 pub(crate) mod check;
 pub(crate) mod control;
 pub(crate) mod crews;
@@ -17,6 +18,7 @@ pub(crate) mod kickoffs;
 pub(crate) mod manual;
 pub(crate) mod run;
 pub(crate) mod status;
+mod steps;
 pub(crate) mod token;
 pub(crate) mod topology;
 pub(crate) mod wait;

@@ -9,6 +9,7 @@ use crewfleet::{KickoffClient, KickoffId, KickoffStatus, Reply};
 use crewfleet_protocol::{CrewName, HeldState};
 use tokio_util::sync::CancellationToken;
 
+use super::chains;
 use super::crews::{self, LookedAt};
 use crate::exit::Exit;
 use crate::failure;
@@ -124,6 +125,15 @@ fn ended(reply: &Reply) -> String {
     if let Some(error) = &reply.error {
         text += &format!("\n{error}");
     }
+    if let Some(chain) = &reply.chain {
+        text += &format!("\nit is {}", chains::place(&chain.place));
+        if let Some(next) = &chain.next {
+            text += &format!("; kickoff {} of crew {} follows", next.kickoff_id, next.crew);
+        }
+    }
+    if let Some(end) = chains::end(reply) {
+        text += &format!("\n{end}");
+    }
     text
 }
 
@@ -136,7 +146,11 @@ fn at_worker(id: &KickoffId, at: &KickoffAt) -> String {
         .map_or_else(String::new, |crew| format!(" of crew {crew}"));
     let attempt = kickoff.attempt.unwrap_or(1);
     let now = Utc::now();
-    let of = format!("kickoff {id}{crew}");
+    let chain = kickoff
+        .chain
+        .as_ref()
+        .map_or_else(String::new, |place| format!(", {},", chains::place(place)));
+    let of = format!("kickoff {id}{crew}{chain}");
     match kickoff.state {
         HeldState::Running => format!(
             "{of} has been running on {worker} for {} (attempt {attempt}, requested {} ago)",

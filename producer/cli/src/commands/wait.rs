@@ -10,7 +10,7 @@ use crewfleet::{KickoffClient, KickoffId, KickoffStatus};
 use tokio_util::sync::CancellationToken;
 
 use super::crews::LookedAt;
-use super::status;
+use super::{chains, status};
 use crate::exit::Exit;
 use crate::format::ReplyFormat;
 use crate::output::{gave_up, reply, say};
@@ -57,7 +57,14 @@ pub(crate) async fn run(
     client.close().await;
     match waited {
         Ok(answered) => match answered? {
-            Ok(answered) => reply(&answered, arguments.format.is_json()),
+            Ok(answered) => {
+                if answered.chain.as_ref().is_some_and(|chain| chain.next.is_some()) {
+                    say(&chains::went_on(&answered));
+                } else if let Some(end) = chains::end(&answered) {
+                    say(&end);
+                }
+                reply(&answered, arguments.format.is_json())
+            }
             Err(status) => {
                 say(&status::still_unknown(&status, arguments.unknown));
                 Ok(Exit::Broker)

@@ -15,6 +15,7 @@ use super::readers::Readers;
 const SCHEMA: &[M<'static>] = &[
     M::up(include_str!("schema.sql")),
     M::up(include_str!("watched.sql")),
+    M::up(include_str!("chain.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 

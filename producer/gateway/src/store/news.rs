@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crewfleet_protocol::{Event, Reply};
+use crewfleet_protocol::{ChainPlace, Event, Reply};
 use serde_json::value::RawValue;
 
 /// The streams that are read.
@@ -59,6 +59,7 @@ pub(crate) enum News {
         id: String,
         crew: String,
         meta: Option<String>,
+        chain: Option<ChainPlace>,
     },
     /// The stream was read up to what it held at this moment (ms): what was published before is known.
     ReadTo(Stream, i64),

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::full_text;
 use super::news::{Mark, News, Request, Stored, Stream};
 use super::recent::{Recent, ReplyNews, Written};
-use super::row::{Kickoff, meta_text, millis};
+use super::row::{Kickoff, begun, meta_text, millis};
 use super::state::{Progress, State};
 
 /// What is searched by, besides what each kickoff has.
@@ -92,8 +92,16 @@ impl<'db> Projection<'db> {
                 self.marks.insert(*stream, *mark);
                 Ok(())
             }
-            News::Taken { id, crew, meta } => {
+            News::Taken {
+                id,
+                crew,
+                meta,
+                chain,
+            } => {
                 let kickoff = self.kickoff(id, crew)?;
+                if kickoff.chain.is_none() {
+                    kickoff.chain = chain.clone().map(begun);
+                }
                 if kickoff.meta.is_none() {
                     kickoff.meta.clone_from(meta);
                 }

@@ -233,6 +233,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         // It was JSON when it was written.
         data: RawValue::from_string(data).unwrap_or_default(),
         meta: None,
+        chain: None,
     })
 }
 

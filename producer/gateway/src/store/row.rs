@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use crewfleet_protocol::event::event_type;
-use crewfleet_protocol::{Event, KickoffId, Reply, fingerprint};
+use crewfleet_protocol::{ChainPlace, Event, KickoffId, Reply, ReplyChain, fingerprint};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -31,6 +31,8 @@ pub(crate) struct Kickoff {
     pub(crate) tokens: Option<i64>,
     /// JSON.
     pub(crate) meta: Option<String>,
+    /// Where it stands in a chain, and what follows it.
+    pub(crate) chain: Option<ReplyChain>,
 }
 
 /// Why it did not succeed, in a line.
@@ -44,7 +46,7 @@ pub(crate) struct ErrorLine {
 
 /// The columns in the order in which [`Kickoff::read`] takes them.
 pub(super) const COLUMNS: &str = "number, id, crew, status, progress, ending, ending_heard, kickoff.created, started, \
-                                  finished, attempt, redrive, worker, error_kind, error_message, fingerprint, tokens, meta, kickoff.heard";
+                                  finished, attempt, redrive, worker, error_kind, error_message, fingerprint, tokens, meta, kickoff.heard, chain";
 
 impl Kickoff {
     /// One of which nothing was known until `heard`.
@@ -64,6 +66,7 @@ impl Kickoff {
             error: None,
             tokens: None,
             meta: None,
+            chain: None,
         }
     }
 
@@ -72,12 +75,16 @@ impl Kickoff {
         if self.meta.is_none() {
             self.meta = meta.and_then(written);
         }
+        if self.chain.is_none() {
+            self.chain = event.chain.clone().map(begun);
+        }
         let redrive = self.standing.redrive;
         if !self.standing.see(event, now) {
             return;
         }
         if self.standing.redrive > redrive {
             (self.finished, self.error, self.tokens) = (None, None, None);
+            self.chain = self.chain.take().map(|chain| begun(chain.place));
         }
         if event.event_type == event_type::STARTED && !self.standing.state.is_over() {
             self.started = Some(millis(event.time));
@@ -99,6 +106,7 @@ impl Kickoff {
             return false;
         }
         self.standing = standing;
+        self.chain = reply.chain.clone().or(self.chain.take());
         self.started = reply.started_at.map(millis).or(self.started);
         self.finished = Some(millis(reply.finished_at));
         self.worker = Some(reply.worker.clone());
@@ -154,6 +162,9 @@ impl Kickoff {
             tokens: row.get(16)?,
             meta: row.get(17)?,
             heard: row.get(18)?,
+            chain: row
+                .get::<_, Option<String>>(19)?
+                .and_then(|chain| serde_json::from_str(&chain).ok()),
         })
     }
 
@@ -193,6 +204,8 @@ impl Kickoff {
             ":fingerprint": fingerprint,
             ":tokens": self.tokens,
             ":meta": self.meta,
+            ":chain_id": self.chain.as_ref().map(|chain| &chain.place.id),
+            ":chain": self.chain.as_ref().and_then(|chain| serde_json::to_string(chain).ok()),
         };
         match self.number {
             None => {
@@ -212,15 +225,15 @@ impl Kickoff {
 }
 
 const INSERT: &str = "INSERT INTO kickoff (id, crew, status, progress, ending, ending_heard, created, heard, started, finished, \
-     attempt, redrive, worker, error_kind, error_message, fingerprint, tokens, meta) VALUES (:id, :crew, :status, :progress, \
+     attempt, redrive, worker, error_kind, error_message, fingerprint, tokens, meta, chain_id, chain) VALUES (:id, :crew, :status, :progress, \
      :ending, :ending_heard, :created, :heard, :started, :finished, :attempt, :redrive, :worker, :error_kind, :error_message, \
-     :fingerprint, :tokens, :meta)";
+     :fingerprint, :tokens, :meta, :chain_id, :chain)";
 /// What lasts is not among it: SQLite writes the entry of a row anew in each index of a column that is set. An upsert would
 /// look its row up in every index.
 const UPDATE: &str = "UPDATE kickoff SET status = :status, progress = :progress, ending = :ending, \
      ending_heard = :ending_heard, heard = :heard, started = :started, finished = :finished, attempt = :attempt, \
      redrive = :redrive, worker = :worker, error_kind = :error_kind, error_message = :error_message, \
-     fingerprint = :fingerprint, tokens = :tokens, meta = :meta WHERE number = :number";
+     fingerprint = :fingerprint, tokens = :tokens, meta = :meta, chain_id = :chain_id, chain = :chain WHERE number = :number";
 
 /// Milliseconds since 1970.
 pub(crate) fn millis(at: DateTime<Utc>) -> i64 {
@@ -230,6 +243,16 @@ pub(crate) fn millis(at: DateTime<Utc>) -> i64 {
 /// The moment that so many milliseconds are; what is none is 1970.
 pub(crate) fn moment(millis: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}
+
+/// The place of a kickoff that has not ended.
+pub(super) fn begun(place: ChainPlace) -> ReplyChain {
+    ReplyChain {
+        place,
+        next: None,
+        left_out: 0,
+        problem: None,
+    }
 }
 
 fn written(meta: &RawValue) -> Option<String> {

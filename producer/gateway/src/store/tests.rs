@@ -109,7 +109,13 @@ impl Site {
 
     async fn take(&self, id: &str) {
         let (id, crew, meta) = (id.to_owned(), "echo".to_owned(), None);
-        self.tell(News::Taken { id, crew, meta }).await;
+        self.tell(News::Taken {
+            id,
+            crew,
+            meta,
+            chain: None,
+        })
+        .await;
     }
 
     async fn state(&self, id: &str) -> Option<State> {

@@ -9,6 +9,7 @@
 |---|---|
 | `fleet` | `Fleet`: where the workers are |
 | `crew`, `request` | `RemoteCrew`, `RemoteFlow`: CrewAI's own methods; `Options` of a kickoff |
+| `chain` | `Step`: what is to follow a kickoff |
 | `kickoff` | `Kickoff`: one that was started; await it, follow it, cancel it |
 | `output`, `reply` | what a kickoff gives, in CrewAI's shape, and the reply that carried it |
 | `errors` | why one did not |
@@ -18,6 +19,7 @@
 | `client` | what that loop does over RabbitMQ; `broker`, `replies`, `events`, `following`, `stream`, `workers` are its parts |
 """
 
+from .chain import Step
 from .client import KickoffStatus
 from .crew import RemoteCrew, RemoteFlow
 from .errors import (
@@ -69,6 +71,7 @@ __all__ = [
     "ReplyError",
     "ReplyTimeout",
     "SettingsError",
+    "Step",
     "TaskOutput",
     "UnreadableReply",
     "UsageMetrics",

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
 
 from .awaiting import kept
@@ -59,8 +60,9 @@ class Transport(Protocol):
         """From now on the reply of a kickoff is kept."""
         raise NotImplementedError
 
-    async def attach(self, waiter: Waiter) -> None:
-        """Looks for the reply of a kickoff that another program sent, until it is here."""
+    async def attach(self, waiter: Waiter, since: datetime | None = None) -> None:
+        """Looks for the reply of a kickoff that another program sent, until it is here; not before `since`, where its id tells no
+        moment."""
 
     async def follow(self, kickoff_id: str) -> Follower:
         """The events of a kickoff from now on."""
@@ -123,10 +125,10 @@ class BrokerClient:
             raise self._no_such_crew(request.crew) from None
         await self._warn_if_unserved(request.crew)
 
-    async def attach(self, waiter: Waiter) -> None:
+    async def attach(self, waiter: Waiter, since: datetime | None = None) -> None:
         """See `Transport`. First the binding, then the look back: nothing can fall between."""
         await self._replies.bind(waiter.kickoff_id)
-        since = created_at(waiter.kickoff_id)
+        since = created_at(waiter.kickoff_id) or since
         await self._replies.look_back(since)
         if since is not None and not waiter.is_answered:
             with contextlib.suppress(asyncio.TimeoutError):

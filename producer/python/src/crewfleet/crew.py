@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -14,6 +14,7 @@ from .output import CrewOutput, Model, output_of, value_of
 from .request import Options
 
 if TYPE_CHECKING:
+    from .chain import Step
     from .reply import Reply
     from .session import Session
     from .webhooks import Webhooks
@@ -46,6 +47,7 @@ class _Remote(Generic[T]):
         idempotency_key: str | None = None,
         cancel_on_abandon: bool | None = None,
         webhooks: Webhooks | None = None,
+        then: Sequence[Step] | None = None,
     ) -> R:
         """The same, whose kickoffs have these options, and those of before (see `Options`)."""
         given = {name: value for name, value in locals().items() if name != "self" and value is not None}

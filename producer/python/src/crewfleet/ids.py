@@ -42,6 +42,12 @@ def id_of_key(crew: str, idempotency_key: str) -> str:
     return f"key-{digest[:40]}"
 
 
+def id_of_step(parent: str, step: int) -> str:
+    """The id of what follows a kickoff in a chain, as the step of this number. Workers make the same."""
+    digest = hashlib.sha256(f"{parent}\0{step}".encode()).hexdigest()
+    return f"step-{digest[:40]}"
+
+
 def checked_id(kickoff_id: str) -> str:
     """The id, where it is one."""
     if not _KICKOFF_ID.fullmatch(kickoff_id):

@@ -7,11 +7,13 @@ import concurrent.futures
 import contextlib
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .awaiting import unasked
 from .errors import FleetClosed, ReplyTimeout, UnreadableReply, error_of
 from .events import Follower
+from .ids import id_of_step
+from .output import value_of
 from .replies import Waiter
 from .reply import Event, Reply
 
@@ -70,6 +72,28 @@ class Kickoff(Generic[T]):
 
         Raises what kept it from being sent: `NoSuchCrew`, `BrokerUnavailable`, `OtherKickoff`; and `UnreadableReply`."""
         return await self._background.run(self._reply())
+
+    async def chain_reply(self) -> Reply:
+        """The last reply of the chain that the kickoff begins or is in, when that has ended; without a chain the kickoff's own.
+
+        Raises as `reply`."""
+        return await self._background.run(self._chain_reply())
+
+    def chain_result(self, timeout: float | None = None) -> Any:
+        """Blocks until the chain has ended, at most for so many seconds, and returns the output of its last kickoff: a `CrewOutput`
+        of a crew, else what was returned.
+
+        Raises as `result`."""
+        try:
+            reply = self._background.wait(asyncio.wait_for(self._chain_reply(), timeout))
+        except asyncio.TimeoutError:
+            raise ReplyTimeout(f"the chain of kickoff {self.kickoff_id} has not ended within {timeout:g} s; it goes on", self.kickoff_id) from None
+        except KeyboardInterrupt:
+            self.abandon()
+            raise
+        if not reply.succeeded:
+            raise error_of(reply)
+        return value_of(reply, None)
 
     def result(self, timeout: float | None = None) -> T:
         """Blocks until the output is here, at most for so many seconds.
@@ -162,6 +186,29 @@ class Kickoff(Generic[T]):
             return await answered
         finally:
             answered.cancel()
+
+    async def _chain_reply(self) -> Reply:
+        """In the fleet's own event loop. The reply of what follows comes here, too, and may come before we have read that it
+        follows: so it is waited for from the beginning."""
+        transport = self._session.transport()
+        waiter = transport.wait(id_of_step(self.kickoff_id, 1))
+        try:
+            reply = await self._reply()
+            while (following := reply.next_id) is not None:
+                if waiter.kickoff_id != following:
+                    waiter.leave()
+                    waiter = transport.wait(following)
+                after = transport.wait(id_of_step(following, reply.step + 2))
+                try:
+                    # It may have ended before anybody waited, and its id tells no moment.
+                    await transport.attach(waiter, reply.started_at or reply.finished_at)
+                    reply = await waiter.reply()
+                finally:
+                    waiter.leave()
+                    waiter = after
+            return reply
+        finally:
+            waiter.leave()
 
     async def _with(self, call: Callable[[Transport], Awaitable[R]]) -> R:
         return await call(self._session.transport())

@@ -50,6 +50,8 @@ class Reply:
     executions: int | None = None
     #: The first 16 hexadecimal characters of the SHA-256 of the request's body.
     body_hash: str | None = None
+    #: Where it stands in a chain, and what follows: `id`, `parent`, `step`, `next`, `left_out`, `problem`. `None` without a chain.
+    chain: dict[str, Any] | None = None
     #: The whole reply, with what a later version has added.
     json: dict[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 
@@ -57,6 +59,17 @@ class Reply:
     def succeeded(self) -> bool:
         """Whether the crew finished."""
         return self.status == "succeeded"
+
+    @property
+    def step(self) -> int:
+        """Which kickoff of its chain it is, from 0; 0 without a chain."""
+        return int((self.chain or {}).get("step", 0))
+
+    @property
+    def next_id(self) -> str | None:
+        """The id of the kickoff that follows in its chain; `None` where none does."""
+        following = (self.chain or {}).get("next")
+        return _text(following["kickoff_id"]) if following else None
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,8 @@ class Event:
     sequence: int
     time: datetime
     meta: Any = None
+    #: Where its kickoff stands in a chain: `id`, `parent`, `step`. `None` without a chain.
+    chain: dict[str, Any] | None = None
 
 
 class WrongMessage(ValueError):
@@ -101,6 +116,7 @@ def read_reply(body: bytes) -> Reply:
             meta=said.get("meta"),
             executions=said.get("executions"),
             body_hash=said.get("body_hash"),
+            chain=said.get("chain"),
             json=said,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -121,6 +137,7 @@ def read_event(body: bytes) -> Event:
             sequence=int(said["sequence"]),
             time=_required(_moment(said["time"])),
             meta=said.get("meta"),
+            chain=said.get("chain"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WrongMessage(f"{type(error).__name__}: {error}") from error

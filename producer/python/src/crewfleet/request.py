@@ -6,14 +6,15 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 
-from . import header, tracing, webhooks
+from . import chain, header, tracing, webhooks
 from .broker import Outgoing
+from .chain import Step
 from .errors import InvalidKickoff
 from .header import Names
 from .ids import checked_crew, checked_id, id_of_key, new_id
@@ -45,6 +46,8 @@ class Options:
     cancel_on_abandon: bool = False
     #: Where it is to be told of what happens to it, by AMP's names. This version carries them, and calls none yet.
     webhooks: Webhooks | None = field(default=None, repr=False)
+    #: What is to follow, in order: at most 20 steps. `Kickoff.chain_reply` waits for the last one.
+    then: Sequence[Step] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ def make(crew: str, inputs: Mapping[str, Any] | None, files: Mapping[str, Any] |
         request["timeout_s"] = options.timeout_s
     if options.deadline is not None:
         request["deadline"] = _moment(options.deadline)
+    if options.then:
+        request["then"] = chain.written(options.then)
     if options.webhooks is not None:
         request |= webhooks.checked(options.webhooks)
     if options.priority is not None and not 0 <= options.priority <= 255:

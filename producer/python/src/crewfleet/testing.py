@@ -101,7 +101,7 @@ class _InProcess:
             self._waiting.put(request.kickoff_id, self._replies[request.kickoff_id])
         return follower
 
-    async def attach(self, waiter: Waiter) -> None:
+    async def attach(self, waiter: Waiter, since: datetime | None = None) -> None:
         if waiter.kickoff_id in self._replies:
             waiter.put(self._replies[waiter.kickoff_id])
         await waiter.reply()
@@ -158,6 +158,9 @@ class _InProcess:
             "body_hash": request.body_hash,
             **ended,
         }
+        if request.options.then:
+            problem = "a testing fleet runs no steps of chains; its `requests` have them"
+            reply["chain"] = {"id": request.kickoff_id, "parent": None, "step": 0, "next": None, "left_out": 0, "problem": problem}
         body = json.dumps(reply).encode()
         self._replies[request.kickoff_id] = body
         self._waiting.put(request.kickoff_id, body)

@@ -48,6 +48,11 @@ fn every_kind_of_bad_request_has_its_name() {
         ("invalid_utf8", b"{\"inputs\": {\"a\": \"\xff\"}}"),
         ("too_deep", deep.as_bytes()),
         ("body_too_large", &[b' '; 1001]),
+        ("invalid_then", br#"{"inputs": {}, "then": [{"crew": "b", "when": "now"}]}"#),
+        (
+            "invalid_chain",
+            br#"{"inputs": {}, "chain": {"id": "a", "parent": "a", "step": 1, "parent_hash": "", "crew": "a"}}"#,
+        ),
         ("contradicting_ids", br#"{"kickoff_id": "b", "inputs": {}}"#),
         ("contradicting_crew", br#"{"crew": "other", "inputs": {}}"#),
     ] {

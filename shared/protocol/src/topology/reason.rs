@@ -13,16 +13,19 @@ pub enum Reason {
     TimedOut,
     /// Its workers died, as often as the crash limit allows.
     CrashedWorkers,
+    /// It is a step of a chain that could not be started.
+    ChainBroken,
 }
 
 impl Reason {
     /// Every reason, for metrics that show them all from the start.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Rejected,
         Self::Failed,
         Self::Crashed,
         Self::TimedOut,
         Self::CrashedWorkers,
+        Self::ChainBroken,
     ];
 
     /// The name in headers and labels.
@@ -33,6 +36,7 @@ impl Reason {
             Self::Crashed => "crashed",
             Self::TimedOut => "timed_out",
             Self::CrashedWorkers => "crashed_workers",
+            Self::ChainBroken => "chain_broken",
         }
     }
 }

@@ -16,6 +16,7 @@ fn sink(
 ) -> (EventSink, mpsc::Receiver<Queued>, IntCounter) {
     let ((queue, events), lost) = (mpsc::channel(waiting), counter());
     let inner = Inner {
+        chain: None,
         queue,
         lost: lost.clone(),
         kickoff_id: KickoffId::generate(),

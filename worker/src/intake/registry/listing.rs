@@ -61,6 +61,7 @@ fn present<R>((key, running): (&RunKey, &ActiveRun<R>)) -> HeldKickoff {
         requested_at: running.requested_at,
         started_at: running.started.map(|started| ago(started.elapsed())),
         body_hash: key.body_hash(),
+        chain: running.place.clone(),
     }
 }
 
@@ -82,5 +83,6 @@ fn past(key: &RunKey, ended: &Completion) -> HeldKickoff {
         requested_at: None,
         started_at: None,
         body_hash: key.body_hash(),
+        chain: None,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::Receipt;
-use crewfleet_protocol::CrewName;
+use crewfleet_protocol::{ChainPlace, CrewName, Request};
 use tokio::sync::{SetOnce, watch};
 
 use crate::execution::stop::StopReason;
@@ -64,6 +64,10 @@ pub(super) struct ActiveRun<R> {
     pub(super) attempt: u32,
     pub(super) held: Vec<R>,
     pub(super) requested_at: Option<DateTime<Utc>>,
+    /// The chain that it follows in, where it does.
+    pub(super) chain: Option<Chain>,
+    /// Its place there, also of the first.
+    pub(super) place: Option<ChainPlace>,
     pub(super) stop: Arc<SetOnce<StopReason>>,
     /// Goes with the run; for later attempts that wait for that.
     pub(super) gone: Option<watch::Sender<()>>,
@@ -77,6 +81,24 @@ pub(super) struct ActiveRun<R> {
     pub(super) queried: Option<Queried>,
     /// It has ended without a delivery that could be acked: if another worker asks, it is theirs.
     pub(super) ended: bool,
+}
+
+/// The chain of a run, as a command to cancel names it.
+pub(super) struct Chain {
+    pub(super) id: String,
+    pub(super) crew: String,
+    pub(super) moment: Option<DateTime<Utc>>,
+}
+
+impl Chain {
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        let link = request.chain.as_ref()?;
+        Some(Self {
+            id: link.id.clone(),
+            crew: link.crew.clone(),
+            moment: request.chain_moment(),
+        })
+    }
 }
 
 impl<R: Unsettled> ActiveRun<R> {

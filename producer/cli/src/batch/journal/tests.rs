@@ -26,6 +26,7 @@ fn reply(kickoff_id: &str) -> Reply {
         started_at: None,
         finished_at: Utc::now(),
         meta: Some(RawValue::from_string("{\n\"laid\": \"out\"\n}".into()).unwrap()),
+        chain: None,
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::body;
-use super::create::answer;
+use super::create::{answer, steps};
 use super::kickoffs::find;
 use super::problem::{Problem, Refusal, Refusals};
 use super::view::KickoffView;
@@ -26,13 +26,15 @@ use crate::tokens::Scope;
 
 /// Cancel a kickoff, queued or running.
 ///
-/// The answer comes when RabbitMQ has the command. The kickoff is `cancelled` as soon as its worker has stopped it.
+/// The answer comes when RabbitMQ has the command. The kickoff is `cancelled` as soon as its worker has stopped it. With the
+/// first kickoff of a chain all that follows is cancelled, also when the first has ended.
 #[utoipa::path(
     post, path = "/v1/kickoffs/{kickoff_id}/cancel", tag = "kickoffs", operation_id = "cancelKickoff",
     params(("kickoff_id" = String, Path, description = "Its id.")),
     responses(
         (status = 202, body = KickoffView, description = "The workers are told."),
-        (status = 409, body = Problem, content_type = "application/problem+json", description = "It has ended."),
+        (status = 409, body = Problem, content_type = "application/problem+json",
+         description = "It has ended, and so has the chain that it began."),
         Refusals,
     ),
 )]
@@ -58,7 +60,7 @@ pub(crate) struct Retry {
 
 /// Start a kickoff once more, as a new one.
 ///
-/// The new kickoff has the same crew, inputs, `meta`, time limit and webhooks, and an id of its own; a deadline is not
+/// The new kickoff has the same crew, inputs, `meta`, time limit, steps and webhooks, and an id of its own; a deadline is not
 /// carried over.
 #[utoipa::path(
     post, path = "/v1/kickoffs/{kickoff_id}/retry", tag = "kickoffs", operation_id = "retryKickoff",
@@ -107,6 +109,7 @@ pub(super) async fn again(
     // What is kept was written by a gateway.
     let mut kept: Option<KickoffRequest> = kept.and_then(|kept| serde_json::from_slice(&kept.body).ok());
     let webhooks = kept.as_mut().map(KickoffRequest::take_webhooks);
+    let then = steps(identity, kept.as_ref().and_then(|kept| kept.then.as_deref()))?;
     let (timeout_s, inputs) = match (kept, inputs) {
         (Some(kept), inputs) => (kept.timeout_s, inputs.unwrap_or(kept.inputs)),
         (None, Some(inputs)) => (None, inputs),
@@ -127,12 +130,13 @@ pub(super) async fn again(
         timeout_s,
         deadline: None,
     };
-    gateway.order(
+    let order = gateway.order(
         crew,
         KickoffId::generate(),
         &inputs,
         meta_for(identity, meta)?,
         times,
         webhooks.unwrap_or_default(),
-    )
+    )?;
+    order.then(then)
 }

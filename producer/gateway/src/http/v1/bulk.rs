@@ -280,6 +280,7 @@ impl BulkFilter {
             until: self.until.map(millis),
             worker: self.worker,
             fingerprint: self.error,
+            chain: None,
             meta: self.meta.into_iter().collect(),
             text: None,
         };

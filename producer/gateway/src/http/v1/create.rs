@@ -8,13 +8,15 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use crewfleet_protocol::webhooks::{Sent, WebhookFields};
-use crewfleet_protocol::{CrewName, KickoffId};
+use crewfleet_protocol::{CrewName, KickoffId, Step, chain};
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::body;
 use super::problem::{Refusal, Refusals};
+use super::step_schema::StepSchema;
 use super::view::KickoffView;
 use super::webhook_schema::{EventWebhook, HumanInputWebhook};
 use crate::gateway::Gateway;
@@ -52,6 +54,9 @@ pub(crate) struct NewKickoff {
     timeout_s: Option<f64>,
     /// The kickoff is not started after this moment (RFC 3339).
     deadline: Option<DateTime<Utc>>,
+    /// What is to follow, in order. Your token must reach the crews of all steps.
+    #[schema(value_type = Option<Vec<StepSchema>>, max_items = 20)]
+    then: Option<Box<RawValue>>,
     /// An id of your own: 1 to 128 letters, digits, `_` and `-`. A UUIDv7 unless you say otherwise.
     #[schema(pattern = "^[A-Za-z0-9_-]{1,128}$")]
     kickoff_id: Option<String>,
@@ -163,6 +168,7 @@ fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>)
         events: asked.webhooks,
         human_input: asked.human_input_webhook,
     })?;
+    let then = steps(identity, asked.then.as_deref())?;
     let meta = meta_for(identity, asked.meta)?;
     let is_named = id.is_some();
     let order = gateway.order(
@@ -173,7 +179,26 @@ fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>)
         times,
         webhooks,
     )?;
+    let order = order.then(then)?;
     Ok(if is_named { order.named() } else { order })
+}
+
+/// The steps that are to follow. Whoever may not kick off a crew may not have it kicked off, either.
+///
+/// # Errors
+/// [`ApiError`] names the first place that cannot be.
+pub(super) fn steps(identity: &Identity, then: Option<&RawValue>) -> Result<Vec<Step>, ApiError> {
+    let Some(then) = then else {
+        return Ok(Vec::new());
+    };
+    let steps = chain::read(then).map_err(|problem| ApiError::Validation {
+        message: problem.to_string(),
+        details: json!({"invalid_then": problem.place}),
+    })?;
+    for step in &steps {
+        identity.reach(&step.crew)?;
+    }
+    Ok(steps)
 }
 
 /// The id that a caller's key stands for. Tenants do not know of each other, so their keys are apart.

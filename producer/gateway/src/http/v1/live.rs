@@ -110,6 +110,7 @@ async fn watch(gateway: &Gateway, kickoff: &Kickoff, grace_s: u32) -> Result<(),
                 .meta
                 .clone()
                 .and_then(|meta| RawValue::from_string(meta).ok()),
+            chain: kickoff.chain.as_ref().map(|chain| chain.place.clone()),
         };
         let watched = gateway
             .announce(about, event_type::WATCHED, &Watched { grace_s })

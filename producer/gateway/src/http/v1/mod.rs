@@ -42,6 +42,7 @@ mod problem;
 mod result;
 mod routes;
 mod search;
+mod step_schema;
 mod view;
 mod webhook_schema;
 mod workers;

@@ -9,7 +9,7 @@ use crate::http::identity::Identity;
 use crate::store::filter::{Cursor, Filter};
 use crate::store::row::millis;
 use crate::store::state::State;
-use crewfleet_protocol::CrewName;
+use crewfleet_protocol::{CrewName, KickoffId};
 
 /// Items of a page, unless the caller says otherwise, and at most.
 const PAGE: usize = 50;
@@ -38,6 +38,9 @@ pub(crate) struct Query {
     worker: Option<String>,
     /// Kickoffs whose error has this fingerprint.
     error: Option<String>,
+    /// Kickoffs of the chain that the kickoff with this id begins; it is among them.
+    #[param(pattern = "^([A-Za-z0-9_-]{1,128})?$")]
+    chain: Option<String>,
     /// Kickoffs whose inputs or result have all these words: among the 10,000 newest that do. It needs `[gateway.store]
     /// full_text`. Inputs are searched of what came over HTTP, and of each text the first 64 KiB.
     q: Option<String>,
@@ -81,6 +84,10 @@ impl Search {
                 "until" => filter.until = Some(time(value).map_err(refused)?),
                 "worker" => filter.worker = Some(value.clone()),
                 "error" => filter.fingerprint = Some(value.clone()),
+                "chain" => {
+                    let id = KickoffId::parse(value).map_err(|e| refused(e.to_string()))?;
+                    filter.chain = Some(id.to_string());
+                }
                 "q" if !gateway.indexes.full_text => {
                     return Err(refused(
                         "words are not searched here; set [gateway.store] full_text".into(),
@@ -142,7 +149,7 @@ fn unknown(gateway: &Gateway) -> String {
         .map(|key| format!("meta.{key}"))
         .collect();
     format!(
-        "nothing is searched by this name; there are crew, status, since, until, worker, error, q, cursor, limit, {} \
+        "nothing is searched by this name; there are crew, status, since, until, worker, error, chain, q, cursor, limit, {} \
          ([gateway.store] meta_keys)",
         keys.join(", ")
     )

@@ -1,6 +1,7 @@
 //! A kickoff as callers see it.
 
 use chrono::{DateTime, Utc};
+use crewfleet_protocol::ReplyChain;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -38,6 +39,8 @@ pub(crate) struct KickoffView {
     /// What its caller sent along.
     #[schema(value_type = Option<Object>)]
     meta: Option<Value>,
+    /// Where it stands in a chain, and what follows it; `null` where it is in none.
+    chain: Option<ChainView>,
     /// What there is to know of what you sent, when you started it.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'static str>,
@@ -63,6 +66,53 @@ pub(crate) struct ErrorView {
     fingerprint: String,
 }
 
+/// Where a kickoff stands in a chain, and what follows it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Chain)]
+pub(crate) struct ChainView {
+    /// The chain: the id of its first kickoff.
+    id: String,
+    /// The id of the kickoff before; `null` for the first.
+    parent: Option<String>,
+    /// Counts the kickoffs of the chain after the first, which is 0.
+    step: u32,
+    /// The kickoff that follows; `null` until it has ended, and where the chain ends with it.
+    next: Option<NextView>,
+    /// How many steps were left out after it, since they are meant for another end of it.
+    left_out: u32,
+    /// Why a step that should follow does not.
+    problem: Option<String>,
+}
+
+/// The kickoff that follows another in a chain.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NextStep)]
+struct NextView {
+    /// Its id.
+    kickoff_id: String,
+    /// Its crew.
+    crew: String,
+    /// Its step.
+    step: u32,
+}
+
+impl From<ReplyChain> for ChainView {
+    fn from(chain: ReplyChain) -> Self {
+        Self {
+            id: chain.place.id,
+            parent: chain.place.parent,
+            step: chain.place.step,
+            next: chain.next.map(|next| NextView {
+                kickoff_id: next.kickoff_id,
+                crew: next.crew,
+                step: next.step,
+            }),
+            left_out: chain.left_out,
+            problem: chain.problem,
+        }
+    }
+}
+
 impl From<Kickoff> for KickoffView {
     fn from(kickoff: Kickoff) -> Self {
         Self {
@@ -80,6 +130,7 @@ impl From<Kickoff> for KickoffView {
             tokens: kickoff.tokens,
             // It was JSON when it came.
             meta: kickoff.meta.and_then(|meta| serde_json::from_str(&meta).ok()),
+            chain: kickoff.chain.map(Into::into),
             worker: kickoff.worker,
             kickoff_id: kickoff.id,
             crew: kickoff.crew,

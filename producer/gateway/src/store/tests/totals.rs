@@ -20,6 +20,7 @@ impl Site {
             id: id.to_owned(),
             crew: crew.to_owned(),
             meta: Some(meta.to_owned()),
+            chain: None,
         })
         .await;
     }

@@ -1,0 +1,206 @@
+//! The inputs of a step, made of what the kickoff before it says: JSONPath (RFC 9535) in texts that begin with `$`.
+//!
+//! Behind the feature `mapping`, so that users of the client library need no library for paths.
+
+use serde_json::{Map, Value};
+use serde_json_path::JsonPath;
+
+/// How many characters a path may have.
+pub const MAX_PATH_CHARS: usize = 500;
+/// How much of a name or of a path an error shows.
+const SHOWN_CHARS: usize = 80;
+
+/// Why inputs cannot be made. It shows the path, and nothing that a path finds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place} {problem}")]
+pub struct MappingError {
+    /// The place in the step, as in `inputs.draft` or `inputs.parts[0]`.
+    pub place: String,
+    /// What is wrong there, and what to do.
+    pub problem: String,
+}
+
+/// Makes the inputs of a step by its template. `root` is what `$` stands for.
+///
+/// A path that finds one node gives it; one that finds several gives a list of them.
+///
+/// # Errors
+/// [`MappingError`] for the first path that finds nothing, or is none.
+pub fn map(template: &Map<String, Value>, root: &Value) -> Result<Map<String, Value>, MappingError> {
+    object(template, "inputs", &|text, place| match parsed(text, place)? {
+        Text::Literal(text) => Ok(Value::from(text)),
+        Text::Path(path) => found(&path, root, text, place),
+    })
+}
+
+/// Checks the paths of a template.
+///
+/// # Errors
+/// [`MappingError`] for the first text that begins with `$` and is no path.
+pub fn check(template: &Map<String, Value>) -> Result<(), MappingError> {
+    object(template, "inputs", &|text, place| {
+        parsed(text, place).map(|_| Value::Null)
+    })
+    .map(drop)
+}
+
+/// What a text of a template is.
+enum Text<'a> {
+    Literal(&'a str),
+    Path(JsonPath),
+}
+
+fn parsed<'a>(text: &'a str, place: &str) -> Result<Text<'a>, MappingError> {
+    if !text.starts_with('$') {
+        return Ok(Text::Literal(text));
+    }
+    if text.starts_with("$$") {
+        return Ok(Text::Literal(&text[1..]));
+    }
+    let refused = |problem: String| {
+        let path = shown(text);
+        Err(MappingError {
+            place: place.to_owned(),
+            problem: format!(
+                "is {path:?}: {problem}; give a JSONPath (RFC 9535) as \"$.result.raw\", or begin a text with \"$$\""
+            ),
+        })
+    };
+    let chars = text.chars().count();
+    if chars > MAX_PATH_CHARS {
+        return refused(format!(
+            "a path has at most {MAX_PATH_CHARS} characters, and this one {chars}"
+        ));
+    }
+    match JsonPath::parse(text) {
+        Ok(path) => Ok(Text::Path(path)),
+        Err(error) => refused(format!(
+            "no path, at character {}: {}",
+            error.position(),
+            error.message()
+        )),
+    }
+}
+
+fn found(path: &JsonPath, root: &Value, text: &str, place: &str) -> Result<Value, MappingError> {
+    let nodes = path.query(root).all();
+    match nodes.as_slice() {
+        [] => {
+            let path = shown(text);
+            Err(MappingError {
+                place: place.to_owned(),
+                problem: format!(
+                    "is {path:?}, which finds nothing; name what the kickoff before has, or give a constant"
+                ),
+            })
+        }
+        [node] => Ok((*node).clone()),
+        nodes => Ok(nodes.iter().map(|node| (*node).clone()).collect()),
+    }
+}
+
+type OfText<'a> = dyn Fn(&str, &str) -> Result<Value, MappingError> + 'a;
+
+fn value(template: &Value, place: &str, of_text: &OfText<'_>) -> Result<Value, MappingError> {
+    match template {
+        Value::String(text) => of_text(text, place),
+        Value::Array(list) => {
+            let items = list.iter().enumerate();
+            items
+                .map(|(index, item)| value(item, &format!("{place}[{index}]"), of_text))
+                .collect()
+        }
+        Value::Object(fields) => object(fields, place, of_text).map(Value::Object),
+        constant => Ok(constant.clone()),
+    }
+}
+
+fn object(
+    fields: &Map<String, Value>,
+    place: &str,
+    of_text: &OfText<'_>,
+) -> Result<Map<String, Value>, MappingError> {
+    let fields = fields.iter();
+    fields
+        .map(|(name, template)| {
+            let place = format!("{place}.{}", shown(name));
+            Ok((name.clone(), value(template, &place, of_text)?))
+        })
+        .collect()
+}
+
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn mapped(template: Value) -> Result<Value, String> {
+        let root = json!({
+            "status": "succeeded",
+            "result": {"raw": "a draft", "json": null, "tasks": [{"raw": "one"}, {"raw": "two"}]},
+            "inputs": {"topic": "lamps", "sizes": [1, 2]},
+        });
+        map(template.as_object().unwrap(), &root)
+            .map(Value::Object)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn paths_find_one_node_or_a_list_and_all_else_stands_for_itself() {
+        let template = json!({
+            "draft": "$.result.raw",
+            "topic": "$.inputs.topic",
+            "all": "$.result.tasks[*].raw",
+            "list": "$.inputs.sizes",
+            "nothing": "$.result.json",
+            "price": "$$5",
+            "twice": "$$$.a",
+            "nested": {"deep": ["$['status']", 1.5, true, "text"]},
+            "chosen": "$.result.tasks[?@.raw == 'two'].raw",
+        });
+        assert_eq!(
+            mapped(template),
+            Ok(json!({
+                "draft": "a draft",
+                "topic": "lamps",
+                "all": ["one", "two"],
+                "list": [1, 2],
+                "nothing": null,
+                "price": "$5",
+                "twice": "$$.a",
+                "nested": {"deep": ["succeeded", 1.5, true, "text"]},
+                "chosen": "two",
+            }))
+        );
+    }
+
+    #[test]
+    fn what_finds_nothing_or_is_no_path_is_named_with_its_place() {
+        assert_eq!(
+            mapped(json!({"a": {"b": [1, "$.result.missing"]}})).unwrap_err(),
+            "inputs.a.b[1] is \"$.result.missing\", which finds nothing; name what the kickoff before has, or give a \
+             constant"
+        );
+        let error = check(json!({"price": "$5 off"}).as_object().unwrap()).unwrap_err();
+        assert!(
+            error.place == "inputs.price" && error.problem.contains("begin a text with \"$$\""),
+            "{error}"
+        );
+        let long = format!("$.{}", "a".repeat(MAX_PATH_CHARS));
+        let error = check(json!({"long": long}).as_object().unwrap()).unwrap_err();
+        assert!(
+            error.problem.contains("at most 500 characters, and this one 502"),
+            "{error}"
+        );
+        assert!(error.problem.len() < 400, "{error}");
+    }
+}
