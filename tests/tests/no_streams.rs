@@ -19,7 +19,18 @@ async fn serves_and_obeys(url: &str, namespace: &Namespace, journal: &Journal, w
     let cli = Cli::new(url, namespace).env("CREWFLEET__BROKER__STREAMS", "false");
     cli.run(&["cancel", "cancelled"]).await.success();
     assert_eq!(replies.of("cancelled").await.json()["status"], "cancelled");
-    let chain = ["kickoff", "c", "--then", "c", "--then", "c", "--timeout", "60", "-o", "json"];
+    let chain = [
+        "kickoff",
+        "c",
+        "--then",
+        "c",
+        "--then",
+        "c",
+        "--timeout",
+        "60",
+        "-o",
+        "json",
+    ];
     let last = cli.run(&chain).await.success();
     assert!(last.contains("\"step\":2"), "{last}");
     cli.run(&["pause", "c"]).await.success();
