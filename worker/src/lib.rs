@@ -60,6 +60,7 @@ mod standalone;
 mod state;
 mod worker;
 
+pub use crewfleet_protocol::InputsSchema;
 pub use crews::options::CrewOptions;
 pub use error::WorkerError;
 pub use execution::events::EventSink;

@@ -11,7 +11,9 @@ use crewfleet_service::config::time_limit;
 use serde::Deserialize;
 
 use super::checks::{check_concurrency, check_seconds};
-use super::{InputsCheck, Isolation, OnRedelivery, RetryConfig, RunnerKind, Storage, WorkingDirWay};
+use super::{
+    InputsCheck, Isolation, OnRedelivery, RetryConfig, RunnerKind, SchemaFile, Storage, WorkingDirWay,
+};
 
 /// A section `[crews.<name>]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +37,8 @@ pub struct CrewConfig {
     /// Whether its kickoffs tell what happens to them on the way.
     #[serde(default = "default_true")]
     pub events: bool,
+    /// A file with the JSON Schema of its inputs, for those who ask; by default what the crew itself tells.
+    pub inputs_schema: Option<SchemaFile>,
     /// When to try again what failed; by default see [`RetryConfig`].
     pub retry: Option<RetryConfig>,
     /// python: the interpreter.
@@ -178,6 +182,7 @@ impl CrewConfig {
                 self.refuse_others(&key, &of_programs)?;
             }
         }
+        self.read_inputs_schema(&key)?;
         self.read_env_file(&key)
     }
 
