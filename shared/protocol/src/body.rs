@@ -33,8 +33,8 @@ mod tests {
     use super::*;
     use crate::{
         About, Answer, Answered, Command, Control, CrewStatus, Event, FilePart, Following, Heartbeat,
-        HeldKickoff, HeldState, KickoffError, KickoffResult, KickoffsAsked, Query, Question, Reply, SchemaAsked,
-        Status, TaskOutput,
+        HeldKickoff, HeldState, KickoffError, KickoffResult, KickoffsAsked, Query, Question, Reply,
+        SchemaAsked, Status, TaskOutput,
     };
 
     /// Whatever times and numbers a message holds.
@@ -143,24 +143,17 @@ mod tests {
             left_out: u64::MAX,
         };
         let schema = Answered::InputsSchema { schema: "{}".into() };
-        for answer in [
-            Answered::part(u64::MAX, u64::MAX, b""),
-            missing,
-            kickoffs,
-            schema,
-        ] {
+        for answer in [Answered::part(u64::MAX, u64::MAX, b""), missing, kickoffs, schema] {
             match answer {
                 Answered::File { .. }
                 | Answered::Missing { .. }
                 | Answered::Kickoffs { .. }
-                | Answered::InputsSchema { .. } => {
-                    written(&Answer {
-                        id: String::new(),
-                        time: TIMES[0],
-                        worker: "w".into(),
-                        answer,
-                    })
-                }
+                | Answered::InputsSchema { .. } => written(&Answer {
+                    id: String::new(),
+                    time: TIMES[0],
+                    worker: "w".into(),
+                    answer,
+                }),
             }
         }
     }

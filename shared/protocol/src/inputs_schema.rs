@@ -25,7 +25,9 @@ pub enum InvalidSchema {
     #[error("is no JSON: {0}")]
     NoJson(String),
     /// It is another JSON value.
-    #[error("is {0} and no JSON object; write a JSON Schema, as in {{\"type\": \"object\", \"properties\": {{…}}}}")]
+    #[error(
+        "is {0} and no JSON object; write a JSON Schema, as in {{\"type\": \"object\", \"properties\": {{…}}}}"
+    )]
     NoObject(&'static str),
     /// It is too large.
     #[error("has {0} bytes, more than the {MAX_BYTES} that a schema may have; shorten it")]
@@ -107,8 +109,7 @@ mod tests {
     fn the_order_and_the_texts_of_an_author_stay() {
         let text = "{ \"type\" : \"object\",\n\t\"properties\": {\"z\": {\"title\": \"a \\\" b \\\\\", \"default\": 1.50},\r\n \"a\": {}}}\n";
         let schema = InputsSchema::parse(text).unwrap();
-        let expected =
-            r#"{"type":"object","properties":{"z":{"title":"a \" b \\","default":1.50},"a":{}}}"#;
+        let expected = r#"{"type":"object","properties":{"z":{"title":"a \" b \\","default":1.50},"a":{}}}"#;
         assert_eq!(schema.json(), expected);
         assert_eq!(serde_json::to_string(&schema).unwrap(), expected);
         assert_eq!(schema.hash(), InputsSchema::parse(expected).unwrap().hash());
@@ -126,7 +127,10 @@ mod tests {
             ("{\"hunter2\": 1} {}", "is no JSON: trailing characters"),
         ] {
             let error = refused(text);
-            assert!(error.starts_with(expected) && !error.contains("hunter2"), "{error}");
+            assert!(
+                error.starts_with(expected) && !error.contains("hunter2"),
+                "{error}"
+            );
         }
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200));
         assert!(refused(&deep).contains("recursion limit exceeded"));

@@ -39,8 +39,8 @@ impl CrewConfig {
             |problem: String| Problem::new(key("inputs_schema"), format!("{:?}", file.path), problem);
         // One byte more than there may be tells that there are too many; it may be a device, which has no size.
         let mut bytes = Vec::new();
-        let read = File::open(&file.path)
-            .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
+        let read =
+            File::open(&file.path).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
         read.map_err(|error| {
             invalid(format!(
                 "cannot be read: {error}; name a readable file with the JSON Schema of the crew's inputs (relative paths start \

@@ -181,16 +181,21 @@ async fn answer_to(worker: &WorkerState, question: Question, is_named: bool) -> 
 }
 
 fn schema_asked(worker: &WorkerState, asked: &SchemaAsked) -> Option<Answered> {
-    let crew = worker.crews.iter().find(|crew| crew.name.as_str() == asked.crew)?;
-    let schema = crew.inputs_schema().filter(|schema| schema.hash() == asked.hash)?;
+    let crew = worker
+        .crews
+        .iter()
+        .find(|crew| crew.name.as_str() == asked.crew)?;
+    let schema = crew
+        .inputs_schema()
+        .filter(|schema| schema.hash() == asked.hash)?;
     let schema = schema.json().to_owned();
     Some(Answered::InputsSchema { schema })
 }
 
 fn no_such_schema(worker: &WorkerState, asked: &SchemaAsked) -> String {
+    let (worker, SchemaAsked { crew, hash }) = (&worker.id, asked);
     format!(
-        "worker {} has no JSON Schema {:?} of the inputs of crew {:?}; its heartbeat says which one it has",
-        worker.id, asked.hash, asked.crew
+        "worker {worker} has no JSON Schema {hash} of the inputs of crew {crew:?}; its heartbeat says which one it has"
     )
 }
 

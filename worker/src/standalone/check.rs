@@ -110,7 +110,10 @@ impl Display for CheckedCrew {
         line("inputs", self.inputs.as_ref().map(names))?;
         line("required", self.required_inputs.as_ref().map(names))?;
         let schema = self.inputs_schema.as_ref().map(|schema| schema.json().len());
-        line("schema", schema.map(|bytes| format!("{bytes} bytes of JSON Schema; --json has it")))?;
+        line(
+            "schema",
+            schema.map(|bytes| format!("{bytes} bytes of JSON Schema; --json has it")),
+        )?;
         let why = self.isolation_reasons.join("; ");
         let why = if why.is_empty() { why } else { format!(": {why}") };
         line(
