@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use crewfleet_amqp::Problem;
-use crewfleet_protocol::CrewName;
 use crewfleet_protocol::topology::REQUEST_DELIVERY_LIMIT;
+use crewfleet_protocol::{CrewName, InputsSchema};
 use crewfleet_service::config::time_limit;
 use serde::Deserialize;
 
@@ -133,6 +133,11 @@ impl CrewConfig {
         }
     }
 
+    /// The JSON Schema of its inputs, where the configuration has one: it counts more than what the crew itself tells.
+    pub fn inputs_schema(&self) -> Option<&InputsSchema> {
+        self.inputs_schema.as_ref()?.schema()
+    }
+
     /// How long its processes may take to end after their last answers, in seconds.
     pub(super) fn end_s(&self) -> f64 {
         match self.runner {
@@ -182,7 +187,9 @@ impl CrewConfig {
                 self.refuse_others(&key, &of_programs)?;
             }
         }
-        self.read_inputs_schema(&key)?;
+        if let Some(file) = &mut self.inputs_schema {
+            file.read(&key("inputs_schema"))?;
+        }
         self.read_env_file(&key)
     }
 

@@ -9,8 +9,6 @@ use crewfleet_protocol::InputsSchema;
 use crewfleet_protocol::inputs_schema::MAX_BYTES;
 use serde::Deserialize;
 
-use super::CrewConfig;
-
 /// The key `inputs_schema`: a file, and what it holds once the configuration is checked.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "PathBuf")]
@@ -25,22 +23,18 @@ impl From<PathBuf> for SchemaFile {
     }
 }
 
-impl CrewConfig {
-    /// The JSON Schema of its inputs, where the configuration has one: it counts more than what the crew itself tells.
-    pub fn inputs_schema(&self) -> Option<&InputsSchema> {
-        self.inputs_schema.as_ref()?.schema.as_ref()
+impl SchemaFile {
+    /// The schema, once it is read.
+    pub fn schema(&self) -> Option<&InputsSchema> {
+        self.schema.as_ref()
     }
 
-    pub(super) fn read_inputs_schema(&mut self, key: &dyn Fn(&str) -> String) -> Result<(), Problem> {
-        let Some(file) = &mut self.inputs_schema else {
-            return Ok(());
-        };
-        let invalid =
-            |problem: String| Problem::new(key("inputs_schema"), format!("{:?}", file.path), problem);
+    pub(super) fn read(&mut self, key: &str) -> Result<(), Problem> {
+        let file = &self.path;
+        let invalid = |problem: String| Problem::new(key, file.display(), problem);
         // One byte more than there may be tells that there are too many; it may be a device, which has no size.
         let mut bytes = Vec::new();
-        let read =
-            File::open(&file.path).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
+        let read = File::open(file).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
         read.map_err(|error| {
             invalid(format!(
                 "cannot be read: {error}; name a readable file with the JSON Schema of the crew's inputs (relative paths start \
@@ -55,7 +49,7 @@ impl CrewConfig {
         // The error would quote the file.
         let text = String::from_utf8(bytes).map_err(|_| invalid("is no UTF-8 text".into()))?;
         let schema = InputsSchema::parse(&text).map_err(|error| invalid(error.to_string()))?;
-        file.schema = Some(schema);
+        self.schema = Some(schema);
         Ok(())
     }
 }
