@@ -25,16 +25,26 @@ async fn each_crew_is_looked_at_without_a_broker_and_one_that_cannot_be_built_fa
         ["poet", "broken"].map(|name| plain_crew_toml(name, &format!("{name}:crew"), Path::new("."), 1));
     let check = ["--config", "fleet.toml", "check"];
 
+    fs::write(cli.dir().join("inputs.json"), "{\n  \"title\": \"Echo\"\n}\n").unwrap();
     write(&[
-        format!("[crews.echo]\n{}", builtin_crew_toml("echo", 1)),
+        format!(
+            "[crews.echo]\n{}inputs_schema = \"inputs.json\"\n",
+            builtin_crew_toml("echo", 1)
+        ),
         poet.clone(),
     ]);
     let said = cli.run(&check).await.success();
     assert!(said.contains("echo: usable\n  runner       builtin\n"), "{said}");
+    assert!(
+        said.contains("  schema       16 bytes of JSON Schema; --json has it\n"),
+        "{said}"
+    );
     assert!(said.contains("poet: usable\n  runner       python\n"), "{said}");
     let told: Value =
         serde_json::from_str(&cli.run(&[&check[..], &["--json"]].concat()).await.success()).unwrap();
+    assert_eq!(told[0]["inputs_schema"], json!({"title": "Echo"}), "{told:#}");
     let poet_told = &told[1];
+    assert_eq!(poet_told["inputs_schema"], Value::Null, "{told:#}");
     assert_eq!(
         (
             &poet_told["crew"],

@@ -91,9 +91,50 @@ async fn a_configuration_that_cannot_be_is_refused_with_key_value_origin_and_fix
             "[crews.A]\nrunner = \"builtin\"\ntarget = \"echo\"".into(),
             vec!["crews.A", "a-z"],
         ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\ninputs_schema = \"no.json\"".into(),
+            vec![
+                "crews.a.inputs_schema",
+                "/no.json",
+                "refused.toml",
+                "cannot be read",
+                "name a readable file",
+            ],
+        ),
+        (
+            "[crews.a]\nrunner = \"command\"\ncommand = [\"env\"]\ninputs_schema = \"refused.toml\"".into(),
+            vec![
+                "crews.a.inputs_schema",
+                "/refused.toml",
+                "is no JSON: expected value at line 1",
+            ],
+        ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\ninputs_schema = \"list.json\"".into(),
+            vec![
+                "crews.a.inputs_schema",
+                "/list.json",
+                "is an array and no JSON object; write a JSON Schema",
+            ],
+        ),
+        (
+            "[crews.a]\nrunner = \"builtin\"\ntarget = \"echo\"\ninputs_schema = \"large.json\"".into(),
+            vec![
+                "crews.a.inputs_schema",
+                "/large.json",
+                "is larger than the 65536 bytes",
+                "shorten it",
+            ],
+        ),
         (String::new(), vec!["crews", "nothing to serve"]),
     ];
     let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("list.json"), "[1]").unwrap();
+    fs::write(
+        dir.path().join("large.json"),
+        format!("{{\"a\": \"{}\"}}", "x".repeat(65_536)),
+    )
+    .unwrap();
     let file = dir.path().join("refused.toml");
     // From RabbitMQ 3.12 on the limit of a kickoff is the queue's, of 24 hours, not the node's.
     let version = broker().await.ctl(&["version"]).await.unwrap();

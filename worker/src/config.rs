@@ -5,6 +5,7 @@ mod choices;
 mod command;
 mod crew;
 mod env_file;
+mod inputs_schema;
 mod python;
 mod retry;
 
@@ -22,6 +23,7 @@ use self::checks::{check_concurrency, check_seconds};
 pub use self::choices::{InputsCheck, Isolation, OnRedelivery, RunnerKind, Storage, WorkingDirWay};
 pub use self::crew::CrewConfig;
 pub(crate) use self::crew::DEFAULT_CRASH_LIMIT;
+pub use self::inputs_schema::SchemaFile;
 pub use self::retry::{Backoff, OnTimeout, RetryConfig};
 
 /// The whole file.

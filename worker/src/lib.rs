@@ -62,6 +62,7 @@ mod state;
 mod webhooks;
 mod worker;
 
+pub use crewfleet_protocol::InputsSchema;
 pub use crews::options::CrewOptions;
 pub use error::WorkerError;
 pub use execution::events::EventSink;

@@ -17,7 +17,11 @@ fn every_key_of_the_reference_is_read() {
         .and_then(|rest| rest.split("```").next())
         .unwrap();
     // Keys that are shown commented out, for their default is "none", count too; but for files that would be read.
-    let names_a_file = |key: &str| key.split(' ').next().is_some_and(|name| name.ends_with("_file"));
+    let names_a_file = |key: &str| {
+        key.split(' ')
+            .next()
+            .is_some_and(|name| name.ends_with("_file") || name == "inputs_schema")
+    };
     let uncommented: String = block
         .lines()
         .map(|line| match line.strip_prefix("# ") {

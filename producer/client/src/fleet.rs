@@ -149,7 +149,7 @@ impl KickoffClient {
         }
     }
 
-    async fn listen(
+    pub(crate) async fn listen(
         &self,
         is_enough: impl Fn(&Heartbeat) -> bool,
         none_answers: impl FnOnce(),

@@ -31,7 +31,7 @@
 //! | `questions`, `survey` | questions to the workers, and their answers |
 //! | [`fleet`], `listening` | which workers live, by their heartbeats |
 //! | [`files`] | what kickoffs wrote: from the reply, or from the worker that keeps it |
-//! | [`inputs`] | which inputs a crew asks for, and which a kickoff lacks |
+//! | [`inputs`] | which inputs a crew asks for, their JSON Schema, and which a kickoff lacks |
 //! | [`dead_letters`] | what could not be done: list, show, redrive, purge |
 //! | `error` | [`ClientError`]: what can go wrong |
 
@@ -66,7 +66,9 @@ pub use client::KickoffClient;
 pub use control::{Cancel, Cancellation};
 pub use crewfleet_amqp::BrokerConfig;
 pub use crewfleet_protocol::webhooks::{self, Webhooks};
-pub use crewfleet_protocol::{Event, Heartbeat, KickoffId, KickoffResult, Reply, Status, Step, When};
+pub use crewfleet_protocol::{
+    Event, Heartbeat, InputsSchema, KickoffId, KickoffResult, Reply, Status, Step, When,
+};
 pub use error::ClientError;
 pub use events::EventStream;
 pub use files::FileError;

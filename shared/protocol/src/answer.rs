@@ -56,6 +56,11 @@ pub enum Answered {
         /// How many more there are.
         left_out: u64,
     },
+    /// The JSON Schema of a crew's inputs.
+    InputsSchema {
+        /// The text of a JSON object, of at most 64 KiB; names stand in their author's order.
+        schema: String,
+    },
 }
 
 impl Answered {

@@ -34,7 +34,7 @@ mod tests {
     use crate::{
         About, Answer, Answered, ChainPlace, Command, Control, CrewStatus, Event, FilePart, Following,
         Heartbeat, HeldKickoff, HeldState, KickoffError, KickoffResult, KickoffsAsked, NextStep, Query,
-        Question, Reply, ReplyChain, Status, TaskOutput,
+        Question, Reply, ReplyChain, SchemaAsked, Status, TaskOutput,
     };
 
     /// Whatever times and numbers a message holds.
@@ -127,28 +127,34 @@ mod tests {
             kickoffs: vec!["a".into()],
             for_s: u32::MAX,
         });
-        for question in [Question::File(part), Question::Beat, all, follow] {
+        let schema = Question::InputsSchema(SchemaAsked {
+            crew: "c".into(),
+            hash: "h".into(),
+        });
+        for question in [Question::File(part), Question::Beat, all, schema, follow] {
             match question {
-                Question::File(_) | Question::Beat | Question::Kickoffs(_) | Question::Follow(_) => {
-                    written(&Query::new(Some("w"), question))
-                }
+                Question::File(_) | Question::Beat | Question::Kickoffs(_) => {}
+                Question::InputsSchema(_) | Question::Follow(_) => {}
             }
+            written(&Query::new(Some("w"), question));
         }
         let missing = Answered::Missing { reason: "r".into() };
         let kickoffs = Answered::Kickoffs {
             kickoffs: vec![held()],
             left_out: u64::MAX,
         };
-        for answer in [Answered::part(u64::MAX, u64::MAX, b""), missing, kickoffs] {
+        let schema = Answered::InputsSchema { schema: "{}".into() };
+        for answer in [Answered::part(u64::MAX, u64::MAX, b""), missing, kickoffs, schema] {
             match answer {
-                Answered::File { .. } | Answered::Missing { .. } | Answered::Kickoffs { .. } => {
-                    written(&Answer {
-                        id: String::new(),
-                        time: TIMES[0],
-                        worker: "w".into(),
-                        answer,
-                    })
-                }
+                Answered::File { .. }
+                | Answered::Missing { .. }
+                | Answered::Kickoffs { .. }
+                | Answered::InputsSchema { .. } => written(&Answer {
+                    id: String::new(),
+                    time: TIMES[0],
+                    worker: "w".into(),
+                    answer,
+                }),
             }
         }
     }
@@ -223,6 +229,7 @@ mod tests {
             timeout_s: f64::INFINITY,
             inputs: Some(vec!["i".into()]),
             required_inputs: None,
+            inputs_schema: Some("h".into()),
             isolation: None,
             isolation_reasons: vec![],
             files: None,

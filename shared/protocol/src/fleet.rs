@@ -54,6 +54,10 @@ pub struct CrewStatus {
     /// when the crew doesn't say.
     #[serde(default)]
     pub required_inputs: Option<Vec<String>>,
+    /// The hash of the JSON Schema of its inputs, by which a worker that says it can be asked for it (`inputs_schema`);
+    /// `null` when the crew tells none.
+    #[serde(default)]
+    pub inputs_schema: Option<String>,
     /// How a Python crew's kickoffs start: `fork` (of a process that has imported the crew) or `spawn` (a fresh
     /// interpreter).
     #[serde(default)]

@@ -56,6 +56,8 @@ pub enum Question {
     Beat,
     /// The kickoffs that a worker has. Every worker answers, whatever it has.
     Kickoffs(KickoffsAsked),
+    /// The JSON Schema of a crew's inputs.
+    InputsSchema(SchemaAsked),
     /// Somebody follows kickoffs as they run. It goes to all under [`FOLLOW_KEY`], and has no answer.
     Follow(Following),
 }
@@ -70,6 +72,15 @@ pub struct Following {
     pub kickoffs: Vec<String>,
     /// For how many seconds that holds, unless it is said again. 0: it is over.
     pub for_s: u32,
+}
+
+/// Which schema is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SchemaAsked {
+    /// The crew.
+    pub crew: String,
+    /// The schema's hash, as a heartbeat has it. A worker that has another one does not answer with that.
+    pub hash: String,
 }
 
 /// A part of a file that a kickoff left.
@@ -154,6 +165,12 @@ mod tests {
         )
         .unwrap();
         assert!(matches!(query.question, Question::Follow(told) if told.for_s == 20));
+        let query: Query = serde_json::from_str(
+            r#"{"id": "a", "time": "2026-11-22T10:00:00Z", "worker": "w", "query": "inputs_schema", "crew": "echo",
+            "hash": "00"}"#,
+        )
+        .unwrap();
+        assert!(matches!(query.question, Question::InputsSchema(asked) if asked.hash == "00"));
         let unknown = known.replace("\"file\"", "\"status\"");
         assert!(serde_json::from_str::<Query>(&unknown).is_err());
     }

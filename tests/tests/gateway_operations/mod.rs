@@ -4,6 +4,7 @@ mod dead_letters;
 mod fleet;
 mod many;
 mod readers;
+mod schemas;
 
 use std::time::Duration;
 

@@ -27,11 +27,18 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
         .run(&["topology", "declare", "echo", "sleep", "fail"])
         .await
         .success();
+    let schema = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&schema, r#"{"title": "Echo"}"#).unwrap();
+    let with_schema = format!(
+        "{}inputs_schema = {}\n",
+        builtin_crew_toml("echo", 2),
+        json!(schema.path())
+    );
     let worker = shipped
         .client("worker")
         .worker()
         .worker("id = \"worker-1\"")
-        .crew("echo", &builtin_crew_toml("echo", 2))
+        .crew("echo", &with_schema)
         .crew("sleep", &builtin_crew_toml("sleep", 2))
         .crew(
             "fail",
@@ -140,6 +147,10 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
     native.shows("/dead-letters?crew=fail", "it again", again).await;
     let (code, answer) = native.post("/dead-letters/purge", json!({"crew": "fail"})).await;
     assert_eq!((code.as_u16(), &answer["purged"]), (200, &json!(1)), "{answer}");
+    let its_own = |crew: &Value| crew["inputs_schema"]["title"] == "Echo";
+    native
+        .shows("/crews/echo", "the schema of its inputs", its_own)
+        .await;
     let log = process.process().stderr.so_far().join("\n");
     assert!(!log.contains("ACCESS_REFUSED"), "{log}");
 

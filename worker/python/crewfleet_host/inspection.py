@@ -8,6 +8,7 @@ from .guard import RanBeforeKickoff, nothing_runs
 from .inputs import input_names
 from .isolation import Isolation, observe_build
 from .probe import run_in_fork
+from .schema import inputs_schema
 from .settings import Settings
 from .target import Target, TargetError
 from .targets.find import load, what_it_imports
@@ -48,12 +49,13 @@ def inspect_target(settings: Settings) -> dict[str, Any]:
         isolation.look_at_import()
         crew, inputs = _sampled(target)
         required = _required(target, crew, inputs, settings)
+        schema, left_out = inputs_schema(target, crew, inputs, required) if settings.tell_schema else (None, [])
         del crew
     except Unusable as unusable:
         return unusable.report()
     isolation.look_at_build()
-    found = {"ok": True, "inputs": inputs, "required_inputs": required, "crewai": crewai_setup.version(), **isolation.fields()}
-    return {**found, "notes": [*found["notes"], *target.notes]}
+    found = {"ok": True, "inputs": inputs, "required_inputs": required, "inputs_schema": schema, "crewai": crewai_setup.version(), **isolation.fields()}
+    return {**found, "notes": [*found["notes"], *target.notes, *left_out]}
 
 
 def import_target(settings: Settings) -> Target:

@@ -19,7 +19,7 @@ class Settings:
     own something in it. `data_dir`: where the worker keeps everything, `scratch_dir`: what hosts have of it.
     `dotenv`: whether the project's .env is read. `verbose_output`: whether CrewAI prints what verbose=True shows.
     `exit_grace_s`: how long a child may take to end after its answer. `inputs`: "strict" or "lenient": whether each {placeholder} in
-    a text must be given.
+    a text must be given. `tell_schema`: whether the JSON Schema of the inputs is wanted of the target.
     """
 
     target: str
@@ -38,6 +38,7 @@ class Settings:
     inline_files_bytes: int
     max_files: int
     inputs: str = "strict"
+    tell_schema: bool = True
     working_dir_lower: str | None = None
     working_dir_others: bool = False
 
@@ -61,6 +62,7 @@ class Settings:
             inline_files_bytes=int(frame.get("inline_files_bytes", 65_536)),
             max_files=int(frame.get("max_files", 1_000)),
             inputs=frame.get("inputs") or "strict",
+            tell_schema=bool(frame.get("tell_schema", True)),
             working_dir_lower=frame.get("working_dir_lower"),
             working_dir_others=bool(frame.get("working_dir_others", False)),
         )

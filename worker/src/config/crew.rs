@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use crewfleet_amqp::Problem;
-use crewfleet_protocol::CrewName;
 use crewfleet_protocol::topology::REQUEST_DELIVERY_LIMIT;
+use crewfleet_protocol::{CrewName, InputsSchema};
 use crewfleet_service::config::time_limit;
 use serde::Deserialize;
 
 use super::checks::{check_concurrency, check_seconds};
-use super::{InputsCheck, Isolation, OnRedelivery, RetryConfig, RunnerKind, Storage, WorkingDirWay};
+use super::{
+    InputsCheck, Isolation, OnRedelivery, RetryConfig, RunnerKind, SchemaFile, Storage, WorkingDirWay,
+};
 
 /// A section `[crews.<name>]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +37,8 @@ pub struct CrewConfig {
     /// Whether its kickoffs tell what happens to them on the way.
     #[serde(default = "default_true")]
     pub events: bool,
+    /// A file with the JSON Schema of its inputs, for those who ask; by default what the crew itself tells.
+    pub inputs_schema: Option<SchemaFile>,
     /// When to try again what failed; by default see [`RetryConfig`].
     pub retry: Option<RetryConfig>,
     /// python: the interpreter.
@@ -129,6 +133,11 @@ impl CrewConfig {
         }
     }
 
+    /// The JSON Schema of its inputs, where the configuration has one: it counts more than what the crew itself tells.
+    pub fn inputs_schema(&self) -> Option<&InputsSchema> {
+        self.inputs_schema.as_ref()?.schema()
+    }
+
     /// How long its processes may take to end after their last answers, in seconds.
     pub(super) fn end_s(&self) -> f64 {
         match self.runner {
@@ -177,6 +186,9 @@ impl CrewConfig {
                 ];
                 self.refuse_others(&key, &of_programs)?;
             }
+        }
+        if let Some(file) = &mut self.inputs_schema {
+            file.read(&key("inputs_schema"))?;
         }
         self.read_env_file(&key)
     }

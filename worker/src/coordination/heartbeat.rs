@@ -70,6 +70,7 @@ fn status(worker: &WorkerState, crew: &Crew) -> CrewStatus {
         timeout_s: crew.options.timeout.as_secs_f64(),
         inputs: crew.runner.inputs(),
         required_inputs: crew.runner.required_inputs(),
+        inputs_schema: crew.inputs_schema().map(|schema| schema.hash().to_owned()),
         isolation: hosting.isolation,
         isolation_reasons: hosting.isolation_reasons,
         files: hosting.files,

@@ -1,5 +1,5 @@
-//! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files, for a heartbeat at once, and for the
-//! kickoffs that it has; which kickoffs somebody follows; and what the workers say to each other.
+//! Questions that anybody asks of one worker, or of all: for parts of kickoffs' files, for a heartbeat at once, for the
+//! kickoffs that it has, and for the JSON Schema of a crew's inputs; which kickoffs somebody follows; and what the workers say to each other.
 //!
 //! A worker that is asked by its name answers; where nobody is named, only one that knows does. Who asks gets the
 //! answer under a key of its own. Few are answered at once, off the runtime, so no kickoff waits for them.
@@ -13,7 +13,7 @@ use crewfleet_amqp::{BrokerError, Delivery, Link, Message, reply_code};
 use crewfleet_protocol::control::TALK_KEY;
 use crewfleet_protocol::query::FOLLOW_KEY;
 use crewfleet_protocol::topology::QUERY_LIFETIME;
-use crewfleet_protocol::{Answer, Answered, Control, Query, Question};
+use crewfleet_protocol::{Answer, Answered, Control, Query, Question, SchemaAsked};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -154,15 +154,19 @@ async fn answer(worker: &WorkerState, query: Query, reply_to: Option<&str>) {
 
 /// `None` where this worker does not know, and nobody asked it by its name.
 async fn answer_to(worker: &WorkerState, question: Question, is_named: bool) -> Option<Answered> {
+    let missing = |reason: String| is_named.then_some(Answered::Missing { reason });
     let asked = match question {
         Question::File(asked) => asked,
+        Question::InputsSchema(asked) => {
+            let schema = schema_asked(worker, &asked);
+            return schema.or_else(|| missing(no_such_schema(worker, &asked)));
+        }
         Question::Kickoffs(asked) => {
             let (kickoffs, left_out) = worker.runs.held(&asked);
             return Some(Answered::Kickoffs { kickoffs, left_out });
         }
         Question::Beat | Question::Follow(_) => return None,
     };
-    let missing = |reason: String| is_named.then_some(Answered::Missing { reason });
     let offset = asked.offset;
     let files = worker.limits.work_dirs.files().clone();
     let path = asked.path.clone();
@@ -174,6 +178,25 @@ async fn answer_to(worker: &WorkerState, question: Question, is_named: bool) -> 
             missing(format!("worker {} cannot read {path:?}: {error}", worker.id))
         }
     }
+}
+
+fn schema_asked(worker: &WorkerState, asked: &SchemaAsked) -> Option<Answered> {
+    let crew = worker
+        .crews
+        .iter()
+        .find(|crew| crew.name.as_str() == asked.crew)?;
+    let schema = crew
+        .inputs_schema()
+        .filter(|schema| schema.hash() == asked.hash)?;
+    let schema = schema.json().to_owned();
+    Some(Answered::InputsSchema { schema })
+}
+
+fn no_such_schema(worker: &WorkerState, asked: &SchemaAsked) -> String {
+    let (worker, SchemaAsked { crew, hash }) = (&worker.id, asked);
+    format!(
+        "worker {worker} has no JSON Schema {hash} of the inputs of crew {crew:?}; its heartbeat says which one it has"
+    )
 }
 
 fn no_longer(worker: &WorkerState, path: &str) -> String {

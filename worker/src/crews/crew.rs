@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
-use crewfleet_protocol::CrewName;
+use crewfleet_protocol::{CrewName, InputsSchema};
 use tokio::sync::watch;
 
 use crate::coordination::pause::Pause;
@@ -44,6 +44,12 @@ impl Crew {
     /// Whether deliveries can arrive now, or as soon as there is room.
     pub(crate) fn is_consuming(&self) -> bool {
         *self.consuming.borrow()
+    }
+
+    /// The JSON Schema of its inputs: that of its configuration, else the one that the crew itself tells.
+    pub(crate) fn inputs_schema(&self) -> Option<InputsSchema> {
+        let configured = self.options.inputs_schema.clone();
+        configured.or_else(|| self.runner.inputs_schema())
     }
 
     /// Completes when no more deliveries can arrive; at once when that is so now.

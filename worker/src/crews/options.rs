@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crewfleet_protocol::InputsSchema;
+
 use crate::config::{CrewConfig, DEFAULT_CRASH_LIMIT, OnRedelivery, RetryConfig};
 use crate::runner::builtin::Handler;
 
@@ -22,6 +24,8 @@ pub struct CrewOptions {
     pub retry: RetryConfig,
     /// Whether they tell what happens to them on the way (`kickoff.events`).
     pub events: bool,
+    /// The JSON Schema of the inputs, told to whoever asks; nothing is checked against it.
+    pub inputs_schema: Option<InputsSchema>,
 }
 
 impl Default for CrewOptions {
@@ -33,6 +37,7 @@ impl Default for CrewOptions {
             crash_limit: DEFAULT_CRASH_LIMIT,
             retry: RetryConfig::default(),
             events: true,
+            inputs_schema: None,
         }
     }
 }
@@ -46,6 +51,7 @@ impl From<&CrewConfig> for CrewOptions {
             crash_limit: of_crew.crash_limit,
             retry: of_crew.retry(),
             events: of_crew.events,
+            inputs_schema: of_crew.inputs_schema().cloned(),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crewfleet_protocol::InputsSchema;
 use crewfleet_service::config::Loaded;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
@@ -57,6 +58,10 @@ impl Runner for LateRunner {
 
     fn required_inputs(&self) -> Option<Vec<String>> {
         self.runner()?.required_inputs()
+    }
+
+    fn inputs_schema(&self) -> Option<InputsSchema> {
+        self.runner()?.inputs_schema()
     }
 
     fn hosting(&self) -> Hosting {

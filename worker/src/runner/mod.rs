@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crewfleet_amqp::Problem;
-use crewfleet_protocol::{CrewName, KickoffId};
+use crewfleet_protocol::{CrewName, InputsSchema, KickoffId};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio_util::task::TaskTracker;
@@ -42,6 +42,11 @@ pub(crate) trait Runner: Send + Sync {
 
     /// The names of those that a request must have, where the crew says so.
     fn required_inputs(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    /// The JSON Schema of the inputs, where the crew tells it.
+    fn inputs_schema(&self) -> Option<InputsSchema> {
         None
     }
 

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crewfleet_protocol::InputsSchema;
 use crewfleet_service::config::Loaded;
 use serde::Serialize;
 
@@ -26,6 +27,8 @@ pub struct CheckedCrew {
     pub inputs: Option<Vec<String>>,
     /// Those that a request must have.
     pub required_inputs: Option<Vec<String>>,
+    /// The JSON Schema of them, as it is configured or as the crew tells it; `null` where there is none.
+    pub inputs_schema: Option<InputsSchema>,
     /// `fork` or `spawn`; `null` where kickoffs start in one way only.
     pub isolation: Option<String>,
     /// Why, in sentences.
@@ -64,7 +67,11 @@ pub async fn check(mut config: Loaded<FileConfig>) -> Result<Vec<CheckedCrew>, W
         checked.push(match made {
             Ok(runner) => {
                 runners.push(Arc::clone(&runner));
-                CheckedCrew::usable(name.to_string(), kind, runner.as_ref())
+                let mut usable = CheckedCrew::usable(name.to_string(), kind, runner.as_ref());
+                if let Some(configured) = of_crew.inputs_schema() {
+                    usable.inputs_schema = Some(configured.clone());
+                }
+                usable
             }
             Err(unbuilt) => CheckedCrew::unusable(
                 name.to_string(),
@@ -102,6 +109,11 @@ impl Display for CheckedCrew {
         };
         line("inputs", self.inputs.as_ref().map(names))?;
         line("required", self.required_inputs.as_ref().map(names))?;
+        let schema = self.inputs_schema.as_ref().map(|schema| schema.json().len());
+        line(
+            "schema",
+            schema.map(|bytes| format!("{bytes} bytes of JSON Schema; --json has it")),
+        )?;
         let why = self.isolation_reasons.join("; ");
         let why = if why.is_empty() { why } else { format!(": {why}") };
         line(
@@ -142,6 +154,7 @@ impl CheckedCrew {
             trouble: None,
             inputs: runner.inputs(),
             required_inputs: runner.required_inputs(),
+            inputs_schema: runner.inputs_schema(),
             isolation: hosting.isolation,
             isolation_reasons: hosting.isolation_reasons,
             working_dir: hosting.working_dir,
@@ -160,6 +173,7 @@ impl CheckedCrew {
             trouble: Some(trouble.to_owned()),
             inputs: None,
             required_inputs: None,
+            inputs_schema: None,
             isolation: None,
             isolation_reasons: Vec::new(),
             working_dir: None,

@@ -171,7 +171,7 @@ impl Rest {
                         false => Err(damaged()),
                     }
                 }
-                Answered::Kickoffs { .. } => Err(damaged()),
+                Answered::Kickoffs { .. } | Answered::InputsSchema { .. } => Err(damaged()),
             };
         }
         Err(FileError::NoAnswer {

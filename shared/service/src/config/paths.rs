@@ -24,7 +24,7 @@ enum Kind {
 }
 
 /// Every key that names a file or folder; `*` is any crew.
-const KEYS: [(&str, Kind); 15] = [
+const KEYS: [(&str, Kind); 16] = [
     ("broker.url_file", Kind::Path),
     ("broker.ca_file", Kind::Path),
     ("broker.client_cert_file", Kind::Path),
@@ -38,6 +38,7 @@ const KEYS: [(&str, Kind); 15] = [
     ("crews.*.path", Kind::Paths),
     ("crews.*.working_dir", Kind::Path),
     ("crews.*.env_file", Kind::Path),
+    ("crews.*.inputs_schema", Kind::Path),
     ("crews.*.target", Kind::Target),
     ("crews.*.command", Kind::Command),
 ];
@@ -169,7 +170,7 @@ mod tests {
             [broker]\nurl_file = \"secrets/url\"\nnamespace = \"a/b\"
             [worker]\ndata_dir = \"/absolute\"
             [gateway]\ntokens_file = \"./tokens.json\"
-            [crews.a]\npython = \"venv/bin/python\"\npath = [\"src\", \"/opt/lib\", \".\"]\nworking_dir = \"..\"\nenv_file = \".env\"
+            [crews.a]\npython = \"venv/bin/python\"\npath = [\"src\", \"/opt/lib\", \".\"]\nworking_dir = \"..\"\nenv_file = \".env\"\ninputs_schema = \"inputs.json\"
             target = \"pkg/crew.jsonc\"
             [crews.b]\npython = \"python3\"\ncommand = [\"./run\", \"./argument\"]
             [crews.c]\ncommand = [\"env\", \"./argument\"]
@@ -194,6 +195,7 @@ mod tests {
             ("crews/a/path/2", at("").trim_end_matches('/').into()),
             ("crews/a/working_dir", at("..")),
             ("crews/a/env_file", "flag.env".into()),
+            ("crews/a/inputs_schema", at("inputs.json")),
             ("crews/a/target", "pkg/crew.jsonc".into()),
             ("crews/b/python", "python3".into()),
             ("crews/b/command/0", at("run")),

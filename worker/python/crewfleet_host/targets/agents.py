@@ -6,6 +6,24 @@ from typing import Any
 from ..inputs import InvalidInputs, MissingInputs
 
 MESSAGES = "messages"
+# What that may be; see _checked.
+INPUTS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        MESSAGES: {
+            "title": "Messages",
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {
+                    "type": "array",
+                    "items": {"type": "object", "properties": {"role": {"type": "string"}, "content": {}}, "required": ["role", "content"]},
+                    "minItems": 1,
+                },
+            ],
+        }
+    },
+    "required": [MESSAGES],
+}
 
 
 class AgentKickoff:

@@ -9,9 +9,10 @@ names of its parameters:
     def build()                       gets none
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import crewai_types
@@ -22,13 +23,14 @@ _ALL = "inputs"
 @dataclass(frozen=True)
 class Parameters:
     """The names of parameters: `required` and `optional` ones; `all_as_dict` where a parameter takes all inputs as one dict,
-    `rest` where `**kwargs` takes what is left; `positional` are those that can only be given by position, in order."""
+    `rest` where `**kwargs` takes what is left; `positional` are those that can only be given by position, in order. `signature` has their types."""
 
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     positional: tuple[str, ...] = ()
     all_as_dict: bool = False
     rest: bool = False
+    signature: inspect.Signature | None = field(default=None, compare=False)
 
     @property
     def any(self) -> bool:
@@ -78,14 +80,12 @@ def parameters_of(made_by: Callable[..., Any]) -> Parameters:
             (required if parameter.default is parameter.empty else optional).append(name)
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 positional.append(name)
-    return Parameters(tuple(required), tuple(optional), tuple(positional), all_as_dict, rest)
+    return Parameters(tuple(required), tuple(optional), tuple(positional), all_as_dict, rest, signature)
 
 
 def _signature(made_by: Callable[..., Any]) -> inspect.Signature | None:
     try:
-        if inspect.isclass(made_by):
-            return _of_class(made_by)
-        return inspect.signature(made_by)
+        return _of_class(made_by) if inspect.isclass(made_by) else _with_types(made_by)
     except (TypeError, ValueError):  # a builtin tells nothing
         return None
 
@@ -94,11 +94,11 @@ def _of_class(made_by: type) -> inspect.Signature | None:
     if crewai_types.is_model_class(made_by):
         return _own_init(made_by)
     if not crewai_types.is_crew_base(made_by) and type(made_by).__call__ is type.__call__:
-        return inspect.signature(made_by)
+        return _with_types(made_by)
     # @CrewBase's metaclass, in older versions its class above the user's, takes whatever comes, and hands it to __init__.
     inits = (vars(owner)["__init__"] for owner in made_by.__mro__ if "__init__" in vars(owner))
     init = next(init for init in inits if not crewai_types.is_crewais_own(init))
-    return None if init is object.__init__ else _without_self(inspect.signature(init))
+    return None if init is object.__init__ else _without_self(_with_types(init))
 
 
 def _own_init(made_by: type) -> inspect.Signature | None:
@@ -107,10 +107,17 @@ def _own_init(made_by: type) -> inspect.Signature | None:
         if crewai_types.is_crewais_own(owner):
             return None
         if "__init__" in vars(owner):
-            signature = _without_self(inspect.signature(vars(owner)["__init__"]))
+            signature = _without_self(_with_types(vars(owner)["__init__"]))
             named = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
             return signature.replace(parameters=named)
     return None
+
+
+def _with_types(made_by: Callable[..., Any]) -> inspect.Signature:
+    """A signature with its types, as text where they cannot be found: they may be there for a type checker alone."""
+    with contextlib.suppress(Exception):
+        return inspect.signature(made_by, eval_str=True)
+    return inspect.signature(made_by)
 
 
 def _without_self(signature: inspect.Signature) -> inspect.Signature:

@@ -54,6 +54,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/providers.py",
     "crewfleet_host/renewal.py",
     "crewfleet_host/result.py",
+    "crewfleet_host/schema.py",
     "crewfleet_host/settings.py",
     "crewfleet_host/sharing.py",
     "crewfleet_host/signals.py",

@@ -37,6 +37,8 @@ pub(super) struct Settings {
     pub(super) verbose_output: bool,
     /// `strict` or `lenient`.
     pub(super) inputs: &'static str,
+    /// Whether the target is to tell the JSON Schema of its inputs.
+    pub(super) tell_schema: bool,
     /// How long exit handlers and threads may take after the answer, in seconds.
     pub(super) exit_grace_s: f64,
     /// How much of a kickoff's files stands in its answer, together.
@@ -66,6 +68,9 @@ pub(super) struct Checked {
     pub(super) inputs: Option<Vec<String>>,
     #[serde(default)]
     pub(super) required_inputs: Option<Vec<String>>,
+    /// The text of a JSON Schema.
+    #[serde(default)]
+    pub(super) inputs_schema: Option<String>,
     #[serde(flatten)]
     pub(super) isolated: Isolated,
     /// What is otherwise than where the crew runs by itself.

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crewfleet_amqp::Problem;
-use crewfleet_protocol::{CrewName, KickoffError, KickoffId};
+use crewfleet_protocol::{CrewName, InputsSchema, KickoffError, KickoffId};
 use crewfleet_service::interpreter::default_interpreter;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
@@ -55,6 +55,7 @@ pub(crate) struct PythonRunner {
     host: Arc<CrewHost>,
     inputs: Option<Vec<String>>,
     required_inputs: Option<Vec<String>>,
+    inputs_schema: Option<InputsSchema>,
     environment: Environment,
     /// Kickoffs that lost a host here already; a second loss is a crash, or a crew that kills its host would be
     /// requeued for ever.
@@ -125,6 +126,8 @@ impl PythonRunner {
             dotenv: config.dotenv,
             verbose_output: config.verbose_output,
             inputs: config.inputs.as_str(),
+            // One that is configured is told instead.
+            tell_schema: config.inputs_schema.is_none(),
             exit_grace_s: config.exit_grace_s,
             inline_files_bytes: config.inline_files_bytes.as_u64(),
             max_files: config.max_files,
@@ -153,14 +156,26 @@ impl PythonRunner {
         let inputs = checked.inputs.as_deref().unwrap_or_default().join(", ");
         let required = checked.required_inputs.as_ref().map(|names| names.join(", "));
         info!(%crew, inputs, required_inputs = required, isolation, reasons, "crew is usable");
-        for note in &checked.notes {
+        let mut notes = checked.notes;
+        let inputs_schema = match checked.inputs_schema.as_deref().map(InputsSchema::parse) {
+            Some(Ok(schema)) => Some(schema),
+            Some(Err(error)) => {
+                notes.push(format!(
+                    "the JSON Schema of its inputs {error}; it is left out: name a file with one by inputs_schema in the \
+                     crew's section, if callers need it"
+                ));
+                None
+            }
+            None => None,
+        };
+        for note in &notes {
             warn!(%crew, "{note}");
         }
         let environment = Environment {
             python: Some(python),
             python_version: Some(fork_server.python_version.clone()),
             crewai: fork_server.crewai.clone(),
-            notes: [&fork_server.notes[..], &checked.notes].concat(),
+            notes: [&fork_server.notes[..], &notes].concat(),
         };
         if isolated.spawns() && settings.isolation != SPAWN {
             crew_host::warn_of_spawn(crew, &reasons);
@@ -185,6 +200,7 @@ impl PythonRunner {
             host,
             inputs: checked.inputs,
             required_inputs: checked.required_inputs,
+            inputs_schema,
             environment,
             host_losses,
             cancel_grace,
@@ -299,6 +315,10 @@ impl Runner for PythonRunner {
 
     fn required_inputs(&self) -> Option<Vec<String>> {
         self.required_inputs.clone()
+    }
+
+    fn inputs_schema(&self) -> Option<InputsSchema> {
+        self.inputs_schema.clone()
     }
 
     fn hosting(&self) -> Hosting {

@@ -9,10 +9,9 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use crewfleet_protocol::CrewName;
+use crewfleet_protocol::{CrewName, InputsSchema};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
-use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
@@ -50,9 +49,13 @@ pub(crate) struct CrewView {
     /// Those that a kickoff must have, since nothing else gives them; `null` where no worker tells.
     #[schema(example = json!(["TOPIC"]))]
     required_inputs: Option<Vec<String>>,
-    /// The JSON Schema of its inputs; `null` where no worker tells.
-    #[schema(value_type = Option<Object>)]
-    inputs_schema: Option<Value>,
+    /// The JSON Schema of its inputs, by the crew or its configuration; `null` where no worker tells. Nothing is checked
+    /// against it.
+    #[schema(
+        value_type = Option<Object>,
+        example = json!({"type": "object", "properties": {"TOPIC": {"type": "string"}}, "required": ["TOPIC"]})
+    )]
+    inputs_schema: Option<InputsSchema>,
     /// What runs it: `python`, `command` or `builtin`; `null` where no worker serves it at present.
     #[schema(example = "python")]
     runner: Option<String>,
@@ -302,7 +305,7 @@ fn view(gateway: &Gateway, crew: &CrewName, workers: &[Worker]) -> CrewView {
         name: crew.to_string(),
         inputs: inputs.asked(),
         required_inputs: inputs.said_to_be_required(),
-        inputs_schema: None,
+        inputs_schema: gateway.crews.inputs_schema(crew),
         runner: serving.first().map(|(_, crew)| crew.runner.clone()),
         limits: CrewLimits {
             timeout_s: serving.iter().map(|(_, crew)| crew.timeout_s).reduce(f64::min),
