@@ -51,10 +51,7 @@ pub(crate) struct CrewView {
     required_inputs: Option<Vec<String>>,
     /// The JSON Schema of its inputs, by the crew or its configuration; `null` where no worker tells. Nothing is checked
     /// against it.
-    #[schema(
-        value_type = Option<Object>,
-        example = json!({"type": "object", "properties": {"TOPIC": {"type": "string"}}, "required": ["TOPIC"]})
-    )]
+    #[schema(value_type = Option<Object>)]
     inputs_schema: Option<InputsSchema>,
     /// What runs it: `python`, `command` or `builtin`; `null` where no worker serves it at present.
     #[schema(example = "python")]
