@@ -48,7 +48,7 @@ fn every_configuration_key_exists() {
     let mut seen = 0;
     for page in Page::all() {
         for (line, span) in page.spans() {
-            let named = ["broker", "worker", "gateway"].iter().find_map(|section| {
+            let named = ["broker", "worker", "gateway", "webhooks"].iter().find_map(|section| {
                 let in_brackets = format!("[{section}] ");
                 let in_capitals = format!("CREWFLEET__{}__", section.to_uppercase());
                 let key = span

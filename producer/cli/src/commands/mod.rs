@@ -16,6 +16,7 @@ pub(crate) mod kickoff;
 pub(crate) mod kickoffs;
 pub(crate) mod manual;
 pub(crate) mod run;
+pub(crate) mod sinks;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod topology;

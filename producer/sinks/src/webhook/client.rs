@@ -121,7 +121,12 @@ impl WebhookClient {
         let place = match self.hosts.enter(&origin(&url)).await {
             Ok(place) => place,
             Err(NotNow::Crowded) => return Verdict::Deferred { after: CROWDED },
-            Err(NotNow::LeftAlone { pause }) => return Verdict::Deferred { after: pause },
+            // Just after, not just before.
+            Err(NotNow::LeftAlone { pause }) => {
+                return Verdict::Deferred {
+                    after: pause + Duration::from_secs(1),
+                };
+            }
         };
         let client = match is_trusted {
             true => &self.trusting,
