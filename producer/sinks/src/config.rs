@@ -190,7 +190,11 @@ mod tests {
     /// be read.
     fn loaded(page: &str) -> SinksConfig {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
-        let block = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let block = text
+            .split("```toml\n")
+            .nth(1)
+            .and_then(|rest| rest.split("```").next())
+            .unwrap();
         let names_a_file = |key: &str| key.split(' ').next().is_some_and(|name| name.ends_with("_file"));
         let line = |line: &str| match line.strip_prefix("# ") {
             Some(key) if !names_a_file(key) => format!("{key}\n"),
@@ -198,7 +202,9 @@ mod tests {
         };
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), block.lines().map(line).collect::<String>()).unwrap();
-        let Sections { webhooks, sinks, .. } = crewfleet_service::config::load(Some(file.path()), &[]).unwrap().config;
+        let Sections { webhooks, sinks, .. } = crewfleet_service::config::load(Some(file.path()), &[])
+            .unwrap()
+            .config;
         SinksConfig { webhooks, sinks }
     }
 
@@ -208,9 +214,18 @@ mod tests {
         assert_eq!(reference.sinks.len(), 4);
         // The values of the reference are the defaults, where there are some.
         let (shown, usual) = (&reference.webhooks, WebhooksConfig::default());
-        assert_eq!((&shown.admin_addr, shown.prefetch), (&usual.admin_addr, usual.prefetch));
-        assert_eq!((shown.timeout_s, shown.connect_timeout_s), (usual.timeout_s, usual.connect_timeout_s));
-        assert_eq!((shown.calls_per_host, shown.waiting_per_host), (usual.calls_per_host, usual.waiting_per_host));
+        assert_eq!(
+            (&shown.admin_addr, shown.prefetch),
+            (&usual.admin_addr, usual.prefetch)
+        );
+        assert_eq!(
+            (shown.timeout_s, shown.connect_timeout_s),
+            (usual.timeout_s, usual.connect_timeout_s)
+        );
+        assert_eq!(
+            (shown.calls_per_host, shown.waiting_per_host),
+            (usual.calls_per_host, usual.waiting_per_host)
+        );
         assert_eq!((shown.max_body, &shown.allow), (usual.max_body, &usual.allow));
         assert!(shown.secret.is_some());
         for config in [reference, loaded("../SINKS.md")] {

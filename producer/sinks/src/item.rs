@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::Received;
-use crewfleet_protocol::{Event, Reply, Status, WebhookOrder, message_type};
+use crewfleet_protocol::{Status, WebhookOrder, message_type};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};

@@ -73,14 +73,23 @@ impl SinkMetrics {
             buckets,
         );
         Ok(Self {
-            deliveries: book.add(IntCounterVec::new(opts("sink_deliveries_total", outcomes), &["sink", "outcome"])?)?,
+            deliveries: book.add(IntCounterVec::new(
+                opts("sink_deliveries_total", outcomes),
+                &["sink", "outcome"],
+            )?)?,
             duration: book.add(HistogramVec::new(duration, &["sink"])?)?,
-            held: book.add(gauge("sink_held", "messages that a sink has taken, and not settled yet")?)?,
+            held: book.add(gauge(
+                "sink_held",
+                "messages that a sink has taken, and not settled yet",
+            )?)?,
             lag: book.add(gauge(
                 "sink_lag_seconds",
-                "how old the message was, when it was published first, that a sink took last for the first time",
+                "age of the message that a sink took last, of those that it had not tried before",
             )?)?,
-            away: book.add(gauge("sink_away", "1 while what a sink hands on to is away, so that messages wait")?)?,
+            away: book.add(gauge(
+                "sink_away",
+                "1 while what a sink hands on to is away, so that messages wait",
+            )?)?,
             disabled: book.add(gauge(
                 "sink_disabled",
                 "1 when a webhook has answered 410, so that its sink takes nothing until it is started again",

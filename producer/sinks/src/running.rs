@@ -209,13 +209,21 @@ impl Running {
         let name = spec.map_or_else(SinkName::webhooks, |spec| spec.name.clone());
         let sources = spec.map(|spec| spec.filter.on.sources(names)).unwrap_or_default();
         metrics.show(name.as_str());
+        let topology = Arc::new(topology(config, names, &name, &sources));
         Arc::new(Sink {
             filter: spec.map(|spec| spec.filter.clone()),
             prefetch: spec.map_or(webhooks.prefetch, |spec| spec.prefetch),
             queue: names.sink_queue(&name),
-            topology: topology(config, names, &name, &sources),
+            topology: Arc::clone(&topology),
             broker: broker.clone(),
-            settling: Settling::new(broker.publisher(), names.clone(), name.clone()),
+            settling: Settling {
+                publisher: broker.publisher(),
+                broker: broker.clone(),
+                names: names.clone(),
+                sink: name.clone(),
+                topology,
+                ends: self.stop.clone(),
+            },
             metrics: metrics.clone(),
             standing: Standing::new(&self.stop),
             name,

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use chrono::Utc;
 use crewfleet_amqp::retrying::Retrying;
-use crewfleet_amqp::{Message, Properties, Publisher};
-use crewfleet_protocol::topology::Tier;
+use crewfleet_amqp::{Broker, Message, Properties, PublishError, Publisher};
+use crewfleet_protocol::topology::{Tier, Topology};
 use crewfleet_protocol::{Names, SinkName, fingerprint, header};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 /// How long one round of publishing tries before it is told, and begun again.
@@ -40,9 +42,13 @@ impl DeadReason {
 /// Publishes what one sink cannot hand on.
 #[derive(Clone)]
 pub(crate) struct Settling {
-    publisher: Publisher,
-    names: Names,
-    sink: SinkName,
+    pub(crate) broker: Broker,
+    pub(crate) publisher: Publisher,
+    pub(crate) names: Names,
+    pub(crate) sink: SinkName,
+    pub(crate) topology: Arc<Topology>,
+    /// Cancelled when all is to end.
+    pub(crate) ends: CancellationToken,
 }
 
 /// A message as it came.
@@ -76,14 +82,6 @@ pub(crate) fn not_due(properties: &Properties) -> Option<Duration> {
 }
 
 impl Settling {
-    pub(crate) fn new(publisher: Publisher, names: Names, sink: SinkName) -> Self {
-        Self {
-            publisher,
-            names,
-            sink,
-        }
-    }
-
     /// Has it come back after a pause.
     pub(crate) async fn later(&self, came: &Came<'_>, tries: Tries, pause: Duration) -> bool {
         let tier = Tier::for_delay(pause);
@@ -119,7 +117,7 @@ impl Settling {
             .await
     }
 
-    /// Publishes until the broker has it; `false` when there is no use in it: the exchange, or what is bound to it, is gone.
+    /// Publishes until the broker has it; `false` when all is to end before.
     async fn publish(&self, body: &[u8], exchange: String, properties: Properties) -> bool {
         let mut retrying = Retrying::default();
         let copy = Arc::new(Message {
@@ -133,9 +131,20 @@ impl Settling {
             if retrying.failed(&failure) {
                 error!(sink = %self.sink, error = %failure, "what could not be handed on is not published; trying again");
             }
-            if failure.kind() == "unroutable" || failure.kind() == "broker" {
-                // It stays in the queue, and comes again once all is declared.
+            if self
+                .ends
+                .run_until_cancelled(sleep(retrying.pause()))
+                .await
+                .is_none()
+            {
                 return false;
+            }
+            // An exchange or a queue may be gone.
+            if let (PublishError::Unroutable { .. } | PublishError::Broker(_), Some(link)) =
+                (&failure, self.broker.link())
+                && let Err(error) = link.declare(&self.topology).await
+            {
+                error!(sink = %self.sink, %error, "the topology cannot be declared");
             }
         }
         if retrying.works() {

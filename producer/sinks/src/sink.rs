@@ -36,7 +36,7 @@ pub(crate) struct Sink {
     pub(crate) filter: Option<Filter>,
     pub(crate) prefetch: u16,
     pub(crate) queue: String,
-    pub(crate) topology: Topology,
+    pub(crate) topology: Arc<Topology>,
     pub(crate) broker: Broker,
     pub(crate) settling: Settling,
     pub(crate) metrics: SinkMetrics,

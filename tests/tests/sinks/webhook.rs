@@ -14,7 +14,11 @@ use super::{SECRET, Site, logged};
 /// Whether the function that the documentation shows says that a call is ours.
 fn verified(call: &Call, secret: &str) -> bool {
     let page = fs::read_to_string(checkout().join("producer/SINKS.md")).unwrap();
-    let snippet = page.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let snippet = page
+        .split("```python\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
     let program = format!(
         "{snippet}\nimport json, sys\nheaders = json.loads(sys.argv[1])\n\
          print(verify(sys.argv[2], headers, sys.argv[3].encode()))"
@@ -68,7 +72,10 @@ async fn a_sink_gets_what_it_is_for_in_its_form() {
             .into()
     );
     assert!(verified(&calls[0], SECRET));
-    assert!(!verified(&calls[0], "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="));
+    assert!(!verified(
+        &calls[0],
+        "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+    ));
     let mut forged = calls[0].clone();
     forged.body = b"{}".to_vec().into();
     assert!(!verified(&forged, SECRET));

@@ -5,8 +5,10 @@
 //! | this one | batches, and what an error says of them |
 //! | [`table`] | the tables: what is inserted, and whether they are as they must be |
 //! | [`json`] | JSON as PostgreSQL takes it |
+//! | [`said`] | its errors, for people |
 
 mod json;
+mod said;
 mod table;
 
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use tokio::time::timeout;
 use tokio_postgres::Config;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use self::said::told;
 use self::table::{Row, Table};
 use super::{Batch, Handed};
 use crate::config::spec::PostgresSpec;
@@ -175,20 +178,6 @@ impl PostgresTarget {
             self.insert_all(table, events, &mut verdicts).await?;
         }
         Ok(verdicts)
-    }
-}
-
-/// What PostgreSQL, or the way to it, says. Its details may repeat what was inserted, and are left out.
-fn told(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(said) => format!("PostgreSQL says: {} ({})", said.message(), said.code().code()),
-        None => {
-            let mut innermost: &dyn std::error::Error = error;
-            while let Some(source) = innermost.source() {
-                innermost = source;
-            }
-            format!("PostgreSQL cannot be reached: {innermost}")
-        }
     }
 }
 

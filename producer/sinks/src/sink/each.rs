@@ -55,7 +55,9 @@ async fn take(
         }
     };
     tasks.close();
-    let _ = timeout(GRACE, tasks.wait()).await;
+    if sink.ends().is_cancelled() {
+        let _ = timeout(GRACE, tasks.wait()).await;
+    }
     ended
 }
 

@@ -137,6 +137,10 @@ impl Sink {
 
     /// Does what the verdict says.
     pub(super) async fn settle(&self, taken: Taken, verdict: Verdict) {
+        // It is delivered again: a copy would be one too many.
+        if !taken.is_live() {
+            return;
+        }
         let (tries, came) = (taken.rest.tries, taken.came());
         let (tries, pause, outcome) = match verdict {
             Verdict::Delivered => {

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 
 use super::json;
+use super::said::told;
 
 /// A table, as far as it is ours.
 pub(super) struct Table {
@@ -113,7 +114,7 @@ impl Table {
     /// # Errors
     /// The first difference, and what to do.
     pub(super) async fn check(&self, client: &Client) -> Result<(), String> {
-        let told = |error: tokio_postgres::Error| super::told(&error);
+        let told = |error: tokio_postgres::Error| told(&error);
         let rows = client.query(COLUMNS, &[&self.name]).await.map_err(told)?;
         let found: Vec<Column> = rows
             .iter()
