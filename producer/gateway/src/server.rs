@@ -13,7 +13,7 @@ use crewfleet_service::admin::{self, BindError};
 use crewfleet_service::http::{self as service_http, Door, NamedFile, Tls};
 use crewfleet_service::metrics::{MetricsRegistry, render};
 use crewfleet_service::systemd;
-use crewfleet_sinks::{Running, SinkMetrics, SinksConfig, SinksError};
+use crewfleet_sinks::{Declares, Running, SinkMetrics, SinksConfig, SinksError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -118,7 +118,16 @@ pub async fn serve(
     let of_sinks = SinkMetrics::register(&mut book)?;
     let admin = serve_admin(&config.admin_addr, &gateway, &metrics, book, &end).await?;
     let admin_addr = admin.address();
-    let start = |sinks| Running::start(gateway.client.broker(), broker, sinks, &of_sinks, stop);
+    let start = |sinks| {
+        Running::start(
+            gateway.client.broker(),
+            broker,
+            sinks,
+            &of_sinks,
+            Declares::Own,
+            stop,
+        )
+    };
     let running = sinks.map(start).transpose()?;
     let told = Arc::clone(&gateway);
     let _telling = AbortOnDropHandle::new(tokio::spawn(systemd::tell(move || told.in_words())));

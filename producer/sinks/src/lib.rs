@@ -38,7 +38,7 @@ mod webhook;
 pub use config::SinksConfig;
 pub use error::SinksError;
 pub use metrics::SinkMetrics;
-pub use running::Running;
+pub use running::{Declares, Running};
 pub use service::serve;
 
 /// The tables of sinks of kind `postgres`, in SQL.

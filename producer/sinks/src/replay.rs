@@ -15,7 +15,7 @@ use crate::config::SinksConfig;
 use crate::config::spec::Spec;
 use crate::error::SinksError;
 use crate::item::Item;
-use crate::running::topology;
+use crate::running::{Declares, topology};
 
 /// Messages on their way to us, and from us.
 const AT_ONCE: u16 = 200;
@@ -93,6 +93,7 @@ impl Replay {
             names,
             &self.spec.name,
             &on.sources(names),
+            Declares::All,
         ))
         .await?;
         let mut progress = Progress::default();

@@ -28,6 +28,7 @@ use crate::webhook::resolver::System;
 pub struct Running {
     sinks: Vec<Arc<Sink>>,
     tasks: TaskTracker,
+    declares: Declares,
     stop: CancellationToken,
     /// Of sinks that publish elsewhere.
     brokers: Vec<Broker>,
@@ -121,14 +122,28 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// What a broker must hold for a sink, and for what it is bound to.
+/// What a process of sinks declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Declares {
+    /// What workers do, too, so that it need not wait for one.
+    All,
+    /// The queues of its sinks alone. What these are bound to, and the queue of the webhooks that kickoffs ask for, a worker
+    /// declares.
+    Own,
+}
+
+/// What is declared for a sink.
 pub(crate) fn topology(
     config: &BrokerConfig,
     names: &Names,
     sink: &SinkName,
     sources: &[SinkSource],
+    declares: Declares,
 ) -> Topology {
-    let mut topology = Topology::of(names, &[], config.results());
+    let mut topology = match declares {
+        Declares::All => Topology::of(names, &[], config.results()),
+        Declares::Own => Topology::default(),
+    };
     if *sink != SinkName::webhooks() {
         let own = Topology::sink(names, sink, sources, None);
         topology.queues.extend(own.queues);
@@ -161,6 +176,7 @@ impl Running {
         config: &BrokerConfig,
         sinks: &SinksConfig,
         metrics: &SinkMetrics,
+        declares: Declares,
         stop: &CancellationToken,
     ) -> Result<Self, SinksError> {
         let Specs { webhooks, sinks } = sinks.resolve()?;
@@ -169,6 +185,7 @@ impl Running {
         let mut running = Self {
             sinks: Vec::new(),
             tasks: TaskTracker::new(),
+            declares,
             stop: stop.child_token(),
             brokers: Vec::new(),
         };
@@ -209,7 +226,7 @@ impl Running {
         let name = spec.map_or_else(SinkName::webhooks, |spec| spec.name.clone());
         let sources = spec.map(|spec| spec.filter.on.sources(names)).unwrap_or_default();
         metrics.show(name.as_str());
-        let topology = Arc::new(topology(config, names, &name, &sources));
+        let topology = Arc::new(topology(config, names, &name, &sources, self.declares));
         Arc::new(Sink {
             filter: spec.map(|spec| spec.filter.clone()),
             prefetch: spec.map_or(webhooks.prefetch, |spec| spec.prefetch),

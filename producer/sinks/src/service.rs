@@ -12,7 +12,7 @@ use tracing::info;
 use crate::config::SinksConfig;
 use crate::error::SinksError;
 use crate::metrics::SinkMetrics;
-use crate::running::Running;
+use crate::running::{Declares, Running};
 
 /// Runs all sinks until `stop`.
 ///
@@ -28,7 +28,14 @@ pub async fn serve(
     let metrics = SinkMetrics::register(&mut book)?;
     let link = Broker::start(broker, "crewfleet-sinks")?;
     book.add_broker(link.metrics())?;
-    let running = Arc::new(Running::start(&link, broker, sinks, &metrics, stop)?);
+    let running = Arc::new(Running::start(
+        &link,
+        broker,
+        sinks,
+        &metrics,
+        Declares::All,
+        stop,
+    )?);
     let (asked, told, admin_addr) = (Arc::clone(&running), Arc::clone(&running), admin.address());
     let scrape = move || render(book.registry());
     let _serving = admin.serve(Arc::new(scrape), Arc::new(move || asked.ready()), stop);

@@ -119,8 +119,15 @@ impl Sink {
         while let Some(link) = ends.run_until_cancelled(self.broker.connected()).await {
             if let Err(error) = self.run_on(&link, taker, &mut retrying).await {
                 self.set_consuming(Err(error.to_string()));
-                if !link.is_over() && retrying.failed(&error) {
-                    warn!(sink = %self.name, %error, "the sink takes nothing; trying again");
+                let is_news = !link.is_over() && retrying.failed(&error);
+                match error.is_missing() {
+                    true if is_news => {
+                        info!(sink = %self.name, %error, "the sink waits for a worker, which declares this")
+                    }
+                    false if is_news => {
+                        warn!(sink = %self.name, %error, "the sink takes nothing; trying again")
+                    }
+                    _ => {}
                 }
             }
             let pause = timeout(retrying.pause(), link.ended());

@@ -233,9 +233,22 @@ impl SinkConfig {
         Ok(match kind {
             SinkKind::Webhook => {
                 let url = url()?.ok_or_else(|| missing("url", "\"https://example.org/hook\""))?;
-                // Its words show neither path nor query.
-                let refused = |problem: String| Problem::new(key("url"), "…", problem);
+                // The reader's words show a host, and what is no URL may be a secret.
+                let refused = |problem: String| match url.expose_secret().contains("://") {
+                    true => Problem::new(key("url"), "…", problem),
+                    false => Problem::new(
+                        key("url"),
+                        "…",
+                        "it is no URL; give one as in https://example.org/hook",
+                    ),
+                };
                 let token = secret(&key("token"), self.token.as_ref(), self.token_file.as_ref())?;
+                if let Some(token) = &token
+                    && !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())
+                {
+                    let problem = "it has a space, or a character beyond ASCII, which no token has; give the token alone";
+                    return Err(Problem::new(key("token"), "…", problem));
+                }
                 let authentication = token.map(|token| Authentication::Bearer {
                     token: token.expose_secret().to_owned(),
                 });
