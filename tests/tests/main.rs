@@ -66,5 +66,6 @@ mod systemd;
 mod tls;
 mod traces;
 mod unserved;
+mod webhook_orders;
 mod webhooks;
 mod worker_life;

@@ -174,12 +174,12 @@ async fn the_webhooks_of_a_caller_are_in_its_request_and_in_its_retry_and_in_no_
 
     let (code, answer) = amp.post("/kickoff", with_webhooks(json!({"inputs": {}}))).await;
     assert_eq!(code, 200, "{answer}");
-    // Whoever waits for a call must not wait for ever.
+    // Whoever waits for a question must not wait for ever.
     assert!(
         answer["message"]
             .as_str()
             .unwrap()
-            .contains("does not call them yet"),
+            .contains("does not call it yet"),
         "{answer}"
     );
     told.see(&answer);
@@ -193,10 +193,7 @@ async fn the_webhooks_of_a_caller_are_in_its_request_and_in_its_retry_and_in_no_
         let (code, answer) = native.post("/kickoffs", &asked).await;
         assert_eq!(code, 202, "{answer}");
         assert!(
-            answer["note"]
-                .as_str()
-                .unwrap()
-                .contains("does not call them yet"),
+            answer["note"].as_str().unwrap().contains("does not call it yet"),
             "{answer}"
         );
         told.see(&answer);

@@ -12,6 +12,7 @@
 //! | run the crew, and watch it | [`execution::execute`], [`runner`] |
 //! | how an attempt ended, and whether another follows | [`execution::outcome`], [`settlement::retry`] |
 //! | reply, retry or requeue | [`settlement::settle`] |
+//! | what a request wants to be called with | [`webhooks`] |
 //!
 //! Around it:
 //!
@@ -58,6 +59,7 @@ mod runner;
 mod settlement;
 mod standalone;
 mod state;
+mod webhooks;
 mod worker;
 
 pub use crews::options::CrewOptions;

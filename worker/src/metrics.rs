@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crewfleet_protocol::topology::Reason;
+use crewfleet_protocol::webhooks::WebhookKind;
 use crewfleet_protocol::{CrewName, Status};
 use crewfleet_service::metrics::{MetricsRegistry, histogram_opts, opts};
 use prometheus::{
@@ -58,6 +59,8 @@ pub(crate) struct Metrics {
     pub(crate) requeued: IntCounterVec,
     /// Events that did not go out.
     pub(crate) events_lost: IntCounter,
+    /// Calls of webhooks that were ordered.
+    pub(crate) webhook_orders: IntCounterVec,
     /// Panics of the worker's own code, by part.
     pub(crate) panics: IntCounterVec,
     /// Kickoffs settled after their connection was gone.
@@ -134,6 +137,11 @@ impl Metrics {
                 "events_lost_total",
                 "events of kickoffs that did not go out: too many waited for the broker, the connection was lost, or they had no JSON",
             ))?)?,
+            webhook_orders: book.add(counter(
+                "webhook_orders_total",
+                "calls that kickoffs asked for, ordered and confirmed: `task`, `step`, `crew`, `events`",
+                &["crew", "kind"],
+            )?)?,
             panics: book.add(counter(
                 "worker_panics_total",
                 "faults of the worker's own code: a part that panicked; what it had is put back, and it is started again",
@@ -290,6 +298,9 @@ impl Metrics {
         }
         for reason in Reason::ALL {
             self.dead_lettered.with_label_values(&[crew, reason.as_str()]);
+        }
+        for kind in WebhookKind::ALL {
+            self.webhook_orders.with_label_values(&[crew, kind.as_str()]);
         }
         for reason in RequeueReason::VARIANTS {
             self.requeued.with_label_values(&[crew, reason.as_str()]);

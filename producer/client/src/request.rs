@@ -116,7 +116,7 @@ impl Kickoff {
         self.with(|parts| parts.priority = Some(priority))
     }
 
-    /// With webhooks: where it is to be told of what happens to it. This version carries them, and calls none yet.
+    /// With webhooks: where it is to be told of what happens to it.
     ///
     /// ```no_run
     /// # fn example(client: &crewfleet::KickoffClient) -> Result<(), String> {

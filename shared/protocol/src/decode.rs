@@ -8,6 +8,7 @@ use super::id::{CrewName, KickoffId};
 use super::message_type;
 use super::reply::KickoffError;
 use super::request::{KickoffRequest, Request};
+use super::webhooks::Webhooks;
 
 /// How deep a request may be nested: what every common JSON reader accepts by default.
 pub const MAX_DEPTH: usize = 128;
@@ -29,6 +30,8 @@ pub struct Rejection {
     pub reply_to: Option<String>,
     /// The request's `meta`, as far as the body could be read.
     pub meta: Option<Box<RawValue>>,
+    /// The webhooks that it asks for, as far as the body could be read.
+    pub webhooks: Option<Box<Webhooks>>,
     /// From the headers, 1 when absent.
     pub attempt: u32,
     /// From the headers, 0 when absent.
@@ -89,6 +92,7 @@ pub fn decode<'a>(
         kickoff_id: requester_id(properties, crew),
         reply_to: usable_reply_to(properties).ok().flatten(),
         meta: None,
+        webhooks: None,
         attempt: properties.attempt.filter(|a| *a > 0).unwrap_or(1),
         redrive: properties.redrive.unwrap_or(0),
         requested_at: properties.timestamp,
@@ -158,12 +162,15 @@ fn read(
         )
     })?;
     seen.meta = request.meta.clone().filter(is_repeatable);
+    let webhooks = request.take_webhooks().read();
+    let ordered = webhooks.as_ref().ok().filter(|webhooks| webhooks.orders_any());
+    seen.webhooks = ordered.cloned().map(Box::new);
     let kickoff_id = match properties.idempotency_key {
         Some(key) => id_of_key(key, &request, properties, crew)?,
         None => agreed_id(&request, properties, seen)?,
     };
     check_fields(&request, crew)?;
-    if let Err(problem) = request.take_webhooks().read() {
+    if let Err(problem) = webhooks {
         return Err(KickoffError::new("invalid_webhook", problem.to_string()));
     }
     let requested_at = seen.requested_at.or_else(|| kickoff_id.created_at());
@@ -176,6 +183,7 @@ fn read(
         meta: request.meta,
         timeout_s: request.timeout_s,
         deadline: request.deadline,
+        webhooks: seen.webhooks.take(),
         attempt: seen.attempt,
         redrive: seen.redrive,
         requested_at,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::body::{Body, sealed};
@@ -100,6 +100,35 @@ pub struct Reply {
 
 impl sealed::Sealed for Reply {}
 impl Body for Reply {}
+
+impl Reply {
+    /// The result as a text, which a kickoff without one has, too: why not. It may be large, so it is written where it is
+    /// sent.
+    pub fn in_words(&self) -> InWords<'_> {
+        InWords(self)
+    }
+}
+
+/// See [`Reply::in_words`].
+#[derive(Debug, Clone, Copy)]
+pub struct InWords<'a>(&'a Reply);
+
+impl fmt::Display for InWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = &self.0.status;
+        match (&self.0.result, &self.0.error) {
+            (Some(result), _) => f.write_str(&result.raw),
+            (None, Some(error)) => write!(f, "{status}: {}", error.message),
+            (None, None) => write!(f, "{status}"),
+        }
+    }
+}
+
+impl Serialize for InWords<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 /// What a crew produced. The names are those of CrewAI's `CrewOutput`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::webhooks::{EventWebhook, HumanInputWebhook, Sent, WebhookFields, WebhookUrl};
+use super::webhooks::{EventWebhook, HumanInputWebhook, Sent, WebhookFields, WebhookUrl, Webhooks};
 use super::{CrewName, KickoffId};
 
 /// The body of a kickoff request as it stands on the wire.
@@ -90,6 +90,8 @@ pub struct Request {
     pub timeout_s: Option<f64>,
     /// Not to be started after this moment.
     pub deadline: Option<DateTime<Utc>>,
+    /// What it wants to be called with; `None` where a worker is to order no call.
+    pub webhooks: Option<Box<Webhooks>>,
     /// An extra routing key for the reply.
     pub reply_to: Option<String>,
     /// Counted from 1.

@@ -2,30 +2,24 @@
 //!
 //! The reasons behind the arguments stand beside them; they were measured on RabbitMQ 3.10 and hold on 4.0.
 
+mod declared;
 mod objects;
 mod own_queues;
 mod reason;
 mod sinks;
 mod tiers;
 
+pub use declared::{DEAD_LETTER_DELIVERY_LIMIT, REQUEST_DELIVERY_LIMIT, Topology};
 pub use objects::{Argument, Binding, Exchange, Kind, Queue};
 pub use own_queues::{QUERY_LIFETIME, client_queue, ephemeral_queue_arguments, event_queue};
 pub use reason::Reason;
 pub use sinks::{ORDER_LIFETIME_MS, SinkSource};
 pub use tiers::{RETRY_TIERS, Tier};
 
-use serde::Serialize;
+use declared::dead_letter_arguments;
 
 use super::id::CrewName;
 use super::names::Names;
-
-/// How often a message may return to a request queue before the broker itself gives up on it. A backstop far
-/// above the worker's own crash limit: poison is the worker's to judge, and to tell its requester.
-pub const REQUEST_DELIVERY_LIMIT: i64 = 1_000;
-
-/// Looking at dead letters by get and requeue counts as deliveries; 21 looks lost a message at a limit of 20,
-/// and `-1` on RabbitMQ 3.10 loses it at once (measured). So: a huge positive number.
-pub const DEAD_LETTER_DELIVERY_LIMIT: i64 = 1_000_000_000;
 
 /// `x-consumer-timeout` of a request queue, in milliseconds: 24 h, the same for every crew, since a queue's
 /// arguments cannot change later. RabbitMQ acts on it from 3.12.
@@ -33,17 +27,6 @@ pub const CONSUMER_TIMEOUT_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// How long a command stays in the control stream.
 pub const CONTROL_RETENTION_S: u64 = 24 * 60 * 60;
-
-/// What a broker must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Topology {
-    /// Exchanges, declared first.
-    pub exchanges: Vec<Exchange>,
-    /// Queues, declared next.
-    pub queues: Vec<Queue>,
-    /// Bindings, declared last.
-    pub bindings: Vec<Binding>,
-}
 
 /// How long messages stay readable in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,31 +193,4 @@ impl Topology {
         self.bind(names.due(), requests, crew.as_str());
         self.bind(names.dead_letters(), dead_letters, crew.as_str());
     }
-
-    fn exchange(&mut self, name: String, kind: Kind, arguments: Vec<(&'static str, Argument)>) {
-        self.exchanges.push(Exchange {
-            name,
-            kind,
-            arguments,
-        });
-    }
-
-    fn queue(&mut self, name: String, arguments: Vec<(&'static str, Argument)>) {
-        self.queues.push(Queue { name, arguments });
-    }
-
-    fn bind(&mut self, exchange: String, queue: String, key: &str) {
-        self.bindings.push(Binding {
-            exchange,
-            queue,
-            key: key.to_owned(),
-        });
-    }
-}
-
-fn dead_letter_arguments() -> Vec<(&'static str, Argument)> {
-    vec![
-        ("x-queue-type", "quorum".into()),
-        ("x-delivery-limit", DEAD_LETTER_DELIVERY_LIMIT.into()),
-    ]
 }

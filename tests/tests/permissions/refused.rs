@@ -146,6 +146,8 @@ async fn a_producer(connection: &Connection) {
         Consume("kickoff.retry.5s"),
         Consume("kickoff.results"),
         Consume("kickoff.control"),
+        Consume("kickoff.sinks.webhooks"),
+        Consume("kickoff.dead-letters.sinks.webhooks"),
         Consume("kickoff.clients.gateway.own"),
         Consume("kickoff.clients.worker.own"),
         Purge("kickoff.requests.echo"),
@@ -165,6 +167,8 @@ async fn a_producer(connection: &Connection) {
         Publish("kickoff.dead-letters.unroutable", "echo"),
         Publish("kickoff.retry.5s", "echo"),
         Publish("kickoff.due", "echo"),
+        // What is called is signed.
+        Publish("kickoff.webhooks", "sinks.webhooks"),
         Publish("kickoff.fleet", "worker-1"),
         // The exchange without a name leads to every queue.
         Publish("", "kickoff.requests.echo"),
@@ -189,6 +193,7 @@ async fn a_producer(connection: &Connection) {
         Bind(OWN, "kickoff.requests", "echo"),
         Bind(OWN, "kickoff.due", "echo"),
         Bind(OWN, "kickoff.dead-letters", "echo"),
+        Bind(OWN, "kickoff.webhooks", "sinks.webhooks"),
         Bind("kickoff.requests.echo", "kickoff.replies", "client.producer.own"),
     ];
     are_refused(connection, "producer", &others).await;
@@ -214,12 +219,14 @@ async fn a_worker(connection: &Connection) {
         Publish("kickoff.requests", "echo"),
         Publish("kickoff.retry.1h", "echo"),
         Publish("kickoff.dead-letters", "echo"),
+        Publish("kickoff.webhooks", "sinks.webhooks"),
     ];
     succeed(connection, "worker", &own).await;
     let others = [
         Consume("kickoff.dead-letters.echo"),
         Consume("kickoff.dead-letters.unroutable"),
         Consume("kickoff.retry.5s"),
+        Consume("kickoff.sinks.webhooks"),
         Consume("kickoff.clients.gateway.own"),
         Consume("kickoff.clients.producer.own"),
         Purge("kickoff.dead-letters.echo"),

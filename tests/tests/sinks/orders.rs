@@ -166,3 +166,20 @@ async fn each_comes_although_the_process_is_killed_and_a_gateway_takes_over() {
     let once: BTreeSet<_> = ids(&receiver.calls());
     assert_eq!(once, wanted);
 }
+
+#[tokio::test]
+async fn the_end_of_a_kickoff_is_called_where_its_request_says() {
+    let receiver = Receiver::willing().await;
+    let site = Site::new(&allowing(&[&receiver])).await;
+    let _sinks = site.sinks(&["webhooks"]).await;
+    let _worker = site.worker().await;
+    let request = json!({"inputs": {"A": 1}, "crewWebhookUrl": receiver.url("end")});
+    let properties = lapin::BasicProperties::default().with_correlation_id("k-1".into());
+    site.client.publish("echo", request.to_string(), properties).await;
+    let call = receiver.got(1).await.remove(0);
+    assert_eq!(
+        (call.path.as_str(), &call.json()["kickoff_id"]),
+        ("/end", &json!("k-1"))
+    );
+    assert!(call.headers["webhook-signature"].starts_with("v1,"));
+}

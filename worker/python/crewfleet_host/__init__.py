@@ -13,6 +13,7 @@ Standard library only, since it runs inside the interpreter of the user's crew.
       callbacks.py what @before_kickoff and @after_kickoff lose
       human_input.py  who asks a person
       events.py    CrewAI's events, slim; event_bus.py  the bus of older CrewAIs
+      webhooks.py  tasks and steps, whole, where a request asks for them
       names.py     names of tasks and agents without prompts and inputs
       usage.py     the tokens that events and models report
       cancel.py    the cooperative stop

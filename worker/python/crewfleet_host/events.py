@@ -12,6 +12,7 @@ from .frames import Channel
 from .names import Names
 from .optional import module
 from .usage import Usage, tokens
+from .webhooks import Told
 
 _MAX_TEXT = 500
 _MAX_NAME = 100
@@ -20,15 +21,15 @@ _SILENT = frozenset({"hook_dispatched"})
 
 
 @contextmanager
-def forwarded(kickoff_id: str, channel: Channel, usage: Usage, traced: bool, names: Names) -> Iterator[None]:
+def forwarded(kickoff_id: str, channel: Channel, usage: Usage, traced: bool, names: Names, told: Told | None = None) -> Iterator[None]:
     """Within it, the events of this process go to `channel`, their usage to `usage`, and `names` learns from them.
 
-    `traced`: with what the worker needs to make spans of them. Nothing happens where CrewAI is too old.
+    `traced`: with what the worker needs to make spans of them. `told` hears of each, too. Nothing happens where CrewAI is too old.
     """
     execution = module("crewai.execution")
     stream = module("crewai.events.stream_context")
     execution_token = execution.set_execution_uuid(kickoff_id) if hasattr(execution, "set_execution_uuid") else None
-    sink = EventSink(channel, usage, traced, names)
+    sink = EventSink(channel, usage, traced, names, told)
     everywhere = context_defaults.forward_all(sink)
     sink_token = stream.add_stream_sink(sink) if not everywhere and hasattr(stream, "add_stream_sink") else None
     event_bus.revive()
@@ -46,11 +47,12 @@ def forwarded(kickoff_id: str, channel: Channel, usage: Usage, traced: bool, nam
 class EventSink:
     """Called by CrewAI with each event, in order, in the thread that emits it; so it must never raise."""
 
-    def __init__(self, channel: Channel, usage: Usage, traced: bool, names: Names) -> None:
+    def __init__(self, channel: Channel, usage: Usage, traced: bool, names: Names, told: Told | None = None) -> None:
         self._channel = channel
         self._usage = usage
         self._traced = traced
         self._names = names
+        self._told = told
         self._started: dict[str, datetime] = {}
         self._complained = False
 
@@ -81,6 +83,8 @@ class EventSink:
         if self._traced and getattr(event, "event_id", None):  # without one, no span can name what it belongs to
             frame["trace"] = mark(source, event, self._names)
         self._channel.send(frame)
+        if self._told is not None:
+            self._told.hear(event_type, event)
 
     def _duration_s(self, event_type: str, event: Any) -> float | None:
         """Seconds since the event that this one ends; None where CrewAI's events don't say which one that is."""

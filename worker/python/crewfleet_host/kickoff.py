@@ -15,6 +15,7 @@ from .names import Names
 from .settings import Settings
 from .target import Target
 from .usage import Usage
+from .webhooks import Told
 from .workdir import WorkDir
 
 
@@ -54,7 +55,9 @@ def _build_and_run(
     followed = CrewInputs(crew, inputs, lenient=settings.inputs == "lenient")
     human_input.refuse_tasks(crew)
     usage.watch(crew)
-    with forwarded(frame["kickoff_id"], channel, usage, "traceparent" in frame, names), cancel.at_hook_points():
+    kinds = frame.get("webhooks")
+    told = Told(channel, kinds, names) if kinds else None
+    with forwarded(frame["kickoff_id"], channel, usage, "traceparent" in frame, names, told), cancel.at_hook_points():
         try:
             output = _kick_off(crew, inputs)
         except BaseException as error:

@@ -22,6 +22,7 @@ use crate::lifecycle::panics::caught;
 use crate::lifecycle::part::Part;
 use crate::lifecycle::tasks::Tasks;
 use crate::metrics::Metrics;
+use crate::webhooks::tap::WebhookTap;
 
 /// How many events may wait for the broker; further ones are dropped.
 const BUFFER: usize = 4096;
@@ -81,10 +82,10 @@ impl EventPublisher {
         }
     }
 
-    /// The sink of one attempt. Of a crew without events (`sends` is false) it leads nowhere.
-    pub(crate) fn sink(&self, request: &Request, sends: bool) -> EventSink {
+    /// The sink of one attempt. Of a crew without events (`sends` is false) it leads to webhooks alone.
+    pub(crate) fn sink(&self, request: &Request, sends: bool, webhooks: WebhookTap) -> EventSink {
         let followers = Some(Arc::clone(&self.followers));
-        EventSink::new(&self.queue, &self.lost, followers, request, sends)
+        EventSink::new(&self.queue, &self.lost, followers, request, sends, webhooks)
     }
 }
 
@@ -130,6 +131,9 @@ struct Inner {
     meta: Option<Arc<RawValue>>,
     /// `None`: whoever has the events follows them.
     followers: Option<Arc<Followers>>,
+    /// Whether the broker is told.
+    sends: bool,
+    webhooks: WebhookTap,
     order: Mutex<Order>,
 }
 
@@ -166,7 +170,14 @@ impl EventSink {
     pub(crate) fn local(request: &Request, sends: bool, metrics: &Metrics) -> (Self, LocalEvents) {
         let (queue, events) = mpsc::channel(BUFFER);
         (
-            Self::new(&queue, &metrics.events_lost, None, request, sends),
+            Self::new(
+                &queue,
+                &metrics.events_lost,
+                None,
+                request,
+                sends,
+                WebhookTap::default(),
+            ),
             LocalEvents(events),
         )
     }
@@ -177,7 +188,9 @@ impl EventSink {
         followers: Option<Arc<Followers>>,
         request: &Request,
         sends: bool,
+        webhooks: WebhookTap,
     ) -> Self {
+        let is_heard = sends || webhooks.wants_events();
         let inner = || Inner {
             queue: queue.clone(),
             lost: lost.clone(),
@@ -187,9 +200,11 @@ impl EventSink {
             redrive: request.redrive,
             meta: request.meta.clone().map(Into::into),
             followers,
+            sends,
+            webhooks,
             order: Mutex::default(),
         };
-        Self(sends.then(inner).map(Arc::new))
+        Self(is_heard.then(inner).map(Arc::new))
     }
 
     /// Sends an event with `data`, a JSON object.
@@ -207,14 +222,16 @@ impl EventSink {
     }
 
     /// Sends an event whose data is JSON already. Pieces of a model's answer (`llm_stream_chunk`) are joined, and sent only
-    /// while somebody follows the kickoff.
+    /// while somebody follows the kickoff, or to a webhook that names them.
     pub fn emit_raw(&self, event_type: &str, data: Box<RawValue>) {
         let Some(inner) = &self.0 else {
             return;
         };
         let mut order = inner.order();
         if event_type::is_chunk(event_type)
-            && let Some(due) = order.chunks.push(event_type, &data, inner.is_followed())
+            && let Some(due) = order
+                .chunks
+                .push(event_type, &data, inner.is_followed(event_type))
         {
             inner.send_joined(&mut order, due);
             if order.chunks.is_waiting() && !order.is_timed {
@@ -232,9 +249,10 @@ impl EventSink {
 }
 
 impl Inner {
-    fn is_followed(&self) -> bool {
+    fn is_followed(&self, event_type: &str) -> bool {
         let followers = self.followers.as_ref();
         followers.is_none_or(|followers| followers.has(self.kickoff_id.as_str()))
+            || self.webhooks.wants(event_type)
     }
 
     /// Sends what waits once it has waited long enough. Whether it will: a thread outside the runtime can't have that, and
@@ -267,13 +285,18 @@ impl Inner {
 
     fn send(&self, order: &mut Order, event_type: &str, data: Box<RawValue>) {
         order.sequence += 1;
+        let time = Utc::now();
+        self.webhooks.event(event_type, time, &data);
+        if !self.sends {
+            return;
+        }
         let event = Event {
             kickoff_id: self.kickoff_id.to_string(),
             crew: self.crew.to_string(),
             attempt: self.attempt,
             redrive: self.redrive,
             sequence: order.sequence,
-            time: Utc::now(),
+            time,
             event_type: event_type.to_owned(),
             data,
             meta: None,

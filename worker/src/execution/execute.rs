@@ -26,6 +26,7 @@ use crate::folders::retention::blocking;
 use crate::folders::workdir::{WorkDir, WorkDirs};
 use crate::metrics::Metrics;
 use crate::runner::KickoffContext;
+use crate::webhooks::tap::WebhookTap;
 
 /// Where crews run: what a run needs of its worker, or of what stands in for one.
 #[derive(Clone, Copy)]
@@ -50,6 +51,8 @@ pub(crate) struct Run<'a> {
     pub(crate) stop: &'a Arc<SetOnce<StopReason>>,
     /// Where its events go.
     pub(crate) events: EventSink,
+    /// Where its webhooks hear of it.
+    pub(crate) webhooks: WebhookTap,
 }
 
 /// Whoever watches the kickoff hears that it is being stopped, and where.
@@ -116,6 +119,7 @@ pub(crate) async fn execute(site: Site<'_>, crew: &Crew, request: &Request, run:
         files_dir: Arc::default(),
         stop: Stop::new(time_limit, Arc::clone(run.stop)),
         events: run.events.clone(),
+        webhooks: run.webhooks.clone(),
         trace: CrewTrace::start(run.trace, crew.runner_name, request),
     };
     let (stop, trace, files_dir) = (
@@ -154,6 +158,14 @@ pub(crate) async fn execute(site: Site<'_>, crew: &Crew, request: &Request, run:
                 reason.as_str()
             );
             Outcome::Failed(KickoffError::new("interrupted", message))
+        }
+        Outcome::TimedOut(error) if !run.webhooks.waited().is_zero() => {
+            let waited_s = run.webhooks.waited().as_secs_f64();
+            let message = format!(
+                "{}; for {waited_s:.1} s of that it waited until RabbitMQ took its webhooks",
+                error.message
+            );
+            Outcome::TimedOut(KickoffError { message, ..error })
         }
         // Its reply must not name what cannot be had, so they are kept first.
         Outcome::Succeeded(result) if !result.files.is_empty() || result.files_left_out.is_some() => {

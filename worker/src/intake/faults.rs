@@ -1,6 +1,7 @@
 //! A panic of ours cut short the way of a kickoff: what the kickoff had is settled as a fault of this worker.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crewfleet_amqp::Received;
 use crewfleet_amqp::traces::Span;
@@ -8,6 +9,7 @@ use crewfleet_protocol::{KickoffError, Request, decode, header};
 use serde_json::json;
 
 use super::admission::NOT_EXCLUSIVE_DELAY;
+use super::asked::orders;
 use super::run_key::RunKey;
 use super::unacked::Unacked;
 use crate::config::OnRedelivery;
@@ -17,11 +19,12 @@ use crate::settlement::attempt::Attempt;
 use crate::settlement::ended::EndedAttempt;
 use crate::settlement::settle;
 use crate::state::WorkerState;
+use crate::webhooks::orders::WebhookOrders;
 
 /// Puts a kickoff back as the same attempt, after a pause. It ends in the dead letters when that has happened as often as
 /// it may crash workers; at once, when it may not run twice.
 pub(super) async fn settle(
-    worker: &WorkerState,
+    worker: &Arc<WorkerState>,
     crew: &Crew,
     message: &Received,
     trace: &Span,
@@ -39,9 +42,11 @@ pub(super) async fn settle(
                 return;
             };
             let key = RunKey::new(&request, &message.body);
+            let webhooks = orders(worker, &request, &key, message);
             let attempt = Attempt {
                 faults,
                 key: None,
+                webhooks: webhooks.as_deref(),
                 ..Attempt::of(&request, crew, message, &key, trace)
             };
             let outcome = outcome(crew, faults, run.has_started());
@@ -51,7 +56,11 @@ pub(super) async fn settle(
                 request: &request,
                 key: &key,
                 attempt: &attempt,
-                events: &worker.telemetry.events.sink(&request, crew.options.events),
+                events: &worker.telemetry.events.sink(
+                    &request,
+                    crew.options.events,
+                    webhooks.as_deref().map(WebhookOrders::tap).unwrap_or_default(),
+                ),
             };
             ended.settle(run, outcome).await;
         }

@@ -1,5 +1,6 @@
 //! The way of one delivery through a worker: decode → admit → execute → settle → ack.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -10,6 +11,7 @@ use crewfleet_protocol::{Command, KickoffId, Rejection, Request, header};
 use tracing::{Instrument, info, info_span};
 
 use super::admission::admit;
+use super::asked::{orders, orders_of_rejected};
 use super::faults;
 use super::registry::{Entry, RunHandle};
 use super::room::Room;
@@ -25,6 +27,7 @@ use crate::settlement::attempt::Attempt;
 use crate::settlement::ended::{EndedAttempt, settled_elsewhere};
 use crate::settlement::{reply, settle};
 use crate::state::WorkerState;
+use crate::webhooks::orders::WebhookOrders;
 
 /// Takes a delivery to its end, in the room that is held for it, if any. A panic on the way is a fault of this worker,
 /// and no reason to keep the delivery for as long as its channel lives.
@@ -86,7 +89,7 @@ async fn walk(
 
 /// Runs a kickoff, unless it runs or ended here already: admit → execute → settle → ack.
 async fn kickoff(
-    worker: &WorkerState,
+    worker: &Arc<WorkerState>,
     crew: &Crew,
     request: &Request,
     trace: &Span,
@@ -100,8 +103,16 @@ async fn kickoff(
     };
     let run = unacked.begin(run);
     let redelivered = message.redelivered || message.properties.has_header(header::POSSIBLE_DUPLICATE);
-    let events = worker.telemetry.events.sink(request, crew.options.events);
-    let mut attempt = Attempt::of(request, crew, message, &key, trace);
+    let webhooks = orders(worker, request, &key, message);
+    let tap = webhooks.as_deref().map(WebhookOrders::tap).unwrap_or_default();
+    let events = worker
+        .telemetry
+        .events
+        .sink(request, crew.options.events, tap.clone());
+    let mut attempt = Attempt {
+        webhooks: webhooks.as_deref(),
+        ..Attempt::of(request, crew, message, &key, trace)
+    };
     let (outcome, work_dir) = match admit(worker, crew, request, &attempt, run, redelivered, room).await {
         Ok(admitted) => {
             attempt.start(Utc::now(), admitted.crashes.count, admitted.crashes.returned);
@@ -115,8 +126,18 @@ async fn kickoff(
                 start_by: admitted.start_by,
                 stop: run.stop(),
                 events: events.clone(),
+                webhooks: tap,
             };
-            let outcome = execute(worker.site(), crew, request, running).await;
+            let ordering = async {
+                match webhooks.as_deref() {
+                    Some(webhooks) => Box::pin(webhooks.go_on()).await,
+                    None => pending().await,
+                }
+            };
+            let outcome = tokio::select! {
+                outcome = execute(worker.site(), crew, request, running) => outcome,
+                never = ordering => never,
+            };
             (outcome, admitted.work_dir)
         }
         Err(refused) => match refused.outcome(&worker.fleet.commands, request, &mut attempt) {
@@ -195,14 +216,18 @@ fn excuse_redelivery(worker: &WorkerState, request: &Request, key: &RunKey, by_b
 
 /// A message that is no request: replied to where its requester can be told, and kept in the dead letters.
 async fn reject(
-    worker: &WorkerState,
+    worker: &Arc<WorkerState>,
     crew: &Crew,
     trace: &Span,
     rejection: Rejection,
     message: &Received,
     unacked: &mut Unacked,
 ) {
-    let attempt = Attempt::of_rejected(&rejection, crew, message, trace);
+    let webhooks = orders_of_rejected(worker, crew, &rejection, message);
+    let attempt = Attempt {
+        webhooks: webhooks.as_ref(),
+        ..Attempt::of_rejected(&rejection, crew, message, trace)
+    };
     let outcome = Outcome::Rejected(rejection.error.clone());
     let reply = settle::reply(worker, &attempt, None, outcome).await;
     if let Some(queue) = RequestProperties::from(&message.properties).reply_queue()
@@ -214,7 +239,7 @@ async fn reject(
 }
 
 /// After a panic. Should that panic, too, RabbitMQ delivers it again when its channel ends.
-async fn put_back(worker: &WorkerState, crew: &Crew, message: &Received, unacked: &mut Unacked) {
+async fn put_back(worker: &Arc<WorkerState>, crew: &Crew, message: &Received, unacked: &mut Unacked) {
     let trace = trace(worker, crew, message);
     let id = message
         .properties

@@ -21,6 +21,7 @@ use crate::execution::events::EventSink;
 use crate::execution::outcome::Outcome;
 use crate::execution::spans::CrewTrace;
 use crate::execution::stop::Stop;
+use crate::webhooks::tap::WebhookTap;
 
 /// A way to run a crew.
 pub(crate) trait Runner: Send + Sync {
@@ -134,6 +135,8 @@ pub struct KickoffContext {
     pub stop: Stop,
     /// Where events go.
     pub events: EventSink,
+    /// Where its webhooks hear of it.
+    pub(crate) webhooks: WebhookTap,
     /// The crew's part of the kickoff's trace.
     pub(crate) trace: CrewTrace,
 }

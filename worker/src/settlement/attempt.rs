@@ -13,6 +13,7 @@ use crate::config::OnRedelivery;
 use crate::crews::crew::Crew;
 use crate::execution::outcome::Outcome;
 use crate::intake::run_key::RunKey;
+use crate::webhooks::orders::WebhookOrders;
 
 /// What a reply says beside its outcome, and the request as it came.
 #[derive(Clone, Copy)]
@@ -49,6 +50,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) body: &'a [u8],
     /// What makes it this kickoff; `None` for what is none.
     pub(crate) key: Option<&'a RunKey>,
+    /// What is called besides; `None` where nobody asked for it.
+    pub(crate) webhooks: Option<&'a WebhookOrders>,
     /// The span of processing it.
     pub(crate) trace: &'a Span,
 }
@@ -121,6 +124,7 @@ impl<'a> Attempt<'a> {
             properties,
             body: &message.body,
             key: None,
+            webhooks: None,
             trace,
         }
     }

@@ -15,4 +15,4 @@ mod messages;
 pub(crate) mod reply;
 pub(crate) mod retry;
 pub(crate) mod settle;
-mod until_confirmed;
+pub(crate) mod until_confirmed;

@@ -36,6 +36,9 @@ pub(super) async fn publish_reply(
         let failure = if message.body.len() > worker.broker.config.max_reply_bytes && !shortened {
             None
         } else {
+            if let Some(webhooks) = attempt.webhooks {
+                Box::pin(webhooks.ended(&message.body)).await;
+            }
             match worker.broker.settling.publish(Arc::clone(&message), ROUND).await {
                 Ok(()) => {
                     if retrying.works() {

@@ -155,12 +155,15 @@ pub(crate) async fn schedule_retry(
 ) {
     let due = retry::due(next.delay);
     attempt.fail_span(error);
-    publish_until_confirmed(worker, messages::retried(worker, attempt, next, due)).await;
-    let labels = [attempt.crew.as_str(), next.reason.as_str()];
-    worker.telemetry.metrics.retries.with_label_values(&labels).inc();
     let delay_s = next.delay.as_secs_f64();
     let reason = error.map_or("", |error| error.kind.as_str());
     let data = json!({"delay_s": delay_s, "reason": reason, "attempt": next.attempt});
+    if let Some(webhooks) = attempt.webhooks {
+        Box::pin(webhooks.retried(&data)).await;
+    }
+    publish_until_confirmed(worker, messages::retried(worker, attempt, next, due)).await;
+    let labels = [attempt.crew.as_str(), next.reason.as_str()];
+    worker.telemetry.metrics.retries.with_label_values(&labels).inc();
     events.emit(event_type::RETRYING, &data);
     warn!(
         next_attempt = next.attempt,

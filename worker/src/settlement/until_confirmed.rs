@@ -16,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Publishes until the broker has it. While it tries, the delivery stays unacked, so nothing is lost if the
 /// worker ends before.
-pub(super) async fn publish_until_confirmed(worker: &WorkerState, message: impl Into<Arc<Message>>) {
+pub(crate) async fn publish_until_confirmed(worker: &WorkerState, message: impl Into<Arc<Message>>) {
     let (mut message, mut retrying) = (message.into(), Retrying::default());
     while let Err(failure) = worker.broker.settling.publish(Arc::clone(&message), ROUND).await {
         if let PublishError::InDoubt { sent: true, .. } = failure {

@@ -34,6 +34,7 @@ use crate::intake::run_key::RunKey;
 use crate::runner::late::LateRunner;
 use crate::settlement::attempt::Attempt;
 use crate::settlement::retry;
+use crate::webhooks::tap::WebhookTap;
 
 /// What is to be run.
 #[derive(Debug)]
@@ -133,6 +134,12 @@ impl Standalone<'_> {
                 return;
             }
         };
+        if request.webhooks.is_some() {
+            tell(Told::Note(
+                "the request asks for webhooks; a worker would order their calls, here none is called"
+                    .to_owned(),
+            ));
+        }
         let key = RunKey::new(&request, &message.body);
         let mut attempt = Attempt::of(&request, self.crew, &message, &key, &trace);
         let outcome = match may_start(&request, &stop) {
@@ -179,6 +186,7 @@ impl Standalone<'_> {
             start_by: Instant::now() + self.start_limit(),
             stop: &asked,
             events: sink.clone(),
+            webhooks: WebhookTap::default(),
         };
         let site = Site {
             worker: self.worker,

@@ -1,11 +1,11 @@
 //! What is read from callers, and what they are answered.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Display};
 
+use crewfleet_protocol::reply::InWords;
 use crewfleet_protocol::webhooks::{Sent, WebhookFields};
 use crewfleet_protocol::{Event, KickoffResult, Reply};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
@@ -124,8 +124,8 @@ impl<'a> StatusAnswer<'a> {
         Self {
             state,
             status,
-            result: reply.map(InWords),
-            error: reply.filter(|reply| reply.result.is_none()).map(InWords),
+            result: reply.map(Reply::in_words),
+            error: reply.filter(|reply| reply.result.is_none()).map(Reply::in_words),
             execution_time: reply.and_then(seconds),
             result_json: result.and_then(|result| result.json.as_deref()),
             last_step: None,
@@ -158,27 +158,6 @@ pub(crate) fn state(standing: &Standing) -> (&'static str, &'static str) {
 fn seconds(reply: &Reply) -> Option<f64> {
     let ran = reply.finished_at - reply.started_at?;
     Some(ran.as_seconds_f64())
-}
-
-/// A result is a text, also of a kickoff that has none. It may be large, so it is written where it is sent.
-#[derive(Debug, Clone, Copy)]
-struct InWords<'a>(&'a Reply);
-
-impl Display for InWords<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = &self.0.status;
-        match (&self.0.result, &self.0.error) {
-            (Some(result), _) => f.write_str(&result.raw),
-            (None, Some(error)) => write!(f, "{status}: {}", error.message),
-            (None, None) => write!(f, "{status}"),
-        }
-    }
-}
-
-impl Serialize for InWords<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 /// The last task that was done.

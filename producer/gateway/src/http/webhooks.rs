@@ -16,8 +16,9 @@ pub(crate) fn checked(sent: WebhookFields) -> Result<WebhookFields, ApiError> {
     })
 }
 
-/// What whoever asks for webhooks is told, until they are called.
+/// What whoever wants to be called with questions to a human is told, until a crew may ask one.
 pub(crate) fn note(sent: &WebhookFields) -> Option<&'static str> {
-    const NOT_CALLED: &str = "This version carries webhooks, and does not call them yet: poll the status";
-    (!sent.is_empty()).then_some(NOT_CALLED)
+    const NOT_CALLED: &str =
+        "This version carries humanInputWebhook, and does not call it yet: no crew may ask a human";
+    sent.human_input.as_ref().map(|_| NOT_CALLED)
 }

@@ -2,8 +2,8 @@
 
 use super::super::id::SinkName;
 use super::super::names::Names;
+use super::declared::{REQUEST_DELIVERY_LIMIT, Topology, dead_letter_arguments};
 use super::objects::Kind;
-use super::{REQUEST_DELIVERY_LIMIT, Topology, dead_letter_arguments};
 
 /// How long a webhook that a kickoff ordered waits for somebody to call it, in milliseconds: 3 days. Then it is a dead
 /// letter.

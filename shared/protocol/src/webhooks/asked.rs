@@ -31,6 +31,13 @@ pub struct Webhooks {
     pub human_input: Option<HumanInputWebhook>,
 }
 
+impl Webhooks {
+    /// Whether a worker is to order any call.
+    pub fn orders_any(&self) -> bool {
+        self.task.is_some() || self.step.is_some() || self.crew.is_some() || self.events.is_some()
+    }
+}
+
 /// A webhook for events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct EventWebhook {

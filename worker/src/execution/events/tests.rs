@@ -24,6 +24,8 @@ fn sink(
         redrive: 0,
         meta: None,
         followers,
+        sends: true,
+        webhooks: WebhookTap::default(),
         order: Mutex::default(),
     };
     (EventSink(Some(Arc::new(inner))), events, lost)

@@ -286,6 +286,10 @@ async fn forward_events(stream: pipe::Receiver, context: &KickoffContext) {
     // What follows a part of a line is another part of it.
     let mut begun = false;
     loop {
+        // A program that tells more than RabbitMQ takes of it waits at its pipe.
+        if context.webhooks.is_full() {
+            context.webhooks.room().await;
+        }
         let mut line = Vec::new();
         let read = (&mut stream).take(MAX_EVENT).read_until(b'\n', &mut line).await;
         if !matches!(read, Ok(1..)) {

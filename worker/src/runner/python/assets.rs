@@ -77,6 +77,7 @@ const FILES: &[(&str, &str)] = python![
     "crewfleet_host/tracing.py",
     "crewfleet_host/transient.py",
     "crewfleet_host/usage.py",
+    "crewfleet_host/webhooks.py",
     "crewfleet_host/workdir.py",
     "crewfleet_host/workplace.py",
     "crewfleet_host/fork_server.py",

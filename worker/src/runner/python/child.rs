@@ -196,6 +196,7 @@ impl Child {
             work_dir: &context.work_dir,
             timeout_s: context.time_limit.as_secs_f64(),
             last,
+            webhooks: &context.webhooks.whole(),
             traceparent: context.trace.traceparent(),
         };
         context.stop.start_clock();
@@ -207,6 +208,8 @@ impl Child {
         let mut stopping: Option<StopReason> = None;
         let mut kill_at: Option<Instant> = None;
         loop {
+            // A crew that tells more than RabbitMQ takes of it waits at its channel; all else goes on.
+            let is_full = context.webhooks.is_full();
             let kill = async {
                 match kill_at {
                     Some(at) => sleep_until(at).await,
@@ -214,7 +217,8 @@ impl Child {
                 }
             };
             tokio::select! {
-                frame = self.receiver.next() => match frame {
+                () = context.webhooks.room(), if is_full => {}
+                frame = self.receiver.next(), if !is_full => match frame {
                     Some(Ok(frame)) => {
                         if let Some(ended) = self.take(frame, context, stopping) {
                             return Some(ended);
@@ -256,6 +260,14 @@ impl Child {
                     context.trace.event(&event.event_type, &event.data, mark);
                 }
                 context.events.emit_raw(&event.event_type, event.data);
+                None
+            }),
+            "task" => frame.parse().map(|task| {
+                context.webhooks.task(task);
+                None
+            }),
+            "step" => frame.parse().map(|step| {
+                context.webhooks.step(step);
                 None
             }),
             "result" => frame.parse::<ChildResult>().map(

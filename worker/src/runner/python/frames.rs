@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crewfleet_protocol::webhooks::WebhookKind;
 use crewfleet_protocol::{KickoffError, KickoffResult};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -196,6 +197,9 @@ pub(super) struct Kickoff<'a> {
     pub(super) timeout_s: f64,
     /// The child ends after it.
     pub(super) last: bool,
+    /// What is to be told whole, for webhooks.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(super) webhooks: &'a [WebhookKind],
     /// Asks for what spans need, beside the events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) traceparent: Option<String>,
@@ -302,6 +306,7 @@ mod tests {
             work_dir: Path::new("/w"),
             timeout_s: 1.0,
             last: true,
+            webhooks: &[],
             traceparent: None,
         };
         let text = serde_json::to_string(&frame).unwrap();

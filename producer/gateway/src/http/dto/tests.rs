@@ -158,7 +158,13 @@ fn webhooks_are_taken_and_a_bad_one_is_named() {
         .take_webhooks()
         .unwrap();
     assert!(webhooks.crew.is_some() && webhooks.task.is_none());
-    assert!(webhooks::note(&webhooks).is_some());
+    assert!(webhooks::note(&webhooks).is_none());
+    let body = r#"{"inputs": {}, "humanInputWebhook": {"url": "https://example.org/hook"}}"#;
+    let human = KickoffBody::read(body.as_bytes())
+        .unwrap()
+        .take_webhooks()
+        .unwrap();
+    assert!(webhooks::note(&human).is_some());
     let body = r#"{"inputs": {}, "crewWebhookUrl": "example.org"}"#;
     let Err(ApiError::Validation { message, details }) =
         KickoffBody::read(body.as_bytes()).unwrap().take_webhooks()
