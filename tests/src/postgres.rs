@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::chown,
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -13,6 +13,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
+use crate::certificates::Identity;
 use crate::ports::free_port;
 use crate::process::Process;
 
@@ -80,6 +81,21 @@ impl Postgres {
     /// Starts it again.
     pub async fn restart(&mut self) {
         self.process = serve(self.dir.path(), self.port).await;
+    }
+
+    /// Has it speak TLS with this certificate, to whoever asks for that.
+    pub async fn speak_tls(&mut self, server: &Identity) {
+        for (from, name) in [(&server.certificate, "server.crt"), (&server.key, "server.key")] {
+            let to = self.dir.path().join("data").join(name);
+            fs::copy(from, &to).expect("the file is copied");
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("it is ours");
+            if let Some(owner) = owner() {
+                chown(&to, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).expect("it is ours");
+            }
+        }
+        self.sql("ALTER SYSTEM SET ssl = on");
+        self.halt().await;
+        self.restart().await;
     }
 
     /// Runs SQL, and returns the rows, with | between columns.

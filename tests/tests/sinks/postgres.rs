@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crewfleet_tests::certificates::Authority;
 use crewfleet_tests::postgres::Postgres;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -139,4 +140,32 @@ async fn a_url_that_is_none_is_refused_without_its_password() {
         .ended_with(2)
         .said(&["sinks.warehouse.url", "postgresql://USER:PASSWORD@"]);
     assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
+async fn over_tls_the_server_s_certificate_is_checked() {
+    let (site, mut postgres) = with_tables().await;
+    let authority = Authority::new("postgres");
+    postgres
+        .speak_tls(&authority.server("postgres", &["127.0.0.1"]))
+        .await;
+    let required = toml(&(postgres.url() + "?sslmode=require"));
+    site.configure(&required);
+    let test = ["sinks", "test", "warehouse"];
+    let refused = site.cli.run(&test).await.ended_with(1);
+    refused.said(&["invalid peer certificate", "messages would wait"]);
+    site.configure(&format!(
+        "{required}ca_file = \"{}\"\n",
+        authority.file().display()
+    ));
+    site.cli
+        .run(&test)
+        .await
+        .ended_with(0)
+        .said(&["sink warehouse has taken the sample"]);
+    assert_eq!(
+        postgres.sql("SELECT crew FROM crewfleet_kickoffs"),
+        "crewfleet-test"
+    );
+    postgres.stop().await;
 }
