@@ -42,7 +42,7 @@ format() { cargo fmt --all --check; }
 scripts() { shellcheck -x "${scripts[@]}" && shellcheck -s sh shared/node/src/supervise.sh; }
 lint_python() { tests/lint-python.sh; }
 # No files of a crate that import each other.
-structure() { tests/circles.py shared/*/src/lib.rs producer/client/src/lib.rs producer/gateway/src/lib.rs producer/cli/src/main.rs worker/src/lib.rs tests/src/lib.rs; }
+structure() { tests/circles.py shared/*/src/lib.rs producer/client/src/lib.rs producer/gateway/src/lib.rs producer/sinks/src/lib.rs producer/cli/src/main.rs worker/src/lib.rs tests/src/lib.rs; }
 # The AsyncAPI document, as its own parser takes it.
 asyncapi() { tests/test-env.sh asyncapi && node tests/asyncapi/lint.mjs shared/protocol/schemas/asyncapi.json; }
 # The gateway's OpenAPI document, by a linter; and a gateway that does what it says, called by a tool and by a client made of it.

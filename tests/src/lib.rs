@@ -22,6 +22,7 @@
 //! | [`prometheus`] | a Prometheus with what is shipped for one in `deploy/monitoring` |
 //! | [`ports`] | ports for programs that must be told one |
 //! | [`postgres`] | a PostgreSQL server of a test's own |
+//! | [`receiver`] | a receiver of webhooks |
 //! | [`openai`] | the model server of `tests/openai`: OpenAI's API, answers that repeat, failures on demand |
 //! | [`journal`] | a crew that writes down what it does, and ends when the test says so |
 //!
@@ -48,6 +49,7 @@ pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
+pub mod receiver;
 pub mod shipped_rabbitmq;
 pub mod worker;
 

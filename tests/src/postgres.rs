@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::chown,
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -13,6 +13,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
+use crate::certificates::Identity;
 use crate::ports::free_port;
 use crate::process::Process;
 
@@ -24,7 +25,7 @@ const USER: &str = "crewfleet";
 pub struct Postgres {
     process: Process,
     port: u16,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Postgres {
@@ -34,7 +35,7 @@ impl Postgres {
             .prefix("crewfleet-postgres-")
             .tempdir()
             .expect("a temporary folder");
-        let (data, sockets) = (dir.path().join("data"), dir.path());
+        let data = dir.path().join("data");
         let owner = owner();
         if let Some(owner) = &owner {
             chown(dir.path(), Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))
@@ -59,21 +60,10 @@ impl Postgres {
             String::from_utf8_lossy(&initdb.stderr)
         );
         let port = free_port();
-        let mut command = run_as(owner.as_ref(), &program("postgres"), dir.path());
-        command
-            .arg("-D")
-            .arg(&data)
-            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
-            .args(["-c", "fsync=off", "-c", "max_connections=200"])
-            .arg("-k")
-            .arg(sockets);
-        let process = Process::spawn("postgres", &command, b"");
-        let ready = |line: &str| line.contains("ready to accept connections").then_some(());
-        process.stderr.first("that it is ready", ready).await;
         Self {
-            process,
+            process: serve(dir.path(), port).await,
             port,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -82,11 +72,73 @@ impl Postgres {
         format!("postgresql://{USER}@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Ends its connections and takes no more, until it is [started again](Self::restart) on its port with its data.
+    pub async fn halt(&mut self) {
+        self.process.signal(Signal::SIGINT);
+        self.process.exit().await;
+    }
+
+    /// Starts it again.
+    pub async fn restart(&mut self) {
+        self.process = serve(self.dir.path(), self.port).await;
+    }
+
+    /// Has it speak TLS with this certificate, to whoever asks for that.
+    pub async fn speak_tls(&mut self, server: &Identity) {
+        for (from, name) in [(&server.certificate, "server.crt"), (&server.key, "server.key")] {
+            let to = self.dir.path().join("data").join(name);
+            fs::copy(from, &to).expect("the file is copied");
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("it is ours");
+            if let Some(owner) = owner() {
+                chown(&to, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).expect("it is ours");
+            }
+        }
+        self.sql("ALTER SYSTEM SET ssl = on");
+        self.halt().await;
+        self.restart().await;
+    }
+
+    /// Runs SQL, and returns the rows, with | between columns.
+    pub fn sql(&self, statements: &str) -> String {
+        let psql = Command::new(program("psql"))
+            .args([
+                "--no-psqlrc",
+                "--quiet",
+                "--tuples-only",
+                "--no-align",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-d",
+            ])
+            .args([&self.url(), "-c", statements])
+            .output()
+            .expect("psql starts");
+        let said = String::from_utf8_lossy(&psql.stderr);
+        assert!(psql.status.success(), "{said}");
+        String::from_utf8_lossy(&psql.stdout).trim().to_owned()
+    }
+
     /// Ends it as an administrator does, so that it removes its shared memory.
     pub async fn stop(self) {
         self.process.signal(Signal::SIGINT);
         self.process.exit().await;
     }
+}
+
+/// A server for the cluster in this folder.
+async fn serve(dir: &Path, port: u16) -> Process {
+    let mut command = run_as(owner().as_ref(), &program("postgres"), dir);
+    command
+        .arg("-D")
+        .arg(dir.join("data"))
+        .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+        .args(["-c", "fsync=off", "-c", "max_connections=200"])
+        .arg("-k")
+        .arg(dir);
+    let process = Process::spawn("postgres", &command, b"");
+    let ready = |line: &str| line.contains("ready to accept connections").then_some(());
+    process.stderr.first("that it is ready", ready).await;
+    process
 }
 
 /// Whom it runs as: PostgreSQL refuses root.

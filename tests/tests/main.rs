@@ -63,6 +63,7 @@ mod room;
 mod run;
 mod secrets;
 mod shells;
+mod sinks;
 mod status;
 mod systemd;
 mod tls;

@@ -36,8 +36,12 @@ pub struct FileConfig {
     pub worker: WorkerConfig,
     /// What it serves, by name.
     pub crews: BTreeMap<String, CrewConfig>,
-    /// The gateway's section, which is not the worker's to read.
+    /// The gateway's section, which is not the worker's to read …
     pub gateway: Option<serde_json::Value>,
+    /// … and those of sinks.
+    pub webhooks: Option<serde_json::Value>,
+    /// By name.
+    pub sinks: Option<serde_json::Value>,
 }
 
 /// The section `[worker]`.

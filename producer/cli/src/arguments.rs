@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::{
     cancel, check, control, dead_letters, dev, doctor, events, files, for_each, gateway, healthcheck,
-    kickoff, kickoffs, manual, run, status, token, topology, wait, workers,
+    kickoff, kickoffs, manual, run, sinks, status, token, topology, wait, workers,
 };
 use crate::exit::Exit;
 use crate::global::Global;
@@ -63,6 +63,8 @@ pub(crate) enum Command {
     DeadLetters(dead_letters::Action),
     /// Serve the fleet over HTTP, as CrewAI AMP serves a deployment, until SIGTERM or Ctrl-C
     Gateway,
+    /// Call webhooks, and hand replies and events on to the sinks of the configuration, until SIGTERM or Ctrl-C
+    Sinks(sinks::Arguments),
     /// Create, list or revoke the bearer tokens of the gateway's callers
     #[command(subcommand)]
     Token(token::Action),
@@ -104,6 +106,7 @@ pub(crate) async fn run(
         Command::Doctor(arguments) => doctor::run(settings, arguments, stop).await,
         Command::Topology(action) => topology::run(settings, action).await,
         Command::Gateway => gateway::run(settings, stop).await,
+        Command::Sinks(arguments) => sinks::run(settings, arguments, stop).await,
         Command::Token(action) => token::run(settings, action).await,
         Command::Healthcheck(arguments) => healthcheck::run(settings, &arguments).await,
         Command::Run(arguments) => run::run(global, settings, &arguments, stop).await,
@@ -140,6 +143,7 @@ mod tests {
             "dead-letters list",
             "dead-letters show",
             "token list",
+            "sinks list",
         ] {
             let command = command(words);
             let output = command

@@ -50,8 +50,9 @@ fn main() -> ExitCode {
     }
     // What the AMQP client says of itself comes back to us as errors, which we tell; of a returned message it
     // would write the whole body.
-    let (level, service) = match cli.command {
+    let (level, service) = match &cli.command {
         Command::Gateway => ("info,lapin=off,rusqlite_migration=warn", "crewfleet-gateway"),
+        Command::Sinks(arguments) if arguments.serves() => ("info,lapin=off", "crewfleet-sinks"),
         _ => ("warn,lapin=off", "crewfleet"),
     };
     let _logging = telemetry::init(level);

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use crewfleet::ClientError;
-use crewfleet_amqp::{BrokerConfig, ConnectError};
+use crewfleet_amqp::{BrokerConfig, ConnectError, Problem};
 use crewfleet_gateway::GatewayConfig;
 use crewfleet_protocol::CrewName;
 use crewfleet_service::config::{self, ConfigError, time_limit};
+use crewfleet_sinks::SinksConfig;
+use crewfleet_sinks::config::{SinkConfig, WebhooksConfig};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -28,6 +30,12 @@ pub(crate) struct Settings {
     crews: BTreeMap<String, Value>,
     worker: Value,
     pub(crate) gateway: GatewayConfig,
+    webhooks: WebhooksConfig,
+    sinks: BTreeMap<String, SinkConfig>,
+    /// What is wrong with the two above, and where that came from: told to whoever uses them. Others may not read the files of
+    /// their secrets.
+    #[serde(skip)]
+    sinks_problem: Option<(Problem, String)>,
     /// The default crew of [`Self::gateway`], checked.
     #[serde(skip)]
     pub(crate) default_crew: Option<CrewName>,
@@ -48,6 +56,13 @@ impl Settings {
         if global.broker_url.is_none() {
             loaded.config.broker_url_origin = loaded.origin("broker.url").map(str::to_owned);
         }
+        if let Err(problem) = loaded.config.sinks_unchecked().check() {
+            let origin = loaded
+                .origin(&problem.key)
+                .unwrap_or("the configuration")
+                .to_owned();
+            loaded.config.sinks_problem = Some((problem, origin));
+        }
         let resolved = loaded.config.broker.resolve();
         match resolved.and_then(|()| loaded.config.gateway.check()) {
             Ok(default_crew) => {
@@ -55,6 +70,26 @@ impl Settings {
                 Ok(loaded.config)
             }
             Err(problem) => Err(loaded.invalid(problem)),
+        }
+    }
+
+    fn sinks_unchecked(&self) -> SinksConfig {
+        SinksConfig {
+            webhooks: self.webhooks.clone(),
+            sinks: self.sinks.clone(),
+        }
+    }
+
+    /// `[webhooks]` and `[sinks.<name>]`.
+    pub(crate) fn sinks(&self) -> Result<SinksConfig, ConfigError> {
+        match &self.sinks_problem {
+            None => Ok(self.sinks_unchecked()),
+            Some((Problem { key, value, problem }, origin)) => Err(ConfigError::Invalid {
+                key: key.clone(),
+                value: value.clone(),
+                origin: origin.clone(),
+                problem: problem.clone(),
+            }),
         }
     }
 

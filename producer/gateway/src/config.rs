@@ -52,6 +52,8 @@ pub struct GatewayConfig {
     pub requests_max_age_s: u64,
     /// How many bytes of requests it keeps at most.
     pub requests_max_bytes: u64,
+    /// Whether it calls webhooks and runs the sinks of the configuration, as `crewfleet sinks` does.
+    pub sinks: bool,
     /// What the gateway knows of kickoffs, and for how long.
     pub store: StoreConfig,
 }
@@ -177,6 +179,7 @@ impl Default for GatewayConfig {
             history_max_bytes: GIB,
             requests_max_age_s: DAY,
             requests_max_bytes: GIB,
+            sinks: true,
             store: StoreConfig::default(),
         }
     }

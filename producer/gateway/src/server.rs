@@ -13,6 +13,7 @@ use crewfleet_service::admin::{self, BindError};
 use crewfleet_service::http::{self as service_http, Door, NamedFile, Tls};
 use crewfleet_service::metrics::{MetricsRegistry, render};
 use crewfleet_service::systemd;
+use crewfleet_sinks::{Declares, Running, SinkMetrics, SinksConfig, SinksError};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +71,9 @@ pub enum GatewayError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The sinks cannot start.
+    #[error(transparent)]
+    Sinks(#[from] SinksError),
     /// A metric was defined twice.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -77,6 +81,7 @@ pub enum GatewayError {
 
 /// Serves the API until `stop`, and for `lame_duck_s` more, in which it says that it is not ready; then lets calls that
 /// run end, for 10 s at most. `config` has been checked, and names the default crew. A broker that is away is waited for.
+/// With `sinks` it calls webhooks, too, and hands replies and events on to these sinks.
 ///
 /// # Errors
 /// [`GatewayError`].
@@ -84,6 +89,7 @@ pub async fn serve(
     broker: &BrokerConfig,
     config: &GatewayConfig,
     default_crew: Option<CrewName>,
+    sinks: Option<&SinksConfig>,
     stop: &CancellationToken,
 ) -> Result<(), GatewayError> {
     // What calls need lives until the last one has ended.
@@ -112,8 +118,20 @@ pub async fn serve(
     let mut book = MetricsRegistry::new()?;
     let metrics = RequestMetrics::register(&mut book)?;
     book.add_broker(gateway.client.broker().metrics())?;
+    let of_sinks = SinkMetrics::register(&mut book)?;
     let admin = serve_admin(&config.admin_addr, &gateway, &metrics, book, &end).await?;
     let admin_addr = admin.address();
+    let start = |sinks| {
+        Running::start(
+            gateway.client.broker(),
+            broker,
+            sinks,
+            &of_sinks,
+            Declares::Own,
+            stop,
+        )
+    };
+    let running = sinks.map(start).transpose()?;
     let told = Arc::clone(&gateway);
     let _telling = AbortOnDropHandle::new(tokio::spawn(systemd::tell(move || told.in_words())));
     let looking_out = Arc::clone(&gateway);
@@ -152,6 +170,9 @@ pub async fn serve(
     };
     let door = Door::new(listener, tls);
     tokio::join!(service_http::serve(door, router, limits, &no_more), ending);
+    if let Some(running) = running {
+        running.end().await;
+    }
     gateway.tokens.keep_uses(Duration::ZERO).await;
     gateway.client.clone().close().await;
     Ok(())

@@ -68,7 +68,7 @@ mod stream;
 pub mod streams;
 pub mod subscription;
 mod supervisor;
-mod system_roots;
+pub mod system_roots;
 pub mod tls;
 pub mod traces;
 pub mod uri;

@@ -36,7 +36,7 @@ struct Identity {
 }
 
 /// The CAs of the system, as they are now.
-pub(super) fn system_roots() -> Arc<RootCertStore> {
+pub fn system_roots() -> Arc<RootCertStore> {
     SYSTEM.get(&places(), || {
         let mut roots = RootCertStore::empty();
         // Stores have old certificates in them that cannot be read; nobody misses these.

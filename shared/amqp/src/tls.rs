@@ -81,15 +81,23 @@ fn trusted(file: Option<&Path>) -> Result<Arc<RootCertStore>, Problem> {
         }
         return Ok(roots);
     };
+    roots_in(CA, file).map(Arc::new)
+}
+
+/// The CAs that a PEM file holds, which `key` of the configuration names.
+///
+/// # Errors
+/// A file that cannot be read or does not hold what it should, as a [`Problem`] with its key.
+pub fn roots_in(key: &str, file: &Path) -> Result<RootCertStore, Problem> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(CA, file)? {
+    for certificate in certificates(key, file)? {
         roots.add(certificate).map_err(|e| {
             let problem =
                 format!("it holds what is no CA certificate ({e}); name a PEM file of CA certificates");
-            Problem::new(CA, file.display(), problem)
+            Problem::new(key, file.display(), problem)
         })?;
     }
-    Ok(Arc::new(roots))
+    Ok(roots)
 }
 
 impl From<Problem> for Refusal {

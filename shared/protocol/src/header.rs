@@ -26,6 +26,8 @@ pub const POSSIBLE_DUPLICATE: &str = "x-kickoff-possible-duplicate";
 /// Requests: a key of the publisher's own for what is to be done once. The kickoff's id is made of it and the crew's name;
 /// see [`KickoffId::of_key`](crate::KickoffId::of_key).
 pub const IDEMPOTENCY_KEY: &str = "x-kickoff-idempotency-key";
+/// What a sink hands on: how often it was put off since the other side had no place for it, or was known not to answer.
+pub const DEFERRED: &str = "x-kickoff-deferred";
 /// Dead letters: why it died (a [`Reason`](crate::topology::Reason)).
 pub const REASON: &str = "x-kickoff-reason";
 /// Dead letters: kind and message of the error.
@@ -35,7 +37,7 @@ pub const FINGERPRINT: &str = "x-kickoff-fingerprint";
 /// Dead letters: when it died (RFC 3339).
 pub const DEAD_AT: &str = "x-kickoff-dead-at";
 /// Those that mean something to us, so that copies keep them.
-pub const OURS: [&str; 14] = [
+pub const OURS: [&str; 15] = [
     ATTEMPT,
     REDRIVE,
     NOT_BEFORE,
@@ -46,6 +48,7 @@ pub const OURS: [&str; 14] = [
     EXECUTIONS,
     POSSIBLE_DUPLICATE,
     IDEMPOTENCY_KEY,
+    DEFERRED,
     REASON,
     ERROR,
     FINGERPRINT,

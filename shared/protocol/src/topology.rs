@@ -7,12 +7,14 @@ mod objects;
 mod own_queues;
 mod reason;
 mod sinks;
+mod tiers;
 
 pub use declared::{DEAD_LETTER_DELIVERY_LIMIT, REQUEST_DELIVERY_LIMIT, Topology};
 pub use objects::{Argument, Binding, Exchange, Kind, Queue};
 pub use own_queues::{QUERY_LIFETIME, client_queue, ephemeral_queue_arguments, event_queue};
 pub use reason::Reason;
 pub use sinks::{ORDER_LIFETIME_MS, SinkSource};
+pub use tiers::{RETRY_TIERS, Tier};
 
 use declared::dead_letter_arguments;
 
@@ -22,15 +24,6 @@ use super::names::Names;
 /// `x-consumer-timeout` of a request queue, in milliseconds: 24 h, the same for every crew, since a queue's
 /// arguments cannot change later. RabbitMQ acts on it from 3.12.
 pub const CONSUMER_TIMEOUT_MS: i64 = 24 * 60 * 60 * 1000;
-
-/// The retry tiers: name and delay in milliseconds.
-pub const RETRY_TIERS: [(&str, i64); 5] = [
-    ("5s", 5_000),
-    ("30s", 30_000),
-    ("2m", 120_000),
-    ("10m", 600_000),
-    ("1h", 3_600_000),
-];
 
 /// How long a command stays in the control stream.
 pub const CONTROL_RETENTION_S: u64 = 24 * 60 * 60;

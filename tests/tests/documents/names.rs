@@ -48,15 +48,17 @@ fn every_configuration_key_exists() {
     let mut seen = 0;
     for page in Page::all() {
         for (line, span) in page.spans() {
-            let named = ["broker", "worker", "gateway"].iter().find_map(|section| {
-                let in_brackets = format!("[{section}] ");
-                let in_capitals = format!("CREWFLEET__{}__", section.to_uppercase());
-                let key = span
-                    .strip_prefix(&in_brackets)
-                    .or_else(|| span.strip_prefix(&in_capitals))?;
-                let end = key.find(|c: char| c != '_' && !c.is_ascii_alphanumeric());
-                Some((section, key[..end.unwrap_or(key.len())].to_lowercase()))
-            });
+            let named = ["broker", "worker", "gateway", "webhooks"]
+                .iter()
+                .find_map(|section| {
+                    let in_brackets = format!("[{section}] ");
+                    let in_capitals = format!("CREWFLEET__{}__", section.to_uppercase());
+                    let key = span
+                        .strip_prefix(&in_brackets)
+                        .or_else(|| span.strip_prefix(&in_capitals))?;
+                    let end = key.find(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+                    Some((section, key[..end.unwrap_or(key.len())].to_lowercase()))
+                });
             if let Some((section, key)) = named {
                 seen += 1;
                 if !has(section, &key) {

@@ -14,9 +14,15 @@ use super::page::{Block, Page};
 use super::readme::OVER_HTTP;
 
 /// Page, language, and who runs or checks such blocks there.
-const ELSEWHERE: [(&str, &str, &str); 10] = [
+const ELSEWHERE: [(&str, &str, &str); 12] = [
     ("README.md", "python", "documents::readme runs it"),
     ("producer/PUBLISHERS.md", "python", "publishers runs it"),
+    ("producer/SINKS.md", "python", "sinks::webhook runs it"),
+    (
+        "producer/SINKS.md",
+        "toml",
+        "a test of producer/sinks loads it: it has no crew, so a worker would not",
+    ),
     (
         "producer/python/README.md",
         "python",

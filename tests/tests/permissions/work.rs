@@ -93,7 +93,10 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
     gateway.run(&["cancel", id]).await.success();
     assert_eq!(long.exit().await.code(), Some(5));
     gateway.run(&["workers"]).await.ended_with(0).said(&[]);
-    let gateway = gateway.with_free_gateway_ports();
+    // Sinks are for another user.
+    let gateway = gateway
+        .with_free_gateway_ports()
+        .env("CREWFLEET__GATEWAY__SINKS", "false");
     let token = gateway
         .run(&["token", "create", "shop", "--all-crews"])
         .await

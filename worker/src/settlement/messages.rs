@@ -5,12 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties};
-use crewfleet_protocol::topology::Reason;
+use crewfleet_protocol::topology::{Reason, Tier};
 use crewfleet_protocol::{Body, KickoffError, KickoffId, fingerprint, header, message_type};
 
 use super::attempt::Attempt;
 use crate::execution::outcome::{Outcome, RequeueReason};
-use crate::settlement::retry::{self, Retry, Tier};
+use crate::settlement::retry::Retry;
 use crate::state::WorkerState;
 
 /// The reply to an outcome, which gives its result away for it.
@@ -82,7 +82,7 @@ pub(super) fn requeued(
     let (exchange, properties) = match delay {
         None => (worker.broker.names.requests(), properties),
         Some(delay) => {
-            let tier = retry::tier(delay);
+            let tier = Tier::for_delay(delay);
             let properties = match reason {
                 RequeueReason::NotDue => left(properties, delay, tier),
                 _ => properties,
@@ -115,7 +115,7 @@ pub(super) fn retried(
     due: DateTime<Utc>,
 ) -> Message {
     let properties = republished(attempt, next.attempt).with_header(header::NOT_BEFORE, &due.to_rfc3339());
-    let tier = retry::tier(next.delay);
+    let tier = Tier::for_delay(next.delay);
     let properties = left(properties, next.delay, tier);
     marked(
         attempt,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crewfleet_protocol::topology::{RETRY_TIERS, Reason};
+use crewfleet_protocol::topology::Reason;
 use crewfleet_protocol::{KickoffError, Request};
 use serde::Deserialize;
 
@@ -23,15 +23,6 @@ pub(crate) struct Retry {
     pub(crate) delay: Duration,
     /// What happened to this one.
     pub(crate) reason: Reason,
-}
-
-/// Queues that hold what is sent to them, all for the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tier {
-    /// As in `kickoff.retry.<name>`.
-    pub(crate) name: &'static str,
-    /// For how long.
-    pub(crate) delay: Duration,
 }
 
 /// What a failure may say of itself, beside its kind.
@@ -135,18 +126,6 @@ pub(crate) fn due(delay: Duration) -> DateTime<Utc> {
         .ok()
         .and_then(|delay| Utc::now().checked_add_signed(delay))
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
-}
-
-/// The tier for a message that is due in `remaining`: the largest that fits, else the smallest. Repeated until it is
-/// due, any delay comes out within one smallest tier, and never early.
-pub(crate) fn tier(remaining: Duration) -> Tier {
-    let tiers = RETRY_TIERS.map(|(name, delay_ms)| Tier {
-        name,
-        delay: Duration::from_millis(delay_ms.unsigned_abs()),
-    });
-    let [smallest, ..] = tiers;
-    let fits = tiers.into_iter().rev().find(|tier| tier.delay <= remaining);
-    fits.unwrap_or(smallest)
 }
 
 #[cfg(test)]
@@ -257,14 +236,5 @@ mod tests {
         let soon = due(Duration::from_secs(60)).to_rfc3339();
         let body = format!(r#"{{"inputs": {{}}, "deadline": {soon:?}}}"#);
         assert_eq!(judge(&policy, &request(1, &body), &mut outcome), None);
-    }
-
-    #[test]
-    fn the_largest_tier_that_fits() {
-        let of = |seconds: u64| tier(Duration::from_secs(seconds)).name;
-        assert_eq!(
-            [of(0), of(5), of(29), of(30), of(700), of(86_400)],
-            ["5s", "5s", "5s", "30s", "10m", "1h"]
-        );
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 use crewfleet::{BrokerConfig, KickoffClient};
+use crewfleet_sinks::SinksConfig;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +46,7 @@ pub(crate) async fn run(
         crew,
         once: arguments.once,
         verbose: arguments.verbose,
+        sinks: on_this_machine(settings.sinks()?),
         began: Instant::now(),
     };
     let program = workers::program()?;
@@ -153,6 +155,13 @@ async fn with_broker(
     };
     client.close().await;
     ended
+}
+
+/// Webhooks may be called on this machine, where whoever tries them out has a receiver.
+fn on_this_machine(mut sinks: SinksConfig) -> SinksConfig {
+    let here = ["127.0.0.0/8", "::1"].map(str::to_owned);
+    sinks.webhooks.allow.extend(here);
+    sinks
 }
 
 /// `None` when the crew's own names decide.

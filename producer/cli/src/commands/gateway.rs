@@ -8,7 +8,8 @@ use crate::settings::Settings;
 
 pub(crate) async fn run(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Exit> {
     let crew = settings.default_crew.clone();
-    match crewfleet_gateway::serve(&settings.broker, &settings.gateway, crew, stop).await {
+    let sinks = settings.gateway.sinks.then(|| settings.sinks()).transpose()?;
+    match crewfleet_gateway::serve(&settings.broker, &settings.gateway, crew, sinks.as_ref(), stop).await {
         Ok(()) => Ok(Exit::Succeeded),
         // Has an exit code of its own.
         Err(GatewayError::Client(error)) => Err(error.into()),

@@ -17,6 +17,7 @@ pub(crate) mod kickoff;
 pub(crate) mod kickoffs;
 pub(crate) mod manual;
 pub(crate) mod run;
+pub(crate) mod sinks;
 pub(crate) mod status;
 mod steps;
 pub(crate) mod token;

@@ -4,6 +4,8 @@ use clap::{Args, Subcommand};
 use crewfleet_amqp::Broker;
 use crewfleet_protocol::topology::{Argument, Topology};
 use crewfleet_protocol::{CrewName, Names};
+use crewfleet_sinks::SinksError;
+use crewfleet_sinks::running::topology_of_all;
 
 use crate::exit::Exit;
 use crate::format::Format;
@@ -64,7 +66,10 @@ fn topology(settings: &Settings, given: Crews) -> anyhow::Result<(Topology, Vec<
         given.crews
     };
     let names = Names::new(&settings.broker.namespace);
-    let topology = Topology::of(&names, &crews, settings.broker.results());
+    let mut topology = Topology::of(&names, &crews, settings.broker.results());
+    let of_sinks = topology_of_all(&settings.sinks()?, &names).map_err(SinksError::from)?;
+    topology.queues.extend(of_sinks.queues);
+    topology.bindings.extend(of_sinks.bindings);
     Ok((topology.with_streams(settings.broker.streams), crews))
 }
 

@@ -9,6 +9,7 @@ use crewfleet_gateway::GatewayError;
 use crewfleet_gateway::config::{GatewayConfig, StoreConfig};
 use crewfleet_gateway::tokens::{Token, TokensFile};
 use crewfleet_protocol::CrewName;
+use crewfleet_sinks::SinksConfig;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
@@ -32,7 +33,12 @@ impl Gateway {
     ///
     /// # Errors
     /// When its token cannot be kept, or there is no free port.
-    pub(crate) fn start(folder: &Folder, broker: &BrokerConfig, crew: &CrewName) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        folder: &Folder,
+        broker: &BrokerConfig,
+        crew: &CrewName,
+        sinks: SinksConfig,
+    ) -> anyhow::Result<Self> {
         let tokens_file = folder.join("gateway-tokens.json");
         // Those of earlier runs are good no more.
         match fs::remove_file(&tokens_file) {
@@ -55,8 +61,9 @@ impl Gateway {
         };
         let (addr, stop) = (config.addr.clone(), CancellationToken::new());
         let (broker, crew, told) = (broker.clone(), crew.clone(), stop.clone());
-        let serving =
-            tokio::spawn(async move { crewfleet_gateway::serve(&broker, &config, Some(crew), &told).await });
+        let serving = tokio::spawn(async move {
+            crewfleet_gateway::serve(&broker, &config, Some(crew), Some(&sinks), &told).await
+        });
         Ok(Self {
             addr,
             token,

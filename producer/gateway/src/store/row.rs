@@ -246,7 +246,7 @@ pub(crate) fn moment(millis: i64) -> DateTime<Utc> {
 }
 
 /// The place of a kickoff that has not ended.
-pub(super) fn begun(place: ChainPlace) -> ReplyChain {
+pub(crate) fn begun(place: ChainPlace) -> ReplyChain {
     ReplyChain {
         place,
         next: None,

@@ -44,7 +44,7 @@ class Options:
     idempotency_key: str | None = None
     #: Cancelling the asyncio task that awaits the result, or Ctrl-C in a blocking call, cancels the kickoff, too.
     cancel_on_abandon: bool = False
-    #: Where it is to be told of what happens to it, by AMP's names. This version carries them, and calls none yet.
+    #: Where it is to be told of what happens to it, by AMP's names. A gateway calls them, or `crewfleet sinks`.
     webhooks: Webhooks | None = field(default=None, repr=False)
     #: What is to follow, in order: at most 20 steps. `Kickoff.chain_reply` waits for the last one.
     then: Sequence[Step] = ()

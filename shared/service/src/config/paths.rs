@@ -23,8 +23,8 @@ enum Kind {
     Command,
 }
 
-/// Every key that names a file or folder; `*` is any crew.
-const KEYS: [(&str, Kind); 16] = [
+/// Every key that names a file or folder; `*` is any crew, or any sink.
+const KEYS: [(&str, Kind); 22] = [
     ("broker.url_file", Kind::Path),
     ("broker.ca_file", Kind::Path),
     ("broker.client_cert_file", Kind::Path),
@@ -34,6 +34,12 @@ const KEYS: [(&str, Kind); 16] = [
     ("gateway.tokens_used_file", Kind::Path),
     ("gateway.tls_cert_file", Kind::Path),
     ("gateway.tls_key_file", Kind::Path),
+    ("webhooks.secret_file", Kind::Path),
+    ("sinks.*.url_file", Kind::Path),
+    ("sinks.*.secret_file", Kind::Path),
+    ("sinks.*.token_file", Kind::Path),
+    ("sinks.*.ca_file", Kind::Path),
+    ("sinks.*.path", Kind::Path),
     ("crews.*.python", Kind::Program),
     ("crews.*.path", Kind::Paths),
     ("crews.*.working_dir", Kind::Path),

@@ -67,7 +67,7 @@ pub(crate) async fn run(arguments: &GatewayArguments) -> anyhow::Result<()> {
     };
     let broker = broker_config(&arguments.url);
     loop {
-        match gateway::serve(&broker, &config, None, &shutdown).await {
+        match gateway::serve(&broker, &config, None, None, &shutdown).await {
             Err(GatewayError::Client(error)) => {
                 eprintln!("the gateway starts again: {error}");
                 tokio::select! {

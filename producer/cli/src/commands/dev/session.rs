@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use crewfleet::inputs::unasked;
 use crewfleet::{BrokerConfig, Event, KickoffClient, Status};
+use crewfleet_sinks::SinksConfig;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
@@ -28,6 +29,8 @@ pub(super) struct Session {
     pub(super) inputs: Option<Box<RawValue>>,
     pub(super) once: bool,
     pub(super) verbose: bool,
+    /// What its gateway hands replies and events on to.
+    pub(super) sinks: SinksConfig,
     pub(super) began: Instant,
 }
 
@@ -65,7 +68,7 @@ impl Session {
             };
         }
 
-        let mut gateway = Gateway::start(folder, broker, &self.crew.name)?;
+        let mut gateway = Gateway::start(folder, broker, &self.crew.name, self.sinks.clone())?;
         if needed.is_empty() {
             match self.kickoff(client, workers).await {
                 Ok(Exit::Succeeded) => {}

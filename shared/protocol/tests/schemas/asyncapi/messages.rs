@@ -40,6 +40,10 @@ fn described(name: &str) -> (&'static str, &'static str) {
             "string",
             "A key of the publisher's own for what is to be done once, at most 255 bytes: it makes the id.",
         ),
+        header::DEFERRED => (
+            "integer",
+            "How often a sink put it off: its receiver had no place, or is known not to answer.",
+        ),
         header::REASON => ("string", "Why it is dead."),
         header::ERROR => ("string", "Kind and message of the error, at most 2 KiB."),
         header::FINGERPRINT => (
@@ -75,7 +79,12 @@ const COPY: [&str; 10] = [
     header::IDEMPOTENCY_KEY,
 ];
 /// What a copy of an order carries, beside the trace.
-const ORDER: [&str; 3] = [header::ATTEMPT, header::NOT_BEFORE, header::DELAY_LEFT];
+const ORDER: [&str; 4] = [
+    header::ATTEMPT,
+    header::DEFERRED,
+    header::DELAY_LEFT,
+    header::POSSIBLE_DUPLICATE,
+];
 const DEAD: [&str; 4] = [
     header::REASON,
     header::ERROR,
@@ -89,7 +98,8 @@ pub(super) fn all() -> Value {
     let of_dead_letter = [&DEAD[..], &of_request].concat();
     let of_webhook = [&ORDER[..], &DEAD, &TRACE].concat();
     for name in header::OURS {
-        assert!(of_dead_letter.contains(&name), "{name} is in no message");
+        let is_sent = of_dead_letter.contains(&name) || of_webhook.contains(&name);
+        assert!(is_sent, "{name} is in no message");
     }
     let messages = [
         (
