@@ -107,6 +107,7 @@ fn sample() -> Result<(String, Handed), String> {
         started_at: Some(now),
         finished_at: now,
         meta: None,
+        chain: None,
     };
     let message = Received {
         body: reply.body(),

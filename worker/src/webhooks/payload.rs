@@ -237,6 +237,7 @@ mod tests {
             started_at: None,
             finished_at: Utc::now(),
             meta: None,
+            chain: None,
         }
     }
 
