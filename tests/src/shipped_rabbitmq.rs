@@ -26,7 +26,7 @@ const VHOST: &str = "crewfleet";
 /// What the shipped permissions are made for.
 const NAMESPACE: &str = "kickoff";
 
-/// A CA, and the certificates of one node and of the four users.
+/// A CA, and the certificates of one node and of the five users.
 #[derive(Debug)]
 pub struct Certificates {
     ca: Authority,
@@ -38,7 +38,7 @@ impl Certificates {
     /// New ones.
     pub fn new() -> Self {
         let ca = Authority::new("the CA of a test");
-        let users = ["producer", "worker", "gateway", "operator"];
+        let users = ["producer", "worker", "gateway", "sinks", "operator"];
         Self {
             server: ca.server("server", &["localhost"]),
             clients: users.map(|user| (user, ca.client(user))).into(),

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod refused;
+mod sinks;
 mod work;
 
 use crewfleet_tests::shipped_rabbitmq::{Ports, ShippedNode};
@@ -41,15 +42,15 @@ async fn the_shipped_node_takes_certificates_only_and_its_http_stays_on_loopback
     let users = node.ctl(&["list_users", "--no-table-headers"]).await.unwrap();
     let mut names: Vec<&str> = users.lines().filter_map(|line| line.split('\t').next()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["gateway", "operator", "producer", "worker"], "{users}");
+    assert_eq!(names, ["gateway", "operator", "producer", "sinks", "worker"], "{users}");
     // As `authenticate_user` asks, for all at once: each start of `rabbitmqctl` costs a second of a core.
     let expression = "[{User, Password, element(1, rabbit_access_control:check_user_pass_login(User, Password))} \
-                      || User <- [<<\"gateway\">>, <<\"operator\">>, <<\"producer\">>, <<\"worker\">>], \
+                      || User <- [<<\"gateway\">>, <<\"operator\">>, <<\"producer\">>, <<\"sinks\">>, <<\"worker\">>], \
                       Password <- [<<>>, User, <<\"guest\">>]]";
     let tried = node.eval(expression).await.unwrap();
     assert_eq!(
         tried.matches("refused").count(),
-        4 * 3,
+        5 * 3,
         "somebody is let in: {tried}"
     );
     let expression = "[application:get_env(rabbit, Key) || Key <- [consumer_timeout, max_message_size]]";

@@ -102,29 +102,33 @@ async fn are_refused(connection: &Connection, user: &str, attempts: &[Attempt<'_
     }
 }
 
-/// A node with everything declared, the queue `kickoff.clients.<user>.own` of each client, and connections of them.
-async fn site() -> (ShippedNode, [Connection; 4]) {
+/// A node with everything declared, the queue `kickoff.clients.<user>.own` of each user that may have one, and connections of
+/// all.
+async fn site() -> (ShippedNode, [Connection; 5]) {
     let shipped = ShippedNode::start().await;
     let operator = shipped.client("operator").cli();
     operator.run(&["topology", "declare", "echo"]).await.success();
     let mut connections = Vec::new();
-    for user in ["producer", "worker", "gateway", "operator"] {
+    for user in ["producer", "worker", "gateway", "sinks", "operator"] {
         let connection = shipped.client(user).connect().await;
-        let own = format!("kickoff.clients.{user}.own");
-        succeed(&connection, user, &[Declare(&own)]).await;
+        if user != "sinks" {
+            let own = format!("kickoff.clients.{user}.own");
+            succeed(&connection, user, &[Declare(&own)]).await;
+        }
         connections.push(connection);
     }
-    let connections = connections.try_into().expect("four connections");
+    let connections = connections.try_into().expect("five connections");
     (shipped, connections)
 }
 
 #[tokio::test]
 async fn what_a_user_must_not_do_is_refused() {
-    let (_shipped, [producer, worker, gateway, operator]) = site().await;
+    let (_shipped, [producer, worker, gateway, sinks, operator]) = site().await;
     tokio::join!(
         a_producer(&producer),
         a_worker(&worker),
         a_gateway(&gateway),
+        sinks_alone(&sinks),
         an_operator(&operator)
     );
 }
@@ -282,6 +286,12 @@ async fn a_gateway(connection: &Connection) {
         // To look at dead letters, one at a time.
         Consume("kickoff.dead-letters.echo"),
         Consume("kickoff.dead-letters.unroutable"),
+        Consume("kickoff.dead-letters.sinks.webhooks"),
+        Publish("kickoff.due", "sinks.webhooks"),
+        // To run sinks.
+        Consume("kickoff.sinks.webhooks"),
+        Publish("kickoff.retry.5s", "sinks.webhooks"),
+        Publish("kickoff.dead-letters", "sinks.webhooks"),
         Declare("kickoff.clients.looking-at.kickoff.dead-letters.echo"),
     ];
     succeed(connection, "gateway", &own).await;
@@ -300,9 +310,11 @@ async fn a_gateway(connection: &Connection) {
         Publish("kickoff.replies", "0193-one-kickoff"),
         Publish("kickoff.events", "0193-one-kickoff.kickoff_finished"),
         Publish("kickoff.fleet", "worker-1"),
-        Publish("kickoff.dead-letters", "echo"),
-        Publish("kickoff.retry.5s", "echo"),
-        Publish("kickoff.due", "echo"),
+        Publish("kickoff.webhooks", "sinks.webhooks"),
+        Consume("kickoff.retry.5s"),
+        Declare("kickoff.sinks.other"),
+        Delete("kickoff.sinks.webhooks"),
+        Bind("kickoff.sinks.webhooks", "kickoff.replies", "#"),
         Publish("", "kickoff.requests.echo"),
         Publish("kickoff.answers", "client.gateway.own"),
         Bind(OWN, "kickoff.answers", "client.producer.own"),
@@ -316,6 +328,40 @@ async fn a_gateway(connection: &Connection) {
         Bind(OWN, "kickoff.dead-letters", "echo"),
     ];
     are_refused(connection, "gateway", &others).await;
+}
+
+/// Whoever runs sinks, and does nothing else.
+async fn sinks_alone(connection: &Connection) {
+    let own = [
+        Consume("kickoff.sinks.webhooks"),
+        Publish("kickoff.retry.5s", "sinks.webhooks"),
+        Publish("kickoff.dead-letters", "sinks.webhooks"),
+    ];
+    succeed(connection, "sinks", &own).await;
+    let others = [
+        Consume("kickoff.requests.echo"),
+        Consume("kickoff.dead-letters.echo"),
+        Consume("kickoff.dead-letters.sinks.webhooks"),
+        Consume("kickoff.retry.5s"),
+        Consume("kickoff.results"),
+        Consume("kickoff.control"),
+        Purge("kickoff.requests.echo"),
+        Delete("kickoff.sinks.webhooks"),
+        Declare("kickoff.sinks.other"),
+        Declare("kickoff.clients.sinks.own"),
+        DeclareExchange("kickoff.other"),
+        Publish("kickoff.requests", "echo"),
+        Publish("kickoff.replies", "0193-one-kickoff"),
+        Publish("kickoff.events", "0193-one-kickoff.kickoff_queued"),
+        Publish("kickoff.control", ""),
+        Publish("kickoff.queries", ""),
+        Publish("kickoff.due", "sinks.webhooks"),
+        Publish("kickoff.webhooks", "sinks.webhooks"),
+        Publish("", "kickoff.sinks.webhooks"),
+        Bind("kickoff.sinks.webhooks", "kickoff.replies", "#"),
+        Bind("kickoff.sinks.webhooks", "kickoff.due", "sinks.other"),
+    ];
+    are_refused(connection, "sinks", &others).await;
 }
 
 /// Everything of the namespace is the operator's; nothing else is.

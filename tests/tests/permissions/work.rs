@@ -7,6 +7,8 @@ use crewfleet_tests::gateway::GatewayProcess;
 use crewfleet_tests::shipped_rabbitmq::ShippedNode;
 use serde_json::{Value, json};
 
+use super::sinks::{Followed, nothing_was_refused};
+
 #[tokio::test]
 async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_is_missing() {
     let shipped = ShippedNode::start().await;
@@ -23,6 +25,8 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
     shipped.node.ctl(&policy).await.unwrap();
     let [producer, gateway, operator] =
         ["producer", "gateway", "operator"].map(|user| shipped.client(user).cli());
+    let followed = Followed::new().await;
+    followed.configure(&operator);
     operator
         .run(&["topology", "declare", "echo", "sleep", "fail"])
         .await
@@ -82,6 +86,9 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
         output.said(&["ACCESS_REFUSED", "'producer'"]);
     }
 
+    // Sinks: what follows the results of others.
+    followed.of_their_own_user(&shipped, &producer, &operator).await;
+
     // A gateway: for anybody, and what comes of it.
     gateway.run(&["wait", &id]).await.success();
     let followed = gateway.run(&["kickoff", "echo", "--follow"]).await.ended_with(0);
@@ -93,17 +100,17 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
     gateway.run(&["cancel", id]).await.success();
     assert_eq!(long.exit().await.code(), Some(5));
     gateway.run(&["workers"]).await.ended_with(0).said(&[]);
-    // Sinks are for another user.
-    let gateway = gateway
-        .with_free_gateway_ports()
-        .env("CREWFLEET__GATEWAY__SINKS", "false");
+    // It runs sinks, too.
+    followed.configure(&gateway);
+    let gateway = gateway.with_free_gateway_ports();
     let token = gateway
         .run(&["token", "create", "shop", "--all-crews"])
         .await
         .success();
     let process = GatewayProcess::ready(&gateway).await;
     let caller = process.caller("echo", &token);
-    let id = caller.kickoff(&json!({"inputs": {"TOPIC": "lamps"}})).await;
+    let asked = json!({"inputs": {"TOPIC": "lamps"}, "crewWebhookUrl": followed.url()});
+    let id = caller.kickoff(&asked).await;
     caller.becomes(&id, "SUCCESS").await;
     // It may tell the other gateways of it, and hears that as they do.
     caller
@@ -112,20 +119,16 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
         })
         .await;
     caller.answers("/inputs", 200).await;
+    followed.came_again("/asked").await;
     let sleeper = process.caller("sleep", &token);
     let id = sleeper.kickoff(&json!({"inputs": {"seconds": 600}})).await;
     sleeper.becomes(&id, "STARTED").await;
     let (code, answer) = sleeper.post(format!("/stop/{id}"), "").await;
     assert_eq!(code, 200, "{answer}");
     sleeper.becomes(&id, "FAILED").await;
-    let log = process.process().stderr.so_far().join("\n");
-    assert!(!log.contains("ACCESS_REFUSED"), "{log}");
+    nothing_was_refused(process.process());
 
     // What others' failures left behind it runs again, and throws away.
-    producer
-        .run(&["kickoff", "fail", "--input", "message=as asked"])
-        .await
-        .ended_with(1);
     let admin = gateway
         .run(&[
             "token",
@@ -154,8 +157,7 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
     native
         .shows("/crews/echo", "the schema of its inputs", its_own)
         .await;
-    let log = process.process().stderr.so_far().join("\n");
-    assert!(!log.contains("ACCESS_REFUSED"), "{log}");
+    nothing_was_refused(process.process());
 
     // An operator: dead letters, commands, and what is wrong. The failure went through a retry tier first.
     let failed = [
