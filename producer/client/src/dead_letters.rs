@@ -24,6 +24,7 @@
 //! |---|---|
 //! | `access` | [`DeadLetters`]: those of a namespace |
 //! | `error` | why they could not be read or moved |
+//! | `owner` | whose they are: a crew's, or a sink's |
 //! | [`letter`] | one dead letter: what its message says |
 //! | [`selection`] | which letters are meant |
 //! | [`groups`] | letters that died alike |
@@ -42,6 +43,7 @@ mod error;
 pub mod groups;
 pub mod letter;
 mod looking;
+mod owner;
 pub mod plan;
 pub mod purge;
 pub mod queues;
@@ -53,6 +55,7 @@ pub use self::error::DeadLetterError;
 pub use self::groups::Group;
 pub use self::letter::{Letter, WholeLetter};
 pub use self::looking::Looking;
+pub use self::owner::Owner;
 pub use self::plan::Plan;
 pub use self::purge::PurgeReport;
 pub use self::queues::{BrowsedQueue, Listing};

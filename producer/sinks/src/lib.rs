@@ -5,7 +5,6 @@
 //! | [`config`] | the sections `[webhooks]` and `[sinks.<name>]` |
 //! | [`service`], [`running`] | all sinks, in a process of their own or within another |
 //! | [`replay`] | handing on again what was |
-//! | [`redrive`] | trying once more what was given up |
 //! | [`trial`] | handing on a sample |
 //! | [`listing`] | the sinks, and what waits for them |
 //! | [`metrics`] | what sinks count |
@@ -24,7 +23,6 @@ mod item;
 mod kinds;
 pub mod listing;
 pub mod metrics;
-pub mod redrive;
 pub mod replay;
 pub mod running;
 mod schedule;

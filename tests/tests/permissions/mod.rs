@@ -42,7 +42,11 @@ async fn the_shipped_node_takes_certificates_only_and_its_http_stays_on_loopback
     let users = node.ctl(&["list_users", "--no-table-headers"]).await.unwrap();
     let mut names: Vec<&str> = users.lines().filter_map(|line| line.split('\t').next()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["gateway", "operator", "producer", "sinks", "worker"], "{users}");
+    assert_eq!(
+        names,
+        ["gateway", "operator", "producer", "sinks", "worker"],
+        "{users}"
+    );
     // As `authenticate_user` asks, for all at once: each start of `rabbitmqctl` costs a second of a core.
     let expression = "[{User, Password, element(1, rabbit_access_control:check_user_pass_login(User, Password))} \
                       || User <- [<<\"gateway\">>, <<\"operator\">>, <<\"producer\">>, <<\"sinks\">>, <<\"worker\">>], \

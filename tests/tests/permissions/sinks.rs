@@ -10,11 +10,11 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// Whom a sink calls: it takes nothing of the crew `fail`, and of others what comes a second time.
-pub(super) struct Followed {
+pub(super) struct Called {
     receiver: Receiver,
 }
 
-impl Followed {
+impl Called {
     pub(super) async fn new() -> Self {
         let receiver = Receiver::start(|call, before| match (call.json()["crew"] == "fail", before) {
             (true, _) => Answer::Status(400),

@@ -7,7 +7,7 @@ use crewfleet_tests::gateway::GatewayProcess;
 use crewfleet_tests::shipped_rabbitmq::ShippedNode;
 use serde_json::{Value, json};
 
-use super::sinks::{Followed, nothing_was_refused};
+use super::sinks::{Called, nothing_was_refused};
 
 #[tokio::test]
 async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_is_missing() {
@@ -25,8 +25,8 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
     shipped.node.ctl(&policy).await.unwrap();
     let [producer, gateway, operator] =
         ["producer", "gateway", "operator"].map(|user| shipped.client(user).cli());
-    let followed = Followed::new().await;
-    followed.configure(&operator);
+    let called = Called::new().await;
+    called.configure(&operator);
     operator
         .run(&["topology", "declare", "echo", "sleep", "fail"])
         .await
@@ -87,7 +87,7 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
     }
 
     // Sinks: what follows the results of others.
-    followed.of_their_own_user(&shipped, &producer, &operator).await;
+    called.of_their_own_user(&shipped, &producer, &operator).await;
 
     // A gateway: for anybody, and what comes of it.
     gateway.run(&["wait", &id]).await.success();
@@ -101,7 +101,7 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
     assert_eq!(long.exit().await.code(), Some(5));
     gateway.run(&["workers"]).await.ended_with(0).said(&[]);
     // It runs sinks, too.
-    followed.configure(&gateway);
+    called.configure(&gateway);
     let gateway = gateway.with_free_gateway_ports();
     let token = gateway
         .run(&["token", "create", "shop", "--all-crews"])
@@ -109,7 +109,7 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
         .success();
     let process = GatewayProcess::ready(&gateway).await;
     let caller = process.caller("echo", &token);
-    let asked = json!({"inputs": {"TOPIC": "lamps"}, "crewWebhookUrl": followed.url()});
+    let asked = json!({"inputs": {"TOPIC": "lamps"}, "crewWebhookUrl": called.url()});
     let id = caller.kickoff(&asked).await;
     caller.becomes(&id, "SUCCESS").await;
     // It may tell the other gateways of it, and hears that as they do.
@@ -119,7 +119,7 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
         })
         .await;
     caller.answers("/inputs", 200).await;
-    followed.came_again("/asked").await;
+    called.came_again("/asked").await;
     let sleeper = process.caller("sleep", &token);
     let id = sleeper.kickoff(&json!({"inputs": {"seconds": 600}})).await;
     sleeper.becomes(&id, "STARTED").await;
@@ -153,6 +153,34 @@ async fn each_user_can_do_its_work_and_a_worker_that_may_not_declare_says_what_i
     native.shows("/dead-letters?crew=fail", "it again", again).await;
     let (code, answer) = native.post("/dead-letters/purge", json!({"crew": "fail"})).await;
     assert_eq!((code.as_u16(), &answer["purged"]), (200, &json!(1)), "{answer}");
+    // Those of a sink, too.
+    let given_up = |letters: &Value| letters["items"][0]["crew"] == "sinks.crm";
+    native
+        .shows(
+            "/dead-letters?crew=sinks.crm",
+            "one that the sink gave up",
+            given_up,
+        )
+        .await;
+    let (code, answer) = native
+        .post("/dead-letters/redrive", json!({"crew": "sinks.crm"}))
+        .await;
+    assert_eq!(
+        (code.as_u16(), answer["redriven"].as_u64() > Some(0)),
+        (200, true),
+        "{answer}"
+    );
+    let (code, answer) = native
+        .post(
+            "/dead-letters/purge",
+            json!({"crew": "sinks.crm", "dry_run": true}),
+        )
+        .await;
+    assert_eq!(code, 200, "{answer}");
+    let of_echo = ["token", "create", "one", "--crew", "echo"];
+    let of_echo = gateway.run(&of_echo).await.success();
+    let (code, answer) = process.native(&of_echo).get("/dead-letters?crew=sinks.crm").await;
+    assert_eq!(code, 403, "{answer}");
     let its_own = |crew: &Value| crew["inputs_schema"]["title"] == "Echo";
     native
         .shows("/crews/echo", "the schema of its inputs", its_own)

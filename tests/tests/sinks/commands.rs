@@ -1,8 +1,9 @@
-//! `crewfleet sinks list|test|replay|redrive`, and configurations that cannot be.
+//! `crewfleet sinks list|test|replay`, the dead letters of a sink, and configurations that cannot be.
 
 use std::collections::BTreeSet;
 
 use crewfleet_tests::receiver::{Answer, Receiver};
+use lapin::BasicProperties;
 use serde_json::{Value, json};
 
 use super::{Site, ids};
@@ -55,11 +56,21 @@ async fn a_sink_is_tried_listed_redriven_and_replayed() {
         (&listed[2]["name"], &listed[2]["kind"]),
         (&json!("webhooks"), &Value::Null)
     );
-    site.cli
-        .run(&["sinks", "redrive", "crm"])
-        .await
-        .ended_with(0)
-        .said(&["2 dead letters moved"]);
+    let letters = ["dead-letters", "list", "--crew", "sinks.crm", "--json"];
+    let letters = site.cli.run(&letters).await.success();
+    let letters: Value = serde_json::from_str(&letters).unwrap();
+    assert_eq!(
+        [&letters[0]["crew"], &letters[0]["reason"], &letters[0]["count"]],
+        [&json!("sinks.crm"), &json!("refused"), &json!(2)]
+    );
+    let shown = ["dead-letters", "show", "k-1", "--crew", "sinks.crm"];
+    let shown = site.cli.run(&shown).await.success();
+    assert!(
+        shown.contains("crew         sinks.crm") && shown.contains("kickoff      k-1"),
+        "{shown}"
+    );
+    let redrive = ["dead-letters", "redrive", "--crew", "sinks.crm", "--yes"];
+    assert_eq!(site.cli.run(&redrive).await.success(), "2 redriven");
     let calls = receiver.got(5).await;
     site.queue_has("dead-letters.sinks.crm", 0).await;
     let replay = ["sinks", "replay", "crm", "--since", "1h"];
@@ -104,4 +115,92 @@ async fn a_configuration_that_cannot_be_is_refused_by_those_who_use_it() {
         .await
         .ended_with(2)
         .said(&["webhooks.allow = \"10.0.0.0/40\"", "10.0.0.0/8"]);
+}
+
+/// What waits in the dead letters may be a secret of whoever ordered it: a list shows none of it.
+#[tokio::test]
+async fn dead_letters_of_webhooks_are_listed_redriven_and_purged_like_a_crews() {
+    let receiver = Receiver::start(|_, before| match before {
+        0 => Answer::Status(400),
+        _ => Answer::Status(200),
+    })
+    .await;
+    let site = Site::new(&format!("[webhooks]\nallow = [\"{}\"]\n", receiver.addr())).await;
+    let _sinks = site.sinks(&["webhooks"]).await;
+    for number in 0..3 {
+        let id = format!("msg_{number}");
+        site.order(&id, &format!("k-{number}"), &receiver.url("hook?key=s3cret"))
+            .await;
+    }
+    site.queue_has("dead-letters.sinks.webhooks", 3).await;
+    let of = |action: &'static str| ["dead-letters", action, "--crew", "sinks.webhooks"];
+    for more in [&["--json"][..], &[]] {
+        let list = [&of("list")[..], more].concat();
+        let output = site.cli.run(&list).await;
+        let all = [output.stdout.join("\n"), output.stderr.join("\n")].concat();
+        assert!(all.contains("refused") && all.contains("k-0"), "{all}");
+        assert!(!all.contains("s3cret") && !all.contains("t0ken"), "{all}");
+    }
+    let one = ["dead-letters", "redrive", "k-1", "--crew", "sinks.webhooks"];
+    assert_eq!(site.cli.run(&one).await.success(), "1 redriven");
+    let calls = receiver.got(4).await;
+    assert_eq!(calls[3].id(), "msg_1");
+    let refused = site.cli.run(&of("redrive")).await.ended_with(2);
+    refused.said(&["2 dead letters would be handed on again", "add --yes"]);
+    let purge = [&of("purge")[..], &["--yes"]].concat();
+    assert_eq!(site.cli.run(&purge).await.success(), "2 purged");
+    site.queue_has("dead-letters.sinks.webhooks", 0).await;
+    let none = ["dead-letters", "list", "--crew", "sinks.crn"];
+    site.cli
+        .run(&none)
+        .await
+        .ended_with(3)
+        .said(&["there is no sink crn"]);
+}
+
+#[tokio::test]
+async fn doctor_looks_at_the_sinks_of_the_configuration() {
+    let site = Site::new("").await;
+    site.cli.run(&["topology", "declare", "echo"]).await.success();
+    let toml = format!(
+        "[sinks.audit]\nkind = \"file\"\npath = {}\n",
+        json!(site.cli.dir().join("replies.jsonl"))
+    );
+    site.configure(&toml);
+    let finds = async |check: &str, state: &str, found: &str| {
+        let report = site.cli.run(&["doctor", "--json"]).await;
+        let report: Value = serde_json::from_str(&report.stdout.join("\n")).unwrap();
+        let findings = report["findings"].as_array().unwrap();
+        let of_check = findings.iter().find(|finding| finding["check"] == check);
+        let finding = of_check.unwrap_or_else(|| panic!("{check} is not examined: {report:#}"));
+        assert_eq!(
+            (&finding["state"], &finding["found"]),
+            (&json!(state), &json!(found))
+        );
+    };
+    let queue = format!("queue {}", site.namespace.exchange("sinks.audit"));
+    finds(&queue, "warning", "it does not exist").await;
+    finds("processes of sink webhooks", "ok", "0 run it, 0 messages wait").await;
+
+    site.cli.run(&["topology", "declare", "echo"]).await.success();
+    finds("processes of sink audit", "note", "0 run it, 0 messages wait").await;
+    // Nothing that a sink takes.
+    let replies = site.namespace.exchange("replies");
+    let properties = BasicProperties::default().with_delivery_mode(2);
+    site.client
+        .publish_to(&replies, "k-1", "{}".to_owned(), properties)
+        .await;
+    finds("processes of sink audit", "warning", "0 run it, 1 messages wait").await;
+    finds("dead letters of sink audit", "ok", "0 are kept").await;
+
+    let _sinks = site.sinks(&["audit"]).await;
+    site.queue_has("dead-letters.sinks.audit", 1).await;
+    finds("processes of sink audit", "ok", "1 run it, 0 messages wait").await;
+    finds("dead letters of sink audit", "note", "1 are kept").await;
+    let health = ["healthcheck", "--sinks"];
+    let nowhere = [("CREWFLEET__WEBHOOKS__ADMIN_ADDR", "127.0.0.1:1")];
+    site.cli
+        .run_with_environment(&health, &nowhere)
+        .await
+        .ended_with(1);
 }

@@ -7,9 +7,8 @@ mod redrive;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use crewfleet::dead_letters::{BrowsedQueue, DeadLetterError, DeadLetters, Selection};
+use crewfleet::dead_letters::{BrowsedQueue, DeadLetterError, DeadLetters, Owner, Selection};
 use crewfleet::{ClientError, KickoffClient, KickoffId};
-use crewfleet_protocol::CrewName;
 use crewfleet_protocol::topology::Reason;
 use crewfleet_service::spelling;
 use tokio_util::sync::CancellationToken;
@@ -51,9 +50,10 @@ pub(crate) enum Action {
 #[derive(Args)]
 pub(crate) struct Crews {
     /// Only of this crew; may be given several times. Without it: of the crews of the configuration, else of those that
-    /// workers serve at present; and what no crew's queue takes
+    /// workers serve at present; and what no crew's queue takes. Of a sink: sinks.NAME, and of the webhooks that kickoffs ask
+    /// for sinks.webhooks
     #[arg(long = "crew", value_name = "CREW")]
-    crews: Vec<CrewName>,
+    crews: Vec<Owner>,
 }
 
 /// Which ones.
@@ -163,6 +163,11 @@ async fn with(
     if let Err(error) = &ended
         && let Some(DeadLetterError::Client(ClientError::NoSuchCrew { crew, .. })) = error.downcast_ref()
     {
+        if let Some(sink) = crew.strip_prefix("sinks.") {
+            say(&no_such_sink(sink));
+            client.close().await;
+            return Ok(Exit::Broker);
+        }
         say(&crews::no_such(
             crew,
             &crews::heard(&client, crew, crews::PATIENCE).await,
@@ -238,21 +243,28 @@ fn not_there(id: &KickoffId) -> Exit {
     Exit::Failed
 }
 
-/// The crews whose queues are looked at.
+fn no_such_sink(sink: &str) -> String {
+    format!(
+        "there is no sink {sink}: it has no queue. crewfleet sinks list shows those there are; crewfleet sinks makes their queues"
+    )
+}
+
+/// The crews and sinks whose queues are looked at.
 async fn where_to_look(
     letters: &DeadLetters,
     settings: &Settings,
     crews: &Crews,
-) -> anyhow::Result<Vec<CrewName>> {
+) -> anyhow::Result<Vec<Owner>> {
     let configured = settings.crews()?;
     if !crews.crews.is_empty() {
         return Ok(crews.crews.clone());
     }
     if !configured.is_empty() {
-        return Ok(configured);
+        return Ok(configured.into_iter().map(Owner::from).collect());
     }
     debug!("neither --crew nor the configuration names a crew: listening for workers");
-    Ok(letters.heard_crews().await?)
+    let heard = letters.heard_crews().await?;
+    Ok(heard.into_iter().map(Owner::from).collect())
 }
 
 /// Nobody shall believe that all is well in a queue that nobody looked at.
@@ -263,9 +275,11 @@ fn say_where(queues: &[BrowsedQueue]) {
     for look in queues {
         let queue = &look.queue;
         if look.letters.is_none() {
-            say(&format!(
-                "there is no queue {queue}: no worker of that crew has run here"
-            ));
+            let who = match look.crew {
+                Some(Owner::Sink(_)) => "nobody has run that sink here",
+                _ => "no worker of that crew has run here",
+            };
+            say(&format!("there is no queue {queue}: {who}"));
         }
         if look.others > 0 {
             say(&format!(

@@ -1,14 +1,14 @@
-//! `crewfleet sinks`, `crewfleet sinks list|test|replay|redrive|ddl`
+//! `crewfleet sinks`, `crewfleet sinks list|test|replay|ddl`
 
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use crewfleet_amqp::Broker;
-use crewfleet_protocol::{Names, SinkName};
+use crewfleet_protocol::Names;
 use crewfleet_sinks::listing::{self, Listed};
 use crewfleet_sinks::replay::{Progress, Replay, ReplayError};
-use crewfleet_sinks::{DDL, redrive, trial};
+use crewfleet_sinks::{DDL, trial};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
@@ -53,11 +53,6 @@ enum Action {
         #[arg(long, value_name = "SINCE", value_parser = moment)]
         since: DateTime<Utc>,
     },
-    /// Move a sink's dead letters back to its queue, so that they are handed on once more, under the same ids
-    Redrive {
-        /// The sink; webhooks for those that kickoffs ask for
-        name: SinkName,
-    },
     /// Print the tables of a sink of kind postgres, in SQL
     Ddl,
 }
@@ -88,7 +83,6 @@ pub(crate) async fn run(
         Some(Action::List { format }) => list(settings, &format).await,
         Some(Action::Test { name }) => test(settings, &name).await,
         Some(Action::Replay { name, since }) => replay(settings, &name, since, stop).await,
-        Some(Action::Redrive { name }) => redrive(settings, &name).await,
         Some(Action::Ddl) => {
             print(DDL.trim_end())?;
             Ok(Exit::Succeeded)
@@ -171,21 +165,6 @@ async fn replay(
             Ok(Exit::Succeeded)
         }
         Some(Err(error)) => failed(error),
-    }
-}
-
-async fn redrive(settings: &Settings, name: &SinkName) -> anyhow::Result<Exit> {
-    let names = Names::new(&settings.broker.namespace);
-    let broker = Broker::connect(&settings.broker, "crewfleet sinks redrive").await?;
-    let redriven = redrive::redrive(&broker, &names, name).await;
-    broker.close().await;
-    match redriven {
-        Ok(moved) => {
-            let moved = counted(moved, "dead letter");
-            say(&format!("{moved} moved to the queue of sink {name}"));
-            Ok(Exit::Succeeded)
-        }
-        Err(error) => failed(error),
     }
 }
 

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::owner::Owner;
+
 /// The reason of a letter that says none, neither ours nor RabbitMQ's.
 pub const UNKNOWN_REASON: &str = "unknown";
 
@@ -18,7 +20,7 @@ pub const UNKNOWN_REASON: &str = "unknown";
 pub struct Letter {
     /// `None` when the request names no valid one: it is then selected by its group only.
     pub kickoff_id: Option<KickoffId>,
-    /// The routing key, which is the crew.
+    /// The routing key, which is the crew, or `sinks.NAME`.
     pub crew: String,
     /// The queue it is in.
     pub queue: String,
@@ -31,7 +33,7 @@ pub struct Letter {
     pub fingerprint: Option<String>,
     /// The attempt that failed, from 1.
     pub attempt: u32,
-    /// How often it was redriven, from 0.
+    /// How often it was redriven, from 0. Of a sink's this is not counted.
     pub redrive: u32,
     /// When it died.
     pub dead_at: Option<DateTime<Utc>>,
@@ -81,7 +83,11 @@ impl Letter {
             error: text(header::ERROR),
             fingerprint: text(header::FINGERPRINT),
             attempt: properties.header_u32(header::ATTEMPT).unwrap_or(1),
-            redrive: properties.header_u32(header::REDRIVE).unwrap_or(0),
+            // A sink's has that of the kickoff, which the body tells, too.
+            redrive: match Owner::is_sink(&delivery.routing_key) {
+                true => 0,
+                false => properties.header_u32(header::REDRIVE).unwrap_or(0),
+            },
             dead_at: text(header::DEAD_AT).and_then(|at| at.parse().ok()),
             marks: Marks {
                 identity: 0,
@@ -100,6 +106,11 @@ impl Letter {
     /// The id for people.
     pub fn id(&self) -> &str {
         self.kickoff_id.as_ref().map_or("-", KickoffId::as_str)
+    }
+
+    /// Whether a sink gave it up: then it is no request.
+    pub fn is_sinks(&self) -> bool {
+        Owner::is_sink(&self.crew)
     }
 
     /// What letters are sorted by: when it died, and of those that died at one moment something else of it. Equal only for
@@ -167,12 +178,20 @@ impl WholeLetter {
     }
 }
 
-/// As workers answer it: on the `correlation_id`, else on the id of an idempotency key, else of the `message_id`, else of the
+/// Of a sink's, the kickoff that it is about. Of a request, as workers answer it: on the `correlation_id`, else on the id of an idempotency key, else of the `message_id`, else of the
 /// body.
 fn id(delivery: &Delivery) -> Option<KickoffId> {
     #[derive(Deserialize)]
     struct Named {
         kickoff_id: String,
+    }
+    let of_body = || {
+        serde_json::from_slice::<Named>(&delivery.body)
+            .ok()
+            .and_then(|named| KickoffId::parse(&named.kickoff_id).ok())
+    };
+    if Owner::is_sink(&delivery.routing_key) {
+        return of_body();
     }
     let properties = &delivery.properties;
     let names_none = properties.correlation_id().is_none_or(str::is_empty);
@@ -186,8 +205,6 @@ fn id(delivery: &Delivery) -> Option<KickoffId> {
     let given = [properties.correlation_id(), properties.message_id()];
     match given.into_iter().flatten().find(|id| !id.is_empty()) {
         Some(id) => KickoffId::parse(id).ok(),
-        None => serde_json::from_slice::<Named>(&delivery.body)
-            .ok()
-            .and_then(|named| KickoffId::parse(&named.kickoff_id).ok()),
+        None => of_body(),
     }
 }

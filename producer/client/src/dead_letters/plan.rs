@@ -7,7 +7,6 @@ use std::collections::HashMap;
 
 use crewfleet_amqp::browse::Browse;
 use crewfleet_amqp::{BrokerError, Delivery, reply_code};
-use crewfleet_protocol::CrewName;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -15,6 +14,7 @@ use super::access::DeadLetters;
 use super::error::DeadLetterError;
 use super::groups::{Group, Groups};
 use super::letter::{Letter, Marks};
+use super::owner::Owner;
 use super::queues::BrowsedQueue;
 use super::selection::Selection;
 
@@ -105,7 +105,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`Self::list`].
-    pub async fn plan(&self, crews: &[CrewName], selection: &Selection) -> Result<Plan, DeadLetterError> {
+    pub async fn plan(&self, crews: &[Owner], selection: &Selection) -> Result<Plan, DeadLetterError> {
         let (mut groups, mut parts, mut latest) = (Groups::default(), Vec::<Part>::new(), HashMap::new());
         let each = |letter: Letter, delivery: Delivery| {
             let marks = letter.marks;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crewfleet_amqp::browse::{Browse, Browsing};
 use crewfleet_amqp::{BrokerError, Delivery, Link};
-use crewfleet_protocol::{CrewName, KickoffId};
+use crewfleet_protocol::KickoffId;
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -14,6 +14,7 @@ use super::access::DeadLetters;
 use super::error::DeadLetterError;
 use super::groups::{Group, Groups};
 use super::letter::{Letter, WholeLetter};
+use super::owner::Owner;
 use super::selection::Selection;
 use crate::error::ClientError;
 
@@ -22,8 +23,8 @@ use crate::error::ClientError;
 pub struct BrowsedQueue {
     /// The queue.
     pub queue: String,
-    /// Its crew; `None` for the queue of what no crew's queue takes.
-    pub crew: Option<CrewName>,
+    /// Its crew, or its sink; `None` for the queue of what no crew's queue takes.
+    pub crew: Option<Owner>,
     /// How many letters were seen; `None`: there is no such queue.
     pub letters: Option<u64>,
     /// How many consumers of somebody else's there were (a shovel, a script): what they hold was not seen.
@@ -44,12 +45,12 @@ pub struct Listing {
 }
 
 impl DeadLetters {
-    /// The letters of these crews, and of no crew's queue, in groups.
+    /// The letters of these crews and sinks, and of no crew's queue, in groups.
     ///
     /// # Errors
     /// [`DeadLetterError`]; [`ClientError::NotDeclared`] when none of the queues exists, [`ClientError::NoSuchCrew`]
     /// when the selection names a crew that has neither a queue nor a letter.
-    pub async fn list(&self, crews: &[CrewName], selection: &Selection) -> Result<Listing, DeadLetterError> {
+    pub async fn list(&self, crews: &[Owner], selection: &Selection) -> Result<Listing, DeadLetterError> {
         let mut groups = Groups::default();
         let each = |letter: Letter, delivery: Delivery| {
             if selection.selects_delivery(&letter, &delivery.body) {
@@ -68,7 +69,7 @@ impl DeadLetters {
     /// As [`Self::list`].
     pub async fn letters(
         &self,
-        crews: &[CrewName],
+        crews: &[Owner],
         selection: &Selection,
     ) -> Result<(Vec<Letter>, Vec<BrowsedQueue>), DeadLetterError> {
         let (mut letters, mut groups) = (Vec::new(), Groups::default());
@@ -90,7 +91,7 @@ impl DeadLetters {
     /// As [`Self::list`].
     pub async fn show(
         &self,
-        crews: &[CrewName],
+        crews: &[Owner],
         id: &KickoffId,
     ) -> Result<(Vec<WholeLetter>, Vec<BrowsedQueue>), DeadLetterError> {
         let selection = Selection {
@@ -106,7 +107,7 @@ impl DeadLetters {
     /// As [`Self::list`], but for crews that there are not.
     pub async fn show_selected(
         &self,
-        crews: &[CrewName],
+        crews: &[Owner],
         selection: &Selection,
     ) -> Result<(Vec<WholeLetter>, Vec<BrowsedQueue>), DeadLetterError> {
         let mut found = Vec::new();
@@ -126,13 +127,13 @@ impl DeadLetters {
         queues: &[BrowsedQueue],
         groups: &[Group],
     ) -> Result<(), DeadLetterError> {
-        let has_queue = |crew: &CrewName| {
-            let queue = self.client.names().dead_letter_queue(crew);
+        let has_queue = |crew: &Owner| {
+            let queue = crew.dead_letter_queue(self.client.names());
             queues
                 .iter()
                 .any(|browse| browse.queue == queue && browse.letters.is_some())
         };
-        let has_letter = |crew: &CrewName| groups.iter().any(|group| group.crew == crew.as_str());
+        let has_letter = |crew: &Owner| groups.iter().any(|group| group.crew == crew.to_string());
         let mut named = selection.crews.iter();
         match named.find(|crew| !has_queue(crew) && !has_letter(crew)) {
             Some(crew) => Err(DeadLetterError::Client(ClientError::NoSuchCrew {
@@ -147,13 +148,13 @@ impl DeadLetters {
     /// Shows every letter to `each`, queue by queue.
     pub(super) async fn read_all(
         &self,
-        crews: &[CrewName],
+        crews: &[Owner],
         mut each: impl FnMut(Letter, Delivery),
     ) -> Result<Vec<BrowsedQueue>, DeadLetterError> {
         let names = self.client.names();
         let of_crews = crews
             .iter()
-            .map(|crew| (names.dead_letter_queue(crew), Some(crew)));
+            .map(|crew| (crew.dead_letter_queue(names), Some(crew)));
         let mut wanted: Vec<_> = of_crews.collect();
         // A crew may have the very name of the other queue.
         if wanted.iter().all(|(queue, _)| *queue != names.unroutable()) {

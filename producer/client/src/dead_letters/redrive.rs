@@ -1,5 +1,6 @@
 //! Running dead letters again: the request goes back to its crew's queue under the same id with the next redrive, and
-//! only when the broker has confirmed that does the dead letter leave its queue.
+//! only when the broker has confirmed that does the dead letter leave its queue. What a sink gave up goes back to the sink's
+//! queue, by the exchange that its later attempts return to.
 //!
 //! Between the two a redrive may be interrupted. Then the letter is still there, and another redrive sends a copy with
 //! the same id, redrive and body, by which a worker knows it. A letter that somebody was given before may be such a
@@ -11,7 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use crewfleet_amqp::{Delivery, Message, PublishError};
-use crewfleet_protocol::{CrewName, header};
+use crewfleet_protocol::{CrewName, Names, header};
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ use super::plan::{Plan, Planned, Step};
 const PUBLISH_LIMIT: Duration = Duration::from_secs(30);
 
 /// What only a dead letter, or an attempt before it, has to say.
-const NOT_REDRIVEN: [&str; 12] = [
+const NOT_REDRIVEN: [&str; 13] = [
     header::REASON,
     header::ERROR,
     header::FINGERPRINT,
@@ -33,6 +34,7 @@ const NOT_REDRIVEN: [&str; 12] = [
     header::ATTEMPT,
     header::NOT_BEFORE,
     header::DELAY_LEFT,
+    header::DEFERRED,
     header::RETURNED,
     header::WORKER_FAULTS,
     header::NOT_ALONE,
@@ -94,7 +96,7 @@ pub struct RedriveReport {
 pub struct Undone {
     /// The kickoff's id, or `-`.
     pub kickoff_id: String,
-    /// Its crew.
+    /// Its crew, or `sinks.NAME`.
     pub crew: String,
     /// Why.
     pub problem: String,
@@ -157,6 +159,7 @@ impl DeadLetters {
             pace: Pace::of(options.rate),
             published: HashSet::new(),
             no_such_crew: BTreeSet::new(),
+            sinks: BTreeSet::new(),
             report: RedriveReport {
                 guarded,
                 ..RedriveReport::default()
@@ -187,7 +190,10 @@ struct Run<'a> {
     asks: bool,
     pace: Pace,
     published: HashSet<u64>,
+    /// Crews and sinks that have no queue …
     no_such_crew: BTreeSet<String>,
+    /// … and sinks that have one.
+    sinks: BTreeSet<String>,
     report: RedriveReport,
 }
 
@@ -204,16 +210,20 @@ impl Run<'_> {
             self.report.copies += 1;
             return Ok(Step::Settle);
         }
+        let is_sink = letter.is_sinks();
+        if is_sink {
+            self.look_for_sink(&letter.crew).await?;
+        }
         if self.no_such_crew.contains(&letter.crew) {
-            return Ok(self.undone(letter, NO_SUCH_CREW.to_owned()));
+            return Ok(self.undone(letter, no_such(is_sink)));
         }
         if stop.run_until_cancelled(self.pace.turn()).await.is_none() {
             self.report.interrupted = true;
             return Ok(Step::Keep);
         }
-        let mut message = request(&letter, delivery, self.letters.client.names().requests());
+        let mut message = again(&letter, delivery, self.letters.client.names());
         // Somebody was given the letter before: a browse, or a redrive that was interrupted after it had published.
-        if planned.marks.delivered_before && self.may_be_redriven(&letter).await {
+        if planned.marks.delivered_before && !is_sink && self.may_be_redriven(&letter).await {
             message = message.possible_duplicate();
         }
         let publisher = self.letters.client.broker().publisher();
@@ -225,7 +235,7 @@ impl Run<'_> {
             }
             Err(PublishError::Unroutable { .. }) => {
                 self.no_such_crew.insert(letter.crew.clone());
-                Ok(self.undone(letter, NO_SUCH_CREW.to_owned()))
+                Ok(self.undone(letter, no_such(is_sink)))
             }
             Err(cause @ PublishError::InDoubt { .. }) => Err(DeadLetterError::InDoubt {
                 kickoff_id: letter.id().to_owned(),
@@ -233,6 +243,23 @@ impl Run<'_> {
             }),
             Err(refused) => Ok(self.undone(letter, refused.to_string())),
         }
+    }
+
+    /// Looks once whether a sink has a queue: what comes back from a tier for one that has none is taken by the dead letters
+    /// of nobody.
+    async fn look_for_sink(&mut self, key: &str) -> Result<(), DeadLetterError> {
+        if self.sinks.contains(key) || self.no_such_crew.contains(key) {
+            return Ok(());
+        }
+        let client = &self.letters.client;
+        let queue = format!("{}.{key}", client.names().namespace());
+        let there = client.broker().connected().await.queue_state(&queue).await?;
+        let known = match there {
+            Some(_) => &mut self.sinks,
+            None => &mut self.no_such_crew,
+        };
+        known.insert(key.to_owned());
+        Ok(())
     }
 
     /// Whether the next redrive may have been published already. A copy that says so waits at its worker until the others
@@ -266,17 +293,36 @@ const ASKED_FOR: u64 = 3;
 const NO_SUCH_CREW: &str = "no such crew: no queue takes its requests. Start a worker that serves it; if its workers start \
 later, run `crewfleet topology declare`";
 
-/// The request as it came, as the next redrive. It is new as of now: a cancel that was given before does not mean it.
-fn request(letter: &Letter, delivery: &Delivery, exchange: String) -> Message {
+const NO_SUCH_SINK: &str = "no such sink: it has no queue. Run it: `crewfleet sinks`, or `crewfleet topology declare` with \
+its configuration";
+
+fn no_such(is_sink: bool) -> String {
+    match is_sink {
+        true => NO_SUCH_SINK,
+        false => NO_SUCH_CREW,
+    }
+    .to_owned()
+}
+
+/// The message as it came. A request is the next redrive; what a sink gave up is the same as ever, to whom it is handed on.
+/// It is new as of now: a cancel that was given before does not mean it, and the days that it may wait begin anew.
+fn again(letter: &Letter, delivery: &Delivery, names: &Names) -> Message {
     let properties = NOT_REDRIVEN
         .iter()
         .fold(delivery.properties.for_republish(), |properties, name| {
             properties.without_header(name)
         })
-        .with_header_u32(header::REDRIVE, letter.redrive.saturating_add(1))
         .with_timestamp_now();
+    let is_sink = letter.is_sinks();
+    let properties = match is_sink {
+        true => properties,
+        false => properties.with_header_u32(header::REDRIVE, letter.redrive.saturating_add(1)),
+    };
     Message {
-        exchange,
+        exchange: match is_sink {
+            true => names.due(),
+            false => names.requests(),
+        },
         routing_key: letter.crew.clone(),
         properties,
         body: delivery.body.clone(),

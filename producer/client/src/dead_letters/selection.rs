@@ -1,18 +1,19 @@
 //! Which dead letters are meant.
 
-use crewfleet_protocol::{CrewName, KickoffId};
+use crewfleet_protocol::KickoffId;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::letter::Letter;
+use super::owner::Owner;
 
 /// Letters to which all of these apply; the default selects every letter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Those of this kickoff.
     pub kickoff_id: Option<KickoffId>,
-    /// Those of these crews; none named: of any.
-    pub crews: Vec<CrewName>,
+    /// Those of these crews and sinks; none named: of any.
+    pub crews: Vec<Owner>,
     /// Those with this reason.
     pub reason: Option<String>,
     /// Those with this fingerprint.
@@ -54,7 +55,7 @@ impl Selection {
     pub fn selects(&self, letter: &Letter) -> bool {
         let id = self.kickoff_id.as_ref();
         id.is_none_or(|id| letter.kickoff_id.as_ref() == Some(id))
-            && (self.crews.is_empty() || self.crews.iter().any(|crew| crew.as_str() == letter.crew))
+            && (self.crews.is_empty() || self.crews.iter().any(|crew| crew.to_string() == letter.crew))
             && self.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
             && (self.fingerprint.is_none() || self.fingerprint == letter.fingerprint)
     }

@@ -56,6 +56,17 @@ impl Identity {
         }
     }
 
+    /// The same for a sink, which is for all crews.
+    pub(crate) fn reach_sink(&self, sink: &str) -> Result<(), ApiError> {
+        self.notes.crew(sink);
+        match self.crews() {
+            None => Ok(()),
+            Some(_) => Err(ApiError::NotAllowed(format!(
+                "{sink} is a sink, which is for all crews, and this token is not good for all"
+            ))),
+        }
+    }
+
     /// Whether it may see this kickoff.
     pub(crate) fn sees(&self, kickoff: &Kickoff) -> bool {
         let crews = self.crews();

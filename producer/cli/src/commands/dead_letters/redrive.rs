@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
-use crewfleet::dead_letters::{DeadLetters, Plan, RedriveOptions, RedriveReport};
+use crewfleet::dead_letters::{DeadLetters, Owner, Plan, RedriveOptions, RedriveReport};
 use crewfleet::{KickoffClient, KickoffId};
 use crewfleet_protocol::topology::Reason;
 use tokio_util::sync::CancellationToken;
@@ -81,18 +81,26 @@ pub(super) async fn run(
         }
         // Each is a run of its crew, with all that this costs. Who names one has counted.
         let count = plan.forecast(&options).redriven;
+        let of_sinks = only_sinks(&selection.crews);
+        let (what, happens) = match of_sinks {
+            true => ("dead letter", "would be handed on again"),
+            false => ("kickoff", "would be run again, with all that this costs"),
+        };
         if count > 0 && selection.kickoff_id.is_none() && !arguments.yes {
             if !can_ask() {
                 bail!(
-                    "{} would be run again, with all that this costs, and there is no terminal to ask on: add --yes",
-                    counted(count, "kickoff")
+                    "{} {happens}, and there is no terminal to ask on: add --yes",
+                    counted(count, what)
                 );
             }
             say(&format!(
                 "these would be redriven:\n{}",
                 super::print::listing(&plan.groups, chrono::Utc::now())
             ));
-            let question = format!("run {} again?", counted(count, "kickoff"));
+            let question = match of_sinks {
+                true => format!("hand {} on again?", counted(count, what)),
+                false => format!("run {} again?", counted(count, what)),
+            };
             let answer = stop.run_until_cancelled(agreed(&question)).await;
             if answer != Some(true) {
                 say("nothing was redriven");
@@ -110,6 +118,7 @@ pub(super) async fn run(
         let report = letters.redrive(plan, &options, stop, progress).await?;
         let exit = tell(&report, &options)?;
         if report.redriven == 1
+            && !of_sinks
             && let Some(id) = only
         {
             say(&format!("its new reply, when it has ended: crewfleet wait {id}"));
@@ -117,6 +126,11 @@ pub(super) async fn run(
         Ok(exit)
     })
     .await
+}
+
+/// Whether they are of sinks alone, so that nothing runs.
+fn only_sinks(owners: &[Owner]) -> bool {
+    !owners.is_empty() && owners.iter().all(|owner| matches!(owner, Owner::Sink(_)))
 }
 
 /// The kickoff, where the letters are of one alone.
@@ -155,9 +169,13 @@ fn tell(report: &RedriveReport, options: &RedriveOptions) -> anyhow::Result<Exit
         say_guarded(report.guarded, options);
     }
     for undone in report.undone.iter().take(TOLD) {
+        let of = match undone.crew.contains('.') {
+            true => undone.crew.clone(),
+            false => format!("crew {}", undone.crew),
+        };
         say(&format!(
-            "kickoff {} of crew {} is not redriven: {}",
-            undone.kickoff_id, undone.crew, undone.problem
+            "kickoff {} of {of} is not redriven: {}",
+            undone.kickoff_id, undone.problem
         ));
     }
     if report.undone.len() > TOLD {

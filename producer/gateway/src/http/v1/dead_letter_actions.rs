@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Request, State};
 use crewfleet::dead_letters::{Plan, PurgeReport, RedriveOptions, RedriveReport, Selection};
-use crewfleet_protocol::{CrewName, KickoffId};
+use crewfleet_protocol::KickoffId;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -35,7 +35,7 @@ const TOLD: usize = 1_000;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Redrive {
-    /// Letters of this crew.
+    /// Letters of this crew. Of a sink: `sinks.NAME`, for a token that is good for all crews.
     #[schema(example = "marketing")]
     crew: Option<String>,
     /// Letters of this kickoff.
@@ -60,7 +60,7 @@ pub(crate) struct Redrive {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Purge {
-    /// Letters of this crew.
+    /// Letters of this crew. Of a sink: `sinks.NAME`, for a token that is good for all crews.
     #[schema(example = "marketing")]
     crew: Option<String>,
     /// Letters of this kickoff.
@@ -287,7 +287,7 @@ fn selection(
             .transpose()
             .map_err(invalid)?,
         crews: crew
-            .map(|crew| CrewName::parse(&crew))
+            .map(|crew| crew.parse())
             .into_iter()
             .collect::<Result<_, _>>()
             .map_err(invalid)?,

@@ -10,7 +10,9 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, Query as Pairs, State};
 use crewfleet::ClientError;
-use crewfleet::dead_letters::{DeadLetterError, DeadLetters, Looking, Plan, Reach, Selection, WholeLetter};
+use crewfleet::dead_letters::{
+    DeadLetterError, DeadLetters, Letter, Looking, Owner, Plan, Reach, Selection, WholeLetter,
+};
 use crewfleet_amqp::reply_code;
 use crewfleet_protocol::{CrewName, KickoffId, webhooks};
 use serde_json::value::RawValue;
@@ -48,7 +50,7 @@ const LARGEST_PAGE: usize = 1_000;
     reason = "it is there for the document; Asked::read takes the pairs"
 )]
 pub(crate) struct Query {
-    /// Letters of these crews: names, separated by commas.
+    /// Letters of these crews: names, separated by commas. Of a sink: `sinks.NAME`, for a token that is good for all crews.
     crew: Option<String>,
     /// Letters with this reason: `failed`, `rejected`, `timed_out`, `crashed`, …
     reason: Option<String>,
@@ -66,7 +68,7 @@ pub(crate) struct Query {
 /// Where to look, and for what.
 pub(super) struct Look {
     pub(super) letters: DeadLetters,
-    pub(super) crews: Vec<CrewName>,
+    pub(super) crews: Vec<Owner>,
     pub(super) selection: Selection,
 }
 
@@ -77,17 +79,27 @@ impl Look {
         identity: &Identity,
         mut selection: Selection,
     ) -> Result<Self, ApiError> {
-        for crew in &selection.crews {
-            identity.reach(crew)?;
+        for owner in &selection.crews {
+            match owner {
+                Owner::Crew(crew) => identity.reach(crew)?,
+                Owner::Sink(_) => identity.reach_sink(&owner.to_string())?,
+            }
         }
+        let of_crews = async || {
+            let known = known(gateway, identity).await?;
+            Ok::<_, ApiError>(known.into_iter().map(Owner::from).collect())
+        };
         let crews = match (&selection.kickoff_id, selection.crews.is_empty()) {
             (_, false) => selection.crews.clone(),
             // Its own queue alone, where its crew is known.
             (Some(id), true) => match gateway.store.queries.kickoff(id.as_str()).await? {
-                Some(kickoff) => CrewName::parse(&kickoff.crew).into_iter().collect(),
-                None => known(gateway, identity).await?.into_iter().collect(),
+                Some(kickoff) => CrewName::parse(&kickoff.crew)
+                    .into_iter()
+                    .map(Owner::from)
+                    .collect(),
+                None => of_crews().await?,
             },
-            (None, true) => known(gateway, identity).await?.into_iter().collect(),
+            (None, true) => of_crews().await?,
         };
         selection.reach = Reach {
             crews: identity.crews().map(<[_]>::to_vec),
@@ -200,7 +212,7 @@ pub(crate) async fn get(
         }
         .into());
     };
-    let (request, text) = shown(request, text);
+    let (request, text) = shown(&letter, request, text);
     Ok(Json(WholeView {
         letter: letter.into(),
         request,
@@ -212,8 +224,16 @@ pub(crate) async fn get(
 }
 
 /// A request, or another text in its place, without the secrets of its webhooks.
-fn shown(request: Option<Box<RawValue>>, text: Option<String>) -> (Option<Box<RawValue>>, Option<String>) {
+fn shown(
+    letter: &Letter,
+    request: Option<Box<RawValue>>,
+    text: Option<String>,
+) -> (Option<Box<RawValue>>, Option<String>) {
     const HIDDEN: &str = "(It is not shown: it is no request, and may have the secrets of a webhook.)";
+    // The order of a webhook is its secrets.
+    if letter.is_sinks() {
+        return (None, Some(HIDDEN.to_owned()));
+    }
     let sent = request.as_deref().map(RawValue::get).or(text.as_deref());
     match sent.map(webhooks::shown) {
         Some(None) => (None, Some(HIDDEN.to_owned())),
@@ -243,7 +263,10 @@ impl Asked {
             let refused = |why: &str| ApiError::validation(format!("{name}={value:?}: {why}"));
             match &**name {
                 "crew" => {
-                    let crews = value.split(',').map(CrewName::parse).collect::<Result<_, _>>();
+                    let crews = value
+                        .split(',')
+                        .map(str::parse::<Owner>)
+                        .collect::<Result<_, _>>();
                     asked.selection.crews = crews.map_err(|e| refused(&e.to_string()))?;
                 }
                 "reason" => asked.selection.reason = Some(value.clone()),
@@ -316,13 +339,13 @@ mod tests {
     #[test]
     fn a_query_is_read_and_what_is_none_is_told_by_its_name() {
         let asked = read(&[
-            ("crew", "a,b"),
+            ("crew", "a,b,sinks.crm"),
             ("group", "true"),
             ("reason", "failed"),
             ("limit", "7"),
         ])
         .unwrap();
-        let crews = ["a", "b"].map(|name| CrewName::parse(name).unwrap());
+        let crews = ["a", "b", "sinks.crm"].map(|name| name.parse().unwrap());
         assert_eq!(asked.selection.crews, crews);
         assert_eq!((asked.in_groups, asked.limit), (true, 7));
         assert_eq!(asked.selection.reason.as_deref(), Some("failed"));
