@@ -1,6 +1,7 @@
 """What the rendered gateway promises: its configuration is one that the program takes, its secrets can be changed while it runs,
 each of its pods has a store of its own, and whatever leads to it arrives."""
 
+import ipaddress
 import json
 import os
 import re
@@ -69,8 +70,9 @@ class Configuration(unittest.TestCase):
         self.assertIn("127.0.0.1:1/healthz does not answer", answer.stderr)
 
     def test_the_program_refuses_what_it_does_not_know(self):
-        for section in ("gateway", "gateway.store"):
-            answer = asked(text_of(rendered(GATEWAY)).replace(f"[{section}]\n", f"[{section}]\nnot_a_key = 1\n"))
+        for section in ("gateway", "gateway.store", "webhooks", "sinks.crm"):
+            text = text_of(rendered(PRODUCTION if section in ("webhooks", "sinks.crm") else GATEWAY))
+            answer = asked(text.replace(f"[{section}]\n", f"[{section}]\nnot_a_key = 1\n"))
             self.assertEqual(answer.returncode, 2, answer.stderr)
             self.assertIn(f'unknown key "{section}.not_a_key"', answer.stderr)
 
@@ -83,19 +85,29 @@ class Configuration(unittest.TestCase):
                 "broker": {"namespace": broker.get("namespace", "kickoff")} | broker.get("settings", {}) | gateway.get("broker", {}).get("settings", {}),
                 "gateway": {key: value for key, value in settings.items() if key != "store"},
                 "gateway.store": settings.get("store", {}),
+                "webhooks": gateway.get("webhooks", {}),
+                "sinks": gateway.get("sinks", {}),
             }
-            found = {"broker": written["broker"], "gateway": written["gateway"], "gateway.store": written["gateway"]["store"]}
+            found = {section: written.get(section, {}) for section in wanted} | {"gateway.store": written["gateway"]["store"]}
+            self.assertEqual(set(found["sinks"]), set(wanted["sinks"]))
             for section, keys in wanted.items():
                 for key, value in keys.items():
                     with self.subTest(values=values.name, section=section, key=key):
                         # As text, since 4 is not 4.0 there.
-                        self.assertEqual(json.dumps(found[section][key]), json.dumps(value))
+                        self.assertEqual(json.dumps(found[section][key], sort_keys=True), json.dumps(value, sort_keys=True))
 
     def test_the_schema_has_the_keys_that_are_documented(self):
         gateway = documented()["gateway"]
         definitions = json.loads((CHART / "values.schema.json").read_text())["definitions"]
         self.assertEqual(set(definitions["gatewaySettings"]["properties"]), set(gateway) - COMPUTED)
         self.assertEqual(set(definitions["storeSettings"]["properties"]), set(gateway["store"]) - COMPUTED)
+
+    def test_the_schema_has_the_keys_of_sinks_but_for_secrets(self):
+        sections, definitions = documented(), json.loads((CHART / "values.schema.json").read_text())["definitions"]
+        # Secrets come in files; where the metrics are is the gateway's.
+        self.assertEqual(set(definitions["webhookSettings"]["properties"]), set(sections["webhooks"]) - {"secret", "admin_addr"})
+        documented_keys = set().union(*sections["sinks"].values()) - {"url", "secret", "token"}
+        self.assertEqual(set(definitions["sink"]["properties"]), documented_keys | {"secret_file", "token_file"})
 
 
 class Secrets(unittest.TestCase):
@@ -304,8 +316,22 @@ class WaysToIt(unittest.TestCase):
         self.assertEqual(policies[PRODUCTION]["ingress"][0]["from"], given["networkPolicy"]["gateway"]["from"])
         self.assertNotIn("from", policies[GATEWAY]["ingress"][0])
         ports = {values: [[p["port"] for p in rule["ports"]] for rule in spec["egress"]] for values, spec in policies.items()}
-        self.assertEqual(ports, {GATEWAY: [[53, 53], [5671, 5672]], PRODUCTION: [[53, 53], [5671], [4317]]})
+        self.assertEqual(ports, {GATEWAY: [[53, 53], [5671, 5672], [80, 443]], PRODUCTION: [[53, 53], [5671], [4317], [5432, 8443], [80, 443]]})
         self.assertEqual(policies[PRODUCTION]["egress"][1]["to"], given["networkPolicy"]["broker"]["to"])
+
+    def test_webhooks_reach_the_internet_alone_and_nothing_where_none_are_called(self):
+        def egress(manifests):
+            return one(manifests, "NetworkPolicy", NAME)["spec"]["egress"]
+
+        for peer in egress(rendered(GATEWAY))[-1]["to"]:
+            everywhere = ipaddress.ip_network(peer["ipBlock"]["cidr"])
+            private = ["10.1.2.3", "172.20.0.1", "192.168.1.1", "169.254.169.254", "fd00::1", "fe80::1"]
+            refused = [ipaddress.ip_network(network) for network in peer["ipBlock"]["except"]]
+            for address in map(ipaddress.ip_address, private):
+                if address.version == everywhere.version:
+                    self.assertTrue(any(address in network for network in refused), address)
+        without = egress(render(GATEWAY, {"gateway": {"settings": {"sinks": False}}}))
+        self.assertEqual(without, egress(rendered(GATEWAY))[:-1])
 
     def test_prometheus_knows_it_by_a_job_of_its_own(self):
         monitor = one(rendered(PRODUCTION), "PodMonitor", NAME)["spec"]

@@ -50,6 +50,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 [gateway.store]
 {{- include "crewfleet.toml.table" (merge (dict "file" "/var/lib/crewfleet/store.sqlite") $gateway.settings.store) }}
+{{- with $gateway.webhooks }}
+
+[webhooks]
+{{- include "crewfleet.toml.table" . }}
+{{- end }}
+{{- range $name, $sink := $gateway.sinks }}
+
+[sinks.{{ $name }}]
+{{- include "crewfleet.toml.table" $sink }}
+{{- end }}
 {{- end }}
 
 {{- /* How many bytes a quantity of Kubernetes is. */}}
@@ -77,6 +87,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $settings := $root.Values.broker.settings }}
 {{- if not (and (dig "streams" true $settings) (dig "results_max_age_s" 1 $settings)) }}
 {{- fail "the gateway reads RabbitMQ's streams; broker.settings must have neither streams: false nor results_max_age_s: 0" }}
+{{- end }}
+{{- if and $gateway.sinks (eq (dig "sinks" true $gateway.settings) false) }}
+{{- fail "gateway.sinks would be run by nobody, since gateway.settings.sinks is false" }}
 {{- end }}
 {{- range $gateway.env }}
 {{- if and (hasKey . "value") (regexMatch (include "crewfleet.secretName" $) .name) }}

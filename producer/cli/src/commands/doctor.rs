@@ -2,6 +2,9 @@
 
 use crate::doctor::{self, ASK_MANAGEMENT, Finding, Report, State, Subject};
 use clap::Args;
+use crewfleet_protocol::{Names, SinkName};
+use crewfleet_sinks::SinksError;
+use crewfleet_sinks::running::topology_of_all;
 use tokio_util::sync::CancellationToken;
 
 use super::workers::none_answers;
@@ -29,8 +32,17 @@ pub(crate) async fn run(
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let (drain_grace_s, cancel_grace_s, termination_grace_s) = settings.graces();
+    let sinks = settings.sinks()?;
+    let of_sinks =
+        topology_of_all(&sinks, &Names::new(&settings.broker.namespace)).map_err(SinksError::from)?;
     let subject = Subject {
         broker: settings.broker.clone(),
+        sinks: sinks
+            .sinks
+            .keys()
+            .filter_map(|name| SinkName::parse(name).ok())
+            .collect(),
+        of_sinks,
         crews: settings.time_limits()?,
         declare: settings.declares(),
         drain_grace_s,

@@ -11,7 +11,7 @@ use crewfleet_protocol::topology::{Binding, Topology};
 use super::finding::Report;
 use super::management::Management;
 use super::subject::Subject;
-use super::{broker, crews, permissions, topology, unacked, workers};
+use super::{broker, crews, permissions, sinks, topology, unacked, workers};
 
 /// Runs all checks. `none_answers` is told where no worker answers, before we listen for those that cannot be asked.
 ///
@@ -29,10 +29,13 @@ pub(crate) async fn examine(subject: &Subject, none_answers: impl FnOnce()) -> R
     let mut names: BTreeSet<CrewName> = limits.keys().cloned().collect();
     names.extend(crews::declared(client.names(), management).await);
     let names = Vec::from_iter(names);
-    let wanted = Topology::of(client.names(), &names, subject.broker.results());
+    let mut wanted = Topology::of(client.names(), &names, subject.broker.results());
+    wanted.queues.extend(subject.of_sinks.queues.iter().cloned());
+    wanted.bindings.extend(subject.of_sinks.bindings.iter().cloned());
     let wanted = wanted.with_streams(broker::streams(subject, &client, &link, &mut findings).await);
     let present = topology::examine(&link, &wanted, management, &mut findings).await?;
     crews::consumers(client.names(), &names, &present, &mut findings);
+    sinks::examine(client.names(), &subject.sinks, &present, &mut findings);
     unacked::examine(&client, link.version(), &names, &heard, management, &mut findings).await;
     crews::time_limits(subject, &limits, link.version(), &present, &mut findings);
     crews::drain_grace(subject, &mut findings);

@@ -16,6 +16,7 @@
 //! | `checks` | what another argument, or a policy, does to the messages of a queue |
 //! | `permissions` | what our user may do |
 //! | `crews` | time limits against the consumer timeout, drain grace |
+//! | `sinks` | who runs them, and what they have given up |
 //! | `workers` | who is heard, and their clocks |
 //! | `unacked` | what is delivered and not acked: who has it, and what it keeps of the queues' logs |
 
@@ -26,6 +27,7 @@ mod examine;
 mod finding;
 mod management;
 mod permissions;
+mod sinks;
 mod subject;
 mod topology;
 mod unacked;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crewfleet::BrokerConfig;
-use crewfleet_protocol::CrewName;
+use crewfleet_protocol::topology::Topology;
+use crewfleet_protocol::{CrewName, SinkName};
 
 /// What the configuration says, as far as it is to be checked.
 #[derive(Debug, Clone)]
@@ -12,6 +13,10 @@ pub(crate) struct Subject {
     pub(crate) broker: BrokerConfig,
     /// The crews and their time limits in seconds.
     pub(crate) crews: BTreeMap<CrewName, f64>,
+    /// The sinks.
+    pub(crate) sinks: Vec<SinkName>,
+    /// What these need beside what all workers do.
+    pub(crate) of_sinks: Topology,
     /// `[worker] declare`.
     pub(crate) declare: bool,
     /// `[worker] drain_grace_s`.

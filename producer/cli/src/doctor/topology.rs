@@ -15,6 +15,7 @@ use super::finding::{Finding, State};
 use super::management::{ASK_MANAGEMENT, Management, ONLY_MANAGEMENT};
 
 const DECLARE: &str = "start a worker, or run `crewfleet topology declare`";
+const DECLARE_SINK: &str = "run `crewfleet sinks`, or `crewfleet topology declare`, with this configuration; then `crewfleet sinks replay` for what was before";
 const REPLACE: &str = "arguments cannot be changed: delete the queue when it is empty, and run `crewfleet topology declare`; or use another [broker] namespace";
 
 /// What the broker holds of the topology.
@@ -134,9 +135,15 @@ fn absent(check: String, wanted: &Topology, present: &Present) -> Finding {
         true => State::Warning,
         false => State::Unsafe,
     };
+    // Nothing is lost that a sink of the configuration does not have yet: the streams keep it.
+    let is_new_sink = check.contains(".sinks.") && !check.ends_with(".sinks.webhooks");
+    let (state, fix) = match is_new_sink {
+        true => (State::Warning, DECLARE_SINK),
+        false => (state, DECLARE),
+    };
     Finding::new(state, check, "it does not exist")
         .wanted("declared")
-        .fix(DECLARE)
+        .fix(fix)
 }
 
 fn other_exchange(check: String, argument: &str, cause: String) -> Finding {
