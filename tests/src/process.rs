@@ -143,8 +143,13 @@ impl Process {
 
     /// Waits for its end, and takes all that it wrote.
     pub async fn output(&self) -> Output {
+        self.output_within(PATIENCE).await
+    }
+
+    /// As [`Self::output`], for what takes longer than a test may.
+    pub async fn output_within(&self, limit: Duration) -> Output {
         Output {
-            code: self.exit().await.code(),
+            code: self.exit_within(limit).await.code(),
             stdout: self.stdout.so_far(),
             stderr: self.stderr.so_far(),
         }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
@@ -31,6 +32,9 @@ page = list_kickoffs.sync(client=client, crew="echo", status="succeeded")
 assert [item.kickoff_id for item in page.items] == [kickoff.kickoff_id]
 print(ended.status)
 "#;
+
+/// How long all calls may take.
+const CALLING: Duration = Duration::from_secs(300);
 
 /// A gateway with a worker, and a token for all of it.
 async fn site() -> (WorkerProcess, Cli, GatewayProcess, String) {
@@ -72,7 +76,10 @@ async fn every_operation_is_answered_as_the_document_says() {
             "45",
         ])
         .current_dir(cli.dir());
-    let called = Process::spawn("schemathesis", &tool, b"").output().await;
+    // It drains the worker, and from then on each call that asks workers waits for their answers in vain.
+    let called = Process::spawn("schemathesis", &tool, b"")
+        .output_within(CALLING)
+        .await;
     assert_eq!(called.code, Some(0), "{}", called.stdout.join("\n"));
     assert!(gateway.process().is_running(), "the gateway has ended");
 }
