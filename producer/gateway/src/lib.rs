@@ -16,12 +16,14 @@
 //! | `alarms` | whether RabbitMQ takes anything |
 //! | `crews` | what workers serve, and which inputs their crews ask for, by their heartbeats |
 //! | `announcing` | events of the gateways' own |
+//! | `batches` | batches that have an end: what follows them, and when |
 //! | `followers`, `abandoned` | who follows which kickoffs; those that are cancelled when nobody does |
 //! | [`tokens`] | the tokens that callers show |
 
 mod abandoned;
 mod alarms;
 mod announcing;
+mod batches;
 pub mod config;
 mod crews;
 mod followers;

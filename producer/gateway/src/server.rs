@@ -26,7 +26,7 @@ use crate::store::StoreError;
 use crate::taking::PUBLISHING;
 use crate::tokens::valid::ValidTokens;
 use crate::tokens::{TokensError, TokensFile};
-use crate::{abandoned, alarms};
+use crate::{abandoned, alarms, batches};
 
 /// Why a gateway does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +120,10 @@ pub async fn serve(
     let cancelling = Arc::clone(&gateway);
     let _cancelling = AbortOnDropHandle::new(tokio::spawn(async move {
         abandoned::look_out(&cancelling).await;
+    }));
+    let ending = Arc::clone(&gateway);
+    let _ending = AbortOnDropHandle::new(tokio::spawn(async move {
+        batches::ender::look_out(&ending).await;
     }));
     let has_tls = tls.is_some();
     if is_exposed && !has_tls {
