@@ -8,6 +8,7 @@ use crewfleet_tests::client::PlainClient;
 use crewfleet_tests::crews::builtin_crew_toml;
 use crewfleet_tests::gateway::{Caller, GatewayProcess};
 use crewfleet_tests::journal::Journal;
+use crewfleet_tests::process::Process;
 use crewfleet_tests::worker::{WorkerBuilder, WorkerProcess};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -314,4 +315,82 @@ async fn a_batch_is_open_until_all_of_it_is_taken_or_refused() {
         );
     }
     drop(worker);
+}
+
+/// `crewfleet kickoff-for-each write` of rows, with what follows.
+fn for_each(place: &Place, rows: &[Value], more: &[&str]) -> Process {
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    std::fs::write(place.cli.dir().join("rows.jsonl"), lines).expect("the file is written");
+    let files = ["--inputs", "rows.jsonl", "--output", "out.jsonl"];
+    let command = ["kickoff-for-each", "write", "--concurrency", "4"];
+    place.cli.spawn(&[&command, &files, more].concat())
+}
+
+const SUMMARY: [&str; 2] = [
+    "--then",
+    "summary:rows=$.items[*].result.raw,failed=$.batch.failed",
+];
+
+#[tokio::test]
+async fn rows_of_a_file_have_one_end_however_often_the_command_is_run() {
+    let place = Place::new().await;
+    let _worker = place.worker(4).ready().await;
+    // No gateway ever ran.
+    let rows = [json!({}), failing(), json!({"hold": true})];
+    let refused = for_each(&place, &rows, &SUMMARY).output().await.ended_with(2);
+    refused.said(&["need a gateway", "batches", "crewfleet gateway"]);
+    assert!(place.journal.lines().is_empty(), "a row was sent");
+
+    let gateway = GatewayProcess::ready(&place.cli).await;
+    let caller = gateway.native(&place.token().await);
+    let unserved = for_each(&place, &rows, &["--then", "nobody"])
+        .output()
+        .await
+        .ended_with(2);
+    unserved.said(&["no worker has ever served the crew nobody"]);
+    // It is killed while a row runs, and run once more.
+    let first = for_each(&place, &rows, &SUMMARY);
+    let last = place.journal.any_started(3).await;
+    first.signal(Signal::SIGKILL);
+    first.exit().await;
+    let resumed = for_each(&place, &rows, &SUMMARY);
+    place.journal.release(&last);
+    let resumed = resumed.output().await.ended_with(1);
+    let said = resumed.said(&[
+        "3 of 3 rows answered",
+        "of the crew summary succeeded",
+        "\"failed\":1",
+    ]);
+    assert!(said.contains("[\"done\",\"done\"]"), "{said}");
+    // All of it is known by now.
+    for_each(&place, &rows, &SUMMARY).output().await.ended_with(1);
+    let (_, page) = caller.get("/kickoffs?crew=summary").await;
+    assert_eq!(page["items"].as_array().map(Vec::len), Some(1), "{page:#}");
+    let batch = last.strip_suffix("-3").expect("a row's id");
+    let (_, view) = caller.get(format!("/batches/{batch}")).await;
+    assert_eq!(
+        (&view["total"], &view["succeeded"], &view["callback"]["status"]),
+        (&json!(3), &json!(2), &json!("succeeded")),
+        "{view:#}"
+    );
+    // Other rows would be another batch.
+    let more = [rows.as_slice(), &[json!({})]].concat();
+    let other = for_each(&place, &more, &SUMMARY).output().await.ended_with(2);
+    other.said(&["had 3 rows"]);
+}
+
+#[tokio::test]
+async fn rows_are_cancelled_when_one_fails() {
+    let place = Place::new().await;
+    let _worker = place.worker(4).ready().await;
+    let _gateway = GatewayProcess::ready(&place.cli).await;
+    let mut rows = vec![json!({"hold": true}); 6];
+    rows[0] = failing();
+    let policy = [SUMMARY.as_slice(), &["--on-item-failure", "fail-fast"]].concat();
+    let run = for_each(&place, &rows, &policy).output().await.ended_with(1);
+    run.said(&[
+        "1 failed, 5 cancelled",
+        "of the crew summary succeeded",
+        "\"rows\":[]",
+    ]);
 }
