@@ -1,12 +1,16 @@
 //! A crew that writes down what it does, and ends when the test says so.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::{PATIENCE, crews::plain_python, process::TICK};
+use crate::{
+    PATIENCE,
+    crews::plain_python,
+    process::{TICK, until},
+};
 
 /// The program. It writes `start ID ATTEMPT` and `end ID ATTEMPT`; its inputs say what it does in between: `hold`
 /// (until it is released), `grow_mb` (memory to take), `kill_worker`, and `outcomes`, a list with an entry for each
@@ -90,6 +94,23 @@ impl Journal {
         {
             panic!("{kickoff_id} was not started {times} times: {:?}", self.lines());
         }
+    }
+
+    /// Waits until so many were started, and returns the id of the one that does not end.
+    pub async fn any_started(&self, count: usize) -> String {
+        until("kickoffs that are started, of which one holds", || {
+            let lines = self.lines();
+            let ids = |what: &str| -> BTreeSet<String> {
+                let of = lines
+                    .iter()
+                    .filter_map(|line| line.strip_prefix(what)?.split(' ').next());
+                of.map(str::to_owned).collect()
+            };
+            let (started, ended) = (ids("start "), ids("end "));
+            let mut open = started.difference(&ended);
+            (started.len() == count && ended.len() + 1 == count).then(|| open.next().cloned())?
+        })
+        .await
     }
 
     /// Lets a kickoff that holds go on.

@@ -6,6 +6,7 @@ mod alarms;
 mod alerting;
 mod bad_input;
 mod batch_publisher;
+mod batches;
 mod chains;
 mod check;
 mod children;

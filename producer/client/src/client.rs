@@ -249,6 +249,11 @@ impl KickoffClient {
         &self.connection.names
     }
 
+    /// Under which key replies come to this client's reply queue.
+    pub fn reply_key(&self) -> &str {
+        &self.connection.reply_key
+    }
+
     /// The name of one more queue of this client's own, which begins as its reply queue's does.
     pub fn own_queue(&self, what: &str) -> String {
         self.connection.own_queue(what)

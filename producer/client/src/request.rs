@@ -35,6 +35,7 @@ pub struct Kickoff {
     parts: Result<Parts, ClientError>,
     pub(crate) events: bool,
     possible_duplicate: bool,
+    reply_to: Option<String>,
     /// The trace that it belongs to, where no span of ours does.
     context: Headers,
 }
@@ -71,6 +72,7 @@ impl Kickoff {
             parts,
             events: false,
             possible_duplicate: false,
+            reply_to: None,
             context: Headers::default(),
         }
     }
@@ -167,6 +169,12 @@ impl Kickoff {
         self
     }
 
+    /// Where it is [detached](Self::detach): with a key of somebody else, to whom its reply goes.
+    pub fn reply_to(mut self, key: &str) -> Self {
+        self.reply_to = Some(key.to_owned());
+        self
+    }
+
     /// The body of the request that is sent: the same for the same inputs and options, so that two who send it under one id
     /// can tell that it is one kickoff.
     ///
@@ -191,7 +199,8 @@ impl Kickoff {
     /// As awaiting it.
     pub async fn detach(self) -> Result<KickoffId, ClientError> {
         let mut kickoff = self;
-        let (crew, message, kickoff_id) = kickoff.message(None)?;
+        let key = kickoff.reply_to.take();
+        let (crew, message, kickoff_id) = kickoff.message(key.as_deref())?;
         kickoff.connection.publish(&crew, &kickoff_id, message).await?;
         Ok(kickoff_id)
     }

@@ -85,7 +85,7 @@ pub struct StoreConfig {
 }
 
 /// The key of `meta` that says whose a kickoff is.
-const TENANT: &str = "tenant";
+pub(crate) const TENANT: &str = "tenant";
 /// The key of `meta` that says which batch a kickoff is of.
 pub(crate) const BATCH: &str = "batch";
 const DAY: u64 = 24 * 60 * 60;

@@ -63,6 +63,8 @@ pub(crate) struct Gateway {
     pub(crate) limits: Limits,
     /// What kickoffs are searched by.
     pub(crate) indexes: Indexes,
+    /// So large a request may be, in bytes.
+    pub(crate) max_request_bytes: usize,
     /// Told to end.
     ending: CancellationToken,
 }
@@ -98,6 +100,7 @@ impl Gateway {
             history: Topology::history(names, config.history()),
             results: (results.max_age_s > 0).then(|| Topology::results(names, results)),
             requests: Topology::http_requests(names, config.requests()),
+            batches: Topology::batches(names),
         };
         let of_any = |memory, largest| Window::new(memory, at_once(memory, largest), AT_ONCE);
         let windows = Windows {
@@ -117,6 +120,7 @@ impl Gateway {
             default_crew,
             bodies: RequestLimits::new(broker.max_request_bytes, limits.connections),
             limits,
+            max_request_bytes: broker.max_request_bytes,
             indexes,
             ending: stop.clone(),
         })

@@ -17,12 +17,14 @@
 //! | `crews` | what workers serve, and which inputs their crews ask for, by their heartbeats |
 //! | `announcing`, `own_event` | events of the gateways' own |
 //! | `unannounced` | kickoffs of which the other gateways do not know yet |
+//! | `batches` | batches that have an end: what follows them, and when |
 //! | `followers`, `abandoned` | who follows which kickoffs; those that are cancelled when nobody does |
 //! | [`tokens`] | the tokens that callers show |
 
 mod abandoned;
 mod alarms;
 mod announcing;
+mod batches;
 pub mod config;
 mod crews;
 mod followers;

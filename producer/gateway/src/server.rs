@@ -28,7 +28,7 @@ use crate::store::StoreError;
 use crate::taking::PUBLISHING;
 use crate::tokens::valid::ValidTokens;
 use crate::tokens::{TokensError, TokensFile};
-use crate::{abandoned, alarms, announcing};
+use crate::{abandoned, alarms, announcing, batches};
 
 /// How long the broker has to say at the start that it does not take us. One that says nothing may come later.
 const REFUSING: Duration = Duration::from_secs(5);
@@ -145,6 +145,10 @@ pub async fn serve(
     let telling = Arc::clone(&gateway);
     let _announcing = AbortOnDropHandle::new(tokio::spawn(async move {
         announcing::look_out(&telling).await;
+    }));
+    let ending = Arc::clone(&gateway);
+    let _ending = AbortOnDropHandle::new(tokio::spawn(async move {
+        batches::ender::look_out(&ending).await;
     }));
     let has_tls = tls.is_some();
     if is_exposed && !has_tls {

@@ -11,7 +11,7 @@ use crewfleet::{ClientError, Kickoff, KickoffId};
 use crewfleet_amqp::traces::Headers;
 use crewfleet_amqp::{Message, Properties, PublishError};
 use crewfleet_protocol::webhooks::WebhookFields;
-use crewfleet_protocol::{ChainPlace, CrewName, Step, body_hash, message_type};
+use crewfleet_protocol::{ChainPlace, CrewName, KickoffRequest, Step, body_hash, message_type};
 use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -53,6 +53,10 @@ pub(crate) struct Order {
     begins_chain: bool,
     /// Others may ask for it under the same id.
     is_named: bool,
+    /// Whatever body the first of them had is the right one.
+    first_counts: bool,
+    /// Where its reply goes, beside all who wait for it by its id.
+    reply_to: Option<String>,
 }
 
 /// What became of an order.
@@ -85,6 +89,8 @@ impl Order {
             note,
             begins_chain: false,
             is_named: false,
+            first_counts: false,
+            reply_to: None,
         })
     }
 
@@ -129,6 +135,21 @@ impl Order {
     /// Under an id that its caller chose.
     pub(crate) fn named(mut self) -> Self {
         self.is_named = true;
+        self
+    }
+
+    /// Under an id that all gateways make alike, with a body that may differ a little: the first one counts.
+    pub(crate) fn first_counts(self) -> Self {
+        Self {
+            first_counts: true,
+            ..self.named()
+        }
+    }
+
+    /// Answered to this key.
+    pub(crate) fn reply_to(mut self, key: &str) -> Self {
+        self.kickoff = self.kickoff.reply_to(key);
+        self.reply_to = Some(key.to_owned());
         self
     }
 
@@ -240,9 +261,16 @@ impl Gateway {
 
     /// The same request was taken before. Should whoever took it have failed to publish it, it is published now.
     async fn join(&self, order: &Order, before: &Request) -> Result<Taken, ApiError> {
-        if before.body_hash != order.body_hash() || before.crew != order.crew.as_str() {
-            return Err(ApiError::Conflict(other_request(&order.id)));
-        }
+        let as_before;
+        let is_other = before.body_hash != order.body_hash() || before.crew != order.crew.as_str();
+        let order = match order.first_counts {
+            true if is_other => {
+                as_before = self.as_before(order, before)?;
+                &as_before
+            }
+            false if is_other => return Err(ApiError::Conflict(other_request(&order.id))),
+            _ => order,
+        };
         let news = self.store.subscribers.of_kickoff(order.id.as_str());
         let deadline = Instant::now() + OTHER;
         loop {
@@ -258,6 +286,22 @@ impl Gateway {
         Ok(Taken::New)
     }
 
+    /// The order with the body of the one before.
+    fn as_before(&self, order: &Order, before: &Request) -> Result<Order, ApiError> {
+        // It was written by a gateway.
+        let kept: KickoffRequest =
+            serde_json::from_slice(&before.body).map_err(|e| ApiError::validation(e.to_string()))?;
+        let crew = CrewName::parse(&before.crew).map_err(|e| ApiError::validation(e.to_string()))?;
+        let mut kickoff = self.client.kickoff(crew.as_str(), &kept.inputs);
+        if let Some(seconds) = kept.timeout_s {
+            kickoff = kickoff.timeout_s(seconds);
+        }
+        if let Some(key) = &order.reply_to {
+            kickoff = kickoff.reply_to(key);
+        }
+        Order::new(crew, order.id.clone(), kickoff, kept.meta, None)
+    }
+
     /// There is a kickoff with this id, and no request of it here. It may have been read before its request was, which is
     /// in another stream; else it did not come over HTTP, and whoever has it knows its request.
     async fn join_unread(&self, order: &Order) -> Result<Taken, ApiError> {
@@ -270,6 +314,9 @@ impl Gateway {
             if timeout_at(deadline, news.changed()).await.is_err() {
                 break;
             }
+        }
+        if order.first_counts {
+            return Ok(Taken::Before);
         }
         let known = timeout(KNOWN, order.kickoff.known()).await;
         match known.map_err(|_| ApiError::unavailable(SLOW))?? {

@@ -31,10 +31,11 @@ mod tests {
     use serde_json::value::to_raw_value;
 
     use super::*;
+    use crate::batch::{BatchClosed, BatchEnded, BatchSpec, BatchStopped, OnItemFailure, Threshold};
     use crate::{
-        About, Answer, Answered, ChainPlace, Command, Control, CrewStatus, Event, FilePart, Following,
-        Heartbeat, HeldKickoff, HeldState, KickoffError, KickoffResult, KickoffsAsked, NextStep, Query,
-        Question, Reply, ReplyChain, SchemaAsked, Status, TaskOutput,
+        About, Answer, Answered, BatchChange, BatchNews, ChainPlace, Command, Control, CrewStatus, Event,
+        FilePart, Following, Heartbeat, HeldKickoff, HeldState, KickoffError, KickoffResult, KickoffsAsked,
+        NextStep, Query, Question, Reply, ReplyChain, SchemaAsked, Status, TaskOutput,
     };
 
     /// Whatever times and numbers a message holds.
@@ -156,6 +157,44 @@ mod tests {
                     answer,
                 }),
             }
+        }
+    }
+
+    #[test]
+    fn news_of_batches_of_each_form_have_a_json() {
+        let spec = BatchSpec {
+            crew: crate::CrewName::parse("c").unwrap(),
+            items: u64::MAX,
+            then: None,
+            on_item_failure: OnItemFailure::Threshold(Threshold::Fraction(f64::NAN)),
+            reply_to: None,
+            meta: Some(to_raw_value(&["raw"]).unwrap()),
+        };
+        let stopped = BatchStopped {
+            by: "g".into(),
+            why: String::new(),
+        };
+        let ended = BatchEnded {
+            kickoff_id: None,
+            problem: Some("p".into()),
+        };
+        let closed = BatchChange::Closed(BatchClosed { refused: u64::MAX });
+        for change in [
+            BatchChange::Opened(spec),
+            BatchChange::Stopped(stopped),
+            BatchChange::Ended(ended),
+            closed,
+        ] {
+            match change {
+                BatchChange::Opened(_) | BatchChange::Closed(_) => {}
+                BatchChange::Stopped(_) | BatchChange::Ended(_) => {}
+            }
+            let body = BatchNews {
+                batch: "b".into(),
+                time: TIMES[1],
+                change,
+            };
+            assert!(!body.body().is_empty());
         }
     }
 

@@ -12,7 +12,7 @@ mod read;
 mod step;
 
 pub use place::{ChainLink, ChainPlace, NextStep, ReplyChain};
-pub use read::{MAX_STEPS, ThenError, read, read_step};
+pub use read::{MAX_STEPS, ThenError, read, read_batch_then, read_step};
 pub use step::{Step, When};
 
 #[cfg(test)]

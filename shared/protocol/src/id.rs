@@ -70,6 +70,13 @@ impl KickoffId {
         Self(format!("key-{}", &hex::encode(digest.finalize())[..40]).into())
     }
 
+    /// The id of the kickoff that follows a batch: `batch-` and the first 40 hexadecimal characters of the SHA-256 of the
+    /// batch's id.
+    pub fn of_batch(batch: &str) -> Self {
+        let digest = Sha256::digest(batch);
+        Self(format!("batch-{}", &hex::encode(digest)[..40]).into())
+    }
+
     /// The id of what follows a kickoff in a chain: `step-` and the first 40 hexadecimal characters of the SHA-256 of the
     /// kickoff's id, a zero byte, and the step.
     ///
@@ -231,6 +238,13 @@ mod tests {
         let expected = "step-c2a05481eff77c9488bde3f4a52ceb35b839bd2b";
         assert_eq!(KickoffId::of_step("order-7", 1).as_str(), expected);
         assert_ne!(KickoffId::of_step("order-7", 2), KickoffId::of_step("order-7", 1));
+    }
+
+    #[test]
+    fn what_follows_a_batch_has_the_same_id_whoever_starts_it() {
+        // As `hashlib.sha256(b"monday").hexdigest()[:40]` says.
+        let expected = "batch-d618fb157a4b382e92fcd4a830c5fa8adef45a80";
+        assert_eq!(KickoffId::of_batch("monday").as_str(), expected);
     }
 
     #[test]

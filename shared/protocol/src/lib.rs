@@ -5,6 +5,7 @@
 //! on the way. The JSON Schemas that [`schema`] generates are committed beside this crate and compared by a test.
 
 pub mod answer;
+pub mod batch;
 pub mod body;
 mod body_hash;
 pub mod chain;
@@ -32,6 +33,7 @@ pub mod topology;
 pub mod webhooks;
 
 pub use answer::{Answer, Answered};
+pub use batch::{BatchChange, BatchNews, BatchSpec, OnItemFailure};
 pub use body::Body;
 pub use body_hash::body_hash;
 pub use chain::{ChainLink, ChainPlace, NextStep, ReplyChain, Step, When};

@@ -29,8 +29,54 @@ pub struct MappingError {
 pub fn map(template: &Map<String, Value>, root: &Value) -> Result<Map<String, Value>, MappingError> {
     object(template, "inputs", &|text, place| match parsed(text, place)? {
         Text::Literal(text) => Ok(Value::from(text)),
-        Text::Path(path) => found(&path, root, text, place),
+        Text::Path(path) => found(&path, root).ok_or_else(|| finds_nothing(text, place)),
     })
+}
+
+/// Makes the inputs of what follows a batch. A path that may find several nodes gives a list always, so that one item that
+/// succeeded looks as many do. A path that finds nothing gives `missing`, else an empty list, or `null`.
+///
+/// # Errors
+/// [`MappingError`] for the first path that is none.
+pub fn map_all(
+    template: &Map<String, Value>,
+    root: &Value,
+    missing: Option<&Value>,
+) -> Result<Map<String, Value>, MappingError> {
+    object(template, "inputs", &|text, place| match parsed(text, place)? {
+        Text::Literal(text) => Ok(Value::from(text)),
+        Text::Path(path) => Ok(match (found(&path, root), missing, finds_one(text)) {
+            (None, Some(missing), _) => missing.clone(),
+            (None, None, is_one) => {
+                if is_one {
+                    Value::Null
+                } else {
+                    Value::Array(Vec::new())
+                }
+            }
+            (Some(found), _, true) => found,
+            (Some(_), _, false) => path.query(root).all().into_iter().cloned().collect(),
+        }),
+    })
+}
+
+/// Whether a path finds one node at most: it has names and numbers alone.
+fn finds_one(path: &str) -> bool {
+    let mut quote = None;
+    let mut before = ' ';
+    for c in path.chars() {
+        match quote {
+            Some(_) if before == '\\' => before = ' ',
+            Some(end) => {
+                quote = (c != end).then_some(end);
+                before = c;
+            }
+            None if matches!(c, '\'' | '"') => (quote, before) = (Some(c), ' '),
+            None if matches!(c, '*' | '?' | ',' | ':') || (c == '.' && before == '.') => return false,
+            None => before = c,
+        }
+    }
+    true
 }
 
 /// Checks the paths of a template.
@@ -82,20 +128,22 @@ fn parsed<'a>(text: &'a str, place: &str) -> Result<Text<'a>, MappingError> {
     }
 }
 
-fn found(path: &JsonPath, root: &Value, text: &str, place: &str) -> Result<Value, MappingError> {
+fn found(path: &JsonPath, root: &Value) -> Option<Value> {
     let nodes = path.query(root).all();
     match nodes.as_slice() {
-        [] => {
-            let path = shown(text);
-            Err(MappingError {
-                place: place.to_owned(),
-                problem: format!(
-                    "is {path:?}, which finds nothing; name what the kickoff before has, or give a constant"
-                ),
-            })
-        }
-        [node] => Ok((*node).clone()),
-        nodes => Ok(nodes.iter().map(|node| (*node).clone()).collect()),
+        [] => None,
+        [node] => Some((*node).clone()),
+        nodes => Some(nodes.iter().map(|node| (*node).clone()).collect()),
+    }
+}
+
+fn finds_nothing(text: &str, place: &str) -> MappingError {
+    let path = shown(text);
+    MappingError {
+        place: place.to_owned(),
+        problem: format!(
+            "is {path:?}, which finds nothing; name what the kickoff before has, or give a constant"
+        ),
     }
 }
 
@@ -180,6 +228,23 @@ mod tests {
                 "nested": {"deep": ["succeeded", 1.5, true, "text"]},
                 "chosen": "two",
             }))
+        );
+    }
+
+    #[test]
+    fn of_many_a_path_gives_a_list_also_of_one_and_of_none() {
+        let template = json!({"all": "$.items[*].result.raw", "first": "$.items[0].result.raw", "odd": "$['a,*']",
+            "none": ["$.gone[*]", "$.gone"], "deep": "$..raw", "chosen": "$.items[?@.index == 0].index", "text": "$$"});
+        let root =
+            json!({"items": [{"index": 0, "result": {"raw": "x"}}, {"index": 1, "result": null}], "a,*": 7});
+        let map = |missing| Value::Object(map_all(template.as_object().unwrap(), &root, missing).unwrap());
+        assert_eq!(
+            map(None),
+            json!({"all": ["x"], "first": "x", "odd": 7, "none": [[], null], "deep": ["x"], "chosen": [0], "text": "$"})
+        );
+        assert_eq!(
+            map(Some(&json!("elsewhere")))["none"],
+            json!(["elsewhere", "elsewhere"])
         );
     }
 

@@ -12,6 +12,8 @@ pub const CONTROL: &str = "kickoff.control.v1";
 pub const FLEET: &str = "kickoff.fleet.v1";
 /// A [`Query`](super::Query).
 pub const QUERY: &str = "kickoff.query.v1";
+/// A [`BatchNews`](super::BatchNews).
+pub const BATCH: &str = "kickoff.batch.v1";
 /// An [`Answer`](super::Answer).
 pub const ANSWER: &str = "kickoff.answer.v1";
 /// A [`WebhookOrder`](super::webhooks::WebhookOrder).

@@ -35,6 +35,8 @@ impl Names {
         history => "history";
         /// Stream of the requests that gateways take, and the fanout exchange before it: declared by gateways alone.
         http_requests => "http-requests";
+        /// Stream of what becomes of batches, and the fanout exchange before it: declared by gateways alone.
+        batches => "batches";
         /// Direct exchange that retry tiers return to.
         due => "due";
         /// Direct exchange: dead letters, by crew.

@@ -28,6 +28,12 @@ pub const CONSUMER_TIMEOUT_MS: i64 = 24 * 60 * 60 * 1000;
 /// How long a command stays in the control stream.
 pub const CONTROL_RETENTION_S: u64 = 24 * 60 * 60;
 
+/// How long it stays readable what is to follow a batch. Gateways keep it longer.
+pub const BATCHES: Retention = Retention {
+    max_age_s: 7 * 24 * 60 * 60,
+    max_bytes: 1 << 30,
+};
+
 /// How long messages stay readable in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -72,6 +78,15 @@ impl Topology {
         topology.exchange(names.http_requests(), Kind::Fanout, vec![]);
         topology.stream(names.http_requests(), retention);
         topology.bind(names.http_requests(), names.http_requests(), "");
+        topology
+    }
+
+    /// What gateways need for batches that have an end: a stream, so that each gateway knows what is to follow which.
+    pub fn batches(names: &Names) -> Self {
+        let mut topology = Self::default();
+        topology.exchange(names.batches(), Kind::Fanout, vec![]);
+        topology.stream(names.batches(), BATCHES);
+        topology.bind(names.batches(), names.batches(), "");
         topology
     }
 

@@ -283,6 +283,11 @@ async fn a_gateway(connection: &Connection) {
         Bind("kickoff.http-requests", "kickoff.http-requests", ""),
         Publish("kickoff.http-requests", "echo"),
         Consume("kickoff.http-requests"),
+        DeclareExchange("kickoff.batches"),
+        Declare("kickoff.batches"),
+        Bind("kickoff.batches", "kickoff.batches", ""),
+        Publish("kickoff.batches", ""),
+        Consume("kickoff.batches"),
         // To look at dead letters, one at a time.
         Consume("kickoff.dead-letters.echo"),
         Consume("kickoff.dead-letters.unroutable"),

@@ -36,6 +36,21 @@ enum Entry {
     Published {
         row: u64,
     },
+    /// The gateways were told what is to follow.
+    Opened(Opened),
+    /// What follows has ended.
+    Followed {
+        status: Status,
+    },
+}
+
+/// What the gateways were told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Opened {
+    pub(super) rows: u64,
+    /// Of what follows, and of what is done when rows fail.
+    pub(super) hash: String,
+    pub(super) at: DateTime<Utc>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way")]
@@ -49,6 +64,16 @@ struct Header {
     crew: String,
     /// Whether no row was sent before this line was written.
     complete: bool,
+    /// Whether the rows say in `meta` which batch they are of. Those of older versions do not, and a row that is sent once
+    /// more must be the same.
+    #[serde(default)]
+    marked: bool,
+}
+
+/// `meta` of a row: by it gateways know which batch it is of.
+#[derive(Serialize)]
+pub(super) struct Meta<'a> {
+    batch: &'a str,
 }
 
 #[derive(Serialize)]
@@ -96,6 +121,14 @@ pub(super) struct Journal {
     journal: Lines,
     output: Lines,
     rows: Rows,
+    end: KnownEnd,
+}
+
+/// What earlier runs knew of the batch's end.
+#[derive(Default)]
+struct KnownEnd {
+    opened: Option<Opened>,
+    followed: Option<Status>,
 }
 
 impl Journal {
@@ -113,8 +146,8 @@ impl Journal {
         };
         journal.lock()?;
         let mut rows = Rows::new();
-        let mut header = None;
-        journal.read(|entry| replay(entry, &mut rows, &mut header))?;
+        let (mut header, mut end) = (None, KnownEnd::default());
+        journal.read(|entry| replay(entry, &mut rows, &mut header, &mut end))?;
         let mut from_output = None;
         output_lines.read(|earlier: EarlierRow| {
             let (first, retry) = first_id(&earlier.kickoff_id);
@@ -151,6 +184,7 @@ impl Journal {
                     batch: agree(from_output, wanted, output)?,
                     crew: crew.to_string(),
                     complete,
+                    marked: true,
                 };
                 journal.append(&Entry::Batch(header.clone()))?;
                 header
@@ -166,7 +200,35 @@ impl Journal {
             journal,
             output: output_lines,
             rows,
+            end,
         })
+    }
+
+    /// What the rows say of their batch in `meta`.
+    pub(super) fn meta(&self) -> Option<Meta<'_>> {
+        self.header.marked.then_some(Meta {
+            batch: &self.header.batch,
+        })
+    }
+
+    /// What earlier runs told the gateways.
+    pub(super) fn opened(&self) -> Option<&Opened> {
+        self.end.opened.as_ref()
+    }
+
+    /// How what follows ended, as an earlier run saw it.
+    pub(super) fn followed(&self) -> Option<Status> {
+        self.end.followed
+    }
+
+    /// After the gateways were told.
+    pub(super) fn tell_opened(&self, opened: &Opened) -> Result<(), BatchError> {
+        self.journal.append(&Entry::Opened(opened.clone()))
+    }
+
+    /// After what follows has ended.
+    pub(super) fn tell_followed(&self, status: Status) -> Result<(), BatchError> {
+        self.journal.append(&Entry::Followed { status })
     }
 
     /// The batch's id.
@@ -240,8 +302,10 @@ impl Journal {
     }
 }
 
-fn replay(entry: Entry, rows: &mut Rows, header: &mut Option<Header>) {
+fn replay(entry: Entry, rows: &mut Rows, header: &mut Option<Header>, end: &mut KnownEnd) {
     match entry {
+        Entry::Opened(opened) => end.opened = end.opened.take().or(Some(opened)),
+        Entry::Followed { status } => end.followed = Some(status),
         Entry::Batch(earlier) => *header = Some(earlier),
         Entry::Publishing { row, hash, at, retry } => match rows.get(&row) {
             // Published again by a later run: what counts is when it was first.

@@ -9,12 +9,14 @@
 //! |---|---|
 //! | `rows` | reading and checking the inputs |
 //! | `journal` | what became of each row so far |
+//! | `end` | what follows the batch: gateways are told, and it is awaited |
 //! | `error` | why it could not be run |
 //! | `options`, `summary` | what to run, and how it ended |
 //! | `lines` | a file of JSON lines that survives a crash |
 //! | `run` | sending, waiting, writing |
 //! | `progress` | how far it is, for people |
 
+mod end;
 mod error;
 mod journal;
 mod lines;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crewfleet_protocol::CrewName;
+use crewfleet_protocol::{CrewName, OnItemFailure, Step};
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -22,4 +22,8 @@ pub(crate) struct BatchOptions {
     pub(crate) again: bool,
     /// Run the rows again that did not succeed, under ids of their own: `<batch>-<row>-r1`, then `-r2`.
     pub(crate) retry_failed: bool,
+    /// What is to follow when the last row has ended.
+    pub(crate) then: Option<Step>,
+    /// What is done when rows fail.
+    pub(crate) on_item_failure: OnItemFailure,
 }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::end::End;
 use super::error::BatchError;
 use super::journal::{Journal, RowState};
 use super::options::BatchOptions;
@@ -53,8 +54,11 @@ pub(crate) async fn run(
         answered: plan.answered,
         unreadable: 0,
         interrupted: false,
+        followed: None,
     };
-    if summary.answered.total() == summary.rows {
+    let end = End::of(options, &journal, summary.rows)?;
+    let end = end.filter(|end| !end.has_followed());
+    if summary.answered.total() == summary.rows && end.is_none() {
         return Ok(summary);
     }
     let name = "crewfleet kickoff-for-each";
@@ -70,6 +74,16 @@ pub(crate) async fn run(
     if let Some(required) = client.required_inputs(crew.as_str()).await {
         check_inputs(&required, &journal, options)?;
     }
+    let following = match &end {
+        None => None,
+        Some(end) => {
+            let Some(opened) = stop.run_until_cancelled(end.open(&client)).await else {
+                summary.interrupted = true;
+                return Ok(summary);
+            };
+            opened?
+        }
+    };
     let mut batch = Batch {
         client: &client,
         crew,
@@ -80,7 +94,13 @@ pub(crate) async fn run(
     };
     let driven = batch.drive(plan, stop).await;
     batch.progress.finish();
-    let summary = batch.summary;
+    let mut summary = batch.summary;
+    if let (Ok(()), Some(following), false) = (&driven, following, summary.interrupted) {
+        match stop.run_until_cancelled(following.reply()).await {
+            Some(reply) => summary.followed = Some(reply?),
+            None => summary.interrupted = true,
+        }
+    }
     if driven.is_ok() && !summary.interrupted {
         client.close().await;
     } else {
@@ -131,6 +151,9 @@ impl Plan {
             open: HashMap::new(),
         };
         let mut rows = Rows::open(&options.inputs)?;
+        // What says in `meta` which batch it is: the check has none.
+        let of_meta = journal.batch().len() + 16;
+        let max_bytes = max_bytes.saturating_sub(of_meta);
         let mut met = 0_usize;
         while let Some(row) = rows.next()? {
             plan.rows += 1;
@@ -304,7 +327,11 @@ async fn publish(
 ) -> Result<(u64, KickoffHandle), BatchError> {
     let id = journal.kickoff_id(row.number)?;
     journal.publishing(&row)?;
-    let handle = client.kickoff(crew.as_str(), &row.inputs).id(id).await?;
+    let mut kickoff = client.kickoff(crew.as_str(), &row.inputs).id(id);
+    if let Some(meta) = journal.meta() {
+        kickoff = kickoff.meta(&meta);
+    }
+    let handle = kickoff.await?;
     drop(in_doubt);
     journal.published(row.number)?;
     Ok((row.number, handle))

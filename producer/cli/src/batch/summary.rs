@@ -1,6 +1,6 @@
 //! How a batch ended.
 
-use crewfleet::Status;
+use crewfleet::{Reply, Status};
 
 /// How a batch ended.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub(crate) struct BatchSummary {
     pub(crate) unreadable: u64,
     /// Whether it was asked to stop before the last row was answered.
     pub(crate) interrupted: bool,
+    /// The reply of what follows, where this run has seen it.
+    pub(crate) followed: Option<Reply>,
 }
 
 /// Rows by status.

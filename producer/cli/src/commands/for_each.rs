@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use crate::batch::{self, BatchError, BatchOptions, BatchSummary};
 use anyhow::bail;
 use clap::Args;
-use crewfleet::{ClientError, KickoffClient, Status};
-use crewfleet_protocol::CrewName;
+use crewfleet::{ClientError, KickoffClient, Reply, Status, Step, When};
+use crewfleet_protocol::batch::Threshold;
+use crewfleet_protocol::{CrewName, OnItemFailure};
 use tokio_util::sync::CancellationToken;
 
-use super::crews;
+use super::{crews, steps};
 use crate::exit::Exit;
-use crate::output::say;
+use crate::output::{in_words, say};
 use crate::settings::Settings;
 
 #[derive(Args)]
@@ -39,6 +40,47 @@ pub(crate) struct Arguments {
     /// the output the last one counts
     #[arg(long)]
     retry_failed: bool,
+    /// What is to follow when the last row has ended, as in `summary:rows=$.items[*].result.raw`: CREW[:NAME=VALUE,…]. A VALUE
+    /// that begins with `$` is a JSONPath into {"batch": {…}, "items": [{…}, …]}; NAME:=JSON is any JSON. Instead of all
+    /// this, a step as a JSON object. A gateway starts it, once; its reply is told on stderr
+    #[arg(long, value_name = "STEP", value_parser = following)]
+    then: Option<Step>,
+    /// What is done when a row fails: `continue`; `fail-fast`, which cancels what has not ended; `threshold=N` or `threshold=P%`,
+    /// which do so when so many have failed. A gateway does it
+    #[arg(long, value_name = "POLICY", value_parser = policy, default_value = "continue")]
+    on_item_failure: OnItemFailure,
+}
+
+/// One step, however the rows end.
+fn following(text: &str) -> Result<Step, String> {
+    let step = steps::parse(text)?;
+    match step.when == When::default() {
+        true => Ok(step),
+        false => Err(format!(
+            "@{} is for chains: this follows however the rows end, and \"$.batch.status\" tells how",
+            step.when
+        )),
+    }
+}
+
+fn policy(text: &str) -> Result<OnItemFailure, String> {
+    const FORM: &str = "give continue, fail-fast, threshold=N or threshold=P%";
+    let no_number = |text: &str| format!("{text:?} is no number; {FORM}");
+    let policy = match text {
+        "continue" => OnItemFailure::Continue,
+        "fail-fast" => OnItemFailure::FailFast,
+        _ => {
+            let most = text.strip_prefix("threshold=").ok_or(FORM)?;
+            OnItemFailure::Threshold(match most.strip_suffix('%') {
+                Some(percent) => {
+                    let percent: f64 = percent.parse().map_err(|_| no_number(percent))?;
+                    Threshold::Fraction(percent / 100.0)
+                }
+                None => Threshold::Failed(most.parse().map_err(|_| no_number(most))?),
+            })
+        }
+    };
+    policy.check()
 }
 
 pub(crate) async fn run(
@@ -57,6 +99,8 @@ pub(crate) async fn run(
         batch: arguments.batch,
         again: arguments.again,
         retry_failed: arguments.retry_failed,
+        then: arguments.then,
+        on_item_failure: arguments.on_item_failure,
     };
     let summary = batch::run(&settings.broker, &options, stop).await;
     let summary = match summary {
@@ -112,12 +156,70 @@ fn report(summary: &BatchSummary, options: &BatchOptions) -> Exit {
             summary.unreadable
         ));
     }
+    let follows = summary.followed.as_ref().map(told);
+    if let Some((text, _)) = &follows {
+        say(text);
+    }
     if answered.of(Status::Succeeded) == summary.rows {
-        Exit::Succeeded
+        match follows {
+            Some((_, Status::Succeeded)) | None => Exit::Succeeded,
+            Some(_) => Exit::Failed,
+        }
     } else {
         if options.output.as_os_str() != "-" {
             say("to run those again that did not succeed: the same command with --retry-failed");
         }
         Exit::Failed
+    }
+}
+
+/// How what follows ended, and what it came to.
+fn told(reply: &Reply) -> (String, Status) {
+    let said = match (&reply.result, &reply.error) {
+        (Some(result), _) => format!(":\n{}", result.raw),
+        (None, Some(error)) => format!(": {error}"),
+        (None, None) => String::new(),
+    };
+    let text = format!(
+        "kickoff {} of the crew {} {}{said}",
+        reply.kickoff_id,
+        reply.crew,
+        in_words(reply.status)
+    );
+    (text, reply.status)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_have_one_form_each() {
+        assert_eq!(policy("fail-fast"), Ok(OnItemFailure::FailFast));
+        assert_eq!(
+            policy("threshold=3"),
+            Ok(OnItemFailure::Threshold(Threshold::Failed(3)))
+        );
+        assert_eq!(
+            policy("threshold=25%"),
+            Ok(OnItemFailure::Threshold(Threshold::Fraction(0.25)))
+        );
+        for wrong in [
+            "",
+            "never",
+            "threshold",
+            "threshold=0",
+            "threshold=x",
+            "threshold=200%",
+            "threshold=NaN%",
+        ] {
+            assert!(policy(wrong).is_err(), "{wrong}");
+        }
+        assert!(
+            following("summary@failed")
+                .unwrap_err()
+                .contains("$.batch.status")
+        );
     }
 }

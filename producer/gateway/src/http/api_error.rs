@@ -122,6 +122,18 @@ impl ApiError {
         Self::TooMany(message)
     }
 
+    /// Whether the same may succeed later: it is not about what was asked, but about RabbitMQ, the store or the load.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. }
+                | Self::TooMany(_)
+                | Self::RateLimited { .. }
+                | Self::InDoubt { .. }
+                | Self::NotKnown(_)
+        )
+    }
+
     /// What it says to people, and what else is known.
     pub(crate) fn told(&self) -> (String, Map<String, Value>) {
         let Value::Object(mut fields) = self.body() else {

@@ -16,6 +16,7 @@ const SCHEMA: &[M<'static>] = &[
     M::up(include_str!("schema.sql")),
     M::up(include_str!("watched.sql")),
     M::up(include_str!("chain.sql")),
+    M::up(include_str!("batch.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 

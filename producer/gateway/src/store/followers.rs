@@ -10,7 +10,7 @@ use crewfleet::received_reply::{id_of, read};
 use crewfleet_amqp::delivery::StreamOffset;
 use crewfleet_amqp::{Broker, BrokerError, Delivery, Link};
 use crewfleet_protocol::topology::Topology;
-use crewfleet_protocol::{Event, Reply, body_hash};
+use crewfleet_protocol::{BatchNews, Event, Reply, body_hash};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, interval, timeout};
 use tracing::{debug, info, warn};
@@ -245,6 +245,7 @@ fn read_message(stream: Stream, mark: Mark, delivery: Delivery) -> Option<(News,
         Stream::History => event(mark, &delivery),
         Stream::Results => reply(mark, delivery),
         Stream::Requests => request(mark, delivery),
+        Stream::Batches => batch(mark, &delivery),
     }
 }
 
@@ -287,4 +288,12 @@ fn request(mark: Mark, delivery: Delivery) -> Option<(News, DateTime<Utc>)> {
         body: delivery.message.body,
     };
     Some((News::Request(mark, request), time))
+}
+
+fn batch(mark: Mark, delivery: &Delivery) -> Option<(News, DateTime<Utc>)> {
+    let news: BatchNews = serde_json::from_slice(&delivery.body)
+        .inspect_err(|error| warn!(%error, "news of a batch that cannot be read"))
+        .ok()?;
+    let time = news.time;
+    Some((News::Batch(mark, news), time))
 }

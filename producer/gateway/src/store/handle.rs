@@ -30,6 +30,7 @@ pub(crate) struct Store {
     history: Arc<Progress>,
     results: Arc<Progress>,
     requests: Arc<Progress>,
+    batches: Arc<Progress>,
 }
 
 /// Where the streams were read to.
@@ -38,6 +39,7 @@ struct Marks {
     history: Option<Mark>,
     results: Option<Mark>,
     requests: Option<Mark>,
+    batches: Option<Mark>,
 }
 
 /// How many messages of each stream are on their way to us at most.
@@ -54,6 +56,7 @@ pub(crate) struct StreamTopology {
     /// `None` where nobody keeps replies.
     pub(crate) results: Option<Topology>,
     pub(crate) requests: Topology,
+    pub(crate) batches: Topology,
 }
 
 impl Store {
@@ -97,6 +100,7 @@ impl Store {
             history: Progress::new(&names.history()),
             results: Progress::new(&names.results()),
             requests: Progress::new(&names.http_requests()),
+            batches: Progress::new(&names.batches()),
         })
     }
 
@@ -123,6 +127,7 @@ impl Store {
             history,
             results,
             requests,
+            batches,
         } = topology;
         let history = follower(
             Stream::History,
@@ -149,12 +154,22 @@ impl Store {
             windows.requests,
             &self.requests,
         );
+        let batches = follower(
+            Stream::Batches,
+            names.batches(),
+            Some(batches),
+            true,
+            // They come seldom, and a constant in one may be as large as a request.
+            windows.requests,
+            &self.batches,
+        );
         let (marks, results_read, writer) = (self.marks, Arc::clone(&self.results), self.writer.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
             tokio::join!(
                 history.follow(marks.history),
                 results.follow(marks.results),
                 requests.follow(marks.requests),
+                batches.follow(marks.batches),
                 followers::give_up_replies(&results_read, &writer)
             );
         }));
@@ -167,7 +182,7 @@ impl Store {
                 "the store cannot be written ({trouble}); look at the disk of [gateway.store] file"
             ));
         }
-        for stream in [&self.history, &self.results, &self.requests] {
+        for stream in [&self.history, &self.results, &self.requests, &self.batches] {
             stream.get()?;
         }
         Ok(())
@@ -190,6 +205,7 @@ impl Marks {
             history: of(Stream::History)?,
             results: of(Stream::Results)?,
             requests: of(Stream::Requests)?,
+            batches: of(Stream::Batches)?,
         })
     }
 }

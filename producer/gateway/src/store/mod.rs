@@ -20,9 +20,11 @@
 //! | `full_text` | the words of inputs and results |
 //! | `filter`, `queries` | what is asked |
 //! | `untold` | kickoffs of which no stream tells |
+//! | `batches` | batches that have an end, and how far their items are |
 //! | `totals` | what is asked of many kickoffs at once |
 //! | `subscribers` | who waits for news |
 
+pub(crate) mod batches;
 mod connection;
 mod database;
 pub(crate) mod filter;

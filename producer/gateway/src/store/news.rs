@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crewfleet_protocol::{ChainPlace, Event, Reply};
+use crewfleet_protocol::{BatchNews, ChainPlace, Event, Reply};
 use serde_json::value::RawValue;
 
 /// The streams that are read.
@@ -15,6 +15,8 @@ pub(crate) enum Stream {
     Results,
     /// The requests that gateways took.
     Requests,
+    /// What is to follow batches.
+    Batches,
 }
 
 impl Stream {
@@ -23,6 +25,7 @@ impl Stream {
             Self::History => "history",
             Self::Results => "results",
             Self::Requests => "http-requests",
+            Self::Batches => "batches",
         }
     }
 }
@@ -52,6 +55,8 @@ pub(crate) enum News {
     },
     /// A request that some gateway takes under this id.
     Request(Mark, Request),
+    /// Something of a batch.
+    Batch(Mark, BatchNews),
     /// A message that cannot be read, or is for nobody: it is passed.
     Passed(Stream, Mark),
     /// This gateway has published a kickoff.

@@ -8,11 +8,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::full_text;
 use super::news::{Mark, News, Request, Stored, Stream};
 use super::recent::{Recent, ReplyNews, Written};
 use super::row::{Kickoff, begun, meta_text, millis};
 use super::state::{Progress, State};
+use super::{batches, full_text};
 
 /// What is searched by, besides what each kickoff has.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +36,8 @@ pub(super) struct Changes {
     pub(super) written: Vec<Written>,
     /// Rows were changed that are not among it.
     pub(super) others: bool,
+    /// The batches of which there is news.
+    pub(super) batches: BTreeSet<String>,
 }
 
 /// One transaction's worth of news.
@@ -87,6 +89,13 @@ impl<'db> Projection<'db> {
             News::Request(mark, request) => {
                 self.marks.insert(Stream::Requests, *mark);
                 self.request(request)
+            }
+            News::Batch(mark, news) => {
+                self.marks.insert(Stream::Batches, *mark);
+                self.changes.batches.insert(news.batch.clone());
+                // Whoever tells it waits until it is here.
+                self.changes.ids.insert(news.batch.clone());
+                batches::apply(self.db, news, self.now)
             }
             News::Passed(stream, mark) => {
                 self.marks.insert(*stream, *mark);

@@ -75,6 +75,8 @@ impl Retention {
             gone = gone.max(kind.by_age(&transaction, now - bounds.age_ms)?);
             gone = gone.max(kind.by_size(&transaction, bounds.bytes)?);
         }
+        let before = now - self.kickoffs_ms;
+        transaction.execute("DELETE FROM batch WHERE heard < ?", [before])?;
         transaction.commit()?;
         if gone > 0 {
             // Pages that became free go back to the file system, a few at a time.

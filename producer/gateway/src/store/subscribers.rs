@@ -1,11 +1,12 @@
 //! Those who wait for news: of one kickoff, or of the events that a filter takes. Only whom it concerns is woken, so that
 //! a thousand who wait cost what their own news cost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
 
+use super::batches;
 use super::news::Stored;
 use super::projection::Changes;
 
@@ -16,6 +17,8 @@ const WAITING: usize = 256;
 #[derive(Default)]
 pub(crate) struct Subscribers {
     waiting: Mutex<Waiting>,
+    /// Told when [`Waiting::batches`] has some.
+    of_batches: Notify,
 }
 
 #[derive(Default)]
@@ -25,6 +28,8 @@ struct Waiting {
     kickoffs: HashMap<String, Vec<Waiter>>,
     /// Of events.
     events: HashMap<u64, Subscriber>,
+    /// Batches of which there was news, or of which an item has ended, since they were taken last.
+    batches: HashSet<String>,
 }
 
 struct Waiter {
@@ -114,9 +119,25 @@ impl Subscribers {
         }
     }
 
+    /// Completes when there may be [`Self::changed_batches`].
+    pub(crate) async fn batches_changed(&self) {
+        self.of_batches.notified().await;
+    }
+
+    /// The batches of which there was news, or of which an item may have ended, since this was asked last.
+    pub(crate) fn changed_batches(&self) -> HashSet<String> {
+        std::mem::take(&mut self.waiting().batches)
+    }
+
     /// Tells whom it concerns.
     pub(super) fn tell(&self, changes: Changes) {
         let mut waiting = self.waiting();
+        let of_items = changes.ended.iter().filter_map(|id| batches::of_item(id));
+        waiting.batches.extend(of_items.map(str::to_owned));
+        waiting.batches.extend(changes.batches);
+        if !waiting.batches.is_empty() {
+            self.of_batches.notify_one();
+        }
         if !waiting.kickoffs.is_empty() {
             for id in &changes.ids {
                 let Some(of_id) = waiting.kickoffs.get(id) else {
@@ -190,6 +211,7 @@ mod tests {
         Changes {
             ids: ids.iter().map(ToString::to_string).collect(),
             ended: BTreeSet::new(),
+            batches: BTreeSet::new(),
             events: (0..)
                 .zip(ids)
                 .map(|(place, id)| Stored {

@@ -12,6 +12,7 @@ use super::state::State;
 use super::state::tests::{event, reply};
 use super::*;
 
+mod batches;
 mod totals;
 
 /// A store in a folder of its own.

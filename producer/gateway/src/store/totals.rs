@@ -16,6 +16,8 @@ pub(crate) struct BatchTotals {
     pub(crate) states: BTreeMap<&'static str, u64>,
     /// Others that carry its name: kickoffs of it that were started once more.
     pub(crate) others: u64,
+    /// What its own took, in tokens, where their crew says.
+    pub(crate) tokens: Option<i64>,
     /// The `meta` of one of its own.
     pub(crate) meta: Option<String>,
 }
@@ -73,7 +75,7 @@ impl Queries {
         .await
     }
 
-    /// How far the kickoffs of a batch are. Its own are those whose ids begin with its id and a hyphen; `filter` takes those
+    /// How far the kickoffs of a batch are. Its own are those whose ids are its id, a hyphen and a number; `filter` takes those
     /// that carry its name.
     pub(crate) async fn batch(&self, filter: Filter, batch: &str) -> Result<BatchTotals, QueryError> {
         let batch = batch.to_owned();
@@ -84,8 +86,10 @@ impl Queries {
             for search in filter.searches() {
                 let bounds = [Value::from(first.clone()), Value::from(end.clone())];
                 let values = || bounds.iter().chain(&search.values);
+                let number = batch.len() + 2;
                 let sql = format!(
-                    "SELECT kickoff.id >= ? AND kickoff.id < ? AS own, status, count(*) {} GROUP BY own, status",
+                    "SELECT kickoff.id > ? AND kickoff.id < ? AND substr(kickoff.id, {number}) NOT GLOB '*[^0-9]*' AS own, \
+                     status, count(*), sum(tokens) {} GROUP BY own, status",
                     search.sql()
                 );
                 let mut find = db.prepare_cached(&sql)?;
@@ -94,7 +98,14 @@ impl Queries {
                     let (is_own, code, count): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
                     let count = count.cast_unsigned();
                     match (is_own, State::of_code(code)) {
-                        (true, Some(state)) => *totals.states.entry(state.as_str()).or_default() += count,
+                        (true, Some(state)) => {
+                            *totals.states.entry(state.as_str()).or_default() += count;
+                            let tokens: Option<i64> = row.get(3)?;
+                            totals.tokens = match (totals.tokens, tokens) {
+                                (Some(before), Some(more)) => Some(before.saturating_add(more)),
+                                (before, more) => before.or(more),
+                            };
+                        }
                         _ => totals.others += count,
                     }
                 }

@@ -86,6 +86,24 @@ pub fn read_step(place: &str, sent: Value) -> Result<Step, ThenError> {
     Ok(step)
 }
 
+/// What is to follow a batch. It comes however the items end, so it has no `when`. `null` is none.
+///
+/// # Errors
+/// As [`read_step`].
+pub fn read_batch_then(sent: &RawValue) -> Result<Option<Step>, ThenError> {
+    const FIELD: &str = "then";
+    match serde_json::from_str::<Value>(sent.get()) {
+        Err(_) => refused(FIELD, "is nested too deep, or has a number that is too large"),
+        Ok(Value::Null) => Ok(None),
+        Ok(Value::Array(_)) => refused(FIELD, format!("is a list; one step follows a batch: {FORM}")),
+        Ok(step) if step.get("when").is_some_and(|when| !when.is_null()) => refused(
+            "then.when",
+            "is there; leave it out: the step follows however the items end, and \"$.batch.status\" tells how",
+        ),
+        Ok(step) => read_step(FIELD, step).map(Some),
+    }
+}
+
 fn crew(place: &str, value: Option<&Value>) -> Result<CrewName, ThenError> {
     match value {
         Some(Value::String(name)) => {

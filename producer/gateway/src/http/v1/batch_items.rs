@@ -2,10 +2,13 @@
 
 use axum::http::{HeaderMap, Uri, header};
 use chrono::{DateTime, Utc};
+use crewfleet_protocol::OnItemFailure;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
+use super::batch_schema::{BatchStepSchema, OnItemFailureSchema};
 use super::body;
 use crate::http::api_error::ApiError;
 
@@ -38,6 +41,12 @@ pub(crate) struct NewBatch<'a> {
     pub(super) timeout_s: Option<f64>,
     /// None is started after this moment (RFC 3339).
     pub(super) deadline: Option<DateTime<Utc>>,
+    /// What is to follow when the last item has ended. Your token must reach its crew, too.
+    #[schema(value_type = Option<BatchStepSchema>)]
+    pub(super) then: Option<Box<RawValue>>,
+    /// What is done when an item fails: `continue` unless you say otherwise.
+    #[schema(value_type = Option<OnItemFailureSchema>)]
+    pub(super) on_item_failure: Option<OnItemFailure>,
     /// An id of your own: 1 to 120 letters, digits, `_` and `-`. A UUIDv7 unless you say otherwise.
     #[schema(pattern = "^[A-Za-z0-9_-]{1,120}$")]
     pub(super) batch_id: Option<String>,
@@ -57,6 +66,10 @@ pub(crate) struct BesideLines {
     timeout_s: Option<f64>,
     /// Of an upload: as in the body otherwise.
     deadline: Option<DateTime<Utc>>,
+    /// Of an upload: as in the body otherwise, as JSON.
+    then: Option<String>,
+    /// Of an upload: as in the body otherwise. A word may stand without quotes.
+    on_item_failure: Option<String>,
     /// Of an upload: as in the body otherwise.
     batch_id: Option<String>,
 }
@@ -92,6 +105,16 @@ impl<'a> NewBatch<'a> {
             ApiError::validation(format!("The query is not one as in {form}: {}", e.body_text()))
         })?;
         let meta = beside.meta.map(RawValue::from_string).transpose();
+        let then = beside.then.map(RawValue::from_string).transpose();
+        let on_item_failure = beside.on_item_failure.map(|text| {
+            let word = |_| serde_json::from_value(Value::from(text.as_str()));
+            serde_json::from_str(&text).or_else(word)
+        });
+        let not_json = |key: &str, e: &serde_json::Error| {
+            ApiError::validation(format!(
+                "{key} in the query is not as in the body of a JSON batch: {e}"
+            ))
+        };
         let mut items = Vec::new();
         for (number, line) in body.split(|byte| *byte == b'\n').enumerate() {
             let line = line.trim_ascii();
@@ -110,6 +133,10 @@ impl<'a> NewBatch<'a> {
             meta: meta.map_err(|e| ApiError::validation(format!("meta in the query is not JSON: {e}")))?,
             timeout_s: beside.timeout_s,
             deadline: beside.deadline,
+            then: then.map_err(|e| not_json("then", &e))?,
+            on_item_failure: on_item_failure
+                .transpose()
+                .map_err(|e| not_json("on_item_failure", &e))?,
             batch_id: beside.batch_id,
         })
     }

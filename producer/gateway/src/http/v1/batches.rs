@@ -8,12 +8,13 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use crewfleet_protocol::webhooks::WebhookFields;
-use crewfleet_protocol::{CrewName, KickoffId};
+use crewfleet_protocol::{CrewName, KickoffId, OnItemFailure};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use super::batch_end::{self, End};
 use super::batch_items::{BesideLines, NewBatch};
 use super::batch_meta::{batch_meta, size_of};
 use super::many::{self, Outcome};
@@ -39,6 +40,9 @@ pub(crate) struct BatchTaken {
     /// Its id. Its kickoffs have the ids `<batch_id>-0`, `<batch_id>-1`, …
     #[schema(example = "monday")]
     batch_id: String,
+    /// The id that the kickoff will have which follows it; missing where none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callback_id: Option<String>,
     /// How many items were sent.
     total: u64,
     /// How many of them are taken, by this call or by an earlier one of the same batch.
@@ -75,6 +79,14 @@ pub(crate) struct BatchView {
     by_status: BTreeMap<&'static str, u64>,
     /// How many of them have ended.
     ended: u64,
+    /// How many succeeded.
+    succeeded: u64,
+    /// How many failed: they have ended, and were neither successful nor cancelled.
+    failed: u64,
+    /// What they took in tokens, where their crew says.
+    tokens: Option<i64>,
+    #[serde(flatten)]
+    end: End,
     /// Kickoffs beside its own that carry its name: those that were started once more.
     retries: u64,
 }
@@ -85,6 +97,9 @@ pub(crate) struct BatchView {
 /// the query. Each item becomes a kickoff `<batch_id>-<index>` with `meta.batch` and `meta.batch_size`. A call takes 10,000
 /// items at most, in as many bytes as a request may have, and ends within 40 s. The same call again takes what is missing,
 /// and nothing twice.
+///
+/// With `then` one kickoff follows when the last item has ended; it has the id that the answer names, and is one whatever
+/// happens to gateways and workers.
 #[utoipa::path(
     post, path = "/v1/batches", tag = "batches", operation_id = "createBatch",
     params(
@@ -119,14 +134,34 @@ pub(crate) async fn create(
         batch.batch_id.as_deref(),
         key.as_deref(),
     )?;
+    let spec = batch_end::spec(&gateway, &identity, &batch)?;
     let meta = batch_meta(batch.meta.as_deref(), &id, batch.items.len())?;
     let meta = meta_for(&identity, Some(meta))?;
     let total = batch.items.len();
+    let callback_id = spec
+        .as_ref()
+        .and_then(|spec| spec.then.as_ref())
+        .map(|_| KickoffId::of_batch(&id).to_string());
+    let (has_end, may_stop) = match spec {
+        None => (false, false),
+        Some(spec) => {
+            let may_stop = spec.on_item_failure != OnItemFailure::Continue;
+            gateway.open_batch(&id, spec).await?;
+            (true, may_stop)
+        }
+    };
     let mut outcome = many::each(total, None, end, async |index| {
         let order = order(&gateway, &batch, &crew, &id, index, meta.clone())?;
+        if may_stop {
+            batch_end::may_take(&gateway, &id, &order.id).await?;
+        }
         gateway.take(order).await.map(drop)
     })
     .await;
+    if has_end && outcome.left.is_empty() && !outcome.failed.is_empty() {
+        let refused = batch_end::refused(&gateway, &id, &outcome.failed).await?;
+        gateway.close_batch(&id, refused).await?;
+    }
     let detail = outcome.detail()?;
     let Outcome {
         done, failed, left, ..
@@ -134,6 +169,7 @@ pub(crate) async fn create(
     let location = [(header::LOCATION, format!("/v1/batches/{id}"))];
     let answer = BatchTaken {
         batch_id: id,
+        callback_id,
         total: total as u64,
         taken: done,
         failed: failed
@@ -180,15 +216,28 @@ pub(crate) async fn get(
         .states
         .iter()
         .filter(|(name, _)| over(name))
-        .map(|(_, count)| count)
-        .sum();
-    let total = totals.meta.as_deref().and_then(size_of);
+        .map(|(_, count)| *count)
+        .sum::<u64>();
+    let of = |state: Status| totals.states.get(state.as_str()).copied().unwrap_or_default();
+    let (succeeded, cancelled) = (of(Status::Succeeded), of(Status::Cancelled));
+    let mut total = totals.meta.as_deref().and_then(size_of);
+    let end = match gateway.store.queries.ending_batch(&id).await? {
+        None => End::default(),
+        Some(batch) => {
+            total = total.or(Some(batch.spec.items));
+            End::of(&gateway, batch).await?
+        }
+    };
     Ok(Json(BatchView {
         batch_id: id,
         total,
         taken: known,
         by_status: totals.states,
         ended,
+        succeeded,
+        failed: ended - succeeded - cancelled,
+        tokens: totals.tokens,
+        end,
         retries: totals.others,
     }))
 }

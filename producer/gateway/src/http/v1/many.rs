@@ -76,7 +76,7 @@ pub(super) async fn each<F: Future<Output = Result<(), ApiError>>>(
     while let Some((place, result)) = results.next().await {
         match result {
             Ok(()) => outcome.done += 1,
-            Err(error) if is_own(&error) => outcome.failed.push((place, error.told().0)),
+            Err(error) if !error.is_passing() => outcome.failed.push((place, error.told().0)),
             Err(error) => {
                 hindered.store(true, Ordering::Relaxed);
                 outcome.hindrance.get_or_insert(error);
@@ -92,18 +92,6 @@ pub(super) async fn each<F: Future<Output = Result<(), ApiError>>>(
         .filter(|place| is_left.get(*place) == Some(&true))
         .collect();
     outcome
-}
-
-/// Whether an error is about the one alone.
-fn is_own(error: &ApiError) -> bool {
-    !matches!(
-        error,
-        ApiError::Unavailable { .. }
-            | ApiError::TooMany(_)
-            | ApiError::RateLimited { .. }
-            | ApiError::InDoubt { .. }
-            | ApiError::NotKnown(_)
-    )
 }
 
 #[cfg(test)]

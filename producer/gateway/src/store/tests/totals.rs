@@ -3,7 +3,7 @@
 use super::*;
 
 /// A store that searches by the batch.
-fn site() -> Site {
+pub(super) fn site() -> Site {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("store");
     let indexes = Indexes {
@@ -15,7 +15,7 @@ fn site() -> Site {
 }
 
 impl Site {
-    async fn taken(&self, id: &str, crew: &str, meta: &str) {
+    pub(super) async fn taken(&self, id: &str, crew: &str, meta: &str) {
         self.tell(News::Taken {
             id: id.to_owned(),
             crew: crew.to_owned(),
@@ -37,13 +37,13 @@ fn of_batch() -> Filter {
 async fn the_kickoffs_of_a_batch_are_counted_apart_from_others_that_carry_its_name() {
     let site = site();
     let meta = r#"{"batch": "b", "batch_size": 12}"#;
-    for id in ["b-0", "b-1", "b-10", "retry-1", "b", "b.0"] {
+    for id in ["b-0", "b-1", "b-10", "retry-1", "b", "b.0", "b-1-r1"] {
         site.taken(id, "echo", meta).await;
     }
     site.taken("b-2", "echo", r#"{"batch": "c"}"#).await;
     let totals = site.store.queries.batch(of_batch(), "b").await.unwrap();
     assert_eq!(totals.states, [("queued", 3)].into());
-    assert_eq!((totals.others, totals.meta.as_deref()), (3, Some(meta)));
+    assert_eq!((totals.others, totals.meta.as_deref()), (4, Some(meta)));
     let none = Filter {
         crews: vec!["other".to_owned()],
         ..of_batch()

@@ -51,6 +51,12 @@ fn uses(names: &Names) -> Vec<Use> {
             "The requests that gateways take, for other gateways. Workers do not read them.",
         ),
         (
+            names.batches(),
+            "",
+            &["batch"],
+            "Batches that have an end: what is to follow them, and what became of them. For gateways.",
+        ),
+        (
             names.fleet(),
             "{worker}",
             &["heartbeat"],
@@ -124,7 +130,7 @@ pub(super) fn all(names: &Names) -> Value {
     let mut topology = Topology::of(names, &[crew], RESULTS);
     let history = Topology::history(names, HISTORY);
     let requests = Topology::http_requests(names, HISTORY);
-    for more in [history, requests] {
+    for more in [history, requests, Topology::batches(names)] {
         topology.exchanges.extend(more.exchanges);
         topology.queues.extend(more.queues);
         topology.bindings.extend(more.bindings);

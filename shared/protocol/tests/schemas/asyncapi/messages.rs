@@ -142,6 +142,13 @@ pub(super) fn all() -> Value {
             vec![],
         ),
         (
+            "batch",
+            message_type::BATCH,
+            "News of a batch that has an end",
+            "What is to follow it, that no more items come, that it is stopped, or that it has ended.",
+            vec![],
+        ),
+        (
             "query",
             message_type::QUERY,
             "A question to workers",

@@ -98,6 +98,14 @@ fn producer(names: &Names) -> Vec<Operation> {
         )
         .mandatory()
         .answered_on(&names.answers()),
+        send(
+            "producer",
+            "openBatch",
+            &names.batches(),
+            "batch",
+            "Tell the gateways what is to follow a batch.",
+        )
+        .mandatory(),
         receive(
             "producer",
             "receiveAnswer",
@@ -280,6 +288,21 @@ fn observer(names: &Names) -> Vec<Operation> {
             "request",
             "Tell other gateways of a request that is taken. Of two \
             under one id the first one counts.",
+        ),
+        send(
+            "gateway",
+            "tellOfBatch",
+            &names.batches(),
+            "batch",
+            "Tell all gateways of a batch that has an end.",
+        )
+        .mandatory(),
+        receive(
+            "gateway",
+            "readBatches",
+            format!("{}.stream", id(&names.batches())),
+            "batch",
+            "Read what is to follow which batch, and what became of it.",
         ),
         receive(
             "gateway",

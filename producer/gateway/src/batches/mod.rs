@@ -1,0 +1,14 @@
+//! Batches that have an end: each gateway counts their items in its store, and any of them starts what follows, as one
+//! kickoff whose id is made of the batch's.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `ender` | looks at the batches that have changed |
+//! | `step` | what is to be done with a batch, by how far its items are |
+//! | `callback` | the inputs of what follows |
+//! | `telling` | news of batches, told to all gateways |
+
+mod callback;
+pub(crate) mod ender;
+mod step;
+mod telling;

@@ -1,0 +1,100 @@
+//! News of batches, told to all gateways.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use crewfleet_amqp::{Message, Properties, PublishError};
+use crewfleet_protocol::batch::{BatchChange, BatchClosed, BatchSpec};
+use crewfleet_protocol::{BatchNews, Body, message_type};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::gateway::Gateway;
+use crate::http::api_error::ApiError;
+use crate::store::batches::Batch;
+use crate::taking::PUBLISHING;
+
+/// How long it may take until this gateway reads its own message in the stream.
+const READING: Duration = Duration::from_secs(4);
+
+impl Gateway {
+    /// Publishes news of a batch; returns when the broker has them.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub(super) async fn tell_of_batch(&self, batch: &str, change: BatchChange) -> Result<(), PublishError> {
+        let news = BatchNews {
+            batch: batch.to_owned(),
+            time: Utc::now(),
+            change,
+        };
+        let message = Message {
+            exchange: self.client.names().batches(),
+            routing_key: String::new(),
+            properties: Properties::json(message_type::BATCH)
+                .with_message_id(&Uuid::now_v7().to_string())
+                .with_timestamp_now(),
+            body: news.body(),
+            mandatory: true,
+        };
+        let (publisher, _) = self.client.publisher();
+        publisher.publish(message, PUBLISHING).await
+    }
+
+    /// Begins a batch, once for all who begin it alike; returns when this gateway has it.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] where another batch has this id; and where it cannot be told, or is not known yet.
+    pub(crate) async fn open_batch(&self, id: &str, spec: BatchSpec) -> Result<Batch, ApiError> {
+        self.may_publish()?;
+        // What is not read yet may have the id already.
+        self.knows_all()?;
+        let news = self.store.subscribers.of_kickoff(id);
+        let same = |batch: Batch| match is_same(&batch.spec, &spec) {
+            true => Ok(batch),
+            false => Err(ApiError::Conflict(format!(
+                "Another batch has the id {id}, or the idempotency key that stands for it: with other items, then or \
+                 on_item_failure. Nothing was done; use another one"
+            ))),
+        };
+        if let Some(batch) = self.store.queries.ending_batch(id).await? {
+            return same(batch);
+        }
+        self.tell_of_batch(id, BatchChange::Opened(spec.clone()))
+            .await
+            .map_err(|error| ApiError::unavailable(format!("The batch is not begun: {error}")))?;
+        let deadline = Instant::now() + READING;
+        loop {
+            if let Some(batch) = self.store.queries.ending_batch(id).await? {
+                return same(batch);
+            }
+            timeout_at(deadline, news.changed()).await.map_err(|_| {
+                ApiError::unavailable("The message broker takes too long; nothing was started")
+            })?;
+        }
+    }
+
+    /// Says that no more items of a batch come, of which so many were refused.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`].
+    pub(crate) async fn close_batch(&self, id: &str, refused: u64) -> Result<(), ApiError> {
+        self.tell_of_batch(id, BatchChange::Closed(BatchClosed { refused }))
+            .await
+            .map_err(|error| {
+                let problem =
+                    format!("All items are taken, but not told to be all: {error}. Send the same again");
+                ApiError::unavailable(problem)
+            })
+    }
+}
+
+/// Whether two batches are one, whatever their texts look like.
+fn is_same(one: &BatchSpec, other: &BatchSpec) -> bool {
+    let meta = |spec: &BatchSpec| spec.meta.as_deref().map(|meta| meta.get().to_owned());
+    one.crew == other.crew
+        && one.items == other.items
+        && one.then == other.then
+        && one.on_item_failure == other.on_item_failure
+        && meta(one) == meta(other)
+}
