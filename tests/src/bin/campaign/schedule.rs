@@ -119,8 +119,9 @@ const CONNECTIONS: [Kind; 13] = [
     CredentialsRotated,
 ];
 
-/// How often a gateway's fault comes for each of any other kind: it is over in a second, and there are others to ask.
-const OF_GATEWAYS: usize = 4;
+/// How often a fault of gateways or sinks comes for each of any other kind: it is over soon, and there are others to ask,
+/// or what was to be handed on waits.
+const OFTEN: usize = 4;
 
 /// Of whom a fault takes hold: one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -190,11 +191,10 @@ impl Kind {
         [&PROCESSES, own, &CONNECTIONS].concat()
     }
 
-    /// Whether it ends a connection or a process that has to do with crews, or may: only such a fault can explain that a kickoff runs again.
-    /// An alarm makes publishers wait, and a line that is slow or silent for a moment loses nothing.
+    /// Whether it ends a connection or a process that has to do with crews, or may: only such a fault can explain that a
+    /// kickoff runs again. An alarm makes publishers wait, and a line that is slow or silent for a moment loses nothing.
     pub(crate) fn interrupts(self) -> bool {
-        let is_of_sinks = matches!(self, SinksSigkill | PostgresAway);
-        !is_of_sinks && !matches!(self, MemoryAlarm | DiskAlarm | WorkerFreezeShort | WorkerDelay)
+        !self.is_of_sinks() && !matches!(self, MemoryAlarm | DiskAlarm | WorkerFreezeShort | WorkerDelay)
     }
 
     /// Whether it ends the process of a crew and leaves the worker alive, which then says that the crew crashed.
@@ -202,8 +202,12 @@ impl Kind {
         matches!(self, ChildSigkill | ChildSigterm | HostSigkill)
     }
 
-    fn is_of_gateways(self) -> bool {
-        matches!(self, GatewaySigkill | GatewayFileLost)
+    fn is_of_sinks(self) -> bool {
+        matches!(self, SinksSigkill | PostgresAway)
+    }
+
+    fn comes_often(self) -> bool {
+        matches!(self, GatewaySigkill | GatewayFileLost) || self.is_of_sinks()
     }
 
     /// Whether it needs `libfaketime`.
@@ -255,7 +259,7 @@ impl Kind {
     }
 }
 
-/// The faults of a seed, in the order of their times: each kind as often as any other, but for those of gateways,
+/// The faults of a seed, in the order of their times: each kind as often as any other, but for those of gateways and sinks,
 /// spread over most of `span`.
 pub(crate) fn faults(
     seed: u64,
@@ -270,8 +274,8 @@ pub(crate) fn faults(
     // Other numbers than those of the kickoffs.
     let mut random = Rng::with_seed(!seed);
     let mut drawn: Vec<Kind> = kinds.iter().copied().cycle().take(count).collect();
-    let of_gateways = drawn.iter().filter(|kind| kind.is_of_gateways());
-    let more: Vec<Kind> = of_gateways.flat_map(|kind| [*kind; OF_GATEWAYS - 1]).collect();
+    let often = drawn.iter().filter(|kind| kind.comes_often());
+    let more: Vec<Kind> = often.flat_map(|kind| [*kind; OFTEN - 1]).collect();
     drawn.extend(more);
     let count = drawn.len();
     random.shuffle(&mut drawn);

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Findings, Rule};
 use crate::{
+    explain,
     history::{Asked, History, ReplySeen},
     keyed::Keyed,
 };
@@ -24,6 +25,12 @@ pub(super) fn followed(
             }
         }
     }
+    for id in history.asked.keys().filter(|id| is_nobody_s(history, id)) {
+        findings.violation(
+            Rule::ChainBroken,
+            format!("a step ran after {id}, and no reply of that names it"),
+        );
+    }
     let told = history.keyed.iter().flat_map(|keyed: &Keyed| &keyed.followed);
     for (_, told) in history.followed.iter().chain(told) {
         let of_it = replies.get(told.id.as_str()).map_or(&[][..], Vec::as_slice);
@@ -34,6 +41,16 @@ pub(super) fn followed(
             );
         }
     }
+}
+
+/// Whether a step ran after this one that no reply names. Where a run of this one was interrupted, it may have started
+/// a step, and the next run may have ended otherwise.
+fn is_nobody_s(history: &History, id: &str) -> bool {
+    let place = history.asked[id].step.unwrap_or_default() + 1;
+    let next = history.asked.get(KickoffId::of_step(id, place).as_str());
+    let mut own = history.executions.iter().filter(|one| one.id == id);
+    next.is_some_and(|next| !next.is_confirmed())
+        && !own.any(|one| explain::interruption(history, one, u64::MAX).is_some())
 }
 
 fn same(reply: &ReplySeen, told: &ReplySeen) -> bool {

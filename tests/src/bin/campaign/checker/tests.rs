@@ -1,11 +1,13 @@
 //! Each rule with a history that passes and one that is caught.
 
 mod calls;
+mod chains;
 mod endings;
 mod keyed;
 mod repeats;
 mod replies;
 mod shown;
+mod sinks;
 
 use super::*;
 use crate::{
