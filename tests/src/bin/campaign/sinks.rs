@@ -1,5 +1,5 @@
-//! The processes of sinks: this binary as `campaign sinks`, which is the library behind `crewfleet sinks`. They call the
-//! webhooks that kickoffs ask for, and write all replies into a database.
+//! The processes of sinks: this binary as `campaign sinks`, which is the library behind `crewfleet sinks`. They call
+//! the webhooks that kickoffs ask for, and write all replies into a database.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
