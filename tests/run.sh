@@ -117,7 +117,7 @@ mixed_fleet() { old && cargo test --locked --workspace --no-fail-fast --test e2e
 one_kickoff() { cargo test --locked --workspace --test e2e crewai::crewai_s_events; }
 
 # That the benchmark runs. Its figures are worth something in release, on a machine that does nothing else.
-bench() { CREWFLEET_BENCH_PROFILE=dev tests/bench.sh for-each gateway gateway-store --pairs 1 --stored 20000 --json target/bench-check.json; }
+bench() { CREWFLEET_BENCH_PROFILE=dev tests/bench.sh for-each sinks gateway gateway-store --pairs 1 --stored 20000 --json target/bench-check.json; }
 
 # A short campaign: each kind of fault once, within half a minute. The seed makes it the same one each time.
 # Its crews need no CrewAI, whose import is most of what a worker's start costs.

@@ -1,6 +1,6 @@
 """The campaign's crew in Python: writes down each execution, then does what its inputs order.
 
-Inputs: nonce (returned), work_ms, and acts, of which the attempt of that number counts, the last one for all further
+Inputs: nonce and steps (returned), work_ms, and acts, of which the attempt of that number counts, the last one for all further
 attempts. The journal's file, the worker's id and what makes a time of the monotonic clock are in the environment.
 """
 
@@ -33,7 +33,7 @@ class CampaignCrew:
             raise ValueError("as ordered")
         if act == "crash":
             os.kill(os.getpid(), signal.SIGKILL)
-        return {"nonce": inputs["nonce"]}
+        return {"nonce": inputs["nonce"], "steps": inputs.get("steps", [])}
 
 
 def _attempt() -> int:

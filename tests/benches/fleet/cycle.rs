@@ -22,15 +22,15 @@ pub(crate) const CREW: &str = "echo";
 const WINDOW: u16 = 2000;
 pub(crate) const REQUEST_BYTES: usize = 1024;
 /// What one run takes off the queue; the first and the last tenth are not measured.
-const COUNT: u32 = 40_000;
+pub(crate) const COUNT: u32 = 40_000;
 const COUNT_OF_NAIVE: u32 = 4000;
 /// How often a side is asked how far it is.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What one run came to.
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    per_second: f64,
+pub(crate) struct Run {
+    pub(crate) per_second: f64,
     /// Of the relaying process alone.
     cpu: Duration,
     /// Of the broker.
@@ -133,7 +133,8 @@ impl<'a> Sides<'a> {
         Ok(Process::spawn("relay", &command, b""))
     }
 
-    async fn by_worker(&self, events: bool, results: bool, count: u32) -> anyhow::Result<Run> {
+    /// A worker at a full queue.
+    pub(crate) async fn by_worker(&self, events: bool, results: bool, count: u32) -> anyhow::Result<Run> {
         let site = self.site;
         // It finds a full queue, as the relays do.
         site.cli().run(&["pause", CREW, "--no-wait"]).await.success();

@@ -19,6 +19,7 @@ mod readers;
 mod relay;
 mod scale;
 mod shapes;
+mod sinks;
 mod site;
 mod stored;
 mod usage;
@@ -43,6 +44,8 @@ enum Subject {
     Gateway,
     /// A gateway that knows a million kickoffs: its start, its lists and filters, its memory.
     GatewayStore,
+    /// Throughput beside a webhook sink and one of PostgreSQL, against none.
+    Sinks,
     /// `kickoff-for-each` against a bare publisher and collector.
     ForEach,
     /// One worker that holds 10,000 and 50,000 sleeping kickoffs.
@@ -108,6 +111,7 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
             Subject::GatewayStore => {
                 gateway_store::measure(&site, arguments.stored, arguments.pairs, &mut report).await?;
             }
+            Subject::Sinks => sinks::measure(&site, arguments.pairs, &mut report).await?,
             Subject::ForEach => for_each::measure(&site, arguments.pairs, &mut report).await?,
             Subject::InFlight => in_flight::measure(&site, arguments.pairs, &mut report).await?,
             Subject::CrewAi => crewai::measure(&site, arguments.pairs, &mut report).await?,

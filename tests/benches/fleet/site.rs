@@ -11,7 +11,7 @@ use crewfleet_tests::{
 };
 use lapin::{
     Channel, Connection, ConnectionProperties,
-    options::{QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions},
+    options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions},
     types::FieldTable,
 };
 use nix::unistd::Pid;
@@ -111,6 +111,13 @@ impl Site {
             false => self.channel.queue_unbind(queue, exchange, key, none).await,
         };
         changed.context("the stream of results")
+    }
+
+    pub(crate) async fn delete(&self, queue: &str) -> anyhow::Result<()> {
+        self.channel
+            .queue_delete(queue.into(), QueueDeleteOptions::default())
+            .await?;
+        Ok(())
     }
 
     pub(crate) async fn purge(&self, queue: &str) -> anyhow::Result<()> {

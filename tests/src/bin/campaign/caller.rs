@@ -31,6 +31,9 @@ pub(crate) struct CallerArguments {
     /// The file with the token.
     #[arg(long)]
     pub token_file: PathBuf,
+    /// Where those are told that ask for it.
+    #[arg(long)]
+    pub hook: String,
     /// What it has to do.
     #[command(flatten)]
     pub part: Part,
@@ -43,6 +46,7 @@ struct Caller {
     journal: Journal,
     window: Semaphore,
     epoch: Nanos,
+    hook: String,
 }
 
 /// An answer: the status and the JSON. `Err` says why there is none, and whether it is sure that nothing was sent.
@@ -60,6 +64,7 @@ pub(crate) async fn run(arguments: &CallerArguments) -> anyhow::Result<()> {
         journal: Journal::open(&arguments.part.history)?,
         window: Semaphore::new(WINDOW),
         epoch: arguments.part.epoch,
+        hook: arguments.hook.clone(),
     });
     let mut kickoffs = JoinSet::new();
     for planned in plan {
@@ -102,7 +107,10 @@ impl Caller {
     /// Asks until it is accepted.
     async fn kick_off(&self, planned: &Planned) -> String {
         let number = planned.number;
-        let body = json!({ "inputs": planned.order });
+        let mut body = json!({ "inputs": planned.order });
+        if planned.follow.webhook {
+            body["crewWebhookUrl"] = json!(self.hook);
+        }
         loop {
             self.journal.write(&CallLine::Calling { t: now(), number });
             let answer = self.call(Method::POST, planned, "/kickoff", Some(&body)).await;

@@ -153,6 +153,8 @@ impl Call {
             cancelled: self.stopped,
             has_deadline: false,
             answers: Vec::new(),
+            follow: self.planned.follow.clone(),
+            step: None,
         }
     }
 }

@@ -11,8 +11,10 @@ use super::{
 };
 
 mod calls;
+mod chains;
 mod keyed;
 mod shown;
+mod sinks;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -46,6 +48,20 @@ pub(crate) enum Rule {
     Hangs,
     /// When all is settled, a gateway shows a kickoff otherwise than its reply has it.
     WrongState,
+    /// A step of a chain that was to follow did not, or has no reply.
+    ChainLost,
+    /// A step ran more often than anything explains.
+    ChainDoubled,
+    /// A chain was broken off, or went on with another step.
+    ChainBroken,
+    /// The end of a kickoff was to be told, and never was.
+    WebhookLost,
+    /// The end of a kickoff was told under two ids.
+    WebhookIdChanged,
+    /// A reply is not in the database.
+    SinkRowLost,
+    /// The database has a reply twice, or one that never was.
+    SinkRowDoubled,
     /// A process of the fleet did what it must not.
     Trouble,
 }
@@ -121,19 +137,36 @@ pub(crate) fn check(history: &History) -> Findings {
     for (id, asked) in &history.asked {
         let replies = replies.get(id.as_str()).map_or(&[][..], Vec::as_slice);
         let executions = executions.get(id.as_str()).map_or(&[][..], Vec::as_slice);
+        let before = findings.violations.len();
         answered(&mut findings, id, asked, replies);
         consistent(&mut findings, history, id, replies, executions);
         expected(&mut findings, history, id, asked, replies, executions);
         once(&mut findings, history, asked, executions);
+        if asked.step.is_some() {
+            let own = &mut findings.violations[before..];
+            own.iter_mut()
+                .for_each(|violation| violation.rule = of_step(violation.rule));
+        }
     }
     queues(&mut findings, history, &replies);
     calls::told(&mut findings, history, &replies);
     keyed::told(&mut findings, history, &replies);
     shown::at_the_end(&mut findings, history, &replies);
+    chains::followed(&mut findings, history, &replies);
+    sinks::handed_on(&mut findings, history, &replies);
     for trouble in &history.troubles {
         findings.violation(Rule::Trouble, trouble.clone());
     }
     findings
+}
+
+/// The rule that is broken where a step of a chain breaks this one.
+fn of_step(rule: Rule) -> Rule {
+    match rule {
+        Rule::Lost => Rule::ChainLost,
+        Rule::UnexplainedRepeat => Rule::ChainDoubled,
+        other => other,
+    }
 }
 
 /// What the campaign was to do and did not, where so many kickoffs were planned: less than that proves less than it
@@ -309,7 +342,11 @@ fn queues(findings: &mut Findings, history: &History, replies: &BTreeMap<&str, V
     }
     let is_dead = |reply: &&ReplySeen| ["failed", "timed_out", "rejected"].contains(&reply.status.as_str());
     let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
-    for letter in &history.dead_letters {
+    let of_crews = history
+        .dead_letters
+        .iter()
+        .filter(|letter| !sinks::is_of_sinks(letter));
+    for letter in of_crews {
         *kept.entry(&letter.id).or_default() += 1;
         let died = replies
             .get(letter.id.as_str())
@@ -339,5 +376,6 @@ pub(crate) fn concerns(target: &Target, worker: &str) -> bool {
         | Target::Host(name)
         | Target::Child { worker: name, .. } => name == worker,
         Target::Producer(_) | Target::ProducerLine(_) | Target::Gateway(_) | Target::Queue(_) => false,
+        Target::Sinks(_) | Target::Database => false,
     }
 }

@@ -161,7 +161,7 @@ fn in_rust(recorder: Arc<Recorder>) -> impl Handler {
 fn result(order: &Order) -> KickoffResult {
     KickoffResult {
         raw: order.nonce.clone(),
-        json: to_raw_value(&json!({ "nonce": order.nonce })).ok(),
+        json: to_raw_value(&json!({ "nonce": order.nonce, "steps": order.steps })).ok(),
         ..KickoffResult::default()
     }
 }

@@ -52,6 +52,8 @@ pub(crate) fn ordered(asked: &Asked) -> BTreeSet<&'static str> {
     if asked.has_deadline {
         endings.insert("expired");
     }
+    // Another attempt would come after the deadline.
+    let at_once = asked.has_deadline.then_some("failed");
     let mut crashes = 0;
     for attempt in 1.. {
         let ending = match asked.order.act(attempt) {
@@ -59,9 +61,13 @@ pub(crate) fn ordered(asked: &Asked) -> BTreeSet<&'static str> {
             Act::Hang => "timed_out",
             Act::Fail => "failed",
             Act::FailForNow if attempt == MAX_ATTEMPTS => "failed",
-            Act::FailForNow => continue,
+            Act::FailForNow => {
+                endings.extend(at_once);
+                continue;
+            }
             Act::Crash => {
                 crashes += 1;
+                endings.extend(at_once);
                 if crashes < MAX_CRASHES && attempt < MAX_ATTEMPTS {
                     continue;
                 }

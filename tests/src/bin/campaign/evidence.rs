@@ -6,10 +6,11 @@ use anyhow::{Context, bail};
 use crewfleet_amqp::delivery::StreamOffset;
 use crewfleet_amqp::{Broker, ConsumeOptions, Consumer, Delivery, Message, Properties};
 use crewfleet_protocol::{KickoffId, Names, Reply, header, message_type};
+use crewfleet_tests::postgres::Postgres;
 use tokio::time::timeout;
 
 use super::{
-    history::{DeadLetter, History},
+    history::{DeadLetter, History, Row},
     producer::seen,
     site::{NAMESPACE, Site},
 };
@@ -21,9 +22,6 @@ const PREFETCH: u16 = 1000;
 /// Adds all replies, all dead letters, and what else is left in queues.
 pub(crate) async fn read(site: &Site, into: &mut History) -> anyhow::Result<()> {
     let broker = site.connect().await?;
-    read_replies(&broker, into)
-        .await
-        .context("reading the results stream")?;
     let dead_letters = Names::new(NAMESPACE).dead_letters();
     for (queue, count) in site.queues().await? {
         if is_of_client(&queue) {
@@ -38,8 +36,29 @@ pub(crate) async fn read(site: &Site, into: &mut History) -> anyhow::Result<()> 
             into.left.insert(queue, count);
         }
     }
+    // It ends with a message that sinks find, too.
+    read_replies(&broker, into)
+        .await
+        .context("reading the results stream")?;
     broker.close().await;
     Ok(())
+}
+
+/// What a sink has written into the database.
+pub(crate) fn rows(database: &Postgres) -> anyhow::Result<Vec<Row>> {
+    let listed = database.sql("SELECT kickoff_id, redrive, status FROM crewfleet_kickoffs");
+    let row = |line: &str| {
+        let columns: Vec<&str> = line.split('|').collect();
+        let [id, redrive, status] = columns[..] else {
+            bail!("the database has the row {line:?}");
+        };
+        Ok(Row {
+            id: id.to_owned(),
+            redrive: redrive.parse()?,
+            status: status.to_owned(),
+        })
+    };
+    listed.lines().map(row).collect()
 }
 
 /// What is not settled: queues that hold something, but for dead letters. Those of clients that were killed hold their

@@ -73,6 +73,7 @@ pub(crate) fn interruptions<'a>(
             // is just deleting (seen): those of the workers that serve the queue's crew.
             Target::Queue(_) => [SWIFT, IDLE].contains(&history.asked[&execution.id].crew.as_str()),
             Target::Producer(_) | Target::ProducerLine(_) | Target::Gateway(_) => false,
+            Target::Sinks(_) | Target::Database => false,
         };
         hits && fault.kind.interrupts() && fault.begin <= acked && fault.done + AFTERMATH >= execution.start
     })
@@ -110,8 +111,9 @@ fn acked_by(history: &History, execution: &Execution) -> Nanos {
 
 /// The fault that left a publish of its producer in doubt.
 fn publish_in_doubt<'a>(history: &'a History, asked: &Asked) -> Option<&'a Fault> {
-    if asked.producer == NATIVE {
-        // What a gateway publishes again under a key is marked as a copy, so a worker asks who has the first.
+    if asked.producer == NATIVE || asked.step.is_some() {
+        // What a gateway publishes again under a key is marked as a copy, so a worker asks who has the first. So is a
+        // step that may have been started before.
         return None;
     }
     history.faults.iter().find(|fault| {

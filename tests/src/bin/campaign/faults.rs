@@ -6,6 +6,7 @@ use anyhow::Context;
 use crewfleet_protocol::{CrewName, Names};
 use crewfleet_tests::{
     clock::Clock,
+    postgres::Postgres,
     proxy::{Direction, Proxy},
 };
 use futures_util::future::try_join_all;
@@ -24,6 +25,7 @@ use super::{
     misdeclared, producer,
     producers::Producers,
     schedule::{Kind, Lane, Scheduled},
+    sinks::Sinks,
     site::{NAMESPACE, Site},
     workload::{BURSTS, IDLE, LATE, SWIFT},
 };
@@ -61,6 +63,10 @@ pub(crate) struct Arena {
     pub fleet: Fleet,
     /// The gateways.
     pub gateways: Gateways,
+    /// The processes of sinks.
+    pub sinks: Sinks,
+    /// The database that they write to.
+    pub database: Mutex<Postgres>,
     /// The producers.
     pub producers: Producers,
     /// Kickoffs that show whether a queue works again.
@@ -121,6 +127,8 @@ impl Arena {
             Lane::Worker(place) => self.harm_worker(fault, place).await?,
             Lane::Producer(place) => self.harm_producer(fault, place).await?,
             Lane::Gateway(place) => Some(self.harm_gateway(fault, place).await?),
+            Lane::Sinks(place) => Some(self.harm_sinks(fault, place).await?),
+            Lane::Database => Some(self.harm_database(fault).await),
         };
         Ok(done.map(|(target, (begin, done, healed))| Fault {
             kind: fault.kind,
@@ -279,6 +287,26 @@ impl Arena {
         }
         killed.begin_again()?;
         Ok((Target::Gateway(gateway.name().to_owned()), (begin, done, now())))
+    }
+
+    async fn harm_sinks(&self, fault: &Scheduled, place: usize) -> anyhow::Result<(Target, Times)> {
+        let sinks = self.sinks.member(place);
+        let begin = now();
+        let killed = sinks.kill().await?;
+        let done = now();
+        sleep(fault.lasts).await;
+        killed.begin_again()?;
+        Ok((Target::Sinks(sinks.name().to_owned()), (begin, done, now())))
+    }
+
+    async fn harm_database(&self, fault: &Scheduled) -> (Target, Times) {
+        let mut database = self.database.lock().await;
+        let begin = now();
+        database.halt().await;
+        sleep(fault.lasts).await;
+        database.restart().await;
+        let done = now();
+        (Target::Database, (begin, done, done))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     calls::Call,
+    hook::Hooked,
     keyed::Keyed,
     shown::Survey,
     workload::{PROBER, Planned},
@@ -11,7 +12,7 @@ use super::{
 pub(crate) use super::{
     journal::Nanos,
     records::{
-        Asked, CrewLine, DeadLetter, Ending, Execution, Fault, ProducerLine, Publish, ReplySeen, Target,
+        Asked, CrewLine, DeadLetter, Ending, Execution, Fault, ProducerLine, Publish, ReplySeen, Row, Target,
         place,
     },
 };
@@ -31,6 +32,12 @@ pub(crate) struct History {
     pub executions: Vec<Execution>,
     /// All replies on the reply exchange, in order.
     pub replies: Vec<ReplySeen>,
+    /// The replies of steps that producers got, and when.
+    pub followed: Vec<(Nanos, ReplySeen)>,
+    /// The calls of webhooks.
+    pub hooked: Vec<Hooked>,
+    /// What a sink wrote into the database, where there is one.
+    pub rows: Option<Vec<Row>>,
     /// What lies in the queues of dead letters.
     pub dead_letters: Vec<DeadLetter>,
     /// Messages that are left in other queues, by the queue.
@@ -42,10 +49,11 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// The kickoffs of the plan, by their ids: without the probes. One that was asked for over HTTP, and taken without
+    /// The kickoffs of the plan, by their ids: without the probes, and without the steps that follow. One that was asked for over HTTP, and taken without
     /// a word, is there again under another id.
     pub(crate) fn kickoffs(&self) -> impl Iterator<Item = (&String, &Asked)> {
-        self.asked.iter().filter(|(_, asked)| asked.producer != PROBER)
+        let asked = self.asked.iter();
+        asked.filter(|(_, asked)| asked.producer != PROBER && asked.step.is_none())
     }
 
     /// Adds what a producer wrote.
@@ -67,6 +75,8 @@ impl History {
                         cancelled: false,
                         has_deadline: planned.deadline_ms.is_some(),
                         answers: Vec::new(),
+                        follow: planned.follow.clone(),
+                        step: None,
                     });
                     asked.publishes.push(Publish {
                         begin: t,
@@ -84,6 +94,7 @@ impl History {
                     let asked = self.asked.get_mut(&reply.id);
                     asked.expect("it was published").answers.push((t, reply));
                 }
+                ProducerLine::Followed { t, reply } => self.followed.push((t, reply)),
             }
         }
     }
@@ -152,7 +163,7 @@ mod tests {
             error: "no connection".to_owned(),
         };
         let confirmed = ProducerLine::Confirmed { t: 5, id: id() };
-        let plan = workload::kickoffs(1, 1, std::time::Duration::from_secs(1));
+        let plan = workload::kickoffs(1, 1, std::time::Duration::from_secs(1), false);
         let plan = plan
             .into_iter()
             .map(|planned| (planned.number, planned))

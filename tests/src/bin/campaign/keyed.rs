@@ -119,6 +119,15 @@ pub(crate) enum KeyedLine {
         /// How.
         reply: ReplySeen,
     },
+    /// It was told how a step of its chain has ended.
+    Followed {
+        /// When.
+        t: Nanos,
+        /// The kickoff's number in the plan.
+        number: u64,
+        /// How.
+        reply: ReplySeen,
+    },
 }
 
 /// An answer that is none of those which are asked for.
@@ -167,6 +176,8 @@ pub(crate) struct Keyed {
     pub strange: Vec<Strange>,
     /// What it was told of its end.
     pub told: Vec<(Nanos, ReplySeen)>,
+    /// What it was told of the ends of the steps after it.
+    pub followed: Vec<(Nanos, ReplySeen)>,
 }
 
 /// One `POST /v1/kickoffs`.
@@ -247,6 +258,8 @@ impl Keyed {
             cancelled: self.cancelled,
             has_deadline: self.planned.deadline_ms.is_some(),
             answers: self.told.clone(),
+            follow: self.planned.follow.clone(),
+            step: None,
         };
         let ids = own().filter_map(KeyedPost::id).map(str::to_owned);
         ids.chain([self.id()]).map(|id| (id, asked.clone())).collect()
@@ -295,7 +308,8 @@ pub(crate) fn read(
             | KeyedLine::Unheard { number, .. }
             | KeyedLine::Cancelling { number, .. }
             | KeyedLine::Strange { number, .. }
-            | KeyedLine::Told { number, .. } => *number,
+            | KeyedLine::Told { number, .. }
+            | KeyedLine::Followed { number, .. } => *number,
         };
         let keyed = all.entry(number).or_insert_with(|| Keyed {
             producer: producer.to_owned(),
@@ -304,6 +318,7 @@ pub(crate) fn read(
             cancelled: false,
             strange: Vec::new(),
             told: Vec::new(),
+            followed: Vec::new(),
         });
         match line {
             KeyedLine::Sending {
@@ -329,6 +344,7 @@ pub(crate) fn read(
             KeyedLine::Cancelling { .. } => keyed.cancelled = true,
             KeyedLine::Strange { strange, .. } => keyed.strange.push(strange),
             KeyedLine::Told { t, reply, .. } => keyed.told.push((t, reply)),
+            KeyedLine::Followed { t, reply, .. } => keyed.followed.push((t, reply)),
         }
     }
     all

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`run`] | the campaign from start to end |
 //! | [`options`] | the command line |
-//! | [`workload`] | the kickoffs, made from a seed |
+//! | [`workload`], [`follow`] | the kickoffs, made from a seed; what follows them |
 //! | [`schedule`] | the faults, made from the same seed: kinds, targets, times |
 //! | [`site`] | the broker, and the proxies before it |
 //! | [`fleet`] | the worker processes |
@@ -18,6 +18,7 @@
 //! | [`producer`], [`producers`] | a producer process with the client library; all producers |
 //! | [`caller`], [`native`] | producers that call gateways: AMP's API; the native one, under keys |
 //! | [`gateway`] | the gateways |
+//! | [`sinks`], [`hook`] | the processes of sinks; the receiver of webhooks |
 //! | [`faults`], [`misdeclared`] | doing harm, as scheduled; to one queue |
 //! | [`journal`] | lines that survive a SIGKILL of their writer |
 //! | [`records`] | what is seen, each as a value |
@@ -43,6 +44,11 @@
 //! within the gateway's own limits. When all is settled, each gateway lists every kickoff exactly once and as its reply
 //! has it, whoever published it, also where its file was lost. Filters take what they name of the list. The kickoff,
 //! its result and its events say the same.
+//!
+//! A step of a chain is a kickoff like any other, and each reply says which one follows. It follows once, by what the
+//! kickoff before returned, and never twice: a worker that may have started it before says so, and others ask. Who asks to
+//! be told of an end is told of it and of each step's, under one id each. The receiver fails half of the time. A sink writes
+//! every reply into PostgreSQL, once.
 
 mod caller;
 mod calls;
@@ -53,8 +59,10 @@ mod evidence;
 mod explain;
 mod faults;
 mod fleet;
+mod follow;
 mod gateway;
 mod history;
+mod hook;
 mod journal;
 mod keyed;
 mod misdeclared;
@@ -67,6 +75,7 @@ mod resolve;
 mod run;
 mod schedule;
 mod shown;
+mod sinks;
 mod site;
 mod summary;
 mod survey;
@@ -88,6 +97,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Some(Role::Caller(arguments)) => caller::run(&arguments).await?,
         Some(Role::Native(arguments)) => native::run(&arguments).await?,
         Some(Role::Gateway(arguments)) => gateway::run(&arguments).await?,
+        Some(Role::Sinks(arguments)) => sinks::run(&arguments).await?,
         None if !run::run(&arguments.options).await? => return Ok(ExitCode::FAILURE),
         None => {}
     }

@@ -23,6 +23,7 @@ use super::{
     keyed::{self, ANSWERED_WITHIN, Keyed, KeyedLine, Strange},
     producer::seen,
     producers::{NATIVE, PRODUCERS, Part},
+    records::ReplySeen,
     workload::Planned,
 };
 
@@ -50,6 +51,9 @@ pub(crate) struct NativeArguments {
     /// The file with the token.
     #[arg(long)]
     pub token_file: PathBuf,
+    /// Where those are told that ask for it.
+    #[arg(long)]
+    pub hook: String,
     /// What it has to do.
     #[command(flatten)]
     pub part: Part,
@@ -60,6 +64,7 @@ struct Caller {
     journal: Journal,
     window: Semaphore,
     epoch: Nanos,
+    hook: String,
 }
 
 /// What is done with a key that was accepted.
@@ -86,6 +91,7 @@ pub(crate) async fn run(arguments: &NativeArguments) -> anyhow::Result<()> {
         journal: Journal::open(&arguments.part.history)?,
         window: Semaphore::new(WINDOW),
         epoch: arguments.part.epoch,
+        hook: arguments.hook.clone(),
     });
     let mut kickoffs = JoinSet::new();
     for planned in plan {
@@ -150,7 +156,21 @@ impl Caller {
             sleep(Duration::from_millis(after)).await;
             self.cancel(planned, &mut turn).await;
         }
-        self.wait(planned, &mut turn).await;
+        let mut reply = self.wait(planned, &keyed::id(planned), &mut turn).await;
+        let number = planned.number;
+        self.journal.write(&KeyedLine::Told {
+            t: now(),
+            number,
+            reply: reply.clone(),
+        });
+        while let Some(next) = reply.chain.and_then(|chain| chain.next) {
+            reply = self.wait(planned, &next.kickoff_id, &mut turn).await;
+            self.journal.write(&KeyedLine::Followed {
+                t: now(),
+                number,
+                reply: reply.clone(),
+            });
+        }
         // Whoever was killed meanwhile comes to know it.
         for place in std::mem::take(&mut turn.silent) {
             self.is_known_to(planned, place).await;
@@ -246,6 +266,12 @@ impl Caller {
             false => planned.order.clone(),
         };
         let mut body = json!({ "crew": planned.crew, "inputs": order });
+        if planned.follow.webhook {
+            body["crewWebhookUrl"] = json!(self.hook);
+        }
+        if !planned.follow.steps.is_empty() {
+            body["then"] = json!(planned.follow.then());
+        }
         if let Some(seconds) = planned.timeout_s {
             body["timeout_s"] = json!(seconds);
         }
@@ -271,24 +297,22 @@ impl Caller {
         {}
     }
 
-    /// Asks until it has ended.
-    async fn wait(&self, planned: &Planned, turn: &mut Turn) {
-        let number = planned.number;
+    /// Asks until it, or a step that follows it, has ended.
+    async fn wait(&self, planned: &Planned, id: &str, turn: &mut Turn) -> ReplySeen {
         // Some are polled.
         let wait = if index(planned).is_multiple_of(3) {
             0
         } else {
             WAIT_S
         };
-        let path = format!("/v1/kickoffs/{}/result?wait={wait}", keyed::id(planned));
+        let path = format!("/v1/kickoffs/{id}/result?wait={wait}");
         let is_fine = |status| [StatusCode::OK, StatusCode::ACCEPTED].contains(&status);
         loop {
             let answer = self.ask(Method::GET, planned, turn, &path, wait, is_fine).await;
             match answer {
                 Some(answer) if answer.status == StatusCode::OK => {
                     let reply: Reply = serde_json::from_str(&answer.text).expect("a reply");
-                    let (t, reply) = (now(), seen(&reply));
-                    return self.journal.write(&KeyedLine::Told { t, number, reply });
+                    return seen(&reply);
                 }
                 Some(_) if wait == 0 => sleep(PAUSE).await,
                 _ => {}

@@ -12,6 +12,7 @@ use super::{
     native::NativeArguments,
     producer::ProducerArguments,
     schedule::{self, Kind},
+    sinks::SinksArguments,
 };
 
 const NO_FAKETIME: &str =
@@ -91,6 +92,9 @@ pub(crate) enum Role {
     /// A gateway.
     #[command(hide = true)]
     Gateway(GatewayArguments),
+    /// A process of sinks.
+    #[command(hide = true)]
+    Sinks(SinksArguments),
 }
 
 impl Options {

@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use crewfleet::{ClientError, KickoffClient, KickoffHandle, KickoffId, Reply};
+use crewfleet::{ClientError, KickoffClient, KickoffHandle, KickoffId, Reply, Webhooks};
 use crewfleet_service::telemetry;
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
+    follow::Follow,
     journal::{self, Journal, Nanos, now},
     producers::{self, Part},
     records::{ProducerLine, ReplySeen, corrected},
@@ -32,6 +33,9 @@ pub(crate) struct ProducerArguments {
     /// The broker, or a proxy before it.
     #[arg(long)]
     pub url: String,
+    /// Where those are told that ask for it.
+    #[arg(long)]
+    pub hook: String,
     /// What it has to do.
     #[command(flatten)]
     pub part: Part,
@@ -42,6 +46,7 @@ struct Producer {
     journal: Journal,
     window: Semaphore,
     epoch: Nanos,
+    hook: String,
 }
 
 /// What it knows of a kickoff from an earlier life.
@@ -60,6 +65,7 @@ pub(crate) async fn run(arguments: &ProducerArguments) -> anyhow::Result<()> {
         journal: Journal::open(&arguments.part.history)?,
         window: Semaphore::new(WINDOW),
         epoch: arguments.part.epoch,
+        hook: arguments.hook.clone(),
     });
     let mut kickoffs = JoinSet::new();
     for planned in plan {
@@ -77,7 +83,7 @@ pub(crate) async fn run(arguments: &ProducerArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was sent and not answered, and what was answered, by number.
+/// What was sent and not answered up to the end of its chain, and what was answered, by number.
 fn earlier_lives(lines: Vec<ProducerLine>) -> anyhow::Result<(BTreeMap<u64, Sent>, BTreeSet<u64>)> {
     let mut numbers = BTreeMap::new();
     let mut sent = BTreeMap::new();
@@ -100,9 +106,13 @@ fn earlier_lives(lines: Vec<ProducerLine>) -> anyhow::Result<(BTreeMap<u64, Sent
                     sent.is_confirmed = true;
                 }
             }
-            ProducerLine::Replied { reply, .. } => {
-                sent.remove(&numbers[&reply.id]);
-                answered.insert(numbers[&reply.id]);
+            ProducerLine::Replied { reply, .. } | ProducerLine::Followed { reply, .. } => {
+                let chain = reply.chain.as_ref();
+                let first = chain.map_or(&reply.id, |chain| &chain.place.id);
+                if chain.is_none_or(|chain| chain.next.is_none()) {
+                    sent.remove(&numbers[first]);
+                    answered.insert(numbers[first]);
+                }
             }
             ProducerLine::Refused { .. } | ProducerLine::Cancelling { .. } => {}
         }
@@ -122,7 +132,7 @@ async fn connect(url: &str) -> KickoffClient {
 }
 
 impl Producer {
-    /// From the publish to the reply.
+    /// From the publish to the reply, and to those of the steps that follow.
     async fn see_through(&self, planned: &Planned, sent: Option<Sent>) {
         let due = self.epoch + planned.at_ms * 1_000_000;
         tokio::time::sleep(Duration::from_nanos(due.saturating_sub(now()))).await;
@@ -142,12 +152,27 @@ impl Producer {
             tokio::time::sleep(Duration::from_millis(after)).await;
             self.cancel(&handle).await;
         }
-        match handle.reply().await {
-            Ok(reply) => self.journal.write(&ProducerLine::Replied {
+        let mut reply = answer(&mut handle).await;
+        self.journal.write(&ProducerLine::Replied {
+            t: now(),
+            reply: seen(&reply),
+        });
+        while let Some(mut next) = self.next_of(&reply).await {
+            reply = answer(&mut next).await;
+            self.journal.write(&ProducerLine::Followed {
                 t: now(),
                 reply: seen(&reply),
-            }),
-            Err(error) => panic!("{error}"),
+            });
+        }
+    }
+
+    async fn next_of(&self, reply: &Reply) -> Option<KickoffHandle> {
+        loop {
+            match self.client.next_of(reply).await {
+                Ok(next) => return next,
+                Err(ClientError::NotDeclared { exchange, .. }) => panic!("{exchange} is gone"),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
         }
     }
 
@@ -171,6 +196,16 @@ impl Producer {
                     chrono::DateTime::from_timestamp_millis(i64::try_from(at).expect("a time"))
                         .expect("a time"),
                 );
+            }
+            for step in planned.follow.then() {
+                kickoff = kickoff.then(step);
+            }
+            if planned.follow.webhook {
+                let crew = Some(self.hook.parse().expect("a URL of ours"));
+                kickoff = kickoff.webhooks(&Webhooks {
+                    crew,
+                    ..Webhooks::default()
+                });
             }
             match kickoff.await {
                 Ok(handle) => {
@@ -207,6 +242,10 @@ impl Producer {
     }
 }
 
+async fn answer(handle: &mut KickoffHandle) -> Reply {
+    handle.reply().await.unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// One kickoff more: answered when the crew's queue is there, and somebody serves it.
 pub(crate) async fn probe(url: &str, folder: &Path, crew: &str) -> anyhow::Result<()> {
     let (plan, history) = producers::files(folder, PROBER);
@@ -219,10 +258,12 @@ pub(crate) async fn probe(url: &str, folder: &Path, crew: &str) -> anyhow::Resul
             nonce: format!("probe-{number}"),
             work_ms: 1,
             acts: vec![Act::Succeed],
+            steps: Vec::new(),
         },
         timeout_s: None,
         deadline_ms: None,
         cancel_after_ms: None,
+        follow: Follow::default(),
     };
     Journal::open(&plan)?.write(&planned);
     let producer = Producer {
@@ -230,6 +271,7 @@ pub(crate) async fn probe(url: &str, folder: &Path, crew: &str) -> anyhow::Resul
         journal: Journal::open(&history)?,
         window: Semaphore::new(1),
         epoch: now(),
+        hook: String::new(),
     };
     producer.see_through(&planned, None).await;
     producer.client.close().await;
@@ -253,5 +295,6 @@ pub(crate) fn seen(reply: &Reply) -> ReplySeen {
         nonce: value.and_then(|value| Some(value.get("nonce")?.as_str()?.to_owned())),
         started: reply.started_at.map(nanos),
         finished: nanos(reply.finished_at),
+        chain: reply.chain.clone(),
     })
 }

@@ -78,6 +78,7 @@ impl Producers {
     pub(crate) fn start(
         site: &Site,
         gateways: &Gateways,
+        hook: &str,
         folder: &Path,
         plan: &[Planned],
         epoch: Nanos,
@@ -114,6 +115,7 @@ impl Producers {
                 format!("--plan={}", file(&part)),
                 format!("--history={}", file(&history)),
                 format!("--epoch={epoch}"),
+                format!("--hook={hook}"),
             ]);
             let process = Mutex::new(spawn(&name, &command, folder, Clock::Right)?);
             members.push(Member {

@@ -1,9 +1,10 @@
 //! What is seen of a campaign, each as a value: what producers, crews and faults wrote down, and what came of it.
 
+use crewfleet_protocol::ReplyChain;
 use crewfleet_tests::clock::Clock;
 use serde::{Deserialize, Serialize};
 
-use super::{journal::Nanos, schedule::Kind, workload::Order};
+use super::{follow::Follow, journal::Nanos, schedule::Kind, workload::Order};
 
 /// A kickoff as its producer saw it.
 #[derive(Debug, Clone)]
@@ -22,6 +23,10 @@ pub(crate) struct Asked {
     pub has_deadline: bool,
     /// The replies that its producer got, and when.
     pub answers: Vec<(Nanos, ReplySeen)>,
+    /// What follows it.
+    pub follow: Follow,
+    /// Its step, counted from 1, where it follows another in a chain.
+    pub step: Option<u32>,
 }
 
 impl Asked {
@@ -96,6 +101,8 @@ pub(crate) struct ReplySeen {
     pub started: Option<Nanos>,
     /// When it ended.
     pub finished: Nanos,
+    /// Its place in a chain, and what follows.
+    pub chain: Option<ReplyChain>,
 }
 
 /// A message in a queue of dead letters.
@@ -107,6 +114,17 @@ pub(crate) struct DeadLetter {
     pub id: String,
     /// Why it is there.
     pub reason: String,
+}
+
+/// A row that a sink wrote into the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// The kickoff.
+    pub id: String,
+    /// From 0.
+    pub redrive: u32,
+    /// `succeeded`, …
+    pub status: String,
 }
 
 /// What was done to the fleet, to whom and when.
@@ -143,6 +161,10 @@ pub(crate) enum Target {
     WorkerLine(String),
     /// A producer's process.
     Producer(String),
+    /// A process of sinks.
+    Sinks(String),
+    /// The database that a sink writes to.
+    Database,
     /// A producer's connections.
     ProducerLine(String),
     /// One queue.
@@ -198,6 +220,13 @@ pub(crate) enum ProducerLine {
     },
     /// The reply came.
     Replied {
+        /// When.
+        t: Nanos,
+        /// What it says.
+        reply: ReplySeen,
+    },
+    /// The reply of a step of its chain came.
+    Followed {
         /// When.
         t: Nanos,
         /// What it says.

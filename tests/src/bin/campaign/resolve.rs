@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crewfleet_protocol::KickoffId;
+
 use super::{
     calls::{Outcome, Post, kept},
-    history::History,
+    history::{Asked, History, Publish},
     keyed::Keyed,
 };
 
@@ -66,5 +68,64 @@ impl History {
             }
         }
         self.asked.extend(found);
+    }
+
+    /// What followed in chains becomes asked for, once all else is.
+    pub(crate) fn resolve_steps(&mut self) {
+        let begin: Vec<(String, Asked)> = self.asked.clone().into_iter().collect();
+        let mut open = begin;
+        while let Some((id, asked)) = open.pop() {
+            if let Some(next) = self.step_after(&id, &asked) {
+                self.asked.insert(next.0.clone(), next.1.clone());
+                open.push(next);
+            }
+        }
+    }
+
+    /// What followed a kickoff: the step that ran, or that a reply names.
+    fn step_after(&self, parent: &str, asked: &Asked) -> Option<(String, Asked)> {
+        let place = asked.step.unwrap_or_default() + 1;
+        let id = KickoffId::of_step(parent, place).to_string();
+        let steps = &asked.follow.steps;
+        let ran = self.executions.iter().filter(|one| one.id == id);
+        let by_run = ran
+            .filter_map(|one| steps.iter().position(|step| step.order.nonce == one.nonce))
+            .next();
+        let mut replies = self.replies.iter().filter(|reply| reply.id == parent);
+        let named = replies.find_map(|reply| {
+            let chain = reply.chain.as_ref()?;
+            chain.next.as_ref().map(|_| chain.left_out as usize)
+        });
+        let index = by_run.or(named).filter(|index| *index < steps.len())?;
+        let mut follow = asked.follow.clone();
+        follow.steps.drain(..=index);
+        let told = self.keyed.iter().flat_map(|keyed| &keyed.followed);
+        let told = self
+            .followed
+            .iter()
+            .chain(told)
+            .filter(|(_, reply)| reply.id == id);
+        let mut answers: Vec<_> = told.cloned().collect();
+        if self.keyed.iter().any(|keyed| keyed.producer == asked.producer) {
+            // Its caller may have been killed since it was told of the first kickoff's end.
+            let wire = self.replies.iter().filter(|reply| reply.id == id);
+            answers.extend(wire.map(|reply| (reply.finished, reply.clone())));
+        }
+        let step = Asked {
+            producer: asked.producer.clone(),
+            crew: steps[index].crew.clone(),
+            order: steps[index].order.clone(),
+            publishes: vec![Publish {
+                begin: asked.publishes.first()?.begin,
+                end: asked.publishes.last()?.end,
+                is_confirmed: named.is_some(),
+            }],
+            cancelled: asked.cancelled,
+            has_deadline: asked.has_deadline,
+            answers,
+            follow,
+            step: Some(place),
+        };
+        Some((id, step))
     }
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use crewfleet_tests::postgres::Postgres;
 use tempfile::TempDir;
 use tokio::{
     sync::Mutex,
@@ -19,10 +20,12 @@ use super::{
     fleet::{self, Fleet},
     gateway::{self, Gateways},
     history::History,
+    hook::{self, Hook},
     journal::{self, Journal, now},
     options::Options,
     producers::{self, Producers},
     schedule::{self, Crowd, Kind, Scheduled},
+    sinks::{self, Sinks},
     site::{HEARTBEAT_S, Site},
     summary::{self, Frame},
     survey,
@@ -41,7 +44,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
     let began = Instant::now();
     let seed = options.seed.unwrap_or_else(|| now() % 1_000_000);
     let folder = tempfile::Builder::new().prefix("crewfleet-campaign-").tempdir()?;
-    let plan = workload::kickoffs(seed, options.kickoffs, options.span());
+    let is_mixed = options.old_worker()?.is_some();
+    let plan = workload::kickoffs(seed, options.kickoffs, options.span(), is_mixed);
     let schedule = schedule(options, seed)?;
     eprintln!(
         "campaign: {} kickoffs and {} faults over {:.0} s, --seed {seed}, in {}",
@@ -51,7 +55,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
         folder.path().display()
     );
 
-    let outcome = play(options, &plan, &schedule, folder.path(), began).await;
+    let outcome = play(options, seed, &plan, &schedule, folder.path(), began).await;
     let (findings, summary) = match outcome {
         Ok((history, findings, frame)) => {
             let (workers, producers) = (frame.workers, frame.producers);
@@ -107,6 +111,7 @@ fn schedule(options: &Options, seed: u64) -> anyhow::Result<Vec<Scheduled>> {
         library_producers: producers::LIBRARY,
         producers_behind_proxies: &producers::BEHIND_PROXIES,
         gateways: gateway::GATEWAYS,
+        sinks: sinks::SINKS,
         heartbeat_s: HEARTBEAT_S,
     };
     Ok(schedule::faults(
@@ -126,6 +131,7 @@ struct Names {
 
 async fn play(
     options: &Options,
+    seed: u64,
     plan: &[Planned],
     schedule: &[Scheduled],
     folder: &Path,
@@ -144,6 +150,8 @@ async fn play(
     );
     let fleet = Fleet::start(&site, folder, old.as_deref()).await?;
     let gateways = Gateways::start(&site, folder).await?;
+    let (hook, database) = (Hook::start(seed, folder).await?, Postgres::start().await);
+    let sinks = Sinks::start(&site, &hook, &database, folder).await?;
     // A queue must not be lost to a SIGKILL that comes right after its declaration.
     site.sync_names().await?;
     eprintln!(
@@ -154,11 +162,14 @@ async fn play(
 
     let start = Instant::now() + LEAD;
     let epoch = now() + u64::try_from(LEAD.as_nanos())?;
-    let producers = Producers::start(&site, &gateways, folder, plan, epoch)?;
+    hook.be_patient_until(epoch + u64::try_from(options.span().as_nanos() / 3)?);
+    let producers = Producers::start(&site, &gateways, &hook.url(), folder, plan, epoch)?;
     let arena = Arena {
         site,
         fleet,
         gateways,
+        sinks,
+        database: Mutex::new(database),
         producers,
         idle_probes: Mutex::default(),
         late_probes: Mutex::default(),
@@ -204,6 +215,7 @@ async fn play(
         answered.len()
     );
     arena.gateways.stop().await?;
+    arena.sinks.stop().await?;
     let names = Names {
         workers: arena.fleet.names(),
         producers: arena.producers.names(),
@@ -213,16 +225,22 @@ async fn play(
         fleet,
         producers,
         gateways,
+        database,
         ..
     } = arena;
     history.troubles.extend(fleet.troubles());
     drop((producers, gateways));
     evidence::read(&site, &mut history).await?;
     drop(site);
+    let database = database.into_inner();
+    history.rows = Some(evidence::rows(&database)?);
+    database.stop().await;
+    history.hooked = journal::read(&folder.join(hook::FILE))?;
     producers::read_histories(folder, &mut history)?;
     history.add_crew(fleet::read_journals(folder)?);
     history.resolve_keyed();
     history.resolve_calls();
+    history.resolve_steps();
     history
         .troubles
         .extend(checker::missing(&history, options.kickoffs));

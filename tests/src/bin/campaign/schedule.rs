@@ -1,6 +1,6 @@
 //! The faults of a campaign, made from its seed: what, to whom, when and for how long.
 //!
-//! Each fault belongs to a lane: the broker, a worker, a producer, a gateway. Those of one lane come one after another,
+//! Each fault belongs to a lane: the broker, a worker, a producer, a gateway, a process of sinks, the database. Those of one lane come one after another,
 //! those of different lanes overlap as the seed has it.
 
 use std::{fmt, str::FromStr, time::Duration};
@@ -67,6 +67,10 @@ pub(crate) enum Kind {
     GatewaySigkill,
     /// The same, and its file is gone: it knows what it reads of the streams.
     GatewayFileLost,
+    /// SIGKILL of a process of sinks, which is started again.
+    SinksSigkill,
+    /// The database that a sink writes to is away for a while.
+    PostgresAway,
     /// Cluster: SIGKILL of the node that leads the queue with most kickoffs; it is started again.
     LeaderSigkill,
     /// Cluster: one node is cut off from the others for a while.
@@ -78,7 +82,7 @@ pub(crate) enum Kind {
 use Kind::*;
 
 /// What ends processes of a fleet.
-const PROCESSES: [Kind; 12] = [
+const PROCESSES: [Kind; 14] = [
     WorkerSigkill,
     WorkerSigterm,
     ChildSigkill,
@@ -91,6 +95,8 @@ const PROCESSES: [Kind; 12] = [
     ProducerClock,
     GatewaySigkill,
     GatewayFileLost,
+    SinksSigkill,
+    PostgresAway,
 ];
 /// What takes down a broker of one node.
 const ONE_NODE: [Kind; 2] = [BrokerRestart, BrokerSigkill];
@@ -113,8 +119,9 @@ const CONNECTIONS: [Kind; 13] = [
     CredentialsRotated,
 ];
 
-/// How often a gateway's fault comes for each of any other kind: it is over in a second, and there are others to ask.
-const OF_GATEWAYS: usize = 4;
+/// How often a fault of gateways or sinks comes for each of any other kind: it is over soon, and there are others to ask,
+/// or what was to be handed on waits.
+const OFTEN: usize = 4;
 
 /// Of whom a fault takes hold: one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -128,6 +135,10 @@ pub(crate) enum Lane {
     Producer(usize),
     /// The gateway at this place.
     Gateway(usize),
+    /// The process of sinks at this place.
+    Sinks(usize),
+    /// The database.
+    Database,
 }
 
 /// A fault that is to come.
@@ -167,6 +178,8 @@ pub(crate) struct Crowd<'a> {
     pub producers_behind_proxies: &'a [usize],
     /// How many gateways there are.
     pub gateways: usize,
+    /// How many processes of sinks there are.
+    pub sinks: usize,
     /// In seconds; a silent connection is lost after two.
     pub heartbeat_s: u16,
 }
@@ -178,10 +191,10 @@ impl Kind {
         [&PROCESSES, own, &CONNECTIONS].concat()
     }
 
-    /// Whether it ends a connection or a process, or may: only such a fault can explain that a kickoff runs again.
-    /// An alarm makes publishers wait, and a line that is slow or silent for a moment loses nothing.
+    /// Whether it ends a connection or a process that has to do with crews, or may: only such a fault can explain that a
+    /// kickoff runs again. An alarm makes publishers wait, and a line that is slow or silent for a moment loses nothing.
     pub(crate) fn interrupts(self) -> bool {
-        !matches!(self, MemoryAlarm | DiskAlarm | WorkerFreezeShort | WorkerDelay)
+        !self.is_of_sinks() && !matches!(self, MemoryAlarm | DiskAlarm | WorkerFreezeShort | WorkerDelay)
     }
 
     /// Whether it ends the process of a crew and leaves the worker alive, which then says that the crew crashed.
@@ -189,8 +202,12 @@ impl Kind {
         matches!(self, ChildSigkill | ChildSigterm | HostSigkill)
     }
 
-    fn is_of_gateways(self) -> bool {
-        matches!(self, GatewaySigkill | GatewayFileLost)
+    fn is_of_sinks(self) -> bool {
+        matches!(self, SinksSigkill | PostgresAway)
+    }
+
+    fn comes_often(self) -> bool {
+        matches!(self, GatewaySigkill | GatewayFileLost) || self.is_of_sinks()
     }
 
     /// Whether it needs `libfaketime`.
@@ -212,6 +229,8 @@ impl Kind {
             WorkerClock => Lane::Worker(one_of(crowd.workers_of_any_clock)),
             ProducerClock => Lane::Producer(random.usize(0..crowd.library_producers)),
             GatewaySigkill | GatewayFileLost => Lane::Gateway(random.usize(0..crowd.gateways)),
+            SinksSigkill => Lane::Sinks(random.usize(0..crowd.sinks)),
+            PostgresAway => Lane::Database,
             _ => Lane::Broker,
         }
     }
@@ -221,6 +240,8 @@ impl Kind {
         let range = match self {
             WorkerSigkill | WorkerSigterm | ProducerSigkill | ProducerSigterm => 0..2_000,
             WorkerClock | ProducerClock | GatewaySigkill | GatewayFileLost => 0..2_000,
+            SinksSigkill => 0..2_000,
+            PostgresAway => 2_000..12_000,
             QueueMisdeclared | CrewUnbuildable => 2_000..6_000,
             CredentialsRotated => 0..3_000,
             ChildSigkill | ChildSigterm | HostSigkill => 0..1,
@@ -238,7 +259,7 @@ impl Kind {
     }
 }
 
-/// The faults of a seed, in the order of their times: each kind as often as any other, but for those of gateways,
+/// The faults of a seed, in the order of their times: each kind as often as any other, but for those of gateways and sinks,
 /// spread over most of `span`.
 pub(crate) fn faults(
     seed: u64,
@@ -253,8 +274,8 @@ pub(crate) fn faults(
     // Other numbers than those of the kickoffs.
     let mut random = Rng::with_seed(!seed);
     let mut drawn: Vec<Kind> = kinds.iter().copied().cycle().take(count).collect();
-    let of_gateways = drawn.iter().filter(|kind| kind.is_of_gateways());
-    let more: Vec<Kind> = of_gateways.flat_map(|kind| [*kind; OF_GATEWAYS - 1]).collect();
+    let often = drawn.iter().filter(|kind| kind.comes_often());
+    let more: Vec<Kind> = often.flat_map(|kind| [*kind; OFTEN - 1]).collect();
     drawn.extend(more);
     let count = drawn.len();
     random.shuffle(&mut drawn);
@@ -323,6 +344,7 @@ mod tests {
         library_producers: 2,
         producers_behind_proxies: &[1],
         gateways: 2,
+        sinks: 2,
         heartbeat_s: 3,
     };
 

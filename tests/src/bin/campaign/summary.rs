@@ -7,13 +7,36 @@ use serde_json::{Map, Value, json};
 use super::{
     checker::{Findings, Rule, concerns},
     explain,
-    history::{Fault, History, Target, place},
+    history::{Asked, Fault, History, Target, place},
     journal::{Nanos, seconds},
     keyed::Outcome,
     producers::{CALLED, CALLER, NATIVE},
     schedule::Kind,
     workload::IDLE,
 };
+
+/// How often each promise was broken.
+const COLUMNS: [(&str, Rule); 19] = [
+    ("lost", Rule::Lost),
+    ("unasked", Rule::Unasked),
+    ("unexplained_repeats", Rule::UnexplainedRepeat),
+    ("contradictory", Rule::Contradictory),
+    ("foreign_payloads", Rule::ForeignPayload),
+    ("unexpected_endings", Rule::UnexpectedEnding),
+    ("left_in_queues", Rule::LeftInQueues),
+    ("falsely_told", Rule::FalselyTold),
+    ("doubled_keys", Rule::DoubledKey),
+    ("hangs", Rule::Hangs),
+    ("wrong_states", Rule::WrongState),
+    ("chains_lost", Rule::ChainLost),
+    ("chains_doubled", Rule::ChainDoubled),
+    ("chains_broken", Rule::ChainBroken),
+    ("webhooks_lost", Rule::WebhookLost),
+    ("webhook_ids_changed", Rule::WebhookIdChanged),
+    ("sink_rows_lost", Rule::SinkRowLost),
+    ("sink_rows_doubled", Rule::SinkRowDoubled),
+    ("troubles", Rule::Trouble),
+];
 
 /// What the campaign was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +57,14 @@ pub(crate) struct Frame<'a> {
 
 /// One JSON object.
 pub(crate) fn summary(history: &History, findings: &Findings, frame: Frame<'_>) -> Value {
-    let broken = |rule| findings.broken(rule);
-    json!({
+    let mut summary = json!({
         "kickoffs": history.kickoffs().count(),
         "over_http": history.calls.len() + history.keyed.len(),
         "keys": keys(history),
-        "probes": history.asked.len() - history.kickoffs().count(),
+        "steps": steps(history).count(),
+        "webhooks": webhooks(history),
+        "sink_rows": history.rows.as_ref().map_or(0, Vec::len),
+        "probes": history.asked.len() - history.kickoffs().count() - steps(history).count(),
         "seed": frame.seed,
         "nodes": frame.nodes,
         "faults": counts(history.faults.iter().map(|fault| fault.kind.to_string())),
@@ -50,18 +75,6 @@ pub(crate) fn summary(history: &History, findings: &Findings, frame: Frame<'_>) 
         "executions_exposed": executions_exposed(history),
         "executions_by_crew": counts(history.executions.iter().filter_map(|one| Some(history.asked.get(&one.id)?.crew.clone()))),
         "by_status": by_status(history),
-        "lost": broken(Rule::Lost),
-        "unasked": broken(Rule::Unasked),
-        "unexplained_repeats": broken(Rule::UnexplainedRepeat),
-        "contradictory": broken(Rule::Contradictory),
-        "foreign_payloads": broken(Rule::ForeignPayload),
-        "unexpected_endings": broken(Rule::UnexpectedEnding),
-        "left_in_queues": broken(Rule::LeftInQueues),
-        "falsely_told": broken(Rule::FalselyTold),
-        "doubled_keys": broken(Rule::DoubledKey),
-        "hangs": broken(Rule::Hangs),
-        "wrong_states": broken(Rule::WrongState),
-        "troubles": broken(Rule::Trouble),
         "explained_repeats": by_kind(&findings.repeats, |count| json!(count)),
         "explained_repeats_of_survivors": findings.repeats_of_survivors,
         "repeats_in_doubt": findings.repeats_in_doubt,
@@ -72,6 +85,26 @@ pub(crate) fn summary(history: &History, findings: &Findings, frame: Frame<'_>) 
         "taken_unsaid": findings.taken_unsaid,
         "recovery_s": recovery(history, frame),
         "duration_s": round(frame.duration_s),
+    });
+    for (column, rule) in COLUMNS {
+        summary[column] = json!(findings.broken(rule));
+    }
+    summary
+}
+
+/// The steps of chains that followed.
+fn steps(history: &History) -> impl Iterator<Item = &Asked> {
+    history.asked.values().filter(|asked| asked.step.is_some())
+}
+
+/// How many ends were to be told, how often the receiver was called, and how often it failed, or hung.
+fn webhooks(history: &History) -> Value {
+    let calls = || history.hooked.iter();
+    json!({
+        "asked": history.asked.values().filter(|asked| asked.follow.webhook).count(),
+        "calls": calls().count(),
+        "failed": calls().filter(|call| !call.is_taken() && call.status.is_some()).count(),
+        "hung": calls().filter(|call| call.status.is_none()).count(),
     })
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::follow::{self, Follow};
+
 /// The crew in Rust, within the worker's process.
 pub(crate) const SWIFT: &str = "swift";
 /// The crew in Python: each kickoff in a forked child.
@@ -48,6 +50,9 @@ pub(crate) struct Planned {
     pub deadline_ms: Option<u64>,
     /// How long after it is confirmed it is cancelled.
     pub cancel_after_ms: Option<u64>,
+    /// What follows it.
+    #[serde(default)]
+    pub follow: Follow,
 }
 
 /// The inputs of a kickoff: what its crew is to do.
@@ -59,6 +64,9 @@ pub(crate) struct Order {
     pub work_ms: u64,
     /// How each attempt ends; the last one counts for all further ones, so that attempts of one number end alike.
     pub acts: Vec<Act>,
+    /// The payloads of the steps that may follow, in their order; the crew returns them, and steps get them from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
 }
 
 /// How an attempt ends.
@@ -78,9 +86,10 @@ pub(crate) enum Act {
 }
 
 impl Planned {
-    /// The same for a caller of AMP's API, who gives neither a time limit nor a deadline.
+    /// The same for a caller of AMP's API, who gives neither a time limit, nor a deadline, nor steps.
     pub(crate) fn over_amp(mut self) -> Self {
         (self.timeout_s, self.deadline_ms) = (None, None);
+        (self.follow.steps, self.order.steps) = (Vec::new(), Vec::new());
         if self.order.acts == [Act::Hang] {
             self.order.acts = vec![Act::Succeed];
         }
@@ -108,14 +117,18 @@ impl Order {
     }
 }
 
-/// Makes the kickoffs of a seed, in the order of their times, spread over `span`.
-pub(crate) fn kickoffs(seed: u64, count: u64, span: Duration) -> Vec<Planned> {
+/// Makes the kickoffs of a seed, in the order of their times, spread over `span`. Something follows those of crews whose
+/// workers are all of this version: in a fleet that is `mixed` these are not all.
+pub(crate) fn kickoffs(seed: u64, count: u64, span: Duration, is_mixed: bool) -> Vec<Planned> {
     let mut random = Rng::with_seed(seed);
+    let mut of_follow = Rng::with_seed(seed.rotate_left(32));
     let span_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1);
     (0..count)
         .map(|number| {
             let at_ms = number * span_ms / count.max(1);
-            planned(&mut random, seed, number, at_ms)
+            let mut planned = planned(&mut random, seed, number, at_ms);
+            follow::add(&mut of_follow, &mut planned, is_mixed);
+            planned
         })
         .collect()
 }
@@ -140,10 +153,12 @@ fn planned(random: &mut Rng, seed: u64, number: u64, at_ms: u64) -> Planned {
                 random.u64(5..300)
             },
             acts: vec![Act::Succeed],
+            steps: Vec::new(),
         },
         timeout_s: None,
         deadline_ms: None,
         cancel_after_ms: None,
+        follow: Follow::default(),
     };
     match random.u32(0..1000) {
         0..60 => planned.order.acts = vec![Act::FailForNow, Act::Succeed],
@@ -173,9 +188,9 @@ mod tests {
     #[test]
     fn a_seed_makes_the_same_kickoffs_each_time_and_a_quarter_is_forked() {
         let span = Duration::from_secs(60);
-        let kickoffs = kickoffs(7, 2_000, span);
-        assert_eq!(kickoffs, super::kickoffs(7, 2_000, span));
-        assert_ne!(kickoffs, super::kickoffs(8, 2_000, span));
+        let kickoffs = kickoffs(7, 2_000, span, false);
+        assert_eq!(kickoffs, super::kickoffs(7, 2_000, span, false));
+        assert_ne!(kickoffs, super::kickoffs(8, 2_000, span, false));
         let forked = kickoffs.iter().filter(|kickoff| kickoff.crew == FORKED).count();
         assert_eq!(forked, 500);
         let mut nonces: Vec<&str> = kickoffs.iter().map(|k| k.order.nonce.as_str()).collect();
@@ -190,6 +205,7 @@ mod tests {
             nonce: "n".to_owned(),
             work_ms: 1,
             acts: vec![Act::FailForNow, Act::Succeed],
+            steps: Vec::new(),
         };
         assert_eq!(
             [1, 2, 3].map(|attempt| order.act(attempt)),

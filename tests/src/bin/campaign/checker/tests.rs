@@ -1,14 +1,17 @@
 //! Each rule with a history that passes and one that is caught.
 
 mod calls;
+mod chains;
 mod endings;
 mod keyed;
 mod repeats;
 mod replies;
 mod shown;
+mod sinks;
 
 use super::*;
 use crate::{
+    follow::Follow,
     history::{DeadLetter, Ending, Fault, Publish},
     journal::Nanos,
     workload::{FORKED, IDLE, Order, PROBER, SWIFT},
@@ -27,11 +30,14 @@ pub(crate) fn sound() -> History {
             nonce: "own".to_owned(),
             work_ms: 1_000,
             acts: vec![Act::Succeed],
+            steps: Vec::new(),
         },
         publishes: vec![confirmed(9)],
         cancelled: false,
         has_deadline: false,
         answers: vec![(12 * SECOND, reply.clone())],
+        follow: Follow::default(),
+        step: None,
     };
     History {
         asked: BTreeMap::from([(ID.to_owned(), asked)]),
@@ -103,6 +109,7 @@ fn reply(worker: &str, status: &str) -> ReplySeen {
         nonce: (status == "succeeded").then(|| "own".to_owned()),
         started: Some(10 * SECOND),
         finished: 11 * SECOND,
+        chain: None,
     }
 }
 

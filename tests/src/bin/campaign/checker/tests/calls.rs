@@ -26,6 +26,7 @@ fn called(outcomes: &[Outcome]) -> History {
             timeout_s: None,
             deadline_ms: None,
             cancel_after_ms: None,
+            follow: asked.follow,
         },
         posts: posts.collect(),
         stopped: false,

@@ -35,6 +35,11 @@ fn a_kickoff_ends_as_ordered_or_by_a_fault() {
     asked(&mut expired).has_deadline = true;
     passes(&expired);
 
+    let mut late = failed(&[Act::FailForNow, Act::Succeed]);
+    caught(&late, Rule::UnexpectedEnding);
+    asked(&mut late).has_deadline = true;
+    passes(&late);
+
     let mut cancelled = ending(&[Act::Hang], "cancelled");
     caught(&cancelled, Rule::UnexpectedEnding);
     asked(&mut cancelled).cancelled = true;

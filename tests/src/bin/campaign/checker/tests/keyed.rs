@@ -28,11 +28,13 @@ fn keyed(outcomes: &[Outcome]) -> History {
             timeout_s: None,
             deadline_ms: None,
             cancel_after_ms: None,
+            follow: asked.follow,
         },
         posts: posts.collect(),
         cancelled: false,
         strange: Vec::new(),
         told: Vec::new(),
+        followed: Vec::new(),
     };
     history.executions[0].id = keyed.id();
     history.replies[0].id = keyed.id();
