@@ -65,7 +65,7 @@ fn following(text: &str) -> Result<Step, String> {
 
 fn policy(text: &str) -> Result<OnItemFailure, String> {
     const FORM: &str = "give continue, fail-fast, threshold=N or threshold=P%";
-    let no_number = |text: &str| format!("{text:?} is no number; {FORM}");
+    let no_number = |value: &str| format!("{value:?} is no number; {FORM}");
     let policy = match text {
         "continue" => OnItemFailure::Continue,
         "fail-fast" => OnItemFailure::FailFast,
