@@ -1,10 +1,12 @@
 //! All sinks of one process: started together, ended together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crewfleet_amqp::{Broker, BrokerConfig, Problem};
 use crewfleet_protocol::topology::{SinkSource, Topology};
 use crewfleet_protocol::{Names, SinkName};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -23,6 +25,9 @@ use crate::sink::{Sink, Standing, batch, each};
 use crate::webhook::client::WebhookClient;
 use crate::webhook::hosts::Hosts;
 use crate::webhook::resolver::System;
+
+/// How long what is under way may take to end.
+const ENDING: Duration = Duration::from_secs(15);
 
 /// All sinks of this process, as they run.
 pub struct Running {
@@ -269,7 +274,9 @@ impl Running {
     /// Ends all: what is under way may end, within seconds; the rest comes again.
     pub async fn end(&self) {
         self.stop.cancel();
-        self.tasks.wait().await;
+        if timeout(ENDING, self.tasks.wait()).await.is_err() {
+            warn!("a sink does not end; what it holds comes again");
+        }
         for broker in &self.brokers {
             broker.close().await;
         }

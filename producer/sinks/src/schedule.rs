@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(crate) const ATTEMPTS: u32 = 12;
 /// What is put off again and again is given up when it is as old.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+/// … and was put off as often, which takes half a day: a replay, and what waited for a sink, are old when they come.
+pub(crate) const DEFERRALS: u32 = 300;
 
 /// The pause after the first attempt, the second, …; then always the last one.
 const PAUSES_S: [u64; 5] = [5, 30, 120, 600, 3600];

@@ -62,8 +62,24 @@ pub fn map_all(
 
 /// Whether a path finds one node at most: it has names and numbers alone.
 fn finds_one(path: &str) -> bool {
-    let mut quote = None;
-    let mut before = ' ';
+    let may_find_more = |(before, c)| matches!(c, '*' | '?' | ',' | ':') || (c == '.' && before == '.');
+    !syntax(path).into_iter().any(may_find_more)
+}
+
+/// Whether what a path looks at may grow faster than the document: by descents within descents, by looks at the whole from
+/// within a filter, or by lists of lists. A caller's path must not keep a core for hours.
+fn is_heavy(path: &str) -> bool {
+    const COMMAS: usize = 5;
+    let syntax = syntax(path);
+    let count = |of: fn(char, char) -> bool| syntax.iter().filter(|(before, c)| of(*before, *c)).count();
+    count(|before, c| c == '.' && before == '.') > 1
+        || count(|_, c| c == '$') > 1
+        || count(|_, c| c == ',') > COMMAS
+}
+
+/// The characters of a path that are in no quotes, each with the one before it.
+fn syntax(path: &str) -> Vec<(char, char)> {
+    let (mut found, mut quote, mut before) = (Vec::new(), None, ' ');
     for c in path.chars() {
         match quote {
             Some(_) if before == '\\' => before = ' ',
@@ -72,11 +88,13 @@ fn finds_one(path: &str) -> bool {
                 before = c;
             }
             None if matches!(c, '\'' | '"') => (quote, before) = (Some(c), ' '),
-            None if matches!(c, '*' | '?' | ',' | ':') || (c == '.' && before == '.') => return false,
-            None => before = c,
+            None => {
+                found.push((before, c));
+                before = c;
+            }
         }
     }
-    true
+    found
 }
 
 /// Checks the paths of a template.
@@ -117,6 +135,10 @@ fn parsed<'a>(text: &'a str, place: &str) -> Result<Text<'a>, MappingError> {
         return refused(format!(
             "a path has at most {MAX_PATH_CHARS} characters, and this one {chars}"
         ));
+    }
+    if is_heavy(text) {
+        let why = "it may look at everything many times over: use \"..\" once at most, no second \"$\", and five commas at most";
+        return refused(why.to_owned());
     }
     match JsonPath::parse(text) {
         Ok(path) => Ok(Text::Path(path)),
@@ -259,6 +281,22 @@ mod tests {
         assert!(
             error.place == "inputs.price" && error.problem.contains("begin a text with \"$$\""),
             "{error}"
+        );
+        for heavy in [
+            "$..*..*",
+            "$.items[?count($.items[*]) > 0]",
+            "$[*,*][*,*][*,*][*,*][*,*][*,*]",
+        ] {
+            let error = check(json!({"all": heavy}).as_object().unwrap()).unwrap_err();
+            assert!(error.problem.contains("many times over"), "{heavy}: {error}");
+        }
+        assert!(
+            check(
+                json!({"all": "$..['a,b,c,d,e,f..$..']", "some": "$.a[0,1,2]"})
+                    .as_object()
+                    .unwrap()
+            )
+            .is_ok()
         );
         let long = format!("$.{}", "a".repeat(MAX_PATH_CHARS));
         let error = check(json!({"long": long}).as_object().unwrap()).unwrap_err();

@@ -18,7 +18,7 @@ _MOST = 256 * 1024
 _ENDS_OF_STEPS = frozenset({"tool_usage_finished", "tool_usage_error"})
 _ENDS_OF_AGENTS = frozenset({"agent_execution_completed", "lite_agent_execution_completed"})
 # What follows a thought in the form that CrewAI asks of models.
-_AFTER_THOUGHT = re.compile(r"\n?[ \t]*(?:Action|Final Answer)[ \t]*:")
+_AFTER_THOUGHT = re.compile(r"(?:Action|Final Answer)[ \t]*:")
 
 
 class Told:

@@ -94,6 +94,20 @@ impl<'a> End<'a> {
                 then.crew
             )));
         }
+        if let Some(then) = self.then
+            && let Some(required) = client.required_inputs(then.crew.as_str()).await
+        {
+            // A gateway would refuse it at the end, and nobody could be told.
+            let lacking = required.iter().filter(|name| !then.inputs.contains_key(*name));
+            let lacking: Vec<_> = lacking.map(String::as_str).collect();
+            if !lacking.is_empty() {
+                return Err(BatchError::Input(format!(
+                    "--then: the crew {} needs inputs that it is not given: {}; this run sent nothing",
+                    then.crew,
+                    lacking.join(", ")
+                )));
+            }
+        }
         let news = BatchNews {
             batch: self.journal.batch().to_owned(),
             time: Utc::now(),

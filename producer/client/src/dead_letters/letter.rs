@@ -143,7 +143,9 @@ impl Letter {
             (&self.fingerprint, self.attempt, self.redrive, self.dead_at).hash(h);
         });
         if let Some(id) = &self.kickoff_id {
-            self.marks.run = Some(hash(&|h| (id, self.redrive).hash(h)));
+            // Several sinks may have given up the same reply, and each is to have it.
+            let sink = self.is_sinks().then_some(self.crew.as_str());
+            self.marks.run = Some(hash(&|h| (id, self.redrive, sink).hash(h)));
             self.marks.kickoff = Some(hash(&|h| id.hash(h)));
         }
     }

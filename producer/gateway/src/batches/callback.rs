@@ -34,7 +34,9 @@ pub(super) fn inputs(
         let mapped = mapped.map_err(|error| error.to_string())?;
         to_raw_value(&mapped).map_err(|error| error.to_string())
     };
-    if items.iter().all(|item| !item.has_reply || item.reply.is_some()) {
+    // Of one that succeeded the result is known by its reply alone, also where that is kept no longer.
+    let lacks = |item: &Item| item.reply.is_none() && (item.has_reply || item.state == State::Succeeded);
+    if !items.iter().any(lacks) {
         let items: Vec<_> = items.iter().map(with_result).collect();
         let root = json!({"batch": about(batch, count, false), "items": items});
         let inputs = written(mapping::map_all(&step.inputs, &root, None))?;
@@ -114,8 +116,8 @@ fn with_reference(item: &Item, stream: &str) -> Value {
 }
 
 fn reference(item: &Item, stream: &str) -> Option<Value> {
-    let has_result = item.has_reply && item.state == State::Succeeded;
-    has_result.then(|| json!({"stream": stream, "kickoff_id": item.kickoff_id, "redrive": item.redrive}))
+    (item.state == State::Succeeded)
+        .then(|| json!({"stream": stream, "kickoff_id": item.kickoff_id, "redrive": item.redrive}))
 }
 
 fn error(item: &Item) -> Value {

@@ -7,7 +7,8 @@ use chrono::Utc;
 use crewfleet_protocol::batch::{BatchChange, BatchEnded, BatchStopped};
 use crewfleet_protocol::webhooks::WebhookFields;
 use crewfleet_protocol::{Command, KickoffId, Step as Then};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
@@ -24,11 +25,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 const ALL: u32 = 30;
 /// The pause between two looks. What comes meanwhile is looked at in one.
 const PAUSE: Duration = Duration::from_millis(100);
-/// For so many times as long as a look took the store is left to others.
+/// For so many times as long as a look took the store is left to others …
 const REST: u32 = 5;
+/// … but no longer than this, whatever it waited for.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+/// How long the inputs of what follows may take to be made.
+const MAPPING: Duration = Duration::from_secs(30);
 
 /// After so long what has not ended is cancelled once more: it may have been taken since.
-const ONCE_MORE: Duration = Duration::from_secs(10);
+const ONCE_MORE: Duration = Duration::from_secs(600);
 
 /// Which items of which batches were cancelled, and since when they are.
 type Cancelled = HashMap<String, (Instant, HashSet<String>)>;
@@ -79,7 +84,7 @@ pub(crate) async fn look_out(gateway: &Gateway) {
                 }
             }
         }
-        sleep(PAUSE.max(began.elapsed() * REST)).await;
+        sleep((began.elapsed() * REST).clamp(PAUSE, LONGEST_REST)).await;
     }
 }
 
@@ -89,6 +94,7 @@ async fn look(gateway: &Gateway, us: &str, id: &str, cancelled: &mut Cancelled) 
         return Ok(true);
     };
     if batch.ended.is_some() {
+        cancelled.remove(id);
         return Ok(true);
     }
     let count = gateway.store.queries.count_items(&batch).await?;
@@ -181,9 +187,15 @@ async fn start(gateway: &Gateway, batch: &Batch, count: &Count, then: &Then) -> 
     let kickoff_id = KickoffId::of_batch(&batch.id);
     let items = gateway.store.queries.items(batch, callback::REPLIES).await?;
     let most = callback::by_value(gateway.max_request_bytes);
-    let names = gateway.client.names();
-    let inputs = callback::inputs(then, batch, count, &items, names, most).map_err(ApiError::validation)?;
-    drop(items);
+    let (step, of, count) = (then.clone(), batch.clone(), count.clone());
+    let names = gateway.client.names().clone();
+    let mapping = spawn_blocking(move || callback::inputs(&step, &of, &count, &items, &names, most));
+    let Ok(Ok(inputs)) = timeout(MAPPING, mapping).await else {
+        let limit = MAPPING.as_secs();
+        let problem = format!("the inputs of then cannot be made within {limit} s; give simpler paths");
+        return Err(ApiError::validation(problem));
+    };
+    let inputs = inputs.map_err(ApiError::validation)?;
     let times = Times {
         timeout_s: then.timeout_s,
         deadline: None,

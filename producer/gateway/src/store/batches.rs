@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde::de::DeserializeOwned;
 
 use super::queries::{Queries, QueryError};
-use super::row::meta_text;
+use super::row::{Kickoff, meta_text};
 use super::state::State;
 use crate::config::{BATCH, TENANT};
 
@@ -151,6 +151,25 @@ impl Batch {
     pub(crate) fn tenant(&self) -> Option<String> {
         let meta: serde_json::Value = serde_json::from_str(self.spec.meta.as_deref()?.get()).ok()?;
         meta.get(TENANT).and_then(meta_text)
+    }
+
+    /// Whether who has this tenant, and these crews, may know of it. `None`: of all.
+    pub(crate) fn is_for(&self, tenant: Option<&str>, crews: Option<&[String]>) -> bool {
+        tenant.is_none_or(|own| self.tenant().as_deref() == Some(own))
+            && crews.is_none_or(|crews| crews.iter().any(|crew| crew == self.spec.crew.as_str()))
+    }
+
+    /// Whether a kickoff that has the id of an item is one.
+    pub(crate) fn has(&self, kickoff: &Kickoff) -> bool {
+        let meta = kickoff.meta.as_deref();
+        let meta: serde_json::Value = meta
+            .and_then(|meta| serde_json::from_str(meta).ok())
+            .unwrap_or_default();
+        kickoff.crew == self.spec.crew.as_str()
+            && meta.get(BATCH).and_then(meta_text).as_deref() == Some(self.id.as_str())
+            && self
+                .tenant()
+                .is_none_or(|tenant| kickoff.tenant() == Some(tenant))
     }
 }
 

@@ -345,6 +345,9 @@ fn secret(
             let problem = format!("{key} is set, too; remove one of them");
             Err(Problem::new(format!("{key}_file"), file.display(), problem))
         }
+        (Some(given), None) if given.expose_secret().trim().is_empty() => {
+            Err(Problem::new(key, "\"\"", "it is empty; set it, or remove it"))
+        }
         (given, None) => Ok(given.cloned()),
         (None, Some(file)) => match fs::read_to_string(file) {
             Ok(text) if text.trim().is_empty() => {

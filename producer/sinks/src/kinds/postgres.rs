@@ -33,8 +33,9 @@ use crate::verdict::Verdict;
 
 /// How long a connection, and a batch, may take.
 const LIMIT: Duration = Duration::from_secs(30);
-/// The first two characters of the states (SQLSTATE) that say that the rows are at fault: data, and constraints.
-const OF_ROWS: [&str; 2] = ["22", "23"];
+/// The first two characters of the states (SQLSTATE) that say that the rows are at fault: data, constraints, checks of views,
+/// limits of the program (an index's entry, nesting), and what triggers raise.
+const OF_ROWS: [&str; 5] = ["22", "23", "44", "54", "P0"];
 
 /// Inserts into tables of PostgreSQL.
 pub(crate) struct PostgresTarget {
@@ -108,10 +109,17 @@ impl PostgresTarget {
 
     async fn check(&self) -> Result<(), String> {
         let client = self.client().await?;
-        for table in [Some(&self.replies), self.events.as_ref()].into_iter().flatten() {
-            table.check(&client).await?;
-        }
-        Ok(())
+        let checking = timeout(LIMIT, async {
+            for table in [Some(&self.replies), self.events.as_ref()].into_iter().flatten() {
+                table.check(&client).await?;
+            }
+            Ok(())
+        });
+        let checked = checking.await;
+        checked.unwrap_or_else(|_| {
+            drop(Object::take(client));
+            Err(format!("no answer within {} s", LIMIT.as_secs()))
+        })
     }
 
     async fn insert(&self, table: &Table, rows: &[Row]) -> Result<(), Failure> {
@@ -120,7 +128,11 @@ impl PostgresTarget {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => match error.code().map(|state| &state.code()[..2]) {
                 Some(class) if OF_ROWS.contains(&class) => Err(Failure::OfRows(told(&error))),
-                _ => Err(Failure::Away(told(&error))),
+                _ => {
+                    // Another connection may lead to another server: this one may be a standby by now.
+                    drop(Object::take(client));
+                    Err(Failure::Away(told(&error)))
+                }
             },
             Err(_) => {
                 // It may hang for ever, and is of no use to anybody.

@@ -189,7 +189,9 @@ impl Sink {
                 }
             },
             Verdict::Deferred { after } => {
-                if age(&taken.rest.properties).is_some_and(|age| age >= schedule::LIFETIME) {
+                if tries.deferred >= schedule::DEFERRALS
+                    && age(&taken.rest.properties).is_some_and(|age| age >= schedule::LIFETIME)
+                {
                     let why = "given up: for days its host has not answered, or has had no place";
                     self.bury(
                         &came,

@@ -119,19 +119,21 @@ pub(super) fn spec(
     }))
 }
 
-/// How many of those that a call did not take there is no kickoff of: others may have taken one, by another request.
+/// How many of those that a call did not take are no items of the batch: others may have taken one by another request, and a
+/// kickoff of somebody else's may have the id of one.
 ///
 /// # Errors
 /// [`QueryError`].
 pub(super) async fn refused(
     gateway: &Gateway,
-    batch: &str,
+    batch: &Batch,
     failed: &[(usize, String)],
 ) -> Result<u64, QueryError> {
     let mut refused = 0;
     for (index, _) in failed {
-        let known = gateway.store.queries.kickoff(&format!("{batch}-{index}")).await?;
-        refused += u64::from(known.is_none());
+        let id = format!("{}-{index}", batch.id);
+        let known = gateway.store.queries.kickoff(&id).await?;
+        refused += u64::from(!known.is_some_and(|kickoff| batch.has(&kickoff)));
     }
     Ok(refused)
 }

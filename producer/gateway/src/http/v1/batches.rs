@@ -142,12 +142,11 @@ pub(crate) async fn create(
         .as_ref()
         .and_then(|spec| spec.then.as_ref())
         .map(|_| KickoffId::of_batch(&id).to_string());
-    let (has_end, may_stop) = match spec {
-        None => (false, false),
+    let (ending, may_stop) = match spec {
+        None => (None, false),
         Some(spec) => {
             let may_stop = spec.on_item_failure != OnItemFailure::Continue;
-            gateway.open_batch(&id, spec).await?;
-            (true, may_stop)
+            (Some(gateway.open_batch(&id, spec).await?), may_stop)
         }
     };
     let mut outcome = many::each(total, None, end, async |index| {
@@ -158,8 +157,8 @@ pub(crate) async fn create(
         gateway.take(order).await.map(drop)
     })
     .await;
-    if has_end && outcome.left.is_empty() && !outcome.failed.is_empty() {
-        let refused = batch_end::refused(&gateway, &id, &outcome.failed).await?;
+    if let Some(ending) = ending.filter(|_| outcome.left.is_empty() && !outcome.failed.is_empty()) {
+        let refused = batch_end::refused(&gateway, &ending, &outcome.failed).await?;
         gateway.close_batch(&id, refused).await?;
     }
     let detail = outcome.detail()?;
@@ -204,7 +203,9 @@ pub(crate) async fn get(
     restrict(&identity, &mut filter)?;
     let totals = gateway.store.queries.batch(filter, &id).await?;
     let known: u64 = totals.states.values().sum();
-    if known == 0 {
+    let batch = gateway.store.queries.ending_batch(&id).await?;
+    let batch = batch.filter(|batch| batch.is_for(identity.tenant(), identity.crews()));
+    if known == 0 && batch.is_none() {
         gateway.knows_all()?;
         return Err(ApiError::NotFound(format!(
             "There is no batch {id}, or its kickoffs are kept no longer"
@@ -221,7 +222,7 @@ pub(crate) async fn get(
     let of = |state: Status| totals.states.get(state.as_str()).copied().unwrap_or_default();
     let (succeeded, cancelled) = (of(Status::Succeeded), of(Status::Cancelled));
     let mut total = totals.meta.as_deref().and_then(size_of);
-    let end = match gateway.store.queries.ending_batch(&id).await? {
+    let end = match batch {
         None => End::default(),
         Some(batch) => {
             total = total.or(Some(batch.spec.items));
