@@ -8,6 +8,7 @@ use crewfleet_protocol::CrewName;
 use crewfleet_protocol::topology::Retention;
 use serde::Deserialize;
 
+use crate::meta_keys::{BATCH, TENANT};
 use crate::store::{Bounds, Indexes};
 use crate::tokens::UsesFile;
 
@@ -84,10 +85,6 @@ pub struct StoreConfig {
     pub full_text: bool,
 }
 
-/// The key of `meta` that says whose a kickoff is.
-pub(crate) const TENANT: &str = "tenant";
-/// The key of `meta` that says which batch a kickoff is of.
-pub(crate) const BATCH: &str = "batch";
 const DAY: u64 = 24 * 60 * 60;
 const GIB: u64 = 1024 * 1024 * 1024;
 

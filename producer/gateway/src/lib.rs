@@ -19,6 +19,7 @@
 //! | `unannounced` | kickoffs of which the other gateways do not know yet |
 //! | `batches` | batches that have an end: what follows them, and when |
 //! | `followers`, `abandoned` | who follows which kickoffs; those that are cancelled when nobody does |
+//! | `meta_keys` | keys of `meta` that the gateway writes itself |
 //! | [`tokens`] | the tokens that callers show |
 
 mod abandoned;
@@ -30,6 +31,7 @@ mod crews;
 mod followers;
 mod gateway;
 mod http;
+mod meta_keys;
 mod own_event;
 mod server;
 mod store;

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::queries::{Queries, QueryError};
 use super::row::{Kickoff, meta_text};
 use super::state::State;
-use crate::config::{BATCH, TENANT};
+use crate::meta_keys::{BATCH, TENANT};
 
 /// A batch that has an end.
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::config::BATCH;
 use crate::http::api_error::ApiError;
+use crate::meta_keys::BATCH;
 
 /// The key of `meta` that says how many kickoffs the batch has.
 pub(super) const SIZE: &str = "batch_size";
