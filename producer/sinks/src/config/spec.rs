@@ -72,6 +72,10 @@ pub(crate) enum Target {
         exchange: String,
         routing_key: RoutingKey,
     },
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(dead_code, reason = "a build without it reads the section, to refuse it")
+    )]
     Postgres(PostgresSpec),
 }
 
