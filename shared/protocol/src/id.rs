@@ -80,8 +80,8 @@ impl KickoffId {
     /// The id of what follows a kickoff in a chain: `step-` and the first 40 hexadecimal characters of the SHA-256 of the
     /// kickoff's id, a zero byte, and the step.
     ///
-    /// A kickoff that ran twice, and ended otherwise, may be followed by another step of its list. That is one kickoff
-    /// still: the step counts kickoffs, not places of the list.
+    /// The step counts kickoffs, not places of the list. A kickoff that ran twice, and ended otherwise, may be followed by
+    /// another step of its list under the same id; where that is for another crew, workers of both may run theirs.
     pub fn of_step(parent: &str, step: u32) -> Self {
         let mut digest = Sha256::new();
         digest.update(parent);
