@@ -1,9 +1,11 @@
 //! A broker without streams: what needs none works, and what does not is said.
 
+use crewfleet::{BrokerConfig, KickoffClient, KickoffId, Step};
 use crewfleet_node::{Node, NodeOptions};
+use crewfleet_protocol::CrewName;
 use crewfleet_tests::broker::{Namespace, broker};
 use crewfleet_tests::cli::Cli;
-use crewfleet_tests::client::PlainClient;
+use crewfleet_tests::client::{Messages, PlainClient};
 use crewfleet_tests::journal::Journal;
 use crewfleet_tests::worker::WorkerProcess;
 use serde_json::json;
@@ -33,6 +35,7 @@ async fn serves_and_obeys(url: &str, namespace: &Namespace, journal: &Journal, w
     ];
     let last = cli.run(&chain).await.success();
     assert!(last.contains("\"step\":2"), "{last}");
+    late_to_its_chain(url, namespace, &mut replies).await;
     cli.run(&["pause", "c"]).await.success();
     worker
         .metric_becomes("crewfleet_crew_paused", &[("crew", "c")], 1.0)
@@ -45,6 +48,27 @@ async fn serves_and_obeys(url: &str, namespace: &Namespace, journal: &Journal, w
     let waited = cli.run(&["wait", "served", "--timeout", "1"]).await;
     let said = waited.stderr.join("\n");
     assert!(waited.code == Some(8) && said.contains("streams"), "{said}");
+}
+
+/// Who asks for a chain's end when it is over gets it, although nobody but the client keeps the replies of its steps.
+async fn late_to_its_chain(url: &str, namespace: &Namespace, replies: &mut Messages) {
+    let config = BrokerConfig {
+        url: url.into(),
+        namespace: namespace.to_string(),
+        ..BrokerConfig::default()
+    };
+    let client = KickoffClient::connect(&config, "late").await.expect("a client");
+    let crew: CrewName = "c".parse().expect("a name");
+    let kickoff = client.kickoff("c", &json!({})).then(Step::new(crew.clone()));
+    let mut handle = kickoff.then(Step::new(crew)).await.expect("sent");
+    let second = KickoffId::of_step(KickoffId::of_step(handle.id().as_str(), 1).as_str(), 2);
+    replies.of(second.as_str()).await;
+    // The client's own queue had it at the same moment; what follows is answered after it.
+    let mut after = client.kickoff("c", &json!({})).await.expect("sent");
+    after.reply().await.expect("a reply");
+    let last = handle.chain_reply().await.expect("the last reply");
+    assert_eq!(last.kickoff_id, second.as_str());
+    client.close().await;
 }
 
 #[tokio::test]

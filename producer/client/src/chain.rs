@@ -7,13 +7,8 @@ use crate::error::ClientError;
 use crate::handle::KickoffHandle;
 
 impl KickoffClient {
-    /// Waits for the step of this number that may follow a kickoff which was sent from here. Its reply comes here, too, and
-    /// may come before we have read that it follows; on a broker without streams nobody else keeps it.
-    pub fn await_step(&self, parent: &KickoffId, step: u32) -> KickoffHandle {
-        self.await_own(&KickoffId::of_step(parent.as_str(), step))
-    }
-
-    /// Waits for what follows a kickoff in its chain, as its reply says; `None` where nothing does.
+    /// Waits for what follows a kickoff in its chain, as its reply says; `None` where nothing does. Keep the handle of a kickoff
+    /// that was sent from here: it keeps the replies of what follows. Others are found in the results stream.
     ///
     /// # Errors
     /// As [`Self::attach`].
@@ -38,14 +33,9 @@ impl KickoffHandle {
     /// As [`Self::reply`] and [`KickoffClient::attach`].
     pub async fn chain_reply(&mut self) -> Result<Reply, ClientError> {
         let client = KickoffClient::over(self.connection());
-        let mut early = client.await_step(self.id(), 1);
         let mut reply = self.reply().await?;
         while let Some(mut next) = client.next_of(&reply).await? {
-            let step = reply.chain.as_ref().map_or(0, |chain| chain.place.step);
-            let after = client.await_step(next.id(), step.saturating_add(2));
-            drop(early);
             reply = next.reply().await?;
-            early = after;
         }
         Ok(reply)
     }

@@ -21,6 +21,9 @@ pub struct KickoffHandle {
     _bound: Option<Bound>,
     /// … and the look at what came before.
     looking_back: Option<LookingBack>,
+    /// For what may follow one that was sent from here: its replies come here, too, and may come before we have read that it
+    /// follows. On a broker without streams nobody else keeps them.
+    _steps: Vec<Waiter>,
 }
 
 impl KickoffHandle {
@@ -31,7 +34,18 @@ impl KickoffHandle {
             events: None,
             _bound: None,
             looking_back: None,
+            _steps: Vec::new(),
         }
+    }
+
+    /// Followed by at most so many others, whose replies are kept for as long as this handle is.
+    pub(crate) fn followed_by(mut self, steps: usize) -> Self {
+        let mut last = self.id().clone();
+        for step in (1..).take(steps) {
+            last = KickoffId::of_step(last.as_str(), step);
+            self._steps.push(self.connection.replies.wait(&last));
+        }
+        self
     }
 
     pub(crate) fn attached(mut self, bound: Bound) -> Self {

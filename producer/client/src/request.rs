@@ -247,8 +247,9 @@ impl Kickoff {
     /// Wait, then publish: the reply may be faster than the confirm.
     async fn send(mut self) -> Result<KickoffHandle, ClientError> {
         let key = self.connection.reply_key.clone();
+        let steps = self.parts.as_ref().map_or(0, |parts| parts.then.len());
         let (crew, message, kickoff_id) = self.message(Some(&key))?;
-        let mut handle = KickoffHandle::new(Arc::clone(&self.connection), &kickoff_id);
+        let mut handle = KickoffHandle::new(Arc::clone(&self.connection), &kickoff_id).followed_by(steps);
         self.connection.open_replies(&crew).await?;
         if self.events {
             handle.follow().await?;

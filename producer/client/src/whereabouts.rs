@@ -113,7 +113,12 @@ impl KickoffClient {
         let redrive = status.redrive();
         status.workers.retain(|at| at.kickoff.redrive == redrive);
         let present = status.workers.iter().map(|at| at.kickoff.state);
-        // Of two that have it, the one that runs it.
+        // A worker has it for a moment longer than it takes its reply to come here. Of two that have it, the one that runs it.
+        if handle.is_answered_since(redrive) {
+            status.reply = Some(handle.reply().await?);
+            status.stage = Stage::Ended;
+            return Ok(status);
+        }
         if let Some(state) = present.filter(|state| state.is_present()).max() {
             status.stage = Stage::of(state);
             return Ok(status);

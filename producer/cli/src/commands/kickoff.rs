@@ -212,16 +212,15 @@ fn with_options(mut kickoff: Kickoff, arguments: &Arguments, meta: Option<&RawVa
 /// Waits for the end of the kickoff, and of what follows it. Each that is followed by another is told at stderr.
 async fn await_reply(
     client: &KickoffClient,
-    mut handle: KickoffHandle,
+    mut first: KickoffHandle,
     arguments: &Arguments,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let until = arguments.timeout.map(|timeout| Instant::now() + timeout);
-    let mut step = 0;
+    let mut following = None;
     loop {
-        step += 1;
-        let early = client.await_step(handle.id(), step);
-        let answered = match await_one(client, &mut handle, arguments, until, stop).await {
+        let handle = following.as_mut().unwrap_or(&mut first);
+        let answered = match await_one(client, handle, arguments, until, stop).await {
             Ok(answered) => answered?,
             Err(why) => return Ok(gave_up(handle.id(), why)),
         };
@@ -229,10 +228,9 @@ async fn await_reply(
             None => return ended(client, &answered, arguments, stop).await,
             Some(next) => {
                 say(&chains::went_on(&answered));
-                handle = next;
+                following = Some(next);
             }
         }
-        drop(early);
     }
 }
 

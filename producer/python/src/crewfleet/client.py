@@ -74,8 +74,8 @@ class Transport(Protocol):
     async def cancel(self, kickoff_id: str, own: bool) -> None:
         """Has a kickoff stopped, wherever it is."""
 
-    async def status(self, kickoff_id: str) -> KickoffStatus:
-        """How far a kickoff is."""
+    async def status(self, kickoff_id: str, waiter: Waiter) -> KickoffStatus:
+        """How far a kickoff is, whose reply may have come to this waiter."""
         raise NotImplementedError
 
     async def close(self) -> None:
@@ -149,10 +149,12 @@ class BrokerClient:
         """See `Transport`. What was sent from here is no redriven one."""
         await self._workers.cancel(kickoff_id, self._timeout_s, redrive=0 if own else None)
 
-    async def status(self, kickoff_id: str) -> KickoffStatus:
-        """See `Transport`."""
+    async def status(self, kickoff_id: str, waiter: Waiter) -> KickoffStatus:
+        """See `Transport`. A worker has a kickoff for a moment longer than it takes its reply to come here."""
         held = await self._workers.who_has(kickoff_id, self._timeout_s)
-        at = held[0] if held else None
+        at, reply = held[0] if held else None, waiter.best
+        if reply is not None and (at is None or reply.redrive >= at.redrive):
+            return KickoffStatus(kickoff_id, "ended", reply.worker, reply.attempt, reply)
         if at is not None and at.state in ("waiting", "running", "stopping"):
             return KickoffStatus(kickoff_id, _stage(at), at.worker, at.attempt, None)
         reply = await self._kept_reply(kickoff_id)

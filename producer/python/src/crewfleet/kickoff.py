@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .awaiting import unasked
 from .errors import FleetClosed, ReplyTimeout, UnreadableReply, error_of
 from .events import Follower
-from .ids import id_of_step
 from .output import value_of
 from .replies import Waiter
 from .reply import Event, Reply
@@ -39,7 +38,7 @@ class Kickoff(Generic[T]):
         session: Session,
         kickoff_id: str,
         output: Callable[[Reply], T],
-        waiter: Waiter,
+        waiters: list[Waiter],
         begun: concurrent.futures.Future[Follower | None],
         *,
         own: bool,
@@ -47,18 +46,19 @@ class Kickoff(Generic[T]):
         attached: bool = False,
         cancel_on_abandon: bool = False,
     ) -> None:
-        """Made by `start` and `attach`."""
+        """Made by `start` and `attach`. The first waiter is its own; the others are those of what may follow it in its chain, whose
+        replies may come before it is read that it follows."""
         #: Its id, under which any program finds it.
         self.kickoff_id = kickoff_id
         self._session = session
         self._background = session.background
         self._output = output
-        self._waiter = waiter
+        self._waiter, self._steps = waiters[0], {waiter.kickoff_id: waiter for waiter in waiters[1:]}
         self._begun = begun
         self._own = own
         self._own_events = events
         self._cancel_on_abandon = cancel_on_abandon
-        weakref.finalize(self, self._background.soon, lambda: _dropped(session, waiter, begun, attached)).atexit = False
+        weakref.finalize(self, self._background.soon, lambda: _dropped(session, waiters, begun, attached)).atexit = False
 
     def __await__(self) -> Generator[object, None, T]:
         return self._awaited().__await__()
@@ -121,7 +121,7 @@ class Kickoff(Generic[T]):
 
     async def status(self) -> KickoffStatus:
         """How far it is. It asks the workers, which takes up to two seconds."""
-        return await self._background.run(self._with(lambda transport: transport.status(self.kickoff_id)))
+        return await self._background.run(self._with(lambda transport: transport.status(self.kickoff_id, self._waiter)))
 
     async def events(self) -> AsyncIterator[Event]:
         """Its events, in the order in which they come, to the last one (`kickoff_finished`): from the first one on where it was
@@ -188,27 +188,21 @@ class Kickoff(Generic[T]):
             answered.cancel()
 
     async def _chain_reply(self) -> Reply:
-        """In the fleet's own event loop. The reply of what follows comes here, too, and may come before we have read that it
-        follows: so it is waited for from the beginning."""
+        """In the fleet's own event loop."""
         transport = self._session.transport()
-        waiter = transport.wait(id_of_step(self.kickoff_id, 1))
-        try:
-            reply = await self._reply()
-            while (following := reply.next_id) is not None:
-                if waiter.kickoff_id != following:
-                    waiter.leave()
-                    waiter = transport.wait(following)
-                after = transport.wait(id_of_step(following, reply.step + 2))
-                try:
-                    # It may have ended before anybody waited, and its id tells no moment.
+        reply = await self._reply()
+        while (following := reply.next_id) is not None:
+            known = self._steps.get(following)
+            waiter = known or transport.wait(following)
+            try:
+                # It may have ended before anybody waited, and its id tells no moment.
+                if not waiter.is_answered:
                     await transport.attach(waiter, reply.started_at or reply.finished_at)
-                    reply = await waiter.reply()
-                finally:
+                reply = await waiter.reply()
+            finally:
+                if known is None:
                     waiter.leave()
-                    waiter = after
-            return reply
-        finally:
-            waiter.leave()
+        return reply
 
     async def _with(self, call: Callable[[Transport], Awaitable[R]]) -> R:
         return await call(self._session.transport())
@@ -226,9 +220,10 @@ class Kickoff(Generic[T]):
             self._background.say_last(self._with(lambda transport: transport.cancel(self.kickoff_id, self._own)))
 
 
-def _dropped(session: Session, waiter: Waiter, begun: concurrent.futures.Future[Follower | None], attached: bool) -> None:
+def _dropped(session: Session, waiters: list[Waiter], begun: concurrent.futures.Future[Follower | None], attached: bool) -> None:
     """Nobody has the kickoff any more. In the fleet's own event loop."""
-    waiter.leave()
+    for waiter in waiters:
+        waiter.leave()
     if attached:
         begun.cancel()
         return

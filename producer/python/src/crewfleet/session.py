@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import request
 from .background import Background
 from .errors import FleetClosed
+from .ids import id_of_step
 from .kickoff import Kickoff
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Session:
             own=not made.may_be_known,
             events=events,
             cancel_on_abandon=options.cancel_on_abandon,
+            steps=len(options.then),
         )
 
     def attach(self, kickoff_id: str, output: Callable[[Reply], T]) -> Kickoff[T]:
@@ -119,17 +121,24 @@ class Session:
         events: bool = False,
         attached: bool = False,
         cancel_on_abandon: bool = False,
+        steps: int = 0,
     ) -> Kickoff[T]:
         background = self.background
+        ids = [kickoff_id]
+        for step in range(1, steps + 1):
+            ids.append(id_of_step(ids[-1], step))
 
-        async def wait() -> Waiter:
-            return self.transport().wait(kickoff_id)
+        def wait() -> list[Waiter]:
+            return [self.transport().wait(each) for each in ids]
 
-        waiter = self.transport().wait(kickoff_id) if background.is_here else background.wait(wait())
+        async def wait_there() -> list[Waiter]:
+            return wait()
+
+        waiters = wait() if background.is_here else background.wait(wait_there())
 
         async def begun() -> Follower | None:
-            found: Follower | None = await begin(self.transport(), waiter)
+            found: Follower | None = await begin(self.transport(), waiters[0])
             return found
 
         future = background.submit(begun())
-        return Kickoff(self, kickoff_id, output, waiter, future, own=own, events=events, attached=attached, cancel_on_abandon=cancel_on_abandon)
+        return Kickoff(self, kickoff_id, output, waiters, future, own=own, events=events, attached=attached, cancel_on_abandon=cancel_on_abandon)

@@ -122,11 +122,9 @@ class _InProcess:
         # The command may come before its kickoff.
         self._cancelled.setdefault(kickoff_id, asyncio.Event()).set()
 
-    async def status(self, kickoff_id: str) -> KickoffStatus:
-        waiter = self.wait(kickoff_id)
+    async def status(self, kickoff_id: str, waiter: Waiter) -> KickoffStatus:
         if kickoff_id in self._replies:
             waiter.put(self._replies[kickoff_id])
-        waiter.leave()
         if waiter.best is not None:
             return KickoffStatus(kickoff_id, "ended", _WORKER, 1, waiter.best)
         if kickoff_id in self._running:
