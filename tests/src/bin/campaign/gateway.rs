@@ -5,12 +5,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use crewfleet_gateway::{
-    self as gateway, GatewayConfig, GatewayError, StoreConfig,
+    self as gateway, GatewayConfig, StoreConfig,
     tokens::{Token, TokensFile},
 };
 use crewfleet_service::{shutdown, telemetry};
@@ -18,10 +17,7 @@ use crewfleet_tests::{ports::free_port, process::Process};
 use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
 use secrecy::ExposeSecret;
-use tokio::{
-    sync::{Mutex, MutexGuard},
-    time::sleep,
-};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::site::{Site, broker_config};
 
@@ -29,8 +25,6 @@ use super::site::{Site, broker_config};
 pub(crate) const GATEWAYS: usize = 2;
 /// The names of what SQLite keeps beside its file end so.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
-/// The pause before a gateway that found no broker starts again, as a supervisor would have it.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a gateway is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -66,18 +60,7 @@ pub(crate) async fn run(arguments: &GatewayArguments) -> anyhow::Result<()> {
         ..GatewayConfig::default()
     };
     let broker = broker_config(&arguments.url);
-    loop {
-        match gateway::serve(&broker, &config, None, None, &shutdown).await {
-            Err(GatewayError::Client(error)) => {
-                eprintln!("the gateway starts again: {error}");
-                tokio::select! {
-                    () = sleep(PAUSE) => {}
-                    () = shutdown.cancelled() => return Ok(()),
-                }
-            }
-            other => return Ok(other?),
-        }
-    }
+    Ok(gateway::serve(&broker, &config, None, None, &shutdown).await?)
 }
 
 /// All gateways.
