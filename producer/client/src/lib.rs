@@ -28,6 +28,7 @@
 //! | [`events`], `following` | [`EventStream`]: live events; the fleet is told who follows what |
 //! | [`control`] | commands to the workers: cancel, pause, resume, drain |
 //! | [`status`], `whereabouts` | what is known of a kickoff; which kickoffs run and wait |
+//! | `batches` | what gateways are told of batches |
 //! | `questions`, `survey` | questions to the workers, and their answers |
 //! | [`fleet`], `listening` | which workers live, by their heartbeats |
 //! | [`files`] | what kickoffs wrote: from the reply, or from the worker that keeps it |
@@ -35,6 +36,7 @@
 //! | [`dead_letters`] | what could not be done: list, show, redrive, purge |
 //! | `error` | [`ClientError`]: what can go wrong |
 
+mod batches;
 mod chain;
 mod client;
 mod connection;

@@ -14,7 +14,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::gateway::Gateway;
-use crate::own_event::{About, event};
+use crate::own_event::event;
+use crate::store::row::Kickoff;
 use crate::unannounced::Announcement;
 
 /// How long the other gateways' being told may hold up an answer.
@@ -30,17 +31,17 @@ const REMEMBERED: usize = 10_000;
 const LOOKING: Duration = Duration::from_secs(1);
 
 impl Gateway {
-    /// Publishes an event; returns when the broker has it.
+    /// Publishes an event of the present run of a kickoff; returns when the broker has it.
     ///
     /// # Errors
     /// [`PublishError`], after [`ANNOUNCING`] at the latest.
     pub(crate) async fn announce(
         &self,
-        about: About<'_>,
+        kickoff: &Kickoff,
         event_type: &str,
         data: &impl Serialize,
     ) -> Result<(), PublishError> {
-        let event = event(self.client.names(), about, event_type, data, Utc::now());
+        let event = event(self.client.names(), kickoff, event_type, data, Utc::now());
         self.tell(&Arc::new(event), ANNOUNCING).await
     }
 

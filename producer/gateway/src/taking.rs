@@ -30,7 +30,7 @@ use crate::unannounced::Telling;
 /// How long a kickoff is tried to be published: clients of AMP wait for 5 s.
 pub(crate) const PUBLISHING: Duration = Duration::from_millis(3500);
 /// How long it may take until this gateway reads its own message in the stream …
-const READING: Duration = Duration::from_secs(4);
+pub(crate) const READING: Duration = Duration::from_secs(4);
 /// … and until another gateway, whose message was the first, has published the request.
 const OTHER: Duration = Duration::from_secs(2);
 /// How much later than a kickoff its request may be read: they are in two streams.
@@ -38,7 +38,8 @@ const APART: Duration = Duration::from_secs(2);
 /// How long whoever has a kickoff has to say what its request is: a little more than they are asked for.
 const KNOWN: Duration = Duration::from_secs(15);
 
-const SLOW: &str = "The message broker takes too long; nothing was started";
+/// What a caller is told then.
+pub(crate) const SLOW: &str = "The message broker takes too long; nothing was started";
 
 /// A kickoff that somebody asks for.
 pub(crate) struct Order {

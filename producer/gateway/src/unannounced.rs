@@ -9,13 +9,12 @@ use crewfleet_amqp::Message;
 use crewfleet_protocol::Names;
 use crewfleet_protocol::event::event_type;
 use serde_json::json;
-use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::config::StoreConfig;
-use crate::own_event::{About, event};
+use crate::own_event::event;
 use crate::store::row::{Kickoff, millis, moment};
 
 /// What those that wait may take, in bytes: with small events some ten thousand.
@@ -101,20 +100,8 @@ impl Unannounced {
     }
 
     fn announcement(&self, names: &Names, kickoff: &Kickoff) -> Announcement {
-        let about = About {
-            kickoff_id: &kickoff.id,
-            crew: &kickoff.crew,
-            attempt: kickoff.standing.attempt,
-            redrive: kickoff.standing.redrive,
-            // It was JSON when it was written.
-            meta: kickoff
-                .meta
-                .clone()
-                .and_then(|meta| RawValue::from_string(meta).ok()),
-            chain: kickoff.chain.as_ref().map(|chain| chain.place.clone()),
-        };
         let heard = moment(kickoff.heard);
-        let event = event(names, about, event_type::QUEUED, &json!({}), heard);
+        let event = event(names, kickoff, event_type::QUEUED, &json!({}), heard);
         // One that the store has let go has ended, as far as is known.
         let kept = self
             .kept

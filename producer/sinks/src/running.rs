@@ -114,14 +114,9 @@ impl<'a> Parts<'a> {
             }
             #[cfg(feature = "postgres")]
             Target::Postgres(postgres) => {
-                let target = crate::kinds::postgres::PostgresTarget::new(spec.name.as_str(), postgres)?;
+                let (name, has_events) = (spec.name.as_str(), spec.filter.on.has_events());
+                let target = crate::kinds::postgres::PostgresTarget::new(name, postgres, has_events)?;
                 (batch(Box::new(target)), None)
-            }
-            #[cfg(not(feature = "postgres"))]
-            Target::Postgres(_) => {
-                return Err(SinksError::Http(
-                    "this program is built without PostgreSQL".into(),
-                ));
             }
         })
     }
@@ -150,9 +145,7 @@ pub(crate) fn topology(
         Declares::Own => Topology::default(),
     };
     if *sink != SinkName::webhooks() {
-        let own = Topology::sink(names, sink, sources, None);
-        topology.queues.extend(own.queues);
-        topology.bindings.extend(own.bindings);
+        topology.add(Topology::sink(names, sink, sources, None));
     }
     topology.with_streams(config.streams)
 }
@@ -164,9 +157,12 @@ pub(crate) fn topology(
 pub fn topology_of_all(config: &SinksConfig, names: &Names) -> Result<Topology, Problem> {
     let mut topology = Topology::default();
     for spec in config.resolve()?.sinks {
-        let own = Topology::sink(names, &spec.name, &spec.filter.on.sources(names), None);
-        topology.queues.extend(own.queues);
-        topology.bindings.extend(own.bindings);
+        topology.add(Topology::sink(
+            names,
+            &spec.name,
+            &spec.filter.on.sources(names),
+            None,
+        ));
     }
     Ok(topology)
 }

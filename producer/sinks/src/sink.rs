@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crewfleet_amqp::retrying::Retrying;
-use crewfleet_amqp::{Broker, BrokerError, ConsumeOptions, Consumer, Link, reply_code};
+use crewfleet_amqp::{Broker, BrokerError, ConsumeOptions, Consumer, Delivery, Link, reply_code};
 use crewfleet_protocol::SinkName;
 use crewfleet_protocol::topology::Topology;
 use futures_util::future::BoxFuture;
@@ -147,6 +147,16 @@ impl Sink {
         retrying.works();
         self.set_consuming(Ok(()));
         taker.take(self, link, consumer).await
+    }
+
+    /// The next delivery; `None` where none comes any more: its queue is gone, most likely, or all is to end.
+    async fn next(&self, link: &Link, consumer: &mut Consumer) -> Option<Result<Delivery, BrokerError>> {
+        let next = self.ends().run_until_cancelled(consumer.next()).await;
+        if next.is_none() {
+            // What was acked is told before the channel ends; what fails here ends with the connection.
+            let _ = consumer.retire(link).await;
+        }
+        next.flatten()
     }
 
     /// Cancelled when it is to take no more.

@@ -19,6 +19,7 @@ pub mod held;
 pub mod id;
 pub mod input_file;
 pub mod inputs_schema;
+mod json_kind;
 #[cfg(feature = "mapping")]
 pub mod mapping;
 pub mod message_type;

@@ -45,18 +45,14 @@ pub fn map_all(
 ) -> Result<Map<String, Value>, MappingError> {
     object(template, "inputs", &|text, place| match parsed(text, place)? {
         Text::Literal(text) => Ok(Value::from(text)),
-        Text::Path(path) => Ok(match (found(&path, root), missing, finds_one(text)) {
-            (None, Some(missing), _) => missing.clone(),
-            (None, None, is_one) => {
-                if is_one {
-                    Value::Null
-                } else {
-                    Value::Array(Vec::new())
-                }
-            }
-            (Some(found), _, true) => found,
-            (Some(_), _, false) => path.query(root).all().into_iter().cloned().collect(),
-        }),
+        Text::Path(path) => {
+            let nodes = path.query(root).all();
+            Ok(match (nodes.as_slice(), missing) {
+                ([], Some(missing)) => missing.clone(),
+                (nodes, _) if !finds_one(text) => list(nodes),
+                (nodes, _) => nodes.first().map_or(Value::Null, |node| (*node).clone()),
+            })
+        }
     })
 }
 
@@ -155,8 +151,12 @@ fn found(path: &JsonPath, root: &Value) -> Option<Value> {
     match nodes.as_slice() {
         [] => None,
         [node] => Some((*node).clone()),
-        nodes => Some(nodes.iter().map(|node| (*node).clone()).collect()),
+        nodes => Some(list(nodes)),
     }
+}
+
+fn list(nodes: &[&Value]) -> Value {
+    nodes.iter().map(|node| (*node).clone()).collect()
 }
 
 fn finds_nothing(text: &str, place: &str) -> MappingError {

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use crewfleet::{ClientError, KickoffClient, KickoffHandle};
-use crewfleet_amqp::{Message, Properties, PublishError, reply_code};
-use crewfleet_protocol::batch::{BatchChange, BatchNews, BatchSpec};
-use crewfleet_protocol::{Body, CrewName, KickoffId, OnItemFailure, Reply, Step, message_type};
+use crewfleet_amqp::{PublishError, reply_code};
+use crewfleet_protocol::batch::{BatchChange, BatchSpec};
+use crewfleet_protocol::{CrewName, KickoffId, OnItemFailure, Reply, Step};
 use sha2::{Digest, Sha256};
 
 use super::error::BatchError;
@@ -85,21 +85,17 @@ impl<'a> End<'a> {
     /// # Errors
     /// [`BatchError`], where no gateway ever ran, or nobody serves what is to follow.
     pub(super) async fn open(&self, client: &'a KickoffClient) -> Result<Option<Following<'a>>, BatchError> {
-        if let Some(then) = self.then
+        if let Some(then) = self.then {
             // Not everybody may see it.
-            && let Ok(false) = client.has_queue(&then.crew).await
-        {
-            return Err(BatchError::Input(format!(
-                "--then: no worker has ever served the crew {}; this run sent nothing",
-                then.crew
-            )));
-        }
-        if let Some(then) = self.then
-            && let Some(required) = client.required_inputs(then.crew.as_str()).await
-        {
+            if let Ok(false) = client.has_queue(&then.crew).await {
+                return Err(BatchError::Input(format!(
+                    "--then: no worker has ever served the crew {}; this run sent nothing",
+                    then.crew
+                )));
+            }
+            let required = client.required_inputs(then.crew.as_str()).await;
             // A gateway would refuse it at the end, and nobody could be told.
-            let lacking = required.iter().filter(|name| !then.inputs.contains_key(*name));
-            let lacking: Vec<_> = lacking.map(String::as_str).collect();
+            let lacking = then.lacking(&required.unwrap_or_default());
             if !lacking.is_empty() {
                 return Err(BatchError::Input(format!(
                     "--then: the crew {} needs inputs that it is not given: {}; this run sent nothing",
@@ -108,31 +104,16 @@ impl<'a> End<'a> {
                 )));
             }
         }
-        let news = BatchNews {
-            batch: self.journal.batch().to_owned(),
-            time: Utc::now(),
-            change: BatchChange::Opened(BatchSpec {
-                crew: self.crew.clone(),
-                items: self.told.rows,
-                then: self.then.cloned(),
-                on_item_failure: self.on_item_failure,
-                reply_to: self.then.map(|_| client.reply_key().to_owned()),
-                meta: None,
-            }),
-        };
-        let exchange = client.names().batches();
-        let message = Message {
-            exchange: exchange.clone(),
-            routing_key: String::new(),
-            properties: Properties::json(message_type::BATCH)
-                .with_message_id(KickoffId::generate().as_str())
-                .with_timestamp_now(),
-            body: news.body(),
-            mandatory: true,
-        };
-        let (publisher, timeout) = client.publisher();
-        let told = publisher.publish(message, timeout).await;
-        told.map_err(|cause| not_told(&exchange, cause))?;
+        let opened = BatchChange::Opened(BatchSpec {
+            crew: self.crew.clone(),
+            items: self.told.rows,
+            then: self.then.cloned(),
+            on_item_failure: self.on_item_failure,
+            reply_to: self.then.map(|_| client.reply_key().to_owned()),
+            meta: None,
+        });
+        let told = client.tell_of_batch(self.journal.batch(), opened).await;
+        told.map_err(|cause| not_told(&client.names().batches(), cause))?;
         let before = self.journal.opened();
         if before.is_none() {
             self.journal.tell_opened(&self.told)?;

@@ -67,9 +67,7 @@ fn topology(settings: &Settings, given: Crews) -> anyhow::Result<(Topology, Vec<
     };
     let names = Names::new(&settings.broker.namespace);
     let mut topology = Topology::of(&names, &crews, settings.broker.results());
-    let of_sinks = topology_of_all(&settings.sinks()?, &names).map_err(SinksError::from)?;
-    topology.queues.extend(of_sinks.queues);
-    topology.bindings.extend(of_sinks.bindings);
+    topology.add(topology_of_all(&settings.sinks()?, &names).map_err(SinksError::from)?);
     Ok((topology.with_streams(settings.broker.streams), crews))
 }
 

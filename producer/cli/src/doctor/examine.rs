@@ -30,8 +30,7 @@ pub(crate) async fn examine(subject: &Subject, none_answers: impl FnOnce()) -> R
     names.extend(crews::declared(client.names(), management).await);
     let names = Vec::from_iter(names);
     let mut wanted = Topology::of(client.names(), &names, subject.broker.results());
-    wanted.queues.extend(subject.of_sinks.queues.iter().cloned());
-    wanted.bindings.extend(subject.of_sinks.bindings.iter().cloned());
+    wanted.add(subject.of_sinks.clone());
     let wanted = wanted.with_streams(broker::streams(subject, &client, &link, &mut findings).await);
     let present = topology::examine(&link, &wanted, management, &mut findings).await?;
     crews::consumers(client.names(), &names, &present, &mut findings);

@@ -119,7 +119,7 @@ async fn look(gateway: &Gateway, us: &str, id: &str, cancelled: &mut Cancelled) 
 }
 
 async fn tell(gateway: &Gateway, id: &str, change: BatchChange) -> Result<(), ApiError> {
-    let told = gateway.tell_of_batch(id, change).await;
+    let told = gateway.client.tell_of_batch(id, change).await;
     told.map_err(|error| ApiError::unavailable(error.to_string()))
 }
 

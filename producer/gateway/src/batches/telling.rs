@@ -1,46 +1,14 @@
 //! News of batches, told to all gateways.
 
-use std::time::Duration;
-
-use chrono::Utc;
-use crewfleet_amqp::{Message, Properties, PublishError};
 use crewfleet_protocol::batch::{BatchChange, BatchClosed, BatchSpec};
-use crewfleet_protocol::{BatchNews, Body, message_type};
 use tokio::time::{Instant, timeout_at};
-use uuid::Uuid;
 
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::store::batches::Batch;
-use crate::taking::PUBLISHING;
-
-/// How long it may take until this gateway reads its own message in the stream.
-const READING: Duration = Duration::from_secs(4);
+use crate::taking::{READING, SLOW};
 
 impl Gateway {
-    /// Publishes news of a batch; returns when the broker has them.
-    ///
-    /// # Errors
-    /// [`PublishError`].
-    pub(super) async fn tell_of_batch(&self, batch: &str, change: BatchChange) -> Result<(), PublishError> {
-        let news = BatchNews {
-            batch: batch.to_owned(),
-            time: Utc::now(),
-            change,
-        };
-        let message = Message {
-            exchange: self.client.names().batches(),
-            routing_key: String::new(),
-            properties: Properties::json(message_type::BATCH)
-                .with_message_id(&Uuid::now_v7().to_string())
-                .with_timestamp_now(),
-            body: news.body(),
-            mandatory: true,
-        };
-        let (publisher, _) = self.client.publisher();
-        publisher.publish(message, PUBLISHING).await
-    }
-
     /// Begins a batch, once for all who begin it alike; returns when this gateway has it.
     ///
     /// # Errors
@@ -60,7 +28,8 @@ impl Gateway {
         if let Some(batch) = self.store.queries.ending_batch(id).await? {
             return same(batch);
         }
-        self.tell_of_batch(id, BatchChange::Opened(spec.clone()))
+        self.client
+            .tell_of_batch(id, BatchChange::Opened(spec.clone()))
             .await
             .map_err(|error| ApiError::unavailable(format!("The batch is not begun: {error}")))?;
         let deadline = Instant::now() + READING;
@@ -68,9 +37,9 @@ impl Gateway {
             if let Some(batch) = self.store.queries.ending_batch(id).await? {
                 return same(batch);
             }
-            timeout_at(deadline, news.changed()).await.map_err(|_| {
-                ApiError::unavailable("The message broker takes too long; nothing was started")
-            })?;
+            timeout_at(deadline, news.changed())
+                .await
+                .map_err(|_| ApiError::unavailable(SLOW))?;
         }
     }
 
@@ -79,7 +48,8 @@ impl Gateway {
     /// # Errors
     /// [`ApiError::Unavailable`].
     pub(crate) async fn close_batch(&self, id: &str, refused: u64) -> Result<(), ApiError> {
-        self.tell_of_batch(id, BatchChange::Closed(BatchClosed { refused }))
+        self.client
+            .tell_of_batch(id, BatchChange::Closed(BatchClosed { refused }))
             .await
             .map_err(|error| {
                 let problem =

@@ -72,25 +72,18 @@ pub(crate) enum Target {
         exchange: String,
         routing_key: RoutingKey,
     },
-    #[cfg_attr(
-        not(feature = "postgres"),
-        allow(dead_code, reason = "a build without it reads the section, to refuse it")
-    )]
+    #[cfg(feature = "postgres")]
     Postgres(PostgresSpec),
 }
 
 /// A database, and its tables.
 #[derive(Debug, Clone)]
-#[cfg_attr(
-    not(feature = "postgres"),
-    allow(dead_code, reason = "it is refused without the feature")
-)]
+#[cfg(feature = "postgres")]
 pub(crate) struct PostgresSpec {
     pub(crate) url: SecretString,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) table: String,
-    /// Where it is for events.
-    pub(crate) events_table: Option<String>,
+    pub(crate) events_table: String,
 }
 
 impl SinksConfig {
@@ -219,7 +212,7 @@ impl SinkConfig {
             return Err(Problem::new(key("prefetch"), 0, "must be 1 or more"));
         }
         Ok(Spec {
-            target: self.target(name, kind, &on)?,
+            target: self.target(name, kind)?,
             name: sink,
             filter: Filter { on, crews },
             format: self.format.unwrap_or_default(),
@@ -227,7 +220,7 @@ impl SinkConfig {
         })
     }
 
-    fn target(&self, name: &str, kind: SinkKind, on: &On) -> Result<Target, Problem> {
+    fn target(&self, name: &str, kind: SinkKind) -> Result<Target, Problem> {
         let key = |key: &str| format!("sinks.{name}.{key}");
         let url = || secret(&key("url"), self.url.as_ref(), self.url_file.as_ref());
         let missing = |field: &str, example: &str| {
@@ -290,10 +283,12 @@ impl SinkConfig {
                     })?,
                 }
             }
-            SinkKind::Postgres if !cfg!(feature = "postgres") => {
+            #[cfg(not(feature = "postgres"))]
+            SinkKind::Postgres => {
                 let problem = "this program is built without PostgreSQL; build it with the feature postgres";
                 return Err(Problem::new(key("kind"), kind, problem));
             }
+            #[cfg(feature = "postgres")]
             SinkKind::Postgres => {
                 let table = |field: &str, given: &Option<String>, default: &str| {
                     let named = given.as_deref().unwrap_or(default);
@@ -311,13 +306,12 @@ impl SinkConfig {
                         }
                     }
                 };
-                let events_table = table("events_table", &self.events_table, "crewfleet_events")?;
                 Target::Postgres(PostgresSpec {
                     url: url()?
                         .ok_or_else(|| missing("url", "\"postgresql://USER:PASSWORD@HOST/DATABASE\""))?,
                     ca_file: self.ca_file.clone(),
                     table: table("table", &self.table, "crewfleet_kickoffs")?,
-                    events_table: on.has_events().then_some(events_table),
+                    events_table: table("events_table", &self.events_table, "crewfleet_events")?,
                 })
             }
         })

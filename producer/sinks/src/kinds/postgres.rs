@@ -53,11 +53,11 @@ enum Failure {
 }
 
 impl PostgresTarget {
-    /// Connects to nothing yet. `name` is the sink's.
+    /// Connects to nothing yet. `name` is the sink's; with `has_events` it is for events, too.
     ///
     /// # Errors
     /// What is wrong with the configuration.
-    pub(crate) fn new(name: &str, spec: &PostgresSpec) -> Result<Self, Problem> {
+    pub(crate) fn new(name: &str, spec: &PostgresSpec, has_events: bool) -> Result<Self, Problem> {
         let key = |key: &str| format!("sinks.{name}.{key}");
         // The parser's words may repeat the password.
         let form = "this is no PostgreSQL URL; it looks like postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require";
@@ -96,7 +96,7 @@ impl PostgresTarget {
         Ok(Self {
             pool,
             replies: Table::replies(&spec.table),
-            events: spec.events_table.as_deref().map(Table::events),
+            events: has_events.then(|| Table::events(&spec.events_table)),
         })
     }
 

@@ -48,16 +48,8 @@ async fn take(
     link: &Link,
     mut consumer: Consumer,
 ) -> Result<(), BrokerError> {
-    loop {
-        let first = match sink.ends().run_until_cancelled(consumer.next()).await {
-            Some(Some(first)) => first?,
-            Some(None) => return Ok(()),
-            None => {
-                let _ = consumer.retire(link).await;
-                return Ok(());
-            }
-        };
-        let mut batch = Vec::from_iter(sink.take(first).await);
+    while let Some(first) = sink.next(link, &mut consumer).await {
+        let mut batch = Vec::from_iter(sink.take(first?).await);
         let bytes = |batch: &[Taken]| batch.iter().map(|taken| taken.handed.body.len()).sum::<usize>();
         while batch.len() < usize::from(sink.prefetch)
             && bytes(&batch) < BYTES
@@ -67,6 +59,7 @@ async fn take(
         }
         hand_on(sink, target, batch).await;
     }
+    Ok(())
 }
 
 /// A delivery that is here already.

@@ -41,17 +41,12 @@ async fn take(
 ) -> Result<(), BrokerError> {
     let tasks = TaskTracker::new();
     let ended = loop {
-        match sink.ends().run_until_cancelled(consumer.next()).await {
-            Some(Some(Ok(delivery))) => {
+        match sink.next(link, &mut consumer).await {
+            Some(Ok(delivery)) => {
                 tasks.spawn(hand_on(Arc::clone(sink), Arc::clone(target), delivery));
             }
-            Some(Some(Err(error))) => break Err(error),
-            // Its queue is gone, most likely.
-            Some(None) => break Ok(()),
-            None => {
-                let _ = consumer.retire(link).await;
-                break Ok(());
-            }
+            Some(Err(error)) => break Err(error),
+            None => break Ok(()),
         }
     };
     tasks.close();

@@ -42,6 +42,15 @@ impl Rest {
     }
 }
 
+/// What follows from a verdict.
+enum Follows {
+    Nothing,
+    Ack(Outcome),
+    /// It comes back after a pause.
+    Later(Tries, Duration, Outcome),
+    DeadLetter(DeadReason, String),
+}
+
 /// Counts it for as long as it is held.
 struct Held(IntGauge);
 
@@ -141,76 +150,64 @@ impl Sink {
         if !taken.is_live() {
             return;
         }
-        let (tries, came) = (taken.rest.tries, taken.came());
-        let (tries, pause, outcome) = match verdict {
-            Verdict::Delivered => {
-                self.ack(&taken.rest.receipt, Outcome::Delivered).await;
-                return;
+        let came = taken.came();
+        let Rest { receipt, tries, .. } = &taken.rest;
+        match self.follows(&taken, verdict) {
+            Follows::Nothing => {}
+            Follows::Ack(outcome) => self.ack(receipt, outcome).await,
+            Follows::DeadLetter(reason, why) => {
+                let item = Some(&taken.handed.item);
+                self.bury(&came, receipt, *tries, reason, &why, item).await;
             }
-            // It goes back to the queue, as all that this sink holds.
-            Verdict::Gone if self.filter.is_some() => return self.disable(),
-            Verdict::Gone => return self.ack(&taken.rest.receipt, Outcome::Dropped).await,
+            Follows::Later(tries, pause, outcome) => {
+                if self.settling.later(&came, tries, pause).await {
+                    self.ack(receipt, outcome).await;
+                }
+            }
+        }
+    }
+
+    fn follows(&self, taken: &Taken, verdict: Verdict) -> Follows {
+        let Rest {
+            properties, tries, ..
+        } = &taken.rest;
+        match verdict {
+            Verdict::Delivered => Follows::Ack(Outcome::Delivered),
+            Verdict::Gone if self.filter.is_some() => {
+                self.disable();
+                // It goes back to the queue, as all that this sink holds.
+                Follows::Nothing
+            }
+            Verdict::Gone => Follows::Ack(Outcome::Dropped),
             // Whoever asks for it waits, and asks again.
-            Verdict::Away { .. } => return,
-            Verdict::Never { why } => {
-                self.bury(
-                    &came,
-                    &taken.rest.receipt,
-                    tries,
-                    DeadReason::Refused,
-                    &why,
-                    Some(&taken.handed.item),
-                )
-                .await;
-                return;
+            Verdict::Away { .. } => Follows::Nothing,
+            Verdict::Never { why } => Follows::DeadLetter(DeadReason::Refused, why),
+            Verdict::Again { why, after } => {
+                let attempt = tries.attempt;
+                let Some(pause) = schedule::pause(attempt, after, fastrand::f64()) else {
+                    let why = format!("given up after {attempt} attempts: {why}");
+                    return Follows::DeadLetter(DeadReason::GaveUp, why);
+                };
+                let id = taken.handed.item.id();
+                debug!(sink = %self.name, id, attempt, why, pause_s = pause.as_secs(), "not handed on; comes again");
+                let tries = Tries {
+                    attempt: attempt + 1,
+                    deferred: 0,
+                };
+                Follows::Later(tries, pause, Outcome::Again)
             }
-            Verdict::Again { why, after } => match schedule::pause(tries.attempt, after, fastrand::f64()) {
-                Some(pause) => {
-                    let (attempt, id) = (tries.attempt, taken.handed.item.id());
-                    debug!(sink = %self.name, id, attempt, why, pause_s = pause.as_secs(), "not handed on; comes again");
-                    let tries = Tries {
-                        attempt: attempt + 1,
-                        deferred: 0,
-                    };
-                    (tries, pause, Outcome::Again)
-                }
-                None => {
-                    let why = format!("given up after {} attempts: {why}", tries.attempt);
-                    self.bury(
-                        &came,
-                        &taken.rest.receipt,
-                        tries,
-                        DeadReason::GaveUp,
-                        &why,
-                        Some(&taken.handed.item),
-                    )
-                    .await;
-                    return;
-                }
-            },
-            Verdict::Deferred { after } => {
+            Verdict::Deferred { .. }
                 if tries.deferred >= schedule::DEFERRALS
-                    && age(&taken.rest.properties).is_some_and(|age| age >= schedule::LIFETIME)
-                {
-                    let why = "given up: for days its host has not answered, or has had no place";
-                    self.bury(
-                        &came,
-                        &taken.rest.receipt,
-                        tries,
-                        DeadReason::GaveUp,
-                        why,
-                        Some(&taken.handed.item),
-                    )
-                    .await;
-                    return;
-                }
-                let deferred = tries.deferred.saturating_add(1);
-                let pause = schedule::deferral(tries.deferred, after, fastrand::f64());
-                (Tries { deferred, ..tries }, pause, Outcome::Deferred)
+                    && age(properties).is_some_and(|age| age >= schedule::LIFETIME) =>
+            {
+                let why = "given up: for days its host has not answered, or has had no place";
+                Follows::DeadLetter(DeadReason::GaveUp, why.to_owned())
             }
-        };
-        if self.settling.later(&came, tries, pause).await {
-            self.ack(&taken.rest.receipt, outcome).await;
+            Verdict::Deferred { after } => {
+                let pause = schedule::deferral(tries.deferred, after, fastrand::f64());
+                let deferred = tries.deferred.saturating_add(1);
+                Follows::Later(Tries { deferred, ..*tries }, pause, Outcome::Deferred)
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::step::{Step, When};
 use crate::CrewName;
+use crate::json_kind::kind;
 
 /// How many steps may follow a kickoff.
 pub const MAX_STEPS: usize = 20;
@@ -152,16 +153,5 @@ fn inputs(place: &str, value: Option<Value>) -> Result<Map<String, Value>, ThenE
                 kind(&other)
             ),
         ),
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }

@@ -36,6 +36,12 @@ impl Step {
             timeout_s: None,
         }
     }
+
+    /// Those of the inputs that its crew must be given which it does not give.
+    pub fn lacking(&self, required: &[String]) -> Vec<String> {
+        let lacking = required.iter().filter(|name| !self.inputs.contains_key(*name));
+        lacking.cloned().collect()
+    }
 }
 
 /// For what end of a kickoff a step is meant. What was cancelled starts nothing.

@@ -24,6 +24,13 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// Adds what another one holds.
+    pub fn add(&mut self, more: Self) {
+        self.exchanges.extend(more.exchanges);
+        self.queues.extend(more.queues);
+        self.bindings.extend(more.bindings);
+    }
+
     pub(super) fn exchange(&mut self, name: String, kind: Kind, arguments: Vec<(&'static str, Argument)>) {
         self.exchanges.push(Exchange {
             name,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::address::WebhookUrl;
 use super::asked::{Authentication, EventWebhook, HumanInputWebhook, WebhookError};
+use crate::json_kind::kind;
 
 /// How many events a webhook may name.
 pub const MAX_EVENTS: usize = 200;
@@ -94,17 +95,6 @@ fn asks(value: &Value) -> bool {
             // It is so without being said.
             .any(|(name, value)| asks(value) && !(name == "realtime" && *value == Value::Bool(false))),
         Value::Bool(_) | Value::Number(_) => true,
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 

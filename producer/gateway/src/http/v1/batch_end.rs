@@ -91,11 +91,7 @@ pub(super) fn spec(
     if let Some(then) = &then {
         identity.reach(&then.crew)?;
         let inputs = gateway.crews.inputs(&then.crew).unwrap_or_default();
-        let lacking = inputs
-            .required()
-            .iter()
-            .filter(|name| !then.inputs.contains_key(*name));
-        let lacking: Vec<_> = lacking.collect();
+        let lacking = then.lacking(inputs.required());
         if !lacking.is_empty() {
             return Err(ApiError::Validation {
                 message: "Missing required inputs of then".into(),

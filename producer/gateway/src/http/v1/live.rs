@@ -13,7 +13,6 @@ use crewfleet_protocol::event::event_type;
 use futures_util::Stream;
 use serde::Serialize;
 use serde_json::json;
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::debug;
@@ -23,7 +22,6 @@ use super::view::KickoffView;
 use crate::followers::Watched;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
-use crate::own_event::About;
 use crate::store::filter::Filter;
 use crate::store::queries::{PlacedEvent, QueryError};
 use crate::store::row::Kickoff;
@@ -101,19 +99,8 @@ pub(super) async fn of_kickoff(
 async fn watch(gateway: &Gateway, kickoff: &Kickoff, grace_s: u32) -> Result<(), ApiError> {
     let redrive = kickoff.standing.redrive;
     if !gateway.followers.is_watched(&kickoff.id, redrive, grace_s) {
-        let about = About {
-            kickoff_id: &kickoff.id,
-            crew: &kickoff.crew,
-            attempt: kickoff.standing.attempt,
-            redrive: kickoff.standing.redrive,
-            meta: kickoff
-                .meta
-                .clone()
-                .and_then(|meta| RawValue::from_string(meta).ok()),
-            chain: kickoff.chain.as_ref().map(|chain| chain.place.clone()),
-        };
         let watched = gateway
-            .announce(about, event_type::WATCHED, &Watched { grace_s })
+            .announce(kickoff, event_type::WATCHED, &Watched { grace_s })
             .await;
         watched.map_err(|error| unwatched(&error.to_string()))?;
     }

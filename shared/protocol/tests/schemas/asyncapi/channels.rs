@@ -131,9 +131,7 @@ pub(super) fn all(names: &Names) -> Value {
     let history = Topology::history(names, HISTORY);
     let requests = Topology::http_requests(names, HISTORY);
     for more in [history, requests, Topology::batches(names)] {
-        topology.exchanges.extend(more.exchanges);
-        topology.queues.extend(more.queues);
-        topology.bindings.extend(more.bindings);
+        topology.add(more);
     }
     let uses = uses(names);
     assert_eq!(
