@@ -299,6 +299,11 @@ async fn a_batch_is_open_until_all_of_it_is_taken_or_refused() {
             "1 or more",
         ),
         (
+            json!({"batch_id": "new", "then": {"crew": "nobody"}}),
+            404,
+            "\"nobody\" of then",
+        ),
+        (
             json!({"batch_id": "new", "on_item_failure": "sometimes"}),
             422,
             "fail_fast",
@@ -315,6 +320,12 @@ async fn a_batch_is_open_until_all_of_it_is_taken_or_refused() {
             "{change}: {code} {answer}"
         );
     }
+    let taken = json!({"crew": "summary", "inputs": {}, "kickoff_id": callback("new")});
+    let (status, answer) = caller.post("/kickoffs", taken).await;
+    assert!(
+        status == 422 && answer.to_string().contains("what follows"),
+        "{answer}"
+    );
     drop(worker);
 }
 

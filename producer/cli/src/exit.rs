@@ -87,8 +87,10 @@ impl Exit {
         if error.is::<FileError>() {
             return Self::Failed;
         }
-        if error.is::<BatchError>() {
-            return Self::Usage;
+        match error.downcast_ref::<BatchError>() {
+            Some(BatchError::NotFollowed { .. }) => return Self::Broker,
+            Some(_) => return Self::Usage,
+            None => {}
         }
         match error.downcast_ref::<ConnectError>() {
             Some(ConnectError::Url(_)) => return Self::Usage,

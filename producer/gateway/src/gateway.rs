@@ -65,6 +65,8 @@ pub(crate) struct Gateway {
     pub(crate) indexes: Indexes,
     /// So large a request may be, in bytes.
     pub(crate) max_request_bytes: usize,
+    /// For so long a batch may take: later its first items might be let go before its last have ended.
+    pub(crate) patience_with_batches: TimeDelta,
     /// Told to end.
     ending: CancellationToken,
 }
@@ -121,6 +123,7 @@ impl Gateway {
             bodies: RequestLimits::new(broker.max_request_bytes, limits.connections),
             limits,
             max_request_bytes: broker.max_request_bytes,
+            patience_with_batches: patience_with_batches(config.store.retention().kickoffs_ms),
             indexes,
             ending: stop.clone(),
         })
@@ -290,6 +293,11 @@ fn limits(config: &GatewayConfig, descriptors: usize) -> Limits {
         idle: Duration::from_secs(config.idle_timeout_s),
         drain: DRAIN_LIMIT,
     }
+}
+
+/// Nine tenths of how long kickoffs are kept.
+fn patience_with_batches(kickoffs_ms: i64) -> TimeDelta {
+    TimeDelta::try_milliseconds(kickoffs_ms / 10 * 9).unwrap_or(TimeDelta::MAX)
 }
 
 /// How many messages of so many bytes may be on their way here, so that they fit into the memory. One it must be.

@@ -199,6 +199,22 @@ impl Gateway {
     ) -> Result<Order, ApiError> {
         let of_crew = self.crews.inputs(&crew).unwrap_or_default();
         checked_inputs(inputs, of_crew.required())?;
+        self.order_unchecked(crew, id, inputs, meta, times, webhooks)
+    }
+
+    /// The same, whatever inputs its crew must be given.
+    ///
+    /// # Errors
+    /// [`ApiError::Validation`], where it is no request.
+    pub(crate) fn order_unchecked(
+        &self,
+        crew: CrewName,
+        id: KickoffId,
+        inputs: &RawValue,
+        meta: Option<Box<RawValue>>,
+        times: Times,
+        webhooks: WebhookFields,
+    ) -> Result<Order, ApiError> {
         let mut kickoff = self.client.kickoff(crew.as_str(), inputs);
         if let Some(seconds) = times.timeout_s {
             kickoff = kickoff.timeout_s(seconds);

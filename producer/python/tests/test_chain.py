@@ -62,6 +62,12 @@ def test_steps_are_those_of_the_schema_or_refused_with_their_place() -> None:
             request.make("echo", {}, None, Options(then=steps), 1 << 20)
 
 
+def test_nobody_chooses_the_id_of_what_follows() -> None:
+    with pytest.raises(InvalidKickoff, match="what follows"):
+        request.make("echo", {}, None, Options(kickoff_id=id_of_step("order-7", 1)), 1 << 20)
+    assert request.make("echo", {}, None, Options(kickoff_id="step-1"), 1 << 20).kickoff_id == "step-1"
+
+
 def test_a_testing_fleet_runs_no_steps_and_says_so() -> None:
     with Fleet.testing(crews={"one": lambda: "done"}) as fleet:
         kickoff = fleet.crew("one").with_options(then=[Step("two")]).start()

@@ -42,6 +42,13 @@ fn checked(
 #[serde(try_from = "String", into = "String")]
 pub struct KickoffId(#[schemars(regex(pattern = "^[A-Za-z0-9_-]{1,128}$"))] Arc<str>);
 
+/// How many hexadecimal characters an id has that is made of something.
+const HASH: usize = 40;
+/// What the id of a step of a chain begins with …
+const STEP: &str = "step-";
+/// … and that of what follows a batch.
+const BATCH: &str = "batch-";
+
 impl KickoffId {
     /// The longest id, in characters.
     pub const MAX: usize = 128;
@@ -60,6 +67,25 @@ impl KickoffId {
         .map(Self)
     }
 
+    /// As [`Self::parse`], for an id that somebody chooses: it must not be one that [`Self::of_step`] or [`Self::of_batch`]
+    /// may make, since that is known as soon as what comes before it is.
+    ///
+    /// # Errors
+    /// [`InvalidName`].
+    pub fn chosen(value: &str) -> Result<Self, InvalidName> {
+        let id = Self::parse(value)?;
+        let parts = [STEP, BATCH].map(|prefix| value.strip_prefix(prefix));
+        let is_hash = |part: &str| part.len() == HASH && part.bytes().all(|b| b.is_ascii_hexdigit());
+        match parts.into_iter().flatten().any(is_hash) {
+            false => Ok(id),
+            true => Err(InvalidName {
+                what: "kickoff_id",
+                value: value.to_owned(),
+                rule: "another, since what follows a kickoff or a batch has ids of this form".to_owned(),
+            }),
+        }
+    }
+
     /// The id that an idempotency key stands for: the same for the same crew and key, everywhere and always. `key-` and the
     /// first 40 hexadecimal characters of the SHA-256 of the crew's name, a zero byte, and the key.
     pub fn of_key(crew: &CrewName, idempotency_key: &str) -> Self {
@@ -67,14 +93,14 @@ impl KickoffId {
         digest.update(crew.as_str());
         digest.update([0]);
         digest.update(idempotency_key);
-        Self(format!("key-{}", &hex::encode(digest.finalize())[..40]).into())
+        Self(format!("key-{}", &hex::encode(digest.finalize())[..HASH]).into())
     }
 
     /// The id of the kickoff that follows a batch: `batch-` and the first 40 hexadecimal characters of the SHA-256 of the
     /// batch's id.
     pub fn of_batch(batch: &str) -> Self {
         let digest = Sha256::digest(batch);
-        Self(format!("batch-{}", &hex::encode(digest)[..40]).into())
+        Self(format!("{BATCH}{}", &hex::encode(digest)[..HASH]).into())
     }
 
     /// The id of what follows a kickoff in a chain: `step-` and the first 40 hexadecimal characters of the SHA-256 of the
@@ -87,7 +113,7 @@ impl KickoffId {
         digest.update(parent);
         digest.update([0]);
         digest.update(step.to_string());
-        Self(format!("step-{}", &hex::encode(digest.finalize())[..40]).into())
+        Self(format!("{STEP}{}", &hex::encode(digest.finalize())[..HASH]).into())
     }
 
     /// The id as text.
@@ -238,6 +264,22 @@ mod tests {
         let expected = "step-c2a05481eff77c9488bde3f4a52ceb35b839bd2b";
         assert_eq!(KickoffId::of_step("order-7", 1).as_str(), expected);
         assert_ne!(KickoffId::of_step("order-7", 2), KickoffId::of_step("order-7", 1));
+    }
+
+    #[test]
+    fn nobody_chooses_the_id_of_what_follows() {
+        for made in [KickoffId::of_step("order-7", 1), KickoffId::of_batch("monday")] {
+            let refused = KickoffId::chosen(made.as_str()).expect_err("it is refused");
+            assert!(refused.to_string().contains("what follows"), "{refused}");
+        }
+        let crew = CrewName::parse("echo").expect("a name");
+        for own in [
+            "step-1",
+            "batch-monday-0",
+            KickoffId::of_key(&crew, "order-7").as_str(),
+        ] {
+            assert!(KickoffId::chosen(own).is_ok(), "{own}");
+        }
     }
 
     #[test]

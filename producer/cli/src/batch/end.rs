@@ -1,5 +1,7 @@
 //! The end of a batch. Gateways count its rows, and start what follows; here they are told, and what follows is awaited.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use crewfleet::{ClientError, KickoffClient, KickoffHandle};
 use crewfleet_amqp::{PublishError, reply_code};
@@ -11,6 +13,9 @@ use super::error::BatchError;
 use super::journal::{Journal, Opened};
 use super::options::BatchOptions;
 use crate::output::say;
+
+/// How long nobody may know of what follows. A gateway that is started again reads the streams first.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The end that a batch is to have.
 pub(super) struct End<'a> {
@@ -150,7 +155,7 @@ fn not_told(exchange: &str, cause: PublishError) -> BatchError {
 }
 
 impl Following<'_> {
-    /// Waits for the reply. All rows have ended.
+    /// Waits for the reply. All rows have ended, so a gateway starts it, if one runs and can.
     ///
     /// # Errors
     /// [`BatchError`].
@@ -165,7 +170,14 @@ impl Following<'_> {
                 self.crew
             ));
         }
-        let reply = self.handle.reply().await?;
+        let crews = [self.crew.clone()];
+        let reply = self.handle.reply_unless_unknown(&crews, PATIENCE, |_| {}).await?;
+        let reply = reply.map_err(|status| BatchError::NotFollowed {
+            kickoff_id: status.kickoff_id,
+            crew: self.crew.clone(),
+            batch: self.journal.batch().to_owned(),
+            waited_s: PATIENCE.as_secs(),
+        })?;
         self.journal.tell_followed(reply.status)?;
         Ok(reply)
     }

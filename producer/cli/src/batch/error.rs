@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crewfleet::ClientError;
+use crewfleet_protocol::{CrewName, KickoffId};
 
 /// Why a batch could not be run, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,21 @@ pub(crate) enum BatchError {
         path: PathBuf,
         /// What the operating system said.
         cause: String,
+    },
+    /// Nobody has started what is to follow. The reply may be had by running the same again.
+    #[error(
+        "all rows have ended, and there is no trace of what is to follow, kickoff {kickoff_id} of the crew {crew}, after \
+             {waited_s} s: is a gateway running? `GET /v1/batches/{batch}` tells what became of it"
+    )]
+    NotFollowed {
+        /// What is to follow.
+        kickoff_id: KickoffId,
+        /// Its crew.
+        crew: CrewName,
+        /// What it follows.
+        batch: String,
+        /// For how long it was looked for, in seconds.
+        waited_s: u64,
     },
     /// The broker, or the crew's absence.
     #[error(transparent)]

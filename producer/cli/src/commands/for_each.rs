@@ -117,7 +117,7 @@ pub(crate) async fn run(
             return Ok(Exit::Broker);
         }
         summary => summary.inspect_err(|error| {
-            if matches!(error, BatchError::Client(_)) {
+            if matches!(error, BatchError::Client(_) | BatchError::NotFollowed { .. }) {
                 say("the batch is not finished; run the same command again to resume it");
             }
         })?,

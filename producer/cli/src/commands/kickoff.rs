@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     /// and this very request is known already, it is waited for, and not sent again; where it is known with another request,
     /// that is an error. One that still waits in its crew's queue is not known: it is queued twice, and may run twice. To run
     /// a known one again: a new id, or `crewfleet dead-letters redrive ID` for one that failed
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = KickoffId::chosen)]
     id: Option<KickoffId>,
     /// A key of your own for what is to be done once, instead of an id: the id is made of it and the crew's name, as over HTTP.
     /// Then as with `--id`

@@ -10,15 +10,32 @@ use crate::store::state::State;
 
 /// So large inputs may be that have results in them, in bytes.
 const BY_VALUE: usize = 1 << 20;
+/// The items of more are not looked through: in memory they take a KiB each.
+pub(super) const MOST_ITEMS: u64 = 100_000;
 /// So much replies may weigh together that are read for that, in bytes: they have more than what is mapped.
 pub(super) const REPLIES: u64 = 8 << 20;
 
-/// How large inputs with results may be, where a request may have so many bytes.
-pub(super) fn by_value(max_request_bytes: usize) -> usize {
-    BY_VALUE.min(max_request_bytes / 2)
+/// How large inputs may be, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// With results in them.
+    by_value: usize,
+    /// With a reference to each result.
+    by_reference: usize,
 }
 
-/// The inputs. With results in them, if the replies are there and they have `most` bytes at most.
+impl Sizes {
+    /// Where a request may have so many bytes: `meta` is beside the inputs.
+    pub(super) fn of(max_request_bytes: usize) -> Self {
+        Self {
+            by_value: BY_VALUE.min(max_request_bytes / 2),
+            by_reference: max_request_bytes / 4 * 3,
+        }
+    }
+}
+
+/// The inputs: with results in them, if the replies are there and these are small enough; else with a reference to each
+/// result; or else with one to the whole batch.
 ///
 /// # Errors
 /// Why they cannot be made.
@@ -28,19 +45,15 @@ pub(super) fn inputs(
     count: &Count,
     items: &[Item],
     names: &Names,
-    most: usize,
+    sizes: Sizes,
 ) -> Result<Box<RawValue>, String> {
-    let written = |mapped: Result<Map<String, Value>, MappingError>| {
-        let mapped = mapped.map_err(|error| error.to_string())?;
-        to_raw_value(&mapped).map_err(|error| error.to_string())
-    };
     // Of one that succeeded the result is known by its reply alone, also where that is kept no longer.
     let lacks = |item: &Item| item.reply.is_none() && (item.has_reply || item.state == State::Succeeded);
     if !items.iter().any(lacks) {
         let items: Vec<_> = items.iter().map(with_result).collect();
         let root = json!({"batch": about(batch, count, false), "items": items});
         let inputs = written(mapping::map_all(&step.inputs, &root, None))?;
-        if inputs.get().len() <= most {
+        if inputs.get().len() <= sizes.by_value {
             return Ok(inputs);
         }
     }
@@ -48,21 +61,42 @@ pub(super) fn inputs(
     let references: Vec<_> = items.iter().filter_map(|item| reference(item, &stream)).collect();
     let items: Vec<_> = items.iter().map(|item| with_reference(item, &stream)).collect();
     let root = json!({"batch": about(batch, count, true), "items": items});
-    written(mapping::map_all(
-        &step.inputs,
-        &root,
-        Some(&Value::Array(references)),
-    ))
+    let references = Value::Array(references);
+    let inputs = written(mapping::map_all(&step.inputs, &root, Some(&references)))?;
+    match inputs.get().len() <= sizes.by_reference {
+        true => Ok(inputs),
+        false => inputs_of_all(step, batch, count, names),
+    }
+}
+
+/// The inputs where a reference to the whole batch stands for whatever is of its items.
+///
+/// # Errors
+/// Why they cannot be made.
+pub(super) fn inputs_of_all(
+    step: &Step,
+    batch: &Batch,
+    count: &Count,
+    names: &Names,
+) -> Result<Box<RawValue>, String> {
+    let root = json!({"batch": about(batch, count, true), "items": []});
+    let all = json!({"stream": names.results(), "batch": batch.id, "items": batch.spec.items});
+    written(mapping::map_all(&step.inputs, &root, Some(&all)))
+}
+
+fn written(mapped: Result<Map<String, Value>, MappingError>) -> Result<Box<RawValue>, String> {
+    let mapped = mapped.map_err(|error| error.to_string())?;
+    to_raw_value(&mapped).map_err(|error| error.to_string())
 }
 
 /// How a batch ended, as what follows it is told.
 pub(super) fn outcome(batch: &Batch, count: &Count) -> &'static str {
-    if batch.stopped.is_some() {
-        return "stopped";
-    }
-    match count.of(State::Succeeded) == batch.spec.items {
-        true => "succeeded",
-        false => "failed",
+    let lacking = batch.spec.items.saturating_sub(count.taken + batch.refused);
+    match count {
+        _ if batch.stopped.is_some() => "stopped",
+        count if count.of(State::Succeeded) == batch.spec.items => "succeeded",
+        count if count.open > 0 || lacking > 0 => "incomplete",
+        _ => "failed",
     }
 }
 
@@ -152,27 +186,44 @@ mod tests {
         }
     }
 
-    fn mapped(template: Value, items: &[Item], most: usize) -> Value {
-        let step = Step {
-            inputs: template.as_object().unwrap().clone(),
-            ..Step::new("summary".parse().unwrap())
-        };
-        let batch = Batch {
+    fn batch(items: u64) -> Batch {
+        Batch {
             id: "b".into(),
             spec: BatchSpec {
                 crew: "echo".parse().unwrap(),
-                items: items.len() as u64,
+                items,
                 then: None,
                 on_item_failure: OnItemFailure::Continue,
                 reply_to: None,
                 meta: None,
             },
+            opened: 0,
             is_closed: false,
             refused: 0,
             stopped: None,
             stopped_heard: None,
             ended: None,
+        }
+    }
+
+    fn mapped(template: Value, items: &[Item], by_value: usize) -> Value {
+        let by_reference = 1000;
+        mapped_to(
+            template,
+            items,
+            Sizes {
+                by_value,
+                by_reference,
+            },
+        )
+    }
+
+    fn mapped_to(template: Value, items: &[Item], sizes: Sizes) -> Value {
+        let step = Step {
+            inputs: template.as_object().unwrap().clone(),
+            ..Step::new("summary".parse().unwrap())
         };
+        let batch = batch(items.len() as u64);
         let count = Count {
             states: [("failed", 1), ("succeeded", 2)].into(),
             taken: 3,
@@ -180,7 +231,7 @@ mod tests {
             tokens: Some(12),
             ..Count::default()
         };
-        let inputs = inputs(&step, &batch, &count, items, &Names::new("kickoff"), most).unwrap();
+        let inputs = inputs(&step, &batch, &count, items, &Names::new("kickoff"), sizes).unwrap();
         serde_json::from_str(inputs.get()).unwrap()
     }
 
@@ -217,5 +268,38 @@ mod tests {
         let items = [item(0, State::Failed, "no")];
         let template = json!({"rows": "$.items[*].result.raw", "first": "$.items[0].result.raw"});
         assert_eq!(mapped(template, &items, 1000), json!({"rows": [], "first": null}));
+    }
+
+    #[test]
+    fn where_the_references_are_too_many_there_is_one_to_all() {
+        let items: Vec<_> = (0..3).map(|index| item(index, State::Succeeded, "one")).collect();
+        let template = json!({"rows": "$.items[*].result.raw", "why": "$.items[?@.status == 'failed'].error",
+            "how": "$.batch.by_reference", "failed": "$.batch.failed"});
+        let sizes = Sizes {
+            by_value: 10,
+            by_reference: 200,
+        };
+        let all = json!({"stream": "kickoff.results", "batch": "b", "items": 3});
+        let expected = json!({"rows": all, "why": all, "how": true, "failed": 1});
+        assert_eq!(mapped_to(template, &items, sizes), expected);
+    }
+
+    #[test]
+    fn how_it_ended_is_told_by_what_its_items_came_to() {
+        let count = |succeeded: u64, failed: u64, open: u64| Count {
+            states: [("succeeded", succeeded), ("failed", failed)].into(),
+            taken: succeeded + failed + open,
+            open,
+            failed,
+            ..Count::default()
+        };
+        for (count, expected) in [
+            (count(3, 0, 0), "succeeded"),
+            (count(2, 1, 0), "failed"),
+            (count(2, 0, 1), "incomplete"),
+            (count(2, 0, 0), "incomplete"),
+        ] {
+            assert_eq!(outcome(&batch(3), &count), expected, "{count:?}");
+        }
     }
 }

@@ -7,21 +7,23 @@ use chrono::Utc;
 use crewfleet_protocol::batch::{BatchChange, BatchEnded, BatchStopped};
 use crewfleet_protocol::webhooks::WebhookFields;
 use crewfleet_protocol::{Command, KickoffId, Step as Then};
+use serde_json::value::RawValue;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::callback;
+use super::callback::{self, Sizes};
+use super::schedule::{Looked, Schedule};
 use super::step::{Step, next};
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::store::batches::{Batch, Count};
 use crate::taking::Times;
 
-/// How often those are looked at that are looked at again.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How many ticks of it pass until all that have not ended are looked at.
+/// How often it is looked whose time has come.
+const TICK: Duration = Duration::from_secs(1);
+/// How many ticks of it pass until all that have not ended are asked for.
 const ALL: u32 = 30;
 /// The pause between two looks. What comes meanwhile is looked at in one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const REST: u32 = 5;
 /// … but no longer than this, whatever it waited for.
 const LONGEST_REST: Duration = Duration::from_secs(5);
-/// How long the inputs of what follows may take to be made.
+/// How long the inputs of what follows may take to be made of the items.
 const MAPPING: Duration = Duration::from_secs(30);
 
 /// After so long what has not ended is cancelled once more: it may have been taken since.
@@ -41,19 +43,17 @@ type Cancelled = HashMap<String, (Instant, HashSet<String>)>;
 /// Ends batches. Runs until it is dropped.
 pub(crate) async fn look_out(gateway: &Gateway) {
     let (us, mut cancelled) = (Uuid::now_v7().to_string(), Cancelled::new());
-    let mut ticks = interval(AGAIN);
+    let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut again, mut ticked) = (HashSet::new(), 0_u32);
+    let (mut schedule, mut ticked) = (Schedule::default(), 0_u32);
     loop {
-        let mut batches = HashSet::new();
         tokio::select! {
             () = gateway.store.subscribers.batches_changed() => {}
             _ = ticks.tick() => {
-                batches = std::mem::take(&mut again);
                 if ticked % ALL == 0 {
                     // Also those that ended while nobody looked.
                     match gateway.store.queries.open_batches().await {
-                        Ok(open) => batches.extend(open),
+                        Ok(open) => schedule.add_all(open, Instant::now()),
                         Err(error) => {
                             debug!(%error, "which batches have not ended is not known");
                             continue;
@@ -63,57 +63,58 @@ pub(crate) async fn look_out(gateway: &Gateway) {
                 ticked = ticked.wrapping_add(1);
             }
         }
-        batches.extend(gateway.store.subscribers.changed_batches());
-        if batches.is_empty() {
-            continue;
-        }
+        let news = gateway.store.subscribers.changed_batches();
+        let began = Instant::now();
         // Until the streams are read it is not known how far they are.
         if gateway.store.is_current().is_err() {
-            again.extend(batches);
+            for batch in news {
+                schedule.looked(batch, Looked::Again, began);
+            }
             continue;
         }
-        let began = Instant::now();
-        for batch in batches {
-            match look(gateway, &us, &batch, &mut cancelled).await {
-                Ok(true) => {}
-                Ok(false) => drop(again.insert(batch)),
-                Err(error) => {
-                    let (error, _) = error.told();
-                    debug!(batch, error, "a batch cannot be ended now; trying again");
-                    again.insert(batch);
-                }
-            }
+        let due = schedule.due(news, began);
+        if due.is_empty() {
+            continue;
+        }
+        for batch in due {
+            let looked = look(gateway, &us, &batch, &mut cancelled).await;
+            let looked = looked.unwrap_or_else(|error| {
+                let (error, _) = error.told();
+                debug!(batch, error, "a batch cannot be ended now; trying again");
+                Looked::Failed
+            });
+            schedule.looked(batch, looked, Instant::now());
         }
         sleep((began.elapsed() * REST).clamp(PAUSE, LONGEST_REST)).await;
     }
 }
 
-/// Does what is to be done with a batch; returns whether it need not be looked at until there is news.
-async fn look(gateway: &Gateway, us: &str, id: &str, cancelled: &mut Cancelled) -> Result<bool, ApiError> {
+/// Does what is to be done with a batch.
+async fn look(gateway: &Gateway, us: &str, id: &str, cancelled: &mut Cancelled) -> Result<Looked, ApiError> {
     let Some(batch) = gateway.store.queries.ending_batch(id).await? else {
-        return Ok(true);
+        return Ok(Looked::Over);
     };
     if batch.ended.is_some() {
         cancelled.remove(id);
-        return Ok(true);
+        return Ok(Looked::Over);
     }
     let count = gateway.store.queries.count_items(&batch).await?;
-    match next(&batch, &count, us, Utc::now().timestamp_millis()) {
-        Step::Wait => Ok(true),
-        Step::LookAgain => Ok(false),
+    match next(&batch, &count, us, &gateway.patience_with_batches, Utc::now()) {
+        Step::Wait => Ok(Looked::Waits),
+        Step::LookAgain => Ok(Looked::Again),
         Step::Stop(why) => {
             let (crew, by) = (&batch.spec.crew, us.to_owned());
             info!(target: "audit", action = "stop_batch", batch = id, %crew, why, "a batch is stopped");
             tell(gateway, id, BatchChange::Stopped(BatchStopped { by, why })).await?;
-            Ok(false)
+            Ok(Looked::Again)
         }
         Step::Cancel => {
             cancel(gateway, &batch, cancelled).await?;
-            Ok(false)
+            Ok(Looked::Again)
         }
         Step::End => {
             cancelled.remove(id);
-            end(gateway, &batch, &count).await.map(|()| true)
+            end(gateway, &batch, &count).await.map(|()| Looked::Over)
         }
     }
 }
@@ -185,22 +186,13 @@ async fn end(gateway: &Gateway, batch: &Batch, count: &Count) -> Result<(), ApiE
 
 async fn start(gateway: &Gateway, batch: &Batch, count: &Count, then: &Then) -> Result<KickoffId, ApiError> {
     let kickoff_id = KickoffId::of_batch(&batch.id);
-    let items = gateway.store.queries.items(batch, callback::REPLIES).await?;
-    let most = callback::by_value(gateway.max_request_bytes);
-    let (step, of, count) = (then.clone(), batch.clone(), count.clone());
-    let names = gateway.client.names().clone();
-    let mapping = spawn_blocking(move || callback::inputs(&step, &of, &count, &items, &names, most));
-    let Ok(Ok(inputs)) = timeout(MAPPING, mapping).await else {
-        let limit = MAPPING.as_secs();
-        let problem = format!("the inputs of then cannot be made within {limit} s; give simpler paths");
-        return Err(ApiError::validation(problem));
-    };
-    let inputs = inputs.map_err(ApiError::validation)?;
+    let inputs = inputs(gateway, batch, count, then).await?;
     let times = Times {
         timeout_s: then.timeout_s,
         deadline: None,
     };
-    let order = gateway.order(
+    // Where an input is missing a worker says so, in a reply that whoever waits for it gets.
+    let order = gateway.order_unchecked(
         then.crew.clone(),
         kickoff_id.clone(),
         &inputs,
@@ -214,4 +206,30 @@ async fn start(gateway: &Gateway, batch: &Batch, count: &Count, then: &Then) -> 
     }
     gateway.take(order).await?;
     Ok(kickoff_id)
+}
+
+/// The inputs of what follows.
+async fn inputs(
+    gateway: &Gateway,
+    batch: &Batch,
+    count: &Count,
+    then: &Then,
+) -> Result<Box<RawValue>, ApiError> {
+    let sizes = Sizes::of(gateway.max_request_bytes);
+    let names = gateway.client.names();
+    if batch.spec.items <= callback::MOST_ITEMS {
+        let items = gateway.store.queries.items(batch, callback::REPLIES).await?;
+        let (step, of, count) = (then.clone(), batch.clone(), count.clone());
+        let names = names.clone();
+        let mapping = spawn_blocking(move || callback::inputs(&step, &of, &count, &items, &names, sizes));
+        match timeout(MAPPING, mapping).await {
+            Ok(Ok(inputs)) => return inputs.map_err(ApiError::validation),
+            _ => warn!(
+                batch = batch.id,
+                "the inputs of what follows a batch take longer than {} s to be made of its items: it is given the batch instead",
+                MAPPING.as_secs()
+            ),
+        }
+    }
+    callback::inputs_of_all(then, batch, count, names).map_err(ApiError::validation)
 }

@@ -1,5 +1,7 @@
 //! What is to be done with a batch, by how far its items are.
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 use crate::store::batches::{Batch, Count};
 
 /// After so long without news of a batch that was stopped nobody adds items to it: calls end sooner, in milliseconds.
@@ -18,18 +20,20 @@ pub(super) enum Step {
     Stop(String),
     /// It was stopped: what has not ended is cancelled.
     Cancel,
-    /// All items have ended.
+    /// All items have ended, or it has had its time.
     End,
 }
 
-/// What a gateway, `us`, is to do at `now` (ms).
-pub(super) fn next(batch: &Batch, count: &Count, us: &str, now: i64) -> Step {
+/// What a gateway, `us`, is to do. A batch has so much time from when it was begun.
+pub(super) fn next(batch: &Batch, count: &Count, us: &str, patience: &TimeDelta, now: DateTime<Utc>) -> Step {
     if batch.ended.is_some() {
         return Step::Wait;
     }
     let items = batch.spec.items;
     let has_all = count.taken + batch.refused >= items;
-    if count.open == 0 && has_all {
+    let now = now.timestamp_millis();
+    let is_late = now.saturating_sub(batch.opened) > patience.num_milliseconds();
+    if is_late || count.open == 0 && has_all {
         return Step::End;
     }
     let Some(stopped) = &batch.stopped else {
@@ -70,6 +74,7 @@ mod tests {
                 reply_to: None,
                 meta: None,
             },
+            opened: 0,
             is_closed: false,
             refused: 0,
             stopped: None,
@@ -85,6 +90,11 @@ mod tests {
             failed,
             ..Count::default()
         }
+    }
+
+    fn next(batch: &Batch, count: &Count, us: &str, now: i64) -> Step {
+        let now = DateTime::from_timestamp_millis(now).unwrap();
+        super::next(batch, count, us, &TimeDelta::days(1), now)
     }
 
     fn stopped(batch: Batch) -> Batch {
@@ -156,5 +166,18 @@ mod tests {
             ..stopped
         };
         assert_eq!(next(&closed, &count(5, 0, 1), "us", 0), Step::End);
+    }
+
+    #[test]
+    fn a_batch_that_has_had_its_time_ends_as_it_is() {
+        let day = TimeDelta::days(1).num_milliseconds();
+        for unfinished in [
+            batch(3, OnItemFailure::Continue),
+            stopped(batch(3, OnItemFailure::FailFast)),
+        ] {
+            let count = count(2, 1, 0);
+            assert_ne!(next(&unfinished, &count, "us", day), Step::End);
+            assert_eq!(next(&unfinished, &count, "us", day + 1), Step::End);
+        }
     }
 }

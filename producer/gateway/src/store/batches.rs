@@ -17,6 +17,8 @@ use crate::meta_keys::{BATCH, TENANT};
 pub(crate) struct Batch {
     pub(crate) id: String,
     pub(crate) spec: BatchSpec,
+    /// When it was begun, by the clock of whoever did; not after we heard of it (ms).
+    pub(crate) opened: i64,
     /// No more items come.
     pub(crate) is_closed: bool,
     /// Items of which there is no kickoff.
@@ -75,8 +77,13 @@ pub(super) fn apply(db: &Connection, news: &BatchNews, now: i64) -> rusqlite::Re
     let id = &news.batch;
     match &news.change {
         BatchChange::Opened(spec) => db
-            .prepare_cached("INSERT OR IGNORE INTO batch (id, spec, heard) VALUES (?, ?, ?)")?
-            .execute(params![id, text(spec), now])?,
+            .prepare_cached("INSERT OR IGNORE INTO batch (id, spec, opened, heard) VALUES (?, ?, ?, ?)")?
+            .execute(params![
+                id,
+                text(spec),
+                news.time.timestamp_millis().min(now),
+                now
+            ])?,
         BatchChange::Closed(BatchClosed { refused }) => db
             .prepare_cached("UPDATE batch SET closed = 1, refused = ?, heard = ? WHERE id = ?")?
             .execute(params![refused.cast_signed(), now, id])?,
@@ -102,7 +109,7 @@ fn json<T: DeserializeOwned>(text: Option<String>) -> Option<T> {
 }
 
 impl Batch {
-    const COLUMNS: &str = "id, spec, closed, refused, stopped, stopped_heard, ended";
+    const COLUMNS: &str = "id, spec, opened, closed, refused, stopped, stopped_heard, ended";
 
     /// `None` where another version has written what cannot be read.
     fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
@@ -112,11 +119,12 @@ impl Batch {
         Ok(Some(Self {
             id: row.get(0)?,
             spec,
-            is_closed: row.get(2)?,
-            refused: row.get::<_, i64>(3)?.cast_unsigned(),
-            stopped: json(row.get(4)?),
-            stopped_heard: row.get(5)?,
-            ended: json(row.get(6)?),
+            opened: row.get(2)?,
+            is_closed: row.get(3)?,
+            refused: row.get::<_, i64>(4)?.cast_unsigned(),
+            stopped: json(row.get(5)?),
+            stopped_heard: row.get(6)?,
+            ended: json(row.get(7)?),
         }))
     }
 

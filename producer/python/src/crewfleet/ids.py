@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from .errors import InvalidKickoff
 
 _KICKOFF_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_MADE = re.compile(r"(step|batch)-[0-9a-fA-F]{40}")
 _CREW = re.compile(r"[a-z0-9_-]{1,64}")
 
 
@@ -52,6 +53,13 @@ def checked_id(kickoff_id: str) -> str:
     """The id, where it is one."""
     if not _KICKOFF_ID.fullmatch(kickoff_id):
         raise InvalidKickoff(f"kickoff_id {kickoff_id[:80]!r} is not allowed: it must be 1 to 128 characters of A-Z, a-z, 0-9, _ and -")
+    return kickoff_id
+
+
+def chosen_id(kickoff_id: str) -> str:
+    """The id, where somebody may choose it: what follows a kickoff or a batch has ids of its own form."""
+    if _MADE.fullmatch(checked_id(kickoff_id)):
+        raise InvalidKickoff(f"kickoff_id {kickoff_id!r} is not allowed: what follows a kickoff or a batch has ids of this form")
     return kickoff_id
 
 

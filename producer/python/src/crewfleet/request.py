@@ -17,7 +17,7 @@ from .broker import Outgoing
 from .chain import Step
 from .errors import InvalidKickoff
 from .header import Names
-from .ids import checked_crew, checked_id, id_of_key, new_id
+from .ids import checked_crew, chosen_id, id_of_key, new_id
 from .webhooks import Webhooks
 
 #: How many bytes `meta` may have: it is repeated in the reply and in every event.
@@ -95,7 +95,7 @@ def make(crew: str, inputs: Mapping[str, Any] | None, files: Mapping[str, Any] |
     crew = checked_crew(crew)
     if options.kickoff_id is not None and options.idempotency_key is not None:
         raise InvalidKickoff("kickoff_id and idempotency_key are given: the key makes the id, so give one of them")
-    kickoff_id = checked_id(options.kickoff_id) if options.kickoff_id is not None else new_id()
+    kickoff_id = chosen_id(options.kickoff_id) if options.kickoff_id is not None else new_id()
     if options.idempotency_key is not None:
         kickoff_id = id_of_key(crew, options.idempotency_key)
     given = _inputs(inputs, files)

@@ -153,7 +153,7 @@ fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>)
                 "kickoff_id and Idempotency-Key are both there: the key makes the id, so send one of them";
             return Err(ApiError::validation(problem));
         }
-        (Some(id), None) => Some(KickoffId::parse(id).map_err(|e| ApiError::validation(e.to_string()))?),
+        (Some(id), None) => Some(KickoffId::chosen(id).map_err(|e| ApiError::validation(e.to_string()))?),
         (None, Some(key)) => Some(of_key(identity.tenant(), &crew, key)),
         (None, None) => None,
     };

@@ -14,7 +14,7 @@ use futures_util::Stream;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::event_view::EventView;
@@ -34,6 +34,24 @@ const CHUNK: usize = 200;
 const ALIVE: Duration = Duration::from_secs(15);
 /// How long the last events of a kickoff are waited for when its reply is here.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
+
+/// A store that is busy is asked again after these pauses, in seconds, each up to twice as long: readers whose streams ended
+/// instead would all come back at once.
+const AGAIN_S: [f64; 4] = [0.5, 1.0, 2.0, 4.0];
+
+/// What the store says, if it answers before long.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, QueryError>
+where
+    F: Future<Output = Result<T, QueryError>>,
+{
+    for pause in AGAIN_S {
+        match ask().await {
+            Err(QueryError::Busy) => sleep(Duration::from_secs_f64(pause * (1.0 + fastrand::f64()))).await,
+            answered => return answered,
+        }
+    }
+    ask().await
+}
 
 /// Why a stream ends.
 #[derive(Debug)]
@@ -128,15 +146,15 @@ async fn follow_kickoff(
     let mut waited = false;
     loop {
         // Looked at before its events are: none of those that it had then is left out.
-        let kickoff = queries.kickoff(id).await?;
+        let kickoff = patiently(|| queries.kickoff(id)).await?;
         let over = kickoff.as_ref().map(|kickoff| kickoff.standing);
         let over = over.filter(|standing| standing.state.is_over());
         let is_last_here = match over {
-            Some(standing) => queries.has_last_event(id, standing.redrive).await?,
+            Some(standing) => patiently(|| queries.has_last_event(id, standing.redrive)).await?,
             None => false,
         };
         loop {
-            let events = queries.events_of(id, after, CHUNK).await?;
+            let events = patiently(|| queries.events_of(id, after, CHUNK)).await?;
             let is_all = events.len() < CHUNK;
             for placed in events {
                 after = Some(reader.send(placed).await?);
@@ -196,7 +214,7 @@ async fn follow_filter(
             .subscribers
             .of_events(move |stored| crews.is_empty() || crews.contains(&stored.event.crew));
         loop {
-            let events = gateway.store.queries.events_behind(after, CHUNK).await?;
+            let events = patiently(|| gateway.store.queries.events_behind(after, CHUNK)).await?;
             let is_all = events.len() < CHUNK;
             for placed in events {
                 after = placed.place.cast_signed();
@@ -236,7 +254,7 @@ async fn takes(gateway: &Gateway, filter: &Filter, placed: &PlacedEvent) -> Resu
     if filter.is_by_crew_alone() {
         return Ok(true);
     }
-    let kickoff = gateway.store.queries.kickoff(&placed.event.kickoff_id).await?;
+    let kickoff = patiently(|| gateway.store.queries.kickoff(&placed.event.kickoff_id)).await?;
     Ok(kickoff.is_some_and(|kickoff| filter.takes(&kickoff)))
 }
 
