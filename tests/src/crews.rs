@@ -118,8 +118,11 @@ fn crew_toml(python: &Path, name: &str, target: &str, path: &Path, concurrency: 
 }
 
 fn build_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this test");
-    // target/<profile>/deps/<test>
-    let deps = test.parent().expect("a folder");
-    deps.parent().expect("the profile's folder").to_owned()
+    let program = std::env::current_exe().expect("the path of this program");
+    // target/<profile>/deps/<test>, or target/<profile>/<binary>
+    let folder = program.parent().expect("a folder");
+    match folder.ends_with("deps") {
+        true => folder.parent().expect("the profile's folder").to_owned(),
+        false => folder.to_owned(),
+    }
 }

@@ -129,13 +129,14 @@ impl Process {
     /// As [`Self::exit`], for what takes longer than a test may.
     pub async fn exit_within(&self, limit: Duration) -> ExitStatus {
         let mut exit = self.exit.clone();
-        let ended = timeout(limit, exit.wait_for(Option::is_some)).await;
-        let Ok(status) = ended else {
+        let ended = async {
+            let status = exit.wait_for(Option::is_some).await;
+            *status.expect("the watching thread says how it ended")
+        };
+        let Ok(status) = timeout(limit, ended).await else {
             panic!("{} does not end.\n{}", self.name, self.stderr.tail());
         };
-        let status = status
-            .expect("the watching thread says how it ended")
-            .expect("waited for");
+        let status = status.expect("waited for");
         self.stdout.end().await;
         self.stderr.end().await;
         status

@@ -243,11 +243,12 @@ impl Gateway {
     }
 
     /// Whether one of which nothing is known may have been taken a moment ago, by another gateway. The id tells when
-    /// that was; of one that its caller chose the request is here before the kickoff is.
+    /// that was; of one that its caller chose the request is here before the kickoff is. Another gateway may know of what
+    /// follows a kickoff, and its reader ask us.
     async fn may_be_new(&self, id: &KickoffId) -> Result<bool, ApiError> {
         match id.created_at() {
             Some(at) => Ok(Utc::now() - at < NEW),
-            None => Ok(self.store.queries.request(id.as_str()).await?.is_some()),
+            None => Ok(id.may_follow() || self.store.queries.request(id.as_str()).await?.is_some()),
         }
     }
 

@@ -67,6 +67,13 @@ impl KickoffId {
         .map(Self)
     }
 
+    /// Whether it has the form of what follows a kickoff or a batch: see [`Self::of_step`] and [`Self::of_batch`].
+    pub fn may_follow(&self) -> bool {
+        let parts = [STEP, BATCH].map(|prefix| self.0.strip_prefix(prefix));
+        let is_hash = |part: &str| part.len() == HASH && part.bytes().all(|b| b.is_ascii_hexdigit());
+        parts.into_iter().flatten().any(is_hash)
+    }
+
     /// As [`Self::parse`], for an id that somebody chooses: it must not be one that [`Self::of_step`] or [`Self::of_batch`]
     /// may make, since that is known as soon as what comes before it is.
     ///
@@ -74,9 +81,7 @@ impl KickoffId {
     /// [`InvalidName`].
     pub fn chosen(value: &str) -> Result<Self, InvalidName> {
         let id = Self::parse(value)?;
-        let parts = [STEP, BATCH].map(|prefix| value.strip_prefix(prefix));
-        let is_hash = |part: &str| part.len() == HASH && part.bytes().all(|b| b.is_ascii_hexdigit());
-        match parts.into_iter().flatten().any(is_hash) {
+        match id.may_follow() {
             false => Ok(id),
             true => Err(InvalidName {
                 what: "kickoff_id",

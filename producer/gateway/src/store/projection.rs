@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crewfleet_protocol::{Event, Reply};
+use crewfleet_protocol::{ChainPlace, Event, Reply};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -106,16 +106,7 @@ impl<'db> Projection<'db> {
                 crew,
                 meta,
                 chain,
-            } => {
-                let kickoff = self.kickoff(id, crew)?;
-                if kickoff.chain.is_none() {
-                    kickoff.chain = chain.clone().map(begun);
-                }
-                if kickoff.meta.is_none() {
-                    kickoff.meta.clone_from(meta);
-                }
-                Ok(())
-            }
+            } => self.begun(id, crew, meta.as_deref(), chain.clone()),
             News::ReadTo(Stream::Results, moment) => self.give_up_replies(*moment),
             News::ReadTo(..) => Ok(()),
             News::Missed(stream, moment) => self.missed(*stream, *moment),
@@ -144,6 +135,24 @@ impl<'db> Projection<'db> {
             add.execute(params![count, bytes, kind])?;
         }
         Ok(self.changes)
+    }
+
+    /// A kickoff is there, whether or not a worker has begun with it.
+    fn begun(
+        &mut self,
+        id: &str,
+        crew: &str,
+        meta: Option<&str>,
+        chain: Option<ChainPlace>,
+    ) -> rusqlite::Result<()> {
+        let kickoff = self.kickoff(id, crew)?;
+        if kickoff.chain.is_none() {
+            kickoff.chain = chain.map(begun);
+        }
+        if kickoff.meta.is_none() {
+            kickoff.meta = meta.map(str::to_owned);
+        }
+        Ok(())
     }
 
     fn event(&mut self, place: u64, event: &Arc<Event>, meta: Option<&RawValue>) -> rusqlite::Result<()> {
@@ -181,7 +190,18 @@ impl<'db> Projection<'db> {
         if !kickoff.end(reply) {
             return Ok(());
         }
+        let meta = kickoff.meta.clone();
         self.changes.ended.insert(id.to_owned());
+        // Who reads which kickoff follows asks for it at once: its request was there before this reply.
+        let chain = reply.chain.as_ref();
+        if let Some((chain, next)) = chain.and_then(|chain| Some((chain, chain.next.as_ref()?))) {
+            let place = ChainPlace {
+                id: chain.place.id.clone(),
+                parent: Some(id.to_owned()),
+                step: next.step,
+            };
+            self.begun(&next.kickoff_id, &next.crew, meta.as_deref(), Some(place))?;
+        }
         let number = self.number(id)?;
         let mut find = self
             .db

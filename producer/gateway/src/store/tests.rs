@@ -162,6 +162,33 @@ async fn the_first_reply_of_the_highest_redrive_stays() {
 }
 
 #[tokio::test]
+async fn what_follows_a_kickoff_is_known_with_the_reply_that_names_it() {
+    let mut site = Site::new();
+    site.see_with(event("a", "kickoff_started", 0), Some(r#"{"tenant": "shop"}"#))
+        .await;
+    let named = r#"{"id": "a", "parent": null, "step": 0, "left_out": 0, "problem": null,
+        "next": {"kickoff_id": "after-a", "crew": "review", "step": 1}}"#;
+    let ended = Reply {
+        chain: serde_json::from_str(named).unwrap(),
+        ..reply("a", "succeeded", 0)
+    };
+    site.end(ended).await;
+    assert_eq!(site.state("after-a").await, Some(State::Queued));
+    let next = site.store.queries.kickoff("after-a").await.unwrap().unwrap();
+    let place = next.chain.unwrap().place;
+    assert_eq!(
+        (next.crew.as_str(), next.meta.as_deref()),
+        ("review", Some(r#"{"tenant": "shop"}"#))
+    );
+    assert_eq!(
+        (place.id.as_str(), place.parent.as_deref(), place.step),
+        ("a", Some("a"), 1)
+    );
+    site.end(reply("after-a", "succeeded", 0)).await;
+    assert_eq!(site.state("after-a").await, Some(State::Succeeded));
+}
+
+#[tokio::test]
 async fn it_goes_on_where_it_was_when_it_is_opened_again() {
     let mut site = Site::new();
     site.see_with(event("a", "kickoff_started", 0), Some(r#"{"tenant": "shop"}"#))

@@ -7,9 +7,10 @@ use super::{
     explain::{self, Cause},
     history::{Asked, Execution, Fault, History, ReplySeen, Target, place},
     schedule::Kind,
-    workload::{Act, FORKED},
+    workload::{Act, BATCHER, FORKED},
 };
 
+mod batch;
 mod calls;
 mod chains;
 mod keyed;
@@ -62,6 +63,12 @@ pub(crate) enum Rule {
     SinkRowLost,
     /// The database has a reply twice, or one that never was.
     SinkRowDoubled,
+    /// An item of a batch has no reply, or nothing follows the batch, or nobody was told.
+    BatchLost,
+    /// Two kickoffs follow a batch, or one ran more often than anything explains.
+    BatchDoubled,
+    /// The items of a batch are counted otherwise than their replies have them.
+    BatchMiscounted,
     /// A process of the fleet did what it must not.
     Trouble,
 }
@@ -146,6 +153,10 @@ pub(crate) fn check(history: &History) -> Findings {
             let own = &mut findings.violations[before..];
             own.iter_mut()
                 .for_each(|violation| violation.rule = of_step(violation.rule));
+        } else if asked.producer == BATCHER {
+            let own = &mut findings.violations[before..];
+            own.iter_mut()
+                .for_each(|violation| violation.rule = of_batch(violation.rule));
         }
     }
     queues(&mut findings, history, &replies);
@@ -153,6 +164,7 @@ pub(crate) fn check(history: &History) -> Findings {
     keyed::told(&mut findings, history, &replies);
     shown::at_the_end(&mut findings, history, &replies);
     chains::followed(&mut findings, history, &replies);
+    batch::ended(&mut findings, history, &replies);
     sinks::handed_on(&mut findings, history, &replies);
     for trouble in &history.troubles {
         findings.violation(Rule::Trouble, trouble.clone());
@@ -165,6 +177,15 @@ fn of_step(rule: Rule) -> Rule {
     match rule {
         Rule::Lost => Rule::ChainLost,
         Rule::UnexplainedRepeat => Rule::ChainDoubled,
+        other => other,
+    }
+}
+
+/// The same of an item of a batch, or of what follows it.
+fn of_batch(rule: Rule) -> Rule {
+    match rule {
+        Rule::Lost => Rule::BatchLost,
+        Rule::UnexplainedRepeat => Rule::BatchDoubled,
         other => other,
     }
 }

@@ -21,7 +21,7 @@ use serde_json::{json, value::to_raw_value};
 use super::{
     history::{CrewLine, Ending},
     journal::{Journal, now},
-    workload::{Act, IDLE, MAX_ATTEMPTS, MAX_CRASHES, Order, SWIFT},
+    workload::{Act, IDLE, MAX_ATTEMPTS, MAX_CRASHES, Order, ROWS, SWIFT},
 };
 
 /// How a worker's crews find their journal, in their environment: `tests/crews/campaign.py` reads it too.
@@ -132,7 +132,8 @@ fn with_crews_in_rust(worker: WorkerBuilder) -> anyhow::Result<WorkerBuilder> {
     };
     Ok(worker
         .crew_with(SWIFT, options.clone(), in_rust(Arc::clone(&recorder)))
-        .crew_with(IDLE, options, in_rust(recorder)))
+        .crew_with(IDLE, options.clone(), in_rust(recorder))
+        .crew_with(ROWS, options, of_rows()))
 }
 
 fn in_rust(recorder: Arc<Recorder>) -> impl Handler {
@@ -158,10 +159,22 @@ fn in_rust(recorder: Arc<Recorder>) -> impl Handler {
     }
 }
 
+/// As [`in_rust`], and nothing is written down: rows are many, and each ends as ordered at its first attempt.
+fn of_rows() -> impl Handler {
+    async move |_: KickoffContext, inputs: Inputs| {
+        let order: Order = inputs.parse()?;
+        tokio::time::sleep(order.work()).await;
+        match order.act(1) {
+            Act::Fail => Err(failure(Act::Fail)),
+            _ => Ok(result(&order)),
+        }
+    }
+}
+
 fn result(order: &Order) -> KickoffResult {
     KickoffResult {
         raw: order.nonce.clone(),
-        json: to_raw_value(&json!({ "nonce": order.nonce, "steps": order.steps })).ok(),
+        json: to_raw_value(&json!({ "nonce": order.nonce, "steps": order.steps, "told": order.told })).ok(),
         ..KickoffResult::default()
     }
 }

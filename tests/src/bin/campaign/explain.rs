@@ -9,7 +9,7 @@ use super::{
     journal::Nanos,
     producers::NATIVE,
     schedule::Kind,
-    workload::{FORKED, IDLE, SWIFT},
+    workload::{BATCHER, FORKED, IDLE, SWIFT},
 };
 
 const SECOND: Nanos = 1_000_000_000;
@@ -111,9 +111,9 @@ fn acked_by(history: &History, execution: &Execution) -> Nanos {
 
 /// The fault that left a publish of its producer in doubt.
 fn publish_in_doubt<'a>(history: &'a History, asked: &Asked) -> Option<&'a Fault> {
-    if asked.producer == NATIVE || asked.step.is_some() {
-        // What a gateway publishes again under a key is marked as a copy, so a worker asks who has the first. So is a
-        // step that may have been started before.
+    if [NATIVE, BATCHER].contains(&&*asked.producer) || asked.step.is_some() {
+        // What a gateway publishes again under a key, or after a batch, is marked as a copy, so a worker asks who has the
+        // first. So is a step that may have been started before.
         return None;
     }
     history.faults.iter().find(|fault| {

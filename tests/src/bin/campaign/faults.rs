@@ -1,6 +1,6 @@
 //! Doing harm, as scheduled, and writing down what was done to whom and when.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use crewfleet_protocol::{CrewName, Names};
@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    batch::Batch,
     fleet::{Fleet, Member},
     gateway::Gateways,
     history::{Fault, Target},
@@ -27,7 +28,7 @@ use super::{
     schedule::{Kind, Lane, Scheduled},
     sinks::Sinks,
     site::{NAMESPACE, Site},
-    workload::{BURSTS, IDLE, LATE, SWIFT},
+    workload::{BATCHER, BURSTS, IDLE, LATE, SWIFT},
 };
 
 /// How long a fault waits for somebody to hit: a child at work, as a rule.
@@ -69,6 +70,8 @@ pub(crate) struct Arena {
     pub database: Mutex<Postgres>,
     /// The producers.
     pub producers: Producers,
+    /// The command that sends the rows of the batch.
+    pub batch: Arc<Batch>,
     /// Kickoffs that show whether a queue works again.
     pub idle_probes: Mutex<Probes>,
     /// Kickoffs that wait for a crew to be built.
@@ -129,6 +132,7 @@ impl Arena {
             Lane::Gateway(place) => Some(self.harm_gateway(fault, place).await?),
             Lane::Sinks(place) => Some(self.harm_sinks(fault, place).await?),
             Lane::Database => Some(self.harm_database(fault).await),
+            Lane::Batch => self.harm_batch(fault).await,
         };
         Ok(done.map(|(target, (begin, done, healed))| Fault {
             kind: fault.kind,
@@ -297,6 +301,15 @@ impl Arena {
         sleep(fault.lasts).await;
         killed.begin_again()?;
         Ok((Target::Sinks(sinks.name().to_owned()), (begin, done, now())))
+    }
+
+    async fn harm_batch(&self, fault: &Scheduled) -> Option<(Target, Times)> {
+        let begin = now();
+        let killed = self.batch.kill().await?;
+        let done = now();
+        sleep(fault.lasts).await;
+        killed.begin_again();
+        Some((Target::Producer(BATCHER.to_owned()), (begin, done, now())))
     }
 
     async fn harm_database(&self, fault: &Scheduled) -> (Target, Times) {

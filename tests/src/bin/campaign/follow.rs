@@ -112,6 +112,7 @@ pub(crate) fn add(random: &mut Rng, planned: &mut Planned, is_mixed: bool) {
                 work_ms: *work_ms,
                 acts,
                 steps: nonces.clone(),
+                ..Order::default()
             },
         });
     }

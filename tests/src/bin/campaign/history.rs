@@ -7,7 +7,7 @@ use super::{
     hook::Hooked,
     keyed::Keyed,
     shown::Survey,
-    workload::{PROBER, Planned},
+    workload::{BATCHER, PROBER, Planned},
 };
 pub(crate) use super::{
     journal::Nanos,
@@ -16,6 +16,17 @@ pub(crate) use super::{
         place,
     },
 };
+
+/// A batch with an end.
+#[derive(Debug, Clone)]
+pub(crate) struct BatchRan {
+    /// Its id.
+    pub id: String,
+    /// How many items it has, numbered from 1.
+    pub items: u64,
+    /// The id of the kickoff that follows it.
+    pub callback: String,
+}
 
 /// The whole history of a campaign.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +45,8 @@ pub(crate) struct History {
     pub replies: Vec<ReplySeen>,
     /// The replies of steps that producers got, and when.
     pub followed: Vec<(Nanos, ReplySeen)>,
+    /// The batch with an end.
+    pub batch: Option<BatchRan>,
     /// The calls of webhooks.
     pub hooked: Vec<Hooked>,
     /// What a sink wrote into the database, where there is one.
@@ -49,11 +62,11 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// The kickoffs of the plan, by their ids: without the probes, and without the steps that follow. One that was asked for over HTTP, and taken without
+    /// The kickoffs of the plan, by their ids: without the probes, the batch, and the steps that follow. One that was asked for over HTTP, and taken without
     /// a word, is there again under another id.
     pub(crate) fn kickoffs(&self) -> impl Iterator<Item = (&String, &Asked)> {
         let asked = self.asked.iter();
-        asked.filter(|(_, asked)| asked.producer != PROBER && asked.step.is_none())
+        asked.filter(|(_, asked)| ![PROBER, BATCHER].contains(&&*asked.producer) && asked.step.is_none())
     }
 
     /// Adds what a producer wrote.

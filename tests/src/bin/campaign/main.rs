@@ -17,6 +17,7 @@
 //! | [`crew`] | what the crews do: in Rust, in this binary as a program, and the configuration of the Python one |
 //! | [`producer`], [`producers`] | a producer process with the client library; all producers |
 //! | [`caller`], [`native`] | producers that call gateways: AMP's API; the native one, under keys |
+//! | [`batch`] | a batch with an end, by `crewfleet kickoff-for-each` |
 //! | [`gateway`] | the gateways |
 //! | [`sinks`], [`hook`] | the processes of sinks; the receiver of webhooks |
 //! | [`faults`], [`misdeclared`] | doing harm, as scheduled; to one queue |
@@ -49,7 +50,11 @@
 //! kickoff before returned, and never twice: a worker that may have started it before says so, and others ask. Who asks to
 //! be told of an end is told of it and of each step's, under one id each. The receiver fails half of the time. A sink writes
 //! every reply into PostgreSQL, once.
+//!
+//! Rows of a file are a batch: one kickoff follows when the last has ended, and is told how many ended how. So do the
+//! gateways show it.
 
+mod batch;
 mod caller;
 mod calls;
 mod checker;

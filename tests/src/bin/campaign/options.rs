@@ -42,6 +42,9 @@ pub(crate) struct Options {
     /// Makes kickoffs and faults; the same seed makes the same ones. Any, by default.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// How many rows the batch has; by default as many as there are kickoffs.
+    #[arg(long)]
+    pub batch_items: Option<u64>,
     /// The kinds of faults: `all` (that the nodes allow), `none`, or some, separated by commas.
     #[arg(long, default_value = "all")]
     pub faults: String,
@@ -102,6 +105,11 @@ impl Options {
     pub(crate) fn span(&self) -> Duration {
         let by_default = || (self.kickoffs as f64 / 15.0).max(90.0);
         Duration::from_secs_f64(self.span_s.unwrap_or_else(by_default))
+    }
+
+    /// How many rows the batch has.
+    pub(crate) fn batch_items(&self) -> u64 {
+        self.batch_items.unwrap_or(self.kickoffs).max(1)
     }
 
     /// The kinds of faults that were asked for.

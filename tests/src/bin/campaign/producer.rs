@@ -258,7 +258,7 @@ pub(crate) async fn probe(url: &str, folder: &Path, crew: &str) -> anyhow::Resul
             nonce: format!("probe-{number}"),
             work_ms: 1,
             acts: vec![Act::Succeed],
-            steps: Vec::new(),
+            ..Order::default()
         },
         timeout_s: None,
         deadline_ms: None,
@@ -292,7 +292,12 @@ pub(crate) fn seen(reply: &Reply) -> ReplySeen {
         attempt: reply.attempt,
         redrive: reply.redrive,
         worker: reply.worker.clone(),
-        nonce: value.and_then(|value| Some(value.get("nonce")?.as_str()?.to_owned())),
+        nonce: value
+            .as_ref()
+            .and_then(|value| Some(value.get("nonce")?.as_str()?.to_owned())),
+        told: value
+            .and_then(|mut value| Some(value.get_mut("told")?.take()))
+            .filter(|told| !told.is_null()),
         started: reply.started_at.map(nanos),
         finished: nanos(reply.finished_at),
         chain: reply.chain.clone(),

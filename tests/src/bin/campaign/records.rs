@@ -3,6 +3,7 @@
 use crewfleet_protocol::ReplyChain;
 use crewfleet_tests::clock::Clock;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{follow::Follow, journal::Nanos, schedule::Kind, workload::Order};
 
@@ -103,6 +104,9 @@ pub(crate) struct ReplySeen {
     pub finished: Nanos,
     /// Its place in a chain, and what follows.
     pub chain: Option<ReplyChain>,
+    /// What its crew was told of a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Value>,
 }
 
 /// A message in a queue of dead letters.

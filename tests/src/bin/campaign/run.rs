@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,8 +13,10 @@ use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    batch::{self, Batch},
     checker::{self, Findings},
     evidence,
     faults::{self, Arena},
@@ -164,6 +167,12 @@ async fn play(
     let epoch = now() + u64::try_from(LEAD.as_nanos())?;
     hook.be_patient_until(epoch + u64::try_from(options.span().as_nanos() / 3)?);
     let producers = Producers::start(&site, &gateways, &hook.url(), folder, plan, epoch)?;
+    let batch = Arc::new(Batch::start(
+        &site,
+        folder,
+        options.batch_items(),
+        options.span(),
+    )?);
     let arena = Arena {
         site,
         fleet,
@@ -171,11 +180,13 @@ async fn play(
         sinks,
         database: Mutex::new(database),
         producers,
+        batch: Arc::clone(&batch),
         idle_probes: Mutex::default(),
         late_probes: Mutex::default(),
         folder: folder.to_owned(),
         start,
     };
+    let batch_done = AbortOnDropHandle::new(tokio::spawn(async move { batch.see_through().await }));
     let telling = tokio::spawn(tell(folder.to_owned(), plan.len(), schedule.len(), start));
     faults::inject(&arena, schedule).await?;
     arena.fleet.heal();
@@ -183,7 +194,7 @@ async fn play(
     let left_s = options.span().saturating_sub(start.elapsed()).as_secs_f64();
     let settled = timeout(
         Duration::from_secs_f64(left_s + options.patience_s),
-        settle(&arena),
+        settle(&arena, batch_done),
     )
     .await;
     telling.abort();
@@ -237,6 +248,7 @@ async fn play(
     database.stop().await;
     history.hooked = journal::read(&folder.join(hook::FILE))?;
     producers::read_histories(folder, &mut history)?;
+    batch::read(folder, options.batch_items(), epoch, &mut history)?;
     history.add_crew(fleet::read_journals(folder)?);
     history.resolve_keyed();
     history.resolve_calls();
@@ -264,9 +276,10 @@ fn answered(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
     Ok(others.map(|(id, _)| id).chain(called).collect())
 }
 
-/// Waits until every producer has its replies, and the queues are empty.
-async fn settle(arena: &Arena) -> anyhow::Result<()> {
+/// Waits until every producer has its replies, and the batch its end, and the queues are empty.
+async fn settle(arena: &Arena, batch: AbortOnDropHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
     arena.producers.finish().await?;
+    batch.await??;
     arena.probes_are_answered().await?;
     loop {
         let open = evidence::unsettled(&arena.site).await?;

@@ -1,7 +1,8 @@
 //! The faults of a campaign, made from its seed: what, to whom, when and for how long.
 //!
-//! Each fault belongs to a lane: the broker, a worker, a producer, a gateway, a process of sinks, the database. Those of one lane come one after another,
-//! those of different lanes overlap as the seed has it.
+//! Each fault belongs to a lane: the broker, a worker, a producer, a gateway, a process of sinks, the database,
+//! the command with the batch. Those of one lane come one after another, those of different lanes overlap as the seed has
+//! it.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -71,6 +72,8 @@ pub(crate) enum Kind {
     SinksSigkill,
     /// The database that a sink writes to is away for a while.
     PostgresAway,
+    /// SIGKILL of the command that sends the rows of the batch, which is run again.
+    BatchSigkill,
     /// Cluster: SIGKILL of the node that leads the queue with most kickoffs; it is started again.
     LeaderSigkill,
     /// Cluster: one node is cut off from the others for a while.
@@ -82,7 +85,7 @@ pub(crate) enum Kind {
 use Kind::*;
 
 /// What ends processes of a fleet.
-const PROCESSES: [Kind; 14] = [
+const PROCESSES: [Kind; 15] = [
     WorkerSigkill,
     WorkerSigterm,
     ChildSigkill,
@@ -97,6 +100,7 @@ const PROCESSES: [Kind; 14] = [
     GatewayFileLost,
     SinksSigkill,
     PostgresAway,
+    BatchSigkill,
 ];
 /// What takes down a broker of one node.
 const ONE_NODE: [Kind; 2] = [BrokerRestart, BrokerSigkill];
@@ -139,6 +143,8 @@ pub(crate) enum Lane {
     Sinks(usize),
     /// The database.
     Database,
+    /// The command that sends the rows of the batch.
+    Batch,
 }
 
 /// A fault that is to come.
@@ -231,6 +237,7 @@ impl Kind {
             GatewaySigkill | GatewayFileLost => Lane::Gateway(random.usize(0..crowd.gateways)),
             SinksSigkill => Lane::Sinks(random.usize(0..crowd.sinks)),
             PostgresAway => Lane::Database,
+            BatchSigkill => Lane::Batch,
             _ => Lane::Broker,
         }
     }
@@ -240,7 +247,7 @@ impl Kind {
         let range = match self {
             WorkerSigkill | WorkerSigterm | ProducerSigkill | ProducerSigterm => 0..2_000,
             WorkerClock | ProducerClock | GatewaySigkill | GatewayFileLost => 0..2_000,
-            SinksSigkill => 0..2_000,
+            SinksSigkill | BatchSigkill => 0..2_000,
             PostgresAway => 2_000..12_000,
             QueueMisdeclared | CrewUnbuildable => 2_000..6_000,
             CredentialsRotated => 0..3_000,

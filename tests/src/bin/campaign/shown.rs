@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::records::ReplySeen;
 
@@ -17,6 +18,8 @@ pub(crate) struct Survey {
     pub filtered: Vec<Filtered>,
     /// What it shows of each kickoff that it was asked for.
     pub looks: BTreeMap<String, Look>,
+    /// How it shows the batch with an end.
+    pub batch: Option<BatchShown>,
     /// What it answers for ids that never were: the id, and the status.
     pub never: Vec<(String, u16)>,
     /// What it did not answer.
@@ -47,6 +50,51 @@ pub(crate) struct Shown {
 pub(crate) struct ErrorShown {
     /// Its kind.
     pub kind: String,
+}
+
+/// How far a batch is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct BatchShown {
+    /// How many items it has.
+    pub total: Option<u64>,
+    /// How many ended how.
+    pub by_status: BTreeMap<String, u64>,
+    /// What followed, and succeeded.
+    pub callback: Option<String>,
+}
+
+impl BatchShown {
+    /// As a gateway shows it.
+    pub(crate) fn shown(view: &Value) -> Option<Self> {
+        let callback = &view["callback"];
+        let id = callback["kickoff_id"].as_str();
+        Some(Self {
+            callback: id
+                .filter(|_| callback["status"] == "succeeded")
+                .map(str::to_owned),
+            ..Self::counted(view)?
+        })
+    }
+
+    /// As what follows was told.
+    pub(crate) fn told(batch: &Value, callback: &str) -> Option<Self> {
+        Some(Self {
+            callback: Some(callback.to_owned()),
+            ..Self::counted(batch)?
+        })
+    }
+
+    fn counted(batch: &Value) -> Option<Self> {
+        let by_status = batch["by_status"].as_object()?;
+        let by_status = by_status
+            .iter()
+            .map(|(status, count)| Some((status.clone(), count.as_u64()?)));
+        Some(Self {
+            total: batch["total"].as_u64(),
+            by_status: by_status.collect::<Option<_>>()?,
+            callback: None,
+        })
+    }
 }
 
 /// What a filter took: each kickoff of one of these crews and of one of these states, where any are named.

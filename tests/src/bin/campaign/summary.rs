@@ -12,11 +12,11 @@ use super::{
     keyed::Outcome,
     producers::{CALLED, CALLER, NATIVE},
     schedule::Kind,
-    workload::IDLE,
+    workload::{IDLE, PROBER},
 };
 
 /// How often each promise was broken.
-const COLUMNS: [(&str, Rule); 19] = [
+const COLUMNS: [(&str, Rule); 22] = [
     ("lost", Rule::Lost),
     ("unasked", Rule::Unasked),
     ("unexplained_repeats", Rule::UnexplainedRepeat),
@@ -31,6 +31,9 @@ const COLUMNS: [(&str, Rule); 19] = [
     ("chains_lost", Rule::ChainLost),
     ("chains_doubled", Rule::ChainDoubled),
     ("chains_broken", Rule::ChainBroken),
+    ("batches_lost", Rule::BatchLost),
+    ("batches_doubled", Rule::BatchDoubled),
+    ("batches_miscounted", Rule::BatchMiscounted),
     ("webhooks_lost", Rule::WebhookLost),
     ("webhook_ids_changed", Rule::WebhookIdChanged),
     ("sink_rows_lost", Rule::SinkRowLost),
@@ -62,9 +65,10 @@ pub(crate) fn summary(history: &History, findings: &Findings, frame: Frame<'_>) 
         "over_http": history.calls.len() + history.keyed.len(),
         "keys": keys(history),
         "steps": steps(history).count(),
+        "batch_items": history.batch.as_ref().map_or(0, |batch| batch.items),
         "webhooks": webhooks(history),
         "sink_rows": history.rows.as_ref().map_or(0, Vec::len),
-        "probes": history.asked.len() - history.kickoffs().count() - steps(history).count(),
+        "probes": history.asked.values().filter(|asked| asked.producer == PROBER).count(),
         "seed": frame.seed,
         "nodes": frame.nodes,
         "faults": counts(history.faults.iter().map(|fault| fault.kind.to_string())),
@@ -259,12 +263,9 @@ fn round(seconds: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        checker::{
-            check,
-            tests::{fault, sound},
-        },
-        workload::PROBER,
+    use crate::checker::{
+        check,
+        tests::{fault, sound},
     };
 
     fn summary_of(history: &History, faults_scheduled: usize) -> Value {

@@ -13,9 +13,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep};
 
 use super::{
+    batch,
     gateway::{GATEWAYS, Gateways},
     producer::seen,
-    shown::{EventShown, Filtered, Look, Shown, Survey},
+    shown::{BatchShown, EventShown, Filtered, Look, Shown, Survey},
     workload::{FORKED, PROGRAM, SWIFT},
 };
 
@@ -107,6 +108,10 @@ impl Surveyor<'_> {
         let looks = stream::iter(own).map(|id| async move { (id.to_owned(), self.look(id).await) });
         let looks: BTreeMap<String, Look> = looks.buffer_unordered(AT_ONCE).collect().await;
         survey.looks = looks;
+        match self.ok::<serde_json::Value>(&batch::path()).await {
+            Ok(view) => survey.batch = BatchShown::shown(&view),
+            Err(answer) => survey.unanswered.push(answer),
+        }
         for never in [KickoffId::generate().to_string(), "key-never".to_owned()] {
             match self.get(&path_of(&never)).await {
                 Ok((status, _)) => survey.never.push((never, status)),

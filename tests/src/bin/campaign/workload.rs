@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::follow::{self, Follow};
 
@@ -15,6 +16,11 @@ pub(crate) const FORKED: &str = "forked";
 pub(crate) const PROGRAM: &str = "program";
 /// A crew that gets no kickoffs but those that show whether its queue works.
 pub(crate) const IDLE: &str = "idle";
+
+/// The crew of a batch's rows, of which no run is written down: they are many.
+pub(crate) const ROWS: &str = "rows";
+/// Who publishes them.
+pub(crate) const BATCHER: &str = "batch";
 
 /// Who publishes the probes.
 pub(crate) const PROBER: &str = "p0";
@@ -56,7 +62,7 @@ pub(crate) struct Planned {
 }
 
 /// The inputs of a kickoff: what its crew is to do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// Unlike any other's; the crew returns it.
     pub nonce: String,
@@ -67,6 +73,12 @@ pub(crate) struct Order {
     /// The payloads of the steps that may follow, in their order; the crew returns them, and steps get them from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<String>,
+    /// What it is told of the batch that it follows; the crew returns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Value>,
+    /// What the items of that came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<Value>,
 }
 
 /// How an attempt ends.
@@ -153,7 +165,7 @@ fn planned(random: &mut Rng, seed: u64, number: u64, at_ms: u64) -> Planned {
                 random.u64(5..300)
             },
             acts: vec![Act::Succeed],
-            steps: Vec::new(),
+            ..Order::default()
         },
         timeout_s: None,
         deadline_ms: None,
@@ -205,7 +217,7 @@ mod tests {
             nonce: "n".to_owned(),
             work_ms: 1,
             acts: vec![Act::FailForNow, Act::Succeed],
-            steps: Vec::new(),
+            ..Order::default()
         };
         assert_eq!(
             [1, 2, 3].map(|attempt| order.act(attempt)),

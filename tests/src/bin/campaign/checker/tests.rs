@@ -1,5 +1,6 @@
 //! Each rule with a history that passes and one that is caught.
 
+mod batch;
 mod calls;
 mod chains;
 mod endings;
@@ -30,7 +31,7 @@ pub(crate) fn sound() -> History {
             nonce: "own".to_owned(),
             work_ms: 1_000,
             acts: vec![Act::Succeed],
-            steps: Vec::new(),
+            ..Order::default()
         },
         publishes: vec![confirmed(9)],
         cancelled: false,
@@ -110,6 +111,7 @@ fn reply(worker: &str, status: &str) -> ReplySeen {
         started: Some(10 * SECOND),
         finished: 11 * SECOND,
         chain: None,
+        told: None,
     }
 }
 
