@@ -3,8 +3,9 @@
 # has to be installed. Ends with a summary; the exit status is 0 only when everything passed.
 #   tests/run.sh              what each change must pass; in a fresh clone on two cores in 15 minutes
 #   tests/run.sh quick        format, lints, unit tests and one kickoff of a CrewAI crew: within 3 minutes once it is built
-#   tests/run.sh --full       all of the first, and what takes longer: the images, campaigns of 600 and 3,000 kickoffs, all
-#                             projects at home, what changes seldom, the whole documentation, the benchmark
+#   tests/run.sh --full       all of the first, and what takes longer: the images, campaigns of 600 and 3,000 kickoffs and of
+#                             a batch of 50,000, all projects at home, what changes seldom, the whole documentation,
+#                             the benchmark
 #   tests/run.sh e2e python   only these (see below for their names)
 #   tests/run.sh --rabbitmq 4 [CHECK...]   against RabbitMQ 4.0 from Debian 13; by default the checks that run a broker
 set -euo pipefail
@@ -19,7 +20,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
 all=(format build lint structure unit e2e scripts lint_python supply python deploy client home campaign quickstart)
 # What `--full` runs as well.
-full=(doc doc_full asyncapi openapi amp_clients pyright deploy_full e2e_full mixed_fleet python_full home_full imported quickstart_full client_pythons wheel_full campaign_600 campaign_3000 bench)
+full=(doc doc_full asyncapi openapi amp_clients pyright deploy_full e2e_full mixed_fleet python_full home_full imported quickstart_full client_pythons wheel_full campaign_600 campaign_3000 campaign_batch bench)
 quick=(format build lint lint_python unit one_kickoff)
 # Run by name only.
 others=(one_kickoff versions wheel)
@@ -121,10 +122,13 @@ bench() { CREWFLEET_BENCH_PROFILE=dev tests/bench.sh for-each sinks gateway gate
 
 # A short campaign: each kind of fault once, within half a minute. The seed makes it the same one each time.
 # Its crews need no CrewAI, whose import is most of what a worker's start costs.
-campaign() { CREWFLEET_PYTHON=$CREWFLEET_DIR/test-python/bin/python run_campaign 200 --span-s 30; }
-campaign_600() { old && run_campaign 600; }
-campaign_3000() { old && run_campaign 3000; }
-run_campaign() { "${CARGO_TARGET_DIR:-target}/debug/campaign" --seed 7 --faults all --patience-s 120 --kickoffs "$@"; }
+campaign() { CREWFLEET_PYTHON=$CREWFLEET_DIR/test-python/bin/python run_campaign 200 120 --span-s 30; }
+campaign_600() { old && run_campaign 600 120; }
+campaign_3000() { old && run_campaign 3000 120; }
+# A batch of 50,000 rows, which outlives the faults.
+campaign_batch() { run_campaign 200 900 --batch-items 50000; }
+# So many kickoffs, and for so many seconds after the last fault all may take to be answered.
+run_campaign() { "${CARGO_TARGET_DIR:-target}/debug/campaign" --seed 7 --faults all --kickoffs "$1" --patience-s "$2" "${@:3}"; }
 
 # The commands that the README begins with, as a newcomer runs them: the example, and a crew of one's own. The first takes what
 # `build` has built; the second, of `--full`, builds what a newcomer builds, which has fewer features.

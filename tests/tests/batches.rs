@@ -277,7 +277,7 @@ async fn a_batch_is_open_until_all_of_it_is_taken_or_refused() {
     );
     for (change, status, words) in [
         (json!({"items": [{}, {}]}), 409, "Another batch"),
-        (json!({"then": {"crew": "other"}}), 409, "Another batch"),
+        (json!({"then": {"crew": "write"}}), 409, "Another batch"),
         (
             json!({"batch_id": "new", "then": {"crew": "summary", "when": "failed"}}),
             422,

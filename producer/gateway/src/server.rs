@@ -146,9 +146,9 @@ pub async fn serve(
     let _announcing = AbortOnDropHandle::new(tokio::spawn(async move {
         announcing::look_out(&telling).await;
     }));
-    let ending = Arc::clone(&gateway);
+    let (ending, counting) = (Arc::clone(&gateway), Arc::clone(&metrics));
     let _ending = AbortOnDropHandle::new(tokio::spawn(async move {
-        batches::ender::look_out(&ending).await;
+        batches::ender::look_out(&ending, &counting).await;
     }));
     let has_tls = tls.is_some();
     if is_exposed && !has_tls {

@@ -30,6 +30,8 @@ pub struct WebhooksConfig {
     pub secret_file: Option<PathBuf>,
     /// What kickoffs may have called although it is not for everybody: networks, and `HOST:PORT`.
     pub allow: Vec<String>,
+    /// What kickoffs may not have called although it is for everybody: networks.
+    pub deny: Vec<String>,
     /// How long a call may take, in seconds.
     pub timeout_s: f64,
     /// How long a connection may take to come about, in seconds.
@@ -51,6 +53,7 @@ impl Default for WebhooksConfig {
             secret: None,
             secret_file: None,
             allow: Vec::new(),
+            deny: Vec::new(),
             timeout_s: 10.0,
             connect_timeout_s: 5.0,
             calls_per_host: 8,
@@ -227,6 +230,7 @@ mod tests {
             (usual.calls_per_host, usual.waiting_per_host)
         );
         assert_eq!((shown.max_body, &shown.allow), (usual.max_body, &usual.allow));
+        assert_eq!(shown.deny, usual.deny);
         assert!(shown.secret.is_some());
         for config in [reference, loaded("../SINKS.md")] {
             if cfg!(feature = "postgres") {

@@ -89,14 +89,18 @@ fn written(mapped: Result<Map<String, Value>, MappingError>) -> Result<Box<RawVa
     to_raw_value(&mapped).map_err(|error| error.to_string())
 }
 
+/// How batches end.
+pub(crate) const OUTCOMES: [&str; 4] = ["succeeded", "failed", "stopped", "incomplete"];
+
 /// How a batch ended, as what follows it is told.
 pub(super) fn outcome(batch: &Batch, count: &Count) -> &'static str {
+    let [succeeded, failed, stopped, incomplete] = OUTCOMES;
     let lacking = batch.spec.items.saturating_sub(count.taken + batch.refused);
     match count {
-        _ if batch.stopped.is_some() => "stopped",
-        count if count.of(State::Succeeded) == batch.spec.items => "succeeded",
-        count if count.open > 0 || lacking > 0 => "incomplete",
-        _ => "failed",
+        _ if batch.stopped.is_some() => stopped,
+        count if count.of(State::Succeeded) == batch.spec.items => succeeded,
+        count if count.open > 0 || lacking > 0 => incomplete,
+        _ => failed,
     }
 }
 

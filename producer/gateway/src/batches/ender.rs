@@ -18,6 +18,7 @@ use super::schedule::{Looked, Schedule};
 use super::step::{Step, next};
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
+use crate::http::metrics::RequestMetrics;
 use crate::store::batches::{Batch, Count};
 use crate::taking::Times;
 
@@ -41,7 +42,7 @@ const ONCE_MORE: Duration = Duration::from_secs(600);
 type Cancelled = HashMap<String, (Instant, HashSet<String>)>;
 
 /// Ends batches. Runs until it is dropped.
-pub(crate) async fn look_out(gateway: &Gateway) {
+pub(crate) async fn look_out(gateway: &Gateway, metrics: &RequestMetrics) {
     let (us, mut cancelled) = (Uuid::now_v7().to_string(), Cancelled::new());
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -53,7 +54,10 @@ pub(crate) async fn look_out(gateway: &Gateway) {
                 if ticked % ALL == 0 {
                     // Also those that ended while nobody looked.
                     match gateway.store.queries.open_batches().await {
-                        Ok(open) => schedule.add_all(open, Instant::now()),
+                        Ok(open) => {
+                            metrics.batches_open.set(open.len() as i64);
+                            schedule.add_all(open, Instant::now());
+                        }
                         Err(error) => {
                             debug!(%error, "which batches have not ended is not known");
                             continue;
@@ -77,7 +81,7 @@ pub(crate) async fn look_out(gateway: &Gateway) {
             continue;
         }
         for batch in due {
-            let looked = look(gateway, &us, &batch, &mut cancelled).await;
+            let looked = look(gateway, metrics, &us, &batch, &mut cancelled).await;
             let looked = looked.unwrap_or_else(|error| {
                 let (error, _) = error.told();
                 debug!(batch, error, "a batch cannot be ended now; trying again");
@@ -90,7 +94,13 @@ pub(crate) async fn look_out(gateway: &Gateway) {
 }
 
 /// Does what is to be done with a batch.
-async fn look(gateway: &Gateway, us: &str, id: &str, cancelled: &mut Cancelled) -> Result<Looked, ApiError> {
+async fn look(
+    gateway: &Gateway,
+    metrics: &RequestMetrics,
+    us: &str,
+    id: &str,
+    cancelled: &mut Cancelled,
+) -> Result<Looked, ApiError> {
     let Some(batch) = gateway.store.queries.ending_batch(id).await? else {
         return Ok(Looked::Over);
     };
@@ -114,7 +124,10 @@ async fn look(gateway: &Gateway, us: &str, id: &str, cancelled: &mut Cancelled) 
         }
         Step::End => {
             cancelled.remove(id);
-            end(gateway, &batch, &count).await.map(|()| Looked::Over)
+            end(gateway, &batch, &count).await?;
+            let outcome = callback::outcome(&batch, &count);
+            metrics.batches_ended.with_label_values(&[outcome]).inc();
+            Ok(Looked::Over)
         }
     }
 }

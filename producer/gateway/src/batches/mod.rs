@@ -9,7 +9,7 @@
 //! | `callback` | the inputs of what follows |
 //! | `telling` | news of batches, told to all gateways |
 
-mod callback;
+pub(crate) mod callback;
 pub(crate) mod ender;
 mod schedule;
 mod step;

@@ -14,6 +14,7 @@ use crewfleet_service::metrics::{MetricsRegistry, histogram_opts, opts};
 use futures_util::StreamExt;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, exponential_buckets};
 
+use crate::batches::callback::OUTCOMES;
 use crate::http::access_log::{Call, REQUEST_ID};
 use crate::tokens::meter::UnderWay;
 
@@ -29,6 +30,10 @@ pub(crate) struct RequestMetrics {
     pub(crate) stored_bytes: IntGauge,
     /// Whether `/readyz` says so.
     pub(crate) ready: IntGauge,
+    /// Batches with an end that have not ended.
+    pub(crate) batches_open: IntGauge,
+    /// Batches whose end this gateway has told, by how they ended.
+    pub(crate) batches_ended: IntCounterVec,
 }
 
 impl RequestMetrics {
@@ -59,7 +64,21 @@ impl RequestMetrics {
                 "their events, replies and inputs in the store, as they came",
             )?)?,
             ready: book.add(gauge("gateway_ready", "1 while `/readyz` answers 200")?)?,
+            batches_open: book.add(gauge(
+                "gateway_batches_open",
+                "batches with an end that have not ended, as of half a minute ago",
+            )?)?,
+            batches_ended: book.add(IntCounterVec::new(
+                opts(
+                    "gateway_batches_ended_total",
+                    "batches whose end this gateway told, by how they ended",
+                ),
+                &["outcome"],
+            )?)?,
         };
+        for outcome in OUTCOMES {
+            metrics.batches_ended.with_label_values(&[outcome]);
+        }
         Ok(Arc::new(metrics))
     }
 }

@@ -17,7 +17,7 @@ use crate::error::SinksError;
 use crate::filter::{Filter, On};
 use crate::kinds::amqp::RoutingKey;
 use crate::kinds::file::Rotation;
-use crate::webhook::address_guard::{AddressGuard, Exception};
+use crate::webhook::address_guard::{AddressGuard, Exception, network};
 use crate::webhook::client::CallLimits;
 use crate::webhook::hosts::HostLimits;
 use crate::webhook::signing::Signer;
@@ -157,7 +157,12 @@ impl WebhooksConfig {
             let problem = |problem: &str| Problem::new("webhooks.allow", format!("{value:?}"), problem);
             value.parse::<Exception>().map_err(problem)
         });
+        let denied = self.deny.iter().map(|value| {
+            let problem = |problem: &str| Problem::new("webhooks.deny", format!("{value:?}"), problem);
+            network(value).map_err(problem)
+        });
         let guard = AddressGuard::new(exceptions.collect::<Result<_, _>>()?);
+        let guard = guard.without(denied.collect::<Result<_, _>>()?);
         Ok(Webhooks {
             signer: signer("webhooks", self.secret.as_ref(), self.secret_file.as_ref())?,
             guard,

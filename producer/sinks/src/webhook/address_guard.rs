@@ -105,10 +105,24 @@ impl FromStr for Exception {
     }
 }
 
+/// Networks that are not called, as in `203.0.114.0/24` or `2001:4000::7`.
+///
+/// # Errors
+/// What it is instead, and what to give.
+pub(crate) fn network(value: &str) -> Result<IpNet, &'static str> {
+    let network = value.parse::<IpNet>().map(|network| network.trunc());
+    let address = || value.parse::<IpAddr>().map(IpNet::from);
+    network
+        .or_else(|_| address())
+        .map_err(|_| "is no network; give one as in 9.20.0.0/16, 9.20.1.2 or 2a01:20::/32")
+}
+
 /// Decides which addresses may be called.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AddressGuard {
     exceptions: Vec<Exception>,
+    /// What may not be called although it is for everybody.
+    denied: Vec<IpNet>,
 }
 
 /// An address that may not be called.
@@ -129,7 +143,8 @@ impl fmt::Display for Refused {
             None => return write!(f, "the host {host} has no address"),
         }
         f.write_str(
-            " is not called: it is private, of this machine, or otherwise not for everybody; [webhooks] allow names exceptions",
+            " is not called: it is private, of this machine, or otherwise not for everybody, or [webhooks] deny has it; \
+             [webhooks] allow names exceptions",
         )
     }
 }
@@ -137,7 +152,15 @@ impl fmt::Display for Refused {
 impl AddressGuard {
     /// With these exceptions.
     pub(crate) fn new(exceptions: Vec<Exception>) -> Self {
-        Self { exceptions }
+        Self {
+            exceptions,
+            denied: Vec::new(),
+        }
+    }
+
+    /// Without these, but for what is an exception.
+    pub(crate) fn without(self, denied: Vec<IpNet>) -> Self {
+        Self { denied, ..self }
     }
 
     /// Whether this host and port are an exception, whatever addresses the host has.
@@ -160,7 +183,8 @@ impl AddressGuard {
             Exception::Network(network) => network.contains(&address),
             Exception::Host { .. } => false,
         });
-        is_exception || is_for_everybody(address)
+        let is_denied = self.denied.iter().any(|network| network.contains(&address));
+        is_exception || (is_for_everybody(address) && !is_denied)
     }
 
     /// Whether the host of a URL may be called, as far as the URL says it: a name is looked at where it is resolved.
@@ -256,6 +280,18 @@ mod tests {
         }
         let public = Url::parse("https://1.1.1.1/hook").unwrap();
         assert_eq!(guard(&[]).check_literal(&public), Ok(()));
+    }
+
+    #[test]
+    fn networks_of_our_own_are_refused_where_they_are_named_but_for_exceptions() {
+        let own = ["9.20.0.0/16", "2a01:20::/32", "9.30.0.7"].map(|text| network(text).unwrap());
+        let some = guard(&["9.20.1.0/24"]).without(own.to_vec());
+        let allows = |address: &str| some.allows(address.parse().unwrap());
+        assert!(
+            !allows("9.20.3.4") && !allows("::ffff:9.20.3.4") && !allows("2a01:20::1") && !allows("9.30.0.7")
+        );
+        assert!(allows("9.20.1.9") && allows("9.30.0.8") && allows("2a01:21::1"));
+        assert!(network("hooks.internal:80").is_err() && network("9.20.0.0/40").is_err());
     }
 
     #[test]

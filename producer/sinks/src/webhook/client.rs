@@ -118,7 +118,7 @@ impl WebhookClient {
         if !is_trusted && let Err(refused) = self.guard.check_literal(&url) {
             return Verdict::never(refused.to_string());
         }
-        let place = match self.hosts.enter(&origin(&url)).await {
+        let place = match self.hosts.enter(&shared_by(&url, is_trusted)).await {
             Ok(place) => place,
             Err(NotNow::Crowded) => return Verdict::Deferred { after: CROWDED },
             // Just after, not just before.
@@ -193,13 +193,14 @@ impl WebhookClient {
     }
 }
 
-/// Those that share places: whatever paths and queries they are called with.
-fn origin(url: &Url) -> String {
-    let (host, port) = (
-        url.host_str().unwrap_or_default(),
-        url.port_or_known_default().unwrap_or(0),
-    );
-    format!("{}:{port}", host.trim_end_matches('.'))
+/// Those that share places: whatever paths and queries they are called with. Whoever names a host that is not trusted could
+/// name all its ports; of one that the configuration names, each port is a service by itself.
+fn shared_by(url: &Url, is_trusted: bool) -> String {
+    let host = url.host_str().unwrap_or_default().trim_end_matches('.');
+    match is_trusted {
+        true => format!("{host}:{}", url.port_or_known_default().unwrap_or(0)),
+        false => host.to_owned(),
+    }
 }
 
 /// Whether a host that answers so is as it should be.

@@ -31,8 +31,8 @@ const INPUTS: &str = "rows.jsonl";
 const OUTPUT: &str = "rows-out.jsonl";
 /// One of so many rows fails.
 const FAILING: u64 = 50;
-/// So many rows are on their way at once: a part of all, within these bounds.
-const AT_ONCE: (u64, u64) = (8, 256);
+/// So many rows are on their way at once: a part of all, within these bounds; the workers take half of the most.
+const AT_ONCE: (u64, u64) = (8, 96);
 /// The rows are to last this part of the time in which faults come, and no row longer than this.
 const PART_OF_SPAN: f64 = 0.8;
 const LONGEST_MS: u64 = 2_000;
@@ -55,7 +55,8 @@ impl Batch {
     pub(crate) fn start(site: &Site, folder: &Path, rows: u64, span: Duration) -> anyhow::Result<Self> {
         let at_once = (rows / FAILING).clamp(AT_ONCE.0, AT_ONCE.1);
         let lasts_ms = span.as_millis() as f64 * PART_OF_SPAN;
-        let work_ms = (lasts_ms * at_once as f64 / rows as f64) as u64;
+        let taken = at_once.min(AT_ONCE.1 / 2);
+        let work_ms = (lasts_ms * taken as f64 / rows as f64) as u64;
         let lines: String = (1..=rows)
             .map(|row| format!("{}\n", json!(order(row, work_ms.min(LONGEST_MS)))))
             .collect();

@@ -220,3 +220,11 @@ fn pauses_that_a_receiver_asks_for_are_numbers_or_moments() {
         (None, None, None)
     );
 }
+
+#[test]
+fn the_ports_of_a_host_share_its_places_unless_the_configuration_names_them() {
+    let [one, other] =
+        ["https://Hooks.example.:1/a", "https://hooks.example:2/b"].map(|url| Url::parse(url).unwrap());
+    assert_eq!(shared_by(&one, false), shared_by(&other, false));
+    assert_ne!(shared_by(&one, true), shared_by(&other, true));
+}

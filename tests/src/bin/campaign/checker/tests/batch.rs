@@ -88,9 +88,9 @@ fn a_gateway_that_shows_other_counts_or_no_end_is_found() {
             .into(),
         callback: Some("after".to_owned()),
     };
-    let surveyed = |batch: Option<BatchShown>| {
+    let surveyed = |shown: Option<BatchShown>| {
         let survey = Survey {
-            batch,
+            batch: shown,
             ..Survey::default()
         };
         let history = History {
@@ -99,9 +99,6 @@ fn a_gateway_that_shows_other_counts_or_no_end_is_found() {
         };
         broken(&history).contains(&Rule::BatchMiscounted)
     };
-    fn batch() -> History {
-        super::batch::batch()
-    }
     assert!(!surveyed(Some(shown.clone())));
     assert!(surveyed(None));
     assert!(surveyed(Some(BatchShown {

@@ -28,6 +28,7 @@ fn surveyed() -> History {
         listed: vec![shown.clone()],
         filtered: vec![filtered.clone()],
         looks: BTreeMap::from([(ID.to_owned(), look.clone())]),
+        batch: None,
         never: vec![("never".to_owned(), 404)],
         unanswered: Vec::new(),
     };
