@@ -72,8 +72,12 @@ impl History {
 
     /// What followed in chains becomes asked for, once all else is.
     pub(crate) fn resolve_steps(&mut self) {
-        let begin: Vec<(String, Asked)> = self.asked.clone().into_iter().collect();
-        let mut open = begin;
+        // Rows of a batch are many, and nothing follows one.
+        let begin = self
+            .asked
+            .iter()
+            .filter(|(_, asked)| !asked.follow.steps.is_empty());
+        let mut open: Vec<(String, Asked)> = begin.map(|(id, asked)| (id.clone(), asked.clone())).collect();
         while let Some((id, asked)) = open.pop() {
             if let Some(next) = self.step_after(&id, &asked) {
                 self.asked.insert(next.0.clone(), next.1.clone());

@@ -127,6 +127,9 @@ const CONNECTIONS: [Kind; 13] = [
 /// or what was to be handed on waits.
 const OFTEN: usize = 4;
 
+/// In so long a campaign the database may be away for a minute.
+const LONG: Duration = Duration::from_secs(90);
+
 /// Of whom a fault takes hold: one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -242,13 +245,14 @@ impl Kind {
         }
     }
 
-    fn lasts(self, random: &mut Rng, heartbeat_s: u16) -> Duration {
+    fn lasts(self, random: &mut Rng, span: Duration, heartbeat_s: u16) -> Duration {
         let heartbeat_ms = u64::from(heartbeat_s) * 1000;
         let range = match self {
             WorkerSigkill | WorkerSigterm | ProducerSigkill | ProducerSigterm => 0..2_000,
             WorkerClock | ProducerClock | GatewaySigkill | GatewayFileLost => 0..2_000,
             SinksSigkill | BatchSigkill => 0..2_000,
-            PostgresAway => 2_000..12_000,
+            PostgresAway if span < LONG => 2_000..12_000,
+            PostgresAway => 2_000..60_000,
             QueueMisdeclared | CrewUnbuildable => 2_000..6_000,
             CredentialsRotated => 0..3_000,
             ChildSigkill | ChildSigterm | HostSigkill => 0..1,
@@ -295,7 +299,7 @@ pub(crate) fn faults(
             kind,
             lane: kind.lane(&mut random, crowd),
             at: at + step.mul_f64(random.f64()),
-            lasts: kind.lasts(&mut random, crowd.heartbeat_s),
+            lasts: kind.lasts(&mut random, span, crowd.heartbeat_s),
             draw: random.usize(..),
         });
         at += step;
