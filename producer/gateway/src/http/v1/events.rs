@@ -39,6 +39,7 @@ pub(crate) struct Which {
     limit: Option<u32>,
     /// Of a stream: what becomes of the kickoff when its last reader has gone and none comes back. `cancel` needs the scope
     /// that cancelling needs.
+    #[param(inline)]
     on_disconnect: Option<OnDisconnect>,
     /// For how many seconds `on_disconnect=cancel` waits for a reader to come back: 10 unless you say otherwise, at most
     /// 3600.

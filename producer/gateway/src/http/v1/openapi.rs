@@ -55,6 +55,8 @@ pub(super) fn served(document: OpenApi) -> MethodRouter {
 mod tests {
     use std::path::Path;
 
+    use serde_json::Value;
+
     use super::*;
 
     /// `UPDATE_SCHEMAS=1 cargo test -p crewfleet-gateway openapi` writes it.
@@ -71,5 +73,25 @@ mod tests {
             committed == document,
             "producer/openapi.json differs; write it with UPDATE_SCHEMAS=1"
         );
+    }
+
+    #[test]
+    fn what_it_refers_to_is_there() {
+        let (_, document) = super::super::routes::all().split_for_parts();
+        let document = serde_json::to_value(finished(document)).unwrap();
+        let mut open = vec![&document];
+        while let Some(value) = open.pop() {
+            match value {
+                Value::Object(fields) => {
+                    if let Some(to) = fields.get("$ref").and_then(Value::as_str) {
+                        let pointer = to.strip_prefix('#').unwrap();
+                        assert!(document.pointer(pointer).is_some(), "there is no {to}");
+                    }
+                    open.extend(fields.values());
+                }
+                Value::Array(values) => open.extend(values),
+                _ => {}
+            }
+        }
     }
 }
