@@ -16,7 +16,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `client`, `options` | [`KickoffClient`]: connect, kick off, attach |
-//! | `request`, `known` | [`Kickoff`]: one kickoff before it is sent, and the message it becomes; whether it is known already |
+//! | `request`, `parts`, `known` | [`Kickoff`]: one kickoff before it is sent; the message it becomes; whether it is known already |
 //! | `handle` | [`KickoffHandle`]: one kickoff after it was sent; await its reply, stream its events |
 //! | `chain` | from a kickoff to what follows it, to the end of its chain |
 //! | `connection` | what these share: the link to the broker, and the client's own queues |
@@ -54,6 +54,7 @@ mod known;
 mod listening;
 mod looking_back;
 mod options;
+mod parts;
 mod questions;
 pub mod received_reply;
 mod replies;
@@ -78,6 +79,7 @@ pub use following::Follow;
 pub use handle::KickoffHandle;
 pub use listening::Listening;
 pub use options::ClientOptions;
-pub use request::{Kickoff, check};
+pub use parts::check;
+pub use request::Kickoff;
 pub use status::{KickoffStatus, Kickoffs};
 pub use stream_reader::StreamReader;

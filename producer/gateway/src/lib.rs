@@ -32,6 +32,7 @@ mod followers;
 mod gateway;
 mod http;
 mod meta_keys;
+mod order;
 mod own_event;
 mod server;
 mod store;

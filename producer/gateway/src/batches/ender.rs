@@ -19,8 +19,8 @@ use super::step::{Step, next};
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::http::metrics::RequestMetrics;
+use crate::order::Times;
 use crate::store::batches::{Batch, Count};
-use crate::taking::Times;
 
 /// How often it is looked whose time has come.
 const TICK: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use crate::http::dto::KickoffBody;
 use crate::http::handlers::Answer;
 use crate::http::metrics;
 use crate::http::tenant_meta::meta_for;
-use crate::taking::{Order, Times};
+use crate::order::{Order, Times};
 use crate::tokens::Scope;
 use crewfleet::KickoffId;
 

@@ -1,24 +1,18 @@
 //! A batch with an end: rows of a file by `crewfleet kickoff-for-each`, which is killed and run again, and the one kickoff
 //! that follows them.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::ensure;
 use crewfleet_protocol::{KickoffId, Reply};
-use crewfleet_tests::{crews, process::Process};
-use nix::sys::signal::Signal;
+use crewfleet_tests::crews;
 use serde_json::json;
-use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     follow::Follow,
     history::{Asked, BatchRan, History, Publish},
     journal::{self, Nanos, now},
+    lives::{Killed, Lives},
     producer::seen,
     site::{HEARTBEAT_S, NAMESPACE, Site},
     workload::{Act, BATCHER, Order, ROWS, SWIFT},
@@ -41,14 +35,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// The statuses with which it has done all that there is to do: all rows succeeded, or some did not.
 const DONE: [i32; 2] = [0, 1];
 
-/// The command, one process after the other.
+/// The command.
 #[derive(Debug)]
-pub(crate) struct Batch {
-    folder: PathBuf,
-    url: String,
-    at_once: u64,
-    process: Mutex<Process>,
-}
+pub(crate) struct Batch(Lives);
 
 impl Batch {
     /// Writes the rows, and starts the command. `span`: in which faults come.
@@ -61,68 +50,43 @@ impl Batch {
             .map(|row| format!("{}\n", json!(order(row, work_ms.min(LONGEST_MS)))))
             .collect();
         fs::write(folder.join(INPUTS), lines)?;
-        let (folder, url) = (folder.to_owned(), site.url());
-        let process = Mutex::new(spawn(&folder, &url, at_once));
-        Ok(Self {
-            folder,
-            url,
-            at_once,
-            process,
-        })
+        let log = folder.join("kickoff-for-each.log");
+        Ok(Self(Lives::begin(
+            "kickoff-for-each",
+            command(folder, &site.url(), at_once),
+            log,
+        )))
     }
 
     /// Waits until it has done all, and runs it again where it gave up before: a broker that is away lets it not begin.
     pub(crate) async fn see_through(&self) -> anyhow::Result<()> {
         loop {
             tokio::time::sleep(LOOK).await;
-            let mut process = self.process.lock().await;
+            let mut process = self.0.process().await;
             if process.is_running() {
                 continue;
             }
             let output = process.output().await;
-            match output.code {
-                Some(code) if DONE.contains(&code) => return Ok(()),
-                Some(code) => {
-                    let said = output.stderr.join("\n");
-                    ensure!(
-                        said.contains("run the same command again") || said.contains("cannot connect"),
-                        "kickoff-for-each ends with {code}: {said}"
-                    );
-                    *process = spawn(&self.folder, &self.url, self.at_once);
-                }
-                None => anyhow::bail!("kickoff-for-each was killed by somebody else: {output:#?}"),
+            if output.code.is_some_and(|code| DONE.contains(&code)) {
+                return Ok(());
             }
+            let said = output.stderr.join("\n");
+            ensure!(
+                said.contains("run the same command again") || said.contains("cannot connect"),
+                "kickoff-for-each ends with {:?}: {said}",
+                output.code
+            );
+            self.0.begin_again(&mut process);
         }
     }
 
     /// Kills it; `None` where it has done all.
-    pub(crate) async fn kill(&self) -> Option<Killed<'_>> {
-        let process = self.process.lock().await;
-        if !process.is_running() {
-            return None;
-        }
-        process.signal(Signal::SIGKILL);
-        process.exit().await;
-        Some(Killed { batch: self, process })
+    pub(crate) async fn kill(&self) -> anyhow::Result<Option<Killed<'_>>> {
+        self.0.kill().await
     }
 }
 
-/// The command after it was killed.
-#[derive(Debug)]
-pub(crate) struct Killed<'a> {
-    batch: &'a Batch,
-    process: MutexGuard<'a, Process>,
-}
-
-impl Killed<'_> {
-    /// Runs it again.
-    pub(crate) fn begin_again(mut self) {
-        let batch = self.batch;
-        *self.process = spawn(&batch.folder, &batch.url, batch.at_once);
-    }
-}
-
-fn spawn(folder: &Path, url: &str, at_once: u64) -> Process {
+fn command(folder: &Path, url: &str, at_once: u64) -> Command {
     let follows = json!({"crew": SWIFT, "inputs": Order {
         nonce: callback_nonce(),
         work_ms: 10,
@@ -140,7 +104,7 @@ fn spawn(folder: &Path, url: &str, at_once: u64) -> Process {
         .env("CREWFLEET__BROKER__NAMESPACE", NAMESPACE)
         .env("CREWFLEET__BROKER__HEARTBEAT_S", HEARTBEAT_S.to_string())
         .current_dir(folder);
-    Process::spawn("kickoff-for-each", &command, b"")
+    command
 }
 
 fn order(row: u64, work_ms: u64) -> Order {

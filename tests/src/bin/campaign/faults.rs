@@ -132,7 +132,7 @@ impl Arena {
             Lane::Gateway(place) => Some(self.harm_gateway(fault, place).await?),
             Lane::Sinks(place) => Some(self.harm_sinks(fault, place).await?),
             Lane::Database => Some(self.harm_database(fault).await),
-            Lane::Batch => self.harm_batch(fault).await,
+            Lane::Batch => self.harm_batch(fault).await?,
         };
         Ok(done.map(|(target, (begin, done, healed))| Fault {
             kind: fault.kind,
@@ -287,29 +287,31 @@ impl Arena {
         let done = now();
         sleep(fault.lasts).await;
         if fault.kind == Kind::GatewayFileLost {
-            killed.lose_file()?;
+            gateway.lose_file()?;
         }
-        killed.begin_again()?;
+        killed.begin_again();
         Ok((Target::Gateway(gateway.name().to_owned()), (begin, done, now())))
     }
 
     async fn harm_sinks(&self, fault: &Scheduled, place: usize) -> anyhow::Result<(Target, Times)> {
         let sinks = self.sinks.member(place);
         let begin = now();
-        let killed = sinks.kill().await?;
-        let done = now();
-        sleep(fault.lasts).await;
-        killed.begin_again()?;
-        Ok((Target::Sinks(sinks.name().to_owned()), (begin, done, now())))
-    }
-
-    async fn harm_batch(&self, fault: &Scheduled) -> Option<(Target, Times)> {
-        let begin = now();
-        let killed = self.batch.kill().await?;
+        let killed = sinks.kill_running().await?;
         let done = now();
         sleep(fault.lasts).await;
         killed.begin_again();
-        Some((Target::Producer(BATCHER.to_owned()), (begin, done, now())))
+        Ok((Target::Sinks(sinks.name().to_owned()), (begin, done, now())))
+    }
+
+    async fn harm_batch(&self, fault: &Scheduled) -> anyhow::Result<Option<(Target, Times)>> {
+        let begin = now();
+        let Some(killed) = self.batch.kill().await? else {
+            return Ok(None);
+        };
+        let done = now();
+        sleep(fault.lasts).await;
+        killed.begin_again();
+        Ok(Some((Target::Producer(BATCHER.to_owned()), (begin, done, now()))))
     }
 
     async fn harm_database(&self, fault: &Scheduled) -> (Target, Times) {

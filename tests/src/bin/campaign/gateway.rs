@@ -7,19 +7,20 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use crewfleet_gateway::{
     self as gateway, GatewayConfig, StoreConfig,
     tokens::{Token, TokensFile},
 };
 use crewfleet_service::{shutdown, telemetry};
-use crewfleet_tests::{ports::free_port, process::Process};
+use crewfleet_tests::ports::free_port;
 use futures_util::future::try_join_all;
-use nix::sys::signal::Signal;
 use secrecy::ExposeSecret;
-use tokio::sync::{Mutex, MutexGuard};
 
-use super::site::{Site, broker_config};
+use super::{
+    lives::{Killed, Lives},
+    site::{Site, broker_config},
+};
 
 /// How many there are.
 pub(crate) const GATEWAYS: usize = 2;
@@ -70,15 +71,12 @@ pub(crate) struct Gateways {
     token_file: PathBuf,
 }
 
-/// One gateway: one process after the other.
+/// One gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway {
-    name: String,
     addr: String,
     store: PathBuf,
-    command: Vec<String>,
-    folder: PathBuf,
-    process: Mutex<Process>,
+    lives: Lives,
 }
 
 impl Gateways {
@@ -92,7 +90,7 @@ impl Gateways {
             .collect::<anyhow::Result<_>>()?;
         for member in &members {
             let listens = |line: &str| line.contains("the gateway listens").then_some(());
-            let process = member.process.lock().await;
+            let process = member.lives.process().await;
             process.stderr.first("the gateway listens", listens).await;
         }
         Ok(Self { members, token_file })
@@ -105,7 +103,7 @@ impl Gateways {
 
     /// The gateway of this name.
     pub(crate) fn named(&self, name: &str) -> &Gateway {
-        let found = self.members.iter().find(|member| member.name == name);
+        let found = self.members.iter().find(|member| member.name() == name);
         found.expect("a gateway of ours")
     }
 
@@ -121,10 +119,7 @@ impl Gateways {
 
     /// Tells them to end, and waits until they have.
     pub(crate) async fn stop(&self) -> anyhow::Result<()> {
-        let ends = self.members.iter().map(|member| async {
-            let process = member.process.lock().await;
-            member.ended(&process, Signal::SIGTERM).await
-        });
+        let ends = self.members.iter().map(|member| member.lives.stop());
         try_join_all(ends).await.map(drop)
     }
 }
@@ -133,27 +128,25 @@ impl Gateway {
     fn start(name: String, site: &Site, tokens_file: &Path, folder: &Path) -> anyhow::Result<Self> {
         let addr = format!("127.0.0.1:{}", free_port());
         let store = folder.join(format!("{name}.sqlite"));
-        let command = vec![
-            "gateway".to_owned(),
-            format!("--url={}", site.url()),
-            format!("--addr={addr}"),
-            format!("--tokens-file={}", tokens_file.display()),
-            format!("--store={}", store.display()),
-        ];
-        let process = spawn(&name, &command, folder)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("gateway")
+            .arg(format!("--url={}", site.url()))
+            .arg(format!("--addr={addr}"))
+            .arg(format!("--tokens-file={}", tokens_file.display()))
+            .arg(format!("--store={}", store.display()))
+            .current_dir(folder);
+        let log = folder.join(format!("gateway-{name}.log"));
         Ok(Self {
-            name,
             addr,
             store,
-            command,
-            folder: folder.to_owned(),
-            process: Mutex::new(process),
+            lives: Lives::begin(&name, command, log),
         })
     }
 
     /// Its name.
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        self.lives.name()
     }
 
     /// The base URL of its API.
@@ -163,61 +156,18 @@ impl Gateway {
 
     /// Kills it.
     pub(crate) async fn kill(&self) -> anyhow::Result<Killed<'_>> {
-        let process = self.process.lock().await;
-        self.ended(&process, Signal::SIGKILL).await?;
-        Ok(Killed {
-            gateway: self,
-            process,
-        })
+        self.lives.kill_running().await
     }
 
-    async fn ended(&self, process: &Process, signal: Signal) -> anyhow::Result<()> {
-        ensure!(
-            process.is_running(),
-            "the gateway {} ended unexpectedly:\n{}",
-            self.name,
-            process.stderr.tail()
-        );
-        process.signal(signal);
-        process.exit().await;
-        let mut log = process.stderr.so_far().join("\n");
-        log.push('\n');
-        let file = self.folder.join(format!("gateway-{}.log", self.name));
-        let earlier = fs::read_to_string(&file).unwrap_or_default();
-        Ok(fs::write(file, earlier + &log)?)
-    }
-}
-
-/// A gateway that was killed.
-#[derive(Debug)]
-pub(crate) struct Killed<'a> {
-    gateway: &'a Gateway,
-    process: MutexGuard<'a, Process>,
-}
-
-impl Killed<'_> {
-    /// Takes away all that it knew. Where it has not come to make its file, there is none.
+    /// Takes away all that it knew, while it is dead. Where it has not come to make its file, there is none.
     pub(crate) fn lose_file(&self) -> anyhow::Result<()> {
-        let store = self.gateway.store.display();
+        let store = self.store.display();
         let beside = BESIDE.iter().map(|end| PathBuf::from(format!("{store}{end}")));
-        for file in [self.gateway.store.clone()].into_iter().chain(beside) {
+        for file in [self.store.clone()].into_iter().chain(beside) {
             if file.exists() {
                 fs::remove_file(&file).with_context(|| format!("deleting {}", file.display()))?;
             }
         }
         Ok(())
     }
-
-    /// Starts it again.
-    pub(crate) fn begin_again(mut self) -> anyhow::Result<()> {
-        let gateway = self.gateway;
-        *self.process = spawn(&gateway.name, &gateway.command, &gateway.folder)?;
-        Ok(())
-    }
-}
-
-fn spawn(name: &str, arguments: &[String], folder: &Path) -> anyhow::Result<Process> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(arguments).current_dir(folder);
-    Ok(Process::spawn(&format!("the gateway {name}"), &command, b""))
 }

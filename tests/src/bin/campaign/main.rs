@@ -20,6 +20,7 @@
 //! | [`batch`] | a batch with an end, by `crewfleet kickoff-for-each` |
 //! | [`gateway`] | the gateways |
 //! | [`sinks`], [`hook`] | the processes of sinks; the receiver of webhooks |
+//! | [`lives`] | one process after the other, of those that are killed |
 //! | [`faults`], [`misdeclared`] | doing harm, as scheduled; to one queue |
 //! | [`journal`] | lines that survive a SIGKILL of their writer |
 //! | [`records`] | what is seen, each as a value |
@@ -70,6 +71,7 @@ mod history;
 mod hook;
 mod journal;
 mod keyed;
+mod lives;
 mod misdeclared;
 mod native;
 mod options;

@@ -1,7 +1,7 @@
 use super::*;
+use crate::order::checked_inputs;
 use crate::store::row::Kickoff;
 use crate::store::state::tests::{event, kickoff, reply};
-use crate::taking::checked_inputs;
 
 fn refused(body: &str, required: &[&str]) -> ApiError {
     let required: Vec<_> = required.iter().map(ToString::to_string).collect();

@@ -20,8 +20,8 @@ use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::http::identity::Identity;
 use crate::http::tenant_meta::meta_for;
+use crate::order::{Order, Times};
 use crate::store::row::Kickoff;
-use crate::taking::{Order, Times};
 use crate::tokens::Scope;
 
 /// Cancel a kickoff, queued or running.

@@ -26,9 +26,9 @@ use crate::http::api_error::ApiError;
 use crate::http::identity::Identity;
 use crate::http::tenant_meta::meta_for;
 use crate::meta_keys::BATCH;
+use crate::order::{Order, Times};
 use crate::store::filter::Filter;
 use crate::store::state::State as Status;
-use crate::taking::{Order, Times};
 use crate::tokens::Scope;
 
 /// The longest id, in characters: those of its kickoffs have a number behind it.

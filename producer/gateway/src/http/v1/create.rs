@@ -25,8 +25,9 @@ use crate::http::identity::Identity;
 use crate::http::metrics;
 use crate::http::tenant_meta::meta_for;
 use crate::http::webhooks;
+use crate::order::{Order, Times};
 use crate::store::row::Kickoff;
-use crate::taking::{Order, Taken, Times};
+use crate::taking::Taken;
 use crate::tokens::Scope;
 
 /// The request header with the key of a request that is to be done once.
