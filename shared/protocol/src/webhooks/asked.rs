@@ -16,7 +16,7 @@ pub(super) const FIELDS: [&str; 5] = [
     "humanInputWebhook",
 ];
 
-/// What a request may ask for, as [`WebhookFields`] are read.
+/// What a request may ask for, as [`WebhookFields`](super::WebhookFields) are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Webhooks {
     /// Called after each task: `taskWebhookUrl`.
