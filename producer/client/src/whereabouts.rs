@@ -112,22 +112,20 @@ impl KickoffClient {
         // What became of it before it was redriven is not what is asked about.
         let redrive = status.redrive();
         status.workers.retain(|at| at.kickoff.redrive == redrive);
-        let present = status.workers.iter().map(|at| at.kickoff.state);
-        // A worker has it for a moment longer than it takes its reply to come here. Of two that have it, the one that runs it.
-        if handle.is_answered_since(redrive) {
-            status.reply = Some(handle.reply().await?);
-            status.stage = Stage::Ended;
-            return Ok(status);
-        }
-        if let Some(state) = present.filter(|state| state.is_present()).max() {
-            status.stage = Stage::of(state);
-            return Ok(status);
-        }
-        if timeout(LOOK_LIMIT, handle.looked_back()).await.is_err() {
-            status.doubts.push(format!(
-                "the replies that are kept could not be read to their end within {} s",
-                LOOK_LIMIT.as_secs()
-            ));
+        // A worker has it for a moment longer than it takes its reply to come here.
+        if !handle.is_answered_since(redrive) {
+            let present = status.workers.iter().map(|at| at.kickoff.state);
+            // Of two that have it, the one that runs it.
+            if let Some(state) = present.filter(|state| state.is_present()).max() {
+                status.stage = Stage::of(state);
+                return Ok(status);
+            }
+            if timeout(LOOK_LIMIT, handle.looked_back()).await.is_err() {
+                status.doubts.push(format!(
+                    "the replies that are kept could not be read to their end within {} s",
+                    LOOK_LIMIT.as_secs()
+                ));
+            }
         }
         if handle.is_answered_since(redrive) {
             status.reply = Some(handle.reply().await?);

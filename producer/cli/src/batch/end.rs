@@ -99,7 +99,7 @@ impl<'a> End<'a> {
                 )));
             }
             let required = client.required_inputs(then.crew.as_str()).await;
-            // A gateway would refuse it at the end, and nobody could be told.
+            // A worker would reject it, when all rows have run.
             let lacking = then.lacking(&required.unwrap_or_default());
             if !lacking.is_empty() {
                 return Err(BatchError::Input(format!(

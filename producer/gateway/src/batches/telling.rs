@@ -1,18 +1,25 @@
 //! News of batches, told to all gateways.
 
+use std::time::Duration;
+
+use crewfleet_protocol::CrewName;
 use crewfleet_protocol::batch::{BatchChange, BatchClosed, BatchSpec};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::store::batches::Batch;
 use crate::taking::{READING, SLOW};
 
+/// How long it is looked whether a crew has a queue.
+const LOOKING: Duration = Duration::from_secs(2);
+
 impl Gateway {
     /// Begins a batch, once for all who begin it alike; returns when this gateway has it.
     ///
     /// # Errors
-    /// [`ApiError::Conflict`] where another batch has this id; and where it cannot be told, or is not known yet.
+    /// [`ApiError::Conflict`] where another batch has this id, [`ApiError::NotFound`] where nobody serves what is to follow;
+    /// and where it cannot be told, or is not known yet.
     pub(crate) async fn open_batch(&self, id: &str, spec: BatchSpec) -> Result<Batch, ApiError> {
         self.may_publish()?;
         // What is not read yet may have the id already.
@@ -28,6 +35,9 @@ impl Gateway {
         if let Some(batch) = self.store.queries.ending_batch(id).await? {
             return same(batch);
         }
+        if let Some(then) = &spec.then {
+            self.has_been_served(&then.crew).await?;
+        }
         self.client
             .tell_of_batch(id, BatchChange::Opened(spec.clone()))
             .await
@@ -40,6 +50,17 @@ impl Gateway {
             timeout_at(deadline, news.changed())
                 .await
                 .map_err(|_| ApiError::unavailable(SLOW))?;
+        }
+    }
+
+    /// Refuses a crew that nobody ever served: at the end of the batch nobody could be told. Not every gateway's user may
+    /// see whether it has a queue.
+    async fn has_been_served(&self, crew: &CrewName) -> Result<(), ApiError> {
+        match timeout(LOOKING, self.client.has_queue(crew)).await {
+            Ok(Ok(false)) => Err(ApiError::NotFound(format!(
+                "No worker has ever served the crew \"{crew}\" of then; start one, or name another crew"
+            ))),
+            _ => Ok(()),
         }
     }
 

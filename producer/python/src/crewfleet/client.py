@@ -153,11 +153,10 @@ class BrokerClient:
         """See `Transport`. A worker has a kickoff for a moment longer than it takes its reply to come here."""
         held = await self._workers.who_has(kickoff_id, self._timeout_s)
         at, reply = held[0] if held else None, waiter.best
-        if reply is not None and (at is None or reply.redrive >= at.redrive):
-            return KickoffStatus(kickoff_id, "ended", reply.worker, reply.attempt, reply)
-        if at is not None and at.state in ("waiting", "running", "stopping"):
-            return KickoffStatus(kickoff_id, _stage(at), at.worker, at.attempt, None)
-        reply = await self._kept_reply(kickoff_id)
+        if at is not None and reply is not None and reply.redrive < at.redrive:
+            reply = None
+        if reply is None and (at is None or at.state not in ("waiting", "running", "stopping")):
+            reply = await self._kept_reply(kickoff_id)
         if reply is not None and (at is None or reply.redrive >= at.redrive):
             return KickoffStatus(kickoff_id, "ended", reply.worker, reply.attempt, reply)
         if at is not None:

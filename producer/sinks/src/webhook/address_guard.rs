@@ -88,11 +88,8 @@ impl FromStr for Exception {
     fn from_str(value: &str) -> Result<Self, Self::Err> {
         const FORM: &str = "is neither a network nor HOST:PORT; give one as in 10.0.0.0/8, 10.1.2.3, hooks.internal:8080 or \
                             [fd00::1]:8080";
-        if let Ok(network) = value.parse::<IpNet>() {
-            return Ok(Self::Network(network.trunc()));
-        }
-        if let Ok(address) = value.parse::<IpAddr>() {
-            return Ok(Self::Network(address.into()));
+        if let Ok(network) = network(value) {
+            return Ok(Self::Network(network));
         }
         let (host, port) = value.rsplit_once(':').ok_or(FORM)?;
         let port = port.parse().ok().filter(|port| *port > 0).ok_or(FORM)?;

@@ -1,13 +1,10 @@
 //! How a batch ends: what is told of it, and what callers ask for.
 
-use std::time::Duration;
-
 use crewfleet_protocol::batch::BatchSpec;
 use crewfleet_protocol::chain::read_batch_then;
 use crewfleet_protocol::{KickoffId, OnItemFailure};
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::batch_items::NewBatch;
@@ -19,9 +16,6 @@ use crate::http::tenant_meta::meta_for;
 use crate::store::batches::Batch;
 use crate::store::queries::QueryError;
 use crate::store::state::State;
-
-/// How long it is looked whether a crew has a queue.
-const LOOKING: Duration = Duration::from_secs(2);
 
 /// What follows a batch.
 #[derive(Debug, Serialize, ToSchema)]
@@ -80,7 +74,7 @@ impl End {
 ///
 /// # Errors
 /// [`ApiError`] names what cannot be.
-pub(super) async fn spec(
+pub(super) fn spec(
     gateway: &Gateway,
     identity: &Identity,
     batch: &NewBatch<'_>,
@@ -103,13 +97,6 @@ pub(super) async fn spec(
                 message: "Missing required inputs of then".into(),
                 details: json!({"missing_inputs": lacking}),
             });
-        }
-        // At its end nobody could be told. Not every gateway's user may see it.
-        if let Ok(Ok(false)) = timeout(LOOKING, gateway.client.has_queue(&then.crew)).await {
-            return Err(ApiError::NotFound(format!(
-                "No worker has ever served the crew \"{}\" of then; start one, or name another crew",
-                then.crew
-            )));
         }
     }
     if then.is_none() && on_item_failure == OnItemFailure::Continue {

@@ -134,7 +134,7 @@ pub(crate) async fn create(
         batch.batch_id.as_deref(),
         key.as_deref(),
     )?;
-    let spec = batch_end::spec(&gateway, &identity, &batch).await?;
+    let spec = batch_end::spec(&gateway, &identity, &batch)?;
     let meta = batch_meta(batch.meta.as_deref(), &id, batch.items.len())?;
     let meta = meta_for(&identity, Some(meta))?;
     let total = batch.items.len();
