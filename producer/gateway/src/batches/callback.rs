@@ -79,7 +79,8 @@ pub(super) fn inputs_of_all(
     count: &Count,
     names: &Names,
 ) -> Result<Box<RawValue>, String> {
-    let root = json!({"batch": about(batch, count, true), "items": []});
+    // Without `items`: a path that finds something would not be given the reference.
+    let root = json!({"batch": about(batch, count, true)});
     let all = json!({"stream": names.results(), "batch": batch.id, "items": batch.spec.items});
     written(mapping::map_all(&step.inputs, &root, Some(&all)))
 }
@@ -286,6 +287,13 @@ mod tests {
         let all = json!({"stream": "kickoff.results", "batch": "b", "items": 3});
         let expected = json!({"rows": all, "why": all, "how": true, "failed": 1});
         assert_eq!(mapped_to(template, &items, sizes), expected);
+        let all_of_them = json!({"items": "$.items", "last": "$.items[2]", "any": "$..result"});
+        let expected = json!({"items": all, "last": all, "any": all});
+        let nothing = Sizes {
+            by_value: 0,
+            by_reference: 0,
+        };
+        assert_eq!(mapped_to(all_of_them, &items, nothing), expected);
     }
 
     #[test]

@@ -3,8 +3,6 @@ CREATE TABLE batch (
     id TEXT PRIMARY KEY,
     -- JSON.
     spec TEXT NOT NULL,
-    -- When it was begun, by the clock of whoever did; not after we heard of it (ms).
-    opened INTEGER NOT NULL,
     -- Whether no more items come, and how many were refused.
     closed INTEGER NOT NULL DEFAULT 0,
     refused INTEGER NOT NULL DEFAULT 0,

@@ -17,6 +17,7 @@ const SCHEMA: &[M<'static>] = &[
     M::up(include_str!("watched.sql")),
     M::up(include_str!("chain.sql")),
     M::up(include_str!("batch.sql")),
+    M::up(include_str!("batch_opened.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 
@@ -149,6 +150,23 @@ mod tests {
     #[test]
     fn the_migrations_are_sound() {
         MIGRATIONS.validate().unwrap();
+    }
+
+    #[test]
+    fn a_batch_of_an_older_file_began_when_it_was_heard_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("store");
+        let mut older = Connection::open(&file).unwrap();
+        MIGRATIONS.to_version(&mut older, 4).unwrap();
+        older
+            .execute("INSERT INTO batch (id, spec, heard) VALUES ('b', '{}', 7)", ())
+            .unwrap();
+        drop(older);
+        let database = Database::open(&file, 1 << 20, false).unwrap();
+        let opened = database
+            .writing
+            .query_row("SELECT opened FROM batch", (), |row| row.get::<_, i64>(0));
+        assert_eq!(opened.unwrap(), 7);
     }
 
     #[test]
