@@ -169,6 +169,7 @@ impl WebhooksConfig {
             hosts: HostLimits {
                 calls: self.calls_per_host,
                 waiting: self.waiting_per_host,
+                before_sharing: usize::from(self.prefetch / 2),
             },
             calls: CallLimits {
                 total: Duration::from_secs_f64(self.timeout_s),

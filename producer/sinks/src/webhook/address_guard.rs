@@ -111,7 +111,20 @@ pub(crate) fn network(value: &str) -> Result<IpNet, &'static str> {
     let address = || value.parse::<IpAddr>().map(IpNet::from);
     network
         .or_else(|_| address())
+        .map(canonical)
         .map_err(|_| "is no network; give one as in 9.20.0.0/16, 9.20.1.2 or 2a01:20::/32")
+}
+
+/// A network of IPv4 addresses in IPv6's form is that one, as an address is.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else {
+        return network;
+    };
+    let bits = mapped.prefix_len().checked_sub(96);
+    let of_v4 = mapped.addr().to_ipv4_mapped().zip(bits);
+    of_v4
+        .and_then(|(address, bits)| Ipv4Net::new(address, bits).ok())
+        .map_or(network, IpNet::V4)
 }
 
 /// Decides which addresses may be called.
@@ -288,6 +301,12 @@ mod tests {
             !allows("9.20.3.4") && !allows("::ffff:9.20.3.4") && !allows("2a01:20::1") && !allows("9.30.0.7")
         );
         assert!(allows("9.20.1.9") && allows("9.30.0.8") && allows("2a01:21::1"));
+        for (mapped, plain) in [
+            ("::ffff:9.20.0.0/112", "9.20.0.0/16"),
+            ("::ffff:9.30.0.7", "9.30.0.7"),
+        ] {
+            assert_eq!(network(mapped).unwrap(), network(plain).unwrap());
+        }
         assert!(network("hooks.internal:80").is_err() && network("9.20.0.0/40").is_err());
     }
 

@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 use super::address_guard::{AddressGuard, Refused};
-use super::hosts::{Hosts, NotNow};
+use super::hosts::{Called, Hosts, NotNow};
 use super::resolver::{GuardedResolver, Lookup};
 use super::signing::Signer;
 use crate::verdict::Verdict;
@@ -118,7 +118,7 @@ impl WebhookClient {
         if !is_trusted && let Err(refused) = self.guard.check_literal(&url) {
             return Verdict::never(refused.to_string());
         }
-        let place = match self.hosts.enter(&shared_by(&url, is_trusted)).await {
+        let place = match self.hosts.enter(called(&url, is_trusted)).await {
             Ok(place) => place,
             Err(NotNow::Crowded) => return Verdict::Deferred { after: CROWDED },
             // Just after, not just before.
@@ -193,14 +193,15 @@ impl WebhookClient {
     }
 }
 
-/// Those that share places: whatever paths and queries they are called with. Whoever names a host that is not trusted could
-/// name all its ports; of one that the configuration names, each port is a service by itself.
-fn shared_by(url: &Url, is_trusted: bool) -> String {
+/// Whatever paths and queries it is called with. Of a host that the configuration names, each port has places of its own.
+fn called(url: &Url, is_trusted: bool) -> Called {
     let host = url.host_str().unwrap_or_default().trim_end_matches('.');
-    match is_trusted {
-        true => format!("{host}:{}", url.port_or_known_default().unwrap_or(0)),
+    let service = format!("{host}:{}", url.port_or_known_default().unwrap_or(0));
+    let places = match is_trusted {
+        true => service.clone(),
         false => host.to_owned(),
-    }
+    };
+    Called { places, service }
 }
 
 /// Whether a host that answers so is as it should be.

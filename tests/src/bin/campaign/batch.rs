@@ -6,11 +6,11 @@ use std::{fs, path::Path, process::Command, time::Duration};
 use anyhow::ensure;
 use crewfleet_protocol::{KickoffId, Reply};
 use crewfleet_tests::crews;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     follow::Follow,
-    history::{Asked, BatchRan, History, Publish},
+    history::{Asked, BatchRan, History, Publish, ReplySeen},
     journal::{self, Nanos, now},
     lives::{Killed, Lives},
     producer::seen,
@@ -20,9 +20,10 @@ use super::{
 
 /// The batch's id.
 const BATCH: &str = "nightly";
-/// The files of the rows, and of their replies.
+/// The files of the rows, of their replies, and of what the command did.
 const INPUTS: &str = "rows.jsonl";
 const OUTPUT: &str = "rows-out.jsonl";
+const JOURNAL: &str = "rows-out.jsonl.journal";
 /// One of so many rows fails.
 const FAILING: u64 = 50;
 /// So many rows are on their way at once: a part of all, within these bounds; the workers take half of the most.
@@ -166,9 +167,16 @@ pub(crate) fn read(folder: &Path, rows: u64, began: Nanos, history: &mut History
         ..Order::default()
     };
     let mut follows = asked(SWIFT, own);
-    // The command ends well only once it has this reply.
-    let replies = history.replies.iter().filter(|reply| reply.id == callback);
-    follows.answers = replies.map(|reply| (reply.finished, reply.clone())).collect();
+    // What the command's own journal says that it was told; the reply itself is what the wire had.
+    for status in followed(&folder.join(JOURNAL))? {
+        let told = |reply: &&ReplySeen| reply.id == callback && reply.status == status;
+        match history.replies.iter().find(told) {
+            Some(reply) => follows.answers.push((reply.finished, reply.clone())),
+            None => history
+                .troubles
+                .push(format!("kickoff-for-each was told that {callback} is {status}")),
+        }
+    }
     history.asked.insert(callback.clone(), follows);
     history.batch = Some(BatchRan {
         id: BATCH.to_owned(),
@@ -176,6 +184,18 @@ pub(crate) fn read(folder: &Path, rows: u64, began: Nanos, history: &mut History
         callback,
     });
     Ok(())
+}
+
+/// How the command saw what follows end. A SIGKILL may leave part of a line, which the next run goes on behind.
+fn followed(journal: &Path) -> anyhow::Result<Vec<String>> {
+    let text = fs::read_to_string(journal)?;
+    let lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let followed = lines.filter(|line| line["journal"] == "followed");
+    Ok(followed
+        .filter_map(|line| Some(line["status"].as_str()?.to_owned()))
+        .collect())
 }
 
 /// Where a gateway shows it.

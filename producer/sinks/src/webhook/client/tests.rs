@@ -64,7 +64,11 @@ async fn answer(State(got): State<Got>, uri: Uri, headers: Headers, body: Bytes)
 
 fn client_by(lookup: Arc<dyn Lookup>, allow: &[String]) -> WebhookClient {
     let guard = AddressGuard::new(allow.iter().map(|text| text.parse().unwrap()).collect());
-    let limits = HostLimits { calls: 4, waiting: 4 };
+    let limits = HostLimits {
+        calls: 4,
+        waiting: 4,
+        before_sharing: 64,
+    };
     let hosts = Hosts::new(limits, IntGauge::new("open", "open").unwrap());
     let limits = CallLimits {
         total: Duration::from_millis(500),
@@ -225,6 +229,16 @@ fn pauses_that_a_receiver_asks_for_are_numbers_or_moments() {
 fn the_ports_of_a_host_share_its_places_unless_the_configuration_names_them() {
     let [one, other] =
         ["https://Hooks.example.:1/a", "https://hooks.example:2/b"].map(|url| Url::parse(url).unwrap());
-    assert_eq!(shared_by(&one, false), shared_by(&other, false));
-    assert_ne!(shared_by(&one, true), shared_by(&other, true));
+    assert_eq!(
+        super::called(&one, false).places,
+        super::called(&other, false).places
+    );
+    assert_ne!(
+        super::called(&one, true).places,
+        super::called(&other, true).places
+    );
+    assert_ne!(
+        super::called(&one, false).service,
+        super::called(&other, false).service
+    );
 }
