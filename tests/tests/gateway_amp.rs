@@ -55,6 +55,12 @@ async fn bodies_and_paths_are_taken_as_amp_s_clients_send_them() {
         let status = caller.becomes(&id, "SUCCESS").await;
         assert_eq!(status["result_json"], inputs, "{content_type}");
     }
+    // What may be sent twice has a key, as everywhere.
+    let keyed = echo.clone().with_header("Idempotency-Key", "order-7");
+    let first = keyed.kickoff(&body).await;
+    assert_eq!(keyed.kickoff(&body).await, first);
+    let (code, answer) = keyed.post("/kickoff", json!({"inputs": {"N": 8}})).await;
+    assert_eq!(code, 409, "{answer}");
     let (code, answer) = echo.post("/kickoff", json!({"inputs": null})).await;
     assert_eq!(code, 200, "{answer}");
     // AMP takes no forms either. Their senders are told what to send.

@@ -42,9 +42,15 @@ fn checked(
 #[serde(try_from = "String", into = "String")]
 pub struct KickoffId(#[schemars(regex(pattern = "^[A-Za-z0-9_-]{1,128}$"))] Arc<str>);
 
+/// Whether this is behind the prefix of an id that is made of something.
+fn is_hash(part: &str) -> bool {
+    part.len() == HASH && part.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// How many hexadecimal characters an id has that is made of something.
 const HASH: usize = 40;
 /// What the id of a step of a chain begins with …
+const KEY: &str = "key-";
 const STEP: &str = "step-";
 /// … and that of what follows a batch.
 const BATCH: &str = "batch-";
@@ -70,7 +76,6 @@ impl KickoffId {
     /// Whether it has the form of what follows a kickoff or a batch: see [`Self::of_step`] and [`Self::of_batch`].
     pub fn may_follow(&self) -> bool {
         let parts = [STEP, BATCH].map(|prefix| self.0.strip_prefix(prefix));
-        let is_hash = |part: &str| part.len() == HASH && part.bytes().all(|b| b.is_ascii_hexdigit());
         parts.into_iter().flatten().any(is_hash)
     }
 
@@ -98,7 +103,12 @@ impl KickoffId {
         digest.update(crew.as_str());
         digest.update([0]);
         digest.update(idempotency_key);
-        Self(format!("key-{}", &hex::encode(digest.finalize())[..HASH]).into())
+        Self(format!("{KEY}{}", &hex::encode(digest.finalize())[..HASH]).into())
+    }
+
+    /// Whether it has the form of [`Self::of_key`]: then there is one request under it.
+    pub fn is_of_key(&self) -> bool {
+        self.0.strip_prefix(KEY).is_some_and(is_hash)
     }
 
     /// The id of the kickoff that follows a batch: `batch-` and the first 40 hexadecimal characters of the SHA-256 of the
@@ -251,6 +261,8 @@ mod tests {
         // As `hashlib.sha256(b"echo\0order-7").hexdigest()[:40]` says.
         let expected = "key-537ed8761479e94847810d4cc57c1e7d33b8b5cf";
         assert_eq!(KickoffId::of_key(&crew, "order-7").as_str(), expected);
+        assert!(KickoffId::of_key(&crew, "order-7").is_of_key());
+        assert!(!KickoffId::of_batch("order-7").is_of_key() && !KickoffId::generate().is_of_key());
     }
 
     #[test]

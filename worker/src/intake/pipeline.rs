@@ -7,7 +7,7 @@ use chrono::Utc;
 use crewfleet_amqp::traces::{self, Span};
 use crewfleet_amqp::{Delivery, Received};
 use crewfleet_protocol::decode::{RequestProperties, decode};
-use crewfleet_protocol::{Command, KickoffId, Rejection, Request, header};
+use crewfleet_protocol::{Command, KickoffError, KickoffId, Rejection, Request, header};
 use tracing::{Instrument, info, info_span};
 
 use super::admission::admit;
@@ -100,8 +100,12 @@ async fn kickoff(
 ) {
     let key = RunKey::new(request, &message.body);
     trace_chain(trace, request);
-    let Some(run) = enter(worker, request, &key, message, unacked, &mut room).await else {
-        return;
+    let run = match enter(worker, request, &key, message, unacked, &mut room).await {
+        Ok(run) => run,
+        Err(None) => return,
+        Err(Some(rejection)) => {
+            return Box::pin(reject(worker, crew, trace, *rejection, message, unacked)).await;
+        }
     };
     let run = unacked.begin(run);
     let redelivered = message.redelivered || message.properties.has_header(header::POSSIBLE_DUPLICATE);
@@ -161,7 +165,10 @@ async fn kickoff(
     work_dir.finish(keep).await;
 }
 
-/// Begins a run for a delivery. `None`: the delivery is not to be run, and is acked, or a run that goes on holds it.
+/// Begins a run for a delivery.
+///
+/// # Errors
+/// What is not to be run: `None` where the delivery is acked, or a run that goes on holds it.
 async fn enter(
     worker: &WorkerState,
     request: &Request,
@@ -169,14 +176,15 @@ async fn enter(
     message: &Received,
     unacked: &mut Unacked,
     room: &mut Option<Box<Room>>,
-) -> Option<RunHandle> {
+) -> Result<RunHandle, Option<Box<Rejection>>> {
     loop {
-        match worker.runs.enter(request, key, unacked.take_delivery()?) {
-            Entry::Fresh(run) => break Some(run),
+        let delivery = unacked.take_delivery().ok_or(None)?;
+        match worker.runs.enter(request, key, delivery) {
+            Entry::Fresh(run) => break Ok(run),
             Entry::Adopted => {
                 info!("redelivered while it runs here; the run continues and settles this delivery, too");
                 excuse_redelivery(worker, request, key, message.redelivered);
-                break None;
+                break Err(None);
             }
             Entry::Completed(receipt, reply) => {
                 unacked.put_back(receipt);
@@ -189,13 +197,17 @@ async fn enter(
                 ))
                 .await;
                 unacked.ack(&worker.telemetry.metrics).await;
-                break None;
+                break Err(None);
             }
             Entry::Retried(receipt) => {
                 unacked.put_back(receipt);
                 info!("redelivered, but its next attempt is scheduled already");
                 unacked.ack(&worker.telemetry.metrics).await;
-                break None;
+                break Err(None);
+            }
+            Entry::OtherOfKey(receipt) => {
+                unacked.put_back(receipt);
+                break Err(Some(Box::new(key_reused(request))));
             }
             Entry::LaterAttempt(receipt, mut gone) => {
                 unacked.put_back(receipt);
@@ -204,6 +216,22 @@ async fn enter(
                 while gone.changed().await.is_ok() {}
             }
         }
+    }
+}
+
+/// Another request under an idempotency key. Nobody is told under its id: who waits there waits for the first one.
+fn key_reused(request: &Request) -> Rejection {
+    let message = "another request has this idempotency key, and the reply under its id is that one's; \
+                   send this one under another key";
+    Rejection {
+        error: KickoffError::new("idempotency_key_reused", message),
+        kickoff_id: None,
+        reply_to: None,
+        meta: request.meta.clone(),
+        webhooks: None,
+        attempt: request.attempt,
+        redrive: request.redrive,
+        requested_at: request.requested_at,
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) enum Entry<R = Receipt> {
     /// It is a later attempt than the one that runs: not that run's to hold. Enter again when the receiver says that
     /// the run is gone.
     LaterAttempt(R, watch::Receiver<()>),
+    /// Another request has its idempotency key; refuse it.
+    OtherOfKey(R),
 }
 
 /// What this worker knows of a kickoff that another asks for.
@@ -94,6 +96,9 @@ impl<R: Unsettled> RunRegistry<R> {
                 return Entry::Retried(delivery);
             }
             _ => {}
+        }
+        if state.has_other_of_key(key) {
+            return Entry::OtherOfKey(delivery);
         }
         let stop = Arc::new(SetOnce::new());
         let running = ActiveRun {

@@ -66,6 +66,11 @@ impl RunKey {
         key(0, 0)..=key(u32::MAX, 0xff)
     }
 
+    /// Whether both are of one request, of whatever id and redrive.
+    pub(crate) fn has_body_of(&self, other: &Self) -> bool {
+        self.body == other.body
+    }
+
     pub(crate) fn is_meant(&self, about: &About) -> bool {
         about
             .body_hash

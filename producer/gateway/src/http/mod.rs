@@ -20,6 +20,7 @@ mod auth;
 mod dto;
 mod files;
 mod handlers;
+pub(crate) mod idempotency;
 mod identity;
 mod json_object;
 pub(crate) mod kickoff;

@@ -59,6 +59,19 @@ pub(super) struct State<R> {
     pub(super) completed: CompletedRuns,
 }
 
+impl<R> State<R> {
+    /// Whether another request runs here, or ended here, under the idempotency key that this one has.
+    pub(super) fn has_other_of_key(&self, key: &RunKey) -> bool {
+        if !key.kickoff_id.is_of_key() {
+            return false;
+        }
+        let of_key = RunKey::all_of(&key.kickoff_id);
+        let is_other = |other: &RunKey| !key.has_body_of(other);
+        let mut running = self.running.range(of_key.clone());
+        running.any(|(other, _)| is_other(other)) || self.completed.any(of_key, |other, _| is_other(other))
+    }
+}
+
 pub(super) struct ActiveRun<R> {
     pub(super) crew: CrewName,
     pub(super) attempt: u32,

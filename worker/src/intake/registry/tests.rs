@@ -48,11 +48,16 @@ impl Broker {
 }
 
 fn request(id: &str, attempt: u32) -> (Request, RunKey) {
+    request_with(BODY, id, attempt, 0)
+}
+
+fn request_with(body: &[u8], id: &str, attempt: u32, redrive: u32) -> (Request, RunKey) {
     let properties = Properties::default()
         .with_correlation_id(id)
-        .with_header_u32(header::ATTEMPT, attempt);
-    let request = decode(BODY, &properties, &CrewName::parse("c").unwrap(), 1000).unwrap();
-    let key = RunKey::new(&request, BODY);
+        .with_header_u32(header::ATTEMPT, attempt)
+        .with_header_u32(header::REDRIVE, redrive);
+    let request = decode(body, &properties, &CrewName::parse("c").unwrap(), 1000).unwrap();
+    let key = RunKey::new(&request, body);
     (request, key)
 }
 
@@ -87,6 +92,25 @@ fn a_redelivery_of_what_runs_is_adopted_and_acked_with_it() {
     assert!(run.take_unacked().is_none());
     let again = runs.enter(&request, &key, broker.deliver());
     assert!(matches!(again, Entry::Completed(_, body) if *body == *b"reply"));
+}
+
+#[test]
+fn of_an_idempotency_key_there_is_one_request_also_when_it_has_ended() {
+    let (runs, mut broker) = (RunRegistry::default(), Broker::default());
+    let id = KickoffId::of_key(&CrewName::parse("c").unwrap(), "order-7");
+    let mut run = fresh(&runs, &mut broker, id.as_str(), 1);
+    let mut is_refused = |id: &str, redrive: u32| {
+        let (other, key) = request_with(br#"{"inputs": {"a": 1}}"#, id, 1, redrive);
+        matches!(runs.enter(&other, &key, broker.deliver()), Entry::OtherOfKey(_))
+    };
+    assert!(is_refused(id.as_str(), 0) && !is_refused("chosen", 0));
+    run.finish(Some(Completion::Replied(Arc::from(*b"reply"))));
+    assert!(is_refused(id.as_str(), 0) && is_refused(id.as_str(), 1));
+    let (again, key) = request_with(BODY, id.as_str(), 1, 1);
+    assert!(matches!(
+        runs.enter(&again, &key, broker.deliver()),
+        Entry::Fresh(_)
+    ));
 }
 
 #[test]
@@ -296,6 +320,7 @@ proptest! {
                             prop_assert!(running.is_none() && known.replied);
                             prop_assert_eq!(back.number, number);
                         }
+                        Entry::OtherOfKey(_) => prop_assert!(false, "none has a key"),
                         Entry::Retried(back) => {
                             prop_assert!(running.is_none() && known.retried.is_some_and(|retried| attempt <= retried));
                             prop_assert_eq!(back.number, number);

@@ -23,6 +23,7 @@ use super::problem::{Problem, Refusal, Refusals};
 use super::search::restrict;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
+use crate::http::idempotency;
 use crate::http::identity::Identity;
 use crate::http::tenant_meta::meta_for;
 use crate::meta_keys::BATCH;
@@ -122,7 +123,7 @@ pub(crate) async fn create(
 ) -> Result<Response, Refusal> {
     identity.act("batch", Scope::Kickoff)?;
     let end = Instant::now() + many::BEGINNING;
-    let key = super::create::key(&headers)?;
+    let key = idempotency::key(&headers)?;
     let uri = request.uri().clone();
     let (body, _room) = gateway.bodies.read(request, identity.name()).await?;
     let batch = NewBatch::read(&uri, &headers, &body)?;
@@ -259,7 +260,7 @@ fn id(
                 "batch_id = {id:?}: it must be 1 to {LONGEST_ID} characters of A-Z, a-z, 0-9, _ and -"
             ))),
         },
-        (None, Some(key)) => Ok(super::create::of_key(tenant, crew, key).to_string()),
+        (None, Some(key)) => Ok(idempotency::id_of(tenant, crew, key).to_string()),
         (None, None) => Ok(KickoffId::generate().to_string()),
     }
 }

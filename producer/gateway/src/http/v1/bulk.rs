@@ -22,6 +22,7 @@ use super::problem::{Refusal, Refusals};
 use super::search::restrict;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
+use crate::http::idempotency;
 use crate::http::identity::Identity;
 use crate::store::filter::{Cursor, Filter};
 use crate::store::row::{Kickoff, millis};
@@ -304,7 +305,7 @@ struct Place {
 
 impl Place {
     fn read(cursor: Option<&str>, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let key = super::create::key(headers)?;
+        let key = idempotency::key(headers)?;
         let Some(cursor) = cursor else {
             let sweep = match key {
                 Some(key) => hex::encode(Sha256::digest(key))[..32].to_owned(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use crewfleet_protocol::webhooks::{Sent, WebhookFields};
@@ -21,6 +21,7 @@ use super::view::KickoffView;
 use super::webhook_schema::{EventWebhook, HumanInputWebhook};
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
+use crate::http::idempotency;
 use crate::http::identity::Identity;
 use crate::http::metrics;
 use crate::http::tenant_meta::meta_for;
@@ -29,13 +30,6 @@ use crate::order::{Order, Times};
 use crate::store::row::Kickoff;
 use crate::taking::Taken;
 use crate::tokens::Scope;
-
-/// The request header with the key of a request that is to be done once.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// The response header that says that it was done before.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// The longest key, in characters.
-const LONGEST_KEY: usize = 255;
 
 /// A kickoff that you ask for.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -89,7 +83,7 @@ pub(crate) struct NewKickoff {
 /// is then, with `Idempotent-Replayed: true`. Another request under the same key or id is refused with 409.
 #[utoipa::path(
     post, path = "/v1/kickoffs", tag = "kickoffs", operation_id = "createKickoff",
-    params(("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters; it stands for this crew and body for ever.")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters; it stands for this crew and body for as long as requests are kept.")),
     request_body = NewKickoff,
     responses(
         (status = 202, body = KickoffView, description = "It is taken.", headers(
@@ -109,7 +103,7 @@ pub(crate) async fn create(
 ) -> Result<Response, Refusal> {
     identity.act("kickoff", Scope::Kickoff)?;
     let context = metrics::context(request.headers());
-    let key = key(request.headers())?;
+    let key = idempotency::key(request.headers())?;
     let (body, _room) = gateway.bodies.read(request, identity.name()).await?;
     let order = order(&gateway, &identity, &body, key.as_deref())?;
     drop(body);
@@ -136,12 +130,7 @@ pub(super) async fn answer(
         location,
         Json(KickoffView::from(kickoff).with(note)),
     );
-    let mut response = view.into_response();
-    if taken == Taken::Before {
-        let replayed = HeaderValue::from_static("true");
-        response.headers_mut().insert(REPLAYED, replayed);
-    }
-    Ok(response)
+    Ok((idempotency::replayed(taken), view).into_response())
 }
 
 fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>) -> Result<Order, ApiError> {
@@ -155,7 +144,7 @@ fn order(gateway: &Gateway, identity: &Identity, body: &[u8], key: Option<&str>)
             return Err(ApiError::validation(problem));
         }
         (Some(id), None) => Some(KickoffId::chosen(id).map_err(|e| ApiError::validation(e.to_string()))?),
-        (None, Some(key)) => Some(of_key(identity.tenant(), &crew, key)),
+        (None, Some(key)) => Some(idempotency::id_of(identity.tenant(), &crew, key)),
         (None, None) => None,
     };
     let times = Times {
@@ -200,25 +189,4 @@ pub(super) fn steps(identity: &Identity, then: Option<&RawValue>) -> Result<Vec<
         identity.reach(&step.crew)?;
     }
     Ok(steps)
-}
-
-/// The id that a caller's key stands for. Tenants do not know of each other, so their keys are apart.
-pub(super) fn of_key(tenant: Option<&str>, crew: &CrewName, key: &str) -> KickoffId {
-    match tenant {
-        Some(tenant) => KickoffId::of_key(crew, &format!("{tenant}\0{key}")),
-        None => KickoffId::of_key(crew, key),
-    }
-}
-
-/// The key of a request that is to be done once, where it has one.
-pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
-        return Ok(None);
-    };
-    let key = value
-        .to_str()
-        .ok()
-        .filter(|key| (1..=LONGEST_KEY).contains(&key.len()));
-    let problem = format!("Idempotency-Key must be 1 to {LONGEST_KEY} characters of ASCII");
-    Ok(Some(key.ok_or_else(|| ApiError::validation(problem))?.to_owned()))
 }
