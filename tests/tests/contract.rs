@@ -240,7 +240,9 @@ async fn every_bad_request_is_rejected_told_and_kept() {
         AMQPValue::LongString("order-7".into()),
     );
     let keyed = BasicProperties::default().with_headers(headers);
-    client.publish("echo", br#"{"inputs": {"A": 1}}"#, keyed.clone()).await;
+    client
+        .publish("echo", br#"{"inputs": {"A": 1}}"#, keyed.clone())
+        .await;
     let reply = replies.next().await.json();
     let id = KickoffId::of_key(&CrewName::parse("echo").unwrap(), "order-7");
     assert_eq!(
@@ -249,7 +251,9 @@ async fn every_bad_request_is_rejected_told_and_kept() {
     );
     // Another body under the key is kept, and nobody is told under the id, where who sent the first one waits. The first
     // one again has its reply again.
-    client.publish("echo", br#"{"inputs": {"A": 2}}"#, keyed.clone()).await;
+    client
+        .publish("echo", br#"{"inputs": {"A": 2}}"#, keyed.clone())
+        .await;
     let dead = client.dead_letter("echo").await;
     let error = dead.headers["x-kickoff-error"].as_str().unwrap();
     assert!(error.starts_with("idempotency_key_reused: "), "{error}");

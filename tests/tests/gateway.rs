@@ -70,6 +70,18 @@ async fn a_crewai_crew_is_called_as_a_hosted_one() {
         task["agent"].is_string() && task["name"].is_string(),
         "{status:#}"
     );
+    for of_crew in ["description", "expected_output"] {
+        assert!(
+            task[of_crew].as_str().is_some_and(|text| !text.is_empty()),
+            "{status:#}"
+        );
+    }
+    let summary = task["summary"].as_str().and_then(|text| text.strip_suffix("..."));
+    let description = task["description"].as_str().unwrap();
+    assert!(
+        summary.is_some_and(|summary| description.starts_with(summary)),
+        "{status:#}"
+    );
     for event in ["kickoff_queued", "kickoff_started", "task_completed"] {
         assert!(status["events_by_type"][event].as_u64() > Some(0), "{status:#}");
     }

@@ -264,7 +264,17 @@ impl KickoffHandle {
         let (mut unknown_since, mut last) = (None, None);
         loop {
             // A reply that comes meanwhile is found there, too.
-            let status = client.whereabouts(self, crews).await?;
+            let status = match client.whereabouts(self, crews).await {
+                // While the broker is away nobody can be asked; the reply comes once it is back.
+                Err(ClientError::Broker(error)) if !error.is_refusal() => {
+                    unknown_since = None;
+                    if let Ok(reply) = timeout(ASKED_AGAIN, self.reply()).await {
+                        return reply.map(Ok);
+                    }
+                    continue;
+                }
+                status => status?,
+            };
             if let Some(reply) = status.reply {
                 return Ok(Ok(reply));
             }

@@ -129,6 +129,13 @@ impl Gateway {
         })
     }
 
+    /// So many of the connections the callers of one token may have, where it has no limit of its own: the others are for
+    /// other tokens.
+    pub(crate) fn share_of_connections(&self) -> u32 {
+        let share = (self.limits.connections / 4 * 3).max(1);
+        u32::try_from(share).unwrap_or(u32::MAX)
+    }
+
     /// Told to end: each answer is the last one of its connection.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.is_cancelled()

@@ -2,6 +2,8 @@
 //!
 //! Behind the feature `mapping`, so that users of the client library need no library for paths.
 
+use std::cell::Cell;
+
 use serde_json::{Map, Value};
 use serde_json_path::JsonPath;
 
@@ -36,24 +38,54 @@ pub fn map(template: &Map<String, Value>, root: &Value) -> Result<Map<String, Va
 /// Makes the inputs of what follows a batch. A path that may find several nodes gives a list always, so that one item that
 /// succeeded looks as many do. A path that finds nothing gives `missing`, else an empty list, or `null`.
 ///
+/// `None` where what the paths find takes more than `most` bytes: it is counted before it is copied, since many paths may
+/// find the same.
+///
 /// # Errors
 /// [`MappingError`] for the first path that is none.
 pub fn map_all(
     template: &Map<String, Value>,
     root: &Value,
     missing: Option<&Value>,
-) -> Result<Map<String, Value>, MappingError> {
-    object(template, "inputs", &|text, place| match parsed(text, place)? {
+    most: usize,
+) -> Result<Option<Map<String, Value>>, MappingError> {
+    let left = Cell::new(Some(most));
+    let take = |nodes: &[&Value]| {
+        let takes = nodes.iter().map(|node| least_bytes(node)).sum();
+        let rest = left.get().and_then(|left| left.checked_sub(takes));
+        left.set(rest);
+        rest.is_some()
+    };
+    let mapped = object(template, "inputs", &|text, place| match parsed(text, place)? {
         Text::Literal(text) => Ok(Value::from(text)),
+        // It is too much already.
+        Text::Path(_) if left.get().is_none() => Ok(Value::Null),
         Text::Path(path) => {
             let nodes = path.query(root).all();
             Ok(match (nodes.as_slice(), missing) {
-                ([], Some(missing)) => missing.clone(),
+                ([], Some(missing)) if take(&[missing]) => missing.clone(),
+                (nodes, _) if !take(nodes) => Value::Null,
                 (nodes, _) if !finds_one(text) => list(nodes),
                 (nodes, _) => nodes.first().map_or(Value::Null, |node| (*node).clone()),
             })
         }
-    })
+    })?;
+    Ok(left.get().map(|_| mapped))
+}
+
+/// So many bytes of JSON a value takes at least.
+fn least_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 4,
+        Value::Number(_) => 1,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| least_bytes(item) + 1).sum::<usize>() + 1,
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            let bytes = fields.map(|(name, value)| name.len() + 4 + least_bytes(value));
+            bytes.sum::<usize>() + 1
+        }
+    }
 }
 
 /// Whether a path finds one node at most: it has names and numbers alone.
@@ -259,15 +291,18 @@ mod tests {
             "none": ["$.gone[*]", "$.gone"], "deep": "$..raw", "chosen": "$.items[?@.index == 0].index", "text": "$$"});
         let root =
             json!({"items": [{"index": 0, "result": {"raw": "x"}}, {"index": 1, "result": null}], "a,*": 7});
-        let map = |missing| Value::Object(map_all(template.as_object().unwrap(), &root, missing).unwrap());
+        let elsewhere = json!("elsewhere");
+        let mapped = |missing, most| map_all(template.as_object().unwrap(), &root, missing, most).unwrap();
+        let map = |missing| Value::Object(mapped(missing, 1_000).unwrap());
         assert_eq!(
             map(None),
             json!({"all": ["x"], "first": "x", "odd": 7, "none": [[], null], "deep": ["x"], "chosen": [0], "text": "$"})
         );
-        assert_eq!(
-            map(Some(&json!("elsewhere")))["none"],
-            json!(["elsewhere", "elsewhere"])
-        );
+        assert_eq!(map(Some(&elsewhere))["none"], json!(["elsewhere", "elsewhere"]));
+        // "x" three times, 7, 0, and what is missing twice.
+        let least = 3 * 3 + 2;
+        assert!(mapped(None, least).is_some() && mapped(None, least - 1).is_none());
+        assert!(mapped(Some(&elsewhere), least + 21).is_none());
     }
 
     #[test]

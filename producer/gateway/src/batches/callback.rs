@@ -1,6 +1,6 @@
 //! The inputs of what follows a batch: by value where they are small, by reference to the stream of results otherwise.
 
-use crewfleet_protocol::mapping::{self, MappingError};
+use crewfleet_protocol::mapping;
 use crewfleet_protocol::{Names, Step};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use crate::store::state::State;
 /// So large inputs may be that have results in them, in bytes.
 const BY_VALUE: usize = 1 << 20;
 /// The items of more are not looked through: in memory they take a KiB each.
-pub(super) const MOST_ITEMS: u64 = 100_000;
+pub(super) const MOST_ITEMS: u64 = 50_000;
 /// So much replies may weigh together that are read for that, in bytes: they have more than what is mapped.
 pub(super) const REPLIES: u64 = 8 << 20;
 
@@ -52,8 +52,7 @@ pub(super) fn inputs(
     if !items.iter().any(lacks) {
         let items: Vec<_> = items.iter().map(with_result).collect();
         let root = json!({"batch": about(batch, count, false), "items": items});
-        let inputs = written(mapping::map_all(&step.inputs, &root, None))?;
-        if inputs.get().len() <= sizes.by_value {
+        if let Some(inputs) = written(step, &root, None, sizes.by_value)? {
             return Ok(inputs);
         }
     }
@@ -62,10 +61,9 @@ pub(super) fn inputs(
     let items: Vec<_> = items.iter().map(|item| with_reference(item, &stream)).collect();
     let root = json!({"batch": about(batch, count, true), "items": items});
     let references = Value::Array(references);
-    let inputs = written(mapping::map_all(&step.inputs, &root, Some(&references)))?;
-    match inputs.get().len() <= sizes.by_reference {
-        true => Ok(inputs),
-        false => inputs_of_all(step, batch, count, names),
+    match written(step, &root, Some(&references), sizes.by_reference)? {
+        Some(inputs) => Ok(inputs),
+        None => inputs_of_all(step, batch, count, names),
     }
 }
 
@@ -82,12 +80,23 @@ pub(super) fn inputs_of_all(
     // Without `items`: a path that finds something would not be given the reference.
     let root = json!({"batch": about(batch, count, true)});
     let all = json!({"stream": names.results(), "batch": batch.id, "items": batch.spec.items});
-    written(mapping::map_all(&step.inputs, &root, Some(&all)))
+    let inputs = written(step, &root, Some(&all), usize::MAX)?;
+    inputs.ok_or_else(|| "the inputs are too large".to_owned())
 }
 
-fn written(mapped: Result<Map<String, Value>, MappingError>) -> Result<Box<RawValue>, String> {
-    let mapped = mapped.map_err(|error| error.to_string())?;
-    to_raw_value(&mapped).map_err(|error| error.to_string())
+/// `None` where they have more than `most` bytes.
+fn written(
+    step: &Step,
+    root: &Value,
+    missing: Option<&Value>,
+    most: usize,
+) -> Result<Option<Box<RawValue>>, String> {
+    let mapped = mapping::map_all(&step.inputs, root, missing, most).map_err(|error| error.to_string())?;
+    let Some(mapped) = mapped else {
+        return Ok(None);
+    };
+    let inputs = to_raw_value(&mapped).map_err(|error| error.to_string())?;
+    Ok((inputs.get().len() <= most).then_some(inputs))
 }
 
 /// How batches end.

@@ -44,9 +44,10 @@ type Cancelled = HashMap<String, (Instant, HashSet<String>)>;
 /// Ends batches. Runs until it is dropped.
 pub(crate) async fn look_out(gateway: &Gateway, metrics: &RequestMetrics) {
     let (us, mut cancelled) = (Uuid::now_v7().to_string(), Cancelled::new());
+    let patience = gateway.patience_with_batches.to_std().unwrap_or_default();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut schedule, mut ticked) = (Schedule::default(), 0_u32);
+    let (mut schedule, mut ticked) = (Schedule::new(patience), 0_u32);
     loop {
         tokio::select! {
             () = gateway.store.subscribers.batches_changed() => {}
@@ -109,7 +110,10 @@ async fn look(
         return Ok(Looked::Over);
     }
     let count = gateway.store.queries.count_items(&batch).await?;
-    match next(&batch, &count, us, &gateway.patience_with_batches, Utc::now()) {
+    let known_since = gateway.store.queries.batches_known_since().await?;
+    let may_have_missed = known_since.is_some_and(|since| batch.opened < since);
+    let patience = &gateway.patience_with_batches;
+    match next(&batch, &count, us, patience, may_have_missed, Utc::now()) {
         Step::Wait => Ok(Looked::Waits),
         Step::LookAgain => Ok(Looked::Again),
         Step::Stop(why) => {

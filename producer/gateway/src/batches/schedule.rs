@@ -11,8 +11,12 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST_AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// The pause before the second look at a batch that only waits for news, none of which is missed as far as we know …
 const FIRST_SWEEP: Duration = Duration::from_secs(30);
-/// … and what that grows to: each counts all items.
+/// … and what that grows to, unless batches have less time: each counts all items.
 const LONGEST_SWEEP: Duration = Duration::from_secs(3600);
+/// It is looked at so often in the time that it has, at least: it may be let go soon after that.
+const SWEEPS: u32 = 20;
+/// What the pause grows to where time alone may change something.
+const LONGEST_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a look at a batch came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +32,10 @@ pub(super) enum Looked {
 }
 
 /// The batches that are looked at again, and when.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Schedule {
     next: HashMap<String, Next>,
+    longest_sweep: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +46,14 @@ struct Next {
 }
 
 impl Schedule {
+    /// Of batches that may take so long.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self {
+            next: HashMap::new(),
+            longest_sweep: LONGEST_SWEEP.min(patience / SWEEPS),
+        }
+    }
+
     /// Of all that have not ended: those that are not known yet are looked at next.
     pub(super) fn add_all(&mut self, open: Vec<String>, now: Instant) {
         for id in open {
@@ -71,9 +84,9 @@ impl Schedule {
                 self.next.remove(&id);
                 return;
             }
-            Looked::Again => FIRST,
+            Looked::Again => longer(FIRST, LONGEST_AGAIN),
             Looked::Failed => longer(FIRST, LONGEST_AFTER_FAILURE),
-            Looked::Waits => longer(FIRST_SWEEP, LONGEST_SWEEP),
+            Looked::Waits => longer(FIRST_SWEEP.min(self.longest_sweep), self.longest_sweep),
         };
         let at = now + pause;
         self.next.insert(
@@ -91,6 +104,8 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(27 * 24 * 60 * 60);
+
     fn due(schedule: &Schedule, now: Instant) -> bool {
         schedule.due(HashSet::new(), now).contains("b")
     }
@@ -100,8 +115,8 @@ mod tests {
     }
 
     /// The pauses between looks that come to the same each time.
-    fn pauses(looked: Looked, count: usize) -> Vec<u64> {
-        let (mut schedule, mut now, mut pauses) = (Schedule::default(), Instant::now(), Vec::new());
+    fn pauses(looked: Looked, count: usize, patience: Duration) -> Vec<u64> {
+        let (mut schedule, mut now, mut pauses) = (Schedule::new(patience), Instant::now(), Vec::new());
         for _ in 0..count {
             schedule.looked("b".to_owned(), looked, now);
             let pause = (1..).find(|pause| due(&schedule, now + Duration::from_secs(*pause)));
@@ -114,14 +129,19 @@ mod tests {
 
     #[test]
     fn one_that_only_waits_is_looked_at_ever_more_rarely_and_so_is_one_that_cannot_be_ended() {
-        assert_eq!(pauses(Looked::Again, 4), [1, 1, 1, 1]);
-        assert_eq!(pauses(Looked::Failed, 9), [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(pauses(Looked::Waits, 8), [30, 60, 120, 240, 480, 960, 1920, 3600]);
+        let pauses_of = |looked, count| pauses(looked, count, LONG);
+        assert_eq!(pauses_of(Looked::Again, 6), [1, 2, 4, 8, 10, 10]);
+        assert_eq!(pauses_of(Looked::Failed, 9), [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        let sweeps = [30, 60, 120, 240, 480, 960, 1920, 3600];
+        assert_eq!(pauses_of(Looked::Waits, 8), sweeps);
+        // It would be let go before that.
+        let hour = Duration::from_secs(3600);
+        assert_eq!(pauses(Looked::Waits, 4, hour), [30, 60, 120, 180]);
     }
 
     #[test]
     fn news_is_looked_at_at_once_but_for_one_that_was_just_tried() {
-        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        let (mut schedule, now) = (Schedule::new(LONG), Instant::now());
         assert!(has_news(&schedule, now));
         schedule.looked("b".to_owned(), Looked::Waits, now);
         assert!(has_news(&schedule, now) && !due(&schedule, now));
@@ -133,7 +153,7 @@ mod tests {
 
     #[test]
     fn those_that_are_known_keep_their_time() {
-        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        let (mut schedule, now) = (Schedule::new(LONG), Instant::now());
         schedule.add_all(vec!["b".to_owned()], now);
         assert!(due(&schedule, now));
         schedule.looked("b".to_owned(), Looked::Waits, now);

@@ -25,7 +25,16 @@ pub(super) enum Step {
 }
 
 /// What a gateway, `us`, is to do. A batch has so much time from when it was begun.
-pub(super) fn next(batch: &Batch, count: &Count, us: &str, patience: &TimeDelta, now: DateTime<Utc>) -> Step {
+///
+/// `may_have_missed`: it may have ended in what this gateway has not read, so no time ends it here.
+pub(super) fn next(
+    batch: &Batch,
+    count: &Count,
+    us: &str,
+    patience: &TimeDelta,
+    may_have_missed: bool,
+    now: DateTime<Utc>,
+) -> Step {
     if batch.ended.is_some() {
         return Step::Wait;
     }
@@ -33,7 +42,7 @@ pub(super) fn next(batch: &Batch, count: &Count, us: &str, patience: &TimeDelta,
     let has_all = count.taken + batch.refused >= items;
     let now = now.timestamp_millis();
     let is_late = now.saturating_sub(batch.opened) > patience.num_milliseconds();
-    if is_late || count.open == 0 && has_all {
+    if is_late && !may_have_missed || count.open == 0 && has_all {
         return Step::End;
     }
     let Some(stopped) = &batch.stopped else {
@@ -94,7 +103,7 @@ mod tests {
 
     fn next(batch: &Batch, count: &Count, us: &str, now: i64) -> Step {
         let now = DateTime::from_timestamp_millis(now).unwrap();
-        super::next(batch, count, us, &TimeDelta::days(1), now)
+        super::next(batch, count, us, &TimeDelta::days(1), false, now)
     }
 
     fn stopped(batch: Batch) -> Batch {
@@ -178,6 +187,10 @@ mod tests {
             let count = count(2, 1, 0);
             assert_ne!(next(&unfinished, &count, "us", day), Step::End);
             assert_eq!(next(&unfinished, &count, "us", day + 1), Step::End);
+            // Another gateway may have ended it, and what follows may have run.
+            let now = DateTime::from_timestamp_millis(day + 1).unwrap();
+            let next = super::next(&unfinished, &count, "us", &TimeDelta::days(1), true, now);
+            assert_ne!(next, Step::End);
         }
     }
 }

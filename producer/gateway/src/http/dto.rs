@@ -164,9 +164,9 @@ fn seconds(reply: &Reply) -> Option<f64> {
 #[derive(Debug, Serialize)]
 struct LastTask<'a> {
     name: Value,
-    description: (),
-    expected_output: (),
-    summary: (),
+    description: Option<&'a str>,
+    expected_output: Option<&'a str>,
+    summary: Option<String>,
     agent: Value,
     output: Option<&'a str>,
     output_json: Option<&'a RawValue>,
@@ -177,6 +177,9 @@ impl<'a> LastTask<'a> {
         let task = result.tasks.last()?;
         let (raw, json) = result.output_of(task);
         Some(Self {
+            description: task.description.as_deref(),
+            expected_output: task.expected_output.as_deref(),
+            summary: task.description.as_deref().map(summary),
             output: Some(raw),
             output_json: json,
             ..Self::named(json!(task.name), json!(task.agent))
@@ -193,14 +196,20 @@ impl<'a> LastTask<'a> {
     fn named(name: Value, agent: Value) -> Self {
         Self {
             name,
-            description: (),
-            expected_output: (),
-            summary: (),
+            description: None,
+            expected_output: None,
+            summary: None,
             agent,
             output: None,
             output_json: None,
         }
     }
+}
+
+/// As CrewAI makes it.
+fn summary(description: &str) -> String {
+    let words: Vec<_> = description.split(' ').take(10).collect();
+    format!("{}...", words.join(" "))
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ impl Identity {
         &self.known.token
     }
 
-    async fn of(parts: &mut Parts, tokens: &ValidTokens) -> Result<Self, ApiError> {
+    async fn of(parts: &mut Parts, tokens: &ValidTokens, share: u32) -> Result<Self, ApiError> {
         // A call counts once, whatever asks who it is.
         if let Some(known) = parts.extensions.get::<Self>() {
             return Ok(known.clone());
@@ -124,7 +124,7 @@ impl Identity {
         {
             return Err(ApiError::Expired { at });
         }
-        let call = known.meter.begin(&known.token);
+        let call = known.meter.begin(&known.token, share);
         notes.is_under_way(call.map_err(|exceeded| refused(exceeded, &known.token))?);
         let identity = Self { known, notes };
         parts.extensions.insert(identity.clone());
@@ -136,7 +136,7 @@ impl FromRequestParts<Arc<Gateway>> for Identity {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, ApiError> {
-        Self::of(parts, &gateway.tokens).await
+        Self::of(parts, &gateway.tokens, gateway.share_of_connections()).await
     }
 }
 
@@ -150,8 +150,7 @@ fn refused(exceeded: Exceeded, token: &Token) -> ApiError {
             );
             (limit, wait)
         }
-        Exceeded::Concurrency => {
-            let most = token.max_concurrent.unwrap_or_default();
+        Exceeded::Concurrency(most) => {
             let calls = if most == 1 { "call" } else { "calls" };
             let limit = format!("{most} {calls} under way at once");
             (limit, Duration::from_secs(1))
@@ -215,7 +214,7 @@ mod tests {
         }
 
         async fn call(&self) -> Result<Identity, ApiError> {
-            Identity::of(&mut self.request(), &self.tokens).await
+            Identity::of(&mut self.request(), &self.tokens, 9).await
         }
     }
 
@@ -280,8 +279,8 @@ mod tests {
             ..Token::named("one")
         });
         let mut parts = site.request();
-        let first = Identity::of(&mut parts, &site.tokens).await.unwrap();
-        assert!(Identity::of(&mut parts, &site.tokens).await.is_ok());
+        let first = Identity::of(&mut parts, &site.tokens, 9).await.unwrap();
+        assert!(Identity::of(&mut parts, &site.tokens, 9).await.is_ok());
         let refused = site.call().await.unwrap_err();
         assert!(
             matches!(&refused, ApiError::RateLimited { message, retry_after_s: 1 } if message.contains("1 call under way")),

@@ -160,14 +160,17 @@ mod tests {
             },
         );
         // One that is there as a whole is as good as sent.
-        let whole = held_by(Response::new(Body::from("whole")), meter.begin(&token).ok());
+        let whole = held_by(Response::new(Body::from("whole")), meter.begin(&token, 9).ok());
         assert_eq!(whole.body().size_hint().exact(), Some(5));
         let parts = futures_util::stream::iter(["a", "b"].map(Ok::<_, std::io::Error>));
-        let answer = held_by(Response::new(Body::from_stream(parts)), meter.begin(&token).ok());
-        assert!(meter.begin(&token).is_err());
+        let answer = held_by(
+            Response::new(Body::from_stream(parts)),
+            meter.begin(&token, 9).ok(),
+        );
+        assert!(meter.begin(&token, 9).is_err());
         let sent = axum::body::to_bytes(answer.into_body(), 8).await.unwrap();
         assert_eq!(sent, "ab");
-        assert!(meter.begin(&token).is_ok());
+        assert!(meter.begin(&token, 9).is_ok());
     }
 
     /// After a wanted change: `UPDATE_METRICS=1 cargo test -p crewfleet-gateway --lib metrics`.

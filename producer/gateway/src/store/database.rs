@@ -18,6 +18,7 @@ const SCHEMA: &[M<'static>] = &[
     M::up(include_str!("chain.sql")),
     M::up(include_str!("batch.sql")),
     M::up(include_str!("batch_opened.sql")),
+    M::up(include_str!("meta_key.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 

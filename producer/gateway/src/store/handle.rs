@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::{Database, StoreError};
 use super::followers::{self, Follower, Progress};
+use super::meta_index;
 use super::news::{Mark, Stream};
 use super::projection::Indexes;
 use super::queries::Queries;
@@ -72,12 +73,14 @@ impl Store {
         retention: Retention,
         names: &Names,
     ) -> Result<Self, StoreError> {
-        let database = Database::open(file, memory, indexes.full_text)?;
-        let marks = Marks::read(&database.writing).map_err(|cause| StoreError::Unusable {
+        let mut database = Database::open(file, memory, indexes.full_text)?;
+        let unusable = |cause: rusqlite::Error| StoreError::Unusable {
             file: file.to_owned(),
             cause: cause.to_string(),
             hint: "",
-        })?;
+        };
+        meta_index::fill(&mut database.writing, &indexes.meta_keys).map_err(unusable)?;
+        let marks = Marks::read(&database.writing).map_err(unusable)?;
         let (subscribers, size) = (Arc::<Subscribers>::default(), Arc::<Size>::default());
         let (of_subscribers, of_size) = (Arc::clone(&subscribers), Arc::clone(&size));
         let recent = Arc::<Recent>::default();

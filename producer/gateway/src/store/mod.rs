@@ -17,7 +17,7 @@
 //! | `database`, `connection` | the file |
 //! | `readers` | connections that read, one for each who asks |
 //! | `recent` | what there was news of last, without a reading |
-//! | `full_text` | the words of inputs and results |
+//! | `full_text`, `meta_index` | the words of inputs and results, and what is searched of `meta` |
 //! | `filter`, `queries` | what is asked |
 //! | `untold` | kickoffs of which no stream tells |
 //! | `batches` | batches that have an end, and how far their items are |
@@ -31,6 +31,7 @@ pub(crate) mod filter;
 mod followers;
 mod full_text;
 mod handle;
+mod meta_index;
 mod news;
 mod projection;
 pub(crate) mod queries;

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use crewfleet_protocol::{ChainPlace, Event, Reply};
 use rusqlite::{Connection, OptionalExtension, params};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::news::{Mark, News, Request, Stored, Stream};
 use super::recent::{Recent, ReplyNews, Written};
-use super::row::{Kickoff, begun, meta_text, millis};
+use super::row::{Kickoff, begun, millis};
 use super::state::{Progress, State};
-use super::{batches, full_text};
+use super::{batches, full_text, meta_index};
 
 /// What is searched by, besides what each kickoff has.
 #[derive(Debug, Clone, Default)]
@@ -366,7 +365,9 @@ impl<'db> Projection<'db> {
                     let body: Option<Vec<u8>> = find.query_row([id], |row| row.get(0)).optional()?;
                     body.map_or(Ok(()), |body| full_text::add_inputs(db, number, &body))?;
                 }
-                self.index_meta(number, created, meta.as_deref())?;
+                if let Some(meta) = meta {
+                    meta_index::add(self.db, &self.indexes.meta_keys, number, created, &meta)?;
+                }
                 Ok(number)
             }
         }
@@ -386,29 +387,12 @@ impl<'db> Projection<'db> {
             };
             if !is_new {
                 kickoff.write(self.db)?;
-                self.index_meta(number, kickoff.created, kickoff.meta.as_deref())?;
+                if let Some(meta) = &kickoff.meta {
+                    meta_index::add(self.db, &self.indexes.meta_keys, number, kickoff.created, meta)?;
+                }
             }
             let reply = self.replies.remove(&id).unwrap_or_default();
             self.changes.written.push(Written { kickoff, reply });
-        }
-        Ok(())
-    }
-
-    fn index_meta(&self, number: i64, created: i64, meta: Option<&str>) -> rusqlite::Result<()> {
-        let Some(meta) = meta else {
-            return Ok(());
-        };
-        let Ok(Value::Object(fields)) = serde_json::from_str(meta) else {
-            return Ok(());
-        };
-        for key in &self.indexes.meta_keys {
-            let Some(value) = fields.get(key).and_then(meta_text) else {
-                continue;
-            };
-            let mut add = self.db.prepare_cached(
-                "INSERT OR IGNORE INTO meta (key, value, created, kickoff) VALUES (?, ?, ?, ?)",
-            )?;
-            add.execute(params![key, value, created, number])?;
         }
         Ok(())
     }

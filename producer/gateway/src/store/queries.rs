@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde_json::value::RawValue;
 
 use super::filter::{Cursor, Filter};
-use super::news::Request;
+use super::news::{Request, Stream};
 pub(crate) use super::readers::QueryError;
 use super::readers::Readers;
 use super::recent::Recent;
@@ -205,6 +205,16 @@ impl Queries {
                 |row| row.get(0),
             )?;
             Ok(since.map(moment))
+        })
+        .await
+    }
+
+    /// The moment (ms) before which news of batches may have been missed, if there is one.
+    pub(crate) async fn batches_known_since(&self) -> Result<Option<i64>, QueryError> {
+        self.ask(|db| {
+            let since = "SELECT known_since FROM stream WHERE name = ?";
+            let since = db.query_row(since, [Stream::Batches.as_str()], |row| row.get(0));
+            Ok(since.optional()?.flatten())
         })
         .await
     }

@@ -35,9 +35,13 @@ const ALL: Retention = Retention {
 };
 
 fn open(dir: &tempfile::TempDir, retention: Retention) -> Store {
+    open_with(dir, retention, &["tenant"])
+}
+
+fn open_with(dir: &tempfile::TempDir, retention: Retention, meta_keys: &[&str]) -> Store {
     let file = dir.path().join("store");
     let indexes = Indexes {
-        meta_keys: vec!["tenant".to_owned()],
+        meta_keys: meta_keys.iter().map(|key| (*key).to_owned()).collect(),
         full_text: true,
     };
     Store::open(&file, 4 << 20, indexes, retention, &Names::new("kickoff")).unwrap()
@@ -55,6 +59,10 @@ impl Site {
 
     /// The same file, opened by another gateway.
     async fn reopened(self, retention: Retention) -> Self {
+        self.reopened_with(retention, &["tenant"]).await
+    }
+
+    async fn reopened_with(self, retention: Retention, meta_keys: &[&str]) -> Self {
         let Self { dir, store, place } = self;
         drop(store);
         // The thread that wrote ends by itself.
@@ -63,7 +71,7 @@ impl Site {
         tokio::task::spawn_blocking(move || lock.lock().unwrap())
             .await
             .unwrap();
-        let store = open(&dir, retention);
+        let store = open_with(&dir, retention, meta_keys);
         Self { dir, store, place }
     }
 
@@ -283,6 +291,25 @@ async fn another_stream_of_the_same_name_has_other_places() {
     let events = site.store.queries.events_behind(-1, 10).await.unwrap();
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].event.kickoff_id, "b");
+}
+
+#[tokio::test]
+async fn a_key_of_meta_that_is_configured_later_finds_what_is_kept_too() {
+    let mut site = Site::new();
+    let mut begun = 0;
+    for keys in [vec!["tenant", "order"], vec!["tenant"], vec!["tenant", "order"]] {
+        let id = format!("k-{begun}");
+        site.see_with(event(&id, "kickoff_started", 0), Some(r#"{"order": 7}"#))
+            .await;
+        begun += 1;
+        site = site.reopened_with(ALL, &keys).await;
+    }
+    let order = Filter {
+        meta: vec![("order".to_owned(), "7".to_owned())],
+        ..Filter::default()
+    };
+    let found = site.store.queries.list(order, None, 10).await.unwrap();
+    assert_eq!(found.len(), begun);
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use super::token::Token;
 pub(crate) enum Exceeded {
     /// Too many a second; so long it has to wait.
     Rate(Duration),
-    /// Too many at once.
-    Concurrency,
+    /// So many are under way, which is the most.
+    Concurrency(u32),
 }
 
 /// What is counted of one token. It has the same size whatever callers do.
@@ -33,11 +33,11 @@ pub(crate) struct Meter {
 pub(crate) struct UnderWay(Arc<AtomicU32>);
 
 impl Meter {
-    /// Counts a call, if the token has one left.
-    pub(crate) fn begin(&self, token: &Token) -> Result<UnderWay, Exceeded> {
+    /// Counts a call, if the token has one left. Where it has no limit of its own, at most `share` are under way.
+    pub(crate) fn begin(&self, token: &Token, share: u32) -> Result<UnderWay, Exceeded> {
         self.used_at.store(Utc::now().timestamp(), Ordering::Relaxed);
         // Whoever has too many under way must not pay for asking.
-        let call = self.under_way(token.max_concurrent)?;
+        let call = self.under_way(token.max_concurrent.unwrap_or(share))?;
         self.pace(token, Instant::now())?;
         Ok(call)
     }
@@ -50,8 +50,7 @@ impl Meter {
         }
     }
 
-    fn under_way(&self, most: Option<u32>) -> Result<UnderWay, Exceeded> {
-        let most = most.unwrap_or(u32::MAX);
+    fn under_way(&self, most: u32) -> Result<UnderWay, Exceeded> {
         let counted = self
             .under_way
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
@@ -59,7 +58,7 @@ impl Meter {
             });
         match counted {
             Ok(_) => Ok(UnderWay(Arc::clone(&self.under_way))),
-            Err(_) => Err(Exceeded::Concurrency),
+            Err(_) => Err(Exceeded::Concurrency(most)),
         }
     }
 
@@ -138,19 +137,23 @@ mod tests {
             ..Token::named("ci")
         };
         assert_eq!(meter.used_at(), None);
-        let first = meter.begin(&token).unwrap();
-        let _second = meter.begin(&token).unwrap();
-        assert_eq!(meter.begin(&token).err(), Some(Exceeded::Concurrency));
+        let first = meter.begin(&token, 9).unwrap();
+        let _second = meter.begin(&token, 9).unwrap();
+        assert_eq!(meter.begin(&token, 9).err(), Some(Exceeded::Concurrency(2)));
         drop(first);
-        assert!(meter.begin(&token).is_ok());
+        assert!(meter.begin(&token, 9).is_ok());
+        // One without a limit of its own has its share.
+        let (meter, token) = (Meter::default(), Token::named("ci"));
+        let _only = meter.begin(&token, 1).unwrap();
+        assert_eq!(meter.begin(&token, 1).err(), Some(Exceeded::Concurrency(1)));
         assert!(meter.used_at().unwrap() <= Utc::now());
     }
 
     #[test]
     fn a_call_that_is_too_early_is_not_under_way() {
         let (meter, token) = (Meter::default(), paced(0.001, 1));
-        drop(meter.begin(&token).unwrap());
-        assert!(matches!(meter.begin(&token), Err(Exceeded::Rate(_))));
+        drop(meter.begin(&token, 9).unwrap());
+        assert!(matches!(meter.begin(&token, 9), Err(Exceeded::Rate(_))));
         assert_eq!(meter.under_way.load(Ordering::Acquire), 0);
     }
 }

@@ -258,11 +258,11 @@ mod tests {
         };
         let secret = file.create(once).unwrap();
         let found = tokens.find(secret.expose_secret()).await.unwrap();
-        drop(found.meter.begin(&found.token).unwrap());
+        drop(found.meter.begin(&found.token, 9).unwrap());
         file.create(Token::named("another")).unwrap();
         tokens.set(file.read().unwrap());
         let found = tokens.find(secret.expose_secret()).await.unwrap();
-        assert!(found.meter.begin(&found.token).is_err());
+        assert!(found.meter.begin(&found.token, 9).is_err());
     }
 
     #[tokio::test]
@@ -274,7 +274,7 @@ mod tests {
         let found = tokens.find(secret.expose_secret()).await.unwrap();
         tokens.keep_uses_now(Duration::ZERO);
         assert!(!used.exists(), "nobody used it");
-        drop(found.meter.begin(&found.token).unwrap());
+        drop(found.meter.begin(&found.token, 9).unwrap());
         tokens.keep_uses_now(KEEPING_INTERVAL);
         let kept = tokens.keeping().file.read().unwrap();
         assert_eq!(kept.of(&found.token), found.meter.used_at());
@@ -294,9 +294,9 @@ mod tests {
         let (file, tokens) = tokens(dir.path(), "no/such/folder/used.json");
         let secret = file.create(Token::named("ci")).unwrap();
         let found = tokens.find(secret.expose_secret()).await.unwrap();
-        drop(found.meter.begin(&found.token).unwrap());
+        drop(found.meter.begin(&found.token, 9).unwrap());
         tokens.keep_uses_now(Duration::ZERO);
         assert!(tokens.keeping().told && tokens.keeping().kept.is_empty());
-        assert!(found.meter.begin(&found.token).is_ok());
+        assert!(found.meter.begin(&found.token, 9).is_ok());
     }
 }
