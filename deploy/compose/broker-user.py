@@ -1,10 +1,12 @@
-"""Makes the password of RabbitMQ's user, once, and writes it where RabbitMQ and where its clients read it."""
+"""Makes the password of RabbitMQ's user and the secret of webhooks, once, and writes them where they are read."""
 
+import base64
 import secrets
 from pathlib import Path
 
 USER = Path("/run/broker-user/user.conf")
 URL = Path("/run/secrets/crewfleet/broker-url")
+WEBHOOKS = Path("/run/secrets/crewfleet/webhook-secret")
 
 
 def write(path: Path, text: str) -> None:
@@ -15,6 +17,8 @@ def write(path: Path, text: str) -> None:
     new.rename(path)
 
 
+if not WEBHOOKS.exists():
+    write(WEBHOOKS, f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
 # RabbitMQ makes the user at its first start only, so the password stays what it is. The URL comes last: with it, all is there.
 if not URL.exists():
     password = secrets.token_hex(32)

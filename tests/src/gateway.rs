@@ -9,7 +9,7 @@ use std::{
 
 use reqwest::{Method, Response, StatusCode, header::HeaderMap};
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{PATIENCE, cli::Cli, http, process::Process};
 
@@ -194,6 +194,8 @@ pub struct ServerSentEvent {
 impl ServerSentEvents {
     /// The next one; `None` when the stream is over.
     pub async fn next(&mut self) -> Option<ServerSentEvent> {
+        // A comment, by which a stream lives, is none.
+        let late = Instant::now() + PATIENCE;
         loop {
             if let Some((block, rest)) = self.read.split_once("\n\n") {
                 let block = block.to_owned();
@@ -211,7 +213,7 @@ impl ServerSentEvents {
                 }
                 continue;
             }
-            let chunk = timeout(PATIENCE, self.response.chunk())
+            let chunk = timeout_at(late, self.response.chunk())
                 .await
                 .expect("something comes");
             let chunk = chunk.ok().flatten()?;

@@ -385,6 +385,29 @@ async fn rows_of_a_file_have_one_end_however_often_the_command_is_run() {
         (&json!(3), &json!(2), &json!("succeeded")),
         "{view:#}"
     );
+    // The command shows it without a gateway, and so does the list of one.
+    let listed = place.cli.run(&["batches", "list"]).await.success();
+    assert!(
+        listed.contains(batch) && listed.contains("ended") && listed.contains("summary"),
+        "{listed}"
+    );
+    let shown = place.cli.run(&["batches", "show", batch]).await.success();
+    for expected in [
+        "3 items: 2 succeeded, 1 failed",
+        &callback(batch),
+        "of crew summary follows",
+    ] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    let nothing = place.cli.run(&["batches", "show", "none"]).await.ended_with(3);
+    nothing.said(&["no gateway was told of a batch none"]);
+    let (_, page) = caller.get("/batches?limit=1").await;
+    let listed = &page["items"][0];
+    assert_eq!(
+        (&listed["batch_id"], &listed["crew"], &listed["state"]),
+        (&json!(batch), &json!("write"), &json!("ended")),
+        "{page:#}"
+    );
     // Other rows would be another batch.
     let more = [rows.as_slice(), &[json!({})]].concat();
     let other = for_each(&place, &more, &SUMMARY).output().await.ended_with(2);

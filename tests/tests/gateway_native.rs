@@ -30,7 +30,7 @@ impl Site {
         let add = |worker: WorkerBuilder, (name, toml): &(&str, &str)| worker.crew(name, toml);
         let worker = crews.iter().fold(worker, add).ready().await;
         let cli = Cli::new(&url, &namespace).with_free_gateway_ports();
-        let config = "[gateway.store]\nmeta_keys = [\"order\"]\n";
+        let config = "[gateway.store]\nmeta_keys = [\"order\"]\nfull_text = true\n";
         std::fs::write(cli.dir().join("crewfleet.toml"), config).expect("the file is written");
         let token = cli
             .run(&["token", "create", "shop", "--all-crews"])
@@ -140,6 +140,10 @@ async fn a_kickoff_is_started_awaited_and_found() {
         ("?meta.tenant=acme&crew=echo", vec![&id]),
         ("?meta.order=8", vec![]),
         (&format!("?error={fingerprint}"), vec!["by-amqp"]),
+        // Words of inputs, of a result, and of why there is none.
+        ("?q=1.5", vec![&id]),
+        ("?q=item+bad&status=failed", vec!["by-amqp"]),
+        ("?q=item+good", vec![]),
         ("?until=2026-01-01T00:00:00Z", vec![]),
         ("?since=2026-01-01T00:00:00Z&limit=1", vec!["by-amqp"]),
     ] {

@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::{
-    cancel, check, control, dead_letters, dev, doctor, events, files, for_each, gateway, healthcheck,
-    kickoff, kickoffs, manual, run, sinks, status, token, topology, wait, workers,
+    batches, cancel, check, control, dead_letters, dev, doctor, events, files, for_each, gateway,
+    healthcheck, kickoff, kickoffs, manual, run, sinks, status, token, topology, wait, workers,
 };
 use crate::exit::Exit;
 use crate::global::Global;
@@ -44,6 +44,9 @@ pub(crate) enum Command {
     Status(status::Arguments),
     /// List the kickoffs that workers have, and how many wait
     Kickoffs(kickoffs::Arguments),
+    /// List or show batches with an end
+    #[command(subcommand)]
+    Batches(batches::Action),
     /// Show the events of a kickoff, as they happen, until it is finished
     Events(events::Arguments),
     /// List the files that a kickoff left, or fetch them
@@ -95,6 +98,7 @@ pub(crate) async fn run(
         Command::Wait(arguments) => wait::run(settings, arguments, stop).await,
         Command::Status(arguments) => status::run(settings, arguments, stop).await,
         Command::Kickoffs(arguments) => kickoffs::run(settings, arguments, stop).await,
+        Command::Batches(action) => batches::run(settings, action, stop).await,
         Command::Events(arguments) => events::run(settings, arguments, stop).await,
         Command::Files(arguments) => files::run(settings, arguments, stop).await,
         Command::Cancel(arguments) => cancel::run(settings, arguments, stop).await,

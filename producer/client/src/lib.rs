@@ -36,7 +36,7 @@
 //! | [`dead_letters`] | what could not be done: list, show, redrive, purge |
 //! | `error` | [`ClientError`]: what can go wrong |
 
-mod batches;
+pub mod batches;
 mod chain;
 mod client;
 mod connection;

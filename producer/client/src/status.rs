@@ -1,7 +1,7 @@
 //! What is known of kickoffs: by the workers, which are asked, by the replies that are kept, and by how much waits in
 //! which queue. A queue cannot be asked what is in it.
 
-use crewfleet_protocol::{CrewName, HeldKickoff, HeldState, KickoffId, Reply};
+use crewfleet_protocol::{ChainPlace, CrewName, HeldKickoff, HeldState, KickoffId, Reply};
 use serde::Serialize;
 
 /// The doubt where no worker could be asked.
@@ -96,6 +96,13 @@ impl QueueCount {
 }
 
 impl KickoffStatus {
+    /// Its place in a chain, as its reply or a worker says.
+    pub fn chain_place(&self) -> Option<&ChainPlace> {
+        let of_reply = self.reply.as_ref().and_then(|reply| reply.chain.as_ref());
+        let mut of_workers = self.workers.iter().filter_map(|at| at.kickoff.chain.as_ref());
+        of_reply.map(|chain| &chain.place).or_else(|| of_workers.next())
+    }
+
     /// Whether it is nowhere that we can know of: besides what is [`Stage::Unknown`] also where no worker runs, and nothing
     /// waits.
     pub fn is_nowhere(&self) -> bool {

@@ -11,7 +11,7 @@ use super::body::{Body, sealed};
 use super::{FilesLeftOut, ReplyChain, ResultFile};
 
 /// How a kickoff ended, as its requester sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// The crew finished; `result` holds its output.

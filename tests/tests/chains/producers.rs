@@ -51,6 +51,18 @@ async fn the_command_waits_for_the_end_of_the_chain_and_prints_it() {
     );
     let status = cli.run(&["status", &step]).await.success();
     assert!(status.contains("it is step 1 of chain a"), "{status}");
+    let chain = cli
+        .run(&["status", &step, "--chain", "-o", "json"])
+        .await
+        .success();
+    let chain: Value = serde_json::from_str(&chain).unwrap();
+    let ids: Vec<_> = chain
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["kickoff_id"])
+        .collect();
+    assert_eq!(ids, [&json!("a"), &json!(step), &json!(last)]);
 
     // The exit code is that of the last.
     let failed = cli

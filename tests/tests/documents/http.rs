@@ -70,6 +70,11 @@ async fn every_call_of_the_native_api_is_shown_and_answered_as_shown() {
     // The calls as they stand: a status that is no success is a failure of curl.
     fs::write(cli.dir().join(".curlrc"), "fail-with-body\nsilent\nshow-error\n")
         .expect("the file is written");
+    fs::write(
+        cli.dir().join("items.jsonl"),
+        "{\"BUSINESS_DETAILS\": \"a mill\"}\n{}\n",
+    )
+    .expect("the file is written");
     let calls = shown();
     for call in &calls {
         let called = call.line.replace(BASE, gateway.url());
@@ -157,15 +162,13 @@ fn shown() -> Vec<Call> {
     for block in page.blocks() {
         let lines = block.text.replace("\\\n", "");
         if block.language == "sh" {
-            let mut set_up = String::new();
-            for line in lines.lines() {
-                if line.starts_with("curl") && line.contains("/v1/") {
-                    let line = format!("{set_up}{line}");
-                    calls.push(Call { line, answer: None });
-                } else if line.starts_with("printf") {
-                    set_up = format!("{line}; ");
-                }
-            }
+            let of_api = lines
+                .lines()
+                .filter(|line| line.starts_with("curl") && line.contains("/v1/"));
+            calls.extend(of_api.map(|line| Call {
+                line: line.to_owned(),
+                answer: None,
+            }));
         } else if let Some(before) = before.filter(|before| before.language == "sh")
             // Between them are the end of the one, an empty line, and the beginning of the other.
             && block.line == before.line + before.text.lines().count() + 3

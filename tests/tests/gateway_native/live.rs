@@ -4,7 +4,8 @@ use super::*;
 
 #[tokio::test]
 async fn events_come_as_they_happen_and_go_on_where_they_were() {
-    let site = Site::new().await;
+    let flaky = "runner = \"builtin\"\ntarget = \"fail\"\n[crews.flaky.retry]\nmax_attempts = 2\ndelay_s = 0\njitter = 0\n";
+    let site = Site::with(&[("flaky", flaky)]).await;
     let caller = site.caller();
     let mut all = caller.follow("/events?crew=echo").await;
     let id = site
@@ -49,6 +50,8 @@ async fn events_come_as_they_happen_and_go_on_where_they_were() {
         seen.iter().all(|event| event.data["kickoff_id"] == json!(other)),
         "{seen:#?}"
     );
+    // Its reply takes another way than its events, and it has succeeded once that is here.
+    result(&caller, &other).await;
     let first = &seen[0];
     let again = site.caller().with_header("Last-Event-ID", &first.id);
     let again = again
@@ -57,6 +60,17 @@ async fn events_come_as_they_happen_and_go_on_where_they_were() {
         .until("kickoff_finished")
         .await;
     assert_eq!(again.len(), seen.len() - 1);
+    // A further attempt says so.
+    let failing = site
+        .start(json!({"crew": "flaky", "inputs": {"message": "busy", "retryable": true}}))
+        .await;
+    let events = caller
+        .follow(format!("/kickoffs/{failing}/events"))
+        .await
+        .until("end")
+        .await;
+    let retrying = events.iter().filter(|event| event.event == "kickoff_retrying");
+    assert_eq!(retrying.count(), 1, "{events:#?}");
     // The end of a gateway ends its streams; its readers go elsewhere.
     let mut last = second.native(&site.token).follow("/events").await;
     second.process().signal(Signal::SIGTERM);

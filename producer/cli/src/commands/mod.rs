@@ -1,5 +1,6 @@
 //! A file a command.
 
+pub(crate) mod batches;
 pub(crate) mod cancel;
 mod chains;
 pub(crate) mod check;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use chrono::Utc;
 use clap::Args;
 use crewfleet::status::{KickoffAt, QueueCount, Stage};
-use crewfleet::{KickoffClient, KickoffId, KickoffStatus, Reply};
+use crewfleet::{ClientError, KickoffClient, KickoffId, KickoffStatus, Reply};
+use crewfleet_protocol::chain::MAX_STEPS;
 use crewfleet_protocol::{CrewName, HeldState};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,9 @@ unreachable; 8 interrupted."
 pub(crate) struct Arguments {
     /// The kickoff's id
     id: KickoffId,
+    /// Show every kickoff of its chain, from the first on
+    #[arg(long)]
+    chain: bool,
     #[command(flatten)]
     crews: LookedAt,
     #[command(flatten)]
@@ -41,24 +45,73 @@ pub(crate) async fn run(
     let asking = async {
         let client = KickoffClient::connect(&settings.broker, "crewfleet status").await?;
         let status = client.status(&arguments.id, &crews).await;
+        let statuses = match status {
+            Ok(status) if arguments.chain => chain_of(&client, status, crews.clone()).await,
+            status => status.map(|status| vec![status]),
+        };
         client.close().await;
-        status
+        statuses
     };
-    let Some(status) = stop.run_until_cancelled(asking).await else {
+    let Some(statuses) = stop.run_until_cancelled(asking).await else {
         return Ok(Exit::GaveUp);
     };
-    let status = status?;
-    arguments.format.print(&status, || Some(text(&status)))?;
-    for crew in status.waits_for_paused() {
-        say(&crews::paused(crew));
+    let statuses = statuses?;
+    match statuses.as_slice() {
+        [status] if !arguments.chain => arguments.format.print(status, || Some(text(status)))?,
+        all => {
+            let texts = || all.iter().map(text).collect::<Vec<_>>().join("\n");
+            arguments.format.print(&all, || Some(texts()))?;
+        }
     }
-    for doubt in &status.doubts {
-        say(doubt);
+    for status in &statuses {
+        for crew in status.waits_for_paused() {
+            say(&crews::paused(crew));
+        }
+        for doubt in &status.doubts {
+            say(doubt);
+        }
     }
-    Ok(match status.stage {
-        Stage::Unknown => Exit::Broker,
-        _ => Exit::Succeeded,
-    })
+    Ok(
+        match statuses.iter().all(|status| status.stage == Stage::Unknown) {
+            true => Exit::Broker,
+            false => Exit::Succeeded,
+        },
+    )
+}
+
+/// All of the chain that a kickoff is in, as far as replies tell what follows them. It is there itself in any case.
+async fn chain_of(
+    client: &KickoffClient,
+    status: KickoffStatus,
+    mut crews: Vec<CrewName>,
+) -> Result<Vec<KickoffStatus>, ClientError> {
+    let first = status
+        .chain_place()
+        .and_then(|place| KickoffId::parse(&place.id).ok())
+        .filter(|first| *first != status.kickoff_id);
+    let mut own = Some(status);
+    let mut chain = match first {
+        Some(first) => vec![client.status(&first, &crews).await?],
+        None => own.take().into_iter().collect(),
+    };
+    while chain.len() <= MAX_STEPS {
+        let reply = chain.last().and_then(|last| last.reply.as_ref());
+        let Some(next) = reply.and_then(|reply| reply.chain.as_ref()?.next.as_ref()) else {
+            break;
+        };
+        let Ok(id) = KickoffId::parse(&next.kickoff_id) else {
+            break;
+        };
+        if let Some(own) = own.take_if(|own| own.kickoff_id == id) {
+            chain.push(own);
+            continue;
+        }
+        crews.extend(CrewName::parse(&next.crew));
+        chain.push(client.status(&id, &crews).await?);
+    }
+    // Where what came before it is kept no longer.
+    chain.extend(own);
+    Ok(chain)
 }
 
 /// Sentences for people.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use crewfleet::BrokerConfig;
@@ -15,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::folder::Folder;
+use super::webhook_secret;
 
 /// Where people look for it, while nobody else is there.
 const USUAL: u16 = 8080;
@@ -23,6 +25,8 @@ const USUAL: u16 = 8080;
 pub(crate) struct Gateway {
     /// `HOST:PORT` of its API.
     pub(crate) addr: String,
+    /// The secret that its webhooks are signed by, where we made it.
+    pub(crate) webhook_secret: Option<PathBuf>,
     token: SecretString,
     serving: AbortOnDropHandle<Result<(), GatewayError>>,
     _stop: DropGuard,
@@ -37,8 +41,9 @@ impl Gateway {
         folder: &Folder,
         broker: &BrokerConfig,
         crew: &CrewName,
-        sinks: SinksConfig,
+        mut sinks: SinksConfig,
     ) -> anyhow::Result<Self> {
+        let webhook_secret = webhook_secret::ensure(folder, &mut sinks)?;
         let tokens_file = folder.join("gateway-tokens.json");
         // Those of earlier runs are good no more.
         match fs::remove_file(&tokens_file) {
@@ -66,6 +71,7 @@ impl Gateway {
         });
         Ok(Self {
             addr,
+            webhook_secret,
             token,
             serving: AbortOnDropHandle::new(serving),
             _stop: stop.drop_guard(),

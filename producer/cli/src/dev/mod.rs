@@ -18,5 +18,6 @@ pub(crate) mod gateway;
 mod log;
 pub(crate) mod not_ready;
 mod project;
+mod webhook_secret;
 pub(crate) mod worker;
 pub(crate) mod workers;

@@ -34,7 +34,13 @@ pub(crate) async fn examine(subject: &Subject, none_answers: impl FnOnce()) -> R
     let wanted = wanted.with_streams(broker::streams(subject, &client, &link, &mut findings).await);
     let present = topology::examine(&link, &wanted, management, &mut findings).await?;
     crews::consumers(client.names(), &names, &present, &mut findings);
-    sinks::examine(client.names(), &subject.sinks, &present, &mut findings);
+    sinks::examine(
+        client.names(),
+        &subject.sinks,
+        subject.signs_webhooks,
+        &present,
+        &mut findings,
+    );
     unacked::examine(&client, link.version(), &names, &heard, management, &mut findings).await;
     crews::time_limits(subject, &limits, link.version(), &present, &mut findings);
     crews::drain_grace(subject, &mut findings);

@@ -6,8 +6,26 @@ use super::finding::{Finding, State};
 use super::topology::Present;
 
 /// Those of the configuration, and the one for the webhooks that kickoffs ask for.
-pub(super) fn examine(names: &Names, sinks: &[SinkName], present: &Present, findings: &mut Vec<Finding>) {
+pub(super) fn examine(
+    names: &Names,
+    sinks: &[SinkName],
+    signs_webhooks: bool,
+    present: &Present,
+    findings: &mut Vec<Finding>,
+) {
     let webhooks = SinkName::webhooks();
+    if present.queues.contains_key(&names.sink_queue(&webhooks)) {
+        let check = "signature of webhooks";
+        findings.push(match signs_webhooks {
+            true => Finding::ok(check, "they are signed"),
+            false => Finding::new(State::Note, check, "none: this configuration has no [webhooks] secret")
+                .wanted("a signature, by which a receiver knows who calls")
+                .fix(
+                    "set [webhooks] secret_file to a file with the output of `echo whsec_$(openssl rand -base64 32)`, for \
+                     the gateways or `crewfleet sinks`, and give it to the receivers",
+                ),
+        });
+    }
     for sink in sinks.iter().chain([&webhooks]) {
         if let Some(state) = present.queues.get(&names.sink_queue(sink)) {
             let check = format!("processes of sink {sink}");

@@ -15,6 +15,8 @@ pub(crate) struct Subject {
     pub(crate) crews: BTreeMap<CrewName, f64>,
     /// The sinks.
     pub(crate) sinks: Vec<SinkName>,
+    /// Whether the webhooks that kickoffs ask for are signed.
+    pub(crate) signs_webhooks: bool,
     /// What these need beside what all workers do.
     pub(crate) of_sinks: Topology,
     /// `[worker] declare`.

@@ -182,6 +182,26 @@ impl Batch {
 }
 
 impl Queries {
+    /// The batches with an end that were begun before this one, those that were begun last first.
+    pub(crate) async fn ending_batches(
+        &self,
+        before: Option<(i64, String)>,
+        limit: usize,
+    ) -> Result<Vec<Batch>, QueryError> {
+        let (opened, id) = before.unwrap_or((i64::MAX, String::new()));
+        self.ask(move |db| {
+            let sql = format!(
+                "SELECT {} FROM batch WHERE (opened, id) < (?, ?) ORDER BY opened DESC, id DESC LIMIT ?",
+                Batch::COLUMNS
+            );
+            let mut find = db.prepare_cached(&sql)?;
+            let found = find.query_map(params![opened, id, limit as i64], Batch::read)?;
+            let found: Vec<_> = found.collect::<Result<_, _>>()?;
+            Ok(found.into_iter().flatten().collect())
+        })
+        .await
+    }
+
     /// A batch that has an end.
     pub(crate) async fn ending_batch(&self, id: &str) -> Result<Option<Batch>, QueryError> {
         let id = id.to_owned();

@@ -216,6 +216,12 @@ impl Session {
             gateway.addr,
             other_port(&gateway.addr)
         ));
+        if let Some(file) = &gateway.webhook_secret {
+            say(&format!(
+                "webhooks are signed with the secret in {}",
+                file.display()
+            ));
+        }
         let this = std::env::current_exe().unwrap_or_else(|_| "crewfleet".into());
         let this = quoted(&this.to_string_lossy());
         // A pipe, since the inputs may be many and of any size.

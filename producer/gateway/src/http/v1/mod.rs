@@ -14,7 +14,7 @@
 //! | `crews`, `workers` | what workers serve; pause, resume, drain |
 //! | `dead_letters`, `dead_letter_view`, `letter_cursor`, `dead_letter_actions` | what could not be done: list, redrive, purge |
 //! | `bulk` | cancel and retry of all that a filter takes |
-//! | `batches`, `batch_items`, `batch_meta` | many kickoffs by one call, and how far they are |
+//! | `batches`, `batch_items`, `batch_meta`, `batch_list` | many kickoffs by one call, and how far they are |
 //! | `batch_end`, `batch_schema` | what follows a batch, and what is done when items fail; the same for the document |
 //! | `many` | the same done to many, some at once, in bounded time |
 //! | `body`, `no_query` | what calls are sent |
@@ -22,6 +22,7 @@
 mod actions;
 mod batch_end;
 mod batch_items;
+mod batch_list;
 mod batch_meta;
 mod batch_schema;
 mod batches;

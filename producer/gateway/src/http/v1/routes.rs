@@ -10,8 +10,8 @@ use utoipa_axum::routes;
 
 use super::problem::Refusal;
 use super::{
-    actions, batches, bulk, conditional, create, crews, dead_letter_actions, dead_letters, events, kickoffs,
-    openapi, problem, result, workers,
+    actions, batch_list, batches, bulk, conditional, create, crews, dead_letter_actions, dead_letters,
+    events, kickoffs, openapi, problem, result, workers,
 };
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
@@ -39,7 +39,7 @@ pub(super) fn all() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(actions::cancel))
         .routes(routes!(actions::retry))
         .routes(routes!(bulk::bulk))
-        .routes(routes!(batches::create))
+        .routes(routes!(batches::create, batch_list::list))
         .routes(routes!(batches::get))
         .routes(routes!(crews::list))
         .routes(routes!(crews::get))
