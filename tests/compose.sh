@@ -56,7 +56,9 @@ validate_mounted() {
         "${CARGO_TARGET_DIR:-target}/debug/crewfleet" --config "$folder/crewfleet.toml" healthcheck --gateway 2>"$folder/said" || code=$?
     [ "$code" = 1 ] || fail "the gateway refuses deploy/compose/crewfleet.toml: $(cat "$folder/said")" "correct it"
     code=0
-    CREWFLEET__BROKER__URL_FILE=$folder/url CREWFLEET__WEBHOOKS__ADMIN_ADDR=127.0.0.1:1 \
+    printf 'whsec_%s\n' "$(head -c 32 /dev/urandom | base64 -w 0)" >"$folder/webhook-secret"
+    CREWFLEET__BROKER__URL_FILE=$folder/url CREWFLEET__WEBHOOKS__SECRET_FILE=$folder/webhook-secret \
+        CREWFLEET__WEBHOOKS__ADMIN_ADDR=127.0.0.1:1 \
         "${CARGO_TARGET_DIR:-target}/debug/crewfleet" --config "$folder/crewfleet.toml" healthcheck --sinks 2>"$folder/said" || code=$?
     [ "$code" = 1 ] || fail "the sinks refuse deploy/compose/crewfleet.toml: $(cat "$folder/said")" "correct it"
     rm -rf "$folder"
