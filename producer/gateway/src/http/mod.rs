@@ -12,6 +12,7 @@
 //! | `dto` | what is read and answered |
 //! | `webhooks` | where callers want to be called |
 //! | `api_error` | what is refused, and how that is told |
+//! | `ui` | the dashboard |
 //! | `metrics`, `access_log`, `notes` | requests, counted and logged; and what is learnt of one until then |
 
 mod access_log;
@@ -31,5 +32,6 @@ pub(crate) mod request_limits;
 pub(crate) mod routes;
 mod shares;
 mod tenant_meta;
+mod ui;
 mod v1;
 pub(crate) mod webhooks;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 use tower::util::MapRequest;
 
-use super::{files, handlers, kickoff, paths, v1};
+use super::{files, handlers, kickoff, paths, ui, v1};
 use crate::gateway::Gateway;
 use crate::http::api_error::{ApiError, HEAD, HEADERS};
 use crate::http::metrics::{self, RequestMetrics};
@@ -45,6 +45,7 @@ pub(crate) fn router(
         .method_not_allowed_fallback(handlers::other_method)
         .with_state(Arc::clone(gateway))
         .merge(v1::router(gateway))
+        .merge(ui::router())
         .layer(middleware::from_fn(within_limit))
         .layer(middleware::from_fn(within_head))
         .layer(middleware::from_fn(v1::problems))

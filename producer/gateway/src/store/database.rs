@@ -19,6 +19,8 @@ const SCHEMA: &[M<'static>] = &[
     M::up(include_str!("batch.sql")),
     M::up(include_str!("batch_opened.sql")),
     M::up(include_str!("meta_key.sql")),
+    M::up(include_str!("tally.sql")),
+    M::up(include_str!("tally_fill.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 

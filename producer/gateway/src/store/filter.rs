@@ -200,6 +200,25 @@ impl Filter {
             }
     }
 
+    /// Whether it asks for nothing but crews and a time.
+    pub(super) fn is_by_crew_and_time_alone(&self) -> bool {
+        let (since, until) = (None, None);
+        Self {
+            since,
+            until,
+            ..self.clone()
+        }
+        .is_by_crew_alone()
+    }
+
+    /// The same, in this state alone.
+    pub(super) fn in_state(&self, state: State) -> Self {
+        Self {
+            states: vec![state],
+            ..self.clone()
+        }
+    }
+
     /// Whether it takes this kickoff, as far as that is known without its text.
     pub(crate) fn takes(&self, kickoff: &Kickoff) -> bool {
         let has = |of: &Option<String>, value: Option<&str>| of.as_deref().is_none_or(|of| Some(of) == value);

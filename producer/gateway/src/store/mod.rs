@@ -22,6 +22,8 @@
 //! | `untold` | kickoffs of which no stream tells |
 //! | `batches` | batches that have an end, and how far their items are |
 //! | `totals` | what is asked of many kickoffs at once |
+//! | `tally`, `statistics` | what ended and what it cost, counted as it is heard; and what is asked of that |
+//! | `steering` | who paused, resumed or drained what |
 //! | `subscribers` | who waits for news |
 
 pub(crate) mod batches;
@@ -40,7 +42,10 @@ mod recent;
 mod retention;
 pub(crate) mod row;
 pub(crate) mod state;
+pub(crate) mod statistics;
+pub(crate) mod steering;
 pub(crate) mod subscribers;
+pub(crate) mod tally;
 mod totals;
 mod untold;
 mod window;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crewfleet_protocol::{BatchNews, ChainPlace, Event, Reply};
 use serde_json::value::RawValue;
 
+use super::steering::Steered;
+
 /// The streams that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Stream {
@@ -66,6 +68,8 @@ pub(crate) enum News {
         meta: Option<String>,
         chain: Option<ChainPlace>,
     },
+    /// Somebody paused, resumed or drained something here.
+    Steered(Steered),
     /// The stream was read up to what it held at this moment (ms): what was published before is known.
     ReadTo(Stream, i64),
     /// What was older than this moment (ms) had left the stream before it was read.

@@ -11,6 +11,7 @@ use super::news::{Mark, News, Request, Stored, Stream};
 use super::recent::{Recent, ReplyNews, Written};
 use super::row::{Kickoff, begun, millis};
 use super::state::{Progress, State};
+use super::tally::Tally;
 use super::{batches, full_text, meta_index};
 
 /// What is searched by, besides what each kickoff has.
@@ -52,6 +53,7 @@ pub(super) struct Projection<'db> {
     replies: HashMap<String, ReplyNews>,
     marks: HashMap<Stream, Mark>,
     kept: HashMap<&'static str, (i64, i64)>,
+    tally: Tally,
     changes: Changes,
 }
 
@@ -66,6 +68,7 @@ impl<'db> Projection<'db> {
             replies: HashMap::new(),
             marks: HashMap::new(),
             kept: HashMap::new(),
+            tally: Tally::default(),
             changes: Changes::default(),
         }
     }
@@ -108,6 +111,7 @@ impl<'db> Projection<'db> {
             } => self.begun(id, crew, meta.as_deref(), chain.clone()),
             News::ReadTo(Stream::Results, moment) => self.give_up_replies(*moment),
             News::ReadTo(..) => Ok(()),
+            News::Steered(steered) => steered.write(self.db),
             News::Missed(stream, moment) => self.missed(*stream, *moment),
             News::Replaced(stream) => self.replaced(*stream),
         }
@@ -116,6 +120,7 @@ impl<'db> Projection<'db> {
     /// Writes what is left to write, before the transaction is committed.
     pub(super) fn finish(mut self) -> rusqlite::Result<Changes> {
         self.flush()?;
+        self.tally.flush(self.db)?;
         for (stream, mark) in &self.marks {
             let mut set = self.db.prepare_cached(
                 "INSERT INTO stream (name, place, hash) VALUES (?, ?, ?) \
@@ -178,6 +183,9 @@ impl<'db> Projection<'db> {
         if added > 0 {
             let bytes = data.len() + event.event_type.len();
             self.keep("event", 1, bytes);
+            if let Some(kickoff) = self.kickoffs.get(&event.kickoff_id) {
+                self.tally.event(self.db, number, kickoff, event)?;
+            }
             let event = Arc::clone(event);
             self.changes.events.push(Stored { place, event });
         }
@@ -206,6 +214,9 @@ impl<'db> Projection<'db> {
             .db
             .prepare_cached("SELECT bytes FROM reply WHERE kickoff = ?")?;
         let before: Option<i64> = find.query_row([number], |row| row.get(0)).optional()?;
+        if let Some(kickoff) = self.kickoffs.get(id) {
+            self.tally.reply(self.db, number, kickoff, reply)?;
+        }
         if let Some(bytes) = before {
             let kept = self.kept.entry("reply").or_default();
             *kept = (kept.0 - 1, kept.1 - bytes);

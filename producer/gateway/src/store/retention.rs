@@ -2,6 +2,8 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use super::tally;
+
 /// Rows of one round.
 const ROUND: i64 = 1_000;
 
@@ -77,6 +79,7 @@ impl Retention {
         }
         let before = now - self.kickoffs_ms;
         transaction.execute("DELETE FROM batch WHERE heard < ?", [before])?;
+        tally::forget(&transaction, now)?;
         transaction.commit()?;
         if gone > 0 {
             // Pages that became free go back to the file system, a few at a time.

@@ -49,6 +49,11 @@ impl State {
         self.into()
     }
 
+    /// Each of them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::VARIANTS.iter().copied()
+    }
+
     /// All names, for people.
     pub(crate) fn names() -> String {
         let names: Vec<_> = Self::VARIANTS.iter().map(|state| state.as_str()).collect();

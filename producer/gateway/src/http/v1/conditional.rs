@@ -7,6 +7,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use sha2::{Digest, Sha256};
 
+/// Browsers alone send it.
+const BROWSER: &str = "sec-fetch-mode";
+
 /// Tags what is answered to a `GET`, where it is there as a whole.
 pub(super) async fn tag(request: Request, next: Next) -> Response {
     let is_get = request.method() == Method::GET;
@@ -31,8 +34,11 @@ pub(super) async fn tag(request: Request, next: Next) -> Response {
     if let Ok(tag) = HeaderValue::try_from(tag) {
         parts.headers.insert(header::ETAG, tag);
     }
-    // It changes, and it is its caller's own.
-    let caches = HeaderValue::from_static("private, no-cache");
+    // It changes, and it is its caller's own. A browser keeps nothing of it: it may have inputs and results.
+    let caches = HeaderValue::from_static(match shown.contains_key(BROWSER) {
+        true => "no-store",
+        false => "private, no-cache",
+    });
     parts.headers.insert(header::CACHE_CONTROL, caches);
     match parts.status {
         StatusCode::NOT_MODIFIED => Response::from_parts(parts, Body::empty()),

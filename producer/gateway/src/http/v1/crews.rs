@@ -13,6 +13,7 @@ use crewfleet_protocol::{CrewName, InputsSchema};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 use utoipa::ToSchema;
 
 use super::no_query::NoQuery;
@@ -21,9 +22,13 @@ use crate::crews::Worker;
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
 use crate::http::identity::Identity;
-use crate::store::row::moment;
+use crate::store::News;
+use crate::store::row::{millis, moment};
+use crate::store::steering::Steered;
 use crate::tokens::Scope;
 
+/// How long the store has to write who did something.
+const KEEPING: Duration = Duration::from_secs(1);
 /// How long RabbitMQ has to say how long the queues are …
 const COUNTING: Duration = Duration::from_secs(5);
 /// … and of how many it is asked at once: each takes a channel.
@@ -196,8 +201,25 @@ async fn order(
         false => gateway.client.resume(crew.as_str()).await,
     };
     told.map_err(ApiError::from)?;
+    let action = if paused { "pause" } else { "resume" };
+    steered(gateway, identity, "crew", crew.as_str(), action).await;
     let crew = crew.to_string();
     Ok((StatusCode::ACCEPTED, Json(PauseOrder { crew, paused })).into_response())
+}
+
+/// Keeps who did it, as far as the store takes it: it is done all the same.
+pub(super) async fn steered(gateway: &Gateway, identity: &Identity, kind: &str, name: &str, action: &str) {
+    let steered = Steered {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        action: action.to_owned(),
+        token: identity.name().to_owned(),
+        time: millis(Utc::now()),
+    };
+    let writing = gateway.store.writer.write(News::Steered(steered));
+    if timeout_at(Instant::now() + KEEPING, writing).await.is_err() {
+        debug!(kind, name, action, "who did it is written later");
+    }
 }
 
 /// Refuses what all tenants would feel to the token of one.

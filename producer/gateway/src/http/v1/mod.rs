@@ -8,6 +8,8 @@
 //! | `search` | what a list is filtered by |
 //! | `webhook_schema` | webhooks, for the document |
 //! | `create`, `kickoffs`, `result` | start kickoffs, find them, get what they came to |
+//! | `me`, `request` | who calls; what was asked for |
+//! | `statistics`, `spending` | how crews do, how many kickoffs there are, what they cost |
 //! | `events`, `event_view`, `live` | their events: a page, and as they come |
 //! | `actions` | cancel and retry |
 //! | `conditional` | answers that a caller has already |
@@ -40,12 +42,16 @@ mod kickoffs;
 mod letter_cursor;
 mod live;
 mod many;
+mod me;
 mod no_query;
 mod openapi;
 mod problem;
+mod request;
 mod result;
 mod routes;
 mod search;
+mod spending;
+mod statistics;
 mod step_schema;
 mod view;
 mod webhook_schema;

@@ -22,6 +22,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
         (name = "batches", description = "Many kickoffs by one call."),
         (name = "crews", description = "What the fleet serves."),
         (name = "workers", description = "Who serves it."),
+        (name = "statistics", description = "How the fleet does, and what it costs."),
         (name = "dead letters", description = "Requests that could not be done, until somebody runs them again or throws them away."),
     ),
 )]

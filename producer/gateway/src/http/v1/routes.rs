@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use super::problem::Refusal;
 use super::{
     actions, batch_list, batches, bulk, conditional, create, crews, dead_letter_actions, dead_letters,
-    events, kickoffs, openapi, problem, result, workers,
+    events, kickoffs, me, openapi, problem, request, result, statistics, workers,
 };
 use crate::gateway::Gateway;
 use crate::http::api_error::ApiError;
@@ -47,6 +47,11 @@ pub(super) fn all() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(crews::resume))
         .routes(routes!(workers::list))
         .routes(routes!(workers::drain))
+        .routes(routes!(request::get))
+        .routes(routes!(me::get))
+        .routes(routes!(statistics::stats))
+        .routes(routes!(statistics::spend))
+        .routes(routes!(statistics::counts))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::get))
         .routes(routes!(dead_letter_actions::redrive))

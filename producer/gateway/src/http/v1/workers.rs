@@ -11,7 +11,7 @@ use crewfleet_protocol::{CrewName, CrewStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::crews::{for_everybody, were_heard};
+use super::crews::{for_everybody, steered, were_heard};
 use super::no_query::NoQuery;
 use super::problem::{Refusal, Refusals};
 use crate::crews::Worker;
@@ -114,6 +114,7 @@ pub(crate) async fn drain(
     }
     gateway.may_publish()?;
     gateway.client.drain(&id).await.map_err(ApiError::from)?;
+    steered(&gateway, &identity, "worker", &id, "drain").await;
     Ok((StatusCode::ACCEPTED, Json(view)).into_response())
 }
 

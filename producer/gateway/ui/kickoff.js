@@ -1,0 +1,1 @@
+import { html } from './html.js'; export const Kickoff = () => html`<h1>Kickoff</h1>`;

@@ -1,0 +1,1 @@
+import { html } from './html.js'; export const Kickoffs = () => html`<h1>Kickoffs</h1>`;

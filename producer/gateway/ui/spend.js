@@ -1,0 +1,1 @@
+import { html } from './html.js'; export const Spend = () => html`<h1>Spend</h1>`;
