@@ -31,6 +31,14 @@ export function Bars({ values, label, width = 120, height = 26 }) {
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 export const HUES = ['--bar-task', '--bar-llm', '--bar-tool', '--bar-agent', '--info', '--ok', '--bad', '--bar-attempt'];
 
+const hour = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
+const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' });
+// The day where it changes, else the hour.
+function clockOf(tick, ticks, place) {
+  const isMidnight = new Date(tick * 1000).getHours() === 0 && ticks[1] - ticks[0] < 86400;
+  return isMidnight || ticks[1] - ticks[0] >= 86400 || (place === 0 && ticks[ticks.length - 1] - tick > 86400) ? day.format(tick * 1000) : hour.format(tick * 1000);
+}
+
 // Series over time, stacked: `times` in seconds, `series` as [{ name, values }].
 export function TimeChart({ times, series, label, height = 220 }) {
   const at = useRef(null);
@@ -48,7 +56,7 @@ export function TimeChart({ times, series, label, height = 220 }) {
         legend: { show: false },
         cursor: { points: { show: false }, drag: { x: false, y: false } },
         scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.08, 1)] } },
-        axes: [{ ...axis, grid: { show: false } }, { ...axis, size: 54, values: (_, values) => values.map(compact) }],
+        axes: [{ ...axis, grid: { show: false }, values: (_, ticks) => ticks.map((tick, place) => clockOf(tick, ticks, place)) }, { ...axis, size: 54, values: (_, values) => values.map(compact) }],
         // The highest first: those that come after it are drawn over it.
         series: [{}, ...series.map((_, place) => ({ fill: color(HUES[place % HUES.length]), stroke: panel, width: 0, paths: bars, points: { show: false } })).reverse()],
       };
