@@ -1,6 +1,6 @@
 """A crew that needs no CrewAI: it tells of tasks, agents, tools and models as CrewAI's events do.
 
-What it does its inputs say: `WAY` is `fine`, `fail`, `flaky`, `markup`, `held` or `none`. A `held` one waits until the file
+What it does its inputs say: `WAY` is `fine`, `fail`, `flaky`, `markup`, `file`, `say`, `held` or `none`. A `held` one waits until the file
 `GATE` is there.
 """
 
@@ -68,6 +68,8 @@ def run(kickoff: dict[str, Any]) -> dict[str, Any]:
     way, topic = inputs.get("WAY", "fine"), inputs.get("TOPIC", "bread")
     sys.stderr.write(f"the way is {way}\n")
     tell("log", stream="stdout", line=f"looking into {topic}")
+    if way == "say":
+        return {"raw": inputs["ERROR"]}
     if way == "none":
         return {"raw": "nothing to say"}
     study(topic)
@@ -76,6 +78,9 @@ def run(kickoff: dict[str, Any]) -> dict[str, Any]:
         while not Path(inputs["GATE"]).exists():
             time.sleep(0.02)
         tell("task_completed", task="write", agent="Writer")
+    if way == "file":
+        Path("recipes").mkdir()
+        Path("recipes", f"{topic}.md").write_text(f"a recipe for {topic}\n")
     if way == "markup":
         tell("log", stream="stdout", line=MARKUP)
     if way == "fail" or (way == "flaky" and kickoff["attempt"] < 2):

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
 import urllib.request
 import uuid
 from pathlib import Path
@@ -143,6 +145,14 @@ class Site:
         command = [str(PROGRAMS / "crewfleet"), "--config", self._config("worker-a"), "gateway"]
         self._gateway = Process(command, "the gateway listens", self.folder)
         self.log = self._gateway.log
+        # It knows the workers when they have answered.
+        for _ in range(200):
+            try:
+                self.call("/v1/workers")
+                break
+            except urllib.error.HTTPError as error:
+                assert error.code == 503, error.read()
+                time.sleep(0.05)
 
     def stop_gateway(self) -> None:
         """Ends it in order."""
@@ -173,6 +183,15 @@ class Site:
     def ended(self, kickoff_id: str) -> Any:
         """Waits for its end, and returns its reply."""
         return self.call(f"/v1/kickoffs/{kickoff_id}/result?wait=30")
+
+    def letters(self, word: str, count: int) -> None:
+        """Waits for so many dead letters with this word in their errors: a letter is put away after its reply is sent."""
+        for _ in range(200):
+            found = self.call("/v1/dead-letters?limit=1000")["items"]
+            if len([letter for letter in found if word in (letter["error"] or "")]) >= count:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"there are no {count} letters with {word}")
 
     def close(self) -> None:
         """Ends all of it."""

@@ -63,8 +63,11 @@ export function TimeChart({ times, series, label, height = 220 }) {
       return new uPlot(options, [times, ...stacked.reverse()], at.current);
     };
     let chart = draw();
-    const again = () => (chart.destroy(), (chart = draw()));
-    const resized = new ResizeObserver(() => Math.abs(chart.width - at.current.clientWidth) > 1 && again());
+    const again = () => {
+      chart.destroy();
+      if (at.current) chart = draw();
+    };
+    const resized = new ResizeObserver(() => at.current && Math.abs(chart.width - at.current.clientWidth) > 1 && again());
     resized.observe(at.current);
     const scheme = matchMedia('(prefers-color-scheme: dark)');
     scheme.addEventListener('change', again);

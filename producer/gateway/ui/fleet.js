@@ -136,7 +136,7 @@ function Worker({ worker, steered, refresh }) {
     </td>
     <td><${Gauge} used=${used} of=${slots} label="Slots in use of ${worker.id}" /></td>
     <td class="crews">${worker.crews.map((crew) => crew.name).join(', ')}</td>
-    <td class="num">${worker.memory_bytes === null || worker.memory_bytes === undefined ? '–' : bytes(worker.memory_bytes)}</td>
+    <td class="num" title=${worker.memory_limit_bytes ? `Its crews may hold ${bytes(worker.memory_limit_bytes)}` : undefined}>${bytes(worker.memory_bytes)}</td>
     <td>${worker.version}</td>
     <td class="num">${briefly(since(worker.started_at))}</td>
     <td class="num">${ago(worker.heard_at)}</td>

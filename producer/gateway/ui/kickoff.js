@@ -63,7 +63,7 @@ function Shown({ kickoff, path, refresh, error }) {
       <div class="stack">
         ${kickoff.chain && html`<${Chain} kickoff=${kickoff} />`}
         ${typeof kickoff.meta?.batch === 'string' && html`<${Batch} id=${kickoff.meta.batch} />`}
-        ${kickoff.meta && html`<section class="card" aria-labelledby="meta"><header><h2 id="meta">Meta</h2></header><div class="body"><${Pre} label="Meta">${JSON.stringify(kickoff.meta, null, 2)}<//></div></section>`}
+        ${kickoff.meta && html`<section class="card" aria-labelledby="meta"><header><h2 id="meta">Meta</h2></header><div class="body"><${Pre} label="Meta, as JSON">${JSON.stringify(kickoff.meta, null, 2)}<//></div></section>`}
       </div>
     </div>
     <${Log} events=${events} isLive=${!over} />

@@ -5,6 +5,7 @@ import { Link } from './router.js';
 import { usePoll } from './poll.js';
 import { Badge, Notice } from './parts.js';
 import { STATES, number, shortId } from './format.js';
+import { isId } from './search.js';
 
 export function Chain({ kickoff }) {
   const { id, next, problem, left_out: left } = kickoff.chain;
@@ -24,7 +25,7 @@ export function Chain({ kickoff }) {
 }
 
 export function Batch({ id }) {
-  const { data } = usePoll((signal) => get(`/v1/batches/${encodeURIComponent(id)}`, null, { signal }).catch(() => null), 5000, [id]);
+  const { data } = usePoll((signal) => (isId(id) ? get(`/v1/batches/${id}`, null, { signal }).catch(() => null) : Promise.resolve(null)), 5000, [id]);
   return html`<section class="card" aria-labelledby="batch">
     <header><h2 id="batch">Batch</h2><${Link} class="mono" to="/kickoffs" query=${{ 'meta.batch': id }}>${shortId(id)}<//></header>
     <div class="body">

@@ -47,4 +47,5 @@ export function bulkFilter(query, states) {
 
 // What is found by a filter that a bulk call cannot say.
 export const isBeyondBulk = (query) => (query.q ? 'words' : query.chain ? 'a chain' : null);
-export const isId = (text) => /^[A-Za-z0-9_-]{6,128}$/.test(text);
+// What may be the id of a kickoff or a batch.
+export const isId = (text) => /^[A-Za-z0-9_-]{1,128}$/.test(text);

@@ -286,6 +286,8 @@ mod tests {
             started_at: from,
             draining: false,
             crews: vec![crew],
+            memory_bytes: Some(u64::MAX),
+            memory_limit_bytes: None,
         });
     }
 }

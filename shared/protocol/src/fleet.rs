@@ -28,6 +28,13 @@ pub struct Heartbeat {
     pub draining: bool,
     /// What it serves.
     pub crews: Vec<CrewStatus>,
+    /// The memory that it and its crews' processes hold, in bytes: what they share may be counted more than once. `null` when
+    /// it doesn't say.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// Above how much its crews' processes are killed, in bytes (`memory_limit`); `null` when it doesn't say.
+    #[serde(default)]
+    pub memory_limit_bytes: Option<u64>,
 }
 
 impl sealed::Sealed for Heartbeat {}

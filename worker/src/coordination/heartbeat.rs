@@ -41,6 +41,7 @@ pub(crate) async fn run(worker: Arc<WorkerState>) {
 }
 
 fn message(worker: &WorkerState) -> Message {
+    let memory = worker.limits.admission.memory();
     let heartbeat = Heartbeat {
         worker: worker.id.clone(),
         host: worker.host.clone(),
@@ -49,6 +50,8 @@ fn message(worker: &WorkerState) -> Message {
         started_at: worker.started_at,
         draining: worker.lifecycle.draining.is_cancelled(),
         crews: worker.crews.iter().map(|crew| status(worker, crew)).collect(),
+        memory_bytes: Some(own_memory() + memory.used()),
+        memory_limit_bytes: Some(memory.limit()),
     };
     Message {
         exchange: worker.broker.names.fleet(),
@@ -57,6 +60,12 @@ fn message(worker: &WorkerState) -> Message {
         body: heartbeat.body(),
         mandatory: false,
     }
+}
+
+/// What this process holds, in bytes.
+fn own_memory() -> u64 {
+    let resident = procfs::process::Process::myself().and_then(|process| process.statm());
+    resident.map_or(0, |memory| memory.resident * procfs::page_size())
 }
 
 fn status(worker: &WorkerState, crew: &Crew) -> CrewStatus {

@@ -40,6 +40,11 @@ impl Admission {
         }
     }
 
+    /// What watches the memory of the crews' processes.
+    pub(crate) fn memory(&self) -> &MemoryGuard {
+        &self.memory
+    }
+
     /// Waits for room for one more kickoff of the crew, and holds it; first come, first served.
     pub(crate) async fn room(&self, crew: &Crew) -> Room {
         let places = self.places(crew).await;

@@ -9,7 +9,7 @@ mod grant;
 mod sample;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(crate) struct MemoryGuard {
     looks: watch::Sender<u64>,
     turn: tokio::sync::Mutex<()>,
     samples: Mutex<HashMap<i32, Sample>>,
+    /// What all held when they were looked at last, in bytes.
+    used: AtomicU64,
 }
 
 /// A process that is watched until this is dropped.
@@ -61,12 +63,18 @@ impl MemoryGuard {
             looks: watch::Sender::new(0),
             turn: tokio::sync::Mutex::default(),
             samples: Mutex::default(),
+            used: AtomicU64::default(),
         })
     }
 
     /// The limit, in bytes.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// What the crews' processes held when they were looked at last, in bytes.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Watches a crew host: it counts, but is not killed.
@@ -153,6 +161,7 @@ impl MemoryGuard {
     fn look(&self) {
         let leaders: HashMap<i32, Arc<Leader>> = self.lock().clone();
         if leaders.is_empty() {
+            self.used.store(0, Ordering::Relaxed);
             self.full.send_if_modified(std::mem::take);
             self.half.send_if_modified(std::mem::take);
             self.looks.send_modify(|looks| *looks += 1);
@@ -168,6 +177,7 @@ impl MemoryGuard {
             shares(&processes, &mut samples, self.limit, proportional)
         };
         drop(samples);
+        self.used.store(used, Ordering::Relaxed);
         let full = used as f64 > self.limit as f64 * FULL;
         let changed = self
             .full

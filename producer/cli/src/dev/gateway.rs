@@ -100,6 +100,15 @@ impl Gateway {
         self.curl("", "inputs")
     }
 
+    /// Where people see it, and with what they sign in.
+    pub(crate) fn dashboard(&self) -> String {
+        format!(
+            "the dashboard is at http://{}/ui; sign in with the token {}",
+            self.addr,
+            self.token.expose_secret()
+        )
+    }
+
     fn curl(&self, arguments: &str, path: &str) -> String {
         format!(
             "curl -H 'Authorization: Bearer {}'{arguments} http://{}/{path}",

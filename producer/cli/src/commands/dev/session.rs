@@ -233,6 +233,7 @@ impl Session {
             None => (String::new(), placeholders(needed)),
         };
         say("after an edit of your code: Ctrl-C and start again");
+        say(&gateway.dashboard());
         say(&format!(
             "running until Ctrl-C. In another terminal:\n{export}  {before}{this} kickoff {} --follow{after}\n  {this} workers\n  {}\n  {}",
             self.crew.name,

@@ -44,6 +44,10 @@ pub(crate) struct WorkerView {
     heard_at: DateTime<Utc>,
     /// Whether it takes no new kickoffs, and will end.
     draining: bool,
+    /// The memory that it and its crews' processes hold, in bytes; `null` where it does not say.
+    memory_bytes: Option<u64>,
+    /// Above how much its crews' processes are killed, in bytes; `null` where it does not say.
+    memory_limit_bytes: Option<u64>,
     /// What it serves, as far as your token is good for it.
     crews: Vec<WorkerCrew>,
 }
@@ -137,6 +141,8 @@ fn seen(worker: &Worker, identity: &Identity) -> Option<WorkerView> {
         started_at: said.started_at,
         heard_at: worker.heard_at,
         draining: said.draining,
+        memory_bytes: said.memory_bytes,
+        memory_limit_bytes: said.memory_limit_bytes,
         crews,
     })
 }
