@@ -31,6 +31,7 @@ typed programs worker/python:tests/openai:tests/as_at_home worker/python/main.py
 of_client=(--config-file producer/python/pyproject.toml --python-executable "$CREWFLEET_DIR/test-client/bin/python")
 typed client producer/python/src "${of_client[@]}" -p crewfleet
 typed client producer/python/src "${of_client[@]}" deploy/examples/clients/*.py
+typed ui tests/ui --python-executable "$CREWFLEET_DIR/test-ui/bin/python" tests/ui/*.py
 # What unittest calls, and what a mixin finds in the class beside it, needs no types.
 of_tests=(--allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-any-generics --disable-error-code attr-defined
     --no-warn-unused-ignores)

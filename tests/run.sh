@@ -18,7 +18,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 
 # The names of the checks, in their order: what fails fast comes first, and what needs nothing installed. All Rust is built
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
-all=(format build lint structure unit e2e scripts lint_python supply python deploy client home campaign quickstart)
+all=(format build lint structure unit e2e scripts lint_python supply python deploy client ui home campaign quickstart)
 # What `--full` runs as well.
 full=(doc doc_full asyncapi openapi amp_clients pyright deploy_full e2e_full mixed_fleet python_full home_full imported quickstart_full client_pythons wheel_full campaign_600 campaign_3000 campaign_batch bench)
 quick=(format build lint lint_python unit one_kickoff)
@@ -29,10 +29,10 @@ need_nothing=(format build lint)
 # One after the other these run beside the others, the first of them beside the build already: they need nothing of it. The
 # others find built what they need.
 beside_build=(scripts lint_python supply python)
-beside=(deploy client home campaign quickstart)
+beside=(deploy client ui home campaign quickstart)
 # End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
 seldom=(alarms:: alerting:: cluster:: dev::once_gives dev::own::missing_ dev::own::a_project dev::own::without_inputs doctor::management::policies gateway_clocks:: gateway_https:: gateway_operations:: leftovers:: no_streams:: systemd:: tls:: permissions:: dashboards::each_panel_ gateway_memory:: node::)
-with_broker=(build e2e mixed_fleet openapi amp_clients campaign)
+with_broker=(build e2e mixed_fleet openapi amp_clients ui campaign)
 
 # Clippy's compiler makes the same programs, and keeps what it has to say of each crate of the workspace.
 RUSTC_WORKSPACE_WRAPPER=$(rustc --print sysroot)/bin/clippy-driver
@@ -86,6 +86,8 @@ python() {
 pyright() { (cd producer/python && "$CREWFLEET_DIR/test-javascript/node_modules/.bin/pyright" --pythonpath "$CREWFLEET_DIR/test-client/bin/python" src ../../deploy/examples/clients); }
 # The package `crewfleet` for Python, with a broker and workers of its own.
 client() { (cd producer/python && PYTHONPATH=src "$CREWFLEET_DIR/test-client/bin/python" -m pytest -q -p crewfleet.pytest_plugin -p no:cacheprovider); }
+# The dashboard in Debian's Chromium, with a broker, workers and gateways of its own. Tests wait more than they work.
+ui() { (cd tests/ui && "$CREWFLEET_DIR/test-ui/bin/python" -m pytest -q -n 4 -p no:cacheprovider); }
 # In each Python that it is for, as far as they are here.
 client_pythons() { tests/client-pythons.sh; }
 # The wheel, installed and used.

@@ -2,6 +2,7 @@
 # Makes what the tests need, each once, and again when its lock file changes:
 #   .crewfleet/test-python         pika, for the snippets of producer/PUBLISHERS.md and for the traces
 #   .crewfleet/test-client         what the Python package needs, and its tests
+#   .crewfleet/test-ui             what drives Chromium, which is installed, through the dashboard
 #   .crewfleet/test-javascript     amqplib, for the same page
 #   .crewfleet/test-asyncapi       what lints the AsyncAPI document; only this, and only where the argument is asyncapi
 #   .crewfleet/test-openapi        what calls the gateway by its OpenAPI document, and test-openapi-lint, what lints it; likewise
@@ -112,6 +113,8 @@ make_python test-python tests/python/requirements.lock "the publishers' and the 
 [[ "$(/sbin/ldconfig -p)" == *libpython3.11.so.1.0* ]] || apt_install "the collector of the traces' test" libpython3.11
 make_python test-tools tests/tools/requirements.lock "the programs that check what is shipped"
 make_python test-client producer/python/tests/requirements.lock "the Python package's tests"
+make_python test-ui tests/ui/requirements.lock "the dashboard's tests"
+command -v chromium >/dev/null || apt_install "the dashboard's tests" chromium
 make_packages test-crew-packages tests/crews/requirements.lock "the tests' crews"
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || apt_install "the tests of databases" postgresql
 command -v jq >/dev/null || apt_install "the client of curl" jq

@@ -21,6 +21,7 @@ use crate::crews::Crews;
 use crate::followers::Followers;
 use crate::http::api_error::ApiError;
 use crate::http::request_limits::RequestLimits;
+use crate::queue_depths::QueueDepths;
 use crate::store::filter::Filter;
 use crate::store::row::Kickoff;
 use crate::store::{Indexes, Store, StoreError, StreamTopology, Window, Windows};
@@ -55,6 +56,7 @@ pub(crate) struct Gateway {
     pub(crate) store: Store,
     pub(crate) crews: Arc<Crews>,
     pub(crate) followers: Followers,
+    pub(crate) depths: QueueDepths,
     /// Of these the other gateways do not know yet.
     pub(crate) unannounced: Unannounced,
     pub(crate) tokens: Arc<ValidTokens>,
@@ -115,6 +117,7 @@ impl Gateway {
         Ok(Self {
             crews: Crews::listen(client.clone(), end.clone()),
             followers: Followers::listen(&client),
+            depths: QueueDepths::default(),
             unannounced: Unannounced::new(&config.store),
             client,
             store,

@@ -16,6 +16,7 @@
 //! | `alarms` | whether RabbitMQ takes anything |
 //! | `crews` | what workers serve, and which inputs their crews ask for, by their heartbeats |
 //! | `announcing`, `own_event` | events of the gateways' own |
+//! | `queue_depths` | how long queues are, as RabbitMQ said a moment ago |
 //! | `unannounced` | kickoffs of which the other gateways do not know yet |
 //! | `batches` | batches that have an end: what follows them, and when |
 //! | `followers`, `abandoned` | who follows which kickoffs; those that are cancelled when nobody does |
@@ -34,6 +35,7 @@ mod http;
 mod meta_keys;
 mod order;
 mod own_event;
+mod queue_depths;
 mod server;
 mod store;
 mod taking;

@@ -19,7 +19,7 @@ export const COLUMNS = [
   { key: 'crew', name: 'Crew', cell: (one) => one.crew },
   { key: 'created', name: 'Created', cell: (one) => html`<span title=${moment(one.created_at)}>${time(one.created_at)}</span>` },
   { key: 'ran', name: 'Ran', num: true, cell: (one) => duration(ran(one)) },
-  { key: 'error', name: 'Error', cell: (one) => one.error && html`<span class="late" title=${one.error.message}>${one.error.message}</span>` },
+  { key: 'error', name: 'Error', cell: (one) => one.error && html`<span class=${one.status === 'cancelled' ? 'quiet' : 'late'} title=${one.error.message}>${one.error.message}</span>` },
   { key: 'tokens', name: 'Tokens', num: true, cell: (one) => number(one.tokens) },
   { key: 'attempt', name: 'Attempt', num: true, cell: (one) => (one.redrive ? `${one.attempt}, ${plural(one.redrive, 'redrive')}` : one.attempt) },
   { key: 'worker', name: 'Worker', cell: (one) => one.worker ?? '–' },

@@ -11,6 +11,9 @@ import { TimeChart } from './charts.js';
 const WINDOWS = { '1h': '1 hour', '24h': '24 hours', '7d': '7 days', '30d': '30 days' };
 const BY = { crews: 'Crew', models: 'Model', tenants: 'Tenant' };
 
+// What a day is made of changes slowly.
+const EVERY = { '1h': 15000, '24h': 60000, '7d': 60000, '30d': 60000 };
+
 const wasted = (of) => of.failed + of.retried + of.cancelled;
 
 function Change({ now, before }) {
@@ -25,7 +28,7 @@ export function Spend() {
   const window = WINDOWS[query.window] ? query.window : '24h';
   const by = BY[query.by] ? query.by : 'crews';
   const change = (changes) => go('/spend', { ...query, ...changes });
-  const { data, error } = usePoll((signal) => get('/v1/spend', { window }, { signal }), 15000, [window]);
+  const { data, error } = usePoll((signal) => get('/v1/spend', { window }, { signal }), EVERY[window], [window]);
   return html`<div class="page">
     <div class="page-head"><h1>Spend</h1><span class="grow"></span>
       <div class="tabs" role="group" aria-label="Window">${Object.entries(WINDOWS).map(([value, name]) => html`<button key=${value} type="button" class="pick" aria-pressed=${value === window ? 'true' : 'false'} onClick=${() => change({ window: value })}>${name}</button>`)}</div>

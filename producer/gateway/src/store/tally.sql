@@ -55,7 +55,7 @@ CREATE TABLE steering (
 ) WITHOUT ROWID;
 
 -- The least duration (ms) of each bucket: four to a doubling.
-CREATE TABLE tally_bound (bucket INTEGER PRIMARY KEY, ms INTEGER NOT NULL);
+CREATE TABLE tally_bound (bucket INTEGER PRIMARY KEY, ms INTEGER NOT NULL UNIQUE);
 INSERT INTO tally_bound VALUES
 (0, 0), (1, 10), (2, 12), (3, 14), (4, 17), (5, 20), (6, 24), (7, 28), (8, 34), (9, 40), (10, 48), (11, 57),
 (12, 67), (13, 80), (14, 95), (15, 113), (16, 135), (17, 160), (18, 190), (19, 226), (20, 269), (21, 320),

@@ -13,6 +13,7 @@ use super::state::tests::{event, reply};
 use super::*;
 
 mod batches;
+mod tally;
 mod totals;
 
 /// A store in a folder of its own.

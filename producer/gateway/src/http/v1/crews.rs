@@ -129,7 +129,7 @@ pub(crate) async fn list(
     identity.require(Scope::Read)?;
     were_heard(&gateway)?;
     let crews = known(&gateway, &identity).await?;
-    let described = describe(&gateway, crews).await?;
+    let described = describe(&gateway, crews, Age::Moments).await?;
     let items = described.into_iter().map(|(view, _)| view).collect();
     Ok(Json(CrewList { items }))
 }
@@ -260,7 +260,7 @@ async fn find(gateway: &Gateway, identity: &Identity, name: &str) -> Result<(Cre
     let crew = CrewName::parse(name).map_err(|_| none())?;
     identity.reach(&crew)?;
     let is_known = known(gateway, identity).await?.contains(&crew);
-    let mut described = describe(gateway, BTreeSet::from([crew.clone()])).await?;
+    let mut described = describe(gateway, BTreeSet::from([crew.clone()]), Age::Now).await?;
     match described.pop() {
         Some((view, has_queue)) if is_known || has_queue == Some(true) => Ok((crew, view)),
         Some((_, None)) => Err(ApiError::unavailable(format!(
@@ -271,15 +271,23 @@ async fn find(gateway: &Gateway, identity: &Identity, name: &str) -> Result<(Cre
     }
 }
 
+/// How old what is told of queues may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Now,
+    Moments,
+}
+
 /// Each crew, and whether it has a queue, where RabbitMQ says so.
 async fn describe(
     gateway: &Gateway,
     crews: BTreeSet<CrewName>,
+    age: Age,
 ) -> Result<Vec<(CrewView, Option<bool>)>, ApiError> {
     let workers = gateway.crews.workers();
     let names = crews.iter().map(ToString::to_string).collect();
     let oldest = gateway.store.queries.oldest_queued(names).await?;
-    let depths = depths(gateway, &crews).await;
+    let depths = depths(gateway, &crews, age).await;
     let described = crews
         .iter()
         .zip(depths)
@@ -295,14 +303,24 @@ async fn describe(
 }
 
 /// Of each crew's queue; `None` where RabbitMQ does not say.
-async fn depths(gateway: &Gateway, crews: &BTreeSet<CrewName>) -> Vec<Option<Option<QueueDepth>>> {
+async fn depths(gateway: &Gateway, crews: &BTreeSet<CrewName>, age: Age) -> Vec<Option<Option<QueueDepth>>> {
     let (link, names) = (gateway.client.broker().link(), gateway.client.names());
     let deadline = Instant::now() + COUNTING;
-    let queues: Vec<_> = crews.iter().map(|crew| names.request_queue(crew)).collect();
-    let counting = queues.into_iter().map(|queue| {
+    let queues: Vec<_> = crews
+        .iter()
+        .map(|crew| (crew.clone(), names.request_queue(crew)))
+        .collect();
+    let counting = queues.into_iter().map(|(crew, queue)| {
         let link = link.clone();
         async move {
-            let state = timeout_at(deadline, link?.queue_state(&queue)).await.ok()?;
+            let known = gateway.depths.fresh(&crew).filter(|_| age == Age::Moments);
+            let state = match known {
+                Some(state) => Ok(state),
+                None => {
+                    let state = timeout_at(deadline, link?.queue_state(&queue)).await.ok()?;
+                    state.inspect(|state| gateway.depths.keep(&crew, *state))
+                }
+            };
             let depth = |state: crewfleet_amqp::operation::QueueState| QueueDepth {
                 messages: state.messages,
                 consumers: state.consumers,
