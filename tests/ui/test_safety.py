@@ -132,7 +132,11 @@ def test_inputs_and_results_are_in_no_cache_of_the_browser(site: Site, browser: 
         context.add_init_script(f"sessionStorage.setItem('crewfleet.token', '{site.admin}')")
         page = context.new_page()
         answers: list[Response] = []
-        page.on("response", answers.append)
+
+        def answered(answer: Response) -> None:
+            answers.append(answer)
+
+        page.on("response", answered)
         page.goto(f"/ui/kickoffs/{kickoff_id}")
         expect(page.get_by_text(secret).first).to_be_visible()
         expect(page.get_by_role("heading", name="Result")).to_be_visible()

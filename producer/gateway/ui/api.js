@@ -85,13 +85,20 @@ export async function whoAmI(token) {
   return me;
 }
 
-// Reads server-sent events until they end; a connection that is lost is opened again behind the last event.
+// Reads server-sent events until they end; a connection that is lost is opened again behind the last event. Of a tab that
+// nobody sees it is closed: a browser has six for all tabs of a gateway.
 export async function follow(path, { signal, onEvent, onState }) {
   let last = null;
   for (let wait = 500; !signal.aborted; ) {
+    await seen(signal);
+    const connection = new AbortController();
+    const close = () => connection.abort();
+    const hide = () => document.hidden && close();
+    signal.addEventListener('abort', close, { once: true });
+    document.addEventListener('visibilitychange', hide);
     try {
       const headers = { Accept: 'text/event-stream', ...(last === null ? {} : { 'Last-Event-ID': last }) };
-      const response = await ask(path, { headers, signal });
+      const response = await ask(path, { headers, signal: connection.signal });
       onState?.('live');
       for await (const { event, data, id } of messages(response.body)) {
         wait = 500;
@@ -103,12 +110,30 @@ export async function follow(path, { signal, onEvent, onState }) {
       if (signal.aborted) return;
       // What is refused stays so.
       if (error instanceof ApiError && error.status < 500 && error.status !== 429) throw error;
+    } finally {
+      signal.removeEventListener('abort', close);
+      document.removeEventListener('visibilitychange', hide);
+      close();
     }
     onState?.('waiting');
-    await pause(wait, signal);
+    if (!document.hidden) await pause(wait, signal);
     wait = Math.min(wait * 2, 8000);
   }
 }
+
+// Until somebody looks.
+const seen = (signal) =>
+  new Promise((resolve) => {
+    const look = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener('visibilitychange', look);
+      signal.removeEventListener('abort', look);
+      resolve();
+    };
+    document.addEventListener('visibilitychange', look);
+    signal.addEventListener('abort', look);
+    look();
+  });
 
 export const pause = (time, signal) =>
   new Promise((resolve) => {

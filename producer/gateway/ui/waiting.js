@@ -10,7 +10,7 @@ function retrying(event, kickoff) {
   const { reason, attempt, delay_s: delay } = event.data;
   const left = Date.parse(event.time) + (delay ?? 0) * 1000 - now();
   const when = left > 1000 ? `It starts in ${briefly(left)} at the earliest.` : 'It starts as soon as a worker takes it.';
-  return `Attempt ${event.attempt} of ${kickoff.crew} failed${reason ? ` (${reason})` : ''}. It waits for attempt ${attempt ?? event.attempt + 1}. ${when}`;
+  return [`Attempt ${event.attempt} of ${kickoff.crew} failed${reason ? ` (${reason})` : ''}. It waits for attempt ${attempt ?? event.attempt + 1}.`, when];
 }
 
 export function queueWords(crew) {
@@ -32,8 +32,9 @@ export function Waiting({ kickoff, events, spans }) {
   useTick(1000);
   if (waits) {
     const last = events.filter((event) => ['kickoff_retrying', 'kickoff_started'].includes(event.type)).pop();
-    const words = last?.type === 'kickoff_retrying' ? retrying(last, kickoff) : queueWords(crew);
-    return html`<${Notice} kind="info"><span role="status"><strong>It waits.</strong> ${words} It was created ${ago(kickoff.created_at)}.</span><//>`;
+    const [words, when] = last?.type === 'kickoff_retrying' ? retrying(last, kickoff) : [queueWords(crew), ''];
+    // What changes each second is not read out each second.
+    return html`<${Notice} kind="info"><span role="status"><strong>It waits.</strong> ${words}</span> ${when} It was created ${ago(kickoff.created_at)}.<//>`;
   }
   if (kickoff.status === 'unknown') return html`<${Notice} kind="warn">The streams let go of events that this gateway had not read yet, so what became of it is not known. Its next event or its reply tells.<//>`;
   if (kickoff.status !== 'running') return null;
@@ -42,5 +43,5 @@ export function Waiting({ kickoff, events, spans }) {
   const doing = spans.filter((span) => span.open && span.kind !== 'attempt' && span.kind !== 'queue');
   const deepest = doing.sort((a, b) => b.depth - a.depth)[0];
   const words = deepest ? { llm: `It waits for the model ${deepest.name}`, tool: `It uses the tool ${deepest.name}`, agent: `The agent ${deepest.name} works`, task: `It is at the task ${deepest.name}` }[deepest.kind] ?? `It is at ${deepest.name}` : 'Its crew runs, and has told of nothing that it does now';
-  return html`<${Notice} kind="info"><span role="status"><strong>It runs</strong> on ${kickoff.worker ?? 'a worker'}. ${words}${deepest ? `, for ${briefly(now() - deepest.start)}` : ''}.</span><//>`;
+  return html`<${Notice} kind="info"><span role="status"><strong>It runs</strong> on ${kickoff.worker ?? 'a worker'}. ${words}.</span>${deepest && ` It has for ${briefly(now() - deepest.start)}.`}<//>`;
 }
