@@ -17,7 +17,7 @@ NODE = "CREWFLEET_UI_BROKER_URL"
 # Far above what anything takes on a busy machine.
 PATIENCE_MS = 30_000
 # In a container there are no namespaces for a sandbox, and nothing but our own pages is opened.
-ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
+ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -74,7 +74,7 @@ def opened(site: Site, browser: Browser, allowed: list[str]) -> Iterator[Opened]
             errors.append(f"{kind}: {text}")
 
     def open_page(path: str = "", token: str | None = "", theme: str = "light", width: int = 1400) -> Page:
-        context = browser.new_context(base_url=site.url, color_scheme=theme, viewport={"width": width, "height": 900})  # type: ignore[arg-type]
+        context = browser.new_context(base_url=site.url, color_scheme=theme, viewport={"width": width, "height": 900}, reduced_motion="reduce")  # type: ignore[arg-type]
         context.set_default_timeout(PATIENCE_MS)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         contexts.append(context)

@@ -29,7 +29,7 @@ namespace = "{namespace}"
 id = "{worker}"
 admin_addr = "127.0.0.1:0"
 data_dir = "{folder}/{worker}"
-drain_grace_s = 2
+drain_grace_s = 60
 
 [gateway]
 addr = "127.0.0.1:{port}"
@@ -146,7 +146,7 @@ class Site:
         self._gateway = Process(command, "the gateway listens", self.folder)
         self.log = self._gateway.log
         # It knows the workers when they have answered.
-        for _ in range(200):
+        for _ in range(600):
             try:
                 self.call("/v1/workers")
                 break
@@ -186,7 +186,7 @@ class Site:
 
     def letters(self, word: str, count: int) -> None:
         """Waits for so many dead letters with this word in their errors: a letter is put away after its reply is sent."""
-        for _ in range(200):
+        for _ in range(600):
             found = self.call("/v1/dead-letters?limit=1000")["items"]
             if len([letter for letter in found if word in (letter["error"] or "")]) >= count:
                 return

@@ -62,9 +62,9 @@ def test_a_worker_is_drained_from_its_row(opened: Opened, site: Site) -> None:
     page = opened()
     row = page.locator("tr[data-worker=worker-b]")
     gate = site.folder / "gate-drain"
-    # As many as both run, so that this one has some.
-    running = [site.kickoff("bakery", {"TOPIC": "rye", "WAY": "held", "GATE": str(gate)}) for _ in range(16)]
-    expect(row.get_by_role("meter")).to_have_attribute("aria-valuenow", "8")
+    # Both have some.
+    running = [site.kickoff("bakery", {"TOPIC": "rye", "WAY": "held", "GATE": str(gate)}) for _ in range(4)]
+    expect(row.get_by_role("meter")).not_to_have_attribute("aria-valuenow", "0")
     row.get_by_role("button", name="Drain worker-b").click()
     page.get_by_role("dialog").get_by_role("button", name="Drain").click()
     expect(row.get_by_text("Draining")).to_be_visible()

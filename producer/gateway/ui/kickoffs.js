@@ -12,7 +12,7 @@ import { Filters, StateCounts } from './filters.js';
 import { Bulk, statesFor } from './bulk.js';
 import { parameters, isBeyondBulk } from './search.js';
 
-const PAGE = 200;
+const PAGE = 100;
 const EVERY = 4000;
 
 const byTime = (a, b) => (a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : a.kickoff_id < b.kickoff_id ? 1 : -1);
@@ -76,7 +76,7 @@ export function Kickoffs() {
   const shown = useStore(chosen);
   const [bulk, setBulk] = useState(null);
   const list = useList(query);
-  const counted = usePoll((signal) => get('/v1/counts', parameters(query, { withStates: false }), { signal }), EVERY, [JSON.stringify(parameters(query, { withStates: false }))]);
+  const counted = usePoll((signal) => get('/v1/counts', parameters(query, { withStates: false }), { signal }), 2 * EVERY, [JSON.stringify(parameters(query, { withStates: false }))]);
   const columns = useMemo(() => COLUMNS.filter(({ key }) => shown.includes(key)), [shown]);
   useEffect(() => setBulk(null), [JSON.stringify(query)]);
   const beyond = isBeyondBulk(query);

@@ -158,6 +158,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_page_asks_for_all_modules_at_once() {
+        let page = String::from_utf8(Files::get(PAGE).unwrap().data.into_owned()).unwrap();
+        for name in Files::iter().filter(|name| name.ends_with(".js")) {
+            assert!(
+                page.contains(&format!("\"/ui/{name}\"")),
+                "{PAGE} does not name {name}"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn a_page_is_guarded_and_sent_once() {
         use tower::ServiceExt;

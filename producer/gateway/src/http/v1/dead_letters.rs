@@ -137,21 +137,15 @@ pub(crate) async fn list(
     let asked = Asked::read(&pairs)?;
     let look = Look::new(&gateway, &identity, asked.selection).await?;
     if asked.in_groups {
-        let listing = look
-            .letters
-            .list(&look.crews, &look.selection)
-            .await
-            .map_err(refused)?;
+        let looking = async move { look.letters.list(&look.crews, &look.selection).await };
+        let listing = to_the_end(looking).await?;
         return Ok(Json(DeadLetterList::Groups(GroupList {
             looked: Looked::at(&listing.queues),
             groups: listing.groups.into_iter().map(GroupView::from).collect(),
         })));
     }
-    let (mut letters, queues) = look
-        .letters
-        .letters(&look.crews, &look.selection)
-        .await
-        .map_err(refused)?;
+    let looking = async move { look.letters.letters(&look.crews, &look.selection).await };
+    let (mut letters, queues) = to_the_end(looking).await?;
     let matched = letters.len();
     letters.retain(|letter| asked.behind.is_none_or(|cursor| cursor.is_before(letter)));
     let is_last = letters.len() <= asked.limit;
@@ -191,8 +185,8 @@ pub(crate) async fn get(
         ..Selection::default()
     };
     let look = Look::new(&gateway, &identity, selection).await?;
-    let found = look.letters.show_selected(&look.crews, &look.selection).await;
-    let (mut found, queues) = found.map_err(refused)?;
+    let looking = async move { look.letters.show_selected(&look.crews, &look.selection).await };
+    let (mut found, queues) = to_the_end(looking).await?;
     found.sort_by_key(|whole| whole.letter.redrive);
     let Some(WholeLetter {
         letter,
@@ -221,6 +215,18 @@ pub(crate) async fn get(
         properties,
         earlier: found.into_iter().rev().map(|whole| whole.letter.into()).collect(),
     }))
+}
+
+/// Looks to the end, also when its caller goes away: a look that is given up would keep others from the queue.
+async fn to_the_end<T: Send + 'static>(
+    looking: impl Future<Output = Result<T, DeadLetterError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::spawn(looking).await {
+        Ok(found) => found.map_err(refused),
+        Err(cause) => Err(ApiError::unavailable(format!(
+            "The look at the dead letters ended: {cause}"
+        ))),
+    }
 }
 
 /// A request, or another text in its place, without the secrets of its webhooks.

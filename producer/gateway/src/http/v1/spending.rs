@@ -104,10 +104,18 @@ fn place(row: &SpendRow, span: Span) -> Option<usize> {
 fn groups(rows: &[SpendRow], span: Span, name: fn(&SpendRow) -> &String) -> Vec<SpendGroup> {
     let mut by_name = HashMap::<&str, SpendGroup>::new();
     for row in rows {
-        let group = by_name.entry(name(row)).or_default();
-        match row.time < span.since {
-            true => group.before.add(row),
-            false => group.now.add(row),
+        let group = by_name.entry(name(row)).or_insert_with(|| SpendGroup {
+            series: vec![0; span.points],
+            ..SpendGroup::default()
+        });
+        match place(row, span) {
+            None => group.before.add(row),
+            Some(place) => {
+                group.now.add(row);
+                if let Some(tokens) = group.series.get_mut(place) {
+                    *tokens += row.tokens;
+                }
+            }
         }
     }
     let mut groups: Vec<_> = by_name
@@ -122,14 +130,8 @@ fn groups(rows: &[SpendRow], span: Span, name: fn(&SpendRow) -> &String) -> Vec<
         key(b).cmp(&key(a)).then_with(|| a.name.cmp(&b.name))
     });
     groups.truncate(GROUPS);
-    for group in groups.iter_mut().take(SERIES) {
-        let mut series = vec![0; span.points];
-        for row in rows.iter().filter(|row| *name(row) == group.name) {
-            if let Some(tokens) = place(row, span).and_then(|place| series.get_mut(place)) {
-                *tokens += row.tokens;
-            }
-        }
-        group.series = series;
+    for group in groups.iter_mut().skip(SERIES) {
+        group.series.clear();
     }
     groups
 }
