@@ -63,10 +63,34 @@ def allowed() -> list[str]:
     return []
 
 
+@pytest.fixture(scope="session")
+def contexts(browser: Browser) -> dict[tuple[str, int], BrowserContext]:
+    """By colours and width: a new one would load and compile all scripts anew."""
+    return {}
+
+
+def context_of(browser: Browser, contexts: dict[tuple[str, int], BrowserContext], url: str, theme: str, width: int) -> BrowserContext:
+    """The context of these, which is made once."""
+    if (theme, width) not in contexts:
+        context = browser.new_context(base_url=url, color_scheme=theme, viewport={"width": width, "height": 900}, reduced_motion="reduce")  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE_MS)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        contexts[theme, width] = context
+    return contexts[theme, width]
+
+
+# Once in each tab: a session that ends has no token any more.
+SIGNED_IN = """if (!sessionStorage.getItem('test')) {
+    localStorage.clear();
+    sessionStorage.setItem('test', '1');
+    sessionStorage.setItem('crewfleet.token', %r);
+}"""
+
+
 @pytest.fixture
-def opened(site: Site, browser: Browser, allowed: list[str]) -> Iterator[Opened]:
+def opened(site: Site, browser: Browser, contexts: dict[tuple[str, int], BrowserContext], allowed: list[str]) -> Iterator[Opened]:
     """Opens a page, signed in with the token that is given."""
-    contexts: list[BrowserContext] = []
+    pages: list[Page] = []
     errors: list[str] = []
 
     def watched(kind: str, text: str) -> None:
@@ -74,21 +98,16 @@ def opened(site: Site, browser: Browser, allowed: list[str]) -> Iterator[Opened]
             errors.append(f"{kind}: {text}")
 
     def open_page(path: str = "", token: str | None = "", theme: str = "light", width: int = 1400) -> Page:
-        context = browser.new_context(base_url=site.url, color_scheme=theme, viewport={"width": width, "height": 900}, reduced_motion="reduce")  # type: ignore[arg-type]
-        context.set_default_timeout(PATIENCE_MS)
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        contexts.append(context)
+        page = context_of(browser, contexts, site.url, theme, width).new_page()
+        pages.append(page)
         if token is not None:
-            # Once: a session that ends has none any more.
-            script = "if (!sessionStorage.getItem('test')) { sessionStorage.setItem('test', '1'); sessionStorage.setItem('crewfleet.token', %r) }"
-            context.add_init_script(script % (token or site.admin))
-        page = context.new_page()
+            page.add_init_script(SIGNED_IN % (token or site.admin))
         page.on("console", lambda message: watched(message.type, message.text) if message.type in {"error", "warning"} else None)
         page.on("pageerror", lambda error: watched("error", str(error)))
         page.goto(f"/ui{path}")
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert errors == []
