@@ -22,7 +22,7 @@
 //! | `untold` | kickoffs of which no stream tells |
 //! | `batches` | batches that have an end, and how far their items are |
 //! | `totals` | what is asked of many kickoffs at once |
-//! | `tally`, `statistics` | what ended and what it cost, counted as it is heard; and what is asked of that |
+//! | `tally`, `tally_retention`, `statistics` | what ended and what it cost, counted as it is heard; and what is asked of that |
 //! | `steering` | who paused, resumed or drained what |
 //! | `subscribers` | who waits for news |
 
@@ -46,6 +46,7 @@ pub(crate) mod statistics;
 pub(crate) mod steering;
 pub(crate) mod subscribers;
 pub(crate) mod tally;
+mod tally_retention;
 mod totals;
 mod untold;
 mod window;

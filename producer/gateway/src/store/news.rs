@@ -6,8 +6,6 @@ use std::sync::Arc;
 use crewfleet_protocol::{BatchNews, ChainPlace, Event, Reply};
 use serde_json::value::RawValue;
 
-use super::steering::Steered;
-
 /// The streams that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Stream {
@@ -76,6 +74,20 @@ pub(crate) enum News {
     Missed(Stream, i64),
     /// It is another stream than the one that was read, and is read from its beginning.
     Replaced(Stream),
+}
+
+/// What somebody did to a crew or a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Steered {
+    /// `crew` or `worker`.
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    /// `pause`, `resume` or `drain`.
+    pub(crate) action: String,
+    /// The name of the token that did it.
+    pub(crate) token: String,
+    /// When (ms).
+    pub(crate) time: i64,
 }
 
 /// A request that came over HTTP. Its debug form has nothing of the body, which may hold secrets.

@@ -12,7 +12,7 @@ use super::recent::{Recent, ReplyNews, Written};
 use super::row::{Kickoff, begun, millis};
 use super::state::{Progress, State};
 use super::tally::Tally;
-use super::{batches, full_text, meta_index};
+use super::{batches, full_text, meta_index, steering};
 
 /// What is searched by, besides what each kickoff has.
 #[derive(Debug, Clone, Default)]
@@ -111,7 +111,7 @@ impl<'db> Projection<'db> {
             } => self.begun(id, crew, meta.as_deref(), chain.clone()),
             News::ReadTo(Stream::Results, moment) => self.give_up_replies(*moment),
             News::ReadTo(..) => Ok(()),
-            News::Steered(steered) => steered.write(self.db),
+            News::Steered(steered) => steering::write(self.db, steered),
             News::Missed(stream, moment) => self.missed(*stream, *moment),
             News::Replaced(stream) => self.replaced(*stream),
         }

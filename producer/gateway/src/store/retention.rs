@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::tally;
+use super::tally_retention;
 
 /// Rows of one round.
 const ROUND: i64 = 1_000;
@@ -79,7 +79,7 @@ impl Retention {
         }
         let before = now - self.kickoffs_ms;
         transaction.execute("DELETE FROM batch WHERE heard < ?", [before])?;
-        tally::forget(&transaction, now)?;
+        tally_retention::forget(&transaction, now)?;
         transaction.commit()?;
         if gone > 0 {
             // Pages that became free go back to the file system, a few at a time.

@@ -2,28 +2,20 @@
 
 use rusqlite::{Connection, params};
 
+pub(crate) use super::news::Steered;
 use super::queries::{Queries, QueryError};
 
-/// What somebody did to a crew or a worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Steered {
-    /// `crew` or `worker`.
-    pub(crate) kind: String,
-    pub(crate) name: String,
-    /// `pause`, `resume` or `drain`.
-    pub(crate) action: String,
-    /// The name of the token that did it.
-    pub(crate) token: String,
-    /// When (ms).
-    pub(crate) time: i64,
-}
-
-impl Steered {
-    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
-        let mut put = db.prepare_cached("INSERT OR REPLACE INTO steering VALUES (?, ?, ?, ?, ?)")?;
-        put.execute(params![self.kind, self.name, self.action, self.token, self.time])?;
-        Ok(())
-    }
+/// Keeps it, in place of what was done before.
+pub(super) fn write(db: &Connection, steered: &Steered) -> rusqlite::Result<()> {
+    let mut put = db.prepare_cached("INSERT OR REPLACE INTO steering VALUES (?, ?, ?, ?, ?)")?;
+    put.execute(params![
+        steered.kind,
+        steered.name,
+        steered.action,
+        steered.token,
+        steered.time
+    ])?;
+    Ok(())
 }
 
 impl Queries {
