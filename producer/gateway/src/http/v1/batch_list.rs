@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query as Pairs, State};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Refusal, Refusals};
@@ -23,15 +23,32 @@ const LARGEST_PAGE: usize = 200;
 const CHUNK: usize = 500;
 
 /// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
     /// `next_cursor` of the page before.
-    cursor: Option<String>,
+    #[param(value_type = Option<String>)]
+    cursor: Option<(i64, String)>,
     /// How many: 50 unless you say otherwise, at most 200.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
+}
+
+impl Which {
+    fn read(pairs: &[(String, String)]) -> Result<Self, ApiError> {
+        let mut which = Self::default();
+        for (name, value) in pairs {
+            match name.as_str() {
+                "cursor" => which.cursor = Some(cursor(value)?),
+                "limit" => which.limit = Some(limit(value)?),
+                _ => {
+                    let problem = format!("there is no parameter {name:?}; there are cursor and limit");
+                    return Err(ApiError::validation(problem));
+                }
+            }
+        }
+        Ok(which)
+    }
 }
 
 /// A page of batches.
@@ -89,15 +106,12 @@ impl From<&Batch> for BatchLine {
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     identity: Identity,
-    Pairs(which): Pairs<Which>,
+    Pairs(pairs): Pairs<Vec<(String, String)>>,
 ) -> Result<Json<BatchPage>, Refusal> {
     identity.require(Scope::Read)?;
+    let which = Which::read(&pairs)?;
     let limit = which.limit.unwrap_or(PAGE);
-    if !(1..=LARGEST_PAGE).contains(&limit) {
-        let problem = format!("limit is {limit}; it must be 1 to {LARGEST_PAGE}");
-        return Err(ApiError::validation(problem).into());
-    }
-    let mut before = which.cursor.as_deref().map(cursor).transpose()?;
+    let mut before = which.cursor;
     let mut items: Vec<Batch> = Vec::new();
     loop {
         let read = gateway.store.queries.ending_batches(before, CHUNK).await?;
@@ -117,6 +131,14 @@ pub(crate) async fn list(
         next_cursor: last.map(|batch| format!("{:x}.{}", batch.opened, batch.id)),
         items: items.iter().map(BatchLine::from).collect(),
     }))
+}
+
+fn limit(text: &str) -> Result<usize, ApiError> {
+    let limit = text
+        .parse()
+        .ok()
+        .filter(|limit| (1..=LARGEST_PAGE).contains(limit));
+    limit.ok_or_else(|| ApiError::validation(format!("limit is {text:?}; it must be 1 to {LARGEST_PAGE}")))
 }
 
 fn cursor(text: &str) -> Result<(i64, String), ApiError> {
