@@ -27,9 +27,10 @@ others=(one_kickoff versions wheel)
 # These need Rust alone: what the others need is installed beside them.
 need_nothing=(format build lint)
 # One after the other these run beside the others, the first of them beside the build already: they need nothing of it. The
-# others find built what they need.
+# others find built what they need, in two rows, since they wait more than they compute.
 beside_build=(scripts lint_python supply python)
-beside=(deploy client ui home campaign quickstart)
+beside=(deploy client home quickstart)
+beside_too=(ui campaign)
 # End-to-end tests of what changes seldom, with nodes and services of their own: only `--full` runs them.
 seldom=(alarms:: alerting:: cluster:: dev::once_gives dev::own::missing_ dev::own::a_project dev::own::without_inputs doctor::management::policies gateway_clocks:: gateway_https:: gateway_operations:: leftovers:: no_streams:: systemd:: tls:: permissions:: dashboards::each_panel_ gateway_memory:: node::)
 with_broker=(build e2e mixed_fleet openapi amp_clients ui campaign)
@@ -271,13 +272,14 @@ main() {
     for check in "$@"; do
         [[ " ${all[*]} ${full[*]} ${others[*]} " == *" $check "* ]] || fail "there is no check named $check" "use some of: ${all[*]} ${full[*]} ${others[*]}"
     done
-    local first=() own=() early=() late=()
+    local first=() own=() early=() late=() late_too=()
     for check in "$@"; do
         rm -f "$CREWFLEET_DIR/log/$check.outcome"
-        case " ${need_nothing[*]} | ${beside_build[*]} / ${beside[*]} " in
+        case " ${need_nothing[*]} | ${beside_build[*]} / ${beside[*]} ; ${beside_too[*]} " in
         *" $check "*"|"*) first+=("$check") ;;
         *"|"*" $check "*"/"*) early+=("$check") ;;
-        *"/"*" $check "*) late+=("$check") ;;
+        *"/"*" $check "*";"*) late+=("$check") ;;
+        *";"*" $check "*) late_too+=("$check") ;;
         *) own+=("$check") ;;
         esac
     done
@@ -285,7 +287,9 @@ main() {
     begin_beside "$installing" "${early[@]}"
     # Without a build nothing else says anything new.
     if run_each "${first[@]}" && is_installed; then
-        begin_beside "${lanes[0]:-}" "${late[@]}"
+        local before=${lanes[0]:-}
+        begin_beside "$before" "${late[@]}"
+        begin_beside "$before" "${late_too[@]}"
         run_each "${own[@]}" || true
         end_beside
     fi
