@@ -8,6 +8,7 @@ use crate::{
     broker::Namespace,
     crews,
     process::{Output, Process},
+    terminal::Terminal,
 };
 
 /// The command on one broker and namespace, in a working directory of its own.
@@ -79,6 +80,17 @@ impl Cli {
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).arg(crews::binary("crewfleet"));
         self.spawn_command(command, arguments, b"", more)
+    }
+
+    /// Starts `crewfleet` in a terminal; it is killed when that is dropped.
+    pub fn spawn_in_terminal(&self, arguments: &[&str]) -> Terminal {
+        let mut command = Command::new(crews::binary("crewfleet"));
+        let environment = self.environment.iter().map(|(name, value)| (name, value));
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .envs(environment);
+        Terminal::spawn(command)
     }
 
     fn spawn_with_input(&self, arguments: &[&str], input: &[u8]) -> Process {

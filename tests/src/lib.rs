@@ -12,6 +12,7 @@
 //! | [`shipped_rabbitmq`] | nodes of the configuration that `deploy/rabbitmq/` ships, and clients of its users |
 //! | [`worker`] | a `crewfleet-worker` process: configuration, logs, admin address, metrics |
 //! | [`cli`] | the `crewfleet` command |
+//! | [`terminal`] | a program in a terminal of its own, and what its screen shows |
 //! | [`client`] | a plain AMQP client, as a publisher in another language would be |
 //! | [`clock`] | processes whose clock is wrong |
 //! | [`collector`] | an OpenTelemetry collector, and the spans that come out of it |
@@ -51,6 +52,7 @@ pub mod prometheus;
 pub mod proxy;
 pub mod receiver;
 pub mod shipped_rabbitmq;
+pub mod terminal;
 pub mod worker;
 
 /// How long a test waits for a moment before it says that the moment does not come. Not a measure: a machine that is

@@ -68,6 +68,7 @@ mod sinks;
 mod status;
 mod systemd;
 mod tls;
+mod top;
 mod traces;
 mod unserved;
 mod webhook_orders;

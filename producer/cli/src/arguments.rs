@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::{
     batches, cancel, check, control, dead_letters, dev, doctor, events, files, for_each, gateway,
-    healthcheck, kickoff, kickoffs, manual, run, sinks, status, token, topology, wait, workers,
+    healthcheck, kickoff, kickoffs, manual, run, sinks, status, token, top, topology, wait, workers,
 };
 use crate::exit::Exit;
 use crate::global::Global;
@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Drain(control::OfWorker),
     /// List the running workers
     Workers(workers::Arguments),
+    /// Show workers, crews and kickoffs in the terminal, live, and pause, drain and cancel from there
+    Top(top::Arguments),
     /// List, show, redrive or purge kickoffs that failed for good
     #[command(subcommand)]
     DeadLetters(dead_letters::Action),
@@ -106,6 +108,7 @@ pub(crate) async fn run(
         Command::Resume(arguments) => control::resume(settings, arguments, stop).await,
         Command::Drain(arguments) => control::drain(settings, arguments, stop).await,
         Command::Workers(arguments) => workers::run(settings, arguments, stop).await,
+        Command::Top(arguments) => top::run(settings, arguments, stop).await,
         Command::DeadLetters(action) => dead_letters::run(settings, action, stop).await,
         Command::Doctor(arguments) => doctor::run(settings, arguments, stop).await,
         Command::Topology(action) => topology::run(settings, action).await,

@@ -8,6 +8,7 @@
 //! | `commands` | a file a command |
 //! | `dev` | the parts of `crewfleet dev`: everything on one machine |
 //! | `doctor` | whether the broker is as crewfleet needs it |
+//! | `top` | the fleet in a terminal, live |
 //! | `batch` | many kickoffs from a file, resumable |
 //! | `settings` | the configuration |
 //! | `inputs` | the inputs of a kickoff, from arguments and files |
@@ -29,6 +30,7 @@ mod large_blocks;
 mod output;
 mod settings;
 mod story;
+mod top;
 
 use std::process::ExitCode;
 
@@ -53,6 +55,8 @@ fn main() -> ExitCode {
     let (level, service) = match &cli.command {
         Command::Gateway => ("info,lapin=off,rusqlite_migration=warn", "crewfleet-gateway"),
         Command::Sinks(arguments) if arguments.serves() => ("info,lapin=off", "crewfleet-sinks"),
+        // It has the whole terminal, stderr as well, and tells by itself what is wrong.
+        Command::Top(_) => ("off", "crewfleet"),
         _ => ("warn,lapin=off", "crewfleet"),
     };
     let _logging = telemetry::init(level);

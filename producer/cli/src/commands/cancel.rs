@@ -88,7 +88,7 @@ pub(crate) async fn run(
     })
 }
 
-fn words(id: &KickoffId, cancellation: &Cancellation) -> String {
+pub(crate) fn words(id: &KickoffId, cancellation: &Cancellation) -> String {
     match cancellation {
         Cancellation::Cancelled(reply) if reply.started_at.is_some() => {
             format!(

@@ -141,7 +141,7 @@ pub(super) fn to_stderr(event: &Event) -> anyhow::Result<()> {
 }
 
 /// As in `12:00:01.250 task_started task="research"`; what the crew printed as `12:00:01.250 | its words`.
-fn line(event: &Event) -> String {
+pub(crate) fn line(event: &Event) -> String {
     let time = event.time.format("%H:%M:%S%.3f");
     let data: Value = serde_json::from_str(event.data.get()).unwrap_or_default();
     if event.event_type == event_type::LOG

@@ -22,6 +22,7 @@ pub(crate) mod sinks;
 pub(crate) mod status;
 mod steps;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod topology;
 pub(crate) mod wait;
 pub(crate) mod workers;

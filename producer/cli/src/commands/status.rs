@@ -115,7 +115,7 @@ async fn chain_of(
 }
 
 /// Sentences for people.
-pub(super) fn text(status: &KickoffStatus) -> String {
+pub(crate) fn text(status: &KickoffStatus) -> String {
     let id = &status.kickoff_id;
     match (&status.reply, status.stage) {
         (Some(reply), _) => ended(reply),

@@ -1,0 +1,147 @@
+//! `crewfleet top`: the fleet in a terminal, live.
+//!
+//! News from the broker and keys change a model; after each change it is drawn. Nothing that is asked of the broker is waited
+//! for here.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `model` | all that is known and chosen, and what news make of it |
+//! | `fleet`, `kickoff` | its parts: workers and crews; one kickoff that is followed |
+//! | `choices` | what actions make of the model |
+//! | `cursor` | which row is chosen |
+//! | `command` | what the fleet can be asked to do, and how one sees that it was done |
+//! | `action`, `input` | keys, and what they ask for |
+//! | `news` | what comes from the broker |
+//! | `refresh`, `follow` | asking the broker, for all and for one kickoff |
+//! | `view` | drawing |
+//! | `screen` | the terminal, and how it is given back |
+//! | `harmless_text` | text of others in lines that a terminal can bear |
+
+mod action;
+mod choices;
+mod command;
+mod cursor;
+mod fleet;
+mod follow;
+mod harmless_text;
+mod input;
+mod kickoff;
+mod model;
+mod news;
+mod refresh;
+mod screen;
+mod view;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::Utc;
+use crewfleet::KickoffClient;
+use crewfleet_protocol::CrewName;
+use crossterm::event::{Event, EventStream};
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::choices::{Effect, choose};
+use self::follow::Follow;
+use self::model::{Model, View};
+use self::refresh::Refresh;
+use self::screen::Screen;
+
+/// News that wait to be shown; whoever has more of them waits.
+const NEWS: usize = 256;
+
+/// Ages go on.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often workers are asked what they have, where that is shown …
+const OFTEN: Duration = Duration::from_secs(1);
+
+/// … and where only the depths of queues are.
+const SELDOM: Duration = Duration::from_secs(4);
+
+/// Shows the fleet until somebody quits, or `stop`.
+pub(crate) async fn show(
+    client: &KickoffClient,
+    crews: Vec<CrewName>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let (sender, mut news) = mpsc::channel(NEWS);
+    let (pause, paused) = watch::channel(SELDOM);
+    let refresh = Refresh {
+        client: client.clone(),
+        crews: crews.clone(),
+        news: sender.clone(),
+    };
+    // All end with this function.
+    let _tasks = [
+        AbortOnDropHandle::new(tokio::spawn(refresh.clone().connection())),
+        AbortOnDropHandle::new(tokio::spawn(refresh.clone().heartbeats())),
+        AbortOnDropHandle::new(tokio::spawn(refresh.clone().kickoffs(paused))),
+    ];
+    let (mut following, mut performing) = (None, Vec::new());
+    let mut model = Model::default();
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let broker = client.endpoint().to_string();
+    let mut screen = Screen::take(stop)?;
+    let mut keys = EventStream::new();
+    loop {
+        let draw = |frame: &mut ratatui::Frame<'_>| view::draw(frame, &mut model, &broker, Utc::now());
+        screen.0.draw(draw).context("cannot write to the terminal")?;
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = ticks.tick() => model.tick(Utc::now()),
+            Some(first) = news.recv() => {
+                model.hear(first, Utc::now());
+                // Of many that came at once, the last state is drawn.
+                while let Ok(next) = news.try_recv() {
+                    model.hear(next, Utc::now());
+                }
+            }
+            key = keys.next() => {
+                // The terminal is gone.
+                let Some(Ok(event)) = key else { return Ok(()) };
+                let Event::Key(key) = event else { continue };
+                let Some(action) = input::action(key, &model.mode) else { continue };
+                match choose(&mut model, action) {
+                    Some(Effect::Quit) => return Ok(()),
+                    Some(Effect::Send(command)) => {
+                        performing.retain(|task: &AbortOnDropHandle<()>| !task.is_finished());
+                        let task = tokio::spawn(refresh.clone().perform(command));
+                        performing.push(AbortOnDropHandle::new(task));
+                    }
+                    None => {}
+                }
+                pause.send_if_modified(|pause| {
+                    let wanted = if model.view == View::Fleet { SELDOM } else { OFTEN };
+                    std::mem::replace(pause, wanted) != wanted
+                });
+                follow(&model, &mut following, &refresh);
+            }
+        }
+    }
+}
+
+/// The kickoff that is followed, and its task.
+type Following = Option<(crewfleet::KickoffId, AbortOnDropHandle<()>)>;
+
+/// Follows what the model does, and nothing else any more.
+fn follow(model: &Model, following: &mut Following, refresh: &Refresh) {
+    let wanted = model.follows();
+    if following.as_ref().map(|(id, _)| id) == wanted {
+        return;
+    }
+    *following = wanted.map(|id| {
+        let follow = Follow {
+            client: refresh.client.clone(),
+            crews: refresh.crews.clone(),
+            id: id.clone(),
+            news: refresh.news.clone(),
+        };
+        (id.clone(), AbortOnDropHandle::new(tokio::spawn(follow.run())))
+    });
+}
