@@ -28,22 +28,24 @@ async fn the_fleet_is_shown_and_a_kickoff_is_followed_and_cancelled() {
     let namespace = Namespace::new();
     let worker = worker(&namespace, "w-top").await;
     let cli = Cli::new(&broker().await.url(), &namespace);
-    cli.run(&["kickoff", "sleep", "-i", "seconds:=3600", "-d", "--id", "long"])
-        .await
-        .success();
-    worker
-        .logged("the start of the kickoff", |line| {
-            line["message"] == "kickoff started"
-        })
-        .await;
+    for id in ["long", "other"] {
+        cli.run(&["kickoff", "sleep", "-i", "seconds:=3600", "-d", "--id", id])
+            .await
+            .success();
+        worker
+            .logged("the start of the kickoff", |line| {
+                line["message"] == "kickoff started" && line["kickoff_id"] == id
+            })
+            .await;
+    }
 
     let mut terminal = cli.spawn_in_terminal(&["top"]);
     terminal
         .shows(&[
             "w-top",
             "running",
-            "█████░░░░░ 1/2",
-            "1 worker, 1 crew, 1 running, 0 waiting",
+            "██████████ 2/2",
+            "1 worker, 1 crew, 2 running, 0 waiting",
         ])
         .await;
     assert!(terminal.is_alternate());
@@ -51,7 +53,9 @@ async fn the_fleet_is_shown_and_a_kickoff_is_followed_and_cancelled() {
     terminal.press("2/nothing-like-it");
     terminal.shows(&["No kickoff matches the filter"]).await;
     terminal.press("\x1b");
-    terminal.shows(&["kickoffs with workers: 1", "long  "]).await;
+    terminal
+        .shows(&["kickoffs with workers: 2", "long  ", "other  "])
+        .await;
     // One of them; a command is asked for before it is sent.
     terminal.press("\r");
     terminal
@@ -69,11 +73,12 @@ async fn the_fleet_is_shown_and_a_kickoff_is_followed_and_cancelled() {
             "kickoff_finished",
         ])
         .await;
-    // No worker has it any more.
+    // No worker has it any more. What was confirmed is sent, also where somebody quits at once.
     terminal.press("\x1b");
-    terminal.shows(&["No worker has a kickoff."]).await;
-    terminal.press("q");
+    terminal.shows(&["kickoffs with workers: 1 ", "other  "]).await;
+    terminal.press("cyq");
     gives_the_terminal_back(terminal).await;
+    cli.run(&["wait", "other"]).await.ended_with(5);
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ pub(super) fn still_unknown(status: &KickoffStatus, patience: Duration) -> Strin
     )
 }
 
-fn ended(reply: &Reply) -> String {
+pub(crate) fn ended(reply: &Reply) -> String {
     let id = &reply.kickoff_id;
     let mut text = format!(
         "kickoff {id} of crew {} {} at {} on {} (attempt {}{})",

@@ -106,7 +106,7 @@ fn open(model: &mut Model) {
             };
             match KickoffId::parse(&at.kickoff.kickoff_id) {
                 Ok(id) => {
-                    let followed = Followed::new(id, at.kickoff.crew.clone(), Some(at.worker.clone()));
+                    let followed = Followed::new(id, at);
                     model.followed = Some(followed);
                     show(model, View::Kickoff);
                 }
@@ -151,12 +151,18 @@ fn drain(model: &Model) -> Option<Command> {
 }
 
 fn cancel(model: &Model) -> Option<Command> {
-    let id = match model.view {
-        View::Fleet => None,
-        View::Kickoffs => model.chosen_kickoff().map(|at| at.kickoff.kickoff_id.clone()),
-        View::Kickoff => model.follows().map(ToString::to_string),
+    let (id, is_redriven) = match model.view {
+        View::Fleet => return None,
+        View::Kickoffs => {
+            let kickoff = &model.chosen_kickoff()?.kickoff;
+            (kickoff.kickoff_id.clone(), kickoff.redrive > 0)
+        }
+        View::Kickoff => {
+            let followed = model.followed.as_ref()?;
+            (followed.id.to_string(), followed.is_redriven)
+        }
     };
-    id.map(Command::Cancel)
+    Some(Command::Cancel { id, is_redriven })
 }
 
 /// The crew that is chosen, or that of the kickoff.

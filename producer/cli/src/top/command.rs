@@ -13,7 +13,12 @@ pub(crate) enum Command {
     /// Drain this worker.
     Drain(String),
     /// Cancel this kickoff.
-    Cancel(String),
+    Cancel {
+        /// Its id.
+        id: String,
+        /// A reply that it has may be from before it was redriven.
+        is_redriven: bool,
+    },
 }
 
 impl Command {
@@ -30,7 +35,7 @@ impl Command {
                     named(worker)
                 )
             }
-            Self::Cancel(id) => format!("Cancel kickoff {id}? (y/n)"),
+            Self::Cancel { id, .. } => format!("Cancel kickoff {id}? (y/n)"),
         }
     }
 
@@ -40,7 +45,7 @@ impl Command {
             Self::Pause(crew) => format!("Pausing the crew {crew} …"),
             Self::Resume(crew) => format!("Resuming the crew {crew} …"),
             Self::Drain(worker) => format!("Draining {} …", named(worker)),
-            Self::Cancel(id) => format!("Cancelling kickoff {id} …"),
+            Self::Cancel { id, .. } => format!("Cancelling kickoff {id} …"),
         }
     }
 
@@ -60,7 +65,7 @@ impl Command {
                 None => Some(format!("{} has ended", named(worker))),
             },
             // Its reply tells.
-            Self::Cancel(_) => None,
+            Self::Cancel { .. } => None,
         }
     }
 
@@ -70,7 +75,7 @@ impl Command {
             Self::Pause(crew) => (format!("the crew {crew} is paused"), not_so(fleet, crew, true)),
             Self::Resume(crew) => (format!("the crew {crew} is resumed"), not_so(fleet, crew, false)),
             Self::Drain(worker) => ("it drains".to_owned(), vec![worker.as_str()]),
-            Self::Cancel(id) => (format!("kickoff {id} is cancelled"), Vec::new()),
+            Self::Cancel { id, .. } => (format!("kickoff {id} is cancelled"), Vec::new()),
         };
         format!(
             "RabbitMQ has the command, but not confirmed yet that {what}: {}",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crewfleet::{ClientError, KickoffClient, KickoffId};
+use crewfleet::{ClientError, KickoffClient, KickoffId, Reply};
 use crewfleet_protocol::CrewName;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -11,6 +11,9 @@ use super::news::{News, OfKickoff};
 
 /// How often is asked where it is.
 const AGAIN: Duration = Duration::from_secs(3);
+
+/// How long nobody knows of it before the wait for its reply begins anew.
+const UNKNOWN: Duration = Duration::from_secs(60);
 
 /// Who is asked, about which kickoff, and who is told.
 #[derive(Clone)]
@@ -51,11 +54,20 @@ impl Follow {
 
     async fn reply(&self) {
         loop {
-            match self.client.wait_for(&self.id).await {
-                Ok(reply) => return self.tell(OfKickoff::Reply(Box::new(reply))).await,
+            match self.reply_of_now().await {
+                Ok(Some(reply)) => return self.tell(OfKickoff::Reply(Box::new(reply))).await,
+                // Nobody knows of it, which its status tells.
+                Ok(None) => {}
                 Err(error) => self.failed(&error).await,
             }
         }
+    }
+
+    /// Its reply; not the one from before it was redriven.
+    async fn reply_of_now(&self) -> Result<Option<Reply>, ClientError> {
+        let mut handle = self.client.attach(&self.id).await?;
+        let reply = handle.reply_unless_unknown(&self.crews, UNKNOWN, |_| {});
+        Ok(reply.await?.ok())
     }
 
     /// It ends never: its reply does that.

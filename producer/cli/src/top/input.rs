@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn keys_mean_what_the_mode_says() {
         let key = |code| KeyEvent::new(code, KeyModifiers::NONE);
-        let asking = Mode::Asking(Command::Cancel("a".into()));
+        let asking = Mode::Asking(Command::Drain("a".into()));
         let q = key(KeyCode::Char('q'));
         assert_eq!(action(q, &Mode::Choosing), Some(Action::Quit));
         assert_eq!(action(q, &Mode::Typing), Some(Action::Type('q')));

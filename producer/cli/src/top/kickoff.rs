@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crewfleet::status::Stage;
+use crewfleet::status::{KickoffAt, Stage};
 use crewfleet::{Event, KickoffId, KickoffStatus, Reply};
 use crewfleet_protocol::HeldState;
 
@@ -26,6 +26,8 @@ pub(crate) struct Followed {
     pub(crate) crew: Option<String>,
     /// The worker that has it, as far as we know.
     pub(crate) worker: Option<String>,
+    /// It was run again from the dead letters.
+    pub(crate) is_redriven: bool,
     /// Where it is, in lines.
     pub(crate) status: Vec<String>,
     /// How it ended, in lines.
@@ -41,12 +43,13 @@ pub(crate) struct Followed {
 type Key = (u32, u32, chrono::DateTime<chrono::Utc>, u64, String);
 
 impl Followed {
-    /// One of which nothing is known yet, but for its crew and worker.
-    pub(crate) fn new(id: KickoffId, crew: Option<String>, worker: Option<String>) -> Self {
+    /// One of which is known what a worker says.
+    pub(crate) fn new(id: KickoffId, at: &KickoffAt) -> Self {
         Self {
             id,
-            crew,
-            worker,
+            crew: at.kickoff.crew.clone(),
+            worker: Some(at.worker.clone()),
+            is_redriven: at.kickoff.redrive > 0,
             status: vec!["asking the workers …".to_owned()],
             reply: None,
             scrolled: 0,
@@ -68,6 +71,7 @@ impl Followed {
             OfKickoff::Event(event) => self.add(&event),
             OfKickoff::Reply(reply) => {
                 self.crew = Some(reply.crew.clone());
+                self.status = harmless_lines(&status::ended(&reply), MOST_LINES);
                 self.reply = Some(ended(&reply));
             }
             OfKickoff::Problem(problem) => self.status = harmless_lines(&problem, MOST_LINES),
@@ -105,6 +109,7 @@ impl Followed {
             .filter(|at| at.kickoff.state != HeldState::Ended);
         if let Some(at) = present.next() {
             self.worker = Some(at.worker.clone());
+            self.is_redriven = at.kickoff.redrive > 0;
             self.crew = at.kickoff.crew.clone().or(self.crew.take());
         }
         if let Some(reply) = known.reply.as_ref().filter(|_| known.stage == Stage::Ended) {

@@ -40,19 +40,27 @@ use crewfleet::KickoffClient;
 use crewfleet_protocol::CrewName;
 use crossterm::event::{Event, EventStream};
 use futures_util::StreamExt;
+use ratatui::Frame;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use self::choices::{Effect, choose};
 use self::follow::Follow;
 use self::model::{Model, View};
 use self::refresh::Refresh;
 use self::screen::Screen;
+use crate::output::say;
 
 /// News that wait to be shown; whoever has more of them waits.
 const NEWS: usize = 256;
+
+/// Keys and news that come faster are drawn together.
+const FRAME: Duration = Duration::from_millis(40);
+
+/// How long a command that is being sent has, when somebody quits.
+const UNSENT: Duration = Duration::from_secs(2);
 
 /// Ages go on.
 const TICK: Duration = Duration::from_secs(1);
@@ -82,37 +90,40 @@ pub(crate) async fn show(
         AbortOnDropHandle::new(tokio::spawn(refresh.clone().heartbeats())),
         AbortOnDropHandle::new(tokio::spawn(refresh.clone().kickoffs(paused))),
     ];
-    let (mut following, mut performing) = (None, Vec::new());
+    let (mut following, commands) = (None, TaskTracker::new());
     let mut model = Model::default();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let broker = client.endpoint().to_string();
     let mut screen = Screen::take(stop)?;
     let mut keys = EventStream::new();
-    loop {
-        let draw = |frame: &mut ratatui::Frame<'_>| view::draw(frame, &mut model, &broker, Utc::now());
-        screen.0.draw(draw).context("cannot write to the terminal")?;
+    let mut frames = interval(FRAME);
+    frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_drawn = false;
+    let ended = loop {
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            _ = ticks.tick() => model.tick(Utc::now()),
-            Some(first) = news.recv() => {
-                model.hear(first, Utc::now());
-                // Of many that came at once, the last state is drawn.
-                while let Ok(next) = news.try_recv() {
-                    model.hear(next, Utc::now());
+            biased;
+            () = stop.cancelled() => break screen.ended(),
+            _ = frames.tick(), if !is_drawn => {
+                let draw = |frame: &mut Frame<'_>| view::draw(frame, &mut model, &broker, Utc::now());
+                if let Err(error) = screen.terminal.draw(draw) {
+                    break Err(error).context("cannot write to the terminal");
                 }
+                is_drawn = true;
+                continue;
             }
-            key = keys.next() => {
-                // The terminal is gone.
-                let Some(Ok(event)) = key else { return Ok(()) };
-                let Event::Key(key) = event else { continue };
-                let Some(action) = input::action(key, &model.mode) else { continue };
-                match choose(&mut model, action) {
-                    Some(Effect::Quit) => return Ok(()),
+            event = keys.next() => {
+                let action = match event {
+                    Some(Ok(Event::Key(key))) => input::action(key, &model.mode),
+                    // Its size has changed: it is drawn anew.
+                    Some(Ok(_)) => None,
+                    // The terminal is gone.
+                    Some(Err(_)) | None => break Ok(()),
+                };
+                match action.and_then(|action| choose(&mut model, action)) {
+                    Some(Effect::Quit) => break Ok(()),
                     Some(Effect::Send(command)) => {
-                        performing.retain(|task: &AbortOnDropHandle<()>| !task.is_finished());
-                        let task = tokio::spawn(refresh.clone().perform(command));
-                        performing.push(AbortOnDropHandle::new(task));
+                        tokio::spawn(refresh.clone().perform(command, commands.token()));
                     }
                     None => {}
                 }
@@ -122,8 +133,23 @@ pub(crate) async fn show(
                 });
                 follow(&model, &mut following, &refresh);
             }
+            _ = ticks.tick() => model.tick(Utc::now()),
+            Some(first) = news.recv() => {
+                model.hear(first, Utc::now());
+                // Of many that came at once, the last state is drawn.
+                while let Ok(next) = news.try_recv() {
+                    model.hear(next, Utc::now());
+                }
+            }
         }
+        is_drawn = false;
+    };
+    drop((screen, news));
+    commands.close();
+    if timeout(UNSENT, commands.wait()).await.is_err() {
+        say("you quit before the outcome of the last command was known; it may have been sent");
     }
+    ended
 }
 
 /// The kickoff that is followed, and its task.

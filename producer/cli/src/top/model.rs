@@ -130,7 +130,6 @@ impl Model {
                 }
             }
         }
-        self.settle();
     }
 
     /// Time passes.
@@ -143,7 +142,6 @@ impl Model {
         if let Some((command, _)) = self.unconfirmed.take_if(|(_, since)| is_late(*since)) {
             self.tell(command.not_confirmed(&self.fleet), true);
         }
-        self.settle();
     }
 
     /// Says it in the status line.
@@ -207,7 +205,7 @@ impl Model {
     }
 
     /// Keeps the cursors where they are, when rows come and go.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let (workers, crews, kickoffs) = (self.worker_keys(), self.crew_keys(), self.kickoff_keys());
         self.worker_cursor.settle(&workers);
         self.crew_cursor.settle(&crews);

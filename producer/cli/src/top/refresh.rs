@@ -6,6 +6,7 @@ use crewfleet::{ClientError, KickoffClient, KickoffId};
 use crewfleet_protocol::CrewName;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::command::Command;
 use super::news::News;
@@ -67,7 +68,10 @@ impl Refresh {
             match timeout(PATIENCE, self.client.kickoffs(None, &self.crews)).await {
                 Ok(Ok(known)) => self.tell(News::Kickoffs(Box::new(known))).await,
                 Ok(Err(error)) => self.problem(&error).await,
-                Err(_) => {}
+                Err(_) => {
+                    let text = format!("RabbitMQ has not answered for {} s", PATIENCE.as_secs());
+                    self.tell(News::Problem(text)).await;
+                }
             }
             let wait = *pause.borrow_and_update();
             // A view that wants them more often wants them now.
@@ -75,17 +79,18 @@ impl Refresh {
         }
     }
 
-    /// Does what a person has confirmed.
-    pub(crate) async fn perform(self, command: Command) {
+    /// Does what a person has confirmed. Until RabbitMQ has the command, it keeps `unsent`.
+    pub(crate) async fn perform(self, command: Command, unsent: TaskTrackerToken) {
         let sent = match &command {
             Command::Pause(crew) => self.client.pause(crew).await,
             Command::Resume(crew) => self.client.resume(crew).await,
             Command::Drain(worker) => self.client.drain(worker).await,
-            Command::Cancel(id) => return self.cancel(id).await,
+            Command::Cancel { id, is_redriven } => return self.cancel(id, *is_redriven).await,
         };
         if let Err(error) = sent {
             return self.outcome(error.to_string(), true).await;
         }
+        drop(unsent);
         self.tell(News::Sent(command.clone())).await;
         let mut gone = 0;
         for _ in 0..ASK_AGAIN.1 {
@@ -103,12 +108,16 @@ impl Refresh {
         }
     }
 
-    async fn cancel(&self, id: &str) {
+    async fn cancel(&self, id: &str, is_redriven: bool) {
         let id = match KickoffId::parse(id) {
             Ok(id) => id,
             Err(error) => return self.outcome(error.to_string(), true).await,
         };
-        match self.client.cancel(&id).among(&self.crews).await {
+        let mut cancel = self.client.cancel(&id).among(&self.crews);
+        if is_redriven {
+            cancel = cancel.redriven();
+        }
+        match cancel.await {
             Ok(cancellation) => self.outcome(cancel::words(&id, &cancellation), false).await,
             Err(error) => self.outcome(error.to_string(), true).await,
         }

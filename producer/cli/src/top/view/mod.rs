@@ -22,8 +22,9 @@ use ratatui::layout::{Constraint, Layout};
 
 use super::model::{Model, View};
 
-/// Draws all of it. What cannot be scrolled that far is scrolled back.
+/// Draws all of it. Cursors stay at their rows, and what cannot be scrolled that far is scrolled back.
 pub(crate) fn draw(frame: &mut Frame<'_>, model: &mut Model, broker: &str, now: DateTime<Utc>) {
+    model.settle();
     let told = bars::told(model, frame.area().width);
     let told_height = u16::try_from(told.len()).unwrap_or(1);
     let [top, middle, bottom, keys] = Layout::vertical([

@@ -141,7 +141,13 @@ fn kickoffs_are_filtered_as_one_types_and_the_chosen_one_is_cancelled() {
     choose(&mut model, Action::Cancel);
     line_with(&screen(&mut model), "Cancel kickoff long-2? (y/n)");
     let effect = choose(&mut model, Action::Yes);
-    assert_eq!(effect, Some(Effect::Send(Command::Cancel("long-2".into()))));
+    assert_eq!(
+        effect,
+        Some(Effect::Send(Command::Cancel {
+            id: "long-2".into(),
+            is_redriven: false
+        }))
+    );
     line_with(&screen(&mut model), "Cancelling kickoff long-2 …");
 }
 
@@ -178,6 +184,54 @@ fn one_kickoff_has_its_events_and_then_its_error() {
     assert_eq!(screen.iter().filter(|line| line.contains("second")).count(), 1);
     choose(&mut model, Action::Back);
     assert_eq!(model.follows(), None);
+}
+
+#[test]
+fn what_a_person_reads_stays_where_it_is_while_events_come() {
+    let mut model = model([kickoffs(&["a"])]);
+    choose(&mut model, Action::ShowKickoffs);
+    choose(&mut model, Action::Open);
+    let happens = |model: &mut Model, number: u64| {
+        let event = json!({"kickoff_id": "a", "crew": "echo", "attempt": 1, "sequence": number, "time": now(),
+            "type": "log", "data": {"line": format!("line {number}.")}, "meta": null});
+        let event = Box::new(serde_json::from_str::<Event>(&event.to_string()).unwrap());
+        model.hear(
+            News::Of(KickoffId::parse("a").unwrap(), OfKickoff::Event(event)),
+            now(),
+        );
+    };
+    (1..=40).for_each(|number| happens(&mut model, number));
+    line_with(&screen(&mut model), "line 40.");
+    choose(&mut model, Action::Step(-5));
+    assert!(line_with(&screen(&mut model), "line 35.").0 == 16);
+    happens(&mut model, 41);
+    let shown = screen(&mut model);
+    assert!(line_with(&shown, "line 35.").0 == 16, "{shown:#?}");
+    line_with(&shown, "6 more lines below");
+    choose(&mut model, Action::Step(-1000));
+    line_with(&screen(&mut model), "line 1.");
+    choose(&mut model, Action::Step(1000));
+    line_with(&screen(&mut model), "line 41.");
+}
+
+#[test]
+fn a_small_terminal_shows_what_fits() {
+    let mut model = model([heartbeat("w-1", "echo", false), kickoffs(&["a"])]);
+    for (width, height) in [(1, 1), (10, 3), (40, 8), (80, 24)] {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        for action in [
+            Action::ShowFleet,
+            Action::ShowKickoffs,
+            Action::Open,
+            Action::Cancel,
+            Action::No,
+        ] {
+            choose(&mut model, action);
+            terminal
+                .draw(|frame| draw(frame, &mut model, "b", now()))
+                .unwrap();
+        }
+    }
 }
 
 #[test]
