@@ -61,6 +61,10 @@ const STRINGS: &[&str] = &[
     "worker",
     // The names of the gateway's tokens, in its errors.
     "0",
+    // Parameters of SQL, as in `?1`.
+    "1",
+    "2",
+    "3",
 ];
 
 /// Expressions that are durations.

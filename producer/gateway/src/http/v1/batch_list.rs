@@ -133,12 +133,12 @@ pub(crate) async fn list(
     }))
 }
 
-fn limit(text: &str) -> Result<usize, ApiError> {
-    let limit = text
+fn limit(value: &str) -> Result<usize, ApiError> {
+    let limit = value
         .parse()
         .ok()
         .filter(|limit| (1..=LARGEST_PAGE).contains(limit));
-    limit.ok_or_else(|| ApiError::validation(format!("limit is {text:?}; it must be 1 to {LARGEST_PAGE}")))
+    limit.ok_or_else(|| ApiError::validation(format!("limit is {value:?}; it must be 1 to {LARGEST_PAGE}")))
 }
 
 fn cursor(text: &str) -> Result<(i64, String), ApiError> {
