@@ -112,12 +112,20 @@ async fn it_waits_for_a_broker_that_is_away_and_ends_at_sigterm() {
     let namespace = Namespace::new();
     let _worker = worker(&namespace, "w-top").await;
     let proxy = Proxy::start(broker().await.port());
+    // It may be away from the start.
+    proxy.refuse();
     let terminal = Cli::new(&proxy.url(), &namespace).spawn_in_terminal(&["top"]);
+    terminal
+        .shows(&["RabbitMQ is away; trying again", "cannot connect to RabbitMQ"])
+        .await;
+    proxy.pass();
     terminal.shows(&["w-top", "0/2"]).await;
     proxy.refuse();
     terminal.shows(&["RabbitMQ is away; trying again", "w-top"]).await;
     proxy.pass();
     terminal.shows_no_more("RabbitMQ is away").await;
+    // One that hangs does not keep the terminal.
+    proxy.freeze();
     kill(terminal.pid(), Signal::SIGTERM).expect("it runs");
     gives_the_terminal_back(terminal).await;
 }

@@ -55,8 +55,8 @@ fn main() -> ExitCode {
     let (level, service) = match &cli.command {
         Command::Gateway => ("info,lapin=off,rusqlite_migration=warn", "crewfleet-gateway"),
         Command::Sinks(arguments) if arguments.serves() => ("info,lapin=off", "crewfleet-sinks"),
-        // It has the whole terminal, stderr as well, and tells by itself what is wrong.
-        Command::Top(_) => ("off", "crewfleet"),
+        // It has the whole terminal, stderr as well, and tells by itself what is wrong. A panic gives the terminal back first.
+        Command::Top(_) => ("off,crewfleet_service::telemetry::panics=error", "crewfleet"),
         _ => ("warn,lapin=off", "crewfleet"),
     };
     let _logging = telemetry::init(level);

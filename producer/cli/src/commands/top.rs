@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use crewfleet::KickoffClient;
+use crewfleet::{ClientError, ClientOptions, KickoffClient};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -13,13 +13,16 @@ use crate::output::say;
 use crate::settings::Settings;
 use crate::top;
 
+/// As the broker lists our connections.
+const NAME: &str = "crewfleet top";
+
 /// How long a broker has to delete our queues: one that hangs must not keep the terminal.
 const CLOSING: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 #[command(
     after_help = "It reads RabbitMQ only; no gateway is needed. Exit codes: 0 you quit; 2 usage or configuration, or there is no \
-terminal; 3 the broker is unreachable at the start; 8 interrupted before that."
+terminal; 3 the broker refuses the connection; 8 interrupted before that."
 )]
 pub(crate) struct Arguments {}
 
@@ -31,12 +34,19 @@ pub(crate) async fn run(settings: &Settings, _: Arguments, stop: &CancellationTo
         return Ok(Exit::Usage);
     }
     let crews = settings.crews()?;
-    let connecting = KickoffClient::connect(&settings.broker, "crewfleet top");
-    let Some(client) = stop.run_until_cancelled(connecting).await else {
+    let connecting = KickoffClient::connect(&settings.broker, NAME);
+    let Some(connected) = stop.run_until_cancelled(connecting).await else {
         return Ok(Exit::GaveUp);
     };
-    let client = client?;
-    let shown = top::show(&client, crews, stop).await;
+    let (client, why_away) = match connected {
+        // It is away, and may come.
+        Err(ClientError::Connect(error)) if !error.is_refusal() => {
+            let client = KickoffClient::start(&settings.broker, NAME, ClientOptions::default())?;
+            (client, Some(error.to_string()))
+        }
+        connected => (connected?, None),
+    };
+    let shown = top::show(&client, crews, why_away, stop).await;
     let _ = timeout(CLOSING, client.close()).await;
     shown.map(|()| Exit::Succeeded)
 }

@@ -59,26 +59,35 @@ impl Command {
         match self {
             Self::Pause(crew) => is_paused(fleet, crew, true),
             Self::Resume(crew) => is_paused(fleet, crew, false),
-            Self::Drain(worker) => match fleet.worker(worker) {
-                Some(seen) if seen.heartbeat.draining => Some(format!("{} drains", named(worker))),
-                Some(_) => None,
-                None => Some(format!("{} has ended", named(worker))),
-            },
+            Self::Drain(worker) => {
+                let seen = fleet.worker(worker)?;
+                seen.heartbeat
+                    .draining
+                    .then(|| format!("{} drains", named(worker)))
+            }
             // Its reply tells.
             Self::Cancel { .. } => None,
+        }
+    }
+
+    /// What is said when the worker that was to drain is not there any more.
+    pub(crate) fn gone(&self) -> String {
+        match self {
+            Self::Drain(worker) => format!("{} has ended", named(worker)),
+            command => command.sent(),
         }
     }
 
     /// What is said when no heartbeat has shown in time that it was done.
     pub(crate) fn not_confirmed(&self, fleet: &Fleet) -> String {
         let (what, missing) = match self {
-            Self::Pause(crew) => (format!("the crew {crew} is paused"), not_so(fleet, crew, true)),
-            Self::Resume(crew) => (format!("the crew {crew} is resumed"), not_so(fleet, crew, false)),
-            Self::Drain(worker) => ("it drains".to_owned(), vec![worker.as_str()]),
-            Self::Cancel { id, .. } => (format!("kickoff {id} is cancelled"), Vec::new()),
+            Self::Pause(crew) => (format!("pauses the crew {crew}"), not_so(fleet, crew, true)),
+            Self::Resume(crew) => (format!("resumes the crew {crew}"), not_so(fleet, crew, false)),
+            Self::Drain(worker) => ("drains".to_owned(), vec![worker.as_str()]),
+            Self::Cancel { .. } => return self.sent(),
         };
         format!(
-            "RabbitMQ has the command, but not confirmed yet that {what}: {}",
+            "RabbitMQ has the command; not yet confirmed that it {what}: {}",
             missing.join(", ")
         )
     }

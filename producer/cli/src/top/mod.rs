@@ -1,7 +1,7 @@
 //! `crewfleet top`: the fleet in a terminal, live.
 //!
-//! News from the broker and keys change a model; after each change it is drawn. Nothing that is asked of the broker is waited
-//! for here.
+//! News from the broker and keys change a model; after each change it is drawn. The loop here never waits for the
+//! broker.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -71,10 +71,12 @@ const OFTEN: Duration = Duration::from_secs(1);
 /// … and where only the depths of queues are.
 const SELDOM: Duration = Duration::from_secs(4);
 
-/// Shows the fleet until somebody quits, or `stop`.
+/// Shows the fleet until somebody quits, or `stop`. `why_away` says why there is no connection yet, where there is
+/// none.
 pub(crate) async fn show(
     client: &KickoffClient,
     crews: Vec<CrewName>,
+    why_away: Option<String>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let (sender, mut news) = mpsc::channel(NEWS);
@@ -91,7 +93,7 @@ pub(crate) async fn show(
         AbortOnDropHandle::new(tokio::spawn(refresh.clone().kickoffs(paused))),
     ];
     let (mut following, commands) = (None, TaskTracker::new());
-    let mut model = Model::default();
+    let mut model = Model::new(why_away);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let broker = client.endpoint().to_string();

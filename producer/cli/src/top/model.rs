@@ -85,12 +85,22 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// Nothing is known yet, but why RabbitMQ is away, where it is.
+    pub(crate) fn new(why_away: Option<String>) -> Self {
+        Self {
+            is_away: why_away.is_some(),
+            problem: why_away,
+            ..Self::default()
+        }
+    }
+
     /// What news make of it.
     pub(crate) fn hear(&mut self, news: News, now: DateTime<Utc>) {
         match news {
             News::Connected(is_connected) => {
                 if is_connected {
                     self.fleet.hear_all(now);
+                    self.problem = None;
                 }
                 self.is_away = !is_connected;
             }
@@ -101,7 +111,14 @@ impl Model {
             }
             News::Gone(worker) => {
                 self.fleet.remove(&worker);
-                self.confirm();
+                let drained = Command::Drain(worker);
+                if self
+                    .unconfirmed
+                    .take_if(|(command, _)| *command == drained)
+                    .is_some()
+                {
+                    self.tell(drained.gone(), false);
+                }
             }
             News::Kickoffs(mut known) => {
                 // What says no moment is shown last.

@@ -14,7 +14,10 @@ const MOST_TOLD: usize = 4;
 pub(super) fn summary(model: &Model, broker: &str) -> Line<'static> {
     let crews = model.crews();
     let running: u64 = crews.iter().map(|crew| u64::from(crew.in_flight)).sum();
-    let waiting: u64 = crews.iter().filter_map(|crew| crew.waiting).map(u64::from).sum();
+    let waiting = crews.iter().filter_map(|crew| crew.waiting).map(u64::from);
+    // Before the queues are counted, nobody knows.
+    let waiting = waiting.reduce(|sum, count| sum + count);
+    let waiting = waiting.map_or_else(String::new, |count| format!(", {count} waiting"));
     let tab = |text: &'static str, is_shown: bool| match is_shown {
         true => Span::from(text).reversed(),
         false => Span::from(text),
@@ -28,7 +31,7 @@ pub(super) fn summary(model: &Model, broker: &str) -> Line<'static> {
         spans.push(Span::from(format!(" kickoff {} ", followed.id)).reversed());
     }
     spans.push(Span::from(format!(
-        "  {}, {}, {running} running, {waiting} waiting  {}",
+        "  {}, {}, {running} running{waiting}  {}",
         counted(model.fleet.workers().len() as u64, "worker"),
         counted(crews.len() as u64, "crew"),
         harmless_line(broker),
@@ -40,10 +43,11 @@ pub(super) fn summary(model: &Model, broker: &str) -> Line<'static> {
 pub(super) fn told(model: &Model, width: u16) -> Vec<Line<'static>> {
     let (text, style) = match (&model.mode, &model.told) {
         (Mode::Asking(command), _) => (command.question(), Style::new().fg(Color::Yellow).bold()),
-        _ if model.is_away => (
-            "RabbitMQ is away; trying again".to_owned(),
-            Style::new().fg(Color::Red).bold(),
-        ),
+        _ if model.is_away => {
+            let why = model.problem.as_deref().unwrap_or_default();
+            let text = format!("RabbitMQ is away; trying again\n{why}");
+            (text, Style::new().fg(Color::Red).bold())
+        }
         (_, Some(told)) if told.is_bad => (told.text.clone(), Style::new().fg(Color::Red)),
         (_, Some(told)) => (told.text.clone(), Style::new().fg(Color::Green)),
         (Mode::Typing, None) => (format!("filter: {}▏", model.filter), Style::new().bold()),

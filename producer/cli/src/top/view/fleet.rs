@@ -58,7 +58,10 @@ fn workers(model: &Model, now: DateTime<Utc>) -> Listing<'static, 7> {
             .worker_cursor
             .index(&model.worker_keys())
             .filter(|_| model.panel == Panel::Workers),
-        empty: "No worker was heard. Start one: crewfleet-worker --config FILE",
+        empty: match &model.known {
+            None => "Listening for workers …",
+            Some(_) => "No worker was heard. Start one: crewfleet-worker --config FILE",
+        },
     }
 }
 

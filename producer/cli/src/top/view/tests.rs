@@ -78,7 +78,7 @@ fn the_fleet_has_its_workers_above_its_crews() {
     let mut model = model([heartbeat("w-1", "echo", false), heartbeat("w-2", "echo", true)]);
     let screen = screen(&mut model);
     assert!(
-        screen[0].contains("2 workers, 1 crew, 4 running, 0 waiting"),
+        screen[0].contains("2 workers, 1 crew, 4 running  amqp://b"),
         "{screen:#?}"
     );
     let (worker, line) = line_with(&screen, "w-1");
@@ -170,7 +170,8 @@ fn one_kickoff_has_its_events_and_then_its_error() {
         now(),
     );
     let reply = json!({"kickoff_id": "a", "crew": "echo", "status": "failed", "result": null,
-        "error": {"kind": "exception", "message": "it \u{1b}[31mbroke", "retryable": false, "detail": {"exception": "ValueError"}},
+        "error": {"kind": "exception", "message": "it \u{1b}[31mbroke", "retryable": false,
+        "detail": {"exception": "ValueError"}},
         "attempt": 1, "redrive": 0, "worker": "w", "requested_at": null, "started_at": null, "finished_at": now(),
         "meta": null});
     let reply = serde_json::from_str::<Reply>(&reply.to_string()).unwrap();
@@ -248,7 +249,7 @@ fn heartbeats_confirm_a_command_or_time_runs_out() {
     model.tick(now() + TimeDelta::seconds(11));
     line_with(&screen(&mut model), "Draining worker w-1 …");
     model.tick(now() + TimeDelta::seconds(12));
-    line_with(&screen(&mut model), "not confirmed yet that it drains: w-1");
+    line_with(&screen(&mut model), "not yet confirmed that it drains: w-1");
     model.hear(News::Sent(Command::Drain("w-1".into())), now());
     model.hear(News::Gone("w-1".into()), now());
     line_with(&screen(&mut model), "worker w-1 has ended");
@@ -262,6 +263,10 @@ fn a_broker_that_is_away_is_told_until_it_is_back() {
     let shown = screen(&mut model);
     line_with(&shown, "RabbitMQ is away; trying again");
     line_with(&shown, "w-1");
+    // Where it was away from the start, the reason is told, too.
+    model.problem = Some("nothing listens there".to_owned());
+    let shown = screen(&mut model);
+    assert_eq!(line_with(&shown, "nothing listens there").0, 18, "{shown:#?}");
     model.hear(News::Connected(true), now());
     assert!(!screen(&mut model).iter().any(|line| line.contains("is away")));
 }
