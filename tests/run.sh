@@ -20,7 +20,7 @@ python=${CREWFLEET_PYTHON:-$CREWFLEET_DIR/python/bin/python}
 # as one workspace in one profile, by Clippy's compiler, so that one build serves every check and the lint too.
 all=(format build lint structure unit e2e scripts lint_python supply python deploy client ui home campaign quickstart)
 # What `--full` runs as well.
-full=(doc doc_full asyncapi openapi amp_clients pyright deploy_full e2e_full mixed_fleet python_full home_full imported quickstart_full client_pythons wheel_full campaign_600 campaign_3000 campaign_batch bench)
+full=(doc doc_full asyncapi openapi amp_clients pyright ui_full deploy_full e2e_full mixed_fleet python_full home_full imported quickstart_full client_pythons wheel_full campaign_600 campaign_3000 campaign_batch bench)
 quick=(format build lint lint_python unit one_kickoff)
 # Run by name only.
 others=(one_kickoff versions wheel)
@@ -88,7 +88,10 @@ pyright() { (cd producer/python && "$CREWFLEET_DIR/test-javascript/node_modules/
 # The package `crewfleet` for Python, with a broker and workers of its own.
 client() { (cd producer/python && PYTHONPATH=src "$CREWFLEET_DIR/test-client/bin/python" -m pytest -q -p crewfleet.pytest_plugin -p no:cacheprovider); }
 # The dashboard in Debian's Chromium, with a broker, workers and gateways of its own. Tests wait more than they work.
-ui() { (cd tests/ui && "$CREWFLEET_DIR/test-ui/bin/python" -m pytest -q -n 4 -p no:cacheprovider); }
+ui_tests() { (cd tests/ui && "$CREWFLEET_DIR/test-ui/bin/python" -m pytest -q -n 4 -p no:cacheprovider "$@"); }
+# axe looks at each page in each look for as long as all else takes.
+ui() { ui_tests -k "not keeps_anybody_out"; }
+ui_full() { ui_tests; }
 # In each Python that it is for, as far as they are here.
 client_pythons() { tests/client-pythons.sh; }
 # The wheel, installed and used.
