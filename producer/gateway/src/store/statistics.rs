@@ -27,7 +27,8 @@ impl Span {
         Self { step, since, points }
     }
 
-    fn place(&self, time: i64) -> Option<usize> {
+    /// In which of its intervals a moment is.
+    pub(crate) fn place(&self, time: i64) -> Option<usize> {
         let place = usize::try_from((time - self.since) / self.step).ok()?;
         (time >= self.since && place < self.points).then_some(place)
     }
@@ -215,6 +216,7 @@ impl Queries {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::tally::bucket;
     use super::*;
 
     #[test]
@@ -230,7 +232,6 @@ mod tests {
         let mut tally = CrewTally::new(1);
         assert_eq!(tally.quantile(0.5), None);
         // 90 of about 100 ms, 10 of about 1 s.
-        let bucket = |ms: i64| BOUNDS.partition_point(|bound| *bound <= ms) as i64 - 1;
         tally.durations = BTreeMap::from([(bucket(100), 90), (bucket(1_000), 10)]);
         let near = |found: Option<i64>, ms: i64| (found.unwrap() - ms).abs() <= ms / 5;
         assert!(near(tally.quantile(0.5), 100), "{:?}", tally.quantile(0.5));

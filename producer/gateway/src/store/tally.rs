@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::row::{Kickoff, millis};
 use super::state::State;
 
-/// Lengths of the intervals (ms), and for how long those of each are kept.
+/// Lengths of the intervals (ms), and for how long those of each are kept. Each is made of whole ones of the first.
 pub(crate) const STEPS: [(i64, i64); 5] = [
     (10_000, 20 * MINUTE),
     (MINUTE, 180 * MINUTE),
@@ -36,7 +36,7 @@ pub(crate) static BOUNDS: LazyLock<Vec<i64>> = LazyLock::new(|| {
     std::iter::once(0).chain((0..100).map(bound)).collect()
 });
 
-/// Who ended how: the tenant, the moment, the crew, the state, and how long it ran.
+/// Who ended how: the tenant, the shortest interval, the crew, the state, and how long it ran.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Ended {
     tenant: String,
@@ -46,7 +46,7 @@ struct Ended {
     bucket: i64,
 }
 
-/// Whose tokens.
+/// Whose tokens, and in which of the shortest intervals.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Spender {
     time: i64,
@@ -242,7 +242,7 @@ impl Tally {
         let mut count = |tenant: String| {
             let ended = Ended {
                 tenant,
-                time,
+                time: begin(time, STEPS[0].0),
                 crew: kickoff.crew.clone(),
                 status: state.code(),
                 bucket,
@@ -292,7 +292,7 @@ impl Tally {
 
     fn of(&mut self, kickoff: &Kickoff, model: &str, time: i64) -> &mut Spend {
         let spender = Spender {
-            time,
+            time: begin(time, STEPS[0].0),
             crew: kickoff.crew.clone(),
             tenant: kickoff.tenant().unwrap_or_default(),
             model: model.to_owned(),
@@ -363,7 +363,7 @@ fn add_spent(
 }
 
 /// The bucket of a duration (ms).
-fn bucket(duration: i64) -> i64 {
+pub(super) fn bucket(duration: i64) -> i64 {
     BOUNDS.partition_point(|bound| *bound <= duration.max(0)) as i64 - 1
 }
 
@@ -381,5 +381,10 @@ mod tests {
         assert_eq!((bucket(-5), bucket(0), bucket(9), bucket(10)), (0, 0, 0, 1));
         assert_eq!(bucket(i64::MAX), 100);
         assert_eq!(begin(-1, 10), -10);
+    }
+
+    #[test]
+    fn each_interval_is_made_of_whole_ones_of_the_shortest() {
+        assert!(STEPS.iter().all(|(step, _)| step % STEPS[0].0 == 0));
     }
 }

@@ -47,10 +47,9 @@ pub(crate) async fn get(
     identity: Identity,
     _: NoQuery,
 ) -> Result<Json<Me>, Refusal> {
-    let scopes = [Scope::Kickoff, Scope::Read, Scope::Operate, Scope::Admin];
     Ok(Json(Me {
         token: identity.name().to_owned(),
-        scopes: scopes
+        scopes: Scope::ALL
             .into_iter()
             .filter(|scope| identity.require(*scope).is_ok())
             .collect(),

@@ -76,13 +76,9 @@ pub(super) fn spending(rows: &[SpendRow], span: Span) -> (Totals, Totals, Spendi
             continue;
         }
         now.add(row);
-        if let Some(place) = place(row, span) {
-            if let Some(tokens) = series.get_mut(place) {
-                *tokens += row.tokens;
-            }
-            if let Some(tokens) = wasted.get_mut(place) {
-                *tokens += row.failed + row.retried + row.cancelled;
-            }
+        if let Some(place) = span.place(row.time) {
+            series[place] += row.tokens;
+            wasted[place] += row.failed + row.retried + row.cancelled;
         }
     }
     let spending = Spending {
@@ -95,12 +91,6 @@ pub(super) fn spending(rows: &[SpendRow], span: Span) -> (Totals, Totals, Spendi
     (now, before, spending)
 }
 
-fn place(row: &SpendRow, span: Span) -> Option<usize> {
-    usize::try_from((row.time - span.since) / span.step)
-        .ok()
-        .filter(|_| row.time >= span.since)
-}
-
 fn groups(rows: &[SpendRow], span: Span, name: fn(&SpendRow) -> &String) -> Vec<SpendGroup> {
     let mut by_name = HashMap::<&str, SpendGroup>::new();
     for row in rows {
@@ -108,14 +98,13 @@ fn groups(rows: &[SpendRow], span: Span, name: fn(&SpendRow) -> &String) -> Vec<
             series: vec![0; span.points],
             ..SpendGroup::default()
         });
-        match place(row, span) {
-            None => group.before.add(row),
-            Some(place) => {
-                group.now.add(row);
-                if let Some(tokens) = group.series.get_mut(place) {
-                    *tokens += row.tokens;
-                }
-            }
+        if row.time < span.since {
+            group.before.add(row);
+            continue;
+        }
+        group.now.add(row);
+        if let Some(place) = span.place(row.time) {
+            group.series[place] += row.tokens;
         }
     }
     let mut groups: Vec<_> = by_name
