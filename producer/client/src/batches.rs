@@ -14,9 +14,6 @@ use crate::error::ClientError;
 use crate::received_reply::id_of;
 use crate::stream_reader::{StreamReader, since};
 
-/// Messages on their way to us.
-const PREFETCH: u16 = 500;
-
 impl KickoffClient {
     /// Tells all gateways what becomes of a batch. Returns when the broker has it.
     ///
@@ -131,13 +128,10 @@ impl KickoffClient {
         &self,
         stream: &str,
         from: Option<DateTime<Utc>>,
-        mut each: impl FnMut(&Delivery),
+        each: impl FnMut(&Delivery),
     ) -> Result<(), ClientError> {
         let link = self.broker().connected().await;
-        let mut reading = StreamReader::start(&link, stream, since(from), PREFETCH).await?;
-        while let Some(delivery) = reading.next().await? {
-            each(&delivery);
-        }
+        let reading = StreamReader::read_to_end(&link, stream, since(from), each).await?;
         reading.close().await;
         Ok(())
     }

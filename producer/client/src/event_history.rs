@@ -3,14 +3,11 @@
 
 use std::sync::Arc;
 
-use crewfleet_amqp::{Broker, BrokerError, Link, reply_code};
+use crewfleet_amqp::{Broker, BrokerError, Delivery, Link, reply_code};
 use crewfleet_protocol::{Event, KickoffId, Names};
 
 use crate::received_reply::id_of;
 use crate::stream_reader::{StreamReader, since};
-
-/// Messages on their way to us.
-const PREFETCH: u16 = 500;
 
 /// The events of a kickoff that are kept, in their order; `None` where nobody keeps any, or not for us.
 pub(crate) async fn look_back(
@@ -27,14 +24,14 @@ pub(crate) async fn look_back(
 }
 
 async fn read_to_end(link: &Arc<Link>, stream: &str, id: &KickoffId) -> Result<Vec<Event>, BrokerError> {
-    let mut reading = StreamReader::start(link, stream, since(id.created_at()), PREFETCH).await?;
     let mut events = Vec::new();
-    while let Some(delivery) = reading.next().await? {
-        if id_of(&delivery) == id.as_str() {
+    let each = |delivery: &Delivery| {
+        if id_of(delivery) == id.as_str() {
             // One that cannot be read is none.
             events.extend(serde_json::from_slice::<Event>(&delivery.body).ok());
         }
-    }
+    };
+    let reading = StreamReader::read_to_end(link, stream, since(id.created_at()), each).await?;
     reading.close().await;
     Ok(events)
 }

@@ -41,9 +41,6 @@ const DOWN: Duration = Duration::from_secs(60);
 /// How long after a failure the stream is read again, where the connection lives on.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Messages on their way to us.
-const PREFETCH: u16 = 500;
-
 /// Hands the replies since `from` (else all that are kept) to those who wait for them. Returns when the end of
 /// the stream is reached; on a broker without that stream at once. Lost connections are waited out.
 ///
@@ -88,11 +85,9 @@ async fn read_to_end(
     from: StreamOffset,
     replies: &impl Awaiting,
 ) -> Result<Option<StreamReader>, BrokerError> {
-    let mut reading = StreamReader::start(link, stream, from, PREFETCH).await?;
     let mut found: HashMap<String, ReceivedReply> = HashMap::new();
-    while let Some(delivery) = reading.next().await? {
-        keep(&delivery, replies, &mut found);
-    }
+    let each = |delivery: &Delivery| keep(delivery, replies, &mut found);
+    let reading = StreamReader::read_to_end(link, stream, from, each).await?;
     for (id, answer) in found {
         replies.put(&id, answer);
     }

@@ -11,6 +11,9 @@ use tokio::time::{Instant, sleep_until};
 /// A stream that has delivered nothing at all for so long has nothing from the given moment on.
 const SILENCE: Duration = Duration::from_secs(2);
 
+/// Messages on their way to whoever reads to the end.
+const PREFETCH: u16 = 500;
+
 /// The messages of one chunk come in one go: after such a pause in the last chunk, it is read.
 const CHUNK_PAUSE: Duration = Duration::from_millis(200);
 
@@ -65,6 +68,23 @@ impl StreamReader {
             prefetch,
             unacked: 0,
         })
+    }
+
+    /// Reads a stream from there to the end that it has now. What comes later can be read on.
+    ///
+    /// # Errors
+    /// As [`Self::start`] and [`Self::next`].
+    pub(crate) async fn read_to_end(
+        link: &Arc<Link>,
+        stream: &str,
+        from: StreamOffset,
+        mut each: impl FnMut(&Delivery),
+    ) -> Result<Self, BrokerError> {
+        let mut reading = Self::start(link, stream, from, PREFETCH).await?;
+        while let Some(delivery) = reading.next().await? {
+            each(&delivery);
+        }
+        Ok(reading)
     }
 
     /// The next message. `None` comes once, at the end that the stream had when reading began; what follows it came

@@ -46,6 +46,13 @@ pub struct WebhooksConfig {
     pub max_body: ByteSize,
 }
 
+impl WebhooksConfig {
+    /// Whether it names a secret, in whatever way.
+    pub fn has_secret(&self) -> bool {
+        self.secret.is_some() || self.secret_file.is_some()
+    }
+}
+
 impl Default for WebhooksConfig {
     fn default() -> Self {
         Self {

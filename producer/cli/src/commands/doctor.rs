@@ -42,7 +42,7 @@ pub(crate) async fn run(
             .keys()
             .filter_map(|name| SinkName::parse(name).ok())
             .collect(),
-        signs_webhooks: sinks.webhooks.secret.is_some() || sinks.webhooks.secret_file.is_some(),
+        signs_webhooks: sinks.webhooks.has_secret(),
         of_sinks,
         crews: settings.time_limits()?,
         declare: settings.declares(),

@@ -20,8 +20,7 @@ const BYTES: usize = 32;
 /// # Errors
 /// When it cannot be made or kept.
 pub(crate) fn ensure(folder: &Folder, sinks: &mut SinksConfig) -> anyhow::Result<Option<PathBuf>> {
-    let webhooks = &mut sinks.webhooks;
-    if webhooks.secret.is_some() || webhooks.secret_file.is_some() {
+    if sinks.webhooks.has_secret() {
         return Ok(None);
     }
     let file = folder.join("webhook-secret");
@@ -42,6 +41,6 @@ pub(crate) fn ensure(folder: &Folder, sinks: &mut SinksConfig) -> anyhow::Result
                 .with_context(cannot)?;
         }
     }
-    webhooks.secret_file = Some(file.clone());
+    sinks.webhooks.secret_file = Some(file.clone());
     Ok(Some(file))
 }
